@@ -1,0 +1,65 @@
+"""The exception tree: each is also the standard type it refines, so callers may catch either.
+
+MedrftError
+├── UserError            a mistake of the user's, told in one line: what, got, what to do (exit status 2)
+│   ├── UnknownNameError   (KeyError-like: a name that is not known, with the nearest one)
+│   ├── RecipeError        (ValueError: a recipe or --set that does not fit)
+│   ├── DataError          (ValueError: a missing root, a wrong layout, no row left)
+│   ├── ModelError         (ValueError: a model, template or device that cannot be used)
+│   └── RunExistsError     (FileExistsError: the output folder already holds a run)
+├── PreflightError         (RuntimeError: model, processor and data disagree; training must not start)
+└── EndpointError          (OSError: a remote judge or model did not answer)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MedrftError(Exception):
+    """Base of every error that medrft raises on purpose."""
+
+
+class UserError(MedrftError):
+    """A user's mistake; the command line prints it in one line and exits with status 2."""
+
+
+class UnknownNameError(UserError, ValueError):
+    """A name that nothing is registered under."""
+
+
+class RecipeError(UserError, ValueError):
+    """A recipe, or an override of it, that does not fit its shape."""
+
+
+class DataError(UserError, ValueError):
+    """Data that are missing, laid out wrongly, or empty after loading."""
+
+
+class ModelError(UserError, ValueError):
+    """A model, chat template or device that cannot be used as asked."""
+
+
+class RunExistsError(UserError, FileExistsError):
+    """The output folder already holds a run."""
+
+
+class PreflightError(MedrftError, RuntimeError):
+    """Model, processor and data disagree; training would be silently wrong."""
+
+
+class EndpointError(MedrftError, OSError):
+    """A remote endpoint failed after its retries."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for an unknown `name` of some `what`, with the nearest known name.
+
+    >>> str(unknown_name("scorer", "blue1", ["bleu1", "rouge1"]))
+    "unknown scorer 'blue1'; did you mean 'bleu1'? Known: bleu1, rouge1"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? Known: " if close else "known: "
+    return UnknownNameError(f"unknown {what} {name!r}; {hint}{', '.join(names)}")

