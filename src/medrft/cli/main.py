@@ -1,0 +1,61 @@
+"""The `medrft` command: its groups, and a user's mistakes told in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from medrft import __version__
+from medrft.cli import common, data, run, score
+from medrft.errors import MedrftError, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reinforcement fine-tuning for open-ended medical visual question answering.",
+    epilog="Research software, not a medical device.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Reinforcement fine-tuning for open-ended medical visual question answering."""
+    if version:
+        typer.echo(f"medrft {__version__}")
+        raise typer.Exit
+
+
+app.command("run")(run.run)
+app.command("sft")(run.sft)
+app.command("grpo")(run.grpo)
+app.command("eval")(run.evaluate)
+app.command("report")(run.report)
+app.command("score")(score.score)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; exits 2 on a user's mistake, 1 on a failure of ours, 130 on Ctrl-C."""
+    try:
+        app()
+    except UserError as error:
+        fail(str(error), status=2)
+    except MedrftError as error:
+        fail(str(error), status=1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in common.EXTRAS:
+            raise
+        extra = common.EXTRAS[package]
+        fail(f"this command needs the package {package}; install it with: pip install 'medrft[{extra}]'", status=2)
+    except KeyboardInterrupt:
+        fail("interrupted; a run goes on with the same command and --resume", status=130)
+
+
+def fail(message: str, *, status: int) -> None:
+    """Print one line on standard error and exit."""
+    sys.stderr.write(f"medrft: {' '.join(message.split())}\n")
+    sys.exit(status)

@@ -1,0 +1,130 @@
+"""`medrft run`, and its stages one by one: `sft`, `grpo`, `eval`, `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
+from medrft.config import Recipe, load_recipe
+from medrft.errors import RecipeError
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, such as those in recipes/.")]
+Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe name> by default.", file_okay=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the output folder holds.")]
+Stage = Annotated[
+    list[str] | None, typer.Option("--stage", help="A stage's name; may be repeated. All that fit by default.")
+]
+
+
+def run(
+    recipe: RecipePath, output: Output = None, resume: Resume = False, set_: Set = None, json_: Json = False
+) -> None:
+    """Train, evaluate and report as RECIPE says.
+
+    Writes a run folder with the resolved recipe, the environment, rollouts, models, predictions and report.html.
+    """
+    _run(recipe, output, resume, set_, json_, kinds=None, names=None)
+
+
+def sft(
+    recipe: RecipePath,
+    output: Output = None,
+    stage: Stage = None,
+    resume: Resume = False,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there."""
+    _run(recipe, output, resume, set_, json_, kinds="sft", names=stage)
+
+
+def grpo(
+    recipe: RecipePath,
+    output: Output = None,
+    stage: Stage = None,
+    resume: Resume = False,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."""
+    _run(recipe, output, resume, set_, json_, kinds="grpo", names=stage)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    stage: Stage = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Evaluate the models of a run folder again, from its files; --set eval.limit=… and the like apply."""
+    from medrft.pipeline.run import evaluate_stage, open_job, recipe_of, report_run
+
+    recipe = recipe_of(existing_run(run), overrides=overrides(set_))
+    job = open_job(recipe, output=run, resume=True, bar=progress_bar)
+    done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
+    for name in stage or ["base", *done]:
+        evaluate_stage(job, name)
+    report_run(job)
+    show_results(run, json_)
+
+
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], json_: Json = False) -> None:
+    """Write report.html of a run folder again, from its files alone: no model is loaded."""
+    from medrft.report import render
+
+    render(existing_run(run))
+    show_results(run, json_)
+
+
+def _run(
+    path: Path,
+    output: Path | None,
+    resume: bool,
+    set_: list[str] | None,
+    json_: bool,
+    *,
+    kinds: str | None,
+    names: list[str] | None,
+) -> None:
+    from medrft.pipeline.run import run_recipe
+
+    recipe = load_recipe(path, overrides=overrides(set_))
+    only = _stages(recipe, kinds, names)
+    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)
+    show_results(folder, json_)
+
+
+def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[str] | None:
+    """The stages a command is to do; `None` for all of them and the start model."""
+    if kind is None:
+        return None
+    fit = [stage.name for stage in recipe.stages if stage.kind == kind]
+    for name in names or ():
+        if name not in fit:
+            raise RecipeError(f"--stage {name!r} is no {kind} stage of recipe {recipe.name!r}; it has {fit}")
+    if not fit:
+        raise RecipeError(f"recipe {recipe.name!r} has no {kind} stage; it has {[s.name for s in recipe.stages]}")
+    return names or fit
+
+
+def show_results(run: Path, json_: bool) -> None:
+    """Print the result table and where the report lies."""
+    from medrft.report.table import result_rows
+
+    rows: list[dict[str, Any]] = result_rows(run)
+    if json_:
+        print_json({"run": str(run), "report": str(run / "report.html"), "results": rows})
+        return
+    columns = list(rows[0]) if rows else []
+    table = Table(title=f"Results of {run}")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("stage", "data set", "kind", "metric") else "right")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    out.print(table)
+    err.print(f"Report: {run / 'report.html'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Whole runs: from a recipe to trained, evaluated and reported models."""

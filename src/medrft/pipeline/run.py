@@ -1,0 +1,229 @@
+"""A recipe from data to report: load, build the start model, then train, evaluate and report stage by stage.
+
+Stages talk through files of the run directory, so each can be done again, and an interrupted run goes on, from files.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.config import Recipe, StageConfig
+from medrft.errors import DataError, unknown_name
+from medrft.rundir import RunDir, fingerprint, read_json, write_json
+from medrft.types import SPLITS, Example
+
+if TYPE_CHECKING:
+    from medrft.data.base import Loaded
+
+Advance = Callable[[int, int], None]
+Bar = Callable[[str], AbstractContextManager[Advance]]
+"""Opens a progress bar under a label; the bar is told (done, total)."""
+
+
+@contextmanager
+def no_bar(label: str) -> Iterator[Advance]:
+    """Show nothing."""
+    yield lambda done, total: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A recipe with its data loaded and its run folder open."""
+
+    recipe: Recipe
+    run: RunDir
+    data: Loaded
+    bar: Bar = no_bar
+    resume: bool = False
+
+    def split(self, name: str) -> list[Example]:
+        """The examples of one split."""
+        return [example for example in self.data.examples if example.split == name]
+
+    def tests(self) -> dict[str, list[Example]]:
+        """Test examples by data set, at most `eval.limit` of each, drawn by seed."""
+        sets: dict[str, list[Example]] = defaultdict(list)
+        for example in self.split("test"):
+            sets[example.dataset].append(example)
+        return {name: draw(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()}
+
+
+def draw(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
+    """At most `limit` examples, drawn by seed and kept in order."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
+    return [examples[index] for index in chosen]
+
+
+def run_recipe(
+    recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, only: Sequence[str] | None = None
+) -> RunDir:
+    """Run a recipe into `output` and return its run directory; the report lies in it.
+
+    `only` names the stages to do (`base` is the start model's evaluation); by default all of them.
+    Raises `UserError` for whatever the user can mend, before any work where that is possible.
+    """
+    stages = chosen_stages(recipe, only)
+    check_names(recipe)
+    job = open_job(recipe, output=output, resume=resume, bar=bar)
+    start_model(job)
+    if only is None or "base" in only:
+        evaluate_stage(job, "base")
+    for stage in stages:
+        train_stage(job, stage)
+        if stage.evaluate:
+            evaluate_stage(job, stage.name)
+        report_run(job)
+    return job.run
+
+
+def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfig]:
+    """The stages to do, in the recipe's order; raises `UnknownNameError` for a name that is none of them."""
+    names = [stage.name for stage in recipe.stages]
+    for name in only or ():
+        if name not in names and name != "base":
+            raise unknown_name("stage", name, ["base", *names])
+    return [stage for stage in recipe.stages if only is None or stage.name in only]
+
+
+def check_names(recipe: Recipe) -> None:
+    """Build what can be built without data or model, so that a wrong name or device ends the run in a second."""
+    from medrft.data import check_options
+    from medrft.models.load import pick_device
+    from medrft.models.prompts import get_prompt
+    from medrft.training import check_stage
+
+    pick_device(recipe.model.device)
+    get_prompt(recipe.prompt)
+    check_options(recipe.data)
+    for stage in recipe.stages:
+        check_stage(stage, recipe)
+
+
+def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar) -> Job:
+    """Open the run folder, load the data, and write down recipe, environment and data."""
+    from medrft.data import load_data
+
+    run = RunDir.create(output, resume=resume)
+    run.write_recipe(recipe.model_dump(mode="json"))
+    with bar("Loading data") as advance:
+        data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
+    job = Job(recipe=recipe, run=run, data=data, bar=bar, resume=resume)
+    if not job.split("train") and recipe.stages:
+        raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
+    write_json(run.path / "data.json", describe_data(data))
+    write_environment(job)
+    return job
+
+
+def describe_data(data: Loaded) -> dict[str, Any]:
+    """Counts, images, leakage notes and fingerprints of the loaded data, for the report and the model card."""
+    splits = {}
+    for split in SPLITS:
+        rows = [example for example in data.examples if example.split == split]
+        if rows:
+            splits[split] = {
+                "examples": len(rows),
+                "images": len({image for example in rows for image in example.images}),
+                "kinds": dict(Counter(example.kind for example in rows)),
+                "datasets": dict(Counter(example.dataset for example in rows)),
+                "fingerprint": fingerprint([f"{e.id}\t{e.question}\t{e.references}" for e in rows]),
+            }
+    report = data.report
+    left_out = {"reasons": dict(report.reasons()), "rows": [asdict(row) for row in report.left_out]}
+    return {"dataset": report.dataset, "splits": splits, "left_out": left_out, "notes": list(report.notes)}
+
+
+def write_environment(job: Job) -> None:
+    """`environment.json`: versions, hardware, seed, prompt hashes and encoder."""
+    from medrft.models.prompts import get_prompt
+
+    prompts = {name: get_prompt(name).hash for name in (job.recipe.prompt, "short")}
+    splits = read_json(job.run.path / "data.json")["splits"]
+    job.run.write_environment(
+        seed=job.recipe.seed,
+        prompts=prompts,
+        encoder=job.recipe.encoder.model_dump(mode="json"),
+        data={split: facts["fingerprint"] for split, facts in splits.items()},
+    )
+
+
+def start_model(job: Job) -> str:
+    """The start model: a hub id or path as it is, a tiny one built from its config into `stages/base/final`."""
+    from medrft.models.load import resolve_base
+    from medrft.models.prompts import get_prompt
+
+    train = job.split("train")
+    texts = (text for name in (job.recipe.prompt, "short") for text in get_prompt(name).texts(train))
+    source = resolve_base(job.recipe.model, texts=texts, output=job.run.final("base"), seed=job.recipe.seed)
+    write_json(job.run.stage("base") / "source.json", {"source": source})
+    return source
+
+
+def source_of(job: Job, stage: str) -> str:
+    """Where the model of a finished stage lies; raises `DataError` when that stage has not been done."""
+    if stage == "base":
+        return start_model(job)
+    final = job.run.final(stage)
+    if not (final / "config.json").is_file():
+        raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
+    return str(final)
+
+
+def train_stage(job: Job, stage: StageConfig) -> Path:
+    """Train one stage, or find it finished already."""
+    from medrft.training.grpo import run_grpo
+    from medrft.training.sft import run_sft
+
+    train = [example for example in job.split("train") if stage.kinds is None or example.kind in stage.kinds]
+    if not train:
+        raise DataError(f"stage {stage.name!r} has nothing to train on: no train row is of kind {stage.kinds}")
+    validation = [e for e in job.split("validation") if stage.kinds is None or e.kind in stage.kinds]
+    return (run_sft if stage.kind == "sft" else run_grpo)(
+        stage,
+        job.recipe,
+        start=source_of(job, job.recipe.start_of(stage)),
+        train=draw(train, stage.limit, seed=job.recipe.seed),
+        validation=validation,
+        run=job.run,
+        resume=job.resume,
+    )
+
+
+def evaluate_stage(job: Job, stage: str) -> None:
+    """Evaluate a stage's model on every test set; predictions that are complete are kept."""
+    from medrft.evaluation.runner import evaluate
+    from medrft.models.load import load_policy
+
+    policy = load_policy(job.recipe.model, source_of(job, stage))
+    with job.bar(f"Evaluating {stage}") as advance:
+        evaluate(
+            policy,
+            job.recipe,
+            stage=stage,
+            examples_by_dataset=job.tests(),
+            train=job.split("train"),
+            run=job.run,
+            on_progress=advance,
+        )
+
+
+def report_run(job: Job) -> Path:
+    """Write the report from the run's files."""
+    from medrft.report import render
+
+    return render(job.run.path)
+
+
+def recipe_of(run: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The resolved recipe a run folder holds."""
+    from medrft.config import load_recipe
+
+    return load_recipe(run / "recipe.yaml", overrides=overrides)
