@@ -1,0 +1,1 @@
+"""Policies: loading, tiny random models, prompts and generation. Submodules are imported by name; this one is light."""
