@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from medrft.config import parse_set
 from medrft.errors import DataError
+from medrft.types import SPLITS
 
 out = Console()
 err = Console(stderr=True)
@@ -57,9 +58,9 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
     ('phantom', None, None)
     """
     name, _, rest = text.partition(":")
-    path, _, split = (
-        rest.rpartition(":") if rest.rpartition(":")[2] in ("train", "validation", "test") else (rest, "", "")
-    )
+    path, _, split = rest.rpartition(":")
+    if split not in SPLITS:
+        path, split = rest, ""
     if not name:
         raise DataError(f"a data source is NAME:PATH[:SPLIT], got {text!r}; for example vqa_rad:data/vqa_rad:test")
     return name, path or None, split or None
