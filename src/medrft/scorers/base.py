@@ -1,0 +1,114 @@
+"""What scorers of an answer against a reference share: which items get a 0, which are unscored, several references.
+
+The rules (DESIGN: unscored, scored 0): a reference that holds no word or number cannot be scored; where one can, any
+text of a policy's gets a number. No answer, or one that cannot be read, gets 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from medrft.text import is_placeholder, normalize, yes_no_said
+from medrft.types import Item, Kind, Score
+
+
+class Pair(NamedTuple):
+    """One answer against one reference, with all else a scorer may look at; hashable."""
+
+    answer: str
+    reference: str
+    kind: Kind
+    question: str | None = None
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerScorer:
+    """Base of the scorers that compare the answer with the references: subclasses define `score_pairs`.
+
+    Each distinct pair is scored once per call. The score of an item is the best over its references.
+    """
+
+    name: ClassVar[str]
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def applies(self, item: Item) -> bool:
+        """Every item has an answer to judge."""
+        return True
+
+    def can_score(self, reference: str, item: Item) -> bool:
+        """Whether the reference holds anything to compare with."""
+        return bool(normalize(reference))
+
+    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
+        """One score per distinct pair of a readable answer and a reference that can be scored."""
+        raise TypeError(f"{type(self).__name__} defines no score_pairs")
+
+    def __call__(self, items: Sequence[Item]) -> list[Score]:
+        """One score per item; 0 for an answer that cannot be read, `None` when no reference can be scored."""
+        wanted: list[list[Pair] | None] = [self._pairs(item) if self.applies(item) else None for item in items]
+        distinct = list(dict.fromkeys(pair for pairs in wanted for pair in pairs or ()))
+        scores = dict(zip(distinct, self.score_pairs(distinct), strict=True)) if distinct else {}
+        return [
+            self._best([scores[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0 for pairs in wanted
+        ]
+
+    def _pairs(self, item: Item) -> list[Pair] | None:
+        """Pairs to score; empty for a scored 0, `None` when no reference can be scored."""
+        references = [reference for reference in item.references if self.can_score(reference, item)]
+        if not references:
+            return None
+        if item.answer is None:
+            return []
+        return [
+            Pair(item.answer, reference, item.kind, item.question, item.options)
+            for reference in references
+            if is_readable(item.answer, reference=reference, options=item.options)
+        ]
+
+    @staticmethod
+    def _best(scores: Sequence[Score]) -> Score:
+        """The best score; `None` only if every one is."""
+        return max((score for score in scores if score is not None), default=None)
+
+
+def is_readable(answer: str, *, reference: str, options: Sequence[str] = ()) -> bool:
+    """Whether an answer commits to anything; where not, it is scored 0 whatever a scorer would make of it.
+
+    Not readable: no word or number; one letter (unless the reference or an option's letter is one); a placeholder;
+    both yes and no where the reference is one of them; all of the options. Whatever equals the reference is readable.
+
+    >>> [is_readable(text, reference="effusion") for text in ("-", "x", "N/A", "3", "lung")]
+    [False, False, False, True, True]
+    >>> is_readable("yes and no", reference="yes"), is_readable("CT, MRI", reference="ct", options=("CT", "MRI"))
+    (False, False)
+    """
+    words = normalize(answer)
+    if not words:
+        return False
+    if words == normalize(reference):
+        return True
+    if len(words) == 1 and words.isascii() and words.isalpha() and not options:
+        return False
+    if is_placeholder(answer):
+        return False
+    if len(yes_no_said(reference)) == 1 and len(yes_no_said(answer)) == 2:
+        return False
+    return not _lists_all(words, options)
+
+
+def _lists_all(words: str, options: Sequence[str]) -> bool:
+    """Whether an answer names every option; options inside one another count once."""
+    names = {normalize(option) for option in options}
+    distinct = {name for name in names if not any(name != other and name in other for other in names)}
+    return len(distinct) > 1 and all(f" {name} " in f" {words} " for name in distinct)
+
+
+def readable(item: Item) -> bool:
+    """Whether an item holds an answer that can be read against at least one of its references."""
+    if item.answer is None:
+        return False
+    return any(is_readable(item.answer, reference=text, options=item.options) for text in item.references)
