@@ -1,0 +1,117 @@
+"""From scored predictions to metrics: a mean, its interval and n for each metric, kind and control.
+
+Works on the rows of `predictions.jsonl` alone, so metrics can be made again without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from medrft.intervals import bootstrap_mean
+from medrft.types import KINDS, Kind, Score
+
+Row = Mapping[str, Any]
+
+PAPERS_FOUR = ("bleu1", "rouge1", "bertscore", "cosine")
+"""ARMed's figure for open questions is the mean of these (arXiv 2508.12957)."""
+
+SCORERS: dict[Kind, tuple[str, ...]] = {
+    "closed": ("yes_no_match",),
+    "choice": ("choice_match",),
+    "open": ("exact_match", "recall", *PAPERS_FOUR),
+}
+"""Scorers whose values are reported for each kind; `answer_format` is added where the prompt asks for a form."""
+
+METRICS: dict[str, str] = {
+    "accuracy": "share answered right (closed: yes or no; choice: the option)",
+    "correct": "share that meets the recipe's `correct`",
+    "exact_match": "share equal to a reference after normalisation",
+    "recall": "share of the reference's words that the answer holds",
+    "bleu1": "share of the answer's words that are in the reference, less for short answers",
+    "rouge1": "overlap of words with the reference (F1)",
+    "bertscore": "similarity by contextual word embeddings (F1)",
+    "cosine": "similarity by sentence embeddings",
+    "average": "the papers' average: mean of BLEU-1, ROUGE-1, BERTScore and cosine",
+    "truth": "share that the phantom's own judge calls right",
+    "in_grammar": "share that the phantom's own judge can read",
+    "answer_format": "share with exactly one answer in the form asked for",
+    "truncated": "share cut off at the token limit",
+    "n_tokens": "generated tokens",
+}
+"""Metric -> what it says, in the order of the tables."""
+
+POOLED = ("truth", "in_grammar", "answer_format", "truncated", "n_tokens")
+"""Metrics that mean the same for every kind and so may be pooled over kinds, as `all`; the others never are."""
+
+
+def source_of(row: Row) -> str:
+    """Which answers a row belongs to: `none` (the model, greedy), `sampled`, or the name of its control."""
+    return "sampled" if row["control"] == "none" and row["temperature"] else str(row["control"])
+
+
+def values_of(row: Row) -> dict[str, Score]:
+    """Every metric's value for one row; `None` is unscored, and a metric that does not apply is absent.
+
+    >>> row = {"kind": "closed", "scores": {"yes_no_match": 1.0}, "truncated": False, "n_tokens": 3}
+    >>> values_of(row)
+    {'accuracy': 1.0, 'truncated': 0.0, 'n_tokens': 3.0}
+    """
+    scores: Mapping[str, Score] = row["scores"]
+    values: dict[str, Score] = {}
+    for name, score in scores.items():
+        values["accuracy" if name in ("yes_no_match", "choice_match") else name] = score
+    if all(name in scores for name in PAPERS_FOUR):
+        four = [score for name in PAPERS_FOUR if (score := scores[name]) is not None]
+        values["average"] = sum(four) / 4 if len(four) == 4 else None
+    for name in ("truncated", "n_tokens"):
+        if row[name] is not None:
+            values[name] = float(row[name])
+    return values
+
+
+def cluster_of(row: Row) -> tuple[str, ...]:
+    """The images of a row: what is resampled. A question without an image is a cluster of its own."""
+    return tuple(row["images"]) or (str(row["id"]),)
+
+
+def summarise(rows: Iterable[Row], *, seed: int, resamples: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """`{source: {kind: {metric: {n, mean, low, high, unscored}}}}`; `all` holds what may be pooled over kinds."""
+    sources: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        kinds = sources.setdefault(source_of(row), {})
+        kinds.setdefault(row["kind"], []).append(row)
+        kinds.setdefault("all", []).append(row)
+    return {
+        source: {
+            kind: _metrics(kinds[kind], pooled=kind == "all", seed=seed, resamples=resamples)
+            for kind in (*KINDS, "all")
+            if kind in kinds
+        }
+        for source, kinds in sources.items()
+    }
+
+
+def _metrics(rows: Sequence[Row], *, pooled: bool, seed: int, resamples: int) -> dict[str, Any]:
+    """Each metric over some rows."""
+    columns: dict[str, list[tuple[Score, tuple[str, ...]]]] = {}
+    for row in rows:
+        for name, value in values_of(row).items():
+            if not pooled or name in POOLED:
+                columns.setdefault(name, []).append((value, cluster_of(row)))
+    return {
+        name: _metric(columns[name], seed=seed, resamples=resamples)
+        for name in [*METRICS, *sorted(columns.keys() - METRICS)]
+        if name in columns
+    }
+
+
+def _metric(pairs: Sequence[tuple[Score, tuple[str, ...]]], *, seed: int, resamples: int) -> dict[str, Any]:
+    """Mean, interval and n over the scored values, and how many were unscored."""
+    scored = [(value, cluster) for value, cluster in pairs if value is not None]
+    unscored = len(pairs) - len(scored)
+    if not scored:
+        return {"mean": None, "low": None, "high": None, "n": 0, "unscored": unscored}
+    values, clusters = zip(*scored, strict=True)
+    interval = bootstrap_mean(values, clusters=clusters, seed=seed, resamples=resamples)
+    return {**interval.as_json(), "unscored": unscored}

@@ -1,0 +1,115 @@
+"""Marking answers with the scorers of the reports: the same scorers that serve as rewards.
+
+For phantom data the phantom's own judge is asked beside them; it knows the facts and none of the scorers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medrft.data.images import sha256_of
+from medrft.evaluation.metrics import SCORERS
+from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
+
+if TYPE_CHECKING:
+    from medrft.config import Recipe
+
+Scores = dict[str, Score]
+
+KEPT = ("question_type", "modality", "organ")
+"""Metadata that predictions carry, where known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer to one example, under one control."""
+
+    example: Example
+    item: Item
+    completion: Completion | None
+    """`None` for an answer that no model wrote."""
+    control: str
+    temperature: float = 0.0
+    sample: int = 0
+
+    @classmethod
+    def bare(cls, example: Example, answer: str, *, control: str) -> Answer:
+        """An answer that no model wrote: format and length do not apply to it."""
+        item = Item(
+            references=example.references,
+            kind=example.kind,
+            answer=answer or None,
+            question=example.question,
+            options=example.options,
+            metadata=example.metadata,
+        )
+        return cls(example=example, item=item, completion=None, control=control)
+
+
+class Marker:
+    """The scorers of a recipe's evaluation, built once and used for every data set."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        from medrft.scorers import build_scorer
+
+        self._correct = recipe.correct
+        names = {name for kind in KINDS for name in SCORERS[kind]} | {"answer_format", recipe.correct.scorer}
+        self._scorers: dict[str, Scorer] = {name: build_scorer(name, encoder=recipe.encoder) for name in sorted(names)}
+
+    def __call__(self, answers: Sequence[Answer]) -> list[Scores]:
+        """Scores of each answer by name; a scorer that does not concern the answer is absent, unscored is `None`."""
+        scores: list[Scores] = [{} for _ in answers]
+        for name, scorer in self._scorers.items():
+            where = [i for i, answer in enumerate(answers) if self._asked(name, answer.item)]
+            for i, score in zip(where, scorer([answers[i].item for i in where]), strict=True):
+                scores[i][name] = score
+        for answer, row in zip(answers, scores, strict=True):
+            row["correct"] = self._is_correct(answer.item.kind, row)
+            row.update(_truth(answer))
+        return [dict(sorted(row.items())) for row in scores]
+
+    def _asked(self, name: str, item: Item) -> bool:
+        wanted = (*SCORERS[item.kind], "answer_format", *((self._correct.scorer,) if item.kind == "open" else ()))
+        return name in wanted and self._scorers[name].applies(item)
+
+    def _is_correct(self, kind: Kind, scores: Mapping[str, Score]) -> Score:
+        """The recipe's one binary outcome, as 0 or 1."""
+        name, at_least = (self._correct.scorer, self._correct.at_least) if kind == "open" else (SCORERS[kind][0], 1.0)
+        score = scores[name]
+        return None if score is None else float(score >= at_least)
+
+
+def _truth(answer: Answer) -> Scores:
+    """The independent judge of phantom data; nothing for other data."""
+    if not answer.example.dataset.startswith("phantom"):
+        return {}
+    from medrft.data.phantom import truth
+
+    verdict = truth(answer.example, answer.item.answer)
+    return {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
+
+
+def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:
+    """One line of `predictions.jsonl`."""
+    example, completion = answer.example, answer.completion
+    return {
+        "id": example.id,
+        "dataset": example.dataset,
+        "split": example.split,
+        "kind": example.kind,
+        "images": [sha256_of(path) for path in example.images],
+        "question": example.question,
+        "references": list(example.references),
+        "options": list(example.options),
+        "sample": answer.sample,
+        "temperature": answer.temperature,
+        "control": answer.control,
+        "prediction": completion.text if completion else answer.item.answer or "",
+        "answer": answer.item.answer,
+        "truncated": completion.truncated if completion else None,
+        "n_tokens": completion.n_tokens if completion else None,
+        "scores": scores,
+        "metadata": {key: example.metadata[key] for key in KEPT if example.metadata.get(key) is not None},
+    }

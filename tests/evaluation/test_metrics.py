@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from medrft.evaluation.metrics import METRICS, POOLED, SCORERS, cluster_of, source_of, summarise, values_of
+
+
+def row(kind="open", *, scores=None, images=("a",), control="none", temperature=0.0, **more):
+    base = {"id": "x/test/1", "kind": kind, "images": list(images), "control": control, "temperature": temperature}
+    return {**base, "truncated": False, "n_tokens": 5, "scores": scores or {}, **more}
+
+
+FOUR = {"bleu1": 0.2, "rouge1": 0.4, "bertscore": 0.6, "cosine": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (FOUR, 0.5),
+        ({**FOUR, "cosine": None}, None),  # a missing part has no average
+        ({"bleu1": 0.2}, "absent"),
+        ({**FOUR, "bleu1": 0.0, "rouge1": 0.0, "bertscore": 0.0, "cosine": 0.0}, 0.0),
+    ],
+)
+def test_the_papers_average(scores, expected):
+    assert values_of(row(scores=scores)).get("average", "absent") == (
+        expected if not isinstance(expected, float) else pytest.approx(expected)
+    )
+
+
+def test_accuracy_comes_from_the_match_of_each_kind():
+    assert values_of(row("closed", scores={"yes_no_match": 1.0}))["accuracy"] == 1.0
+    assert values_of(row("choice", scores={"choice_match": 0.0}))["accuracy"] == 0.0
+
+
+def test_answers_that_no_model_wrote_have_no_length_or_truncation():
+    values = values_of(row(scores={"exact_match": 1.0}, truncated=None, n_tokens=None))
+    assert values == {"exact_match": 1.0}
+
+
+def test_kinds_are_never_pooled_except_where_a_metric_means_the_same():
+    rows = [
+        row("closed", scores={"yes_no_match": 1.0, "truth": 1.0, "correct": 1.0}, images=["a"]),
+        row("open", scores={**FOUR, "exact_match": 0.0, "truth": 0.0, "correct": 0.0}, images=["b"]),
+    ]
+    found = summarise(rows, seed=0, resamples=50)["none"]
+    assert set(found) == {"closed", "open", "all"}
+    assert set(found["all"]) == {"truth", "truncated", "n_tokens"}
+    assert found["all"]["truth"]["mean"] == 0.5
+    assert found["closed"]["accuracy"] == {"mean": 1.0, "low": None, "high": None, "n": 1, "unscored": 0}
+
+
+def test_sources_are_apart():
+    rows = [
+        row(scores={"exact_match": 1.0}),
+        row(scores={"exact_match": 0.0}, control="blank"),
+        row(scores={"exact_match": 0.0}, temperature=0.7),
+    ]
+    assert [source_of(r) for r in rows] == ["none", "blank", "sampled"]
+    found = summarise(rows, seed=0, resamples=20)
+    assert found["none"]["open"]["exact_match"]["mean"] == 1.0
+    assert found["blank"]["open"]["exact_match"]["mean"] == 0.0
+    assert found["sampled"]["open"]["exact_match"]["n"] == 1
+
+
+def test_unscored_is_counted_and_left_out():
+    rows = [row(scores={"cosine": 0.5}), row(scores={"cosine": None}, images=["b"])]
+    assert summarise(rows, seed=0, resamples=20)["none"]["open"]["cosine"] == {
+        "mean": 0.5,
+        "low": None,
+        "high": None,
+        "n": 1,
+        "unscored": 1,
+    }
+
+
+def test_all_unscored_has_no_mean():
+    found = summarise([row(scores={"cosine": None})], seed=0, resamples=20)["none"]["open"]["cosine"]
+    assert (found["mean"], found["n"], found["unscored"]) == (None, 0, 1)
+
+
+def test_the_interval_resamples_images():
+    # ten questions about each of two images, all alike: only the images carry information
+    rows = [row(scores={"exact_match": float(i < 10)}, images=["a" if i < 10 else "b"]) for i in range(20)]
+    found = summarise(rows, seed=0, resamples=200)["none"]["open"]["exact_match"]
+    assert (found["low"], found["high"], found["n"]) == (0.0, 1.0, 20)
+
+
+def test_a_question_without_image_is_its_own_cluster():
+    assert cluster_of(row(images=[])) == ("x/test/1",)
+
+
+def test_names_are_known():
+    assert set(POOLED) <= set(METRICS)
+    assert {name for names in SCORERS.values() for name in names} <= set(METRICS) | {"yes_no_match", "choice_match"}
