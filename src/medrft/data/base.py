@@ -1,0 +1,164 @@
+"""What every loader shares: the rows it kept, the rows it left out, and the checks on both.
+
+A loader makes a `Reading`, hands it each row as an example or as a reason, and returns `reading.done()`. Images are
+checked there, once per file, so that a broken one costs its own rows and not the load.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medrft.data.images import inspect_images
+from medrft.data.notes import counted, split_notes
+from medrft.types import Example, LeftOut, LoadReport
+
+EMPTY_ANSWER = "empty answer"
+EMPTY_QUESTION = "empty question"
+MISSING_COLUMN = "missing column"
+NOT_A_ROW = "not a row"
+NOT_TEXT = "answer is not text"
+NO_IMAGE = "no image named"
+NO_SPLIT = "unknown split"
+REPEATED_ID = "repeated id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The examples of a data set and the report on how they were read."""
+
+    examples: tuple[Example, ...]
+    report: LoadReport
+    split_by: str | None = None
+    """A metadata key by which the report counts splits apart, as `train_en` and `train_zh`."""
+
+    def split(self, name: str) -> tuple[Example, ...]:
+        """The examples of `train`, `validation` or `test`."""
+        return tuple(example for example in self.examples if example.split == name)
+
+    def reported(self, example: Example) -> str:
+        """The name of an example's split in the report."""
+        return report_split(example, self.split_by)
+
+    def groups(self) -> dict[str, list[Example]]:
+        """Examples by their split's name in the report, in the report's order."""
+        groups: dict[str, list[Example]] = {name: [] for name in self.report.read}
+        for example in self.examples:
+            groups.setdefault(self.reported(example), []).append(example)
+        return groups
+
+
+def report_split(example: Example, split_by: str | None) -> str:
+    """`train`, or `train_en` where the report counts by a metadata key."""
+    return example.split if split_by is None else f"{example.split}_{example.metadata[split_by]}"
+
+
+@dataclass(slots=True)
+class Reading:
+    """Collects what a loader reads, one call per row."""
+
+    dataset: str
+    splits: tuple[str, ...] = ()
+    """Splits in the report's order; they show there even with no row."""
+    split_by: str | None = None
+    notes: list[str] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
+    """Rows whose answer was a number and was read as text."""
+
+    def keep(self, example: Example) -> None:
+        """A row that became an example."""
+        self.examples.append(example)
+
+    def leave(self, row: str, split: str, reason: str, detail: str = "") -> None:
+        """A row that did not; `split` is the report's name for it."""
+        self.left_out.append(LeftOut(row=row, split=split, reason=reason, detail=detail))
+
+    def done(self) -> Loaded:
+        """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
+        read = self._read()
+        kept = self._checked()
+        counts = Counter(report_split(example, self.split_by) for example in kept)
+        loaded = Loaded(
+            examples=tuple(kept),
+            report=LoadReport(
+                dataset=self.dataset,
+                read=dict(read),
+                kept={split: counts[split] for split in read},
+                left_out=tuple(self.left_out),
+            ),
+            split_by=self.split_by,
+        )
+        notes = (*self.notes, *self._conversions(), *split_notes(loaded.groups()))
+        return replace(loaded, report=replace(loaded.report, notes=notes))
+
+    def _read(self) -> Counter[str]:
+        read = Counter(dict.fromkeys(self.splits, 0))
+        read.update(report_split(example, self.split_by) for example in self.examples)
+        read.update(row.split for row in self.left_out)
+        return read
+
+    def _checked(self) -> list[Example]:
+        bad = inspect_images(path for example in self.examples for path in example.images)
+        seen: set[str] = set()
+        kept = []
+        for example in self.examples:
+            wrong = next((bad[path] for path in example.images if path in bad), None)
+            if wrong is None and example.id in seen:
+                wrong = (REPEATED_ID, "an earlier row has this id")
+            if wrong is None:
+                seen.add(example.id)
+                kept.append(example)
+            else:
+                self.leave(example.id, report_split(example, self.split_by), *wrong)
+        return kept
+
+    def _conversions(self) -> list[str]:
+        if not self.converted:
+            return []
+        more = f" and {len(self.converted) - 5} more" if len(self.converted) > 5 else ""
+        rows = ", ".join(self.converted[:5]) + more
+        return [
+            f"{counted(len(self.converted), 'answer was a number and is', 'answers were numbers and are')} text: {rows}"
+        ]
+
+
+def one_line(value: object) -> str:
+    """Text with its white space trimmed and collapsed; `""` for `None`.
+
+    >>> one_line("  Heart\\n size ")
+    'Heart size'
+    """
+    return "" if value is None else " ".join(str(value).split())
+
+
+def answer_text(value: object) -> str | None:
+    """An answer as text, a whole number without its `.0`; `None` for what is no text, as a table or a truth value.
+
+    >>> answer_text(12), answer_text(4.0), answer_text(" Yes "), answer_text(None), answer_text(True)
+    ('12', '4', 'Yes', '', None)
+    """
+    if isinstance(value, bool) or not (value is None or isinstance(value, str | int | float)):
+        return None
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.10g}"
+    return one_line(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether an answer came as a number and not as text."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def without_nulls(row: dict[str, Any], nulls: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Official fields for metadata: text trimmed, and the spellings of null as `None`."""
+    trimmed = {key: one_line(value) if isinstance(value, str) else value for key, value in row.items()}
+    return {key: None if isinstance(value, str) and value in nulls else value for key, value in trimmed.items()}
+
+
+def existing(folder: Path, *names: str) -> Path | None:
+    """The first of some names that exists in a folder."""
+    return next((folder / name for name in names if (folder / name).exists()), None)

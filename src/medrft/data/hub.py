@@ -1,0 +1,33 @@
+"""Rows of a data set on the Hugging Face hub. The one module of `data` that imports `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medrft.data.rows import Row
+from medrft.errors import DataError
+
+
+def hub_rows(name: str, *, subset: str | None, revision: str | None) -> Iterator[Row]:
+    """Every row of a hub data set (or a local folder that `datasets` reads), images as their encoded bytes.
+
+    Raises `DataError` when it cannot be loaded: a wrong name, no network, a subset to choose.
+    """
+    import datasets
+
+    try:
+        splits = datasets.load_dataset(name, subset, revision=revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"cannot load {name!r} from the hub: {first[:300]} (check the name, the network, HF_TOKEN for a gated "
+            "one; a data set with several subsets needs --set subset=NAME)"
+        ) from error
+    for split, part in splits.items():
+        labels = {key: value.names for key, value in part.features.items() if isinstance(value, datasets.ClassLabel)}
+        number = 0
+        for batch in part.with_format("arrow").iter(batch_size=64):
+            for row in batch.to_pylist():
+                named = {k: labels[k][v] for k, v in row.items() if k in labels and v is not None and v >= 0}
+                yield Row(number=number, split=str(split), values={**row, **named})
+                number += 1

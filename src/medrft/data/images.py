@@ -1,0 +1,201 @@
+"""Image files: opened in any mode, checked, hashed, shrunk by us and not by a processor.
+
+Everything downstream sees 8-bit RGB. A palette, CMYK, grey or transparent file is converted, an EXIF rotation applied;
+deeper files (16-bit PNG and the like) need a window chosen by a person and are refused with a reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import math
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medrft.errors import DataError
+from medrft.rundir import write_atomic
+
+PIXEL_LIMIT = 64 * 1024 * 1024
+"""Files that declare more pixels than this are not decoded: a small file may unpack to many gigabytes."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+
+MISSING = "missing image"
+UNREADABLE = "unreadable image"
+HUGE = "image too large"
+DEEP = "image not 8-bit"
+
+# What Pillow raises on files that are cut short, corrupt or not images at all.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError)
+
+
+class BadImageError(DataError):
+    """An image that cannot be used: `reason` is a phrase that can be counted, `detail` tells the rest."""
+
+    def __init__(self, reason: str, detail: str, *, path: Path | None = None) -> None:
+        super().__init__(f"{path}: {reason} ({detail})" if path else f"{reason} ({detail})")
+        self.reason = reason
+        self.detail = detail
+
+
+def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
+    """An image as upright 8-bit RGB, shrunk to at most `max_pixels` pixels with its aspect kept.
+
+    Transparent pixels become white. Raises `BadImageError` where `check_image` gives a reason.
+    """
+    reason = _header_reason(path)
+    if reason is not None:
+        raise BadImageError(*reason, path=path)
+    try:
+        image = _decode(path)
+    except _BROKEN as error:
+        raise BadImageError(UNREADABLE, _first_line(error), path=path) from error
+    return shrink(image, max_pixels=max_pixels)
+
+
+def shrink(image: Image.Image, *, max_pixels: int | None) -> Image.Image:
+    """The image itself, or a copy resized to at most `max_pixels` pixels with its aspect kept."""
+    width, height = image.size
+    if max_pixels is None or width * height <= max_pixels:
+        return image
+    scale = math.sqrt(max_pixels / (width * height))
+    # A long side is clipped too: a 1-pixel short side cannot shrink any further.
+    short = max(1, math.floor(min(width, height) * scale))
+    long = min(max(1, math.floor(max(width, height) * scale)), max_pixels // short)
+    size = (long, short) if width >= height else (short, long)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def check_image(path: Path) -> str | None:
+    """Why an image cannot be used, as a short phrase, or `None` when it can; decodes the whole file."""
+    found = inspect_image(path)
+    return found[0] if found else None
+
+
+def inspect_image(path: Path) -> tuple[str, str] | None:
+    """Like `check_image`, with a detail beside the phrase."""
+    reason = _header_reason(path)
+    if reason is not None:
+        return reason
+    return _decode_reason(path)
+
+
+def inspect_images(paths: Iterable[Path]) -> dict[Path, tuple[str, str]]:
+    """The images among `paths` that cannot be used, each with its reason and detail; decodes in threads."""
+    headers = {path: _header_reason(path) for path in dict.fromkeys(paths)}
+    bad = {path: reason for path, reason in headers.items() if reason is not None}
+    good = [path for path in headers if path not in bad]
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        decoded = dict(zip(good, pool.map(_decode_reason, good), strict=True))
+    return bad | {path: reason for path, reason in decoded.items() if reason is not None}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal; read once per version of the file."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+def blank_like(image: Image.Image) -> Image.Image:
+    """A mid-grey image of the same size: the control that asks what a model says without seeing."""
+    return Image.new("RGB", image.size, (127, 127, 127))
+
+
+def thumbnail(path: Path, size: int) -> bytes:
+    """PNG bytes of the image fitted into `size` by `size` pixels; raises like `open_image`."""
+    image = open_image(path)
+    image.thumbnail((size, size), Image.Resampling.BICUBIC)
+    red, green, blue = image.split()
+    grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    return _png(image.convert("L") if grey else image)
+
+
+def default_cache() -> Path:
+    """Where materialised images go: `$MEDRFT_CACHE`, else `medrft` in the user's cache folder."""
+    named = os.environ.get("MEDRFT_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medrft"
+
+
+def materialise(encoded: bytes, cache: Path) -> Path:
+    """Write an encoded image as an upright 8-bit PNG named by the hash of its bytes, and return the file.
+
+    Raises `BadImageError` for bytes that cannot be used. A file that is already there is kept.
+    """
+    path = cache / "images" / f"{hashlib.sha256(encoded).hexdigest()}.png"
+    if path.is_file():
+        return path
+    reason = _header_reason(io.BytesIO(encoded))
+    if reason is not None:
+        raise BadImageError(*reason)
+    try:
+        image = _decode(io.BytesIO(encoded))
+    except _BROKEN as error:
+        raise BadImageError(UNREADABLE, _first_line(error)) from error
+    write_atomic(path, _png(image))
+    return path
+
+
+def _header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
+    """Reasons that the header alone gives: no file, no image, too many pixels, too deep."""
+    if isinstance(source, Path) and not source.is_file():
+        return MISSING, str(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            with Image.open(source, formats=FORMATS) as image:
+                (width, height), mode = image.size, image.mode
+    except Image.DecompressionBombError as error:
+        return HUGE, _first_line(error)
+    except UnidentifiedImageError:
+        return UNREADABLE, f"not one of {', '.join(FORMATS)}"
+    except _BROKEN as error:
+        return UNREADABLE, _first_line(error)
+    if width * height > PIXEL_LIMIT:
+        return HUGE, f"{width} x {height} pixels; the limit is {PIXEL_LIMIT:,}"
+    if mode not in EIGHT_BIT:
+        return DEEP, f"mode {mode}; choose a window and save it as 8-bit PNG or JPEG"
+    return None
+
+
+def _decode_reason(path: Path) -> tuple[str, str] | None:
+    try:
+        _decode(path)
+    except _BROKEN as error:
+        return UNREADABLE, _first_line(error)
+    return None
+
+
+def _decode(source: Path | io.BytesIO) -> Image.Image:
+    """Upright RGB pixels of the first frame; a header check comes first."""
+    with Image.open(source, formats=FORMATS) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+            layer = image.convert("RGBA")
+            white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+            return Image.alpha_composite(white, layer).convert("RGB")
+        return image.convert("RGB")
+
+
+@functools.lru_cache(maxsize=200_000)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

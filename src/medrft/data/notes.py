@@ -1,0 +1,76 @@
+"""Facts about splits that a user should know: images shared between them, rows that occur twice. All by content."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from medrft.data.images import sha256_of
+from medrft.types import Example
+
+Groups = Mapping[str, Sequence[Example]]
+"""Examples by the name of their split in the report: `train`, or `train_en`."""
+
+
+def split_notes(groups: Groups) -> list[str]:
+    """All notes of this module on some splits."""
+    return [*shared_images(groups), *repeats(groups)]
+
+
+def images_of(examples: Iterable[Example]) -> set[str]:
+    """Content hashes of all images of some examples."""
+    return {sha256_of(path) for path in {path for example in examples for path in example.images}}
+
+
+def shared_images(groups: Groups) -> list[str]:
+    """One note for each pair of different splits that have images in common."""
+    hashes = {name: images_of(rows) for name, rows in groups.items()}
+    names = list(groups)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if _base(a) != _base(b)]
+    return [_shared_note(groups, a, b, hashes[a] & hashes[b]) for a, b in pairs if hashes[a] & hashes[b]]
+
+
+def repeats(groups: Groups) -> list[str]:
+    """Notes on rows that repeat the images, question and answers of another."""
+    places: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    for name, rows in groups.items():
+        for row in rows:
+            places[_content(row)][name] += 1
+    within: Counter[str] = Counter()
+    across: Counter[tuple[str, ...]] = Counter()
+    for splits in places.values():
+        within.update({name: count - 1 for name, count in splits.items() if count > 1})
+        across.update([tuple(splits)] if len(splits) > 1 else [])
+    notes = [
+        f"{name}: {counted(count, 'row repeats', 'rows repeat')} the image, question and answer of another row of it"
+        for name, count in within.items()
+    ]
+    what = "image with its question and answer is", "images with their question and answer are"
+    return notes + [f"{counted(count, *what)} in both {' and '.join(names)}" for names, count in across.items()]
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "row", "rows"), counted(1797, "row", "rows")
+    ('1 row', '1,797 rows')
+    """
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _shared_note(groups: Groups, first: str, second: str, shared: set[str]) -> str:
+    rows = sum(any(sha256_of(path) in shared for path in row.images) for row in groups[first])
+    note = f"{first} and {second} share {counted(len(shared), 'image', 'images')}, used by {rows:,} rows of {first}"
+    if _base(first) == "train" and _base(second) == "test":
+        note += "; exclude_test_images=true leaves those rows out"
+    return note
+
+
+def _base(name: str) -> str:
+    return name.partition("_")[0]
+
+
+def _content(example: Example) -> tuple[object, ...]:
+    """Images, question and references, whatever their case."""
+    references = tuple(sorted(reference.casefold() for reference in example.references))
+    return tuple(sha256_of(path) for path in example.images), example.question.casefold(), references

@@ -1,0 +1,282 @@
+"""Your own questions: a JSONL, JSON, CSV, TSV or Parquet table, or a data set on the hub, with a map of its columns.
+
+    {"image": "img/001.png", "question": "Is there a fracture?", "answer": "No", "modality": "X-ray"}
+
+A role that is not mapped is looked for under its usual names (`USUAL`). Image paths are relative to the table; images
+inside the table (as the hub stores them) are written to the cache as 8-bit PNG. Columns without a role stay in
+`metadata`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrft.data import base, choices
+from medrft.data.base import Loaded, Reading
+from medrft.data.hub import hub_rows
+from medrft.data.images import BadImageError, default_cache, materialise
+from medrft.data.layout import Release
+from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
+from medrft.errors import unknown_name
+from medrft.text import infer_kind
+from medrft.types import SPLITS, Example
+
+USUAL: dict[str, tuple[str, ...]] = {
+    "id": ("id", "qid", "question_id", "index"),
+    "image": ("image", "images", "image_path", "img_path", "img_name", "image_name", "file_name"),
+    "question": ("question", "problem", "Question"),
+    "answer": ("answer", "answers", "reference", "references", "gt_answer", "Answer"),
+    "options": ("options", "choices"),
+    "rationale": ("rationale", "reasoning", "cot"),
+    "split": ("split",),
+    "modality": ("modality", "modality_type"),
+    "organ": ("organ", "body_part", "location"),
+    "question_type": ("question_type", "content_type"),
+}
+NEEDED = ("image", "question", "answer")
+NOT_AN_OPTION = "answer is not among the options"
+RELEASE = Release(
+    dataset="table",
+    wanted=f"one table ({', '.join(SUFFIXES)}), or a folder with train, validation and test tables",
+    source="your own files, or hf:owner/name for a data set on the hub",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """How the rows of one table are read."""
+
+    dataset: str
+    split: str
+    columns: Mapping[str, Any]
+    folder: Path
+    cache: Path
+    separator: str | None = None
+    reading: Reading = field(repr=False)
+
+
+def load(
+    root: Path | None,
+    *,
+    seed: int = 0,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    dataset: str | None = None,
+    split: str = "train",
+    image_root: str | Path | None = None,
+    separator: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    cache: str | Path | None = None,
+) -> Loaded:
+    """Read a table, a folder of them, or `hf:owner/name`.
+
+    `columns` maps roles to columns (several for `image` and `options`), `split` holds for rows that name none,
+    `separator` stands between several references in one text cell. Raises `DataError` for a missing or unreadable
+    file, `UnknownNameError` for an unknown role or split.
+    """
+    for role in columns or {}:
+        if role not in USUAL:
+            raise unknown_name("role in columns of table", role, USUAL)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    hub = _hub_name(root)
+    place = Path() if hub else RELEASE.require(root)
+    name = dataset or (hub or str(place.resolve())).rstrip("/").rpartition("/")[2].partition(".")[0]
+    reading = Reading(name)
+    table = _Table(
+        dataset=name,
+        split=split,
+        columns=columns or {},
+        folder=Path(image_root) if image_root else (place.parent if place.is_file() else place),
+        cache=Path(cache) if cache else default_cache(),
+        separator=separator,
+        reading=reading,
+    )
+    for row in hub_rows(hub, subset=subset, revision=revision) if hub else read_rows(table_files(place)):
+        _read_row(table, row)
+    return reading.done()
+
+
+def _hub_name(root: Path | None) -> str | None:
+    text = str(root)
+    return text.removeprefix("hf:") if root is not None and text.startswith("hf:") else None
+
+
+def _read_row(table: _Table, row: Row) -> None:
+    """Keep the row, or leave it out with its reason."""
+    values = {role: _value(table.columns, role, row.values) for role in USUAL}
+    given = _first(values["split"], row.split, table.split)
+    split = split_name(given)
+    name = f"{table.dataset}/{split or given}/{base.one_line(_first(values['id'], row.number))}"
+    try:
+        if row.problem:
+            raise _LeftOutError(base.NOT_A_ROW, row.problem)
+        if split is None:
+            raise _LeftOutError(
+                base.NO_SPLIT, f"{given!r}; known are train, validation and test with their usual forms"
+            )
+        table.reading.keep(_example(table, row, values, name=name))
+    except _LeftOutError as left:
+        table.reading.leave(name, split or str(given), left.reason, left.detail)
+    except BadImageError as bad:
+        table.reading.leave(name, split or str(given), bad.reason, bad.detail)
+
+
+def _example(table: _Table, row: Row, values: Mapping[str, Any], *, name: str) -> Example:
+    missing = [_wanted(table.columns, role) for role in NEEDED if values[role] is _ABSENT]
+    if missing:
+        raise _LeftOutError(base.MISSING_COLUMN, f"{', '.join(missing)}; the row has {', '.join(row.values) or 'none'}")
+    question = base.one_line(values["question"])
+    if not question:
+        raise _LeftOutError(base.EMPTY_QUESTION)
+    options = choices.options_of(_first(values["options"], None))
+    references = _references(table, values["answer"], options, name=name)
+    images = tuple(_image(table, value) for value in _image_values(values["image"]))
+    if not images:
+        raise _LeftOutError(base.NO_IMAGE)
+    split = split_name(_first(values["split"], row.split, table.split))
+    assert split is not None  # checked by the caller
+    return Example(
+        id=name,
+        dataset=table.dataset,
+        split=split,
+        images=images,
+        question=question,
+        references=references,
+        kind=infer_kind(references, options),
+        options=options,
+        rationale=str(_first(values["rationale"], "")).strip() or None,
+        metadata=_metadata(table.columns, row.values, values),
+    )
+
+
+def _references(table: _Table, value: Any, options: Sequence[str], *, name: str) -> tuple[str, ...]:
+    """Accepted answers, each once; for a choice the text of the right option."""
+    if isinstance(value, str) and table.separator:
+        value = value.split(table.separator)
+    texts = []
+    for part in value if isinstance(value, list | tuple) else [value]:
+        text = base.answer_text(part)
+        if text is None:
+            raise _LeftOutError(base.NOT_TEXT, f"got {part!r:.80}")
+        if base.is_number(part):
+            table.reading.converted.append(name)
+        texts.append(text)
+    references = tuple(dict.fromkeys(text for text in texts if text))
+    if not references:
+        raise _LeftOutError(base.EMPTY_ANSWER)
+    if not options:
+        return references
+    resolved = tuple(dict.fromkeys(choices.resolve(text, options) for text in references))
+    named = tuple(text for text in resolved if text is not None)
+    if len(named) < len(resolved):
+        raise _LeftOutError(NOT_AN_OPTION, f"{references[0]!r:.60} in {' | '.join(options)!s:.120}")
+    return named
+
+
+def _image_values(value: Any) -> list[Any]:
+    """The images of one cell: one, a list, or JSON text of a list."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise _LeftOutError(base.NO_IMAGE, f"{value!r:.60} is not a JSON list") from error
+    values = value if isinstance(value, list | tuple) else [value]
+    return [image for image in values if image is not None and image != "" and image is not _ABSENT]
+
+
+def _image(table: _Table, value: Any) -> Path:
+    """The file of one image; encoded bytes are written to the cache."""
+    if isinstance(value, Mapping):  # as `datasets` stores images, or {"image_path": …}
+        encoded = value.get("bytes")
+        value = encoded if encoded is not None else value.get("path") or value.get("image_path")
+    if isinstance(value, bytes):
+        return materialise(value, table.cache)
+    if not isinstance(value, str):
+        raise _LeftOutError(base.NO_IMAGE, f"got {type(value).__name__}")
+    if value.startswith("data:"):
+        try:
+            return materialise(base64.b64decode(value.partition(",")[2], validate=True), table.cache)
+        except binascii.Error as error:
+            raise _LeftOutError(base.NO_IMAGE, f"a data address that is not base64 ({error})") from error
+    if value.startswith(("http://", "https://")):
+        raise _LeftOutError(base.NO_IMAGE, f"{value:.80} is a web address; download it first")
+    return table.folder / value
+
+
+class _Absent:
+    """A column that a row does not have."""
+
+
+_ABSENT = _Absent()
+
+
+class _LeftOutError(Exception):
+    """A row that is not kept."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def _first(*values: Any) -> Any:
+    """The first value that is present."""
+    return next((value for value in values if value is not _ABSENT and value is not None), None)
+
+
+def _value(columns: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Any:
+    """What a row says in a role: the mapped column (or columns, as a list), else the first usual one it has."""
+    mapped = columns.get(role)
+    if isinstance(mapped, str):
+        return row.get(mapped, _ABSENT)
+    if mapped is not None:
+        found = [row[column] for column in mapped if row.get(column) not in (None, "")]
+        return found or _ABSENT
+    return next((row[column] for column in USUAL[role] if column in row), _ABSENT)
+
+
+def _wanted(columns: Mapping[str, Any], role: str) -> str:
+    mapped = columns.get(role)
+    if mapped is None:
+        return f"{role} (none of {', '.join(USUAL[role])}; map it with columns.{role}=NAME)"
+    return f"{role} (columns.{role} is {mapped!r})"
+
+
+def _metadata(columns: Mapping[str, Any], row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns without a role, and modality, organ and question type under these names."""
+    used = {column for role in ("id", "image", "question", "rationale") for column in _columns_of(columns, role, row)}
+    rest = {key: _plain(value) for key, value in row.items() if key not in used and not _holds_bytes(value)}
+    named = {role: _plain(values[role]) for role in ("modality", "organ", "question_type")}
+    return {**rest, **{role: value for role, value in named.items() if values[role] is not _ABSENT}}
+
+
+def _columns_of(columns: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Sequence[str]:
+    mapped = columns.get(role)
+    if mapped is not None:
+        return [mapped] if isinstance(mapped, str) else list(mapped)
+    return [column for column in USUAL[role] if column in row][:1]
+
+
+def _holds_bytes(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_bytes(inner) for inner in value.values())
+    return isinstance(value, bytes) or (isinstance(value, list) and any(_holds_bytes(inner) for inner in value))
+
+
+def _plain(value: Any) -> Any:
+    """A value that strict JSON can hold: NaN as `None`, dates and the like as text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
