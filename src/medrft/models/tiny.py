@@ -67,10 +67,20 @@ def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+        _open_eyes(model)
     model.generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None
     )
     return model, processor
+
+
+def _open_eyes(model: Any) -> None:
+    """Gemma 3 starts its projection at zero, so a random one would not see, and its vision tower get no gradient."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if name.endswith("mm_input_projection_weight"):
+            torch.nn.init.normal_(parameter, std=parameter.shape[0] ** -0.5)
 
 
 def _sizes(family: str, sizes: Mapping[str, Any]) -> TinySizes:

@@ -1,0 +1,255 @@
+"""Preflight: do model, processor and data agree? Measured on a few examples before step 1 of any training.
+
+A wrong answer to any of these questions does not stop a training, it only makes it learn something else. Each check
+has a name, a measured number, its limit, and what to do when it fails.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medrft.errors import DataError, PreflightError
+from medrft.models.generate import Images
+from medrft.models.load import Policy
+from medrft.models.prompts import Prompt
+from medrft.rundir import write_json
+from medrft.training.probe import Probe
+from medrft.types import Example
+
+FP32_LIMIT = 1e-4
+LOW_PRECISION_LIMIT = 0.05
+"""Nats per token that rollout and training log-probabilities may differ by."""
+NOISE_FACTOR = 10
+"""An image must move the logits by more than this many times what merely running again does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question with its measured answer."""
+
+    name: str
+    passed: bool | None
+    """`None`: could not be asked, and `detail` says why."""
+    measured: float | None
+    limit: float | None
+    detail: str
+    """What was measured, in words and units."""
+    fix: str
+
+    def line(self) -> str:
+        """For people."""
+        word = {True: "ok", False: "FAILED", None: "not run"}[self.passed]
+        number = "" if self.measured is None else f" (measured {self.measured:.4g}, limit {self.limit:.4g})"
+        return f"{self.name}: {word}{number}: {self.detail}" + ("" if self.passed is not False else f" -> {self.fix}")
+
+
+def preflight(
+    policy: Policy,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    *,
+    images: Images,
+    max_length: int | None = None,
+    temperature: float = 1.0,
+    suppress: Sequence[int] | None = None,
+    autocast: str | None = None,
+    seed: int = 0,
+    output: Path | None = None,
+) -> dict[str, Any]:
+    """Ask every question of a policy that is about to be trained; a few seconds for a tiny model.
+
+    `max_length` is SFT's cut in tokens, `temperature` and `suppress` (token ids ruled out; by default ours) are the
+    rollouts', `autocast` is the mixed precision of training ("bfloat16", "float16") if any. The report goes to
+    `output` as JSON before `PreflightError` is raised for what failed. Raises `DataError` without examples.
+    """
+    if not examples:
+        raise DataError("preflight needs at least one example")
+    began = time.perf_counter()
+    probe = Probe(
+        policy=policy,
+        prompt=prompt.bound(policy.processor),
+        few=_draw(examples, prompt, 4, seed),
+        many=_draw(examples, prompt, 24, seed),
+        images=images,
+        max_length=max_length,
+        temperature=temperature,
+        suppress=suppress,
+        autocast=autocast,
+        seed=seed,
+    )
+    with probe.still():
+        checks = _ask(probe)
+    failed = [check for check in checks if check.passed is False]
+    report = {
+        "passed": not failed,
+        "model": policy.id,
+        "prompt": {"name": prompt.name, "hash": prompt.hash},
+        "dtype": probe.dtype,
+        "examples": [example.id for example in probe.few],
+        "seconds": round(time.perf_counter() - began, 2),
+        "checks": [asdict(check) for check in checks],
+    }
+    if output is not None:
+        write_json(output, report)
+    if failed:
+        raise PreflightError(
+            "preflight failed; training would be silently wrong.\n" + "\n".join(map(Check.line, failed))
+        )
+    return report
+
+
+def _ask(probe: Probe) -> list[Check]:
+    """Reading first; a model is only run on inputs that passed."""
+    checks = [ask(probe) for ask in (_image_tokens, _padding_side, _uncut, _same_prompt, _loss_mask)]
+    if checks[0].passed is False:
+        why = "needs image_tokens to pass first"
+        return [
+            *checks,
+            *(_not_run(name, why) for name in ("blank_image", "shuffled_image", "log_probs", "placeholders")),
+        ]
+    return [*checks, *_image_matters(probe), _log_probs(probe), _placeholders(probe)]
+
+
+def _draw(examples: Sequence[Example], prompt: Prompt, n: int, seed: int) -> list[Example]:
+    """Half the longest prompts, half a seeded draw; with different pictures and a target where there are any."""
+    ready = [e for e in examples if e.images and (prompt.form != "think" or (e.rationale or "").strip())]
+    pool = ready or [e for e in examples if e.images] or list(examples)
+    drawn = random.Random(seed).sample(pool, len(pool)) if len(pool) <= 5000 else random.Random(seed).sample(pool, 5000)
+    drawn.sort(key=lambda e: -len(e.question) - sum(map(len, e.options)))
+    longest, rest = drawn[: n // 2], random.Random(seed).sample(drawn[n // 2 :], max(0, len(drawn) - n // 2))
+    fresh: dict[Any, Example] = {}
+    for example in [*longest, *rest]:
+        fresh.setdefault(example.images, example)
+    chosen = list(fresh.values())
+    return (chosen + [e for e in drawn if e not in chosen[:n]])[:n]
+
+
+def _not_run(name: str, why: str) -> Check:
+    return Check(name=name, passed=None, measured=None, limit=None, detail=why, fix="")
+
+
+def _count(name: str, wrong: list[str], detail: str, fix: str) -> Check:
+    """A check whose number is how many rows are wrong."""
+    shown = f"{detail}: {wrong[0]}" if wrong else detail
+    return Check(name=name, passed=not wrong, measured=len(wrong), limit=0, detail=shown, fix=fix)
+
+
+def _image_tokens(probe: Probe) -> Check:
+    wrong = []
+    for example in probe.few:
+        tokens, features = probe.image_counts(example)
+        if tokens != features or (example.images and not tokens):
+            wrong.append(f"{example.id} has {tokens} image tokens and {features} image features")
+    fix = "processor and model are of different versions or sizes; load both from one folder and don't edit patch_size"
+    return _count("image_tokens", wrong, "rows whose image tokens are not as many as its image features", fix)
+
+
+def _padding_side(probe: Probe) -> Check:
+    wrong = probe.right_padded()
+    fix = "set padding_side to left in tokenizer_config.json: generation continues the last token of each row"
+    return _count("padding_side", wrong, "rows of a batch that end in padding", fix)
+
+
+def _uncut(probe: Probe) -> Check:
+    """Rows that SFT's `max_length` would cut before the answer begins, or inside an image."""
+    if probe.max_length is None:
+        return Check(
+            name="uncut_prompt", passed=True, measured=0, limit=0, detail="no max_length, so nothing is cut", fix=""
+        )
+    wrong = []
+    for example in probe.many:
+        length = probe.prompt_length(example)
+        if length >= probe.max_length:
+            wrong.append(f"{example.id} has {length} prompt tokens, max_length is {probe.max_length}")
+    fix = "leave max_length out (null), raise it, or lower data.max_pixels"
+    return _count("uncut_prompt", wrong, "prompts that max_length cuts", fix)
+
+
+def _same_prompt(probe: Probe) -> Check:
+    if (why := probe.no_targets()) is not None:
+        return _not_run("same_prompt", why)
+    wrong = [
+        f"training reads {probe.tail(trained)!r} before the answer, generation {probe.tail(asked)!r}"
+        for trained, asked in probe.prompts_of_both()
+        if trained != asked
+    ]
+    fix = "the chat template renders a prompt differently once an answer follows; use one that does not"
+    return _count("same_prompt", wrong, "rows whose prompt in training is not the prompt in generation", fix)
+
+
+def _loss_mask(probe: Probe) -> Check:
+    if (why := probe.no_targets()) is not None:
+        return _not_run("loss_mask", why)
+    wrong = [
+        f"learns {got!r}, should learn {expected!r}"
+        for got, expected in probe.learned()
+        if not _same_turn(got, expected)
+    ]
+    fix = "the chat template must render the assistant turn unchanged and close it with the end token"
+    return _count("loss_mask", wrong, "rows whose loss is not on exactly the assistant turn and its end token", fix)
+
+
+def _same_turn(got: str, expected: Sequence[str]) -> bool:
+    """`expected` lists the turn with each end token; templates may add white space after it, and around a thought."""
+
+    def plain(text: str) -> str:
+        return "".join(text.split())
+
+    return any(plain(got) == plain(turn) and got.strip() and turn.strip() for turn in expected)
+
+
+def _image_matters(probe: Probe) -> list[Check]:
+    """Root mean square change of the last position's logits when the picture is replaced."""
+    plain = probe.logits()
+    limit = NOISE_FACTOR * probe.noise(plain)
+    swaps: list[tuple[str, Callable[[], Any]]] = [("blank_image", probe.blank_logits)]
+    checks = []
+    if probe.pictures_differ():
+        swaps.append(("shuffled_image", probe.shuffled_logits))
+    else:
+        checks.append(_not_run("shuffled_image", "the examples drawn share one picture"))
+    for name, swapped in swaps:
+        moved = probe.distance(plain, swapped())
+        checks.append(
+            Check(
+                name=name,
+                passed=moved > limit,
+                measured=moved,
+                limit=limit,
+                detail=f"change of the logits, {name.replace('_', ' ')}; limit: {NOISE_FACTOR} times the re-run noise",
+                fix="the model does not see its pictures: check image tokens, projector and vision weights",
+            )
+        )
+    return checks
+
+
+def _log_probs(probe: Probe) -> Check:
+    """Largest difference over all tokens of a rollout between its log-probability there and in training."""
+    difference, padding = probe.rollout_against_training()
+    low = probe.dtype != "float32"
+    limit = max(LOW_PRECISION_LIMIT, 2 * padding) if low else FP32_LIMIT
+    return Check(
+        name="log_probs",
+        passed=difference <= limit,
+        measured=difference,
+        limit=limit,
+        detail=f"nats per token between rollout and training; padding alone moves {padding:.2g}",
+        fix="generation and training compute different things: try attn_implementation: eager, or dtype: float32",
+    )
+
+
+def _placeholders(probe: Probe) -> Check:
+    left, mass = probe.placeholder_probability()
+    return Check(
+        name="placeholders",
+        passed=left == 0,
+        measured=left,
+        limit=0.0,
+        detail=f"highest probability of an image placeholder in rollouts (the model alone would give {mass:.2g})",
+        fix="put the ids of models.load.placeholder_ids into the trainer's generation_kwargs.suppress_tokens",
+    )

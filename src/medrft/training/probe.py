@@ -1,0 +1,249 @@
+"""The measurements behind preflight: what a policy reads, learns and writes on a few examples."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medrft.data.images import blank_like
+from medrft.models.generate import Images, encode, generation_config, to_device
+from medrft.models.load import Policy, end_ids, placeholder_ids
+from medrft.models.prompts import Prompt, with_images
+from medrft.types import Example
+
+if TYPE_CHECKING:
+    import torch
+
+ROLLOUT_TOKENS = 24
+NOT_FEATURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A policy with the examples to measure it on; `prompt` is already bound to its template."""
+
+    policy: Policy
+    prompt: Prompt
+    few: Sequence[Example]
+    many: Sequence[Example]
+    images: Images
+    max_length: int | None
+    temperature: float
+    suppress: Sequence[int] | None
+    autocast: str | None
+    seed: int
+
+    @property
+    def dtype(self) -> str:
+        """The precision that training computes in."""
+        return self.autocast or str(self.policy.model.dtype).removeprefix("torch.")
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """No dropout, no gradients, and torch's generator left as it was."""
+        import torch
+
+        model, training = self.policy.model, self.policy.model.training
+        devices = [self.policy.device] if self.policy.device.type == "cuda" else []
+        model.eval()
+        try:
+            with torch.random.fork_rng(devices=devices), torch.no_grad():
+                torch.manual_seed(self.seed)
+                yield
+        finally:
+            model.train(training)
+
+    # Reading
+
+    def chats(self, examples: Sequence[Example], pictures: Sequence[list[Any]] | None = None) -> list[Any]:
+        """Messages with their pictures, the examples' own unless others are given."""
+        own = [self.images(example) for example in examples] if pictures is None else pictures
+        return [with_images(self.prompt.messages(e), shown) for e, shown in zip(examples, own, strict=True)]
+
+    def image_counts(self, example: Example) -> tuple[int, int]:
+        """Image tokens in the prompt of an example, and features that the vision tower makes of its pictures."""
+        inputs = encode(self.policy, self.chats([example]))
+        tokens = int((inputs["input_ids"] == self.policy.model.config.image_token_id).sum())
+        return tokens, self._features(inputs) if example.images else 0
+
+    def _features(self, inputs: dict[str, Any]) -> int:
+        model = self.policy.model
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        known = inspect.signature(base.get_image_features).parameters
+        given = {key: value for key, value in inputs.items() if key not in NOT_FEATURES and key in known}
+        found = base.get_image_features(**given)
+        found = getattr(found, "pooler_output", found)
+        parts = found if isinstance(found, (list, tuple)) else [found]
+        return sum(part.numel() // part.shape[-1] for part in parts)
+
+    def right_padded(self) -> list[str]:
+        """Rows that end in padding when the processor pads a batch by its own settings, as trainers let it."""
+        from medrft.models.prompts import render
+
+        chats = self.chats(self.many)
+        texts = [render(self.policy.processor, chat, generation=True) for chat in chats]
+        longer = [text + " and" * (8 * (i % 2)) for i, text in enumerate(texts)]  # lengths that surely differ
+        tokenizer = self.policy.processor.tokenizer
+        mask = tokenizer([*longer, texts[0] + " and" * 4], padding=True, return_tensors="pt")["attention_mask"]
+        return [f"row {i} of {len(mask)}" for i, row in enumerate(mask.tolist()) if not row[-1]]
+
+    def prompt_length(self, example: Example) -> int:
+        """Tokens of a prompt, its image tokens included."""
+        return int(encode(self.policy, self.chats([example]))["input_ids"].shape[1])
+
+    def tail(self, ids: Sequence[int], n: int = 24) -> str:
+        """The end of some tokens, as text."""
+        return str(self.policy.processor.tokenizer.decode(list(ids)[-n:]))
+
+    # Learning
+
+    def no_targets(self) -> str | None:
+        """Why SFT has nothing to learn here, if so."""
+        if self.prompt.form == "think" and not all((e.rationale or "").strip() for e in self.few):
+            return "no rationales: nothing is learned by imitation here"
+        return None
+
+    def _collated(self, example: Example) -> tuple[list[int], list[int]]:
+        """Token ids and labels of one row, from TRL's own collator."""
+        from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+        collate = DataCollatorForVisionLanguageModeling(self.policy.processor, completion_only_loss=True)
+        answer = {"role": "assistant", "content": [{"type": "text", "text": self.prompt.target(example)}]}
+        row = {"prompt": self.prompt.messages(example), "completion": [answer], "images": self.images(example)}
+        batch = collate([row])
+        return batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+
+    def prompts_of_both(self) -> Iterator[tuple[list[int], list[int]]]:
+        """For each example the prompt's tokens in training and in generation."""
+        for example in self.few:
+            ids, labels = self._collated(example)
+            start = next((i for i, label in enumerate(labels) if label != -100), len(labels))
+            yield ids[:start], encode(self.policy, self.chats([example]))["input_ids"][0].tolist()
+
+    def learned(self) -> Iterator[tuple[str, list[str]]]:
+        """For each example the text under the loss, and what it may be: the turn with any of the end tokens."""
+        tokenizer = self.policy.processor.tokenizer
+        ends = [str(tokenizer.decode([number])) for number in end_ids(self.policy)]
+        for example in self.few:
+            _, labels = self._collated(example)
+            turn = self.prompt.target(example).removeprefix(self.prompt.opened)
+            yield str(tokenizer.decode([label for label in labels if label != -100])), [turn + end for end in ends]
+
+    # Seeing
+
+    def logits(self, *, pictures: Sequence[list[Any]] | None = None, backwards: bool = False) -> Any:
+        """Logits after the prompt, (examples, vocabulary); `backwards` runs the rows in the other order."""
+        examples = list(self.few)
+        shown = [self.images(e) for e in examples] if pictures is None else list(pictures)
+        if backwards:
+            examples.reverse()
+            shown.reverse()
+        logits = self._forward(encode(self.policy, self.chats(examples, shown)))[:, -1].float()
+        return logits.flip(0) if backwards else logits
+
+    def blank_logits(self) -> Any:
+        """Logits with grey pictures of the same sizes."""
+        return self.logits(pictures=[[blank_like(image) for image in self.images(e)] for e in self.few])
+
+    def shuffled_logits(self) -> Any:
+        """Logits with each example's pictures replaced by another's, as many as it had."""
+        pool = [self.images(e) for e in self.few]
+        flat = [image for shown in pool[1:] + pool[:1] for image in shown]
+        return self.logits(pictures=[[flat.pop(0) for _ in shown] for shown in pool])
+
+    def pictures_differ(self) -> bool:
+        """Whether shuffling changes any picture."""
+        return len({image for e in self.few for image in e.images}) > 1
+
+    def noise(self, plain: Any) -> float:
+        """What running again does to the logits: the same rows twice, and in the other order."""
+        return max(self.distance(plain, self.logits()), self.distance(plain, self.logits(backwards=True)))
+
+    @staticmethod
+    def distance(one: Any, other: Any) -> float:
+        """Root mean square difference over what both know to be possible tokens."""
+        return float((one - other).square().mean().sqrt())
+
+    # Writing
+
+    def rollout_against_training(self) -> tuple[float, float]:
+        """Largest difference per token between log-probabilities in rollout and training, and by padding alone.
+
+        The rollout's come step by step from generation; training's from one forward pass over prompt and completion,
+        prompts padded on the left and completions on the right, divided by the temperature as TRL does.
+        """
+        import torch
+
+        inputs, written, made = self._rollout()
+        size = inputs["input_ids"].shape[1]
+        completion = written.sequences[:, size:]
+        steps = torch.stack([step.float() for step in written.logits], dim=1)
+        rollout = self._chosen(steps, completion)
+        training = self._training_logps(inputs, completion, made, more=0)
+        padded = self._training_logps(inputs, completion, made, more=7)
+        return _gap(rollout, training, made), _gap(training, padded, made)
+
+    def placeholder_probability(self) -> tuple[float, float]:
+        """Highest probability of an image placeholder at any step of a rollout: as sampled, and without suppression."""
+        import torch
+
+        _, written, _ = self._rollout()
+        ids = list({*placeholder_ids(self.policy), self.policy.model.config.image_token_id})
+        sampled = torch.stack(written.scores).float().softmax(-1)[..., ids]
+        alone = torch.stack(written.logits).float().softmax(-1)[..., ids]
+        return float(sampled.max()), float(alone.sum(-1).max())
+
+    def _rollout(self) -> tuple[dict[str, Any], Any, torch.Tensor]:
+        """Inputs, what generation returned, and a mask over the completion up to its end token."""
+        import torch
+
+        torch.manual_seed(self.seed)
+        inputs = encode(self.policy, self.chats(self.few))
+        config = generation_config(self.policy, ROLLOUT_TOKENS, self.temperature)
+        if self.suppress is not None:
+            config.suppress_tokens = list(self.suppress) or None
+        config.return_dict_in_generate = config.output_logits = config.output_scores = True
+        with self._precision():
+            written = self.policy.model.generate(**inputs, generation_config=config)
+        completion = written.sequences[:, inputs["input_ids"].shape[1] :]
+        ended = torch.isin(completion, torch.tensor(end_ids(self.policy), device=completion.device))
+        return inputs, written, (ended.cumsum(1) - ended.long()) == 0
+
+    def _training_logps(self, inputs: dict[str, Any], completion: Any, made: Any, *, more: int) -> Any:
+        """Log-probabilities of the completion's tokens in one forward pass, with `more` padding before the prompt."""
+        import torch
+
+        tokenizer, model = self.policy.processor.tokenizer, self.policy.model
+        rows, size = completion.shape
+        whole = dict(inputs)
+        for key, value in inputs.items():
+            if key in NOT_FEATURES:
+                fill = tokenizer.pad_token_id if key == "input_ids" else 0
+                before = value.new_full((rows, more), fill)
+                after = {"input_ids": completion, "attention_mask": made.to(value.dtype)}
+                whole[key] = torch.cat([before, value, after.get(key, value.new_zeros((rows, size)))], dim=1)
+        with self._precision():
+            logits = model(**whole, use_cache=False).logits
+        return self._chosen(logits[:, -size - 1 : -1].float(), completion)
+
+    def _chosen(self, logits: Any, ids: Any) -> Any:
+        scaled = logits / (self.temperature or 1.0)
+        return scaled.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+    def _forward(self, inputs: dict[str, Any]) -> Any:
+        with self._precision():
+            return self.policy.model(**to_device(self.policy, inputs), use_cache=False).logits
+
+    def _precision(self) -> Any:
+        import torch
+
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.policy.device.type, dtype=getattr(torch, self.autocast))
+
+
+def _gap(one: Any, other: Any, mask: Any) -> float:
+    return float(((one - other).abs() * mask).max())
