@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import phantom, slake, splits, table, vqa_rad
+from medrft.data import slake, splits, table, vqa_rad
+
+try:
+    from medrft.data import phantom
+except ImportError:
+    phantom = None
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
 
@@ -32,17 +37,33 @@ LOADERS: dict[str, Loader] = {
 if hasattr(phantom, "load"):
     LOADERS["phantom"] = phantom.load
 
+OURS = ("seed", "cache", "on_progress")
+"""Parameters of a loader that are not options of a recipe; each is passed to the loaders that have it."""
 
-def load_data(config: DataConfig, *, seed: int, cache: Path | None = None) -> Loaded:
+SHARED = ("validation", "exclude_test_images", "max_pixels")
+"""Keys of `data:` that hold for every data set."""
+
+
+def load_data(
+    config: DataConfig,
+    *,
+    seed: int,
+    cache: Path | None = None,
+    cut: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Loaded:
     """Read a data set as a run uses it: with a validation split, and without test images in train if asked.
 
-    `cache` is where images that are not plain files are written; by default the user's cache folder. Raises
+    With `cut=False` the splits stay the official ones, also without validation. `cache` is where images that are not
+    plain files are written; by default the user's cache folder. `on_progress(done, total)` counts images. Raises
     `DataError` for a missing root, a wrong layout or no row left, `UnknownNameError` for a wrong name or option.
     """
-    loaded = read_data(config.name, config.root, seed=seed, cache=cache, options=config.options)
+    loaded = read_data(
+        config.name, config.root, seed=seed, cache=cache, options=config.options, on_progress=on_progress
+    )
     if config.exclude_test_images:
         loaded = splits.exclude_test_images(loaded)
-    if loaded.split("train") and not loaded.split("validation"):
+    if cut and loaded.split("train") and not loaded.split("validation"):
         loaded = splits.cut_validation(loaded, fraction=config.validation, seed=seed)
     return not_empty(loaded)
 
@@ -54,17 +75,17 @@ def read_data(
     seed: int = 0,
     cache: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """Read a data set with its official splits, by name or as `file.py:function`; raises as `load_data`."""
     loader = find_loader(name)
     known = option_names(loader)
-    given = dict(options or {})
-    for key in given:
+    for key in options or {}:
         if key not in known:
-            raise unknown_name(f"option of data set {name}", key, [*known, "validation", "exclude_test_images"])
-    if cache is not None and "cache" in known:
-        given.setdefault("cache", cache)
-    return loader(Path(root) if root is not None else None, seed=seed, **given)
+            raise unknown_name(f"option of data set {name}", key, [*known, *SHARED])
+    ours = {"cache": cache, "on_progress": on_progress}
+    taken = {key: value for key, value in ours.items() if value is not None and key in _keywords(loader)}
+    return loader(Path(root) if root is not None else None, seed=seed, **taken, **(options or {}))
 
 
 def not_empty(loaded: Loaded) -> Loaded:
@@ -72,12 +93,11 @@ def not_empty(loaded: Loaded) -> Loaded:
     if loaded.examples:
         return loaded
     report = loaded.report
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in report.reasons().most_common())
-    first = f"; the first is {report.left_out[0].row}: {report.left_out[0].detail}" if report.left_out else ""
-    read = sum(report.read.values())
-    raise DataError(
-        f"no row of {report.dataset} is left of {read:,} read ({reasons or 'the files hold no rows'}){first}"
-    )
+    counts = report.reasons().most_common()
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "the files hold no rows"
+    first = next((row for row in report.left_out if row.reason == counts[0][0]), None)
+    example = f"; the first is {first.row}" + (f": {first.detail}" if first.detail else "") if first else ""
+    raise DataError(f"{report.dataset}: no row is left of {sum(report.read.values()):,} read ({reasons}){example}")
 
 
 def find_loader(name: str) -> Loader:
@@ -91,9 +111,13 @@ def find_loader(name: str) -> Loader:
 
 
 def option_names(loader: Loader) -> list[str]:
-    """The options a loader takes beside root and seed."""
+    """The options a loader takes from a recipe: its keyword-only parameters but those that we set."""
+    return [name for name in _keywords(loader) if name not in OURS]
+
+
+def _keywords(loader: Loader) -> list[str]:
     parameters = inspect.signature(loader).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "seed"]
+    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _from_file(path: Path, function: str) -> Loader:

@@ -7,6 +7,7 @@ checked there, once per file, so that a broken one costs its own rows and not th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ NOT_TEXT = "answer is not text"
 NO_IMAGE = "no image named"
 NO_SPLIT = "unknown split"
 REPEATED_ID = "repeated id"
+
+Progress = Callable[[int, int], None]
+"""Called with how many images are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +81,10 @@ class Reading:
         """A row that did not; `split` is the report's name for it."""
         self.left_out.append(LeftOut(row=row, split=split, reason=reason, detail=detail))
 
-    def done(self) -> Loaded:
+    def done(self, on_progress: Progress | None = None) -> Loaded:
         """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
         read = self._read()
-        kept = self._checked()
+        kept = self._checked(on_progress)
         counts = Counter(report_split(example, self.split_by) for example in kept)
         loaded = Loaded(
             examples=tuple(kept),
@@ -101,8 +105,8 @@ class Reading:
         read.update(row.split for row in self.left_out)
         return read
 
-    def _checked(self) -> list[Example]:
-        bad = inspect_images(path for example in self.examples for path in example.images)
+    def _checked(self, on_progress: Progress | None) -> list[Example]:
+        bad = inspect_images((path for example in self.examples for path in example.images), on_progress=on_progress)
         seen: set[str] = set()
         kept = []
         for example in self.examples:
@@ -121,9 +125,7 @@ class Reading:
             return []
         more = f" and {len(self.converted) - 5} more" if len(self.converted) > 5 else ""
         rows = ", ".join(self.converted[:5]) + more
-        return [
-            f"{counted(len(self.converted), 'answer was a number and is', 'answers were numbers and are')} text: {rows}"
-        ]
+        return [f"{counted(len(self.converted), 'answer was a number', 'answers were numbers')}, read as text: {rows}"]
 
 
 def one_line(value: object) -> str:

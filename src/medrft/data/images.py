@@ -12,7 +12,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,14 +87,20 @@ def inspect_image(path: Path) -> tuple[str, str] | None:
     return _decode_reason(path)
 
 
-def inspect_images(paths: Iterable[Path]) -> dict[Path, tuple[str, str]]:
+def inspect_images(
+    paths: Iterable[Path], *, on_progress: Callable[[int, int], None] | None = None
+) -> dict[Path, tuple[str, str]]:
     """The images among `paths` that cannot be used, each with its reason and detail; decodes in threads."""
     headers = {path: _header_reason(path) for path in dict.fromkeys(paths)}
     bad = {path: reason for path, reason in headers.items() if reason is not None}
     good = [path for path in headers if path not in bad]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        decoded = dict(zip(good, pool.map(_decode_reason, good), strict=True))
-    return bad | {path: reason for path, reason in decoded.items() if reason is not None}
+        for done, (path, reason) in enumerate(zip(good, pool.map(_decode_reason, good), strict=True), 1):
+            if reason is not None:
+                bad[path] = reason
+            if on_progress is not None:
+                on_progress(done, len(good))
+    return bad
 
 
 def sha256_of(path: Path) -> str:

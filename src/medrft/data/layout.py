@@ -22,14 +22,14 @@ class Release:
         """The folder of the release; raises `DataError` when none is named or nothing is there."""
         if root is None:
             raise DataError(
-                f"{self.dataset} needs the folder of its release (data.root, or PATH on the command line): "
-                f"{self.wanted}. Get it: {self.source}"
+                f"{self.dataset} needs to know where it lies (data.root, or PATH on the command line): {self.wanted}. "
+                f"Get it: {self.source}"
             )
         root = root.expanduser()
         if not root.exists():
             near = next(parent for parent in (*root.absolute().parents,) if parent.exists())
             raise DataError(
-                f"no {self.dataset} at {root}: there is no such folder ({near} holds {listing(near)}). "
+                f"no {self.dataset} at {root}: nothing is there ({near} holds {listing(near)}). "
                 f"Looked for {self.wanted}. Get it: {self.source}"
             )
         return root

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrft.data import base
-from medrft.data.base import Loaded, Reading
+from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.layout import Release
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
@@ -37,7 +37,7 @@ RELEASE = Release(
 COLUMNS = ("img_name", "question", "answer", "q_lang")
 
 
-def load(root: Path | None, *, seed: int = 0, lang: str = "en") -> Loaded:
+def load(root: Path | None, *, seed: int = 0, lang: str = "en", on_progress: Progress | None = None) -> Loaded:
     """Read a SLAKE folder in English, Chinese or both (`lang`: `en`, `zh`, `all`).
 
     Raises `DataError` when the folder or its layout is not found.
@@ -55,7 +55,7 @@ def load(root: Path | None, *, seed: int = 0, lang: str = "en") -> Loaded:
             raise RELEASE.wrong(root, missing=f"{candidates[0]}, a list of rows,")
         for number, row in enumerate(rows):
             _read_row(reading, row, number, split=split, langs=langs, images=root / "imgs")
-    return reading.done()
+    return reading.done(on_progress)
 
 
 def _folder(root: Path) -> Path:

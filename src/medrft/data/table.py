@@ -13,13 +13,14 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medrft.data import base, choices
-from medrft.data.base import Loaded, Reading
+from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.hub import hub_rows
 from medrft.data.images import BadImageError, default_cache, materialise
 from medrft.data.layout import Release
@@ -32,7 +33,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id", "qid", "question_id", "index"),
     "image": ("image", "images", "image_path", "img_path", "img_name", "image_name", "file_name"),
     "question": ("question", "problem", "Question"),
-    "answer": ("answer", "answers", "reference", "references", "gt_answer", "Answer"),
+    "answer": ("answer", "answers", "reference", "references", "gt_answer", "Answer", "label"),
     "options": ("options", "choices"),
     "rationale": ("rationale", "reasoning", "cot"),
     "split": ("split",),
@@ -73,7 +74,8 @@ def load(
     separator: str | None = None,
     subset: str | None = None,
     revision: str | None = None,
-    cache: str | Path | None = None,
+    cache: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> Loaded:
     """Read a table, a folder of them, or `hf:owner/name`.
 
@@ -88,20 +90,27 @@ def load(
         raise unknown_name("split", split, SPLITS)
     hub = _hub_name(root)
     place = Path() if hub else RELEASE.require(root)
-    name = dataset or (hub or str(place.resolve())).rstrip("/").rpartition("/")[2].partition(".")[0]
+    name = dataset or re.sub(r"[^\w.-]+", "_", _last_part(hub, place))
     reading = Reading(name)
     table = _Table(
         dataset=name,
         split=split,
         columns=columns or {},
         folder=Path(image_root) if image_root else (place.parent if place.is_file() else place),
-        cache=Path(cache) if cache else default_cache(),
+        cache=cache or default_cache(),
         separator=separator,
         reading=reading,
     )
     for row in hub_rows(hub, subset=subset, revision=revision) if hub else read_rows(table_files(place)):
         _read_row(table, row)
-    return reading.done()
+    return reading.done(on_progress)
+
+
+def _last_part(hub: str | None, place: Path) -> str:
+    """What a table is called when no name is given."""
+    if hub:
+        return hub.rstrip("/").rpartition("/")[2]
+    return place.stem if place.is_file() else place.resolve().name
 
 
 def _hub_name(root: Path | None) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrft.data import base
-from medrft.data.base import Loaded, Reading
+from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.layout import Release
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
@@ -37,7 +37,7 @@ TYPOS = {"PRSE": "PRES", "ATRIB": "ATTRIB"}
 NULLS = ("NULL", "")
 
 
-def load(root: Path | None, *, seed: int = 0, form: str = "auto") -> Loaded:
+def load(root: Path | None, *, seed: int = 0, form: str = "auto", on_progress: Progress | None = None) -> Loaded:
     """Read a VQA-RAD folder; `form` is `official`, `community` (trainset/testset) or `auto`, the official if there.
 
     Raises `DataError` when the folder or its layout is not found.
@@ -62,7 +62,7 @@ def load(root: Path | None, *, seed: int = 0, form: str = "auto") -> Loaded:
         )
     elif (root / "trainset.json").is_file():
         reading.notes.append(f"read '{OFFICIAL}'; trainset.json and testset.json are there too (form=community)")
-    return reading.done()
+    return reading.done(on_progress)
 
 
 def _files(root: Path, form: str) -> list[tuple[Path, Split | None]]:

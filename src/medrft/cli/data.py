@@ -1,0 +1,169 @@
+"""`medrft data check` and `medrft data show`: what a data set holds, before anything trains on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from medrft.cli import common
+from medrft.config import DataConfig
+from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.types import KINDS, SPLITS
+
+if TYPE_CHECKING:
+    from medrft.data.base import Loaded
+    from medrft.data.summary import Summary
+
+LISTED = 10
+"""Left-out rows that `check` prints; `--json` has them all."""
+
+app = typer.Typer(no_args_is_help=True, help="Look at a data set: what is read, what is left out, what it looks like.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="vqa_rad, slake, table, phantom, or my_dataset.py:load.")]
+Root = Annotated[
+    str | None, typer.Argument(metavar="PATH", help="The release as unpacked, a table file, or hf:owner/name.")
+]
+
+
+@app.command()
+def check(name: Name, path: Root = None, assignments: common.Set = None, as_json: common.Json = False) -> None:
+    """Count rows, kinds and images per split, and list each row left out with its reason.
+
+    Examples: medrft data check vqa_rad data/vqa_rad; medrft data check slake data/Slake1.0 --set lang=all;
+    medrft data check table my.csv --set columns.image=file --set columns.answer=label
+    """
+    from medrft.data.summary import summarize
+
+    summary = summarize(_load(name, path, assignments))
+    if as_json:
+        common.print_json(summary)
+    else:
+        _print(summary)
+
+
+@app.command()
+def show(
+    name: Name,
+    path: Root = None,
+    output: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("sheet.html"),
+    limit: Annotated[int, typer.Option(min=1, help="Examples on the sheet, spread over splits and kinds.")] = 60,
+    split: Annotated[str | None, typer.Option(help="Only train, validation or test.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the examples.")] = 0,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Longer side of the thumbnails in pixels.")] = 288,
+    assignments: common.Set = None,
+) -> None:
+    """Write a sheet of examples with their images: one HTML file that needs no network. It holds the images shown."""
+    from medrft.report.data_sheet import draw, render_sheet
+    from medrft.rundir import write_atomic
+
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
+    if output.is_dir():
+        raise DataError(f"{output} is a folder; name the file to write, as in --output {output / 'sheet.html'}")
+    if split is not None and split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    loaded = _load(name, path, assignments)
+    rows = [example for example in loaded.examples if split in (None, example.split)]
+    if not rows:
+        raise DataError(
+            f"{name} has no {split} rows; it has {', '.join(k for k, n in loaded.report.kept.items() if n)}"
+        )
+    drawn = draw(rows, limit=limit, seed=seed)
+    with common.progress_bar("images", total=len(drawn)) as update:
+        page = render_sheet(loaded, drawn, size=size, on_progress=lambda done: update(done, len(drawn)))
+    write_atomic(output, page)
+    common.err.print(f"{len(drawn)} of {len(rows):,} examples in {escape(str(output))}", highlight=False)
+
+
+def _load(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
+    """The data set with its official splits; validation is cut only when `--set validation=` asks for it."""
+    from medrft.data import load_data
+
+    if path is None and ":" in name and ".py:" not in name:
+        first, _, rest = name.partition(":")
+        raise DataError(f"give the name and the path apart: medrft data check {first} {rest}")
+    options = _nested(common.loader_options(assignments))
+    seed = options.pop("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise RecipeError(f"--set seed: a whole number from 0, got {seed!r}")
+    config = _config(name, path, options)
+    with common.progress_bar(f"reading {name}") as update:
+        return load_data(config, seed=seed, cut="validation" in options, on_progress=update)
+
+
+def _config(name: str, path: str | None, options: dict[str, Any]) -> DataConfig:
+    try:
+        return DataConfig.model_validate({"root": path, **options, "name": name})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise RecipeError(f"--set {where}: {problem['msg'].lower()}, got {problem['input']!r}") from error
+
+
+def _nested(options: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as tables: `columns.image=x` is `{"columns": {"image": "x"}}`."""
+    nested: dict[str, Any] = {}
+    for key, value in options.items():
+        here = nested
+        *tables, last = key.split(".")
+        for table in tables:
+            inner = here.setdefault(table, {})
+            if not isinstance(inner, dict):
+                raise RecipeError(f"--set {key}: {table} is {inner!r}, which has no key {last!r}")
+            here = inner
+        here[last] = value
+    return nested
+
+
+def _print(summary: Summary) -> None:
+    common.out.print(_split_table(summary))
+    if summary["left_out"]:
+        common.out.print(_left_out_table(summary))
+    for row in summary["left_out"][:LISTED]:
+        detail = f": {row['detail']}" if row["detail"] else ""
+        common.out.print(f"  {escape(row['row'])}  {escape(row['reason'] + detail)}", highlight=False)
+    if len(summary["left_out"]) > LISTED:
+        common.out.print(f"  … and {len(summary['left_out']) - LISTED:,} more; --json lists them all", highlight=False)
+    if summary["notes"]:
+        common.out.print("\nNotes", style="bold")
+    for note in summary["notes"]:
+        common.out.print(Padding(Text(f"- {note}"), (0, 0, 0, 2)))
+
+
+def _split_table(summary: Summary) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False, title=escape(summary["dataset"]), title_justify="left", show_footer=True)
+    table.add_column("split", footer="all", no_wrap=True, min_width=max(map(len, summary["splits"]), default=0))
+    totals = {kind: sum(split["kinds"][kind] for split in summary["splits"].values()) for kind in KINDS}
+    left = summary["rows"] - summary["kept"]
+    footers = [summary["rows"], summary["kept"], *totals.values(), summary["images"], left]
+    for header, footer in zip(("rows", "kept", *KINDS, "images", "left out"), footers, strict=True):
+        table.add_column(header, justify="right", footer=f"{footer:,}")
+    for name, split in summary["splits"].items():
+        numbers = [
+            split["rows"],
+            split["kept"],
+            *split["kinds"].values(),
+            split["images"],
+            split["rows"] - split["kept"],
+        ]
+        table.add_row(escape(name), *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _left_out_table(summary: Summary) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False, title="Left out", title_justify="left")
+    table.add_column("reason")
+    names = [name for name, split in summary["splits"].items() if split["left_out"]]
+    for name in names:
+        table.add_column(escape(name), justify="right")
+    for reason in summary["reasons"]:
+        table.add_row(escape(reason), *(f"{summary['splits'][name]['left_out'].get(reason, 0):,}" for name in names))
+    return table
