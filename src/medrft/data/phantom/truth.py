@@ -1,0 +1,175 @@
+"""The independent judge of phantom answers: grades any text against the facts, whatever the reference says.
+
+An answer is correct when it settles what was asked and everything it says is true. The judge imports no scorer and none
+of the wordings that references are drawn from; what its closed grammar cannot read is wrong. What settles an open
+question: `side`, `size`, `count`, `modality`, `plane` and `organ` by that fact; `place` (where) by place and side;
+`abnormality` by all findings of the picture and no other; `description` by the finding with its place and side.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from medrft.data.phantom.grammar import Claim, Reading, read, words_of
+from medrft.types import Example
+
+LETTERS = {"side": "s", "place": "l", "size": "z", "count": "c", "modality": "m", "plane": "p", "organ": "o"}
+OF_FINDING = ("side", "place", "size", "count")
+OF_IMAGE = ("modality", "plane", "organ")
+LIES_ON = {"liver": "right", "spleen": "left"}
+"""The side on which an organ lies anyway: saying so is right, and not needed."""
+LIES_IN = {"stone": "kidney"}
+
+
+class Truth(NamedTuple):
+    """The verdict on one answer."""
+
+    correct: bool
+    in_grammar: bool
+    """Whether the grammar could read the answer; report the share of those it could not."""
+
+
+def truth(example: Example, answer: str | None) -> Truth:
+    """Grade an extracted answer (`None`: the completion held none) against the example's facts.
+
+    Raises `KeyError` for an example that is not of the phantom data.
+    """
+    facts: Mapping[str, Any] = example.metadata["facts"]
+    text = answer if example.kind != "choice" or answer is None else _by_letter(answer, example.options)
+    reading = None if text is None else read(text)
+    if reading is None:
+        return Truth(False, False)
+    return Truth(_grade(facts, reading, example), True)
+
+
+def _by_letter(answer: str, options: tuple[str, ...]) -> str | None:
+    """The option a letter stands for; the answer itself without one, `None` when letter and text differ."""
+    found = re.fullmatch(r"\s*\(?([A-Da-d])(?:[).:]+\s*(.*?)|\s*)\s*\.?\s*", answer, flags=re.DOTALL)
+    if found is None:
+        return answer
+    position = "abcd".index(found[1].lower())
+    if position >= len(options):
+        return None
+    option = options[position]
+    return option if not found[2] or words_of(found[2]) == words_of(option) else None
+
+
+def _grade(facts: Mapping[str, Any], reading: Reading, example: Example) -> bool:
+    asked = facts["asked"]
+    target = facts["findings"][asked["finding"]] if "finding" in asked else None
+    if not all(_is_true(claim, facts, target) for claim in reading.claims):
+        return False
+    if example.kind == "closed":
+        return _grade_closed(facts, asked, target, reading)
+    if reading.polarity is not None:
+        return False
+    if asked["attribute"] == "abnormality":
+        return _names_all(facts, reading)
+    return _needed(asked["attribute"], target, example.kind) <= _claimed(reading, target)
+
+
+def _grade_closed(
+    facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None, reading: Reading
+) -> bool:
+    if reading.polarity is not None:
+        return reading.polarity == ("yes" if expected(facts, asked, target) else "no")
+    return any(_settles(claim, asked) for claim in reading.claims)
+
+
+def expected(facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:
+    """Whether the right answer to a closed question is yes."""
+    attribute, value = asked["attribute"], asked["value"]
+    if attribute != "presence":
+        return bool((facts if target is None else target)[attribute] == value)
+    types = {finding["type"] for finding in facts["findings"]}
+    return {"normal": not types, "abnormal": bool(types)}.get(value, value in types)
+
+
+# ---- is a claim true ------------------------------------------------------------------------------------------------
+
+
+def _is_true(claim: Claim, facts: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:
+    of_image = all(claim.get(LETTERS[name]) in (None, facts[name]) for name in OF_IMAGE)
+    if claim.form in ("finding", "predicate", "fragment"):
+        return of_image and claim.negated != _finding_is_true(claim, facts, target)
+    if claim.form == "image" and claim.get("w") is None:
+        return claim.negated != of_image
+    says_normal = claim.get("w") is not None or claim.get("W") is not None
+    return of_image and claim.negated != (says_normal == (not facts["findings"]))
+
+
+def _finding_is_true(claim: Claim, facts: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:
+    """Whether some finding is as the claim says; without a name, the finding asked about."""
+    type_ = claim.get("t")
+    if type_ is None:
+        return target is not None and _matches(claim, target)
+    return any(finding["type"] == type_ and _matches(claim, finding) for finding in facts["findings"])
+
+
+def _matches(claim: Claim, finding: Mapping[str, Any]) -> bool:
+    for name in OF_FINDING:
+        said = claim.get(LETTERS[name])
+        if said is None:
+            continue
+        true = {str(finding[name])}
+        if name == "side" and finding["side"] is None:
+            true = {LIES_ON.get(finding["place"], "")}
+        if said not in true:
+            return False
+    return True
+
+
+# ---- does it settle the question ------------------------------------------------------------------------------------
+
+
+def _settles(claim: Claim, asked: Mapping[str, Any]) -> bool:
+    """Whether a true claim answers a closed question without a yes or no."""
+    attribute, value = asked["attribute"], asked["value"]
+    if attribute != "presence":
+        said = claim.get(LETTERS[attribute])
+        return said is not None and (not claim.negated or said == value)
+    says_normal = claim.form in ("normal", "nothing", "abnormal") or claim.get("w") is not None
+    if value in ("normal", "abnormal"):
+        return says_normal or (claim.form == "finding" and not claim.negated)
+    if claim.form == "finding" and claim.get("t") == value:
+        return not claim.negated or not any(claim.get(LETTERS[name]) for name in OF_FINDING)
+    return says_normal and _denies_all(claim)
+
+
+def _denies_all(claim: Claim) -> bool:
+    says_normal = claim.get("w") is not None or claim.get("W") is not None
+    return says_normal != claim.negated
+
+
+def _names_all(facts: Mapping[str, Any], reading: Reading) -> bool:
+    if not facts["findings"]:
+        return any(
+            claim.form not in ("finding", "predicate", "fragment") and _denies_all(claim) for claim in reading.claims
+        )
+    named = [claim.get("t") for claim in reading.claims if claim.form == "finding" and not claim.negated]
+    return sorted(str(name) for name in named) == sorted(finding["type"] for finding in facts["findings"])
+
+
+def _needed(attribute: str, target: Mapping[str, Any] | None, kind: str) -> set[str]:
+    if target is None:
+        return {attribute}
+    if attribute == "description":
+        return {"type"} | {name for name in ("side", "place") if target[name] is not None}
+    if attribute == "place" and kind == "open" and target["side"] is not None:
+        return {"place", "side"}
+    return {attribute}
+
+
+def _claimed(reading: Reading, target: Mapping[str, Any] | None) -> set[str]:
+    """The attributes that positive clauses about the target, or about the image, state."""
+    out: set[str] = set()
+    for claim in reading.claims:
+        type_ = claim.get("t")
+        if claim.negated or (type_ is not None and (target is None or type_ != target["type"])):
+            continue
+        out |= {name for name, letter in LETTERS.items() if claim.get(letter) is not None}
+        if type_ is not None:
+            out |= {"type"} | ({"place"} if type_ in LIES_IN else set())
+    return out
