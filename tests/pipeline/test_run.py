@@ -1,0 +1,114 @@
+"""The whole road on a very small recipe: files, resume, report, single stages."""
+
+import json
+
+import pytest
+
+from medrft.config import parse_recipe
+from medrft.errors import DataError, RunExistsError, UnknownNameError
+from medrft.pipeline.run import chosen_stages, draw, run_recipe
+from medrft.rundir import read_json, read_jsonl
+
+TABLE = {
+    "name": "toy",
+    "model": {"id": "tiny:llava", "dtype": "float32"},
+    "data": {"name": "phantom", "images": 24},
+    "reward": {
+        "closed": {"parts": [{"scorer": "yes_no_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},
+        "choice": {"parts": [{"scorer": "choice_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},
+        "open": "armed",
+    },
+    "stages": [
+        {"name": "sft", "kind": "sft", "trl": {"max_steps": 2, "per_device_train_batch_size": 4}},
+        {
+            "name": "grpo",
+            "kind": "grpo",
+            "kinds": ["open"],
+            "trl": {
+                "max_steps": 2,
+                "num_generations": 4,
+                "per_device_train_batch_size": 8,
+                "max_completion_length": 12,
+            },
+        },
+    ],
+    "eval": {"limit": 6, "batch_size": 8, "max_new_tokens": 12, "resamples": 50},
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    monkey = pytest.MonkeyPatch()
+    monkey.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    run = run_recipe(parse_recipe(TABLE), output=tmp_path_factory.mktemp("runs") / "toy")
+    yield run
+    monkey.undo()
+
+
+def test_a_run_holds_what_the_contract_says(done):
+    expected = ["recipe.yaml", "environment.json", "data.json", "metrics.jsonl", "rollouts", "report.html"]
+    assert [name for name in expected if not (done.path / name).exists()] == []
+    for stage in ("sft", "grpo"):
+        assert (done.final(stage) / "config.json").is_file()
+        assert (done.final(stage) / "README.md").is_file()
+    for stage in ("base", "sft", "grpo"):
+        for dataset in ("phantom", "phantom_ood"):
+            folder = done.evaluation(stage, dataset)
+            rows = list(read_jsonl(folder / "predictions.jsonl"))
+            assert rows[0]["seed"] == 0 and len(rows) > 6
+            assert read_json(folder / "metrics.json")
+
+
+def test_every_metrics_row_names_its_stage(done):
+    assert {row["stage"] for row in read_jsonl(done.metrics)} == {"sft", "grpo"}
+
+
+def test_environment_names_seed_prompts_encoder_and_data(done):
+    facts = read_json(done.path / "environment.json")
+    assert facts["seed"] == 0 and set(facts["prompts"]) == {"think", "short"}
+    assert facts["encoder"]["id"] == "all-MiniLM-L6-v2" and facts["data"]["train"]
+
+
+def test_the_run_is_refused_then_resumed_without_work(done):
+    with pytest.raises(RunExistsError):
+        run_recipe(parse_recipe(TABLE), output=done.path)
+    before = (done.final("grpo") / "model.safetensors").stat().st_mtime_ns, done.metrics.read_text()
+    run_recipe(parse_recipe(TABLE), output=done.path, resume=True)
+    assert ((done.final("grpo") / "model.safetensors").stat().st_mtime_ns, done.metrics.read_text()) == before
+
+
+def test_final_models_load_in_plain_transformers(done):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = AutoModelForImageTextToText.from_pretrained(done.final("grpo"))
+    processor = AutoProcessor.from_pretrained(done.final("grpo"), backend="pil")
+    assert processor.chat_template and model.generation_config.eos_token_id is not None
+
+
+def test_report_speaks_of_every_stage(done):
+    page = done.report.read_text(encoding="utf-8")
+    assert all(stage in page for stage in ("base", "sft", "grpo"))
+    assert "<script src=" not in page and "http-equiv" not in page
+
+
+def test_a_stage_without_its_start_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="'sft' has no final model"):
+        run_recipe(parse_recipe(TABLE), output=tmp_path / "run", only=["grpo"])
+
+
+def test_unknown_stage_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'grpo'"):
+        chosen_stages(parse_recipe(TABLE), ["gpro"])
+
+
+def test_draw_is_seeded_ordered_and_capped():
+    numbers = list(range(100))
+    assert draw(numbers, 5, seed=1) == draw(numbers, 5, seed=1) != draw(numbers, 5, seed=2)
+    assert draw(numbers, 5, seed=1) == sorted(draw(numbers, 5, seed=1))
+    assert draw(numbers, None, seed=1) == draw(numbers, 200, seed=1) == numbers
+
+
+def test_data_json_counts_what_was_read(done):
+    facts = json.loads((done.path / "data.json").read_text())
+    assert facts["splits"]["train"]["examples"] > 0 and facts["left_out"]["rows"] == []
