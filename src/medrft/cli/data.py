@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +97,14 @@ def _load(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
     if not isinstance(seed, int) or seed < 0:
         raise RecipeError(f"--set seed: a whole number from 0, got {seed!r}")
     config = _config(name, path, options)
-    with common.progress_bar(f"reading {name}") as update:
+    with ExitStack() as stack:
+        bar: list[Callable[[int, int], None]] = []
+
+        def update(done: int, total: int) -> None:
+            if not bar:  # only once there is something to count, so that an early mistake stays one line
+                bar.append(stack.enter_context(common.progress_bar(f"reading {name}", total=total)))
+            bar[0](done, total)
+
         return load_data(config, seed=seed, cut="validation" in options, on_progress=update)
 
 

@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import slake, splits, table, vqa_rad
-
-try:
-    from medrft.data import phantom
-except ImportError:
-    phantom = None
+from medrft.data import phantom, slake, splits, table, vqa_rad
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
 
@@ -33,9 +28,8 @@ LOADERS: dict[str, Loader] = {
     "vqa_rad": vqa_rad.load,
     "slake": slake.load,
     "table": table.load,
+    "phantom": phantom.load,
 }
-if hasattr(phantom, "load"):
-    LOADERS["phantom"] = phantom.load
 
 OURS = ("seed", "cache", "on_progress")
 """Parameters of a loader that are not options of a recipe; each is passed to the loaders that have it."""

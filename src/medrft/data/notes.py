@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from medrft.data.images import sha256_of
-from medrft.types import Example
+from medrft.types import SPLITS, Example
 
 Groups = Mapping[str, Sequence[Example]]
 """Examples by the name of their split in the report: `train`, or `train_en`."""
@@ -25,7 +25,7 @@ def images_of(examples: Iterable[Example]) -> set[str]:
 def shared_images(groups: Groups) -> list[str]:
     """One note for each pair of different splits that have images in common."""
     hashes = {name: images_of(rows) for name, rows in groups.items()}
-    names = list(groups)
+    names = sorted(groups, key=lambda name: SPLITS.index(_base(name)) if _base(name) in SPLITS else len(SPLITS))
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if _base(a) != _base(b)]
     return [_shared_note(groups, a, b, hashes[a] & hashes[b]) for a, b in pairs if hashes[a] & hashes[b]]
 
@@ -67,6 +67,7 @@ def _shared_note(groups: Groups, first: str, second: str, shared: set[str]) -> s
 
 
 def _base(name: str) -> str:
+    """`train` of `train_en`."""
     return name.partition("_")[0]
 
 

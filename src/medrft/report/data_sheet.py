@@ -70,8 +70,9 @@ def render_sheet(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    present = [kind for kind in KINDS if any(example.kind == kind for example in loaded.examples)]
     return environment.get_template("data_sheet.html.j2").render(
-        summary=summarize(loaded), cards=cards, kinds=KINDS, shown_reasons=SHOWN_REASONS
+        summary=summarize(loaded), cards=cards, present=present, shown_reasons=SHOWN_REASONS
     )
 
 
