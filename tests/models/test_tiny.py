@@ -1,0 +1,58 @@
+"""Tiny models: sizes, determinism, a tokenizer that loses nothing."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medrft.errors import ModelError, UnknownNameError
+from medrft.models.tiny import FAMILIES, TAGS, build_tiny, train_tokenizer
+
+TEXTS = ["<think>The left lung shows an opacity.</think><answer>left lung</answer>"] * 3
+SMALL = {"hidden": 16, "vision_hidden": 16, "layers": 1, "vision_layers": 1, "mlp": 32}
+TOKENIZER = train_tokenizer(TEXTS, vocab=350, extra={"image_token": "<image>"})
+
+
+@given(st.text())
+@settings(max_examples=100, deadline=None)
+def test_any_text_survives(text):
+    plain = text.replace("<", "(").replace("|", "/")  # no special tokens
+    assert TOKENIZER.decode(TOKENIZER.encode(plain), skip_special_tokens=True) == plain
+
+
+def test_tags_are_one_token_each_and_stay_in_the_text():
+    assert [len(TOKENIZER.encode(tag)) for tag in TAGS] == [1, 1, 1, 1]
+    assert TOKENIZER.decode(TOKENIZER.encode(TEXTS[0] + "<|end|>"), skip_special_tokens=True) == TEXTS[0]
+    assert len(TOKENIZER) <= 350
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_seed_same_weights(family):
+    one, other, third = (build_tiny(family, texts=TEXTS, sizes=SMALL, seed=seed)[0] for seed in (1, 1, 2))
+    weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in (one, other, third)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "error", "message"),
+    [
+        ("lava", {}, UnknownNameError, "did you mean 'llava'"),
+        ("llava", {"hiden": 4}, UnknownNameError, "did you mean 'hidden'"),
+        ("llava", {"hidden": 0}, ModelError, "hidden is 0"),
+        ("llava", {"hidden": "big"}, ModelError, "hidden is 'big'"),
+        ("llava", {"image": 60}, ModelError, "image = 60 is not a multiple of patch = 8"),
+        ("llava", {"heads": 3}, ModelError, "hidden = 128 is not a multiple of heads = 3"),
+    ],
+)
+def test_a_wrong_family_or_size_is_told(family, sizes, error, message):
+    with pytest.raises(error, match=message):
+        build_tiny(family, texts=TEXTS, sizes=sizes, seed=0)
+
+
+def test_building_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    build_tiny("llava", texts=TEXTS, sizes=SMALL, seed=3)
+    assert torch.rand(1) == expected
