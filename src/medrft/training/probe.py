@@ -177,7 +177,7 @@ class Probe:
         """
         import torch
 
-        inputs, written, made = self._rollout()
+        inputs, written, made = self._rollout(None)  # a sampled placeholder would break the forward pass
         size = inputs["input_ids"].shape[1]
         completion = written.sequences[:, size:]
         steps = torch.stack([step.float() for step in written.logits], dim=1)
@@ -190,21 +190,21 @@ class Probe:
         """Highest probability of an image placeholder at any step of a rollout: as sampled, and without suppression."""
         import torch
 
-        _, written, _ = self._rollout()
+        _, written, _ = self._rollout(self.suppress)
         ids = list({*placeholder_ids(self.policy), self.policy.model.config.image_token_id})
         sampled = torch.stack(written.scores).float().softmax(-1)[..., ids]
         alone = torch.stack(written.logits).float().softmax(-1)[..., ids]
         return float(sampled.max()), float(alone.sum(-1).max())
 
-    def _rollout(self) -> tuple[dict[str, Any], Any, torch.Tensor]:
+    def _rollout(self, suppress: Sequence[int] | None) -> tuple[dict[str, Any], Any, torch.Tensor]:
         """Inputs, what generation returned, and a mask over the completion up to its end token."""
         import torch
 
         torch.manual_seed(self.seed)
         inputs = encode(self.policy, self.chats(self.few))
         config = generation_config(self.policy, ROLLOUT_TOKENS, self.temperature)
-        if self.suppress is not None:
-            config.suppress_tokens = list(self.suppress) or None
+        if suppress is not None:
+            config.suppress_tokens = list(suppress) or None
         config.return_dict_in_generate = config.output_logits = config.output_scores = True
         with self._precision():
             written = self.policy.model.generate(**inputs, generation_config=config)
