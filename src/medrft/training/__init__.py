@@ -1,0 +1,7 @@
+"""Training stages: SFT and GRPO through TRL, with rollouts, metrics, checkpoints to resume from, and a model card."""
+
+from __future__ import annotations
+
+from medrft.training.arguments import check_stage
+
+__all__ = ["check_stage"]

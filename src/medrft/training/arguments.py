@@ -1,0 +1,182 @@
+"""From a stage's `trl:` table to `SFTConfig` or `GRPOConfig`: passed through, with defaults of ours beneath it.
+
+Refused are the few keys that would contradict the recipe, each with the way out, and keys that TRL does not know.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.config import Recipe, StackConfig, StageConfig
+from medrft.errors import RecipeError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+    from trl import GRPOConfig, SFTConfig
+
+REFUSED: dict[str, str] = {
+    "reward_weights": "set the weights in the recipe's reward.parts",
+    "multi_objective_aggregation": "set combine in the recipe's reward",
+    "output_dir": "set output in the recipe, or pass --output",
+    "seed": "set seed at the top of the recipe",
+    "data_seed": "set seed at the top of the recipe",
+    "resume_from_checkpoint": "pass --resume",
+    "use_cpu": "set model.device to cpu",
+    "model_init_kwargs": "use the recipe's model table (dtype, attn_implementation, revision)",
+    "trust_remote_code": "set model.trust_remote_code",
+}
+
+PUBLISHING = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision")
+"""Keys about the hub: the final folder is pushed once it is complete, not each checkpoint."""
+
+EVALUATIONS = 8
+"""Evaluations on validation per stage, unless `eval_steps` says otherwise."""
+
+
+def check_stage(stage: StageConfig, recipe: Recipe) -> None:
+    """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`."""
+    known = {field.name for field in fields(_config_class(stage))}
+    for key, value in stage.trl.items():
+        where = f"stages.{stage.name}.trl.{key}"
+        if key not in known:
+            raise unknown_name(f"{_config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
+        if key in REFUSED:
+            raise RecipeError(f"{where} contradicts the recipe; take it out and {REFUSED[key]}")
+        if key == "remove_unused_columns" and value:
+            raise RecipeError(f"{where}: true would drop the columns that rewards need; take it out")
+        if key == "scale_rewards" and _normalises(recipe):
+            raise RecipeError(
+                f"{where} has no effect with combine: normalize_then_sum, which scales each part in its group; "
+                "take one of the two out"
+            )
+    if stage.kind == "grpo":
+        _check_groups(stage)
+    if stage.wall_clock_of and not str(stage.trl.get("lr_scheduler_type", "constant")).startswith("constant"):
+        raise RecipeError(
+            f"stages.{stage.name}.trl.lr_scheduler_type is {stage.trl['lr_scheduler_type']!r}, but a stage with "
+            "wall_clock_of has no known number of steps to decay over; use constant or constant_with_warmup"
+        )
+
+
+def trl_config(
+    stage: StageConfig, recipe: Recipe, *, output: Path, device: torch.device, rows: int, validation: int
+) -> SFTConfig | GRPOConfig:
+    """The trainer's arguments: TRL's defaults, ours over them, the stage's `trl:` table over both.
+
+    `rows` and `validation` count the examples. Raises `RecipeError` for values that TRL refuses.
+    """
+    table = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
+    values = {
+        **_defaults(stage, device),
+        **_checkpoints(stage, table, rows=rows, validation=validation),
+        **table,
+        "output_dir": str(output),
+        "seed": recipe.seed,
+        "remove_unused_columns": False,
+        "use_cpu": device.type == "cpu",
+    }
+    try:
+        with warnings.catch_warnings():
+            # TRL's own default for it sets this off.
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+            return _config_class(stage)(**values)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"stages.{stage.name}.trl: {' '.join(str(error).split())}") from error
+
+
+def changed(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
+    """The arguments that differ from TRL's own defaults, as JSON, for the run's record; never a token."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        plain = type(config)(output_dir=config.output_dir, report_to="none", use_cpu=config.use_cpu).to_dict()
+    quiet = {"output_dir", "logging_dir", "hub_token", "use_cpu"}
+    return {key: value for key, value in config.to_dict().items() if key not in quiet and plain.get(key) != value}
+
+
+def _config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
+    from trl import GRPOConfig, SFTConfig
+
+    found: type[SFTConfig] | type[GRPOConfig] = SFTConfig if stage.kind == "sft" else GRPOConfig
+    return found
+
+
+def _defaults(stage: StageConfig, device: torch.device) -> dict[str, Any]:
+    """Where we differ from TRL: quiet, and quick where there is no GPU to save memory on."""
+    common: dict[str, Any] = {
+        "report_to": "none",
+        "disable_tqdm": True,  # one bar of our own per stage
+        "logging_steps": 1 if stage.kind == "grpo" else 10,
+        "save_total_limit": 2,
+        "lr_scheduler_type": "constant" if stage.wall_clock_of else "linear",
+    }
+    if device.type == "cpu":
+        # Recomputing activations and bf16 autocast cost time and save memory that a CPU has.
+        common |= {"gradient_checkpointing": False, "bf16": False, "dataloader_pin_memory": False}
+    if stage.kind == "sft":
+        common["max_length"] = None  # TRL's 1024 would cut long prompts inside their image tokens
+    return common
+
+
+def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, validation: int) -> dict[str, Any]:
+    """Evaluate on validation, save at the same steps, and keep the best: SFT by loss, GRPO by reward."""
+    every = max(1, round(total_steps(stage, table, rows=rows) / EVALUATIONS))
+    if stage.wall_clock_of:  # its callback evaluates and saves by the clock
+        every = table.get("eval_steps", 10**9)
+    save = table.get("save_steps", table.get("eval_steps", every))
+    chosen: dict[str, Any] = {"save_strategy": "steps", "save_steps": save}
+    if validation:
+        by = "eval_loss" if stage.kind == "sft" else "eval_reward"
+        chosen |= {
+            "eval_strategy": "steps",
+            "eval_steps": table.get("eval_steps", every),
+            "load_best_model_at_end": True,
+            "metric_for_best_model": by,
+            "greater_is_better": not str(table.get("metric_for_best_model", by)).endswith("loss"),
+        }
+    size = int(table.get("per_device_train_batch_size", 8))
+    if stage.kind == "grpo":
+        group = int(table.get("num_generations_eval") or table.get("num_generations", 8))
+        chosen["per_device_eval_batch_size"] = max(1, size // group) * group
+    else:
+        chosen["per_device_eval_batch_size"] = size
+    return chosen
+
+
+def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int) -> int:
+    """Optimizer steps that the stage will take on one process, by TRL's rules."""
+    if int(table.get("max_steps", -1)) > 0:
+        return int(table["max_steps"])
+    epochs = float(table.get("num_train_epochs", 3))
+    batch = int(table.get("per_device_train_batch_size", 8)) * int(table.get("gradient_accumulation_steps", 1))
+    if stage.kind == "grpo":
+        epochs *= int(table.get("num_generations", 8)) * int(table.get("num_iterations", 1))
+    return max(1, round(rows * epochs / batch))
+
+
+def _check_groups(stage: StageConfig) -> None:
+    """A group needs two completions, and a generation batch whole groups; the message has both numbers."""
+    group = int(stage.trl.get("num_generations", 8))
+    where = f"stages.{stage.name}.trl"
+    if group < 2:
+        raise RecipeError(
+            f"{where}.num_generations is {group}; a completion is compared with the rest of its group, so set 2 or "
+            "more (8 is usual)"
+        )
+    size = int(stage.trl.get("per_device_train_batch_size", 8))
+    repeats = int(stage.trl.get("steps_per_generation") or stage.trl.get("gradient_accumulation_steps", 1))
+    batch = int(stage.trl.get("generation_batch_size") or size * repeats)
+    if batch % group:
+        fit = -(-batch // group) * group
+        raise RecipeError(
+            f"{where}: a generation batch of {batch} completions (per_device_train_batch_size {size} x {repeats}) is "
+            f"not a multiple of num_generations {group}; make the batch {fit}, or num_generations a divisor of {batch}"
+        )
+
+
+def _normalises(recipe: Recipe) -> bool:
+    rewards = recipe.reward.values() if isinstance(recipe.reward, dict) else [recipe.reward]
+    return any(isinstance(reward, StackConfig) and reward.combine == "normalize_then_sum" for reward in rewards)

@@ -1,0 +1,187 @@
+"""What a stage tells while it trains: rows of `metrics.jsonl`, one progress bar, and our state in checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from medrft.rundir import RunDir
+from medrft.training.stop import Clock
+
+RENAMED: dict[str, str] = {
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "truncated",
+    "spread": "reward_std",
+}
+"""TRL's names -> ours."""
+
+DROPPED = ("rewards/", "frac_reward_zero_std", "reward_std", "total_flos", "completions/", "epoch", "model_preparation")
+"""What TRL logs and our own metrics say better: its reward_std mixes the groups."""
+
+
+def metrics_row(logs: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Split and metrics of one of the trainer's logs; `None` for its closing summary.
+
+    >>> metrics_row({"eval_reward": 0.5, "eval_runtime": 2.0, "epoch": 1.0})
+    ('validation', {'reward': 0.5})
+    >>> metrics_row({"loss": 0.1, "grad_norm": float("nan")})
+    ('train', {'loss': 0.1, 'grad_norm': None})
+    """
+    if any(key.startswith("eval_") for key in logs):
+        split, prefix = "validation", "eval_"
+    elif "loss" in logs:
+        split, prefix = "train", ""
+    else:
+        return None
+    row: dict[str, Any] = {}
+    for key, value in logs.items():
+        if not key.startswith(prefix):
+            continue
+        name = key.removeprefix(prefix)
+        if name in RENAMED:
+            row[RENAMED[name]] = _finite(value)
+        elif not name.startswith(DROPPED) and name not in ("runtime", "samples_per_second", "steps_per_second"):
+            row[name] = _finite(value)
+    return split, row
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN; a number that is none becomes null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class MetricsLog(TrainerCallback):  # type: ignore[misc]
+    """Appends each of the trainer's logs to `metrics.jsonl`."""
+
+    def __init__(self, run: RunDir, *, stage: str, kind: str, clock: Clock):
+        self.run, self.stage, self.kind, self.clock = run, stage, kind, clock
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One row per log, written by the main process."""
+        found = metrics_row(logs or {})
+        if found is None or not state.is_world_process_zero:
+            return
+        split, row = found
+        place = {
+            "kind": self.kind,
+            "split": split,
+            "step": state.global_step,
+            "epoch": state.epoch,
+            "seconds": round(self.clock.seconds, 3),
+        }
+        self.run.append_metrics(self.stage, place | row)
+
+
+class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """Puts `collect()` into `trainer_state.json` of each checkpoint; `state.last_checkpoint` reads it back."""
+
+    def __init__(self, collect: Callable[[], dict[str, Any]]):
+        self.collect = collect
+
+    def state(self) -> dict[str, Any]:
+        """What TRL calls while it writes a checkpoint."""
+        return {"args": {}, "attributes": self.collect()}
+
+
+class Bar(TrainerCallback):  # type: ignore[misc]
+    """One bar per stage on standard error, with the time left and the newest figures."""
+
+    def __init__(self, stage: str, *, clock: Clock):
+        self.stage, self.clock = stage, clock
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the bar."""
+        if not state.is_world_process_zero:
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(
+            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
+        )
+        total = self.clock.budget or state.max_steps
+        self._task = self._progress.add_task(f"Training {self.stage}", total=int(total), note="")
+        self._progress.start()
+        self._advance(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """One step further."""
+        self._advance(state)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show what training is about."""
+        if self._progress is None or not logs:
+            return
+        shown = {"eval_reward": "validation reward", "eval_loss": "validation loss", "reward": "reward", "loss": "loss"}
+        name = next((key for key in shown if isinstance(logs.get(key), float)), None)
+        if name is not None and not (name == "loss" and "reward" in logs):
+            self._progress.update(self._task, note=f"{shown[name]} {logs[name]:.3f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the finished bar standing."""
+        self.close()
+
+    def close(self) -> None:
+        """Free the terminal, also after an error."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _advance(self, state: TrainerState) -> None:
+        if self._progress is not None:
+            done = self.clock.seconds if self.clock.budget else state.global_step
+            self._progress.update(self._task, completed=int(done))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through."""
+    import datasets
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), datasets.is_progress_bar_enabled()
+    shown = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+        if bars:
+            datasets.enable_progress_bar()

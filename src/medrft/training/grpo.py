@@ -1,0 +1,229 @@
+"""GRPO through TRL: a subclass that judges completions itself, keeps every rollout and its calibration's state.
+
+Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
+`_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`.
+The checkpoint with the highest mean reward on validation is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import gather_object
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
+
+from medrft.config import Recipe, StageConfig
+from medrft.models.load import lora_config, placeholder_ids
+from medrft.rewards import Reward
+from medrft.rundir import RunDir
+from medrft.training.arguments import check_stage, trl_config
+from medrft.training.monitor import batch_metrics
+from medrft.training.recorder import Recorder
+from medrft.training.rows import Pictures, Rows, dataset
+from medrft.training.scoring import Columns, Correct, Judge, Judged, columns_of
+from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
+from medrft.training.stage import train as fit
+from medrft.training.state import is_done
+from medrft.types import Completion, Example, Outcome
+
+
+class EpochSampler(RepeatSampler):  # type: ignore[misc]
+    """TRL's sampler, whose order depends on seed and epoch alone, so that a resumed epoch is the same epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader at the start of each epoch."""
+        self.generator.manual_seed(self.seed + epoch)
+
+
+class GRPO(GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with a `Judge` in place of reward functions and a `Recorder` of rollouts."""
+
+    def __init__(self, *args: Any, judge: Judge, columns: Columns, recorder: Recorder, opened: OpenStage, **kw: Any):
+        self.judge, self.columns, self.recorder, self.opened = judge, columns, recorder, opened
+        self.generations: dict[str, int] = dict(opened.saved.get("generations", {"train": 0, "validation": 0}))
+        self._last: tuple[list[Judged], list[Outcome]] = ([], [])
+        super().__init__(*args, reward_funcs=[_named(name) for name in columns.names], **kw)
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        """Score locally, gather, then calibrate and combine alike on every process; (all rows, columns)."""
+        began = time.perf_counter()
+        mode = "train" if self.model.training else "eval"
+        local = self.judge.score([row["example"] for row in inputs], self._completions(completion_ids_list))
+        judged: list[Judged] = gather_object(local)
+        outcomes = self.judge.combine(judged, group_size=self._group_size, update=mode == "train")
+        self._last = (judged, outcomes)
+        metrics = batch_metrics(judged, outcomes, group_size=self._group_size)
+        metrics["reward_time"] = time.perf_counter() - began
+        for name, value in metrics.items():
+            self._metrics[mode][name].append(value)
+        values = self.columns.values(judged, outcomes)
+        return torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Let TRL make the batch, then keep its rollouts with their advantages."""
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        advantages = self.accelerator.gather(output["advantages"]).tolist()
+        split = "train" if self.model.training else "validation"
+        if self.accelerator.is_main_process:
+            self.recorder.add(
+                *self._last,
+                advantages,
+                split=split,
+                step=self.state.global_step,
+                generation_step=self.generations[split],
+                group_size=self._group_size,
+            )
+        self.generations[split] += 1
+        return output
+
+    @property
+    def _group_size(self) -> int:
+        """G in training, and its counterpart in evaluation."""
+        return int(self.num_generations if self.model.training else self.num_generations_eval)
+
+    def _completions(self, ids: list[list[int]]) -> list[Completion]:
+        """The text of each completion as scorers must see it; decoded here because TRL may split off the thought."""
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [
+            Completion(text=self.opened.prompt.finish(text), n_tokens=len(tokens), truncated=tokens[-1] not in ends)
+            for text, tokens in zip(texts, ids, strict=True)
+        ]
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        """TRL's sampler, made to depend on the epoch."""
+        plain = super()._get_train_sampler(dataset)
+        names = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
+        return EpochSampler(**{name: getattr(plain, name) for name in names})
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Rollouts up to a checkpoint must be on disk before it is."""
+        self.recorder.flush()
+        super()._save_checkpoint(model, trial)
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What a resumed stage needs beyond TRL's own state."""
+        return {"reward": self.judge.reward.state_dict(), "generations": self.generations}
+
+    def _send_telemetry(self) -> None:
+        """The network is touched only where a recipe names something remote."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The final folder gets a card of ours."""
+
+
+class Scoring(NamedTuple):
+    """A reward, and how TRL must add it up."""
+
+    reward: Reward
+    columns: Columns
+
+
+def run_grpo(
+    stage: StageConfig,
+    recipe: Recipe,
+    *,
+    start: str | Path,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    run: RunDir,
+    resume: bool = False,
+    reward: Reward | None = None,
+) -> Path:
+    """Train the model at `start` with GRPO on the recipe's reward and return `stages/<name>/final`.
+
+    With `resume`, a finished stage is left as it is and an interrupted one goes on from its last checkpoint.
+    `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `PreflightError` when
+    model and data disagree.
+    """
+    if resume and is_done(run, stage.name):
+        return run.final(stage.name)
+    check_stage(stage, recipe)
+    reward = reward or make_reward(recipe)
+    columns = columns_of(reward)
+    opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
+    if "reward" in opened.saved:
+        reward.load_state_dict(opened.saved["reward"])
+    pictures = Pictures(max_pixels=recipe.data.max_pixels)
+    args = _arguments(opened, columns, rows=len(train), validation=len(validation))
+    check_inputs(opened, args, train, pictures)
+    trainers: list[GRPO] = []
+
+    def build(callbacks: list[Any]) -> GRPO:
+        made = _trainer(opened, args, train, validation, pictures, Scoring(reward, columns), callbacks)
+        trainers.append(made)
+        return made
+
+    try:
+        trainer = fit(opened, build, lambda: trainers[0].checkpoint_state())
+    finally:
+        for built in trainers:
+            built.recorder.flush()
+    return finish(opened, trainer, examples=counts(train, validation), reward=reward.describe())
+
+
+def make_reward(recipe: Recipe) -> Reward:
+    """The recipe's reward, with its encoder."""
+    from medrft.rewards import build_reward
+
+    return build_reward(recipe.reward, encoder=recipe.encoder)
+
+
+def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: int) -> GRPOConfig:
+    """TRL's arguments, with image placeholders ruled out of rollouts and the reward's way of adding up."""
+    stage, policy = opened.config, opened.policy
+    output = opened.run.checkpoints(stage.name)
+    args = trl_config(stage, opened.recipe, output=output, device=policy.device, rows=rows, validation=validation)
+    args.generation_kwargs = {"suppress_tokens": list(placeholder_ids(policy)), **(args.generation_kwargs or {})}
+    if columns.normalise_each:
+        args.multi_objective_aggregation = "normalize_then_sum"
+        args.reward_weights = list(columns.weights)
+    return args
+
+
+def _trainer(
+    opened: OpenStage,
+    args: GRPOConfig,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    pictures: Pictures,
+    scoring: Scoring,
+    callbacks: list[Any],
+) -> GRPO:
+    recipe, stage = opened.recipe, opened.config
+    correct = Correct(recipe.correct, encoder=recipe.encoder)
+    thumbnails = recipe.report.images == "thumb"
+    return GRPO(
+        model=opened.policy.model,
+        args=args,
+        train_dataset=_rows(opened, train, pictures),
+        eval_dataset=_rows(opened, validation, pictures) if validation else None,
+        processing_class=opened.policy.processor,
+        peft_config=lora_config(recipe.model),
+        callbacks=callbacks,
+        judge=Judge(scoring.reward, correct, form=opened.prompt.form, max_tokens=args.max_completion_length),
+        columns=scoring.columns,
+        recorder=Recorder(opened.run, stage=stage.name, parts=scoring.reward.names, thumbnails=thumbnails),
+        opened=opened,
+    )
+
+
+def _rows(opened: OpenStage, examples: Sequence[Example], pictures: Pictures) -> Any:
+    return dataset(examples, Rows(prompt=opened.prompt, pictures=pictures, targets=False))
+
+
+def _named(name: str) -> Any:
+    """A stand-in that gives TRL a column's name; `_calculate_rewards` computes the values."""
+
+    def reward(**kwargs: Any) -> list[float | None]:
+        raise AssertionError("rewards are computed by GRPO._calculate_rewards")
+
+    reward.__name__ = name
+    return reward

@@ -1,0 +1,148 @@
+"""From what the policy wrote to what trains it: each completion is judged where it was written, the rest is done
+after the gather, alike on every process.
+
+G completions per group stand side by side. Torch-free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medrft.config import CorrectConfig, EncoderConfig
+from medrft.data.images import sha256_of
+from medrft.errors import RecipeError
+from medrft.rewards import RawScores, Reward
+from medrft.scorers import build_scorer, item_of
+from medrft.types import Completion, Example, Form, Item, Kind, Outcome, Scorer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One completion with all that depends on it alone; travels between processes."""
+
+    example: Example
+    completion: Completion
+    answer: str | None
+    raw: RawScores
+    correct: bool | None
+    truth: bool | None = None
+    """The phantom's own judge, which knows the facts; `None` for other data."""
+    in_grammar: bool | None = None
+
+
+class Correct:
+    """The recipe's one binary outcome: closed by yes/no match, choice by choice match, open by `correct`."""
+
+    def __init__(self, config: CorrectConfig, *, encoder: EncoderConfig):
+        self._scorers: dict[Kind, tuple[Scorer, float]] = {
+            "closed": (build_scorer("yes_no_match"), 1.0),
+            "choice": (build_scorer("choice_match"), 1.0),
+            "open": (build_scorer(config.scorer, encoder=encoder), config.at_least),
+        }
+
+    def __call__(self, items: Sequence[Item]) -> list[bool | None]:
+        """Right or wrong; `None` where the reference cannot be scored."""
+        found: list[bool | None] = [None] * len(items)
+        for kind, (scorer, at_least) in self._scorers.items():
+            where = [i for i, item in enumerate(items) if item.kind == kind]
+            for i, score in zip(where, scorer([items[i] for i in where]) if where else [], strict=True):
+                found[i] = None if score is None else score >= at_least
+        return found
+
+
+class Judge:
+    """Scores completions in one prompt's answer form and turns them into rewards."""
+
+    def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int):
+        self.reward, self.correct, self.form, self.max_tokens = reward, correct, form, max_tokens
+
+    def score(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Judged]:
+        """What can be said of each completion alone."""
+        items = [
+            item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
+            for example, completion in zip(examples, completions, strict=True)
+        ]
+        raws = self.reward.score(items)
+        rights = self.correct(items)
+        return [
+            Judged(
+                example=example,
+                completion=completion,
+                answer=item.answer,
+                raw=raw,
+                correct=right,
+                **_truth(item, example),
+            )
+            for example, completion, item, raw, right in zip(examples, completions, items, raws, rights, strict=True)
+        ]
+
+    def combine(self, judged: Sequence[Judged], *, group_size: int, update: bool) -> list[Outcome]:
+        """Calibrate and combine whole groups; with `update` the calibration learns from them."""
+        groups = [number // group_size for number in range(len(judged))]
+        return self.reward.combine([row.raw for row in judged], groups=groups, update=update)
+
+
+def _truth(item: Item, example: Example) -> dict[str, bool]:
+    if not example.dataset.startswith("phantom"):
+        return {}
+    from medrft.data.phantom import truth
+
+    verdict = truth(example, item.answer)
+    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The reward as TRL counts it: one named function and weight per column."""
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    normalise_each: bool
+    """Whether TRL normalises each column in its group before the sum (`multi_objective_aggregation`)."""
+
+    def values(self, judged: Sequence[Judged], outcomes: Sequence[Outcome]) -> list[list[float]]:
+        """One row per completion; NaN leaves a value out.
+
+        A row with any unscored part is NaN in every column: TRL would sum around a lone NaN, which counts as 0. A
+        part that does not concern a group's kind is NaN on the whole group.
+        """
+        if not self.normalise_each:
+            return [[_number(outcome.reward)] for outcome in outcomes]
+        rows = []
+        for row, outcome in zip(judged, outcomes, strict=True):
+            parts = {f"{row.example.kind}/{name}": value for name, value in outcome.calibrated.items()}
+            parts |= dict(outcome.calibrated)
+            unscored = outcome.reward is None
+            rows.append([math.nan if unscored else _number(parts.get(name)) for name in self.names])
+        return rows
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def columns_of(reward: Reward) -> Columns:
+    """How TRL must see a reward; raises `RecipeError` where kinds differ in how they combine their parts."""
+    stacks: Mapping[str, Any] = reward.describe()["stacks"]
+    ways = {stack["combine"] for stack in stacks.values()}
+    if ways == {"weighted_sum"}:
+        return Columns(("reward",), (1.0,), False)
+    if len(ways) > 1:
+        raise RecipeError(
+            "reward uses combine: weighted_sum for one kind and normalize_then_sum for another; TRL aggregates a "
+            "whole batch in one way, so use one of them for all kinds"
+        )
+    weights: dict[str, float] = {}
+    for kind, stack in stacks.items():
+        for part in stack["parts"]:
+            name = part["name"] if len(stacks) == 1 else f"{kind}/{part['name']}"
+            weights[name] = part["weight"]
+    return Columns(tuple(weights), tuple(weights.values()), True)
+
+
+def image_hashes(example: Example) -> list[str]:
+    """SHA-256 of each image file."""
+    return [sha256_of(path) for path in example.images]

@@ -1,0 +1,78 @@
+"""Supervised fine-tuning: TRL's `SFTTrainer` on prompt-completion rows, with loss on the assistant turn alone.
+
+Under the `think` prompt an example without a rationale is left out and counted; a thought is never written for it.
+The checkpoint with the lowest loss on validation is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trl import SFTTrainer
+
+from medrft.config import Recipe, StageConfig
+from medrft.models.load import lora_config
+from medrft.rundir import RunDir
+from medrft.training.arguments import check_stage, trl_config
+from medrft.training.rows import Pictures, Rows, dataset, teachable
+from medrft.training.stage import check_inputs, counts, finish, open_stage
+from medrft.training.stage import train as fit
+from medrft.training.state import is_done
+from medrft.types import Example
+
+
+class SFT(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, without its telemetry and its own card in each checkpoint."""
+
+    def _send_telemetry(self) -> None:
+        """The network is touched only where a recipe names something remote."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The final folder gets a card of ours."""
+
+
+def run_sft(
+    stage: StageConfig,
+    recipe: Recipe,
+    *,
+    start: str | Path,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    run: RunDir,
+    resume: bool = False,
+) -> Path:
+    """Fine-tune the model at `start` on `train` and return `stages/<name>/final`.
+
+    With `resume`, a finished stage is left as it is and an interrupted one goes on from its last checkpoint.
+    Raises `RecipeError` for a `trl:` table that does not fit, `DataError` when nothing can be taught,
+    `PreflightError` when model and data disagree.
+    """
+    if resume and is_done(run, stage.name):
+        return run.final(stage.name)
+    check_stage(stage, recipe)
+    opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
+    policy, prompt = opened.policy, opened.prompt
+    taught, left_out = teachable(train, prompt)
+    held_out = [example for example in validation if prompt.form != "think" or (example.rationale or "").strip()]
+    pictures = Pictures(max_pixels=recipe.data.max_pixels)
+    output = run.checkpoints(stage.name)
+    args = trl_config(stage, recipe, output=output, device=policy.device, rows=len(taught), validation=len(held_out))
+    check_inputs(opened, args, taught, pictures)
+
+    rows = Rows(prompt=prompt, pictures=pictures, targets=True)
+
+    def build(callbacks: list[Any]) -> SFT:
+        return SFT(
+            model=policy.model,
+            args=args,
+            train_dataset=dataset(taught, rows),
+            eval_dataset=dataset(held_out, rows) if held_out else None,
+            processing_class=policy.processor,
+            peft_config=lora_config(recipe.model),
+            callbacks=callbacks,
+        )
+
+    trainer = fit(opened, build, dict)
+    return finish(opened, trainer, examples=counts(taught, held_out, left_out))

@@ -1,0 +1,181 @@
+"""What every training stage does around its trainer: open, go on from a checkpoint, train, save, write down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from medrft.config import Recipe, StageConfig
+from medrft.errors import DataError
+from medrft.models.generate import Images
+from medrft.models.load import Policy, load_policy, save_final
+from medrft.models.prompts import Prompt, get_prompt
+from medrft.rundir import RunDir
+from medrft.training.arguments import changed
+from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
+from medrft.training.model_card import write_model_card
+from medrft.training.preflight import preflight
+from medrft.training.publish import publish
+from medrft.training.state import Checkpoint, last_checkpoint, read_stage, rewind, write_stage
+from medrft.training.stop import Clock, Signals, StopOnSignal
+from medrft.types import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenStage:
+    """A stage whose start model is loaded and whose folder is ready to go on from `checkpoint`."""
+
+    config: StageConfig
+    recipe: Recipe
+    run: RunDir
+    policy: Policy
+    prompt: Prompt
+    clock: Clock
+    checkpoint: Checkpoint | None
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """Our state in the checkpoint."""
+        return self.checkpoint.saved if self.checkpoint else {}
+
+
+def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: RunDir, resume: bool) -> OpenStage:
+    """Load the start model, find the checkpoint to go on from, and drop what was logged after it."""
+    checkpoint = last_checkpoint(run.checkpoints(config.name)) if resume else None
+    rewind(run, config.name, checkpoint)
+    with quiet():
+        policy = load_policy(recipe.model, start)
+    prompt = get_prompt(recipe.prompt).bound(policy.processor)
+    budget = clock_budget(config, run)
+    clock = Clock(before=checkpoint.saved["seconds"] if checkpoint else 0.0, budget=budget)
+    write_stage(
+        run,
+        config.name,
+        name=config.name,
+        kind=config.kind,
+        status="running",
+        start=recipe.start_of(config),
+        model=recipe.model.id,
+        prompt=prompt.name,
+        prompt_hash=prompt.hash,
+        form=prompt.form,
+        wall_clock={"of": config.wall_clock_of, "seconds": budget} if budget else None,
+    )
+    return OpenStage(
+        config=config, recipe=recipe, run=run, policy=policy, prompt=prompt, clock=clock, checkpoint=checkpoint
+    )
+
+
+def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[Example], images: Images) -> None:
+    """Preflight before step 1; its report lies beside the stage's record. A resumed stage has passed already.
+
+    Raises `PreflightError` when model, processor and data disagree.
+    """
+    if opened.checkpoint is not None:
+        return
+    generation = getattr(args, "generation_kwargs", None) or {}
+    preflight(
+        opened.policy,
+        opened.prompt,
+        examples,
+        images=images,
+        max_length=getattr(args, "max_length", None),
+        temperature=getattr(args, "temperature", 1.0),
+        suppress=generation.get("suppress_tokens"),
+        autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else None,
+        seed=opened.recipe.seed,
+        output=opened.run.stage(opened.config.name) / "preflight.json",
+    )
+
+
+def clock_budget(config: StageConfig, run: RunDir) -> float | None:
+    """Seconds that the stage named by `wall_clock_of` trained; raises `DataError` when it has not been done."""
+    if config.wall_clock_of is None:
+        return None
+    other = read_stage(run, config.wall_clock_of)
+    if other.get("status") != "done":
+        raise DataError(
+            f"stage {config.name!r} trains for as long as {config.wall_clock_of!r} took, but that stage has not been "
+            f"done in {run.path}; run it first"
+        )
+    return float(other["seconds"])
+
+
+def train(
+    opened: OpenStage, build: Callable[[list[TrainerCallback]], Trainer], collect: Callable[[], dict[str, Any]]
+) -> Trainer:
+    """Build the trainer with our callbacks, and train to the end or to a signal.
+
+    `collect` gives what belongs into each checkpoint. Raises `KeyboardInterrupt` or `Stopped` after a signal, once
+    the checkpoint is written.
+    """
+    config, clock = opened.config, opened.clock
+    bar = Bar(config.name, clock=clock)
+    with Signals() as signals, quiet():
+        trainer = build(
+            [
+                clock,
+                StopOnSignal(signals),
+                MetricsLog(opened.run, stage=config.name, kind=config.kind, clock=clock),
+                StageState(lambda: {"seconds": clock.seconds, **collect()}),
+                bar,
+            ]
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            trainer.train(resume_from_checkpoint=str(opened.checkpoint.path) if opened.checkpoint else None)
+        finally:
+            bar.close()
+        signals.leave()
+    return trainer
+
+
+def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
+    """Save the best model on validation as the stage's final one, with its record and its card."""
+    config, run = opened.config, opened.run
+    final = run.final(config.name)
+    with quiet():
+        _save(opened, trainer, final)
+    if trainer.is_world_process_zero():
+        write_stage(
+            run,
+            config.name,
+            status="done",
+            steps=trainer.state.global_step,
+            seconds=round(opened.clock.seconds, 3),
+            best=_best(trainer),
+            trl=changed(trainer.args),
+            **facts,
+        )
+        write_model_card(run, opened.recipe, config.name)
+        publish(final, config)
+    trainer.accelerator.wait_for_everyone()
+    return final
+
+
+def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
+    """Sharded weights are gathered by the trainer; whole ones are merged and written by the main process."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        trainer.save_model(str(final))
+        if trainer.is_world_process_zero():
+            opened.policy.processor.save_pretrained(final)
+    elif trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save_final(Policy(model, opened.policy.processor, opened.policy.id, opened.policy.device), final)
+
+
+def _best(trainer: Trainer) -> dict[str, Any] | None:
+    """The checkpoint that was kept, by which validation figure; `None` without validation: the last step."""
+    state, args = trainer.state, trainer.args
+    if not (args.load_best_model_at_end and state.best_model_checkpoint):
+        return None
+    return {"step": state.best_global_step, "metric": args.metric_for_best_model, "value": state.best_metric}
+
+
+def counts(train: Sequence[Any], validation: Sequence[Any], left_out: Sequence[str] = ()) -> dict[str, Any]:
+    """How many examples a stage used, and which it could not."""
+    return {"train": len(train), "validation": len(validation), "left_out": list(left_out)}

@@ -1,0 +1,128 @@
+"""When a stage ends before its steps do: a signal, or the clock of another stage.
+
+Ctrl-C and SIGTERM let the step under way finish, write a checkpoint and leave; a second Ctrl-C leaves at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from medrft.training.arguments import EVALUATIONS
+
+
+class Stopped(SystemExit):
+    """SIGTERM came, a checkpoint was written; exit status 143."""
+
+
+class Signals:
+    """Turns SIGINT and SIGTERM into a wish that the training loop can honour; the old handlers come back at exit."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def leave(self) -> None:
+        """Raise what the signal asks for, once everything is on disk."""
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.received == signal.SIGTERM:
+            raise Stopped(143)
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """Saves and stops at the end of the step in which a signal came."""
+
+    def __init__(self, signals: Signals):
+        self.signals = signals
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Every process must agree, or the others would wait for the one that left."""
+        if agree(self.signals.received is not None, args):
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class Clock(TrainerCallback):  # type: ignore[misc]
+    """Counts the seconds a stage trains (evaluation and saving left out), and ends it after `budget` of them.
+
+    With a budget it also asks for evaluations and checkpoints, at equal shares of the time.
+    """
+
+    def __init__(self, *, before: float = 0.0, budget: float | None = None, now: Callable[[], float] = time.monotonic):
+        self.budget, self.now = budget, now
+        self._before = before
+        self._began = self._mark = now()
+        self._paused = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self._before + (self._mark - self._began) - self._paused
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Loading has nothing to do with training."""
+        self._began = self._mark = self.now()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop when the time is up; evaluate and save at each share of it."""
+        shares = self._shares()
+        self._mark = self.now()
+        if self.budget is None:
+            return
+        if agree(self.seconds >= self.budget, args):
+            control.should_training_stop = True
+        if control.should_training_stop or agree(self._shares() > shares, args):
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The evaluation that just ended does not count."""
+        self._pause()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Nor does the checkpoint that was just written."""
+        self._pause()
+
+    def _pause(self) -> None:
+        now = self.now()
+        self._paused += now - self._mark
+        self._mark = now
+
+    def _shares(self) -> int:
+        return int(self.seconds / self.budget * EVALUATIONS) if self.budget else 0
+
+
+def agree(wish: bool, args: TrainingArguments) -> bool:
+    """Whether any process wishes it: each must take the same decision at the same step."""
+    if args.world_size == 1 or not torch.distributed.is_initialized():
+        return wish
+    votes = torch.tensor(int(wish), device=args.device)
+    torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MAX)
+    return bool(votes.item())
