@@ -1,0 +1,150 @@
+"""What was run, told from the recipe and the environment: data, model, prompt, reward, stages, versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from medrft.config import RewardConfig, StackConfig
+from medrft.models.prompts import PROMPTS
+from medrft.report.files import RunFiles
+from medrft.report.wording import plain, seconds
+from medrft.types import KINDS
+
+TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
+"""Settings of a stage that its line names; all are in the recipe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFact:
+    """One stage in a line."""
+
+    name: str
+    kind: str
+    start: str
+    settings: str
+    took: str
+    steps: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardFact:
+    """The reward for some kinds of question."""
+
+    kinds: str
+    name: str
+    combine: str
+    parts: tuple[tuple[str, str, str], ...]
+    """Scorer, weight, calibration."""
+    gate: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All of it."""
+
+    splits: tuple[tuple[str, dict[str, Any]], ...]
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+    prompt_name: str
+    prompt_hash: str
+    prompt_text: str | None
+    """`None` when this medrft's text is not the one the run used."""
+    reward: tuple[RewardFact, ...]
+    encoder: str
+    stages: tuple[StageFact, ...]
+    environment: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    has_images: bool
+
+
+def facts_of(run: RunFiles) -> Facts:
+    """Collect the facts of a run."""
+    data, environment = run.data, run.environment
+    prompt_hash = str(environment.get("prompts", {}).get(run.recipe.prompt, ""))
+    prompt = PROMPTS.get(run.recipe.prompt)
+    same = prompt is not None and prompt.hash == prompt_hash
+    versions = environment.get("versions", {})
+    return Facts(
+        splits=tuple(data.get("splits", {}).items()),
+        left_out=dict(data.get("left_out", {}).get("reasons", {})),
+        notes=tuple(data.get("notes", ())),
+        prompt_name=run.recipe.prompt,
+        prompt_hash=prompt_hash,
+        prompt_text=f"{prompt.role} {prompt.instruction}" if prompt is not None and same else None,
+        reward=tuple(reward_facts(run.recipe.reward)) if any(s.kind == "grpo" for s in run.recipe.stages) else (),
+        encoder=_encoder(run),
+        stages=tuple(_stage(run, index) for index in range(len(run.recipe.stages))),
+        environment=tuple(_environment(run)),
+        versions=tuple((name, str(version)) for name, version in versions.items()),
+        has_images=any((run.path / "images").glob("*.png")),
+    )
+
+
+def reward_facts(reward: RewardConfig) -> list[RewardFact]:
+    """The parts of a reward, by kind where the recipe sets them by kind."""
+    if isinstance(reward, dict):
+        return [_reward(kind, reward[kind]) for kind in KINDS if kind in reward]
+    return [_reward("all kinds", reward)]
+
+
+def _reward(kinds: str, reward: str | StackConfig) -> RewardFact:
+    preset = _preset(reward) if isinstance(reward, str) else reward
+    if preset is None:
+        return RewardFact(kinds=kinds, name=str(reward), combine="", parts=(), gate="")
+    return RewardFact(
+        kinds=kinds,
+        name=reward if isinstance(reward, str) else "own",
+        combine=preset.combine,
+        parts=tuple((part.scorer, plain(part.weight), _calibration(part.calibrate)) for part in preset.parts),
+        gate=f"{preset.gate.scorer} below {plain(preset.gate.below)}" if preset.gate else "",
+    )
+
+
+def _preset(name: str) -> StackConfig | None:
+    from medrft.rewards import PRESETS
+
+    return PRESETS.get(name)
+
+
+def _calibration(calibrate: str | dict[str, Any]) -> str:
+    if isinstance(calibrate, str):
+        return calibrate
+    options = ", ".join(f"{key} {value}" for key, value in calibrate.items() if key != "kind")
+    return f"{calibrate.get('kind', '')} ({options})" if options else str(calibrate.get("kind", ""))
+
+
+def _encoder(run: RunFiles) -> str:
+    encoder = run.recipe.encoder
+    if encoder.bertscore and encoder.bertscore != encoder.id:
+        return f"{encoder.bertscore} (BERTScore), {encoder.id} (cosine)"
+    return encoder.id
+
+
+def _stage(run: RunFiles, index: int) -> StageFact:
+    stage = run.recipe.stages[index]
+    rows = run.metrics.get(stage.name, [])
+    settings = [f"{key} {stage.trl[key]}" for key in TOLD if key in stage.trl]
+    if stage.kinds:
+        settings.insert(0, f"on {', '.join(stage.kinds)} questions")
+    if stage.wall_clock_of:
+        settings.insert(0, f"for as long as {stage.wall_clock_of}")
+    took = [row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float)]
+    steps = [row["step"] for row in rows if isinstance(row.get("step"), int)]
+    return StageFact(
+        name=stage.name,
+        kind=stage.kind,
+        start=run.recipe.start_of(stage),
+        settings=", ".join(settings),
+        took=seconds(max(took)) if took else "",
+        steps=plain(max(steps)) if steps else "",
+    )
+
+
+def _environment(run: RunFiles) -> list[tuple[str, str]]:
+    facts = run.environment
+    rows = [(key, facts.get(key)) for key in ("command", "commit", "python", "platform", "cpus")]
+    gpus = facts.get("gpus")
+    rows.append(("gpus", ", ".join(gpus) if gpus else "none" if gpus is not None else None))
+    rows.append(("seed", run.recipe.seed))
+    return [(key, str(value)) for key, value in rows if value not in (None, "")]

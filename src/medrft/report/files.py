@@ -1,0 +1,112 @@
+"""Reading a run folder: whatever is there, so that a run which was cut off has a report as well."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medrft.config import Recipe, load_recipe
+from medrft.errors import DataError
+from medrft.evaluation.metrics import source_of
+from medrft.rundir import read_json, read_jsonl
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run, each read once and on first use."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a folder without a run."""
+        if not (self.path / "recipe.yaml").is_file():
+            raise DataError(f"{self.path} is not a run folder: it has no recipe.yaml")
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(self.path / "recipe.yaml")
+
+    @cached_property
+    def recipe_text(self) -> str:
+        """The resolved recipe as it was written."""
+        return (self.path / "recipe.yaml").read_text(encoding="utf-8")
+
+    @cached_property
+    def environment(self) -> Row:
+        """Versions, hardware and hashes; empty where the run has none."""
+        return self._json("environment.json")
+
+    @cached_property
+    def data(self) -> Row:
+        """Counts and notes of the data; empty where the run has none."""
+        return self._json("data.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, list[Row]]:
+        """Rows of `metrics.jsonl` by stage, in the order they were written."""
+        path = self.path / "metrics.jsonl"
+        by_stage: dict[str, list[Row]] = {}
+        for row in read_jsonl(path) if path.is_file() else ():
+            by_stage.setdefault(str(row.get("stage", "")), []).append(row)
+        return by_stage
+
+    @cached_property
+    def stages(self) -> list[str]:
+        """`base` and the recipe's stages, then any other that was evaluated, in order."""
+        named = ["base", *(stage.name for stage in self.recipe.stages)]
+        others = sorted(path.name for path in (self.path / "eval").glob("*") if path.is_dir())
+        return [*named, *(name for name in others if name not in named)]
+
+    @cached_property
+    def evaluations(self) -> dict[str, dict[str, Row]]:
+        """`{data set: {stage: metrics}}` of what was evaluated; the recipe's data set first."""
+        found: dict[str, dict[str, Row]] = {}
+        for stage in self.stages:
+            for path in sorted((self.path / "eval" / stage).glob("*/metrics.json")):
+                found.setdefault(path.parent.name, {})[stage] = read_json(path)
+        order = sorted(found, key=lambda name: (name != self.recipe.data.name, name))
+        return {name: found[name] for name in order}
+
+    def predictions(self, stage: str, dataset: str) -> list[Row]:
+        """Rows of one stage's predictions, without the header."""
+        rows = list(read_jsonl(self.path / "eval" / stage / dataset / "predictions.jsonl"))
+        return rows[1:]
+
+    def answers(self, stage: str, dataset: str, source: str = "none") -> dict[str, Row]:
+        """The first sample of one source's rows, by example id."""
+        rows = (row for row in self.predictions(stage, dataset) if row["sample"] == 0)
+        return {row["id"]: row for row in rows if source_of(row) == source}
+
+    def thumbnail(self, sha256: str) -> str | None:
+        """A thumbnail as a data URI; `None` where the run keeps none."""
+        path = self.path / "images" / f"{sha256}.png"
+        if len(sha256) != 64 or not sha256.isalnum() or not path.is_file():
+            return None
+        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+    def _json(self, name: str) -> Row:
+        path = self.path / name
+        found = read_json(path) if path.is_file() else {}
+        return found if isinstance(found, dict) else {}
+
+
+def series_of(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one key of `metrics.jsonl`; rows without a finite number there are left out."""
+    pairs = list(_pairs(rows, key))
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def _pairs(rows: Sequence[Row], key: str) -> Iterator[tuple[float, float]]:
+    for i, row in enumerate(rows):
+        value = row.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            step = row.get("step", i)
+            yield float(step if isinstance(step, int | float) else i), float(value)

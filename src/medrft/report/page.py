@@ -1,0 +1,165 @@
+"""The page itself: what the files say, put into the templates.
+
+Model output is untrusted. Jinja escapes everything, and the page forbids scripts and the network to itself
+(Content-Security-Policy), so that even a slip in a template could run nothing and call nobody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medrft import __version__
+from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
+from medrft.report import facts, wording
+from medrft.report.charts import interval_mark
+from medrft.report.curves import Panel, panels
+from medrft.report.files import RunFiles
+from medrft.report.groups import Group, example_groups
+from medrft.report.heldout import HeldOut, held_out
+from medrft.report.results import Comparison, Source, comparisons, kinds_of, lead_metric, sources_of
+from medrft.rundir import write_atomic
+
+KIND_NAMES = {"all": "all kinds", "closed": "closed (yes or no)", "choice": "multiple choice", "open": "open"}
+SHARES = frozenset(METRICS) - {"n_tokens"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Results of one data set and kind: sources by metrics."""
+
+    kind: str
+    lead: str | None
+    metrics: tuple[str, ...]
+    rows: tuple[tuple[Source, dict[str, Any], Markup | None], ...]
+    """Source, its metrics, and its leading metric drawn as a mark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All of one data set."""
+
+    dataset: str
+    header: dict[str, Any]
+    comparisons: tuple[tuple[Comparison, Markup], ...]
+    tables: tuple[Table, ...]
+    held_out: HeldOut | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """How one stage trained."""
+
+    name: str
+    kind: str
+    panels: tuple[Panel, ...]
+    groups: tuple[Group, ...]
+
+
+def write_page(run: Path) -> Path:
+    """Write `report.html` and return it."""
+    path = run / "report.html"
+    write_atomic(path, page(RunFiles(run)))
+    return path
+
+
+def page(run: RunFiles) -> str:
+    """The whole page as text."""
+    return str(
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            name=run.path.resolve().name,
+            version=__version__,
+            results=[_results(run, dataset) for dataset in run.evaluations],
+            stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
+            facts=facts.facts_of(run),
+            metric_says=METRICS,
+            papers_four=PAPERS_FOUR,
+            kind_names=KIND_NAMES,
+            shares=SHARES,
+        )
+    )
+
+
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("medrft.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "plain": wording.plain,
+        "percent": wording.percent,
+        "points": wording.points,
+        "duration": wording.seconds,
+    }
+    return found
+
+
+def _results(run: RunFiles, dataset: str) -> Results:
+    found = comparisons(run, dataset)
+    ends = [abs(end) for one in found for end in one.difference[:3] if end == end]
+    reach = max([0.05, *ends]) * 1.05
+    marks = [(one, _difference_mark(one, reach)) for one in found]
+    tables = [_table(run, dataset, kind) for kind in kinds_of(run, dataset)]
+    return Results(
+        dataset=dataset,
+        header=list(run.evaluations[dataset].values())[-1],
+        comparisons=tuple(marks),
+        tables=tuple(table for table in tables if table.kind != "all" or table.lead),
+        held_out=held_out(run, dataset),
+    )
+
+
+def _difference_mark(one: Comparison, reach: float) -> Markup:
+    mean, low, high, n = one.difference
+    known = (low, high) if low == low else (None, None)
+    says = (
+        f"{wording.points(mean)} points, 95 % interval {wording.points(known[0])} to {wording.points(known[1])}, n {n}"
+    )
+    return interval_mark(mean, *known, scale=(-reach, reach), says=says, zero=True)
+
+
+def _table(run: RunFiles, dataset: str, kind: str) -> Table:
+    stages = run.evaluations[dataset]
+    sources = sources_of(run, dataset)
+    found = [(source, stages[source.stage]["results"][source.source].get(kind, {})) for source in sources]
+    rows = [(source, metrics) for source, metrics in found if metrics]
+    present = {name for _, metrics in rows for name in metrics}
+    names = [name for name in METRICS if name in present and not (name == "correct" and kind in ("closed", "choice"))]
+    leads = [lead for _, metrics in rows if (lead := lead_metric(kind, metrics))]
+    lead = leads[-1] if leads else None
+    ordered = sorted(names, key=lambda name: name != lead)
+    return Table(
+        kind=kind,
+        lead=lead,
+        metrics=tuple(ordered),
+        rows=tuple((source, metrics, _lead_mark(metrics, lead)) for source, metrics in rows),
+    )
+
+
+def _lead_mark(metrics: dict[str, Any], lead: str | None) -> Markup | None:
+    metric = metrics.get(lead) if lead else None
+    if metric is None or metric["mean"] is None:
+        return None
+    says = f"{wording.percent(metric['mean'])} %"
+    if metric["low"] is not None:
+        says += f", 95 % interval {wording.percent(metric['low'])} to {wording.percent(metric['high'])}"
+    return interval_mark(metric["mean"], metric["low"], metric["high"], scale=(0, 1), says=f"{says}, n {metric['n']}")
+
+
+def _stage(run: RunFiles, name: str, kind: str) -> Stage:
+    return Stage(
+        name=name,
+        kind=kind,
+        panels=tuple(panels(run.metrics.get(name, []), kind=kind)),
+        groups=tuple(example_groups(run, name)) if kind == "grpo" else (),
+    )

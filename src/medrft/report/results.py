@@ -1,0 +1,169 @@
+"""What came out: the answers' sources, their metrics, and whether the model got better.
+
+The question "did it get better?" is asked of pairs: the same test questions answered by two models, the interval
+resampling images. The subject is the last GRPO stage (else the last stage); it is compared with a stage that trained
+as long in another way where the recipe has one, with its own start, with the start model asked for a short answer,
+with train's most frequent answers, and with itself on blank images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medrft.evaluation.controls import FREQUENT_QUESTION, FREQUENT_TYPE
+from medrft.evaluation.metrics import cluster_of, values_of
+from medrft.intervals import Interval, paired_difference
+from medrft.report.files import RunFiles
+from medrft.types import KINDS
+
+Metric = Mapping[str, Any]
+
+BASE = "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One set of answers: a stage's model under one control, or what no model said."""
+
+    stage: str
+    source: str
+    """A key of `metrics.json`: `none`, `sampled`, `blank`, `shuffled`, `frequent_type`, `frequent_question`."""
+    name: str
+    """What a reader is told."""
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is something to read the models against."""
+        return self.source not in ("none", "sampled") or self.stage == BASE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The subject minus something else, on one data set, kind and metric."""
+
+    dataset: str
+    kind: str
+    metric: str
+    subject: str
+    against: Source
+    difference: Interval
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse` or `unclear`, by whether the interval holds 0."""
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "unclear"
+
+
+def sources_of(run: RunFiles, dataset: str) -> list[Source]:
+    """All sources of answers on a data set: what no model said first, then stage by stage."""
+    stages = run.evaluations[dataset]
+    last = list(stages)[-1]
+    found = [
+        Source(stage=last, source=source, name=name)
+        for source, name in (
+            (FREQUENT_TYPE, "most frequent answer per question type"),
+            (FREQUENT_QUESTION, "most frequent answer per exact question"),
+        )
+        if source in stages[last]["results"]
+    ]
+    for stage, metrics in stages.items():
+        names = {
+            "none": _stage_name(stage),
+            "blank": f"{stage} on blank images",
+            "shuffled": f"{stage} on wrong images",
+        }
+        names["sampled"] = f"{stage}, sampled"
+        found += [Source(stage=stage, source=key, name=names[key]) for key in names if key in metrics["results"]]
+    return found
+
+
+def _stage_name(stage: str) -> str:
+    return "start model, short prompt" if stage == BASE else stage
+
+
+def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
+    """The metric that stands for a kind: the phantom's own judge where there is one, else what is right or wrong."""
+    for name in ("truth", "accuracy", "correct", "exact_match"):
+        if name in metrics and (kind != "all" or name == "truth"):
+            return name
+    return None
+
+
+def kinds_of(run: RunFiles, dataset: str) -> list[str]:
+    """Kinds that were evaluated on a data set; `all` first where the phantom's judge pools them."""
+    results = [metrics["results"] for metrics in run.evaluations[dataset].values()]
+    present = {kind for result in results for source in result.values() for kind in source}
+    return [kind for kind in ("all", *KINDS) if kind in present]
+
+
+def subject_of(run: RunFiles, dataset: str) -> str | None:
+    """The stage that the report is about: the last GRPO stage that was evaluated, else the last stage trained."""
+    evaluated = [stage for stage in run.recipe.stages if stage.name in run.evaluations[dataset]]
+    grpo = [stage.name for stage in evaluated if stage.kind == "grpo"]
+    names = grpo or [stage.name for stage in evaluated]
+    return names[-1] if names else None
+
+
+def rivals_of(run: RunFiles, dataset: str, subject: str) -> list[Source]:
+    """What the subject is compared with, the most telling first."""
+    stages = run.evaluations[dataset]
+    recipe = {stage.name: stage for stage in run.recipe.stages}
+    rivals = [
+        Source(stage=name, source="none", name=f"{name} (trained as long as {subject})")
+        for name, stage in recipe.items()
+        if stage.wall_clock_of == subject and name in stages
+    ]
+    start = run.recipe.start_of(recipe[subject])
+    if start in stages and start != BASE:
+        rivals.append(Source(stage=start, source="none", name=f"{start}, which it started from"))
+    if BASE in stages:
+        rivals.append(Source(stage=BASE, source="none", name=_stage_name(BASE)))
+    own = {FREQUENT_QUESTION: "most frequent answers of train", "blank": "itself on blank images"}
+    own["shuffled"] = "itself on wrong images"
+    present = stages[subject]["results"]
+    return rivals + [Source(stage=subject, source=key, name=name) for key, name in own.items() if key in present]
+
+
+def comparisons(run: RunFiles, dataset: str) -> list[Comparison]:
+    """The subject against each rival, for each kind's leading metric; the pooled or first kind first."""
+    subject = subject_of(run, dataset)
+    if subject is None:
+        return []
+    found = []
+    answers = run.answers(subject, dataset)
+    others = {rival: run.answers(rival.stage, dataset, rival.source) for rival in rivals_of(run, dataset, subject)}
+    for kind in kinds_of(run, dataset):
+        metric = lead_metric(kind, run.evaluations[dataset][subject]["results"]["none"].get(kind, {}))
+        if metric is None:
+            continue
+        for rival, rows in others.items():
+            difference = _difference(answers, rows, kind=kind, metric=metric, run=run)
+            if difference is not None:
+                found.append(
+                    Comparison(
+                        dataset=dataset, kind=kind, metric=metric, subject=subject, against=rival, difference=difference
+                    )
+                )
+    return found
+
+
+def _difference(
+    a: Mapping[str, Metric], b: Mapping[str, Metric], *, kind: str, metric: str, run: RunFiles
+) -> Interval | None:
+    """Paired difference over the questions that both answered and that are scored in both."""
+    pairs = []
+    for key in a.keys() & b.keys():
+        if kind in (a[key]["kind"], "all"):
+            ours, theirs = values_of(a[key]).get(metric), values_of(b[key]).get(metric)
+            if ours is not None and theirs is not None:
+                pairs.append((key, ours, theirs, cluster_of(a[key])))
+    if not pairs:
+        return None
+    _, ours_all, theirs_all, clusters = zip(*sorted(pairs), strict=True)
+    return paired_difference(
+        ours_all, theirs_all, clusters=clusters, seed=run.recipe.seed, resamples=run.recipe.eval.resamples
+    )

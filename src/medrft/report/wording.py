@@ -1,0 +1,69 @@
+"""How the report writes numbers: shares as percent, differences as points, everything else in a few digits."""
+
+from __future__ import annotations
+
+NONE = "–"
+MINUS = "−"
+
+
+def plain(value: float | None) -> str:
+    """A number in three or four digits.
+
+    >>> [plain(x) for x in (0.12345, 12.5, 118, 1250.0, 0, -0.5, 3e-7, None)]
+    ['0.123', '12.5', '118', '1,250', '0', '−0.5', '3e−07', '–']
+    """
+    if value is None:
+        return NONE
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 1e-3 or size >= 1e7:
+        return f"{value:.2g}".replace("-", MINUS)
+    if size >= 1000:
+        return f"{value:,.0f}".replace("-", MINUS)
+    digits = 3 if size < 1 else 2 if size < 10 else 1
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".").replace("-", MINUS)
+
+
+def percent(value: float | None) -> str:
+    """A share in percent with one digit, without the sign.
+
+    >>> percent(0.6125), percent(None)
+    ('61.3', '–')
+    """
+    return NONE if value is None else f"{100 * value:.1f}"
+
+
+def share(value: float) -> str:
+    """A share with its sign, in as few digits as say it.
+
+    >>> share(0.5), share(0.055), share(0.0)
+    ('50 %', '5.5 %', '0 %')
+    """
+    return f"{100 * value:.1f}".removesuffix(".0") + " %"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, signed.
+
+    >>> points(0.032), points(-0.01), points(0.0)
+    ('+3.2', '−1.0', '±0.0')
+    """
+    if value is None:
+        return NONE
+    text = f"{100 * abs(value):.1f}"
+    return f"±{text}" if text == "0.0" else f"{'+' if value > 0 else MINUS}{text}"
+
+
+def seconds(value: float) -> str:
+    """A length of time.
+
+    >>> seconds(42.3), seconds(125), seconds(7300)
+    ('42 s', '2 min 5 s', '2 h 1 min')
+    """
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_run import make_run
+
+
+@pytest.fixture(scope="session")
+def phantom_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on data that the phantom's judge knows."""
+    return make_run(tmp_path_factory.mktemp("runs") / "phantom")
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on other data: no judge, no figure pooled over kinds."""
+    return make_run(tmp_path_factory.mktemp("runs") / "vqa_rad", dataset="vqa_rad")
