@@ -7,154 +7,152 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrft.data.phantom.canvas import Field, Sheet, paint
+from medrft.data.phantom.canvas import Field, Point, Sheet, paint
 from medrft.data.phantom.world import Finding, Scene
 
-FAT, WATER, MUSCLE, LIVER, SPLEEN, KIDNEY, VESSEL, BONE = 0.26, 0.40, 0.50, 0.60, 0.64, 0.70, 0.80, 0.97
-KIDNEYS = {"right": (-0.36, 0.22), "left": (0.36, 0.20)}
-LIVER_SPOTS = ((-0.56, -0.10), (-0.38, -0.26), (-0.50, 0.10), (-0.16, -0.28), (-0.32, -0.04))
+AIR, FAT, FLUID, MUSCLE, LIVER, SPLEEN, KIDNEY, VESSEL, BONE = 0.02, 0.22, 0.38, 0.46, 0.56, 0.60, 0.66, 0.78, 0.97
+CYST, MASS = 0.17, 0.84
+KIDNEYS: dict[str, Point] = {"right": (-0.37, 0.25), "left": (0.37, 0.23)}
+LIVER_SPOTS: tuple[Point, ...] = ((-0.57, -0.14), (-0.32, -0.34), (-0.64, 0.13), (-0.14, -0.36), (-0.34, -0.10))
 
 
 def draw_abdomen(sheet: Sheet, scene: Scene) -> Field:
     """The picture before windowing, about 0 to 1."""
     types = {finding.type for finding in scene.findings}
+    afloat = "ascites" in types
     picture = np.full_like(sheet.x, 0.01)
     _table(sheet, picture)
     cavity = _wall(sheet, picture)
-    if "ascites" in types:
-        paint(picture, cavity, WATER)
-    _bowel(sheet, picture, few="ascites" in types)
-    _spine(sheet, picture, wide="aneurysm" in types)
-    _organs(sheet, picture, large_spleen="splenomegaly" in types, afloat="ascites" in types)
+    if afloat:
+        paint(picture, cavity, FLUID + 0.01 * sheet.noise(10))
+    _bowel(sheet, picture, loops=5 if afloat else 13)
+    _spine(sheet, picture)
+    _vessels(sheet, picture, wide="aneurysm" in types)
+    _organs(sheet, picture, large_spleen="splenomegaly" in types, inset=0.06 if afloat else 0.0)
     for finding in scene.findings:
         if finding.type in ("cyst", "mass", "stone"):
             _lesions(sheet, picture, finding)
-    picture += 0.012 * sheet.noise(24)
+    picture += 0.012 * sheet.noise(24) * (picture > 0.1)
     return picture
 
 
 def _table(sheet: Sheet, picture: Field) -> None:
-    curve = 0.80 - 0.10 * sheet.x**2
-    for depth, value in ((0.0, 0.42), (0.07, 0.30)):
-        line = sheet.edge(0.012 - np.abs(sheet.y - curve - depth).astype(np.float32)) * sheet.edge(
-            0.85 - np.abs(sheet.x)
-        )
+    curve = sheet.y - 0.87 + 0.10 * sheet.x**2
+    for depth, value in ((0.0, 0.40), (0.06, 0.28)):
+        line = sheet.edge(0.011 - np.abs(curve - depth)) * sheet.edge(0.85 - np.abs(sheet.x))
         paint(picture, line, value)
 
 
 def _wall(sheet: Sheet, picture: Field) -> Field:
-    """Skin, fat and muscle; returns the mask of the cavity inside."""
+    """Skin, fat, muscle and ribs; returns the mask of the cavity inside."""
     rng = sheet.rng
-    rx, ry = 0.88 + rng.normal(0, 0.02), 0.67 + rng.normal(0, 0.02)
-    fat = rng.uniform(0.05, 0.11)
-    paint(picture, sheet.ellipse(0, 0.04, rx, ry), 0.45)
-    paint(picture, sheet.ellipse(0, 0.04, rx - 0.018, ry - 0.018), FAT)
-    paint(picture, sheet.ellipse(0, 0.05, rx - fat, ry - fat), MUSCLE)
-    cavity = sheet.ellipse(0, 0.03, rx - fat - 0.055, ry - fat - 0.055, soft=0.02)
-    paint(picture, cavity, FAT + 0.02)
-    for angle in np.linspace(0.15, 2.99, 8) + rng.normal(0, 0.05, 8):
-        for sign in (-1, 1):
-            if sign > 0 or angle > 0:
-                x, y = (rx - fat - 0.028) * np.cos(angle) * sign, 0.05 + (ry - fat - 0.028) * np.sin(angle - 0.5)
-                paint(picture, sheet.ellipse(x, y, 0.055, 0.018, angle=np.arctan2(y, x) + 1.57), BONE * 0.9)
+    rx, ry = 0.93 + rng.normal(0, 0.015), 0.74 + rng.normal(0, 0.015)
+    fat = rng.uniform(0.04, 0.10)
+    paint(picture, sheet.ellipse((0, 0.04), (rx, ry)), 0.44)
+    paint(picture, sheet.ellipse((0, 0.04), (rx - 0.016, ry - 0.016)), FAT)
+    inner, deep = rx - fat, ry - fat
+    paint(picture, sheet.ellipse((0, 0.05), (inner, deep)), MUSCLE + 0.015 * sheet.noise(22))
+    cavity = sheet.ellipse((0, 0.03), (inner - 0.06, deep - 0.06), soft=0.02)
+    paint(picture, cavity, FAT + 0.03)
+    for theta in np.arange(-0.35, 3.6, 0.42) + rng.uniform(-0.1, 0.1):
+        x, y = (inner - 0.03) * np.cos(theta), 0.05 + (deep - 0.03) * np.sin(theta)
+        if abs(x) > 0.25:
+            along = float(np.arctan2(deep * np.cos(theta), -inner * np.sin(theta)))
+            sheet.fill(picture, (x, y), (0.065, 0.020), BONE * 0.92, angle=along)
     for sign in (-1, 1):
-        back = sheet.ellipse(sign * 0.19, 0.53, 0.17, 0.115, angle=sign * 0.15, soft=0.02)
-        paint(picture, back, MUSCLE + 0.02 * sheet.noise(20))
-        paint(picture, sheet.ellipse(sign * 0.185, 0.31, 0.075, 0.09, soft=0.02), MUSCLE)
+        sheet.fill(picture, (sign * 0.20, 0.58), (0.18, 0.12), MUSCLE + 0.03 * sheet.noise(20), angle=sign * 0.15)
+        sheet.fill(picture, (sign * 0.19, 0.36), (0.075, 0.095), MUSCLE + 0.02, soft=0.02)
     return cavity
 
 
-def _spine(sheet: Sheet, picture: Field, *, wide: bool) -> None:
-    rng = sheet.rng
+def _spine(sheet: Sheet, picture: Field) -> None:
     for sign in (-1, 1):
-        paint(picture, sheet.ellipse(sign * 0.16, 0.44, 0.10, 0.028, angle=sign * 0.25), BONE * 0.9)
-    paint(picture, sheet.ellipse(0, 0.52, 0.030, 0.13), BONE * 0.9)
-    paint(picture, sheet.ellipse(0, 0.41, 0.095, 0.075), BONE * 0.92)
-    body = sheet.ellipse(0, 0.28, 0.135, 0.105)
-    paint(picture, body, BONE)
-    paint(picture, sheet.ellipse(0, 0.28, 0.11, 0.082, soft=0.03), (0.80 + 0.06 * sheet.noise(26)).astype(np.float32))
-    paint(picture, sheet.ellipse(0, 0.415, 0.05, 0.04), 0.42)
-    paint(picture, sheet.ellipse(-0.10, 0.125, 0.062, 0.046), VESSEL - 0.08)
-    if wide:
-        radius = rng.uniform(0.165, 0.20)
-        paint(picture, sheet.ellipse(0.07, 0.02, radius, radius), 0.50)
-        paint(
-            picture,
-            sheet.ellipse(0.07, 0.02, radius, radius) - sheet.ellipse(0.07, 0.02, radius - 0.014, radius - 0.014),
-            0.88,
-        )
-        paint(picture, sheet.ellipse(0.085, 0.035, radius * 0.66, radius * 0.62), VESSEL + 0.06)
-    else:
-        paint(picture, sheet.ellipse(0.055, 0.12, 0.055, 0.055), VESSEL + 0.04)
+        sheet.fill(picture, (sign * 0.16, 0.50), (0.11, 0.028), BONE * 0.9, angle=sign * 0.25)
+    sheet.fill(picture, (0, 0.58), (0.030, 0.12), BONE * 0.9)
+    sheet.fill(picture, (0, 0.47), (0.095, 0.075), BONE * 0.92)
+    sheet.fill(picture, (0, 0.33), (0.14, 0.11), BONE)
+    sheet.fill(picture, (0, 0.33), (0.115, 0.086), 0.78 + 0.07 * sheet.noise(30), soft=0.03)
+    sheet.fill(picture, (0, 0.475), (0.05, 0.042), 0.40)
 
 
-def _bowel(sheet: Sheet, picture: Field, *, few: bool) -> None:
+def _vessels(sheet: Sheet, picture: Field, *, wide: bool) -> None:
+    """Vena cava and aorta; a wide aorta has a clot along its calcified wall."""
     rng = sheet.rng
-    for _ in range(4 if few else 9):
-        x, y = rng.uniform(-0.30, 0.48), rng.uniform(-0.34, 0.06)
-        radius = rng.uniform(0.05, 0.085)
-        paint(picture, sheet.blob(x, y, radius, rough=0.3), MUSCLE + 0.05)
-        paint(picture, sheet.blob(x, y, radius * 0.62, rough=0.3), MUSCLE - 0.08)
-        if rng.random() < 0.4:
-            paint(picture, sheet.ellipse(x, y - radius * 0.25, radius * 0.5, radius * 0.3), 0.03)
+    sheet.fill(picture, (-0.11, 0.16), (0.066, 0.048), VESSEL - 0.10)
+    if not wide:
+        sheet.fill(picture, (0.06, 0.16), (0.056, 0.056), VESSEL + 0.04)
+        return
+    at, radius = (0.08, 0.03), rng.uniform(0.17, 0.21)
+    sheet.fill(picture, at, (radius, radius), 0.90)
+    sheet.fill(picture, at, (radius - 0.016, radius - 0.016), 0.46)
+    shift = rng.uniform(-0.03, 0.03)
+    sheet.fill(picture, (at[0] + shift, at[1] + 0.02), (radius * 0.68, radius * 0.62), VESSEL + 0.06)
 
 
-def _organs(sheet: Sheet, picture: Field, *, large_spleen: bool, afloat: bool) -> None:
-    texture = 0.015 * sheet.noise(40) + 0.012 * sheet.noise(12)
-    inset = 0.05 if afloat else 0.0
-    lobe = sheet.ellipse(-0.43 + inset, -0.08, 0.29 - inset, 0.40 - inset, angle=0.12, soft=0.02)
-    arm = sheet.ellipse(-0.17, -0.30, 0.33, 0.135 - inset / 2, angle=0.16, soft=0.02)
+def _bowel(sheet: Sheet, picture: Field, *, loops: int) -> None:
+    rng = sheet.rng
+    for _ in range(loops):
+        x, y, radius = rng.uniform(-0.28, 0.50), rng.uniform(-0.42, 0.06), rng.uniform(0.05, 0.09)
+        sheet.clump(picture, (x, y), radius, MUSCLE + 0.06, rough=0.3)
+        sheet.clump(picture, (x, y), radius * 0.66, MUSCLE - 0.06, rough=0.3)
+        if rng.random() < 0.3:
+            sheet.fill(picture, (x, y - radius * 0.25), (radius * 0.5, radius * 0.3), AIR)
+
+
+def _organs(sheet: Sheet, picture: Field, *, large_spleen: bool, inset: float) -> None:
+    rng = sheet.rng
+    texture = 0.012 * sheet.noise(40) + 0.012 * sheet.noise(12)
+    stomach = (0.32 + rng.normal(0, 0.02), -0.32 + rng.normal(0, 0.02))
+    full = rng.uniform(0.85, 1.1)
+    sheet.fill(picture, stomach, (0.23 * full, 0.155 * full), 0.50, angle=0.35)
+    sheet.fill(picture, stomach, (0.205 * full, 0.13 * full), 0.40, angle=0.35)
+    gas = sheet.ellipse(stomach, (0.195 * full, 0.12 * full), angle=0.35) * sheet.edge(stomach[1] - sheet.y)
+    paint(picture, gas, AIR)
+    lobe = sheet.ellipse((-0.45 + inset, -0.08), (0.32 - inset, 0.44 - inset), angle=0.12, soft=0.02)
+    arm = sheet.ellipse((-0.17, -0.35), (0.34, 0.14 - inset / 2), angle=0.18, soft=0.02)
     liver = np.maximum(lobe, arm)
-    paint(picture, liver, (LIVER + texture).astype(np.float32))
-    veins = np.clip(1 - np.abs(sheet.noise(8)) * 6.5, 0, 1) * liver
-    picture += 0.09 * veins.astype(np.float32)
-    stomach = sheet.ellipse(0.34, -0.27, 0.22, 0.15, angle=0.35)
-    paint(picture, stomach, 0.52)
-    paint(picture, sheet.ellipse(0.34, -0.27, 0.195, 0.125, angle=0.35), 0.44)
-    paint(picture, sheet.ellipse(0.34, -0.28, 0.18, 0.10, angle=0.35) * sheet.edge(-0.29 - sheet.y), 0.02)
+    paint(picture, liver, LIVER + texture)
+    picture += 0.08 * np.clip(1 - np.abs(sheet.noise(8)) * 6.5, 0, 1) * liver
     if large_spleen:
-        spleen = sheet.ellipse(0.545, 0.05, 0.20, 0.40, angle=-0.12, soft=0.015)
+        sheet.fill(picture, (0.56, 0.02), (0.24, 0.48), SPLEEN + texture, angle=-0.12)
     else:
-        spleen = sheet.ellipse(0.60 - inset, 0.02, 0.125, 0.22, angle=-0.15, soft=0.015)
-    paint(picture, spleen, (SPLEEN + texture).astype(np.float32))
+        sheet.fill(picture, (0.65 - inset, 0.02), (0.13 - inset / 4, 0.23), SPLEEN + texture, angle=-0.15)
     for side, (x, y) in KIDNEYS.items():
-        _kidney(sheet, picture, x, y + (0.06 if large_spleen and side == "left" else 0.0), -1 if side == "right" else 1)
+        _kidney(sheet, picture, (x, y + (0.05 if large_spleen and side == "left" else 0.0)), -1 if x < 0 else 1)
 
 
-def _kidney(sheet: Sheet, picture: Field, x: float, y: float, sign: int) -> None:
-    paint(picture, sheet.ellipse(x, y, 0.185, 0.21, soft=0.03), FAT)
-    paint(picture, sheet.ellipse(x, y, 0.145, 0.175, angle=sign * 0.2), KIDNEY)
-    paint(picture, sheet.ellipse(x - sign * 0.07, y - 0.01, 0.085, 0.065, angle=-sign * 0.3, soft=0.03), FAT + 0.1)
+def _kidney(sheet: Sheet, picture: Field, at: Point, sign: int) -> None:
+    x, y = at
+    sheet.fill(picture, at, (0.19, 0.215), FAT, soft=0.03)
+    sheet.fill(picture, at, (0.15, 0.18), KIDNEY, angle=sign * 0.2)
+    sheet.fill(picture, (x - sign * 0.075, y - 0.01), (0.085, 0.06), FAT + 0.12, angle=-sign * 0.3, soft=0.03)
 
 
 def _lesions(sheet: Sheet, picture: Field, finding: Finding) -> None:
     rng = sheet.rng
-    radius = {"small": 0.07, "large": 0.135, None: 0.08}[finding.size] * rng.uniform(0.94, 1.06)
-    for x, y in _spots(sheet, finding):
+    radius = {"small": 0.075, "large": 0.14, None: 0.085}[finding.size] * rng.uniform(0.94, 1.06)
+    for at in _spots(sheet, finding):
         if finding.type == "stone":
-            paint(picture, sheet.blob(x, y, 0.042, rough=0.2), 1.08)
+            sheet.clump(picture, at, 0.045, 1.10, rough=0.2)
         elif finding.type == "cyst":
-            paint(picture, sheet.ellipse(x, y, radius, radius * rng.uniform(0.9, 1.1)), WATER - 0.20)
+            sheet.fill(picture, at, (radius, radius * rng.uniform(0.92, 1.08)), CYST)
         else:
-            paint(
-                picture, sheet.blob(x, y, radius * 1.1, rough=0.35), (0.90 + 0.05 * sheet.noise(26)).astype(np.float32)
-            )
+            sheet.clump(picture, at, radius * 1.1, MASS + 0.04 * sheet.noise(30), rough=0.3, soft=0.03)
             if finding.size == "large":
-                paint(picture, 0.8 * sheet.blob(x, y, radius * 0.4, rough=0.6, soft=0.05), 0.62)
+                sheet.clump(picture, at, radius * 0.5, 0.58, rough=0.6, soft=0.06, strength=0.8)
 
 
-def _spots(sheet: Sheet, finding: Finding) -> list[tuple[float, float]]:
+def _spots(sheet: Sheet, finding: Finding) -> list[Point]:
     rng = sheet.rng
     jitter = rng.uniform(-0.02, 0.02, (3, 2))
     if finding.place == "liver":
         chosen = rng.permutation(3 if finding.count > 1 else len(LIVER_SPOTS))[: finding.count]
         return [(LIVER_SPOTS[k][0] + jitter[i][0], LIVER_SPOTS[k][1] + jitter[i][1]) for i, k in enumerate(chosen)]
     if finding.place == "spleen":
-        return [(0.60 + jitter[0][0], 0.0 + 3 * jitter[0][1])]
+        return [(0.65 + jitter[0][0], 0.0 + 3 * jitter[0][1])]
     x, y = KIDNEYS[str(finding.side)]
     sign = 1 if x > 0 else -1
     if finding.type == "stone":
-        spots = [(sign * 0.075, -0.085), (sign * 0.075, 0.09), (-sign * 0.03, 0.0)]
-        chosen = rng.permutation(3)[: finding.count]
-        return [(x + spots[k][0], y + spots[k][1]) for k in chosen]
-    return [(x + sign * (0.09 + jitter[0][0]), y + 4 * jitter[0][1])]
+        spots = ((sign * 0.075, -0.09), (sign * 0.075, 0.095), (-sign * 0.035, 0.0))
+        return [(x + spots[k][0], y + spots[k][1]) for k in rng.permutation(3)[: finding.count]]
+    return [(x + sign * (0.08 + jitter[0][0]), y + 4 * jitter[0][1])]

@@ -52,17 +52,18 @@ def load(
     questions: int = 4,
     size: int = 192,
     teacher_errors: float = 0.0,
+    cache: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """Draw the phantom data: train, validation, test, and an out-of-domain test as dataset `phantom_ood`.
 
     `images` counts train pictures and `test_images` those of each test set; each gets `questions` questions. `size` is
     the side of a picture in pixels. `teacher_errors` is the share of train rationales that carry an error. Pictures
-    are written below `root` (default: the user's cache folder) once. `on_progress(done, total)` counts pictures.
+    are written once, below `root`, else `cache`, else the user's cache folder. `on_progress(done, total)` counts them.
     Raises `DataError` for values out of range.
     """
     _check(images, validation_images, test_images, questions, size, teacher_errors)
-    folder = (root or cache_root()) / fingerprint(seed=seed, size=size)
+    folder = (root or cache or cache_root()) / fingerprint(seed=seed, size=size)
     plans = (
         Plan(stream="train", dataset="phantom", split="train", images=images),
         Plan(stream="validation", dataset="phantom", split="validation", images=validation_images),
@@ -107,7 +108,7 @@ def fingerprint(*, seed: int, size: int) -> str:
     """A folder name that changes with whatever changes a picture: seed, size and the drawing code."""
     here = Path(__file__).parent
     content = hashlib.sha256(f"{seed} {size}".encode())
-    for name in ("world", "canvas", "chest", "abdomen", "brain", "draw"):
+    for name in ("world", "canvas", "chest", "chest_findings", "abdomen", "brain", "draw"):
         content.update((here / f"{name}.py").read_bytes())
     return content.hexdigest()[:16]
 
