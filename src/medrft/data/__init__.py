@@ -72,11 +72,7 @@ def read_data(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """Read a data set with its official splits, by name or as `file.py:function`; raises as `load_data`."""
-    loader = find_loader(name)
-    known = option_names(loader)
-    for key in options or {}:
-        if key not in known:
-            raise unknown_name(f"option of data set {name}", key, [*known, *SHARED])
+    loader = check_options(name, options or {})
     ours = {"cache": cache, "on_progress": on_progress}
     taken = {key: value for key, value in ours.items() if value is not None and key in _keywords(loader)}
     return loader(Path(root) if root is not None else None, seed=seed, **taken, **(options or {}))
@@ -102,6 +98,16 @@ def find_loader(name: str) -> Loader:
     if name not in LOADERS:
         raise unknown_name("data set", name, LOADERS)
     return LOADERS[name]
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> Loader:
+    """The loader of a data set that takes these options; raises `UnknownNameError` for a name or option it lacks."""
+    loader = find_loader(name)
+    known = option_names(loader)
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of data set {name}", key, [*known, *SHARED])
+    return loader
 
 
 def option_names(loader: Loader) -> list[str]:

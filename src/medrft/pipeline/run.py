@@ -102,7 +102,7 @@ def check_names(recipe: Recipe) -> None:
 
     pick_device(recipe.model.device)
     get_prompt(recipe.prompt)
-    check_options(recipe.data)
+    check_options(recipe.data.name, recipe.data.options)
     for stage in recipe.stages:
         check_stage(stage, recipe)
 
