@@ -109,7 +109,7 @@ def test_a_folder_is_no_image(tmp_path):
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 20_000))
 def test_shrink_keeps_to_the_limit_and_the_aspect(width, height, limit):
     shrunk = images.shrink(Image.new("L", (width, height)), max_pixels=limit)
-    assert shrunk.width * shrunk.height <= limit or shrunk.size == (width, height) and width * height <= limit
+    assert shrunk.width * shrunk.height <= limit or (shrunk.size == (width, height) and width * height <= limit)
     if width * height <= limit:
         assert shrunk.size == (width, height)
     elif min(shrunk.size) > 30:

@@ -92,7 +92,9 @@ def test_options_are_keyword_only_parameters():
 def test_no_row_left_is_an_error(vqa_rad_root):
     for image in (vqa_rad_root / "VQA_RAD Image Folder").iterdir():
         image.unlink()
-    message = r"vqa_rad: no row is left of 10 read \(missing image: 9, empty answer: 1\); the first is vqa_rad/train/0: .*synpic1"
+    message = (
+        r"no row is left of 10 read \(missing image: 9, empty answer: 1\); the first is vqa_rad/train/0: .*synpic1"
+    )
     with pytest.raises(DataError, match=message):
         load_data(DataConfig(name="vqa_rad", root=str(vqa_rad_root)), seed=0)
 

@@ -97,7 +97,7 @@ def test_a_repeated_id_is_listed(vqa_rad_root):
 
 def test_community_form(vqa_rad_root):
     rows = json.loads((vqa_rad_root / vqa_rad.OFFICIAL).read_text())
-    keys = "qid image_name image_organ answer answer_type question_type question phrase_type".split()
+    keys = ["qid", "image_name", "image_organ", "answer", "answer_type", "question_type", "question", "phrase_type"]
     short = [{key: row[key] for key in keys} for row in rows]
     (vqa_rad_root / "trainset.json").write_text(json.dumps(short[2:5]))
     (vqa_rad_root / "testset.json").write_text(json.dumps(short[:1]))

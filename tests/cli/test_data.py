@@ -1,0 +1,93 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from medrft.cli.data import app
+from medrft.errors import DataError, RecipeError, UnknownNameError
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_check_json_is_one_object_on_stdout(slake_root):
+    done = run("check", "slake", slake_root, "--json")
+    summary = json.loads(done.stdout)
+    assert summary["splits"]["train"] == {
+        "rows": 4,
+        "kept": 3,
+        "kinds": {"closed": 1, "choice": 0, "open": 2},
+        "images": 1,
+        "left_out": {"empty answer": 1},
+    }
+    assert [row["row"] for row in summary["left_out"]] == ["slake/train/1622"]
+
+
+@pytest.mark.parametrize("key", ["lang", "data.lang"])
+def test_check_takes_loader_options_in_both_spellings(slake_root, key):
+    summary = json.loads(run("check", "slake", slake_root, "--set", f"{key}=all", "--json").stdout)
+    assert list(summary["splits"]) == [f"{s}_{lang}" for lang in ("en", "zh") for s in ("train", "validation", "test")]
+
+
+def test_check_for_people(vqa_rad_root):
+    text = run("check", "vqa_rad", vqa_rad_root).stdout
+    for part in ("train", "test", "closed", "left out", "missing image", "vqa_rad/train/6", "share 1 image"):
+        assert part in text
+    assert "validation" not in text
+
+
+def test_check_can_cut_and_exclude(vqa_rad_root):
+    options = ("--set", "validation=0.5", "--set", "exclude_test_images=true", "--set", "seed=3")
+    summary = json.loads(run("check", "vqa_rad", vqa_rad_root, *options, "--json").stdout)
+    assert summary["reasons"]["image is also in test"] == 1
+    assert "validation cut from train by image (fraction 0.5, seed 3): 1 of 2 images" in summary["notes"][-1]
+
+
+def test_columns_by_dotted_keys(tmp_path, image_file):
+    image_file(tmp_path / "1.png")
+    (tmp_path / "a.csv").write_text("pic,q,a,x,y\n1.png,Which?,B,CT,MRI\n")
+    options = ("columns.image=pic", "columns.question=q", "columns.answer=a", "columns.options=[x, y]")
+    done = run("check", "table", tmp_path / "a.csv", *(part for key in options for part in ("--set", key)), "--json")
+    assert json.loads(done.stdout)["splits"]["train"]["kinds"]["choice"] == 1
+
+
+def test_only_ten_left_out_rows_are_printed(tmp_path, image_file):
+    image_file(tmp_path / "1.png")
+    lines = ['{"image": "1.png", "question": "?", "answer": "yes"}'] + ["[]"] * 14
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    text = run("check", "table", tmp_path / "a.jsonl").stdout
+    assert "… and 4 more; --json lists them all" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("check", "slak", "."), UnknownNameError, "did you mean 'slake'"),
+        (("check", "slake", "nowhere"), DataError, "nothing is there"),
+        (("check", "slake"), DataError, "PATH on the command line"),
+        (("check", "slake:/data/slake"), DataError, "medrft data check slake /data/slake"),
+        (("check", "slake", ".", "--set", "validation=2"), RecipeError, "less than 1"),
+        (("check", "slake", ".", "--set", "seed=x"), RecipeError, "whole number"),
+        (("check", "slake", ".", "--set", "columns=1", "--set", "columns.a=2"), RecipeError, "which has no key"),
+        (("show", "slake", ".", "--output", "x.txt"), DataError, "name it x.html"),
+        (("show", "slake", ".", "--split", "tests"), UnknownNameError, "did you mean 'test'"),
+    ],
+)
+def test_mistakes(arguments, error, message):
+    done = run(*arguments)
+    assert isinstance(done.exception, error)
+    assert message in str(done.exception)
+
+
+def test_show_writes_a_page(slake_root, tmp_path):
+    done = run("show", "slake", slake_root, "--output", tmp_path / "new" / "a.html", "--limit", 3, "--size", 32)
+    assert done.exit_code == 0
+    page = (tmp_path / "new" / "a.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 3
+
+
+def test_show_of_a_split_without_rows(vqa_rad_root, tmp_path):
+    done = run("show", "vqa_rad", vqa_rad_root, "--split", "validation", "--output", tmp_path / "a.html")
+    assert "has no validation rows; it has train, test" in str(done.exception)
+    assert run("show", "vqa_rad", vqa_rad_root, "--output", tmp_path).exception is not None
