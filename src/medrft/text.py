@@ -26,7 +26,9 @@ SYMBOLS = str.maketrans(
         **{"×": "x", "✕": "x", "⁄": "/", "∕": "/", "≦": "≤", "≧": "≥", "œ": "oe", "æ": "ae", "ø": "o", "ł": "l"},
     }
 )
-MARKS = re.compile("[\u0300-\u036f]+")  # accents over Latin, Greek and Cyrillic letters; not the vowels of Indic scripts
+MARKS = re.compile(
+    "[\u0300-\u036f]+"
+)  # accents over Latin, Greek and Cyrillic letters; not the vowels of Indic scripts
 CJK = re.compile("([\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af])")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f]")
 
@@ -53,18 +55,40 @@ WORDS = {
     **{"disks": "discs", "whilst": "while", "orientated": "oriented", "dilatation": "dilation", "x-rays": "x-ray"},
 }
 
-ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+]
 NUMBERS = {word: str(n) for n, word in enumerate([*ONES, "seventeen", "eighteen", "nineteen"])}
-TENS = {word: n for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+TENS = {
+    word: n for n, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
+}
 ORDINALS = dict(
     zip(
-        "first second third fourth fifth sixth seventh eighth ninth tenth".split(),
-        "1st 2nd 3rd 4th 5th 6th 7th 8th 9th 10th".split(),
+        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"],
+        ["1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th", "9th", "10th"],
         strict=True,
     )
 )
 ARTICLES = frozenset(("a", "an", "the"))
-LABELLED = frozenset("type hepatitis vitamin group influenza grade stage class option phase level".split())
+LABELLED = frozenset(
+    ["type", "hepatitis", "vitamin", "group", "influenza", "grade", "stage", "class", "option", "phase", "level"]
+)
 """Words after which `a` is a name and not an article."""
 
 NOT = re.compile(r"(?<=[a-z])n't\b")
@@ -75,7 +99,15 @@ TIMES = re.compile(r"(?<=\d) ?x ?(?=\d)")
 UNIT = re.compile(r"(?<=\d)(?=(?:mm|cm|ml|cc|kg|mg|mcg|hu|kv|mhz|tesla|[gt]|in|inch(?:es)?|years?|yo)\b)")
 KEPT = re.compile(r"(?<=\d)([./])(?=\d)|(?<![^\s(<>≤≥=~])(-)(?=\d)|([<>≤≥])(?= ?-?\d)|(%)")
 PUNCTUATION = re.compile(r"[^\w\ue000-\ue006]|_")
-HIDDEN = {".": "\ue000", "/": "\ue001", "-": "\ue002", "<": " \ue003 ", ">": " \ue004 ", "≤": " \ue005 ", "≥": " \ue006 "}
+HIDDEN = {
+    ".": "\ue000",
+    "/": "\ue001",
+    "-": "\ue002",
+    "<": " \ue003 ",
+    ">": " \ue004 ",
+    "≤": " \ue005 ",
+    "≥": " \ue006 ",
+}
 SHOWN = str.maketrans({mark.strip(): sign for sign, mark in HIDDEN.items()})
 PRIVATE = re.compile("[\ue000-\ue006]")
 
@@ -175,9 +207,9 @@ WHOLE = (["<think>", "</think>", "<answer>", "</answer>"], ["</think>", "<answer
 def extract(completion: str, form: Form) -> Extracted:
     """The answer of a completion: the text of its one `<answer>` block, or for `short` the whole stripped text.
 
-    Ambiguity earns nothing. There must be one `<answer>` and one `</answer>`, in order, and, where the completion holds
-    a thought, after its end. Tags are literal (lower case, no spaces). The form is complete (`well_formed`) when nothing
-    but white space stands around its blocks and neither is empty.
+    Ambiguity earns nothing. There must be one `<answer>` and one `</answer>`, in order, and, where the completion
+    holds a thought, after its end. Tags are literal (lower case, no spaces). The form is complete (`well_formed`) when
+    nothing but white space stands around its blocks and neither is empty.
 
     >>> extract("<think>Air on the right.</think> <answer> yes </answer>", "think")
     Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
@@ -200,8 +232,8 @@ def extract(completion: str, form: Form) -> Extracted:
     >>> bad += ["<answer> </answer>", "<think><answer>yes</answer></think>", "<think><answer>yes</answer>"]
     >>> [extract(completion, "think").answer for completion in bad]
     [None, None, None, None, None, None, None]
-    >>> extract("Yes.\\n", "short"), extract(" ", "short")
-    (Extracted(answer='Yes.', thinking=None, well_formed=True), Extracted(answer=None, thinking=None, well_formed=False))
+    >>> extract("Yes.\\n", "short"), extract(" ", "short").answer
+    (Extracted(answer='Yes.', thinking=None, well_formed=True), None)
     """
     if form == "short":
         answer = completion.strip()
@@ -234,22 +266,26 @@ def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, i
     return completion[start : ends[-1].start()].strip(), ends[-1].end()
 
 
-YES = frozenset("yes yeah yep 是 是的 有 存在 包含 包括 可以 对".split())
-NO = frozenset("no nope 否 不是 没有 不存在 不包含 不包括 不可以 不 无 不对 不能 没".split())
+YES = frozenset(["yes", "yeah", "yep", "是", "是的", "有", "存在", "包含", "包括", "可以", "对"])
+NO = frozenset(
+    ["no", "nope", "否", "不是", "没有", "不存在", "不包含", "不包括", "不可以", "不", "无", "不对", "不能", "没"]
+)
 CLAUSE = re.compile(r"[.,;:!?。,、;:!?/\n]+|\b(?:or|and|but|then)\b|-{1,}(?= )|[—–]")
 MAX_YES_NO = 4_096
 """Longer texts are sentences, not a yes or a no; only this much of their beginning is read."""
 
 
 def yes_no(text: str) -> Literal["yes", "no"] | None:
-    """Whether a text says yes or no, by that word: it leads, or stands as a clause of its own. Both, or neither: `None`.
+    """Whether a text says yes or no by that word: it leads, or stands as a clause of its own. Both or neither: `None`.
 
     A sentence whose polarity must be *understood* ("There is no fracture") is the clinical scorer's business.
 
     >>> [yes_no(text) for text in ("Yes.", "NO", "Yes, there is no fracture", "No pneumothorax", "The answer is: no")]
     ['yes', 'no', 'yes', 'no', 'no']
-    >>> [yes_no(text) for text in ("yes or no", "Yes. No.", "no, yes", "normal", "There is no fracture", "", "不是", "是的。")]
-    [None, None, None, None, None, None, 'no', 'yes']
+    >>> [yes_no(text) for text in ("yes or no", "Yes. No.", "no, yes", "normal", "There is no fracture", "")]
+    [None, None, None, None, None, None]
+    >>> yes_no("不是"), yes_no("是的。")
+    ('no', 'yes')
     """
     said = yes_no_said(text)
     return said[0] if len(said) == 1 else None
@@ -264,7 +300,8 @@ def yes_no_said(text: str) -> tuple[Literal["yes", "no"], ...]:
     clauses = [words for clause in CLAUSE.split(text[:MAX_YES_NO].casefold()) if (words := tokens(clause))]
     yes = any("yes" in words or "".join(words) in YES for words in clauses)
     no = any(_says_no(words, leads=not position) for position, words in enumerate(clauses))
-    return (("yes",) if yes else ()) + (("no",) if no else ())
+    said: tuple[tuple[Literal["yes", "no"], bool], ...] = (("yes", yes), ("no", no))
+    return tuple(word for word, spoken in said if spoken)
 
 
 def _says_no(words: list[str], *, leads: bool) -> bool:
@@ -294,7 +331,15 @@ def _plain_yes_no(text: str) -> bool:
 
 PLACEHOLDERS = frozenset(
     (
-        *("answer", "your answer", "answer here", "your answer here", "final answer", "my answer", "insert answer here"),
+        *(
+            "answer",
+            "your answer",
+            "answer here",
+            "your answer here",
+            "final answer",
+            "my answer",
+            "insert answer here",
+        ),
         *("insert answer", "answer goes here", "placeholder", "n a", "na", "tbd", "todo", "null", "nan", "undefined"),
         *("lorem ipsum", "xxx", "answer text", "short answer", "correct answer", "answer in words"),
     )
@@ -308,3 +353,12 @@ def is_placeholder(text: str) -> bool:
     (True, True, False, True)
     """
     return len(text) <= CACHED_LENGTH and normalize(text) in PLACEHOLDERS
+
+
+def for_model(text: str, *, limit: int) -> str:
+    """Text that any tokenizer takes: trimmed, at most `limit` characters, lone surrogates replaced.
+
+    >>> for_model(" left lung ", limit=6), for_model("\\ud800", limit=9)
+    ('left l', '?')
+    """
+    return text.strip()[:limit].encode("utf-8", "replace").decode("utf-8")

@@ -53,7 +53,8 @@ class AnswerScorer:
         distinct = list(dict.fromkeys(pair for pairs in wanted for pair in pairs or ()))
         scores = dict(zip(distinct, self.score_pairs(distinct), strict=True)) if distinct else {}
         return [
-            self._best([scores[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0 for pairs in wanted
+            self._best([scores[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0
+            for pairs in wanted
         ]
 
     def _pairs(self, item: Item) -> list[Pair] | None:

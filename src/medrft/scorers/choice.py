@@ -67,7 +67,7 @@ def chosen(text: str, options: tuple[str, ...]) -> str | None:
     """Normalised text of the one option that `text` chooses; `None` when it chooses none or is ambiguous.
 
     >>> options = ("CT", "CT with contrast", "MRI")
-    >>> [chosen(text, options) for text in ("B", "(b)", "B. CT with contrast", "mri", "The answer is C.", "C: MRI, since")]
+    >>> [chosen(text, options) for text in ("B", "(b)", "B. CT with contrast", "mri", "The answer is C.", "C: MRI")]
     ['ct with contrast', 'ct with contrast', 'ct with contrast', 'mri', 'mri', 'mri']
     >>> [chosen(text, options) for text in ("CT or MRI", "B. MRI", "A and B", "not MRI", "ultrasound", "")]
     [None, None, None, None, None, None]
@@ -98,7 +98,7 @@ def _only(names: set[str]) -> str | None:
 
 
 def _mentioned(text: str, names: Sequence[str]) -> set[str]:
-    """Options that a text contains word for word; the longer where one lies inside another. Empty where one is negated."""
+    """Options that a text contains word for word, the longer where one lies inside another; none where one is negated."""
     words = f" {normalize(text)} "
     found = {name for name in names if name and f" {name} " in words}
     outside = words

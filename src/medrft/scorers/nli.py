@@ -1,0 +1,224 @@
+"""Natural language inference as a scorer: the answer entails the reference, the reference the answer, no contradiction.
+
+    score = 0                                         if P(contradiction) >= gate in either direction
+          = min(P(a -> r entails), P(r -> a entails))   otherwise
+
+with P from any cross-encoder on the hub that was trained for NLI. The minimum asks for both directions, as "semantic
+equivalence" by bidirectional entailment does (Kuhn et al. 2023, arXiv 2302.09664). Both sides are put after the
+question, because "left" alone says nothing that could be entailed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from medrft.errors import ModelError, RecipeError
+from medrft.scorers.base import AnswerScorer, Pair
+from medrft.text import normalize
+from medrft.types import Score
+
+REMEMBERED = 131_072
+QUESTION_CHARS = 300
+"""Only the end of a longer question is used: it stands on both sides, and must leave room for what follows it."""
+
+
+class Labels(NamedTuple):
+    """Where a model's outputs are."""
+
+    entailment: int
+    contradiction: int | None
+
+
+class Inference(NamedTuple):
+    """What a model thinks of a premise and a hypothesis, in [0, 1]; the rest is neutral."""
+
+    entailment: float
+    contradiction: float
+
+
+@dataclass(frozen=True)
+class Nli(AnswerScorer):
+    """Entailment both ways by the cross-encoder `model` (hub id or path), 0 on a contradiction.
+
+    `gate`: the probability from which a contradiction counts; `None` for models without that label. `combine`: `min` or
+    `mean` of the two directions. `labels`: names of the outputs in order, where the model's config has none.
+    `question`: whether the question stands before both sides. An answer of more than `max_chars`, of which the model
+    would see a part only, is 0. Raises `ModelError` when the model is no NLI model.
+    """
+
+    name: ClassVar[str] = "nli"
+    model: str = ""
+    revision: str | None = None
+    gate: float | None = 0.5
+    combine: Literal["min", "mean"] = "min"
+    labels: tuple[str, ...] | None = None
+    question: bool = True
+    batch_size: int = 64
+    max_length: int = 512
+    """Tokens of question and both sides; the model's own limit when that is less."""
+    max_chars: int = 1_000
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise RecipeError("nli needs option model: the hub id or path of a cross-encoder trained for NLI")
+        if self.combine not in ("min", "mean"):
+            raise RecipeError(f"nli combine must be min or mean, got {self.combine!r}")
+        if self.gate is not None and not 0 < self.gate <= 1:
+            raise RecipeError(f"nli gate must be in (0, 1] or null, got {self.gate}")
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(self.labels))  # a YAML list
+
+    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
+        """One score per pair; `None` with a warning where the model's output is not a number."""
+        encoder = _load(self.model, self.revision, self.device, self.dtype)
+        labels = find_labels(encoder.id2label, model=self.model, given=self.labels, gated=self.gate is not None)
+        scores = {pair: self._unasked(pair) for pair in pairs}
+        asked = [pair for pair in pairs if scores[pair] is None]
+        texts = [self._texts(pair) for pair in asked]
+        both_ways = [direction for a, r in texts for direction in ((a, r), (r, a))]
+        found = encoder.infer(both_ways, labels, batch_size=self.batch_size, max_length=self.max_length)
+        scores |= {pair: self._score(found[a, r], found[r, a]) for pair, (a, r) in zip(asked, texts, strict=True)}
+        lost = sum(score is None for score in scores.values())
+        if lost:
+            warnings.warn(
+                f"nli {self.model}: {lost} of {len(pairs)} unscored: its output is not a number", stacklevel=2
+            )
+        return [scores[pair] for pair in pairs]
+
+    def _unasked(self, pair: Pair) -> Score:
+        """The score of a pair that needs no model, else `None`."""
+        if len(pair.answer) > self.max_chars:
+            return 0.0
+        return 1.0 if normalize(pair.answer) == normalize(pair.reference) else None
+
+    def _texts(self, pair: Pair) -> tuple[str, str]:
+        """Answer and reference as the model sees them."""
+        ahead = f"{pair.question[-QUESTION_CHARS:]} " if self.question and pair.question else ""
+        answer, reference = f"{ahead}{pair.answer}", f"{ahead}{pair.reference[: self.max_chars]}"
+        # A tokenizer refuses half of a surrogate pair, which a Python string may hold.
+        return answer.encode("utf-8", "replace").decode(), reference.encode("utf-8", "replace").decode()
+
+    def _score(self, forth: Inference, back: Inference) -> Score:
+        """Both directions as one number."""
+        if any(math.isnan(value) for value in (*forth, *back)):
+            return None
+        if self.gate is not None and max(forth.contradiction, back.contradiction) >= self.gate:
+            return 0.0
+        ways = (forth.entailment, back.entailment)
+        return min(ways) if self.combine == "min" else sum(ways) / 2
+
+
+def find_labels(
+    id2label: Mapping[int, str], *, model: str, given: Sequence[str] | None = None, gated: bool = True
+) -> Labels:
+    """Which outputs are entailment and contradiction, by their names; raises `ModelError` when they cannot be told.
+
+    >>> find_labels({0: "CONTRADICTION", 1: "ENTAILMENT", 2: "NEUTRAL"}, model="x")
+    Labels(entailment=1, contradiction=0)
+    >>> find_labels({0: "entailment", 1: "not_entailment"}, model="x", gated=False)
+    Labels(entailment=0, contradiction=None)
+    >>> find_labels({0: "LABEL_0", 1: "LABEL_1"}, model="x", given=["contradiction", "entailment"])
+    Labels(entailment=1, contradiction=0)
+    """
+    if given is not None and len(given) != len(id2label):
+        raise ModelError(f"nli labels {list(given)} are {len(given)}, but {model} has {len(id2label)} outputs")
+    names = dict(enumerate(given)) if given is not None else id2label
+    entailment = [i for i, name in names.items() if _plain(name).startswith("entail")]
+    contradiction = [i for i, name in names.items() if _plain(name).startswith("contradict")]
+    if len(id2label) < 2 or len(entailment) != 1 or len(contradiction) > 1:
+        raise ModelError(
+            f"{model} does not say which output is entailment (its labels: {', '.join(map(str, names.values()))}); "
+            "use a model trained for NLI, or name its outputs in option labels"
+        )
+    if gated and not contradiction:
+        raise ModelError(
+            f"{model} has no contradiction label (its labels: {', '.join(names.values())}); set gate: null"
+        )
+    return Labels(entailment[0], contradiction[0] if contradiction else None)
+
+
+def _plain(name: str) -> str:
+    return str(name).strip().lower()
+
+
+class CrossEncoder:
+    """A sequence-pair classifier with a bounded memory of what it has judged."""
+
+    def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, device
+        self.id2label: dict[int, str] = {int(i): str(name) for i, name in model.config.id2label.items()}
+        self._memory: OrderedDict[tuple[int, str, str], tuple[float, ...]] = OrderedDict()
+
+    def infer(
+        self, pairs: Sequence[tuple[str, str]], labels: Labels, *, batch_size: int, max_length: int
+    ) -> dict[tuple[str, str], Inference]:
+        """Each distinct (premise, hypothesis) judged once, in batches of like length."""
+        length = min(max_length, self._limit())
+        wanted = dict.fromkeys(pairs)
+        known = {pair: self._memory[length, *pair] for pair in wanted if (length, *pair) in self._memory}
+        new = sorted((pair for pair in wanted if pair not in known), key=lambda pair: len(pair[0]) + len(pair[1]))
+        for start in range(0, len(new), batch_size):
+            batch = new[start : start + batch_size]
+            for pair, row in zip(batch, self._forward(batch, length), strict=True):
+                known[pair] = self._memory[length, *pair] = row
+        while len(self._memory) > REMEMBERED:
+            self._memory.popitem(last=False)
+        at = labels.contradiction
+        return {
+            pair: Inference(row[labels.entailment], row[at] if at is not None else 0.0) for pair, row in known.items()
+        }
+
+    def _limit(self) -> int:
+        """Tokens that the model takes, question and both sides together."""
+        places = getattr(self.model.config, "max_position_embeddings", None) or 512
+        # RoBERTa counts its places from behind the padding index.
+        offset = 2 if self.model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+        return int(min(places - offset, self.tokenizer.model_max_length))
+
+    def _forward(self, batch: Sequence[tuple[str, str]], length: int) -> list[tuple[float, ...]]:
+        """Probabilities of all labels; rounded, so that a batch's padding leaves no trace in them."""
+        import torch
+
+        premises, hypotheses = ([pair[side] for pair in batch] for side in (0, 1))
+        tokens = self.tokenizer(
+            premises, hypotheses, truncation="longest_first", max_length=length, padding=True, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            logits = self.model(**tokens.to(self.device)).logits
+        rows = torch.softmax(logits.float(), dim=-1).tolist()
+        return [tuple(round(value, 5) for value in row) for row in rows]
+
+
+@lru_cache(maxsize=2)
+def _load(model: str, revision: str | None, device: str, dtype: str) -> CrossEncoder:
+    """A cross-encoder, loaded once per process; raises `ModelError` when it cannot be."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if place != "cpu" and not torch.cuda.is_available():
+        raise ModelError(f"nli device {device!r} is not there: torch sees no GPU; use cpu or auto")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        loaded, info = AutoModelForSequenceClassification.from_pretrained(
+            model, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise ModelError(f"cannot load {model!r} as a cross-encoder: {told}; give a hub id or a folder") from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(
+            f"{model} was not trained to classify pairs: it has no weights for {missing}; use an NLI model"
+        )
+    if tokenizer.pad_token is None:
+        raise ModelError(f"{model} has no padding token, so it cannot take pairs in batches; use a cross-encoder")
+    return CrossEncoder(loaded.eval().to(place), tokenizer, place)
