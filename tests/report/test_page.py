@@ -74,6 +74,8 @@ def test_model_output_is_escaped(page):
         "not a medical device",
         "highest reward",
         "lowest reward",
+        "step 300 (validation loss 0.44)",
+        "1 of 2 checks passed before training",
     ],
 )
 def test_the_page_says(page, said):

@@ -10,6 +10,7 @@ files are written whole or not at all; predictions whose header is what would be
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from medrft.errors import DataError
 from medrft.evaluation import controls
 from medrft.evaluation.metrics import summarise
 from medrft.evaluation.scoring import Answer, Marker, as_row
-from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_json, write_jsonl
+from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ Progress = Callable[[int, int], None]
 """Called with how many answers are done and how many there will be."""
 
 BASE = "base"
+
+THUMBNAILS, THUMBNAIL = 48, 192
+"""Examples whose images are kept for the report, and their longer side in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,8 @@ def evaluate(
             answers = _ask(policy, recipe, prompt, sweeps, examples, advance) + _frequent(examples, train)
             rows = [as_row(answer, scores) for answer, scores in zip(answers, marker(answers), strict=True)]
             write_jsonl(path, [header, *rows])
+        if recipe.report.images == "thumb":
+            _keep_thumbnails(run, examples, seed=recipe.seed)
         result[dataset] = write_metrics(path, resamples=recipe.eval.resamples)
     return result
 
@@ -177,6 +183,17 @@ def _images(recipe: Recipe, control: str, examples: Sequence[Example]) -> contro
     return opened
 
 
+def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
+    """Thumbnails of a few examples, the same for every stage, so that the report can show what was asked."""
+    from medrft.data.images import sha256_of, thumbnail
+
+    shown = random.Random(seed).sample(list(examples), min(THUMBNAILS, len(examples)))
+    for path in dict.fromkeys(path for example in shown for path in example.images):
+        target = run.images / f"{sha256_of(path)}.png"
+        if not target.is_file():
+            write_atomic(target, thumbnail(path, THUMBNAIL))
+
+
 def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
     """Counts answers as batches come in, for a progress bar over all passes and data sets."""
     done = 0
@@ -222,8 +239,8 @@ def _header(
             ],
             "max_pixels": recipe.data.max_pixels,
         },
-        "encoder": recipe.encoder.model_dump(exclude={"cache_dir", "dtype"}),
-        "correct": recipe.correct.model_dump(),
+        "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
+        "correct": recipe.correct.model_dump(mode="json"),
         "seed": recipe.seed,
         "examples": len(examples),
         "images": len({path for e in examples for path in e.images}),

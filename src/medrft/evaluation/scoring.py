@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from medrft.config import RewardConfig, StackConfig
 from medrft.data.images import sha256_of
 from medrft.evaluation.metrics import SCORERS
 from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
@@ -56,7 +57,9 @@ class Marker:
 
         self._correct = recipe.correct
         names = {name for kind in KINDS for name in SCORERS[kind]} | {"answer_format", recipe.correct.scorer}
-        self._scorers: dict[str, Scorer] = {name: build_scorer(name, encoder=recipe.encoder) for name in sorted(names)}
+        self._scorers: dict[str, Scorer] = {
+            name: build_scorer(name, encoder=recipe.encoder, **_options(recipe.reward, name)) for name in sorted(names)
+        }
 
     def __call__(self, answers: Sequence[Answer]) -> list[Scores]:
         """Scores of each answer by name; a scorer that does not concern the answer is absent, unscored is `None`."""
@@ -79,6 +82,13 @@ class Marker:
         name, at_least = (self._correct.scorer, self._correct.at_least) if kind == "open" else (SCORERS[kind][0], 1.0)
         score = scores[name]
         return None if score is None else float(score >= at_least)
+
+
+def _options(reward: RewardConfig, scorer: str) -> dict[str, Any]:
+    """The options that the recipe's reward gives a scorer, so that metric and reward are the same function."""
+    stacks = reward.values() if isinstance(reward, dict) else [reward]
+    parts = [part for stack in stacks if isinstance(stack, StackConfig) for part in stack.parts]
+    return next((dict(part.options) for part in parts if part.scorer == scorer), {})
 
 
 def _truth(answer: Answer) -> Scores:

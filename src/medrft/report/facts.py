@@ -25,6 +25,10 @@ class StageFact:
     settings: str
     took: str
     steps: str
+    kept: str
+    """Which checkpoint became the final model, and why."""
+    preflight: tuple[dict[str, Any], ...]
+    """Checks made before step 1: `{name, passed, measured, limit, detail, fix}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +133,29 @@ def _stage(run: RunFiles, index: int) -> StageFact:
         settings.insert(0, f"on {', '.join(stage.kinds)} questions")
     if stage.wall_clock_of:
         settings.insert(0, f"for as long as {stage.wall_clock_of}")
-    took = [row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float)]
-    steps = [row["step"] for row in rows if isinstance(row.get("step"), int)]
+    record = run.record(stage.name)
+    took = record.get("seconds") or max((row["seconds"] for row in rows if row.get("seconds")), default=None)
+    steps = record.get("steps") or max((row["step"] for row in rows if row.get("step")), default=None)
     return StageFact(
         name=stage.name,
         kind=stage.kind,
         start=run.recipe.start_of(stage),
         settings=", ".join(settings),
-        took=seconds(max(took)) if took else "",
-        steps=plain(max(steps)) if steps else "",
+        took=seconds(took) if took else "",
+        steps=plain(steps) if steps else "",
+        kept=_kept(record),
+        preflight=tuple(run.record(stage.name, "preflight.json").get("checks", ())),
     )
+
+
+def _kept(record: dict[str, Any]) -> str:
+    """How the final model was chosen: on validation only, never on test."""
+    if record.get("status") != "done":
+        return "not finished"
+    best = record.get("best")
+    if not best:
+        return "last step"
+    return f"step {best['step']} (validation {best['metric'].removeprefix('eval_')} {plain(best['value'])})"
 
 
 def _environment(run: RunFiles) -> list[tuple[str, str]]:

@@ -75,6 +75,10 @@ class RunFiles:
         order = sorted(found, key=lambda name: (name != self.recipe.data.name, name))
         return {name: found[name] for name in order}
 
+    def record(self, stage: str, name: str = "stage.json") -> Row:
+        """A stage's own record, or another JSON file beside it; empty where there is none."""
+        return self._json(f"stages/{stage}/{name}")
+
     def predictions(self, stage: str, dataset: str) -> list[Row]:
         """Rows of one stage's predictions, without the header."""
         rows = list(read_jsonl(self.path / "eval" / stage / dataset / "predictions.jsonl"))
