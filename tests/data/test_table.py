@@ -190,6 +190,7 @@ def test_parquet_with_images_inside(folder, tmp_path):
     example = only(loaded)
     assert example.images[0].parent == tmp_path / "cache" / "images"
     assert "image" not in example.metadata
+    assert example.metadata["source"] == ["x.png"]
     assert [row.reason for row in loaded.report.left_out] == ["unreadable image"]
     assert table.load(path, cache=tmp_path / "cache").examples == loaded.examples
 
@@ -268,5 +269,6 @@ def test_hub(folder, tmp_path, monkeypatch):
         ("owner-name/test/1", ("yes",), "closed"),
     ]
     assert loaded.examples[0].images[0].parent == tmp_path / "cache" / "images"
+    assert any("pin it with revision=" in note for note in loaded.report.notes)
     with pytest.raises(DataError, match=r"cannot load .*nowhere"):
         table.load(table.Path(f"hf:{tmp_path / 'nowhere'}"))

@@ -90,7 +90,7 @@ def load(
         raise unknown_name("split", split, SPLITS)
     hub = _hub_name(root)
     place = Path() if hub else RELEASE.require(root)
-    name = dataset or re.sub(r"[^\w.-]+", "_", _last_part(hub, place))
+    name = re.sub(r"[^\w.-]+", "_", dataset or _last_part(hub, place)).lstrip(".") or "table"
     reading = Reading(name)
     table = _Table(
         dataset=name,
@@ -103,6 +103,8 @@ def load(
     )
     for row in hub_rows(hub, subset=subset, revision=revision) if hub else read_rows(table_files(place)):
         _read_row(table, row)
+    if hub and revision is None:
+        reading.notes.append(f"read the newest revision of {hub}; pin it with revision=… to read the same rows again")
     return reading.done(on_progress)
 
 
@@ -260,11 +262,13 @@ def _wanted(columns: Mapping[str, Any], role: str) -> str:
 
 
 def _metadata(columns: Mapping[str, Any], row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns without a role, and modality, organ and question type under these names."""
+    """Columns without a role; modality, organ and question type under these names; what images inside were called."""
     used = {column for role in ("id", "image", "question", "rationale") for column in _columns_of(columns, role, row)}
     rest = {key: _plain(value) for key, value in row.items() if key not in used and not _holds_bytes(value)}
     named = {role: _plain(values[role]) for role in ("modality", "organ", "question_type")}
-    return {**rest, **{role: value for role, value in named.items() if values[role] is not _ABSENT}}
+    sources = [str(i.get("path")) for i in _image_values(values["image"]) if isinstance(i, Mapping) and i.get("bytes")]
+    given = {role: value for role, value in named.items() if values[role] is not _ABSENT}
+    return {**rest, **given, **({"source": sources} if sources else {})}
 
 
 def _columns_of(columns: Mapping[str, Any], role: str, row: Mapping[str, Any]) -> Sequence[str]:

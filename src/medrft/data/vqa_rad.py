@@ -32,6 +32,7 @@ RELEASE = Release(
     wanted=f"'{OFFICIAL}' (or trainset.json and testset.json) beside the folder '{IMAGES[0]}'",
     source="https://osf.io/89kps (CC0 1.0)",
 )
+COLUMNS = ("image_name", "question", "answer")
 ORGANS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
 TYPOS = {"PRSE": "PRES", "ATRIB": "ATTRIB"}
 NULLS = ("NULL", "")
@@ -82,11 +83,11 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, i
     if not isinstance(row, dict):
         reading.leave(f"vqa_rad/{split or 'train'}/row{number}", split or "train", base.NOT_A_ROW, repr(row)[:80])
         return
-    prefix = "" if split is None else "c"
+    prefix, needed = ("", (*COLUMNS, "phrase_type")) if split is None else ("c", COLUMNS)
     split = split or ("test" if str(row.get("phrase_type")).startswith("test") else "train")
     name = f"vqa_rad/{split}/{prefix}{row['qid']}" if "qid" in row else f"vqa_rad/{split}/row{number}"
-    missing = [column for column in ("image_name", "question", "answer") if column not in row]
-    question, answer = _text(row.get("question")), base.answer_text(_text(row.get("answer")))
+    missing = [column for column in needed if column not in row]
+    question, answer = base.one_line(_text(row.get("question"))), base.answer_text(_text(row.get("answer")))
     if missing:
         reading.leave(name, split, base.MISSING_COLUMN, ", ".join(missing))
     elif answer is None:
