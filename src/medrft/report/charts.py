@@ -157,7 +157,7 @@ def _blocks(values: Sequence[float], size: int) -> list[float]:
 
 def _y_axis(frame: Frame, write: Write) -> list[Markup]:
     marks = []
-    for value in ticks(frame.y0, frame.y1, count=4):
+    for value in ticks(frame.y0, frame.y1, count=5):
         y = frame.y(value)
         marks.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, _n(y), _n(y))

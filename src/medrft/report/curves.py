@@ -125,7 +125,7 @@ def panels(rows: Sequence[Row], *, kind: str) -> list[Panel]:
         return [panel for curve in SFT if (panel := _panel(curve, train, validation))]
     found = [_panel(curve, train, validation) for curve in (REWARD, *OUTCOMES)]
     parts = part_names(train)
-    found += [_panel(_part(name, calibrated=_is_calibrated(train, name)), train, []) for name in parts]
+    found += [_panel(_part(train, name), train, []) for name in parts]
     found.append(spread_panel(train, parts))
     found += [_panel(curve, train, validation if curve.key == "kl" else []) for curve in HEALTH]
     return [panel for panel in found if panel is not None]
@@ -144,15 +144,19 @@ def _is_calibrated(rows: Sequence[Row], name: str) -> bool:
     return any(a is not None and b is not None and abs(a - b) > 1e-9 for a, b in pairs)
 
 
-def _part(name: str, *, calibrated: bool) -> Curve:
+def _part(rows: Sequence[Row], name: str) -> Curve:
+    calibrated = _is_calibrated(rows, name)
     stage = "calibrated" if calibrated else "raw"
     how = ", after calibration: what the reward adds up" if calibrated else ""
+    penalty = any((row.get(f"part/{name}/{stage}") or 0) < 0 for row in rows)
     return Curve(
         key=f"part/{name}/{stage}",
         spread=f"part/{name}/{stage}_std",
-        title=f"Part: {name}",
+        title=f"Part: {name.replace('_', ' ')}",
         says=f"This part of the reward{how}. Line: mean. Band: spread between answers to one question.",
         at_least=0.2,
+        floor=-1.0 if penalty else 0.0,
+        ceiling=0.0 if penalty else 1.0,
     )
 
 
