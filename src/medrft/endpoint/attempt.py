@@ -1,0 +1,122 @@
+"""One attempt at a request over HTTP, what it can bring, and how long to wait before the next."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504, 529))
+MAX_BYTES = 4 * 1024 * 1024
+"""A longer body is no chat completion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the model said to one request."""
+
+    text: str
+    finish: str | None = None
+    """Why it stopped; `length` means at the token limit."""
+    prompt_tokens: int | None = None
+    """As the server counted; `None` when it did not say."""
+    completion_tokens: int | None = None
+    cached: bool = False
+    """From this process's memory or the disk, or asked once for several equal requests: it cost nothing."""
+
+
+class FailedError(Exception):
+    """One attempt that brought no reply."""
+
+    def __init__(self, what: str, *, again: bool, down: bool = True, retry_after: str | None = None) -> None:
+        super().__init__(what)
+        self.again, self.down, self.retry_after = again, down, retry_after
+
+
+def post(http: httpx.Client, url: str, content: bytes, *, seconds: float) -> Reply:
+    """One attempt; read in pieces, because httpx's own time-out starts anew with each byte a slow server sends."""
+    end = time.monotonic() + seconds
+    received = bytearray()
+    try:
+        with http.stream("POST", url, content=content, headers={"Content-Type": "application/json"}) as response:
+            for piece in response.iter_bytes():
+                received += piece
+                if len(received) > MAX_BYTES:
+                    raise FailedError(f"malformed reply: over {MAX_BYTES} bytes", again=False)
+                if time.monotonic() > end:
+                    raise FailedError(f"time-out after {seconds:g} s", again=True)
+    except httpx.TimeoutException as error:
+        raise FailedError(f"time-out after {seconds:g} s", again=True) from error
+    except httpx.ConnectError as error:
+        raise FailedError(f"cannot connect to {url}: {error}", again=True) from error
+    except (httpx.RequestError, httpx.StreamError) as error:
+        raise FailedError(f"lost connection: {type(error).__name__}", again=True) from error
+    if response.status_code != 200:
+        status = response.status_code
+        raise FailedError(
+            f"HTTP {status}: {_excerpt(received)}",
+            again=status in RETRIED,
+            down=status not in (400, 413, 422),  # those are about this request alone
+            retry_after=response.headers.get("Retry-After"),
+        )
+    return _parse(bytes(received))
+
+
+def _parse(body: bytes) -> Reply:
+    """The reply in a response's body; raises `FailedError` for any other shape than a chat completion's."""
+    try:
+        data = json.loads(body)
+        choice = data["choices"][0]
+        text = choice["message"]["content"]
+        usage = data.get("usage") or {}
+        usage = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise FailedError(f"malformed reply: {_excerpt(body)}", again=False, down=False) from error
+    if text is not None and not isinstance(text, str):
+        raise FailedError("malformed reply: content is not text", again=False, down=False)
+    finish = choice.get("finish_reason")
+    prompt, completion = (n if type(n) is int and n >= 0 else None for n in usage.values())
+    finish = finish if isinstance(finish, str) else None
+    return Reply(text=text or "", finish=finish, prompt_tokens=prompt, completion_tokens=completion)
+
+
+def _excerpt(body: bytes | bytearray) -> str:
+    """The beginning of a body, printable and on one line."""
+    text = bytes(body[:1_000]).decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "empty body"
+
+
+def told(failed: FailedError, attempt: int, wait: float | None, secret: str | None) -> str:
+    """What happened, in one line without the key, which servers may repeat."""
+    tries = f" ({attempt + 1} attempts)" if attempt else ""
+    asked = f"; it asks to wait {wait:g} s" if wait is not None else ""
+    what = str(failed).replace(secret, "***") if secret else str(failed)
+    return f"{what[:160]}{tries}{asked}"
+
+
+def wait_before_retry(attempt: int, retry_after: str | None, *, backoff: float, now: datetime | None = None) -> float:
+    """Seconds to wait after attempt number `attempt` (from 0): exponential, or what `Retry-After` asks if longer.
+
+    >>> [wait_before_retry(n, None, backoff=0.5) for n in range(3)], wait_before_retry(0, "7", backoff=0.5)
+    ([0.5, 1.0, 2.0], 7.0)
+    >>> wait_before_retry(0, "Sat, 01 Jan 2028 00:00:10 GMT", backoff=0.5, now=datetime(2028, 1, 1, tzinfo=UTC))
+    10.0
+    >>> wait_before_retry(0, "soon", backoff=0.5), wait_before_retry(0, "-1", backoff=0.5)
+    (0.5, 0.5)
+    """
+    asked = 0.0
+    if retry_after and re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]+)?", retry_after.strip()):
+        asked = float(retry_after)
+    elif retry_after:
+        try:
+            then = parsedate_to_datetime(retry_after)
+        except ValueError:
+            then = None
+        if then is not None and then.tzinfo is not None:
+            asked = (then - (now or datetime.now(UTC))).total_seconds()
+    return max(backoff * 2.0**attempt, asked)

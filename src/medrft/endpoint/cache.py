@@ -1,0 +1,44 @@
+"""Replies on disk, one JSON file per request, named by the request's digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medrft.endpoint.attempt import Reply
+
+
+def digest(url: str, request: Mapping[str, Any]) -> str:
+    """The name of a request: sha256 of where it goes and all that it says."""
+    content = json.dumps([url, request], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def read_cache(folder: Path, key: str) -> Reply | None:
+    """A stored reply; `None` when there is none, or the file is not one of ours: that costs one request."""
+    try:
+        stored = json.loads((folder / key[:2] / f"{key}.json").read_text(encoding="utf-8"))
+        reply = Reply(**stored["reply"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return reply if isinstance(reply.text, str) else None
+
+
+def write_cache(folder: Path, key: str, request: Mapping[str, Any], reply: Reply) -> None:
+    """Store a reply whole or not at all; raises `OSError`."""
+    path = folder / key[:2] / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"request": request, "reply": asdict(reply)}, file)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
