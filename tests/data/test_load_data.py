@@ -1,11 +1,12 @@
 import inspect
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from medrft.config import DataConfig
-from medrft.data import LOADERS, find_loader, load_data, option_names, read_data
+from medrft.data import LOADERS, base, find_loader, images, load_data, option_names, read_data, splits, table
 from medrft.data.base import Reading
 from medrft.data.summary import summarize
 from medrft.errors import DataError, UnknownNameError
@@ -134,3 +135,19 @@ def test_a_loader_of_ones_own(tmp_path, image_file):
 
 def test_reading_reports_splits_without_rows():
     assert Reading("toy", splits=("train", "test")).done().report.read == {"train": 0, "test": 0}
+
+
+def test_docs_name_every_reason_and_role():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    reasons = [
+        base.EMPTY_ANSWER,
+        base.EMPTY_QUESTION,
+        base.MISSING_COLUMN,
+        base.NOT_A_ROW,
+        base.NOT_TEXT,
+        base.NO_IMAGE,
+    ]
+    reasons += [base.NO_SPLIT, base.REPEATED_ID, images.MISSING, images.UNREADABLE, images.HUGE, images.DEEP]
+    reasons += [splits.IN_TEST, table.NOT_AN_OPTION, f"{images.PIXEL_LIMIT:,}"]
+    names = [*LOADERS, *table.USUAL, *(name for usual in table.USUAL.values() for name in usual)]
+    assert [word for word in [*reasons, *names] if word not in page] == []
