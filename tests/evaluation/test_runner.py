@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medrft.config import parse_recipe
+from medrft.errors import DataError
+from medrft.evaluation.runner import evaluate, weights_hash
+from medrft.models.load import load_policy, resolve_base
+from medrft.models.prompts import get_prompt
+from medrft.rundir import RunDir, read_jsonl
+from medrft.types import Example
+
+SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 1, "hidden": 32, "layers": 1, "mlp": 32, "vocab": 400}
+
+
+def make_recipe(**evaluation):
+    return parse_recipe(
+        {
+            "name": "toy",
+            "prompt": "direct",
+            "model": {"id": "tiny:llava", "tiny": SIZES, "device": "cpu"},
+            "data": {"name": "table", "max_pixels": 1024},
+            "stages": [{"name": "sft", "kind": "sft"}],
+            "eval": {"max_new_tokens": 5, "batch_size": 4, "resamples": 50, **evaluation},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("images")
+    paths = []
+    for shade in range(3):
+        paths.append(folder / f"{shade}.png")
+        Image.new("L", (40, 30), 60 + 60 * shade).save(paths[-1])
+    kinds = [
+        ("closed", "Is it large?", "no", ()),
+        ("choice", "Which plane?", "axial", ("axial", "coronal")),
+        ("open", "What is shown?", "left lung", ()),
+    ]
+    return [
+        Example(
+            id=f"toy/{split}/{i}",
+            dataset="toy",
+            split=split,
+            images=(paths[i // 2],),
+            question=kinds[i % 3][1],
+            references=(kinds[i % 3][2],),
+            kind=kinds[i % 3][0],
+            options=kinds[i % 3][3],
+            metadata={"modality": "CR", "more": "not kept"},
+        )
+        for split in ("train", "test")
+        for i in range(6)
+    ]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory, examples):
+    config = make_recipe().model
+    texts = list(get_prompt("direct").texts(examples))
+    return load_policy(config, resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("model"), seed=0))
+
+
+def run_stage(policy, recipe, run, examples, stage="sft", **more):
+    train, test = ([e for e in examples if e.split == split] for split in ("train", "test"))
+    return evaluate(policy, recipe, stage=stage, examples_by_dataset={"toy": test}, train=train, run=run, **more)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, policy, examples):
+    run = RunDir.create(tmp_path_factory.mktemp("run"))
+    recipe = make_recipe(sampled={"temperature": 1.0, "samples": 2}, controls=["blank", "shuffled"])
+    ticks = []
+    metrics = run_stage(policy, recipe, run, examples, on_progress=lambda done, total: ticks.append((done, total)))
+    return run, recipe, metrics["toy"], ticks
+
+
+def rows_of(run, stage="sft"):
+    header, *rows = read_jsonl(run.evaluation(stage, "toy") / "predictions.jsonl")
+    return header, rows
+
+
+def test_predictions_hold_every_answer_of_every_pass(evaluated):
+    header, rows = rows_of(evaluated[0])
+    counts = {}
+    for row in rows:
+        key = (row["control"], row["temperature"])
+        counts[key] = counts.get(key, 0) + 1
+    assert counts == {
+        ("none", 0.0): 6,
+        ("none", 1.0): 12,
+        ("blank", 0.0): 6,
+        ("shuffled", 0.0): 6,
+        ("frequent_type", 0.0): 6,
+        ("frequent_question", 0.0): 6,
+    }
+    assert {"model", "checkpoint", "prompt_hash", "generation", "encoder", "seed"} <= header.keys()
+    assert header["prompt"] == "direct"
+
+
+def test_a_row_is_what_the_contract_says(evaluated):
+    _, rows = rows_of(evaluated[0])
+    row = next(row for row in rows if row["kind"] == "open" and row["control"] == "none")
+    assert row["id"] == "toy/test/2" and row["split"] == "test"
+    assert len(row["images"][0]) == 64
+    assert row["metadata"] == {"modality": "CR"}
+    assert set(row["scores"]) == {
+        *("exact_match", "recall", "bleu1", "rouge1", "bertscore", "cosine", "answer_format", "correct"),
+    }
+    assert row["n_tokens"] <= 5 and isinstance(row["truncated"], bool)
+
+
+def test_each_kind_has_its_metrics_with_n_and_interval(evaluated):
+    results = evaluated[2]["results"]
+    assert set(results["none"]) == {"closed", "choice", "open", "all"}
+    assert results["none"]["closed"]["accuracy"]["n"] == 2
+    assert set(results["none"]["open"]) >= {"exact_match", "recall", "average", "truncated", "answer_format"}
+    assert results["sampled"]["open"]["correct"]["n"] == 4
+    # train asks the same three questions as test, so the most frequent answer is always right here
+    assert results["frequent_question"]["closed"]["accuracy"]["mean"] == 1.0
+    assert results["frequent_question"]["choice"]["accuracy"]["mean"] == 1.0
+    assert results["frequent_question"]["open"]["exact_match"]["mean"] == 1.0
+    assert "answer_format" not in results["frequent_question"]["open"]
+
+
+def test_progress_reaches_its_total(evaluated):
+    ticks = evaluated[3]
+    assert ticks[-1] == (30, 30)
+    assert [done for done, _ in ticks] == sorted(done for done, _ in ticks)
+
+
+def test_thumbnails_are_kept_for_the_report(evaluated, policy, examples, tmp_path):
+    assert len(list(evaluated[0].images.glob("*.png"))) == 3
+    recipe = make_recipe().model_copy(update={"report": type(make_recipe().report)(images="none")})
+    run = RunDir.create(tmp_path / "run")
+    run_stage(policy, recipe, run, examples)
+    assert not run.images.exists()
+
+
+def test_finished_predictions_are_kept_and_metrics_made_again(evaluated, policy, examples):
+    run, recipe, metrics, _ = evaluated
+    folder = run.evaluation("sft", "toy")
+    (folder / "metrics.json").unlink()
+    before = (folder / "predictions.jsonl").stat().st_mtime_ns
+    ticks = []
+    again = run_stage(policy, recipe, run, examples, on_progress=lambda *tick: ticks.append(tick))
+    assert (folder / "predictions.jsonl").stat().st_mtime_ns == before
+    assert again["toy"] == metrics == json.loads((folder / "metrics.json").read_text())
+    assert ticks == [(30, 30)]
+
+
+def test_another_setting_makes_them_again(policy, examples, tmp_path):
+    run = RunDir.create(tmp_path / "run")
+    run_stage(policy, make_recipe(), run, examples)
+    first = rows_of(run)
+    run_stage(policy, make_recipe(max_new_tokens=3), run, examples)
+    second = rows_of(run)
+    assert first[0]["generation"] != second[0]["generation"]
+    assert max(row["n_tokens"] for row in second[1] if row["n_tokens"]) <= 3
+
+
+def test_the_start_model_is_asked_for_a_short_answer_and_has_no_controls(policy, examples, tmp_path):
+    run = RunDir.create(tmp_path / "run")
+    results = run_stage(policy, make_recipe(), run, examples, stage="base")["toy"]["results"]
+    header, rows = rows_of(run, "base")
+    assert header["prompt"] == "short"
+    assert set(results) == {"none", "frequent_type", "frequent_question"}
+    assert all("answer_format" not in row["scores"] for row in rows)
+    assert all(row["answer"] == row["prediction"].strip() or row["answer"] is None for row in rows)
+
+
+def test_a_data_set_without_examples_is_an_error(policy, tmp_path):
+    with pytest.raises(DataError, match="toy has no examples"):
+        evaluate(
+            policy,
+            make_recipe(),
+            stage="sft",
+            examples_by_dataset={"toy": []},
+            train=[],
+            run=RunDir.create(tmp_path / "run"),
+        )
+
+
+def test_other_weights_have_another_hash(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+    a, b, c = (weights_hash(tmp_path / name) for name in "abc")
+    assert a == c != b
