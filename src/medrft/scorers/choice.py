@@ -98,7 +98,7 @@ def _only(names: set[str]) -> str | None:
 
 
 def _mentioned(text: str, names: Sequence[str]) -> set[str]:
-    """Options that a text contains word for word, the longer where one lies inside another; none where one is negated."""
+    """Options that a text contains word for word, the longer of two that overlap; none where one is negated."""
     words = f" {normalize(text)} "
     found = {name for name in names if name and f" {name} " in words}
     outside = words

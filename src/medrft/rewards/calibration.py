@@ -1,0 +1,175 @@
+"""Maps of one scorer's batch of scores: without state here, with state in `adaptive`. Each declares its range.
+
+`None` (unscored or not applicable) stays `None` and is never counted. Scores are applied per batch, after all processes
+have gathered theirs; row order changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any, ClassVar
+
+from medrft.errors import RecipeError
+from medrft.types import Score
+
+STD_EPS = 1e-4
+"""Added to a group's standard deviation, as TRL and GDPO do."""
+
+
+@dataclass
+class Calibration:
+    """Base of all calibrations, and the one called `none`: scores as they are."""
+
+    kind: ClassVar[str] = "none"
+    needs_groups: ClassVar[bool] = False
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest value for scores in [0, 1]."""
+        return (0.0, 1.0)
+
+    def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
+        """The calibrated scores, in the same order."""
+        return [None if score is None else self.map_one(score) for score in scores]
+
+    def map_one(self, score: float) -> float:
+        """The value of one score, for calibrations that need no others."""
+        return score
+
+    def update(self, scores: Sequence[Score]) -> None:
+        """Learn from one training batch; nothing to learn without state."""
+
+    def fit(self, scores: Sequence[Score]) -> None:
+        """Set the state once from all scores at hand; nothing to set without state."""
+
+    def saturated(self) -> str | None:
+        """Why this calibration no longer tells scores apart, or `None`."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as plain JSON values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state."""
+
+    def describe(self) -> dict[str, Any]:
+        """Kind and settings, for `--show` and the run's records."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
+        return {"kind": self.kind, **settings}
+
+
+@dataclass
+class Affine(Calibration):
+    """clip((r - low) / (high - low), 0, 1): a stretch of the band in which an encoder's scores lie."""
+
+    kind: ClassVar[str] = "affine"
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty band."""
+        if not self.low < self.high:
+            raise RecipeError(f"affine calibration needs low < high, got low = {self.low}, high = {self.high}")
+
+    def map_one(self, score: float) -> float:
+        """The stretched score."""
+        return min(1.0, max(0.0, (score - self.low) / (self.high - self.low)))
+
+
+@dataclass
+class Sigmoid(Calibration):
+    """1 / (1 + exp(-slope (r - center))): a bend that stays where it is put."""
+
+    kind: ClassVar[str] = "sigmoid"
+    center: float = 0.8
+    slope: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse a slope that would turn the order round."""
+        if self.slope <= 0:
+            raise RecipeError(f"sigmoid calibration needs slope > 0, got {self.slope}")
+
+    def map_one(self, score: float) -> float:
+        """The bent score."""
+        return 0.5 * (1 + math.tanh(0.5 * self.slope * (score - self.center)))
+
+
+@dataclass
+class Threshold(Calibration):
+    """1 where r >= at, else 0; MediX-R1 pays its cosine this way."""
+
+    kind: ClassVar[str] = "threshold"
+    at: float = 0.8
+
+    def map_one(self, score: float) -> float:
+        """1 or 0."""
+        return float(score >= self.at)
+
+
+@dataclass
+class Rank(Calibration):
+    """Rank within the group from 0 (worst) to 1 (best); ties share their mean rank, a group without spread gets 0.5."""
+
+    kind: ClassVar[str] = "rank"
+    needs_groups: ClassVar[bool] = True
+
+    def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
+        """Ranks within each group."""
+        return within_groups(scores, groups, _ranks)
+
+
+@dataclass
+class ZScore(Calibration):
+    """(r - mean) / (std + 1e-4) within the group, std with n - 1: each part as GDPO sees it."""
+
+    kind: ClassVar[str] = "zscore"
+    needs_groups: ClassVar[bool] = True
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Unbounded: at most sqrt(group size) from 0."""
+        return (-math.inf, math.inf)
+
+    def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
+        """z-scores within each group."""
+        return within_groups(scores, groups, standardized)
+
+
+def within_groups(scores: Sequence[Score], groups: Sequence[Hashable] | None, function: Any) -> list[Score]:
+    """`function` on the scored members of each group; raises `RecipeError` without groups."""
+    if groups is None:
+        raise RecipeError("rank and z-score calibrations and normalize_then_sum need groups; give each row its `group`")
+    members: dict[Hashable, list[int]] = {}
+    for position, (score, group) in enumerate(zip(scores, groups, strict=True)):
+        if score is not None:
+            members.setdefault(group, []).append(position)
+    result: list[Score] = [None] * len(scores)
+    for positions in members.values():
+        for position, value in zip(positions, function([scores[p] for p in positions]), strict=True):
+            result[position] = value
+    return result
+
+
+def standardized(values: Sequence[float]) -> list[float]:
+    """(v - mean) / (std + 1e-4), std with n - 1; zeros where there is no spread.
+
+    >>> [round(z, 2) for z in standardized([0.0, 1.0, 0.5])], standardized([0.3])
+    ([-1.0, 1.0, 0.0], [0.0])
+    """
+    mean = math.fsum(values) / len(values)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+    return [(value - mean) / (spread + STD_EPS) for value in values]
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(values)
+    if len(order) == 1 or order[0] == order[-1]:
+        return [0.5] * len(values)
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(order):
+        places.setdefault(value, []).append(place)
+    return [fmean(places[value]) / (len(order) - 1) for value in values]

@@ -1,0 +1,37 @@
+"""Rewards by name. The weights stand here and nowhere else; `medrft score --show NAME` prints them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrft.config import PartConfig, StackConfig
+
+
+def _stack(*parts: dict[str, Any], **more: Any) -> StackConfig:
+    return StackConfig(parts=tuple(PartConfig(**part) for part in parts), **more)
+
+
+def _part(scorer: str, weight: float, **more: Any) -> dict[str, Any]:
+    return {"scorer": scorer, "weight": weight, **more}
+
+
+FORMAT = _part("answer_format", 0.2)
+
+PRESETS: dict[str, StackConfig] = {
+    # ARMed's ablation without a semantic term: the three parts weigh alike.
+    "text": _stack(_part("bleu1", 1 / 3), _part("rouge1", 1 / 3), _part("answer_format", 1 / 3)),
+    # ARMed (arXiv 2508.12957) with the semantic term as it is.
+    "armed_static": _stack(
+        *(_part("bleu1", 0.2), _part("rouge1", 0.2), _part("bertscore", 0.08), _part("cosine", 0.32), FORMAT)
+    ),
+    # ARMed, Eq. 10: g = (0.4, 0.4, 0.2), l1 = 0.5, l2 = 0.2; the calibration's settings are not the authors' values.
+    "armed": _stack(
+        *(_part("bleu1", 0.2), _part("rouge1", 0.2)),
+        _part("bertscore", 0.08, calibrate="adaptive"),
+        _part("cosine", 0.32, calibrate="adaptive"),
+        FORMAT,
+    ),
+    # What shipped recipes use for questions with a closed set of answers.
+    "closed": _stack(_part("yes_no_match", 0.8), FORMAT),
+    "choice": _stack(_part("choice_match", 0.8), FORMAT),
+}

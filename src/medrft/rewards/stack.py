@@ -1,0 +1,203 @@
+"""One stack: parts with their weights and calibrations, and a gate.
+
+`score` is local: it looks at one completion at a time. `calibrate` sees the whole gathered batch. In between travel
+`RawScores`: plain, picklable, small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medrft.config import EncoderConfig, GateConfig, PartConfig, StackConfig
+from medrft.errors import RecipeError
+from medrft.rewards.calibration import Calibration
+from medrft.rewards.calibrations import build_calibration
+from medrft.scorers import build_scorer
+from medrft.scorers.base import is_readable
+from medrft.types import Item, Kind, Outcome, Score, Scorer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawScores:
+    """What one completion's own text decides, before anything of its batch is known."""
+
+    kind: Kind
+    raw: Mapping[str, Score]
+    applicable: Mapping[str, bool]
+    readable: bool
+    """It holds an answer that commits to something; where not, every answer part is 0."""
+    gate: Score = None
+    """The gate's own score, the best over all references."""
+    reference: int | None = None
+    """The reference whose scores these are."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One scorer with its weight and calibration."""
+
+    name: str
+    scorer: Scorer
+    weight: float
+    calibration: Calibration
+
+    @property
+    def judges_answer(self) -> bool:
+        """Whether a gate and an unreadable answer zero this part; format, length and the like stay."""
+        return getattr(self.scorer, "about", "answer") == "answer"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Below this score of its scorer the answer parts become 0."""
+
+    scorer: Scorer
+    below: float
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Parts that make one reward."""
+
+    parts: tuple[Part, ...]
+    combine: str
+    gate: Gate | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parts, in order."""
+        return tuple(part.name for part in self.parts)
+
+    def score(self, items: Sequence[Item]) -> list[RawScores]:
+        """Raw scores of each item, those of its best reference."""
+        spread = [(i, r) for i, item in enumerate(items) for r in range(max(1, len(item.references)))]
+        singles = [replace(items[i], references=items[i].references[r : r + 1] or ("",)) for i, r in spread]
+        columns = {part.name: part.scorer(singles) for part in self.parts}
+        gates = self._gate_scores(singles, columns)
+        rows: list[list[RawScores]] = [[] for _ in items]
+        for position, ((i, r), single) in enumerate(zip(spread, singles, strict=True)):
+            applicable = {part.name: part.scorer.applies(single) for part in self.parts}
+            answer = single.answer
+            readable = answer is not None and is_readable(
+                answer, reference=single.references[0], options=single.options
+            )
+            raw = {p.name: columns[p.name][position] if applicable[p.name] else None for p in self.parts}
+            if not readable:
+                raw |= {p.name: 0.0 for p in self.parts if p.judges_answer and raw[p.name] is not None}
+            row = RawScores(
+                kind=single.kind, raw=raw, applicable=applicable, readable=readable, gate=gates[position], reference=r
+            )
+            rows[i].append(row)
+        return [self._best(candidates) for candidates in rows]
+
+    def _gate_scores(self, singles: Sequence[Item], columns: Mapping[str, list[Score]]) -> list[Score]:
+        if self.gate is None:
+            return [None] * len(singles)
+        for part in self.parts:
+            if part.scorer == self.gate.scorer:
+                return columns[part.name]
+        return self.gate.scorer(singles)
+
+    def _best(self, candidates: Sequence[RawScores]) -> RawScores:
+        """The scores of the reference with the best uncalibrated weighted sum; fully scored references first."""
+
+        def merit(row: RawScores) -> tuple[int, float]:
+            unscored = sum(row.applicable[name] and row.raw[name] is None for name in self.names)
+            return (-unscored, sum(part.weight * (row.raw[part.name] or 0.0) for part in self.parts))
+
+        best = max(candidates, key=merit)
+        gate = max((row.gate for row in candidates if row.gate is not None), default=None)
+        return replace(best, gate=gate, readable=any(row.readable for row in candidates))
+
+    def calibrate(
+        self, raws: Sequence[RawScores], *, groups: Sequence[Hashable] | None, update: bool
+    ) -> list[dict[str, Score]]:
+        """What enters the sum: calibrated, then 0 on the answer parts of unreadable and gated completions."""
+        columns = {}
+        for part in self.parts:
+            scores = self.column(raws, part.name)
+            if update:
+                part.calibration.update(scores)
+            columns[part.name] = part.calibration.apply(scores, groups=groups)
+        rows = [{name: column[i] for name, column in columns.items()} for i in range(len(raws))]
+        answers = [part.name for part in self.parts if part.judges_answer]
+        for raw, row in zip(raws, rows, strict=True):
+            if not raw.readable or self.closed(raw):
+                row |= {name: 0.0 for name in answers if row[name] is not None}
+        return rows
+
+    @staticmethod
+    def column(raws: Sequence[RawScores], name: str) -> list[Score]:
+        """One part's raw scores."""
+        return [raw.raw[name] for raw in raws]
+
+    def closed(self, raw: RawScores) -> bool | None:
+        """Whether the gate closes on a completion; `None` without a gate or a gate score."""
+        if self.gate is None or raw.gate is None:
+            return None
+        return raw.gate < self.gate.below
+
+    def outcome(self, raw: RawScores, calibrated: Mapping[str, Score]) -> Outcome:
+        """The weighted sum with all that led to it; unscored if any applicable part is."""
+        missing = [name for name in self.names if raw.applicable[name] and raw.raw[name] is None]
+        total = sum(part.weight * (calibrated[part.name] or 0.0) for part in self.parts)
+        return Outcome(
+            reward=None if missing else total,
+            raw=raw.raw,
+            calibrated=calibrated,
+            applicable=raw.applicable,
+            gate=self.closed(raw),
+            unscored_reason=f"unscored: {', '.join(missing)}" if missing else None,
+            reference=raw.reference,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Parts, weights, calibrations with their present state, encoder and gate."""
+        parts = [
+            {
+                "name": part.name,
+                "weight": part.weight,
+                "calibrate": part.calibration.describe(),
+                **_described(part.scorer),
+            }
+            for part in self.parts
+        ]
+        gate = {"scorer": self.gate.scorer.name, "below": self.gate.below} if self.gate else None
+        return {"combine": self.combine, "parts": parts, "gate": gate}
+
+
+def _described(scorer: Scorer) -> dict[str, Any]:
+    describe = getattr(scorer, "describe", None)
+    return dict(describe()) if describe is not None else {}
+
+
+def build_stack(config: StackConfig, *, encoder: EncoderConfig | None, base_dir: Path | None) -> Stack:
+    """A stack from its table; raises one-line errors for names, options and combinations that cannot work."""
+    names: list[str] = []
+    parts = []
+    for part in config.parts:
+        scorer = _scorer(part, encoder=encoder, base_dir=base_dir)
+        twice = sum(name == scorer.name or name.startswith(f"{scorer.name}#") for name in names)
+        names.append(f"{scorer.name}#{twice + 1}" if twice else scorer.name)
+        calibration = build_calibration(part.calibrate, scorer=scorer.name)
+        _check(part, scorer, calibration, config)
+        parts.append(Part(names[-1], scorer, part.weight, calibration))
+    gate = None
+    if config.gate is not None:
+        gate = Gate(_scorer(config.gate, encoder=encoder, base_dir=base_dir), config.gate.below)
+    return Stack(tuple(parts), config.combine, gate)
+
+
+def _scorer(config: PartConfig | GateConfig, *, encoder: EncoderConfig | None, base_dir: Path | None) -> Scorer:
+    return build_scorer(config.scorer, encoder=encoder, base_dir=base_dir, **config.options)
+
+
+def _check(part: PartConfig, scorer: Scorer, calibration: Calibration, config: StackConfig) -> None:
+    """Combinations that would not mean what they say."""
+    if calibration.kind != "none" and tuple(scorer.range) == (-1.0, 0.0):
+        raise RecipeError(f"{part.scorer} is a penalty in [-1, 0]; calibrations are for scores in [0, 1]")
+    if config.gate is not None and calibration.range[0] < 0:
+        raise RecipeError(f"{part.scorer}: zscore puts 0 at the group's mean, so a gate would reward; use rank")
