@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,10 +67,7 @@ def show(
     from medrft.report.data_sheet import draw, render_sheet
     from medrft.rundir import write_atomic
 
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
-    if output.is_dir():
-        raise DataError(f"{output} is a folder; name the file to write, as in --output {output / 'sheet.html'}")
+    _check_output(output)
     if split is not None and split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     loaded = _load(name, path, assignments)
@@ -83,6 +81,17 @@ def show(
         page = render_sheet(loaded, drawn, size=size, on_progress=lambda done: update(done, len(drawn)))
     write_atomic(output, page)
     common.err.print(f"{len(drawn)} of {len(rows):,} examples in {escape(str(output))}", highlight=False)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a page that could not be written, before anything is read."""
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
+    if output.is_dir():
+        raise DataError(f"{output} is a folder; name the file to write, as in --output {output / 'sheet.html'}")
+    parent = next(folder for folder in output.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise DataError(f"cannot write {output}: {parent} is {'not writable' if parent.is_dir() else 'a file'}")
 
 
 def _load(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
