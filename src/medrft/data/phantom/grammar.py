@@ -255,7 +255,9 @@ def _clauses(sentence: list[str]) -> list[Claim] | None:
 
 def _parts(entries: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     parts: list[list[tuple[str, str]]] = [[]]
-    for entry in entries:
+    for entry, before in zip(entries, [("", ""), *entries], strict=False):
+        if entry[0] == "k" and before[0] == ",":
+            continue
         if entry[0] in "k,":
             parts.append([])
         else:

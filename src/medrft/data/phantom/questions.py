@@ -16,6 +16,7 @@ import numpy as np
 
 from medrft.data.phantom import words
 from medrft.data.phantom.world import (
+    HELD_OUT,
     MODALITIES,
     ORGANS,
     PLANES,
@@ -69,9 +70,9 @@ def ask(rng: np.random.Generator, scene: Scene, number: int) -> list[Asked]:
         if len(asked) == number:
             break
         question = _ask_one(rng, scene)
-        topics = (
-            {question.question, f"{question.kind} {question.type}"} if question.type in EASY else {question.question}
-        )
+        topics = {question.question}
+        if question.type in ONCE:
+            topics.add(f"{question.kind} {question.type}")
         if not topics & seen:
             seen |= topics
             asked.append(question)
@@ -98,9 +99,9 @@ def _possible(scene: Scene) -> dict[str, list[int]]:
     for index, finding in enumerate(scene.findings):
         if finding.side is not None:
             out.setdefault("side", []).append(index)
-        if finding.place is not None:
+        if finding.place is not None and (finding.count == 1 or finding.type == "stone"):  # the plural would tell
             out.setdefault("place", []).append(index)
-        if len(sort_of(scene.modality, finding.type).places) > 1 and finding.place is not None:
+        if finding.place is not None and finding.count == 1 and finding.type != "stone":
             out.setdefault("place among others", []).append(index)
         if finding.size is not None:
             out.setdefault("size", []).append(index)
@@ -124,9 +125,14 @@ def _countable(scene: Scene, finding: Finding) -> bool:
     return "spread" in many or finding.place in many
 
 
-EASY = ("modality", "plane", "organ")
-"""At most one question of each kind about these."""
-IMAGE_TYPES = {"modality", "plane", "organ", "abnormality", "presence"}
+ONCE = ("modality", "plane", "organ", "abnormality")
+"""At most one question of each kind about these, or normal pictures would be asked little else."""
+
+
+def _image_types(rng: np.random.Generator, scene: Scene) -> set[str]:
+    """What may be asked of the whole picture; axial ones are asked for their plane half as often, for balance."""
+    plane = {"plane"} if scene.plane == "frontal" or rng.random() < 0.5 else set()
+    return {"modality", "organ"} | plane
 
 
 # ---- open -----------------------------------------------------------------------------------------------------------
@@ -134,8 +140,8 @@ IMAGE_TYPES = {"modality", "plane", "organ", "abnormality", "presence"}
 
 def _open(rng: np.random.Generator, scene: Scene) -> Asked:
     possible = _possible(scene)
-    name = _weighted(rng, OPEN_WEIGHTS, IMAGE_TYPES | possible.keys())
-    if name in IMAGE_TYPES:
+    name = _weighted(rng, OPEN_WEIGHTS, _image_types(rng, scene) | {"abnormality"} | possible.keys())
+    if name in IMAGE_QUESTIONS:
         return Asked(
             kind="open",
             type=name,
@@ -209,7 +215,7 @@ def _closed(rng: np.random.Generator, scene: Scene) -> Asked:
     one_sided = [index for index in possible.pop("side", []) if scene.findings[index].side != "both"]
     if one_sided:
         possible["side"] = one_sided
-    name = _weighted(rng, CLOSED_WEIGHTS, {"presence", "modality", "organ", "plane"} | possible.keys())
+    name = _weighted(rng, CLOSED_WEIGHTS, _image_types(rng, scene) | {"presence"} | possible.keys())
     yes = bool(rng.random() < 0.5)
     if name == "presence":
         return _presence(rng, scene)
@@ -221,12 +227,13 @@ def _closed(rng: np.random.Generator, scene: Scene) -> Asked:
 
 def _presence(rng: np.random.Generator, scene: Scene) -> Asked:
     normal = not scene.findings
-    if rng.random() < (0.6 if normal else 0.2):
+    if rng.random() < (0.45 if normal else 0.2):
         value = pick(rng, ("abnormal", "normal"))
         question = pick(rng, ANY_QUESTIONS[value])
         return _yes_no("presence", question, (value == "normal") == normal, {"attribute": "presence", "value": value})
     present = {finding.type for finding in scene.findings}
-    if present and rng.random() < 0.6:
+    rich = any(finding.side or finding.place for finding in scene.findings)
+    if present and rng.random() < (0.8 if rich else 0.52):  # the others have fewer questions of other types
         type_, yes = pick(rng, sorted(present)), True
     else:
         type_, yes = pick(rng, absent_types(scene)), False
@@ -274,7 +281,11 @@ ARTICLES = {"xray": "an X-ray", "ct": "a CT scan", "mr": "an MRI scan"}
 def _closed_finding(rng: np.random.Generator, scene: Scene, name: str, index: int, yes: bool) -> Asked:
     finding = scene.findings[index]
     right: str = getattr(finding, name)
-    value = right if yes else pick(rng, [other for other in alternatives(scene, finding, name) if other != right])
+    value = (
+        right
+        if yes
+        else pick(rng, [other for other in alternatives(scene, finding, name) if other not in (right, "both")])
+    )
     singular = words.NOUNS[finding.type][0]
     noun = singular if finding.side == "both" else words.nouns(finding)[0]
     be = "Is" if noun == singular else "Are"
@@ -285,9 +296,13 @@ def _closed_finding(rng: np.random.Generator, scene: Scene, name: str, index: in
 
 def alternatives(scene: Scene, finding: Finding, name: str) -> tuple[str, ...]:
     """The values among which a question about a finding chooses, the right one included."""
+    sort = sort_of(scene.modality, finding.type)
     if name == "side":
-        return (*SIDES, "both") if finding.side == "both" else SIDES
-    return SIZES if name == "size" else sort_of(scene.modality, finding.type).places
+        return (*SIDES, "both") if sort.bilateral else SIDES
+    if name == "size":
+        return SIZES
+    # In domain a held-out place would never be the answer, and the question would give that away.
+    return tuple(place for place in sort.places if scene.shifted or (sort.type, place) not in HELD_OUT)
 
 
 # ---- choice ---------------------------------------------------------------------------------------------------------

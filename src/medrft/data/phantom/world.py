@@ -21,8 +21,10 @@ ORGANS: dict[Modality, str] = {"xray": "chest", "ct": "abdomen", "mr": "brain"}
 SIDES = ("right", "left")
 SIZES = ("small", "large")
 
-P_NORMAL = 0.25
+P_NORMAL = 0.22
 P_SECOND = 0.15
+P_SEVERAL = 0.5
+"""Share of findings that are two or three, where several may be."""
 P_HELD_OUT = 0.6
 """Share of out-of-domain findings whose pair of type and place is one that training never shows."""
 
@@ -148,7 +150,7 @@ def sort_of(modality: Modality, type_: str) -> Sort:
 
 
 def draw_scene(rng: np.random.Generator, *, shifted: bool = False) -> Scene:
-    """A scene: a quarter are normal, some of the others hold two findings. `shifted` draws for out of domain."""
+    """A scene: about a fifth are normal, some of the others hold two findings. `shifted` draws for out of domain."""
     modality = pick(rng, MODALITIES)
     if rng.random() < P_NORMAL:
         return Scene(modality=modality, shifted=shifted)
@@ -174,12 +176,13 @@ def _draw_place(rng: np.random.Generator, sort: Sort, shifted: bool) -> tuple[st
     known = [place for place in sort.places if (sort.type, place) not in HELD_OUT]
     unknown = [place for place in sort.places if (sort.type, place) in HELD_OUT]
     held_out = shifted and unknown and rng.random() < P_HELD_OUT
-    if "spread" in sort.many and not held_out and rng.random() < 0.5:
-        return None, int(rng.integers(2, 4))
+    count = int(rng.integers(2, 4)) if rng.random() < P_SEVERAL else 1
+    if "spread" in sort.many and not held_out and count > 1:
+        return None, count
     if not sort.places:
         return None, 1
     place = pick(rng, unknown if held_out else known)
-    return place, int(rng.integers(1, 4)) if place in sort.many else 1
+    return place, count if place in sort.many else 1
 
 
 def _in_each_others_way(first: Finding, second: Finding) -> bool:
