@@ -30,6 +30,8 @@ SCORERS: dict[str, str] = {
     "bertscore": "medrft.scorers.encoder:BertScore",
     "cosine": "medrft.scorers.encoder:Cosine",
     "clinical": "medrft.scorers.clinical:Clinical",
+    "nli": "medrft.scorers.nli:Nli",
+    "judge": "medrft.scorers.judge:judge",
     "answer_format": "medrft.rewards.answer_format:AnswerFormat",
 }
 """Name -> `module:Class`; a user's own scorer is written the same way, `my_reward.py:Brevity`."""

@@ -117,6 +117,13 @@ class EquivalenceJudge(_Counted, AnswerScorer):
         scores.update(zip(asked, self.asker.verdicts(prompts, "equivalence"), strict=True))
         return [scores[pair] for pair in pairs]
 
+    def _pairs(self, item: Item) -> list[Pair] | None:
+        """As for any scorer of answers, but one that is too long is not read at all: a scored 0."""
+        if item.answer is None or len(item.answer) <= self.asker.max_chars:
+            return super()._pairs(item)
+        self.asker.outcomes["too long"] += 1
+        return [] if any(self.can_score(reference, item) for reference in item.references) else None
+
     @staticmethod
     def _best(scores: Sequence[Score]) -> Score:
         """1 if one reference is met; `None` rather than 0 while any verdict is missing."""
@@ -124,9 +131,6 @@ class EquivalenceJudge(_Counted, AnswerScorer):
 
     def _unasked(self, pair: Pair) -> Score:
         """The score of a pair that needs no judge, else `None`."""
-        if len(pair.answer) > self.asker.max_chars:
-            self.asker.outcomes["too long"] += 1
-            return 0.0
         if normalize(pair.answer) == normalize(pair.reference):
             self.asker.outcomes["equal"] += 1
             return 1.0
@@ -220,6 +224,8 @@ def judge(
         price_out=price_out,
         body=body or {},
     )
+    if max_tokens < 1 or (max_chars is not None and max_chars < 1):
+        raise RecipeError(f"judge max_tokens and max_chars must be at least 1, got {max_tokens} and {max_chars}")
     endpoint.key()  # a missing key is told before training, not in its first step
     asker = Asker(endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system)
     return EquivalenceJudge(asker) if task == "equivalence" else ReasoningJudge(asker)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from medrft.errors import ModelError, RecipeError
 from medrft.scorers.base import AnswerScorer, Pair
 from medrft.text import normalize
-from medrft.types import Score
+from medrft.types import Item, Score
 
 REMEMBERED = 131_072
 QUESTION_CHARS = 300
@@ -93,10 +93,14 @@ class Nli(AnswerScorer):
             )
         return [scores[pair] for pair in pairs]
 
+    def _pairs(self, item: Item) -> list[Pair] | None:
+        """As for any scorer of answers, but one that is too long is not read at all: a scored 0."""
+        if item.answer is None or len(item.answer) <= self.max_chars:
+            return super()._pairs(item)
+        return [] if any(self.can_score(reference, item) for reference in item.references) else None
+
     def _unasked(self, pair: Pair) -> Score:
         """The score of a pair that needs no model, else `None`."""
-        if len(pair.answer) > self.max_chars:
-            return 0.0
         return 1.0 if normalize(pair.answer) == normalize(pair.reference) else None
 
     def _texts(self, pair: Pair) -> tuple[str, str]:
