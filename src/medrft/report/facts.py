@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.config import RewardConfig, StackConfig
 from medrft.models.prompts import PROMPTS
 from medrft.report.files import RunFiles
+from medrft.report.rewards import RewardFact, reward_facts
 from medrft.report.wording import plain, seconds
-from medrft.types import KINDS
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
 """Settings of a stage that its line names; all are in the recipe."""
@@ -29,18 +28,6 @@ class StageFact:
     """Which checkpoint became the final model, and why."""
     preflight: tuple[dict[str, Any], ...]
     """Checks made before step 1: `{name, passed, measured, limit, detail, fix}`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardFact:
-    """The reward for some kinds of question."""
-
-    kinds: str
-    name: str
-    combine: str
-    parts: tuple[tuple[str, str, str], ...]
-    """Scorer, weight, calibration."""
-    gate: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,46 +63,13 @@ def facts_of(run: RunFiles) -> Facts:
         prompt_name=run.recipe.prompt,
         prompt_hash=prompt_hash,
         prompt_text=f"{prompt.role} {prompt.instruction}" if prompt is not None and same else None,
-        reward=tuple(reward_facts(run.recipe.reward)) if any(s.kind == "grpo" for s in run.recipe.stages) else (),
+        reward=tuple(reward_facts(run)),
         encoder=_encoder(run),
         stages=tuple(_stage(run, index) for index in range(len(run.recipe.stages))),
         environment=tuple(_environment(run)),
         versions=tuple((name, str(version)) for name, version in versions.items()),
         has_images=any((run.path / "images").glob("*.png")),
     )
-
-
-def reward_facts(reward: RewardConfig) -> list[RewardFact]:
-    """The parts of a reward, by kind where the recipe sets them by kind."""
-    if isinstance(reward, dict):
-        return [_reward(kind, reward[kind]) for kind in KINDS if kind in reward]
-    return [_reward("all kinds", reward)]
-
-
-def _reward(kinds: str, reward: str | StackConfig) -> RewardFact:
-    preset = _preset(reward) if isinstance(reward, str) else reward
-    if preset is None:
-        return RewardFact(kinds=kinds, name=str(reward), combine="", parts=(), gate="")
-    return RewardFact(
-        kinds=kinds,
-        name=reward if isinstance(reward, str) else "own",
-        combine=preset.combine,
-        parts=tuple((part.scorer, plain(part.weight), _calibration(part.calibrate)) for part in preset.parts),
-        gate=f"{preset.gate.scorer} below {plain(preset.gate.below)}" if preset.gate else "",
-    )
-
-
-def _preset(name: str) -> StackConfig | None:
-    from medrft.rewards import PRESETS
-
-    return PRESETS.get(name)
-
-
-def _calibration(calibrate: str | dict[str, Any]) -> str:
-    if isinstance(calibrate, str):
-        return calibrate
-    options = ", ".join(f"{key} {value}" for key, value in calibrate.items() if key != "kind")
-    return f"{calibrate.get('kind', '')} ({options})" if options else str(calibrate.get("kind", ""))
 
 
 def _encoder(run: RunFiles) -> str:
