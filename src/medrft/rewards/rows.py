@@ -1,0 +1,110 @@
+"""Rows of `medrft score` and what becomes of them.
+
+    {"reference": "no", "answer": "No."}
+    {"reference": ["CT", "computed tomography"], "completion": "<think>…</think><answer>CT</answer>", "group": 3}
+
+With `answer` the text is the answer already, and parts about the form do not apply; with `completion` it is extracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from medrft.errors import DataError, unknown_name
+from medrft.text import extract, infer_kind
+from medrft.types import KINDS, Form, Item, Kind, Outcome
+
+FORMS: tuple[Form, ...] = ("think", "direct", "short")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input row, read."""
+
+    item: Item
+    group: str | int | None
+
+
+def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row:
+    """The item and group of a row; `where` names it in errors. Raises `DataError` or `UnknownNameError`."""
+    references = _texts(row.get("reference"), "reference", where, needed=True)
+    options = _texts(row.get("options"), "options", where)
+    kind = row.get("kind") or infer_kind(references, options)
+    if kind not in KINDS:
+        raise unknown_name(f"kind in {where}", str(kind), KINDS)
+    own_form = row.get("form") or form
+    if own_form not in FORMS:
+        raise unknown_name(f"form in {where}", str(own_form), FORMS)
+    if "answer" not in row and "completion" not in row:
+        raise DataError(f"{where}: neither `answer` nor `completion`; give one of them")
+    completion, answer = _text(row.get("completion"), "completion", where), _text(row.get("answer"), "answer", where)
+    found = extract(completion, cast(Form, own_form)) if completion is not None else None
+    n_tokens, max_tokens = (_count(row.get(key), key, where) for key in ("n_tokens", "max_tokens"))
+    item = Item(
+        references=references,
+        kind=cast(Kind, kind),
+        answer=answer if "answer" in row or found is None else found.answer,
+        completion=completion,
+        thinking=found.thinking if found else None,
+        form=cast(Form, own_form) if found else None,
+        question=_text(row.get("question"), "question", where),
+        options=options,
+        n_tokens=n_tokens,
+        max_tokens=max_tokens,
+        truncated=row.get("truncated"),
+        metadata=row.get("metadata") or {},
+    )
+    return Row(item, row.get("group"))
+
+
+def written(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, Any]:
+    """The columns that a reward adds to a row."""
+    parts = {
+        name: {
+            "raw": outcome.raw[name],
+            "calibrated": outcome.calibrated[name],
+            "weight": weights[name],
+            "applicable": outcome.applicable[name],
+        }
+        for name in outcome.raw
+    }
+    more = {"gate": outcome.gate, "reference_used": outcome.reference, "unscored_reason": outcome.unscored_reason}
+    kept = {key: value for key, value in more.items() if value is not None}
+    return {"scores": dict(outcome.raw), "reward": outcome.reward, "parts": parts, **kept}
+
+
+def groups_of(rows: Sequence[Row]) -> list[str | int] | None:
+    """The rows' groups; `None` when no row has one. Raises `DataError` when only some have."""
+    missing = [number for number, row in enumerate(rows, 1) if row.group is None]
+    if len(missing) == len(rows):
+        return None
+    if missing:
+        raise DataError(f"row {missing[0]} has no `group` but others have; give every row its group")
+    return [row.group for row in rows if row.group is not None]
+
+
+def _texts(value: Any, key: str, where: str, *, needed: bool = False) -> tuple[str, ...]:
+    """A string or a list of strings; numbers are taken as text."""
+    if value is None and not needed:
+        return ()
+    values = value if isinstance(value, list) else [value]
+    texts = [str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{where}: `{key}` is a string or a list of strings, got {value!r}")
+    return tuple(texts)
+
+
+def _text(value: Any, key: str, where: str) -> str | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{where}: `{key}` is a string, got {value!r}")
+    return value
+
+
+def _count(value: Any, key: str, where: str) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise DataError(f"{where}: `{key}` is a whole number of tokens, got {value!r}")
+    return value
