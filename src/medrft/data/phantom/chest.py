@@ -19,7 +19,7 @@ def draw_chest(sheet: Sheet, scene: Scene) -> Field:
     """The picture before windowing, about 0 to 1."""
     lungs = {sign: _lung(sheet, sign) for sign in (-1, 1)}
     air = np.maximum(lungs[-1].mask, lungs[1].mask)
-    picture = _torso(sheet, lungs)
+    picture = _torso(sheet)
     paint(picture, air, 0.14 + 0.05 * sheet.y + 0.02 * sheet.noise(4))
     markings = _vessels(sheet) * air
     for finding in scene.findings:
@@ -54,7 +54,7 @@ def _lung(sheet: Sheet, sign: int) -> Lung:
     return Lung(sign=sign, mask=mask, out=out, dome=dome)
 
 
-def _torso(sheet: Sheet, lungs: dict[int, Lung]) -> Field:
+def _torso(sheet: Sheet) -> Field:
     picture = np.full_like(sheet.x, 0.03)
     u = np.abs(sheet.x)
     neck = np.clip(0.20 - u, 0, 1) * 3
@@ -62,8 +62,8 @@ def _torso(sheet: Sheet, lungs: dict[int, Lung]) -> Field:
     arm = np.maximum(0.97 + 0.10 * np.sin(sheet.y * 2.0) - u, np.minimum(-0.16 - sheet.y, 1.2 - u))
     body = sheet.edge(np.minimum(shoulder, arm), 0.08)
     paint(picture, body, 0.50 + 0.05 * sheet.y - 0.10 * np.clip(u - 0.75, 0, 1))
-    belly = sheet.edge(sheet.y - np.clip(np.minimum(lungs[-1].dome, lungs[1].dome), 0, 0.54) + 0.05, 0.1) * body
-    paint(picture, belly * sheet.edge(sheet.y - 0.3, 0.2), 0.66 - 0.06 * np.clip(u - 0.4, 0, 1))
+    belly = sheet.edge(sheet.y - 0.36, 0.5) * body
+    paint(picture, belly, 0.66 - 0.06 * np.clip(u - 0.4, 0, 1))
     sheet.fill(picture, (0.34, 0.70), (0.13, 0.075), 0.48, angle=0.3, soft=0.08)
     for sign in (-1, 1):
         sheet.fill(picture, (sign * 0.93, -0.47), (0.13, 0.12), 0.68, soft=0.06)

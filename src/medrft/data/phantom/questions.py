@@ -107,7 +107,8 @@ def _possible(scene: Scene) -> dict[str, list[int]]:
             out.setdefault("size", []).append(index)
         if _countable(scene, finding):
             out.setdefault("count", []).append(index)
-        out.setdefault("description", []).append(index)
+        if _has_site(finding) or len(scene.findings) == 1:
+            out.setdefault("description", []).append(index)
     return out
 
 
@@ -118,6 +119,10 @@ def _among_others(scene: Scene) -> dict[str, list[int]]:
     if "place among others" in possible:
         possible["place"] = possible.pop("place among others")
     return possible
+
+
+def _has_site(finding: Finding) -> bool:
+    return finding.side is not None or finding.place is not None
 
 
 def _countable(scene: Scene, finding: Finding) -> bool:
@@ -192,6 +197,8 @@ def _finding_question(rng: np.random.Generator, scene: Scene, finding: Finding, 
     templates = FINDING_QUESTIONS[name]
     if name == "description" and len(scene.findings) > 1:
         templates = templates[:1]
+    elif name == "description" and not _has_site(finding):  # its name would be the answer
+        templates = templates[1:]
     singular = words.NOUNS[finding.type][0]
     noun = singular if finding.side == "both" else words.nouns(finding)[0]
     question = pick(rng, templates).format(noun=noun, nouns=words.plural(singular))
@@ -232,7 +239,7 @@ def _presence(rng: np.random.Generator, scene: Scene) -> Asked:
         question = pick(rng, ANY_QUESTIONS[value])
         return _yes_no("presence", question, (value == "normal") == normal, {"attribute": "presence", "value": value})
     present = {finding.type for finding in scene.findings}
-    rich = any(finding.side or finding.place for finding in scene.findings)
+    rich = any(_has_site(finding) for finding in scene.findings)
     if present and rng.random() < (0.8 if rich else 0.52):  # the others have fewer questions of other types
         type_, yes = pick(rng, sorted(present)), True
     else:
