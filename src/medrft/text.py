@@ -362,3 +362,15 @@ def for_model(text: str, *, limit: int) -> str:
     ('left l', '?')
     """
     return text.strip()[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
+SENTENCE_END = re.compile(r"[.!?。！？](?=[\s\"')\]]|$)|[。！？]|\n+")
+
+
+def sentences(text: str) -> int:
+    """How many sentences with a word in them a text has.
+
+    >>> sentences("A 1.5 cm nodule. No effusion!"), sentences("opacity"), sentences("... ")
+    (2, 1, 0)
+    """
+    return sum(any(letter.isalnum() for letter in part) for part in SENTENCE_END.split(text))

@@ -12,35 +12,36 @@ import typer
 from rich.table import Table
 
 from medrft.cli.common import Json, err, out, print_json
-from medrft.errors import DataError, RecipeError
+from medrft.errors import DataError, RecipeError, unknown_name
 
 if TYPE_CHECKING:
+    from medrft.config import EncoderConfig
     from medrft.rewards import Reward
     from medrft.rewards.rows import Row
     from medrft.types import Scorer
 
 CHUNK = 4096
-"""Rows scored between two steps of the progress bar; changes no number."""
+"""Rows scored at a time; changes no number."""
 
-Input = Annotated[
-    Path | None, typer.Argument(metavar="IN.jsonl", help="Rows with `reference` and `answer` or `completion`.")
-]
+Options = Mapping[str, Mapping[str, Any]]
+
+Input = Annotated[Path | None, typer.Argument(metavar="IN.jsonl", help="Rows with `reference`, `answer`/`completion`.")]
 Scorers = Annotated[list[str] | None, typer.Option("--scorer", help="A scorer, or file.py:Name; may be repeated.")]
 RewardName = Annotated[str | None, typer.Option("--reward", help="A preset, or a YAML file with a reward or a recipe.")]
 Output = Annotated[Path | None, typer.Option(help="Where the scored rows go; standard output by default.")]
 Show = Annotated[str | None, typer.Option(help="Print the parts and weights of a preset (or YAML file) and stop.")]
-Explain = Annotated[
-    bool, typer.Option("--explain", help="Print why: each part raw and calibrated, and what was compared.")
-]
+Explain = Annotated[bool, typer.Option("--explain", help="Print why: parts raw and calibrated, and what was compared.")]
 State = Annotated[
     Path | None, typer.Option(help="Take calibrations from this run instead of fitting them on the file.")
 ]
-Form = Annotated[str, typer.Option(help="Answer form of `completion` rows: think, direct or short.")]
+FormName = Annotated[str, typer.Option("--form", help="Answer form of `completion` rows: think, direct or short.")]
 EncoderName = Annotated[
-    str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine: a hub id or folder.")
+    str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine: hub id or folder.")
 ]
-Pair = Annotated[str | None, typer.Option(help="Score one pair instead of a file, with the other of the two.")]
-Question = Annotated[str | None, typer.Option(help="The question of the one pair.")]
+Option = Annotated[list[str] | None, typer.Option("--option", help="A scorer's option, SCORER.KEY=VALUE; repeatable.")]
+Reference = Annotated[str | None, typer.Option(help="Instead of a file: one pair's reference.")]
+Answer = Annotated[str | None, typer.Option(help="Instead of a file: one pair's answer.")]
+Question = Annotated[str | None, typer.Option(help="The one pair's question.")]
 
 
 def score(
@@ -51,10 +52,11 @@ def score(
     show: Show = None,
     explain: Explain = False,
     state: State = None,
-    form: Form = "think",
+    form: FormName = "think",
     encoder: EncoderName = None,
-    reference: Pair = None,
-    answer: Pair = None,
+    option: Option = None,
+    reference: Reference = None,
+    answer: Answer = None,
     question: Question = None,
     json_: Json = False,
 ) -> None:
@@ -69,75 +71,124 @@ def score(
         return
     if not scorer and reward is None:
         raise RecipeError("nothing to score with; pass --scorer NAME or --reward PRESET")
-    table = _read(rows, reference, answer, question)
-    from medrft.rewards.rows import read_row
+    from medrft.rewards.rows import FORMS, read_row
 
-    read = [read_row(row, where=where, form=form) for where, row in table]  # type: ignore[arg-type]
-    judges = build_scorers(scorer or [], encoder)
-    maker, facts = build(reward, encoder) if reward is not None else (None, {})
+    known = {name: name for name in FORMS}
+    if form not in known:
+        raise unknown_name("form", form, FORMS)
+    table = _read(rows, reference, answer, question)
+    read = [read_row(row, where=where, form=known[form]) for where, row in table]
+    options = scorer_options(option or [])
+    judges = build_scorers(scorer or [], encoder, options)
+    maker, facts = build(reward, encoder, options) if reward is not None else (None, {})
     results = _results(read, judges, maker, state, facts)
     made = [{**row, **result} for (_, row), result in zip(table, results, strict=True)]
     facts |= {"rows": len(made), "columns": summary(made)}
-    if explain:
+    facts |= {"encoder": _encoder_config(encoder).id} if "encoder" not in facts and judges else {}
+    if explain and not json_:
         _explain(read, made, judges, maker)
     _write(made, output, facts, json_=json_, quiet=explain)
 
 
-def build_scorers(names: Sequence[str], encoder: str | None) -> list[Scorer]:
+def build_scorers(names: Sequence[str], encoder: str | None, options: Options) -> list[Scorer]:
     """The scorers by name."""
-    from medrft.config import EncoderConfig
     from medrft.scorers import build_scorer
 
-    config = EncoderConfig(id=encoder) if encoder else EncoderConfig()
-    return [build_scorer(name, encoder=config) for name in names]
+    return [build_scorer(name, encoder=_encoder_config(encoder), **options.get(name, {})) for name in names]
 
 
-def build(spec: str, encoder: str | None) -> tuple[Reward, dict[str, Any]]:
-    """The reward of a preset or YAML file, and what to say about it."""
-    import yaml
-
+def _encoder_config(name: str | None) -> EncoderConfig:
     from medrft.config import EncoderConfig
+
+    return EncoderConfig(id=name) if name else EncoderConfig()
+
+
+def build(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any]]:
+    """The reward of a preset or YAML file, and what to say about it."""
     from medrft.rewards import build_reward
 
-    path = Path(spec)
-    table: Any = spec
-    config = EncoderConfig()
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise RecipeError(f"no reward file at {path}; pass a preset's name or a YAML file")
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        whole = isinstance(loaded, Mapping) and "reward" in loaded
-        table = loaded["reward"] if whole else loaded
-        config = EncoderConfig(**(loaded.get("encoder") or {})) if whole else config
-    if encoder:
-        config = config.model_copy(update={"id": encoder})
-    reward = build_reward(table, encoder=config, base_dir=path.parent if path.suffix else None)
+    table, config, shared = _load(spec, encoder)
+    reward = build_reward(table, encoder=config, options=options, **shared)
     return reward, {"reward": spec, "encoder": config.id}
 
 
+def _load(spec: str, encoder: str | None) -> tuple[Any, EncoderConfig, dict[str, Any]]:
+    """A reward's table with its encoder: of a preset's name, of a YAML file with a reward, or of a recipe."""
+    import yaml
+    from pydantic import ValidationError
+
+    from medrft.config import CorrectConfig, EncoderConfig
+
+    path = Path(spec)
+    table: Any = spec
+    whole: Mapping[str, Any] = {}
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"no reward file at {path}; pass a preset's name or a YAML file")
+        try:
+            table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        if isinstance(table, Mapping) and "reward" in table:
+            whole, table = table, table["reward"]
+    try:
+        config = EncoderConfig(**(whole.get("encoder") or {}))
+        correct = CorrectConfig(**(whole.get("correct") or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecipeError(f"{path}: {first['loc'][0]}: {first['msg']}") from error
+    config = config.model_copy(update={"id": encoder}) if encoder else config
+    return table, config, {"base_dir": path.parent if path.suffix else None, "correct": correct}
+
+
+def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`["judge.model=m"]` as options by scorer.
+
+    >>> scorer_options(["judge.model=qwen3", "judge.retries=1"])
+    {'judge': {'model': 'qwen3', 'retries': 1}}
+    """
+    from medrft.config import parse_set
+
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in parse_set(assignments).items():
+        scorer, dot, name = key.rpartition(".")
+        if not dot:
+            raise RecipeError(f"--option takes SCORER.KEY=VALUE, got {key!r}; for example --option judge.model=m")
+        found.setdefault(scorer, {})[name] = value
+    return found
+
+
 def show_reward(spec: str, encoder: str | None, json_: bool) -> None:
-    """Print a reward's parts, weights, calibrations and gate."""
-    reward, _ = build(spec, encoder)
-    described = reward.describe()
+    """Print a reward's parts, weights, calibrations and gate; builds no scorer."""
+    from medrft.rewards import resolve
+
+    table, config, _ = _load(spec, encoder)
+    stacks = resolve(table)
     if json_:
-        print_json(described)
+        print_json({"encoder": config.id, "stacks": {key: stack.model_dump() for key, stack in stacks.items()}})
         return
-    for key, stack in described["stacks"].items():
-        table = Table(
-            title=f"{spec} ({'all kinds' if key == 'all' else key}; {stack['combine']})", title_justify="left"
-        )
-        for column in ("part", "weight", "calibration", "encoder"):
-            table.add_column(column)
-        for part in stack["parts"]:
-            settings = {k: v for k, v in part["calibrate"].items() if k not in ("kind", "threshold")}
-            inside = ", ".join(f"{k} {v}" for k, v in settings.items())
-            words = part["calibrate"]["kind"] + (f" ({inside})" if inside else "")
-            table.add_row(part["name"], f"{part['weight']:.4g}", words, str(part.get("encoder") or ""))
-        out.print(table)
-        gate = stack["gate"]
-        if any(part["calibrate"]["kind"] == "adaptive" for part in stack["parts"]):
-            out.print("adaptive: the settings are unpublished; these are not the authors' values")
-        out.print(f"gate: {gate['scorer']} below {gate['below']} makes the answer parts 0" if gate else "gate: none")
+    for key, stack in stacks.items():
+        kinds = "all kinds" if key == "all" else key
+        _show_stack(stack, title=f"{spec} ({kinds}; {stack.combine}; encoder {config.id})")
+
+
+def _show_stack(stack: Any, *, title: str) -> None:
+    from medrft.rewards.calibrations import build_calibration
+
+    table = Table(title=title, title_justify="left")
+    for column in ("part", "weight", "calibration", "options"):
+        table.add_column(column)
+    calibrations = [build_calibration(part.calibrate, scorer=part.scorer) for part in stack.parts]
+    for part, calibration in zip(stack.parts, calibrations, strict=True):
+        settings = {k: v for k, v in calibration.describe().items() if k not in ("kind", "threshold")}
+        inside = ", ".join(f"{k} {v}" for k, v in settings.items())
+        words = calibration.kind + (f" ({inside})" if inside else "")
+        table.add_row(part.scorer, f"{part.weight:.4g}", words, str(part.options or ""))
+    out.print(table)
+    if any(calibration.kind == "adaptive" for calibration in calibrations):
+        out.print("adaptive: the settings are unpublished; these are not the authors' values")
+    gate = stack.gate
+    out.print(f"gate: {gate.scorer} below {gate.below} makes the answer parts 0" if gate else "gate: none")
 
 
 def _read(
@@ -154,7 +205,8 @@ def _read(
 
     if not path.is_file():
         raise DataError(f"no file at {path}; rows are JSON objects, one a line")
-    lines = [number for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+    with path.open(encoding="utf-8") as file:
+        lines = [number for number, line in enumerate(file, 1) if line.strip()]
     rows = [(f"{path}, line {number}", row) for number, row in zip(lines, read_jsonl(path), strict=True)]
     if not rows:
         raise DataError(f"{path} holds no row")
@@ -232,8 +284,8 @@ def _explain(
 
     for number, (row, result) in enumerate(zip(rows, made, strict=True), 1):
         item = row.item
-        out.print(f"[bold]{number}[/bold]", end=" ")
-        out.print(f"reference {list(item.references)!r}, answer {item.answer!r}", markup=False, highlight=False)
+        title = f"{number} reference {list(item.references)!r}, answer {item.answer!r}"
+        out.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
         lines = [line for judge in judges for line in explain_scorer(judge, item, result["scores"][judge.name])]
         if reward is not None:
             lines += explain_outcome(reward, item, result)

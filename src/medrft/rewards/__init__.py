@@ -7,34 +7,56 @@ outcomes = reward.combine(reward.score(items), groups=groups, update=True)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from medrft.config import EncoderConfig, RewardConfig, StackConfig
+from medrft.config import CorrectConfig, EncoderConfig, GateConfig, PartConfig, RewardConfig, StackConfig
 from medrft.errors import RecipeError, unknown_name
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
-from medrft.rewards.stack import RawScores, Stack, build_stack
+from medrft.rewards.stack import RawScores, build_stack
 
-__all__ = ["PRESETS", "RawScores", "Reward", "build_reward"]
+__all__ = ["PRESETS", "RawScores", "Reward", "build_reward", "resolve"]
+
+T = TypeVar("T", PartConfig, GateConfig)
 
 
-def build_reward(spec: Any, *, encoder: EncoderConfig | None = None, base_dir: Path | None = None) -> Reward:
+def build_reward(
+    spec: Any,
+    *,
+    encoder: EncoderConfig | None = None,
+    correct: CorrectConfig | None = None,
+    base_dir: Path | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Reward:
     """The reward of a preset's name, a stack, a table by kind, or plain tables of these (from YAML).
 
-    `base_dir` is where a user's `file.py:Name` is looked for. Raises `UnknownNameError` or `RecipeError`.
+    `correct` is the recipe's binary outcome, `base_dir` is where a user's `file.py:Name` is looked for, `options` are
+    added to those of each part by scorer. Raises `UnknownNameError` or `RecipeError`.
     """
+    tables = {key: _with_options(table, options or {}) for key, table in resolve(spec).items()}
+    shared = {"encoder": encoder, "correct": correct, "base_dir": base_dir}
+    stacks = {key: build_stack(table, **shared) for key, table in tables.items()}
+    return Reward(stacks if ALL in stacks else by_kind(stacks), preset=spec if isinstance(spec, str) else None)
+
+
+def resolve(spec: Any) -> dict[str, StackConfig]:
+    """The stack tables of a reward, presets looked up: by kind, or one under `all`."""
     config = _parsed(spec)
-
-    def stack(entry: str | StackConfig) -> Stack:
-        table = _preset(entry) if isinstance(entry, str) else entry
-        return build_stack(table, encoder=encoder, base_dir=base_dir)
-
     if isinstance(config, dict):
-        return Reward(by_kind({kind: stack(entry) for kind, entry in config.items()}))
-    return Reward({ALL: stack(config)}, preset=config if isinstance(config, str) else None)
+        return {kind: _preset(entry) if isinstance(entry, str) else entry for kind, entry in config.items()}
+    return {ALL: _preset(config) if isinstance(config, str) else config}
+
+
+def _with_options(table: StackConfig, options: Mapping[str, Mapping[str, Any]]) -> StackConfig:
+    def more(part: T) -> T:
+        return part.model_copy(update={"options": {**part.options, **options.get(part.scorer, {})}})
+
+    gate = more(table.gate) if table.gate else None
+    return table.model_copy(update={"parts": tuple(more(part) for part in table.parts), "gate": gate})
 
 
 def _parsed(spec: Any) -> RewardConfig:

@@ -31,6 +31,19 @@ PRESETS: dict[str, StackConfig] = {
         _part("cosine", 0.32, calibrate="adaptive"),
         FORMAT,
     ),
+    # MRPO (2606.31825): R_ans = (ROUGE-1 + BLEU-1) / 4 + BERTScore / 2, and the sentence band, whose weight is ours.
+    "mrpo": _stack(
+        *(_part("rouge1", 0.25), _part("bleu1", 0.25), _part("bertscore", 0.5), _part("sentence_band", 1.0))
+    ),
+    # MediX-R1 (2602.23363); the judge needs options model and base_url.
+    "medix": _stack(
+        _part("judge", 0.5175),
+        _part("cosine", 0.3375, calibrate={"kind": "threshold", "at": 0.8}),
+        *(_part("modality_tag", 0.045), _part("answer_format", 0.10)),
+    ),
+    # Zhu et al. (2505.13973): accuracy, format and a length reward; functions and weights are unpublished, our reading.
+    "zhu_ecr": _stack(_part("correct", 1 / 3), _part("answer_format", 1 / 3), _part("ecr", 1 / 3)),
+    "zhu_cwr": _stack(_part("correct", 1 / 3), _part("answer_format", 1 / 3), _part("cwr", 1 / 3)),
     # What shipped recipes use for questions with a closed set of answers.
     "closed": _stack(_part("yes_no_match", 0.8), FORMAT),
     "choice": _stack(_part("choice_match", 0.8), FORMAT),

@@ -164,7 +164,7 @@ class Reward:
         return [replace(outcome, reward=reward) for outcome, reward in zip(made, rewards, strict=True)]
 
 
-def by_kind(stacks: Mapping[Kind, Stack]) -> dict[str, Stack]:
+def by_kind(stacks: Mapping[str, Stack]) -> dict[str, Stack]:
     """A table by kind in the usual order; raises `RecipeError` when the kinds combine differently."""
     rules = {stack.combine for stack in stacks.values()}
     if len(rules) > 1:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from medrft.config import EncoderConfig, GateConfig, PartConfig, StackConfig
+from medrft.config import GateConfig, PartConfig, StackConfig
 from medrft.errors import RecipeError
 from medrft.rewards.calibration import Calibration
 from medrft.rewards.calibrations import build_calibration
@@ -174,12 +173,15 @@ def _described(scorer: Scorer) -> dict[str, Any]:
     return dict(describe()) if describe is not None else {}
 
 
-def build_stack(config: StackConfig, *, encoder: EncoderConfig | None, base_dir: Path | None) -> Stack:
-    """A stack from its table; raises one-line errors for names, options and combinations that cannot work."""
+def build_stack(config: StackConfig, **shared: Any) -> Stack:
+    """A stack from its table; raises one-line errors for names, options and combinations that cannot work.
+
+    `shared` (encoder, correct, base_dir) goes to each scorer.
+    """
     names: list[str] = []
     parts = []
     for part in config.parts:
-        scorer = _scorer(part, encoder=encoder, base_dir=base_dir)
+        scorer = _scorer(part, shared)
         twice = sum(name == scorer.name or name.startswith(f"{scorer.name}#") for name in names)
         names.append(f"{scorer.name}#{twice + 1}" if twice else scorer.name)
         calibration = build_calibration(part.calibrate, scorer=scorer.name)
@@ -187,12 +189,12 @@ def build_stack(config: StackConfig, *, encoder: EncoderConfig | None, base_dir:
         parts.append(Part(names[-1], scorer, part.weight, calibration))
     gate = None
     if config.gate is not None:
-        gate = Gate(_scorer(config.gate, encoder=encoder, base_dir=base_dir), config.gate.below)
+        gate = Gate(_scorer(config.gate, shared), config.gate.below)
     return Stack(tuple(parts), config.combine, gate)
 
 
-def _scorer(config: PartConfig | GateConfig, *, encoder: EncoderConfig | None, base_dir: Path | None) -> Scorer:
-    return build_scorer(config.scorer, encoder=encoder, base_dir=base_dir, **config.options)
+def _scorer(config: PartConfig | GateConfig, shared: Mapping[str, Any]) -> Scorer:
+    return build_scorer(config.scorer, **shared, **config.options)
 
 
 def _check(part: PartConfig, scorer: Scorer, calibration: Calibration, config: StackConfig) -> None:

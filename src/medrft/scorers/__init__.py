@@ -11,7 +11,7 @@ import inspect
 from pathlib import Path
 from typing import Any, cast
 
-from medrft.config import EncoderConfig
+from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError, unknown_name
 from medrft.scorers.custom import load_custom
 from medrft.scorers.items import item_of
@@ -32,7 +32,14 @@ SCORERS: dict[str, str] = {
     "clinical": "medrft.scorers.clinical:Clinical",
     "nli": "medrft.scorers.nli:Nli",
     "judge": "medrft.scorers.judge:judge",
+    "correct": "medrft.scorers.correct:Correct",
     "answer_format": "medrft.rewards.answer_format:AnswerFormat",
+    "modality_tag": "medrft.rewards.modality_tag:ModalityTag",
+    "ecr": "medrft.rewards.length:Ecr",
+    "cwr": "medrft.rewards.length:Cwr",
+    "cosine_length": "medrft.rewards.length:CosineLength",
+    "soft_overlong": "medrft.rewards.length:SoftOverlong",
+    "sentence_band": "medrft.rewards.length:SentenceBand",
 }
 """Name -> `module:Class`; a user's own scorer is written the same way, `my_reward.py:Brevity`."""
 
@@ -40,11 +47,17 @@ __all__ = ["SCORERS", "build_scorer", "item_of"]
 
 
 def build_scorer(
-    name: str, *, encoder: EncoderConfig | None = None, base_dir: Path | None = None, **options: Any
+    name: str,
+    *,
+    encoder: EncoderConfig | None = None,
+    correct: CorrectConfig | None = None,
+    base_dir: Path | None = None,
+    **options: Any,
 ) -> Scorer:
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
-    `options` are the scorer's own. Raises `UnknownNameError` for a name, `RecipeError` for an option that it lacks.
+    `encoder` and `correct` reach the scorers that look at them; `options` are the scorer's own. Raises
+    `UnknownNameError` for a name, `RecipeError` for an option that it lacks.
     """
     if ":" in name:
         return load_custom(name, base_dir=base_dir, options=options)
@@ -52,10 +65,10 @@ def build_scorer(
         raise unknown_name("scorer", name, SCORERS)
     module, _, attribute = SCORERS[name].partition(":")
     factory = getattr(importlib.import_module(module), attribute)
-    known = [parameter for parameter in inspect.signature(factory).parameters if parameter != "encoder"]
+    shared = {"encoder": encoder or EncoderConfig(), "correct": correct or CorrectConfig()}
+    taken = inspect.signature(factory).parameters
+    known = [parameter for parameter in taken if parameter not in shared]
     wrong = sorted(set(options) - set(known))
     if wrong:
         raise RecipeError(f"scorer {name} has no option {wrong[0]!r}; its options: {', '.join(known) or 'none'}")
-    if "encoder" in inspect.signature(factory).parameters:
-        options = {**options, "encoder": encoder or EncoderConfig()}
-    return cast(Scorer, factory(**options))
+    return cast(Scorer, factory(**{key: value for key, value in shared.items() if key in taken}, **options))

@@ -1,0 +1,51 @@
+"""Whether a completion tags the image's modality, as MediX-R1 (2602.23363) pays for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from medrft.text import normalize
+from medrft.types import Item, Score
+
+TAG = re.compile(r"<([A-Za-z][A-Za-z0-9 _-]{0,40})>")
+SAME = {
+    **dict.fromkeys(("ct", "ct scan", "computed tomography", "cat scan"), "ct"),
+    **dict.fromkeys(("mri", "mr", "mri scan", "magnetic resonance imaging", "magnetic resonance"), "mri"),
+    **dict.fromkeys(("x ray", "xray", "xr", "radiograph", "plain film", "radiography", "cxr", "chest x ray"), "x ray"),
+    **dict.fromkeys(("ultrasound", "us", "ultrasonography", "sonography"), "ultrasound"),
+}
+
+
+@dataclass(frozen=True)
+class ModalityTag:
+    """1 where the completion holds exactly one tag such as `<CT>`, and it names the modality in the item's metadata.
+
+    The form of the tag is unpublished: our reading. Applies where the metadata know the modality.
+    """
+
+    name: ClassVar[str] = "modality_tag"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    needs: ClassVar[tuple[str, ...]] = ("completion",)
+    about: ClassVar[str] = "form"
+
+    def applies(self, item: Item) -> bool:
+        """Completions about an image of known modality."""
+        return item.completion is not None and bool(_known(item))
+
+    def __call__(self, items: Sequence[Item]) -> list[Score]:
+        """1 or 0 per completion, `None` where it does not apply."""
+        return [float(_tags(item) == {_known(item)}) if self.applies(item) else None for item in items]
+
+
+def _known(item: Item) -> str:
+    modality = item.metadata.get("modality")
+    words = normalize(modality) if isinstance(modality, str) else ""
+    return SAME.get(words, words)
+
+
+def _tags(item: Item) -> set[str]:
+    names = [normalize(name) for name in TAG.findall(item.completion or "")]
+    return {SAME.get(name, name) for name in names if name not in ("think", "answer")}
