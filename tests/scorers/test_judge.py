@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 import re
 import socket
 import time
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 
 from loopback import Answer, Loopback, say
 from medrft.errors import RecipeError, UnknownNameError
+from medrft.rewards import build_reward
 from medrft.scorers import build_scorer
 from medrft.scorers.judge import judge
 from medrft.scorers.judge_prompts import fenced
+from medrft.scorers.nli import Nli
 from medrft.types import Item, Scorer
 
 INJECTIONS = [
@@ -257,6 +261,25 @@ def test_it_is_a_scorer_by_name():
         build_scorer("judge", model="toy", base_url=server.url, temperature=1)
     with pytest.raises(RecipeError, match="needs option model"):
         build_scorer("nli")
+
+
+def test_an_outage_leaves_the_reward_unscored():
+    parts = [{"scorer": "exact_match", "weight": 0.5}, {"scorer": "judge", "weight": 0.5}]
+    with Loopback(lambda request, n: Answer(503) if "dark" in request.text else sensible(request, n)) as server:
+        parts[1]["options"] = {"model": "toy", "base_url": server.url, "backoff": 0.0}
+        reward = build_reward({"parts": parts})
+        with pytest.warns(UserWarning, match="1 of 2 unscored"):
+            outcomes = reward([item("left lung"), item("left side"), item("dark")])
+    assert [outcome.reward for outcome in outcomes] == [1.0, 0.5, None]
+    assert outcomes[2].raw == {"exact_match": 0.0, "judge": None} and "judge" in outcomes[2].unscored_reason
+    described = reward.describe()["stacks"]["all"]["parts"][1]
+    assert (described["judge"], described["task"], described["prompt_version"]) == ("toy", "equivalence", 1)
+
+
+def test_the_page_names_every_option():
+    page = (Path(__file__).parents[2] / "docs" / "judge.md").read_text(encoding="utf-8")
+    for option in [*inspect.signature(judge).parameters, *inspect.signature(Nli).parameters]:
+        assert f"`{option}`" in page
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,7 @@ class Endpoint:
         if key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key]
-        reply = read_cache(Path(self.cache_dir), key) if self.cache_dir else None
+        reply = read_cache(Path(self.cache_dir).expanduser(), key) if self.cache_dir else None
         if reply is not None:
             self._remember(key, reply)
         return reply
@@ -187,7 +187,7 @@ class Endpoint:
         self._remember(key, stored)
         if self.cache_dir:
             try:
-                write_cache(Path(self.cache_dir), key, request, stored)
+                write_cache(Path(self.cache_dir).expanduser(), key, request, stored)
             except OSError as error:  # the reply was paid for and is good; only its copy is lost
                 warnings.warn(f"no cache of replies at {self.cache_dir}: {error}", stacklevel=2)
 

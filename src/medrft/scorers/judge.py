@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from medrft.endpoint import Endpoint, Messages, Reply
 from medrft.errors import EndpointError, RecipeError, unknown_name
 from medrft.scorers.base import AnswerScorer, Pair
-from medrft.scorers.judge_prompts import equivalence, reasoning
+from medrft.scorers.judge_prompts import VERSION, equivalence, reasoning
 from medrft.text import normalize
 from medrft.types import Item, Score, Scorer
 
@@ -80,10 +80,16 @@ class Asker:
         return None, f"unparsable reply: {reply.text[:80]!r}"
 
 
-class _Counted:
-    """The counts of a judge."""
+class _Judge:
+    """What a judge tells of itself."""
 
     asker: Asker
+    task: ClassVar[Task]
+
+    def describe(self) -> dict[str, Any]:
+        """Which model judges, where, and with which prompt."""
+        endpoint = self.asker.endpoint
+        return {"judge": endpoint.model, "base_url": endpoint.base_url, "task": self.task, "prompt_version": VERSION}
 
     def counts(self) -> dict[str, Any]:
         """Requests, cached, sent, failed, tokens and cost, and the outcomes: `1`, `0` and each reason for `None`."""
@@ -91,13 +97,14 @@ class _Counted:
 
 
 @dataclass(frozen=True)
-class EquivalenceJudge(_Counted, AnswerScorer):
+class EquivalenceJudge(_Judge, AnswerScorer):
     """1 where the judge says that the answer means what the reference says, else 0.
 
     An answer equal to the reference after normalisation is 1, and one that is too long to be an answer is 0, unasked.
     """
 
     name: ClassVar[str] = "judge"
+    task: ClassVar[Task] = "equivalence"
     asker: Asker
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
@@ -114,7 +121,7 @@ class EquivalenceJudge(_Counted, AnswerScorer):
             )
             for pair in asked
         ]
-        scores.update(zip(asked, self.asker.verdicts(prompts, "equivalence"), strict=True))
+        scores.update(zip(asked, self.asker.verdicts(prompts, self.task), strict=True))
         return [scores[pair] for pair in pairs]
 
     def _pairs(self, item: Item) -> list[Pair] | None:
@@ -138,7 +145,7 @@ class EquivalenceJudge(_Counted, AnswerScorer):
 
 
 @dataclass(frozen=True)
-class ReasoningJudge(_Counted):
+class ReasoningJudge(_Judge):
     """1 where the judge finds the thought clinically sound, else 0; for completions that are meant to hold a thought.
 
     No thought, or one that is too long, is 0, unasked.
@@ -146,6 +153,9 @@ class ReasoningJudge(_Counted):
 
     asker: Asker
     name: ClassVar[str] = "judge_reasoning"
+    task: ClassVar[Task] = "reasoning"
+    about: ClassVar[str] = "thinking"
+    """Neither a gate nor an unreadable answer makes it 0: the judge sees the answer beside the thought."""
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("completion",)
 
@@ -174,7 +184,7 @@ class ReasoningJudge(_Counted):
                     answer=item.answer,
                     system=self.asker.system,
                 )
-        scores.update(zip(asked, self.asker.verdicts(list(asked.values()), "reasoning"), strict=True))
+        scores.update(zip(asked, self.asker.verdicts(list(asked.values()), self.task), strict=True))
         return [scores.get(i) for i in range(len(items))]
 
 

@@ -76,6 +76,10 @@ class Nli(AnswerScorer):
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(self.labels))  # a YAML list
 
+    def describe(self) -> dict[str, Any]:
+        """Which model infers, and how its directions are put together."""
+        return {"nli": self.model, "revision": self.revision, "gate": self.gate, "combine": self.combine}
+
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
         """One score per pair; `None` with a warning where the model's output is not a number."""
         encoder = _load(self.model, self.revision, self.device, self.dtype)
