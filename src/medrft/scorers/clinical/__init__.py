@@ -1,0 +1,26 @@
+"""Clinical scoring without a model: a text becomes findings with facets, and two texts are compared facet by facet.
+
+>>> from medrft.scorers.clinical import explain
+>>> explain("no pneumothorax", "Pneumothorax is absent.").score
+1.0
+>>> explain("mild cardiomegaly", "severely enlarged heart").score
+0.0
+"""
+
+from medrft.scorers.clinical.explain import Explanation, FacetLine, FindingLine, explain
+from medrft.scorers.clinical.reader import read
+from medrft.scorers.clinical.reading import Finding, Reading
+from medrft.scorers.clinical.score import score_pair
+from medrft.scorers.clinical.scorer import Clinical
+
+__all__ = [
+    "Clinical",
+    "Explanation",
+    "FacetLine",
+    "Finding",
+    "FindingLine",
+    "Reading",
+    "explain",
+    "read",
+    "score_pair",
+]

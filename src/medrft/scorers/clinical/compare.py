@@ -1,0 +1,200 @@
+"""Two readings: which finding answers which, what contradicts, and one score.
+
+1 for the same meaning, 0 for a contradiction on the same finding, between them for less or more than was said.
+A reference of several findings earns the mean over them; findings that the answer adds cost little each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from medrft.scorers.clinical.facets import Match, match
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.reading import Finding, Line, Reading
+from medrft.scorers.clinical.words import likeness
+
+Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
+
+MATCHED = 0.2
+"""From this score on a finding of the answer counts as the reference's own."""
+PER_EXTRA = 0.12
+"""n extra findings multiply the score by 1 / (1 + 0.12 n)."""
+OPPOSED_EXTRA = 0.5
+"""An extra finding that contradicts the matched one ("left, and right") halves the score."""
+TOGETHER = 0.95
+"""For the same facets spread over other findings."""
+LEXICAL = 0.3
+"""What words alone can earn where no facet is shared."""
+HEADS = frozenset(("finding", "anatomy", "modality"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """A finding of the reference with the candidate's finding that answers it."""
+
+    reference: Finding
+    candidate: Finding | None
+    match: Match | None
+    contradicted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that led to a score."""
+
+    score: float
+    route: Route
+    contradiction: bool = False
+    pairings: tuple[Pairing, ...] = ()
+    extra: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def compare_findings(
+    made: Lexicon, reference: Reading, candidate: Reading, question: Reading | None = None
+) -> Comparison:
+    """Compare two texts that both name findings."""
+    known = question.concepts if question is not None else frozenset()
+    grid = [[match(made, mine, yours, known) for yours in candidate.findings] for mine in reference.findings]
+    lists = len(reference.findings) > 1 or len(candidate.findings) > 1
+    pairings = [
+        _pair(mine, candidate.findings, row, lists=lists) for mine, row in zip(reference.findings, grid, strict=True)
+    ]
+    contradiction = any(pairing.contradicted for pairing in pairings)
+    used = {id(pairing.candidate) for pairing in pairings if pairing.candidate is not None}
+    extra = tuple(finding for finding in candidate.findings if id(finding) not in used)
+    if contradiction:
+        return Comparison(0.0, "findings", True, tuple(pairings), extra)
+    scores = [pairing.match.score if pairing.match else 0.0 for pairing in pairings]
+    score = sum(scores) / len(scores)
+    costly = [finding for finding in extra if not (finding.heads and finding.heads <= known)]
+    score /= 1 + PER_EXTRA * len(costly)
+    if any(_opposes(row, pairing) for row, pairing in zip(grid, pairings, strict=True)):
+        score *= OPPOSED_EXTRA
+    best = Comparison(score, "findings", False, tuple(pairings), extra)
+    if lists and score < TOGETHER:
+        best = max(best, _together(made, reference, candidate, best), key=lambda found: found.score)
+    return best if best.score > 0 else _lexical(reference, candidate, best)
+
+
+def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lists: bool) -> Pairing:
+    """The finding that answers `mine` best; a contradiction where the nearest clashes or both polarities stand."""
+    best = max(range(len(row)), key=lambda index: row[index].score, default=None)
+    if best is None:
+        return Pairing(mine, None, None)
+    found = row[best]
+    both_ways = any(other.clashes == ("polarity",) and _else(other) >= max(0.6, _else(found)) for other in row)
+    clashing = [index for index, other in enumerate(row) if _contradicts(mine, other, lists=lists)]
+    nearer = any(_else(row[index]) > found.score + 0.2 for index in clashing)
+    if found.score >= MATCHED and not both_ways and not nearer:
+        return Pairing(mine, findings[best], found)
+    if both_ways or clashing:
+        index = max(clashing, key=lambda i: _else(row[i])) if clashing else best
+        return Pairing(mine, findings[index], row[index], contradicted=True)
+    if found.score > 0:
+        return Pairing(mine, findings[best], found)
+    return Pairing(mine, None, found if not lists else None)
+
+
+def _else(found: Match) -> float:
+    """The score apart from the clashes."""
+    product = 1.0
+    for line in found.lines:
+        product *= line.factor if line.verdict != "clash" else 1.0
+    return product
+
+
+def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
+    """Whether a clash is one on the same finding; in a list another organ or another finding is just another item."""
+    clashes = set(found.clashes)
+    if not clashes:
+        return False
+    if not lists:
+        return True
+    if "finding" in clashes or "modality" in clashes:
+        return False
+    heads = [
+        line
+        for line in found.lines
+        if line.facet in HEADS and line.verdict != "clash" and line.reference and line.candidate
+    ]
+    return bool(heads) or (not mine.heads and bool(clashes - HEADS))
+
+
+def _opposes(row: list[Match], pairing: Pairing) -> bool:
+    """Whether another finding of the answer says the opposite of the one that matched, of the same head."""
+    if pairing.match is None or len(row) < 2:
+        return False
+    return any(
+        other is not pairing.match and other.clashes and not set(other.clashes) & HEADS and _else(other) > 0.6
+        for other in row
+    )
+
+
+def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
+    """All findings of each side as one, for lists that are cut differently ("left and right lung", "both lungs")."""
+    mine, yours = union(reference.findings), union(candidate.findings)
+    if mine is None or yours is None:
+        return best
+    found = match(made, mine, yours)
+    if found.clashes:
+        return best
+    pairing = Pairing(mine, yours, found)
+    return Comparison(found.score * TOGETHER, "findings", False, (pairing,), (), ("read as one finding",))
+
+
+def union(findings: tuple[Finding, ...]) -> Finding | None:
+    """Findings of one polarity as one; `None` where polarity differs."""
+    first = findings[0]
+    if any(other.negative != first.negative for other in findings):
+        return None
+    if len(findings) == 1:
+        return first
+    values: dict[str, frozenset[str]] = {}
+    for finding in findings:
+        for axis, said in finding.values.items():
+            values[axis] = values.get(axis, frozenset()) | said
+    if values.get("side", frozenset()) >= {"left", "right"}:
+        values["side"] = frozenset(("bilateral",))
+    return Finding(
+        text=" , ".join(finding.text for finding in findings),
+        names=frozenset().union(*(finding.names for finding in findings)),
+        places=frozenset().union(*(finding.places for finding in findings)),
+        levels=frozenset().union(*(finding.levels for finding in findings)),
+        kinds=frozenset().union(*(finding.kinds for finding in findings)),
+        values=values,
+        bound={key: value for finding in findings for key, value in finding.bound.items()},
+        counts=frozenset().union(*(finding.counts for finding in findings)),
+        measures=tuple(measure for finding in findings for measure in finding.measures),
+        words=tuple(dict.fromkeys(word for finding in findings for word in finding.words)),
+        negative=first.negative,
+        certainty=min(finding.certainty for finding in findings),
+        turned=frozenset().union(*(finding.turned for finding in findings)),
+    )
+
+
+def _lexical(reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
+    """What like words earn where the facets share nothing; known concepts that exclude each other earn nothing."""
+    clash = [p for p in best.pairings if p.match and p.match.clashes]
+    if clash:
+        return Comparison(0.0, "findings", True, best.pairings, best.extra)
+    score = LEXICAL * word_overlap(reference.tokens, candidate.tokens)
+    return Comparison(
+        score, "lexical", False, best.pairings, best.extra, ("no facet in common: compared word by word",)
+    )
+
+
+def word_overlap(reference: tuple[str, ...], candidate: tuple[str, ...]) -> float:
+    """F1 over words, where words that look alike count in part; in [0, 1]."""
+    mine, yours = list(dict.fromkeys(reference))[:64], list(dict.fromkeys(candidate))[:64]
+    if not mine or not yours:
+        return 0.0
+    recall = sum(max(likeness(word, other) for other in yours) for word in mine) / len(mine)
+    precision = sum(max(likeness(word, other) for other in mine) for word in yours) / len(yours)
+    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+
+
+def yes_line(reference: str, candidate: str, factor: float) -> Line:
+    """The line of a yes or no."""
+    return Line("polarity", reference, candidate, "same" if factor == 1 else "clash" if factor == 0 else "near", factor)

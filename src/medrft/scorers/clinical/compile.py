@@ -1,0 +1,276 @@
+"""Compile the lexicon from its YAML files, facet by facet.
+
+lexicon/anatomy.yaml      places and what they are part of
+lexicon/findings.yaml     findings, what they are a kind of, what they are said to mean
+lexicon/definitions.yaml  words for a phrase ("cardiomegaly": enlarged heart)
+lexicon/attributes.yaml   axes of values, by facet
+lexicon/modality.yaml     modalities and sequences
+lexicon/ambiguous.yaml    words with several meanings
+lexicon/grammar.yaml      negation, doubt, joins, words that say nothing
+lexicon/morphology.yaml   roots, prefixes and suffixes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medrft.errors import DataError
+from medrft.scorers.clinical.lexicon import Atom, Axis, Entry, Lexicon
+from medrft.scorers.clinical.words import cut
+
+FOLDER = Path(__file__).with_name("lexicon")
+FILES = ("anatomy", "findings", "modality", "attributes", "grammar", "definitions", "ambiguous", "morphology")
+CUES = (
+    *("negation_before", "negation_after", "not_negation", "doubt_before", "doubt_after", "likely_before"),
+    *("likely_after", "presence", "joins", "alternatives", "with_words", "breaks", "verbs", "prepositions"),
+)
+
+
+@lru_cache(maxsize=1)
+def lexicon() -> Lexicon:
+    """The lexicon that ships with medrft, read once."""
+    return build(read_files(FOLDER))
+
+
+def read_files(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The YAML files of a lexicon; a key that stands twice in one file is an error, not a silent loss."""
+    return {name: _read(folder / f"{name}.yaml") for name in FILES}
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
+    content = _content(node, path.name)
+    if not isinstance(content, dict):
+        raise DataError(f"{path.name}: the file must be a table of terms")
+    return content
+
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _content(node: yaml.Node | None, where: str) -> Any:
+    """A YAML node with every scalar as text (`no` and `1` are words here); a key that stands twice is an error."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
+        if twice:
+            raise DataError(f"{where}: {', '.join(twice)} stands twice; join the entries")
+        return {key: _content(value, where) for key, (_, value) in zip(keys, node.value, strict=True)}
+    if isinstance(node, yaml.SequenceNode):
+        return [_content(value, where) for value in node.value]
+    return node.value if node is not None else None
+
+
+def build(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
+    """Compile the files; what is wrong with them is listed in `problems`."""
+    made = Lexicon(morphology=files["morphology"])
+    _add_axes(made, files["attributes"])
+    pending = _add_concepts(made, files["anatomy"], "anatomy", "place", "part_of")
+    pending += _add_concepts(made, files["modality"], "modality", "kind", "is_a")
+    pending += _add_concepts(made, files["findings"], "finding", "name", "is_a")
+    _add_grammar(made, files["grammar"])
+    pending += [(phrase, phrase, names or []) for phrase, names in files["definitions"].items()]
+    _add_definitions(made, pending)
+    _close(made, files)
+    _add_rewrites(made)
+    _add_ambiguous(made, files["ambiguous"])
+    return made
+
+
+def _add_axes(made: Lexicon, facets: Mapping[str, Any]) -> None:
+    for facet, axes in facets.items():
+        for name, axis in axes.items():
+            values = tuple(axis.get("order") or axis["values"])
+            if set(values) != set(axis["values"]):
+                made.problems.append(f"{name}: order and values name different values")
+            negation = dict(axis.get("negation", {}))
+            if len(values) == 2 and not negation:
+                negation = {values[0]: values[1], values[1]: values[0]}
+            includes = {value: frozenset(parts) for value, parts in axis.get("includes", {}).items()}
+            near = frozenset(frozenset(pair) for pair in axis.get("near", ()))
+            made.axes[name] = Axis(name, facet, values, "order" in axis, includes, near, negation)
+            for value, names in axis["values"].items():
+                entry = Entry("term", (Atom(facet, name, value),))
+                _add_names(made, value, names, entry, where=f"{facet}.{name}.{value}")
+
+
+def _add_names(made: Lexicon, key: str, names: Iterable[str], entry: Entry, *, where: str) -> None:
+    own = key.replace("_", " ")
+    listed = [own, *(str(name) for name in names)]
+    for name in sorted({name for name in listed[1:] if listed.count(name) > 1}):
+        made.problems.append(f"{where}: {name!r} stands twice")
+    for name in listed:
+        made.add(name, entry, where=where)
+
+
+def _add_concepts(
+    made: Lexicon, concepts: Mapping[str, Any], facet: str, axis: str, parent: str
+) -> list[tuple[str, str, list[str]]]:
+    """Register concepts with a node of their own; those that only mean a phrase are returned to be expanded later."""
+    pending: list[tuple[str, str, list[str]]] = []
+    for key, concept in concepts.items():
+        names = list(concept.get("names", ()))
+        parents = concept.get(parent, concept.get("any_of", ()))
+        if concept.get("any_of"):
+            made.vague.add(key)
+        if concept.get("generic"):
+            made.generic.add(key)
+        if "means" in concept:
+            pending.append((key, concept["means"], [key.replace("_", " "), *names]))
+        if "means" not in concept or parents:
+            made.ancestors[key] = frozenset([parents] if isinstance(parents, str) else parents)
+        if "means" not in concept:
+            entry = Entry("term", (Atom(facet, axis, key),))
+            _add_names(made, key, names, entry, where=f"{facet}.{key}")
+        for other in concept.get("related", ()):
+            made.related.add(frozenset((key, other)))
+    return pending
+
+
+def _add_grammar(made: Lexicon, grammar: Mapping[str, Any]) -> None:
+    for cue in CUES:
+        for name in grammar[cue]:
+            made.add(name, Entry("cue", cue=cue), where=cue)
+    for name in (*grammar["yes"], *grammar["no"]):
+        made.add(name, Entry("cue", cue="yes" if name in grammar["yes"] else "no"), where="yes")
+    for dimension, table in grammar["dimensions"].items():
+        made.dimensions[dimension] = (table.get("axis", dimension), table["gives"])
+        for noun in table["nouns"]:
+            made.add(noun, Entry("dimension", cue=dimension), where=dimension)
+    for name in grammar["carriers"]:
+        made.add(name, Entry("carrier"), where="carriers")
+    for kind in ("count_words", "fractions", "times"):
+        for name, number in grammar[kind].items():
+            made.add(name, Entry("number", cue=kind, word=number), where=kind)
+    made.labels = frozenset(word for name in grammar["labels"] for word in cut(name))
+
+
+def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -> None:
+    """Expand phrases into atoms, those first whose words are all known."""
+    while pending:
+        later = []
+        for key, phrase, names in pending:
+            atoms = made.expand(phrase)
+            if atoms is None:
+                later.append((key, phrase, names))
+                continue
+            if key in made.ancestors and key != phrase:
+                atoms = (Atom("finding", "name", key), *(atom for atom in atoms if atom.facet != "finding"))
+            for name in names:
+                made.add(name, Entry("term", atoms), where=key)
+        if len(later) == len(pending):
+            made.problems += [f"{key}: {phrase!r} has a word the lexicon does not know" for key, phrase, _ in later]
+            return
+        pending = later
+
+
+def _close(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Resolve parents that only mean a phrase, give children what such parents imply, and close over all ancestors."""
+    implied: dict[str, tuple[Atom, ...]] = {}
+    for key, parents in list(made.ancestors.items()):
+        resolved: set[str] = set()
+        for parent in parents:
+            if parent in made.ancestors:
+                resolved.add(parent)
+                continue
+            entry = made.terms.get(tuple(cut(parent.replace("_", " "))))
+            if entry is None or entry.kind != "term":
+                made.problems.append(f"{key}: its parent {parent!r} is not defined")
+                continue
+            resolved |= {atom.value for atom in entry.atoms if atom.facet == "finding"}
+            implied[key] = tuple(atom for atom in entry.atoms if atom.facet != "finding")
+        made.ancestors[key] = frozenset(resolved)
+    for pair in made.related:
+        made.problems += [f"related: {key!r} is not defined" for key in pair if key not in files["findings"]]
+    for key in made.ancestors:
+        made.ancestors[key] = _all_above(made, key, frozenset())
+    _imply(made, implied)
+
+
+def _all_above(made: Lexicon, key: str, path: frozenset[str]) -> frozenset[str]:
+    if key in path:
+        made.problems.append(f"{key} is its own ancestor")
+        return frozenset()
+    above = made.ancestors.get(key, frozenset())
+    return above.union(*(_all_above(made, parent, path | {key}) for parent in above)) if above else above
+
+
+def _imply(made: Lexicon, implied: Mapping[str, tuple[Atom, ...]]) -> None:
+    """Add to every term of a concept what its phrase-like parents say (an adenocarcinoma is malignant)."""
+    chains = {
+        key: [*(implied[a] for a in made.ancestors[key] if a in implied), implied.get(key, ())]
+        for key in made.ancestors
+    }
+    changed: dict[tuple[str, ...], Entry] = {}
+    for key, entry in made.terms.items():
+        if entry.kind != "term":
+            continue
+        more = [x for atom in entry.atoms for chain in chains.get(atom.value, ()) for x in chain]
+        if not set(more) <= set(entry.atoms):
+            changed[key] = Entry("term", tuple(dict.fromkeys((*entry.atoms, *more))), word=entry.word)
+    for key, entry in changed.items():
+        made.terms[key] = entry
+        node = made.trie
+        for word in key:
+            node = node[word]
+        node[""] = entry
+
+
+def _add_ambiguous(made: Lexicon, table: Mapping[str, Any]) -> None:
+    for key, value in table.items():
+        word, senses = (value["word"], value["senses"]) if isinstance(value, dict) else (key, value)
+        compiled = []
+        for sense in senses:
+            atoms = made.expand(sense["is"])
+            if atoms is None:
+                made.problems.append(f"ambiguous {key}: {sense['is']!r} has a word the lexicon does not know")
+                continue
+            compiled.append((atoms, frozenset(sense.get("near", ()))))
+        tokens = tuple(cut(word))
+        known = made.terms.pop(tokens, None)
+        if known is not None and known.atoms != compiled[0][0]:
+            made.problems.append(f"ambiguous {key}: {word!r} also stands in another file")
+        made.add(word, Entry("ambiguous", compiled[0][0], senses=tuple(compiled)), where=f"ambiguous {key}")
+
+
+def _add_rewrites(made: Lexicon) -> None:
+    """A name of several words that are terms themselves ("dilated bronchi") holds in any order of those words."""
+    rules: dict[frozenset[Atom], tuple[Atom, ...]] = {}
+    for key, entry in made.terms.items():
+        if len(key) < 2 or entry.kind != "term" or all(atom.axis not in ("name", "place") for atom in entry.atoms):
+            continue
+        pieces = _pieces(made, key)
+        if pieces and len(pieces) > 1 and not set(entry.atoms) <= pieces and _meaningful(pieces, entry):
+            rules.setdefault(pieces, entry.atoms)
+    count: dict[Atom, int] = {}
+    for pieces in rules:
+        for atom in pieces:
+            count[atom] = count.get(atom, 0) + 1
+    for pieces, atoms in sorted(rules.items(), key=lambda rule: -len(rule[0])):
+        made.rewrites.setdefault(min(pieces, key=lambda atom: (count[atom], atom)), []).append((pieces, atoms))
+
+
+def _meaningful(pieces: frozenset[Atom], entry: Entry) -> bool:
+    """Rules go from what is said in pieces to a named finding, or a place and its state; not between places."""
+    heads = [atom for atom in pieces if atom.axis in ("name", "place")]
+    if not heads or all(atom.facet == "anatomy" for atom in pieces):
+        return False
+    return any(atom.axis == "name" or atom.axis == "organ_size" for atom in entry.atoms)
+
+
+def _pieces(made: Lexicon, key: tuple[str, ...]) -> frozenset[Atom] | None:
+    """What the words of a name say apart from each other; `None` when one of them is no term."""
+    atoms: set[Atom] = set()
+    position = 0
+    while position < len(key):
+        entry, end = made.longest(key[: len(key) - (position == 0)], position)
+        if entry is None or (entry.kind != "term" and entry.cue not in ("prepositions", "verbs", "joins")):
+            return None
+        atoms.update(entry.atoms)
+        position = end
+    return frozenset(atoms)

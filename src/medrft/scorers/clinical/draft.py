@@ -1,0 +1,218 @@
+"""A finding under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from medrft.scorers.clinical.lexicon import Atom, Lexicon
+from medrft.scorers.clinical.reading import Finding, Measure
+
+STATING = frozenset(("category", "change", "density"))
+"""Facets whose values make a statement about a place ("the heart is normal")."""
+WHOLE_ORGAN = {"large": "enlarged", "huge": "enlarged", "small": "small_organ", "tiny": "small_organ"}
+MATERIALS = {
+    **{"fluid": "fluid_density", "csf": "fluid_density", "adipose_tissue": "fat_density", "gas": "air_density"},
+    **{"soft_tissue": "soft_tissue_density", "bone": "calcific_density", "muscle": "soft_tissue_density"},
+}
+REGIONS = frozenset(("lobe", "lung_lobe", "lung_base", "lung_apex", "hemisphere", "abdominal_quadrant"))
+
+
+@dataclass(slots=True)
+class Draft:
+    """What has been read of one finding so far."""
+
+    text: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    levels: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    values: dict[str, set[str]] = field(default_factory=dict)
+    bound: dict[tuple[str, str], str] = field(default_factory=dict)
+    counts: list[float] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    dimensions: list[str] = field(default_factory=list)
+    turned: set[str] = field(default_factory=set)
+    pending: list[Atom] = field(default_factory=list)
+    negative: bool = False
+    ahead: bool = False
+    """The negation stands before what it negates, so that it may hold for a list that follows."""
+    backwards: bool = False
+    """The negation stands after what it negates."""
+    verb: bool = False
+    certainty: float = 1.0
+    alternatives: bool = False
+    states: bool = False
+
+    @property
+    def heads(self) -> bool:
+        """Whether it is about anything."""
+        return bool(self.names or self.places or self.levels or self.kinds or self.words)
+
+    @property
+    def only_values(self) -> bool:
+        """Whether it holds values and numbers and no head."""
+        return not self.heads and self.has_content
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.heads or self.values or self.counts or self.measures or self.dimensions)
+
+    @property
+    def says_normal(self) -> bool:
+        """Whether it says that something is normal."""
+        return "normal" in self.values.get("normality", ())
+
+    def add(self, atoms: Iterable[Atom]) -> None:
+        """Add what a term says; values wait for the next head, or belong to the last one."""
+        heads = []
+        for facet, axis, value in atoms:
+            if axis == "name":
+                self.names.append(value)
+                heads.append(value)
+            elif axis == "place":
+                self.places.append(value)
+                heads.append(value)
+            elif axis == "level":
+                self.levels.append(value)
+            elif axis == "kind":
+                self.kinds.append(value)
+            else:
+                self.values.setdefault(axis, set()).add(value)
+                self.pending.append(Atom(facet, axis, value))
+                self.states = self.states or facet in STATING or axis in ("organ_size", "thickness", "severity")
+        if heads:
+            for atom in self.pending:
+                for head in heads:
+                    self.bound.setdefault((atom.axis, head), atom.value)
+            self.pending.clear()
+
+    def word(self, word: str) -> None:
+        """Add a word that the lexicon does not know."""
+        self.words.append(word)
+
+    def measure(self, kind: str, measure: Measure) -> None:
+        """Add a count, or numbers with a unit."""
+        if kind == "count":
+            self.counts.append(measure[1][0])
+        else:
+            self.measures.append(measure)
+
+    def absorb(self, other: Draft, *, picture: bool, hedged: bool) -> None:
+        """Take over what another stretch of the same finding says.
+
+        With `picture`, a side that contradicts the place's own is where it lies in the picture ("right lung, left").
+        """
+        self.text += [*([","] if other.text else []), *other.text]
+        for name in ("names", "places", "levels", "kinds", "counts", "measures", "words", "dimensions", "pending"):
+            getattr(self, name).extend(getattr(other, name))
+        for axis, values in other.values.items():
+            mine = self.values.setdefault(axis, set())
+            if picture and axis == "side" and mine and not mine & values:
+                self.values.setdefault("picture_side", set()).update(f"picture_{value}" for value in values)
+                continue
+            self.alternatives = self.alternatives or (hedged and bool(mine) and not values <= mine)
+            mine |= values
+        for key, value in other.bound.items():
+            self.bound.setdefault(key, value)
+        self.turned |= other.turned
+        self.negative = self.negative or other.negative
+        self.verb = self.verb or other.verb
+        self.states = self.states or other.states
+        self.certainty = min(self.certainty, other.certainty)
+
+    def finding(self, made: Lexicon) -> Finding:
+        """The finding, in its canonical form."""
+        self._measure_organs(made)
+        self._settle_polarity()
+        self._rewrite(made)
+        names, places, kinds = (_precise(made, x) for x in (self.names, self.places, self.kinds))
+        if len(names) > 1:
+            names = frozenset(name for name in names if name not in made.generic) or names
+        if {"left", "right"} <= self.values.get("side", set()) and not self.alternatives:
+            self.values["side"] = {"bilateral"}
+        counts = frozenset(self.counts)
+        negative = self.negative or (counts == {0.0})
+        return Finding(
+            text=" ".join(self.text),
+            names=names,
+            places=places,
+            levels=frozenset(self.levels),
+            kinds=kinds,
+            values={axis: frozenset(values) for axis, values in self.values.items() if values},
+            bound=self.bound,
+            counts=counts - {0.0},
+            measures=tuple(self.measures),
+            words=tuple(dict.fromkeys(self.words)),
+            negative=negative,
+            certainty=self.certainty,
+            turned=frozenset(self.turned),
+            alternatives=self.alternatives,
+        )
+
+    def _measure_organs(self, made: Lexicon) -> None:
+        """ "increased" + "heart size", "large" + organ: how big the organ is; "increased" + "density": how bright."""
+        for dimension in dict.fromkeys(self.dimensions):
+            axis, gives = made.dimensions[dimension]
+            for source in ("trend", "magnitude", "normality", "vertical", "novelty", "degree", "texture"):
+                for value in tuple(self.values.get(source, ())):
+                    if value in gives and not (axis == "organ_size" and self.names):
+                        self.values.setdefault(axis, set()).add(gives[value])
+                        self.values[source].discard(value)
+        self._liken()
+        if not self.names and self.places and not REGIONS & set(self.places):
+            sizes = self.values.get("magnitude", set())
+            for value in sizes & set(WHOLE_ORGAN):
+                self.values.setdefault("organ_size", set()).add(WHOLE_ORGAN[value])
+                sizes.discard(value)
+
+    def _rewrite(self, made: Lexicon) -> None:
+        """Put the name for what was said in pieces ("the bronchi are dilated": bronchiectasis)."""
+        atoms = {Atom("finding", "name", name) for name in self.names} | {
+            Atom("anatomy", "place", p) for p in self.places
+        }
+        if len(atoms) + len(self.values) < 2:
+            return
+        for axis, values in self.values.items():
+            facet = made.axes[axis].facet if axis in made.axes else "category"
+            atoms.update(Atom(facet, axis, value) for value in values)
+        rules = [rule for atom in atoms for rule in made.rewrites.get(atom, ()) if rule[0] <= atoms]
+        for pieces, meaning in sorted(rules, key=lambda rule: -len(rule[0]))[:1]:
+            for facet, axis, value in pieces:
+                if axis == "name":
+                    self.names = [name for name in self.names if name != value]
+                elif facet == "anatomy":
+                    self.places = [place for place in self.places if place != value]
+                else:
+                    self.values[axis].discard(value)
+            self.add(meaning)
+
+    def _liken(self) -> None:
+        """ "attenuation like fat", "fluid signal": the material is what the density is like, not what is found."""
+        if "brightness" not in self.dimensions or "brightness" in self.values:
+            return
+        for heads in (self.names, self.places):
+            for head in [head for head in heads if head in MATERIALS]:
+                heads.remove(head)
+                self.values.setdefault("attenuation_kind", set()).add(MATERIALS[head])
+
+    def _settle_polarity(self) -> None:
+        """No abnormality is normal; an abnormal lesion is a lesion."""
+        normality = self.values.get("normality", set())
+        if self.negative and not self.names and "abnormal" in normality:
+            self.values["normality"] = {"normal"}
+            self.turned.add("normality")
+            self.negative = False
+        elif self.names and "abnormal" in normality:
+            normality.discard("abnormal")
+
+
+def _precise(made: Lexicon, concepts: Iterable[str]) -> frozenset[str]:
+    """Concepts without those that another implies; a word of several meanings keeps its company ("lobe", liver)."""
+    named = set(concepts)
+    if len(named) < 2:
+        return frozenset(named)
+    implied = {above for concept in named for above in made.sure_ancestors(concept)}
+    return frozenset(named - implied)

@@ -1,0 +1,253 @@
+"""Two findings, facet by facet: what is the same, what is less or more, what clashes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.quantities import compare_counts, compare_measures
+from medrft.scorers.clinical.reading import Finding, Line, Verdict
+from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, compare_shares, compare_values, show
+from medrft.scorers.clinical.words import likeness
+
+MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
+"""What a concept earns that is a kind or part of the reference's, above it, often said for it, or says nothing."""
+NAME_MISSING, NAME_EXTRA = 0.35, 0.9
+SUBSTITUTED = 0.6
+ALIKE = 0.5
+"""Two unknown words count as one from this likeness on."""
+LESIONS = frozenset(
+    (
+        "enlarged",
+        "dilated",
+        "narrowed",
+        "small_organ",
+        "thick",
+        "occluded",
+        "displaced",
+        "ruptured",
+        "blunted",
+        "malignant",
+    )
+)
+RESTRICTING = frozenset(
+    ("magnitude", "severity", "acuity", "novelty", "fracture_position", "extent", "completeness", "trend")
+)
+
+
+class Match(NamedTuple):
+    """A finding of the reference against one of the candidate."""
+
+    lines: tuple[Line, ...]
+    score: float
+    """Product of the factors; 0 for a clash, or where nothing is shared."""
+    shared: bool
+    """Both name the same thing, or say something about nothing else."""
+
+    @property
+    def clashes(self) -> tuple[str, ...]:
+        """Facets that contradict."""
+        return tuple(line.facet for line in self.lines if line.verdict == "clash")
+
+
+def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
+    """Compare two findings; what the question already names (`known`) costs nothing when it is left out or repeated."""
+    lines: list[Line] = []
+    normality = _normal_against_finding(made, reference, candidate)
+    if normality is not None:
+        lines.append(normality)
+    else:
+        lines += _concepts(made, "finding", reference.names, candidate.names, known)
+    lines += _concepts(made, "anatomy", reference.places, candidate.places, known)
+    lines += _sets("anatomy", reference.levels, candidate.levels)
+    lines += _concepts(made, "modality", reference.kinds, candidate.kinds, known)
+    if reference.values or candidate.values:
+        skip = ["normality"] if normality is not None else []
+        if bool(reference.counts) != bool(candidate.counts) and {"number"} & (
+            reference.values.keys() | candidate.values.keys()
+        ):
+            skip.append("number")
+        lines += compare_values(made, reference, candidate, skip=skip)
+    lines += compare_counts(reference, candidate)
+    if reference.measures or candidate.measures:
+        lines += compare_measures(reference, candidate)
+    if reference.words or candidate.words:
+        lines += _words(reference, candidate)
+    lines += compare_shares(reference, candidate)
+    shared = any(line.reference and line.candidate and line.factor > 0 for line in lines)
+    clash = any(line.verdict == "clash" for line in lines)
+    polarity = _polarity(reference, candidate, clash=clash) if normality is None else None
+    if polarity is not None:
+        lines.append(polarity)
+    score = 1.0
+    for line in lines:
+        score *= line.factor
+    if _substituted(lines):
+        score *= SUBSTITUTED
+    return Match(tuple(lines), score if shared or (not lines) else 0.0, shared)
+
+
+def _substituted(lines: list[Line]) -> bool:
+    """Whether something of the reference is missing while something else stands in its place.
+
+    It may be another name for it, or the opposite in words that the lexicon does not know.
+    """
+    lost = any(line.verdict == "less" and line.reference and not line.candidate for line in lines)
+    new = any(line.verdict == "more" and line.candidate and not line.reference for line in lines)
+    return (lost and new) or any(
+        line.verdict == "near" and line.facet == "finding" and line.factor < ALIKE for line in lines
+    )
+
+
+def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | None:
+    """Positive against negative; a negation of something narrower, or of something else, contradicts nothing."""
+    said, told = _sign(reference), _sign(candidate)
+    if reference.negative != candidate.negative:
+        sure = min(reference.certainty, candidate.certainty)
+        negative, positive = (reference, candidate) if reference.negative else (candidate, reference)
+        narrower = any(axis in RESTRICTING and axis not in positive.values for axis in negative.values)
+        if sure <= HALF:
+            return Line("polarity", said, told, "near", 0.25)
+        if clash or narrower:
+            return Line("polarity", said, told, "near", 0.3)
+        return Line("polarity", said, told, "clash", 0.0)
+    apart = abs(reference.certainty - candidate.certainty)
+    if apart:
+        verdict: Verdict = "less" if candidate.certainty < reference.certainty else "more"
+        return Line("polarity", said, told, verdict, 1 - apart)
+    return Line("polarity", said, told, "same", 1.0) if reference.negative else None
+
+
+def _sign(finding: Finding) -> str:
+    if finding.certainty < 1:
+        return "likely" if finding.certainty > HALF else "possible"
+    return "absent" if finding.negative else "present"
+
+
+def relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, float]:
+    """How a concept of the candidate stands to one of the reference; factor 0 when it is something else."""
+    if reference == candidate:
+        return "same", 1.0
+    if reference in made.ancestors.get(candidate, ()):
+        return "more", MORE_PRECISE
+    if candidate in made.ancestors.get(reference, ()):
+        return "less", VAGUE if candidate in made.generic else LESS_PRECISE
+    if frozenset((reference, candidate)) in made.related:
+        return "near", RELATED
+    if reference in made.generic:
+        return "more", MORE_PRECISE
+    if candidate in made.generic:
+        return "less", VAGUE
+    return "clash", 0.0
+
+
+def _concepts(
+    made: Lexicon, facet: str, reference: frozenset[str], candidate: frozenset[str], known: Collection[str]
+) -> list[Line]:
+    """Compare two sets of concepts; two that differ on both sides clash."""
+    if not reference and not candidate:
+        return []
+    if reference == candidate:
+        return [Line(facet, show(reference), show(candidate), "same", 1.0)]
+    missing = NAME_MISSING if facet == "finding" else MISSING
+    if not candidate:
+        factor = 1.0 if reference <= set(known) else missing
+        return [Line(facet, show(reference), "", "less", factor)]
+    if not reference:
+        return [Line(facet, "", show(candidate), "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
+    return [_pair_up(made, facet, reference, candidate, known)]
+
+
+def _pair_up(
+    made: Lexicon, facet: str, reference: frozenset[str], candidate: frozenset[str], known: Collection[str]
+) -> Line:
+    """Equal concepts first; then those left on both sides, which clash when they exclude each other."""
+    shown = show(reference), show(candidate)
+    same = reference & candidate
+    wanted, given = reference - same, candidate - same
+    if not given:
+        return Line(facet, *shown, "less", LESS_PRECISE)
+    if not wanted:
+        others = given - set(known)
+        return Line(facet, *shown, "more" if others else "same", EXTRA ** min(len(others), 3))
+    factors: list[float] = []
+    verdict: Verdict = "same"
+    met: set[str] = set()
+    for concept in wanted:
+        found, best = max(((other, relation(made, concept, other)) for other in given), key=lambda pair: pair[1][1])
+        if best[1] == 0:
+            if not same and not factors and len(wanted) == 1:
+                return Line(facet, *shown, "clash", 0.0)
+            factors.append(0.0)
+            continue
+        met.add(found)
+        factors.append(best[1])
+        verdict = best[0]
+    if 0.0 in factors and (given - met or len(factors) == factors.count(0.0)):
+        return Line(facet, *shown, "clash", 0.0)
+    factor = (sum(factors) + len(same)) / (len(factors) + len(same)) * EXTRA ** len(given - met)
+    return Line(facet, *shown, "less" if 0.0 in factors else verdict, factor)
+
+
+def _sets(facet: str, reference: frozenset[str], candidate: frozenset[str]) -> list[Line]:
+    """Numbered places: equal, some of them, or others."""
+    if not reference and not candidate:
+        return []
+    shown = show(reference), show(candidate)
+    if reference == candidate:
+        return [Line(facet, *shown, "same", 1.0)]
+    if not candidate or candidate < reference:
+        return [Line(facet, *shown, "less", MISSING)]
+    if not reference or reference < candidate:
+        return [Line(facet, *shown, "more", EXTRA)]
+    return [Line(facet, *shown, "clash", 0.0)]
+
+
+def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Finding) -> Line | None:
+    """ "Normal" against a named finding of the same place, either way round; `None` where that is not the question."""
+    for mine, other, swapped in ((reference, candidate, False), (candidate, reference, True)):
+        said = mine.values.get("normality")
+        if not said or mine.names or "normality" in other.values:
+            continue
+        ill = any(value in LESIONS for values in other.values.values() for value in values)
+        well = any(value.startswith("normal_") for values in other.values.values() for value in values)
+        if not (other.names or ill or well) or not _places_meet(made, mine, other):
+            continue
+        shown = (show(said), show(other.names) or "a finding")
+        if swapped:
+            shown = (shown[1], shown[0])
+        negative = other.negative or (well and not other.names)
+        if "normal" in said:
+            flawed = bool(other.names or ill) and not negative
+            return Line("category", *shown, "clash" if flawed else "near", 0.0 if flawed else RELATED)
+        if negative:
+            return Line("category", *shown, "near", 0.3)
+        return Line("category", *shown, "less", VAGUE) if swapped else Line("category", *shown, "more", 0.85)
+    return None
+
+
+def _places_meet(made: Lexicon, left: Finding, right: Finding) -> bool:
+    if not left.places or not right.places:
+        return True
+    return any(relation(made, a, b)[1] > 0 for a in left.places for b in right.places)
+
+
+def _words(reference: Finding, candidate: Finding) -> list[Line]:
+    """Words the lexicon does not know: the share that finds a like word on the other side."""
+    shown = " ".join(reference.words), " ".join(candidate.words)
+    given = candidate.text.split()
+    extra = [
+        word for word in candidate.words if not any(likeness(word, other) >= ALIKE for other in reference.text.split())
+    ]
+    cost = max(0.7, 0.95 ** len(extra))
+    if not reference.words:
+        return [Line("finding", "", shown[1], "more", cost)]
+    met = [max((likeness(word, other) for other in given), default=0.0) for word in reference.words]
+    share = sum(value for value in met if value >= ALIKE) / len(met)
+    known = bool(reference.heads or reference.values)
+    factor = (0.3 + 0.7 * share if known else share) * (cost if candidate.words and share else 1.0)
+    if share == 1 and not extra:
+        return [Line("finding", *shown, "same", 1.0)]
+    verdict: Verdict = "near" if candidate.words else "less"
+    return [Line("finding", *shown, verdict, factor)]

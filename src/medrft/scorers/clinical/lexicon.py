@@ -1,0 +1,133 @@
+"""What the lexicon is once compiled: a trie of terms, the relations between concepts, the axes of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from medrft.scorers.clinical.words import cut
+
+SHARED = frozenset(("verbs", "presence", "likely_before", "yes", "no", "negation_before", "negation_after", "carriers"))
+"""Cue lists that may share a word; what stands first in the file decides."""
+
+
+class Atom(NamedTuple):
+    """One thing a term says: a finding, a place, a modality, or a value on an axis of a facet."""
+
+    facet: str
+    axis: str
+    """`name` for findings, `place` and `level` for anatomy, `kind` for modalities; else the axis of the value."""
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a term of the lexicon stands for."""
+
+    kind: str
+    """`term`, `cue`, `carrier`, `dimension`, `number`, `ambiguous` or `negated`."""
+    atoms: tuple[Atom, ...] = ()
+    cue: str = ""
+    senses: tuple[tuple[tuple[Atom, ...], frozenset[str]], ...] = ()
+    word: str = ""
+    """A rest that the lexicon does not know and that compares lexically."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Values that exclude each other."""
+
+    name: str
+    facet: str
+    values: tuple[str, ...]
+    ordered: bool
+    includes: Mapping[str, frozenset[str]]
+    near: frozenset[frozenset[str]]
+    negation: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Lexicon:
+    """The compiled lexicon; built once by `lexicon()`."""
+
+    trie: dict[str, Any] = field(default_factory=dict)
+    terms: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+    axes: dict[str, Axis] = field(default_factory=dict)
+    ancestors: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Concept -> all that it is a kind or a part of."""
+    vague: set[str] = field(default_factory=set)
+    """Places that lie in any one of their parents ("lobe")."""
+    related: set[frozenset[str]] = field(default_factory=set)
+    generic: set[str] = field(default_factory=set)
+    dimensions: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    """Words whose number or letter is a name ("grade 3", "type B")."""
+    morphology: Mapping[str, Any] = field(default_factory=dict)
+    rewrites: dict[Atom, list[tuple[frozenset[Atom], tuple[Atom, ...]]]] = field(default_factory=dict)
+    """Atoms that together mean something else, filed under the rarest: word order does not matter."""
+    problems: list[str] = field(default_factory=list)
+    """What the files say twice, or refer to and do not define."""
+    words: dict[str, Entry | None] = field(default_factory=dict)
+    """Words seen so far that are no term themselves, with what their form says."""
+    stems: dict[str, Entry | None] = field(default_factory=dict)
+    slips: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, entry: Entry, *, where: str) -> None:
+        """Register a name for an entry; a name that already stands for something else is a problem."""
+        key = tuple(cut(name))
+        if not key:
+            self.problems.append(f"{where}: {name!r} has no word")
+            return
+        known = self.terms.get(key)
+        if known is not None:
+            if known != entry and not {known.cue or known.kind, where} <= SHARED | {"carrier"}:
+                self.problems.append(f"{where}: {name!r} already stands for {describe(known)}")
+            return
+        self.terms[key] = entry
+        node = self.trie
+        for word in key:
+            node = node.setdefault(word, {})
+        node[""] = entry
+
+    def longest(self, tokens: Sequence[str], start: int) -> tuple[Entry | None, int]:
+        """The entry of the longest term that begins at `start`, and where it ends."""
+        node = self.trie
+        found, end, position = None, start, start
+        size = len(tokens)
+        while position < size:
+            below = node.get(tokens[position])
+            if below is None:
+                break
+            node = below
+            position += 1
+            if "" in node:
+                found, end = node[""], position
+        return found, end
+
+    def sure_ancestors(self, concept: str) -> frozenset[str]:
+        """What a concept implies; nothing for a word that may lie in several places."""
+        return frozenset() if concept in self.vague else self.ancestors.get(concept, frozenset())
+
+    def expand(self, phrase: str) -> tuple[Atom, ...] | None:
+        """What a phrase of known words says; `None` when a word is not known."""
+        tokens, position = cut(phrase), 0
+        atoms: list[Atom] = []
+        while position < len(tokens):
+            entry, end = self.longest(tokens, position)
+            if position and tokens[position - 1] == "level":
+                atoms.append(Atom("anatomy", "level", tokens[position]))
+                end = position + 1
+            elif entry is None:
+                return None
+            elif entry.kind == "term":
+                atoms.extend(entry.atoms)
+            position = end
+        return tuple(dict.fromkeys(atoms)) or None
+
+
+def describe(entry: Entry) -> str:
+    """A few words on an entry, for messages."""
+    if entry.kind == "term":
+        return " + ".join(atom.value for atom in entry.atoms)
+    return entry.cue or entry.kind

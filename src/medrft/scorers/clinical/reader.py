@@ -1,0 +1,356 @@
+"""From mentions to findings: a small grammar of negation, doubt, lists and what attaches to what."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from medrft.scorers.clinical.compile import lexicon
+from medrft.scorers.clinical.draft import Draft
+from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
+from medrft.scorers.clinical.reading import LIKELY, POSSIBLE, Finding, Reading
+from medrft.scorers.clinical.tagging import Mention, tag
+from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cut
+
+MAX_FINDINGS = 48
+"""Findings read from one text; what comes later in a very long answer is not looked at."""
+HEADED = frozenset(("name", "place", "kind", "level"))
+SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
+MARKS = frozenset((COMMA, STOP, SLASH))
+ALWAYS_TURN = frozenset(
+    (
+        *("not", "non", "never", "no longer", "cannot", "can not", "could not", "unable to", "impossible to"),
+        *("not possible to", "fails to", "failed to"),
+    )
+)
+"""Negations that turn the value after them ("not enlarged") and what was said before them ("X is not seen")."""
+SILENT = frozenset(("carrier", "prepositions", "verbs", "likely_before"))
+
+
+@lru_cache(maxsize=32_768)
+def read(text: str, context: frozenset[str] = frozenset()) -> Reading:
+    """The reading of a text; `context` are concepts that decide what an ambiguous word means. Remembered, bounded."""
+    return read_fresh(text, context)
+
+
+def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
+    """The reading of a text, not remembered."""
+    made = lexicon()
+    tokens = cut(text)
+    mentions = tag(made, tokens)
+    ambiguous = any(mention.kind == "ambiguous" for mention in mentions)
+    if ambiguous:
+        mentions = _settle(made, mentions, context)
+    answer, mentions = _answer(mentions)
+    findings: list[Finding] = []
+    for clause in _clauses(mentions):
+        for draft in _Clause(made, clause).drafts():
+            finding = draft.finding(made)
+            if not finding.empty or finding.negative:
+                findings.append(finding)
+        if len(findings) >= MAX_FINDINGS:
+            break
+    if len(findings) > 1:
+        findings = [finding for finding in findings if not finding.empty] or findings[:1]
+    words = tuple(
+        word
+        for mention in mentions
+        if mention.kind not in ("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives")
+        for word in mention.text.split()
+    )
+    return Reading(
+        text=text,
+        tokens=words,
+        findings=tuple(findings[:MAX_FINDINGS]),
+        answer=answer,
+        states=any(mention.kind in ("verbs", "presence") for mention in mentions),
+        has_words=any(token not in MARKS for token in tokens),
+        ambiguous=ambiguous,
+        shortened=len(text) > MAX_CHARACTERS,
+    )
+
+
+def _settle(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]) -> list[Mention]:
+    """Ambiguous words as the sense whose neighbours are named in the text or the context."""
+    named = set(context)
+    for mention in mentions:
+        if mention.entry is not None and mention.kind in ("term", "level"):
+            named.update(atom.value for atom in mention.entry.atoms)
+    named |= {above for concept in named for above in made.ancestors.get(concept, ())}
+    settled = []
+    for mention in mentions:
+        if mention.kind == "ambiguous" and mention.entry is not None:
+            senses = mention.entry.senses
+            atoms = next((atoms for atoms, near in senses if near & named), senses[0][0])
+            mention = Mention("term", mention.text, Entry("term", atoms))
+        settled.append(mention)
+    return settled
+
+
+def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[Mention]]:
+    """A leading yes or no that stands apart from what follows, and the rest."""
+    start = 0
+    while start < len(mentions) and mentions[start].kind in ("carrier", "verbs", "joins"):
+        start += 1
+    if start == len(mentions):
+        return None, mentions
+    first = mentions[start]
+    said: Literal["yes", "no"] | None = (
+        "yes" if first.kind == "yes" else "no" if "no" in (first.kind, first.text) else None
+    )
+    apart = start + 1 == len(mentions) or mentions[start + 1].kind in ("breaks", "alternatives")
+    apart = apart or mentions[start + 1].text == COMMA or mentions[start + 1].kind == "verbs" or first.kind == "yes"
+    return (said, mentions[start + 1 :]) if said and apart else (None, mentions)
+
+
+def _clauses(mentions: Sequence[Mention]) -> list[list[Mention]]:
+    clauses: list[list[Mention]] = [[]]
+    for mention in mentions:
+        if mention.kind == "breaks":
+            clauses.append([])
+        else:
+            clauses[-1].append(mention)
+    return [clause for clause in clauses if clause]
+
+
+class _Clause:
+    """One clause on its way to findings: cut into chunks at its joins, put together again where they share a head."""
+
+    def __init__(self, made: Lexicon, mentions: Sequence[Mention]) -> None:
+        self.made = made
+        self.mentions = mentions
+
+    def drafts(self) -> list[Draft]:
+        """The clause's findings."""
+        done: list[Draft] = []
+        inherited = False
+        for connector, mentions in self._chunks():
+            chunk = self._chunk(mentions)
+            if inherited and connector.kind != "with_words" and self._continues(chunk, connector):
+                chunk.negative = True
+            if chunk.backwards:
+                _negate_back(done, chunk, connector)
+            inherited = (chunk.negative and chunk.ahead) or (inherited and chunk.negative)
+            if not done:
+                done.append(chunk)
+                continue
+            _place(done, chunk, connector)
+        return done
+
+    def _chunks(self) -> list[tuple[Mention, list[Mention]]]:
+        """Stretches between joins, each with the join before it; "no" after a finding begins a stretch of its own."""
+        chunks: list[tuple[Mention, list[Mention]]] = [(Mention("joins", COMMA), [])]
+        found = False
+        for position, mention in enumerate(self.mentions):
+            starts = mention.kind == "negation_before" and found and mention.text not in ALWAYS_TURN
+            starts = starts and self._content_after(position) and not self._predicate_before(position)
+            if mention.kind in SPLITTERS or starts:
+                chunks.append((mention if mention.kind in SPLITTERS else Mention("joins", COMMA), []))
+                found = False
+                if not starts:
+                    continue
+            found = found or mention.kind == "word" or (mention.kind == "term" and _has_head(mention))
+            chunks[-1][1].append(mention)
+        return [(connector, mentions) for connector, mentions in chunks if mentions]
+
+    def _predicate_before(self, position: int) -> bool:
+        """Whether "shows", "is" or the like stands just before: then the subject is where nothing is found."""
+        for mention in reversed(self.mentions[:position]):
+            if mention.kind in ("verbs", "presence"):
+                return True
+            if mention.kind != "carrier":
+                return False
+        return False
+
+    def _content_after(self, position: int) -> bool:
+        for mention in self.mentions[position + 1 :]:
+            if mention.kind in SPLITTERS:
+                return False
+            if mention.kind in ("term", "word", "negated"):
+                return True
+        return False
+
+    @staticmethod
+    def _continues(chunk: Draft, connector: Mention) -> bool:
+        """Whether a negation before the join still holds after it."""
+        if chunk.negative or chunk.turned:
+            return False
+        return connector.kind == "alternatives" or connector.text == "or" or not (chunk.verb or chunk.says_normal)
+
+    def _chunk(self, mentions: Sequence[Mention]) -> Draft:
+        draft = Draft()
+        cue = ""
+        for position, mention in enumerate(mentions):
+            kind = mention.kind
+            if (
+                mention.text == "than"
+                and position + 1 < len(mentions)
+                and mentions[position + 1].kind not in ("count", "measure")
+            ):
+                break
+            if kind not in ("negation_before", "negation_after"):
+                draft.text.append(mention.text)
+            if kind in ("term", "level"):
+                cue = self._term(draft, mention, cue, mentions, position)
+            elif kind == "negated":
+                draft.text[-1] = mention.text
+                cue = self._term(draft, mention, "not", mentions, position)
+            elif kind in ("negation_before", "negation_after"):
+                cue = _negation(draft, mention, cue, mentions, position)
+            elif kind == "presence":
+                _presence(draft, cue, position)
+                cue = "" if cue in ALWAYS_TURN else cue
+            elif kind in ("doubt_before", "doubt_after"):
+                draft.certainty = min(draft.certainty, POSSIBLE)
+            elif kind in ("likely_before", "likely_after"):
+                draft.certainty = min(draft.certainty, LIKELY)
+            elif kind == "verbs":
+                draft.verb = True
+            elif kind == "dimension":
+                draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
+            elif kind in ("count", "measure"):
+                draft.measure(kind, mention.measure)
+            elif kind in ("word", "yes", "no"):
+                draft.word(mention.text)
+                if kind == "word" and cue:
+                    draft.negative, cue = True, ""
+                    draft.ahead = True
+        if cue:
+            draft.negative = draft.backwards = True
+        return draft
+
+    def _term(self, draft: Draft, mention: Mention, cue: str, mentions: Sequence[Mention], position: int) -> str:
+        """Add a term; a negation just before it turns a value ("not enlarged") or negates the finding."""
+        assert mention.entry is not None
+        atoms = mention.entry.atoms
+        if mention.entry.word:
+            draft.word(mention.entry.word)
+        if cue and all(atom.axis not in HEADED for atom in atoms) and self._turns(cue, mentions, position):
+            atoms = tuple(self._turn(draft, atom) for atom in atoms)
+        elif cue and (mention.kind == "negated") and any(atom.axis == "name" for atom in atoms):
+            draft.negative = True
+        elif cue:
+            draft.negative = draft.ahead = True
+        draft.add(atoms)
+        return ""
+
+    def _turns(self, cue: str, mentions: Sequence[Mention], position: int) -> bool:
+        """Whether a negation negates the value alone: always for "not", for "no" where no head follows the value."""
+        if cue in ALWAYS_TURN:
+            return True
+        for mention in mentions[position + 1 :]:
+            if mention.kind in ("prepositions", "verbs", "presence", "dimension"):
+                return True
+            if mention.kind == "word" or (mention.kind == "term" and _has_head(mention)):
+                return False
+            if mention.kind == "term" and mention.entry is not None and _nounlike(mention):
+                return False
+        return True
+
+    def _turn(self, draft: Draft, atom: Atom) -> Atom:
+        axis = self.made.axes.get(atom.axis)
+        if axis is None:
+            return atom
+        draft.turned.add(atom.axis)
+        return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
+
+
+def _has_head(mention: Mention) -> bool:
+    return mention.entry is not None and any(atom.axis in HEADED for atom in mention.entry.atoms)
+
+
+def _nounlike(mention: Mention) -> bool:
+    """Values that can be what is negated ("no acute abnormality"): the negation then belongs to them."""
+    assert mention.entry is not None
+    return any(atom.axis in ("normality", "organ_size", "calcified", "enhancement") for atom in mention.entry.atoms)
+
+
+def _negation(draft: Draft, mention: Mention, cue: str, mentions: Sequence[Mention], position: int) -> str:
+    """The cue that is now open; two in a row cancel ("not absent")."""
+    if cue in ALWAYS_TURN:
+        return ""
+    if mention.kind == "negation_before":
+        return mention.text
+    before = draft.has_content
+    after = any(other.kind in ("term", "word") for other in mentions[position + 1 :])
+    if before or not after:
+        draft.negative = draft.backwards = True
+        return ""
+    return mention.text
+
+
+def _presence(draft: Draft, cue: str, position: int) -> None:
+    """ "seen", "there is": after "not" they negate what was named; at the beginning they open a new statement."""
+    if cue in ALWAYS_TURN:
+        draft.negative = draft.backwards = True
+    elif position == 0 and not draft.has_content:
+        draft.verb = True
+
+
+def _same_kind(last: Draft, chunk: Draft) -> bool:
+    """Whether one modality is a kind of the other ("MR - FLAIR")."""
+    made = lexicon()
+    return any(a == b or a in made.ancestors[b] or b in made.ancestors[a] for a in last.kinds for b in chunk.kinds)
+
+
+def _negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
+    """A negation that comes last ("A and B are absent") holds for what was listed before it."""
+    listed = connector.text != COMMA or not chunk.has_content
+    if connector.kind == "with_words" or not listed:
+        return
+    for draft in reversed(done):
+        if draft.verb:
+            break
+        draft.negative = True
+
+
+def _place(done: list[Draft], chunk: Draft, connector: Mention) -> None:
+    """Join a chunk to the last finding, or begin a new one."""
+    last = done[-1]
+    if not chunk.has_content:
+        last.text += chunk.text
+        last.certainty = min(last.certainty, chunk.certainty)
+        return
+    if last.has_content and starts_new(last, chunk, connector):
+        done.append(chunk)
+        return
+    picture = connector.text == COMMA and last.places and not chunk.heads
+    last.absorb(chunk, picture=bool(picture), hedged=connector.kind == "alternatives")
+
+
+def starts_new(last: Draft, chunk: Draft, connector: Mention) -> bool:
+    """Whether a chunk is a finding of its own.
+
+    A second finding, a second organ of a list, a second modality, or a place with a statement of its own is. Values
+    alone ("large, round mass"), a place after a finding ("mass, left lobe") and organs that share a predicate
+    ("liver and spleen are normal") are not.
+    """
+    if chunk.negative != last.negative and chunk.has_content and last.heads:
+        return not (chunk.only_values and not chunk.negative)
+    if connector.kind == "with_words":
+        return bool(chunk.names and (last.names or last.places)) or bool(chunk.states and chunk.places)
+    if chunk.names:
+        shares = bool(last.places and not last.names and not last.states and chunk.places and not last.verb)
+        return bool(last.names or last.words or last.states or last.kinds) or (
+            bool(last.places)
+            and not (shares and connector.text == "and")
+            and not (not chunk.places and connector.text == COMMA)
+        )
+    if chunk.places or chunk.levels:
+        if last.names:
+            return chunk.states or chunk.verb
+        if last.places or last.levels:
+            return not (chunk.states and chunk.verb and not last.states and not last.verb)
+        return bool(last.words)
+    if chunk.kinds:
+        return bool(last.kinds) and not _same_kind(last, chunk)
+    if chunk.only_values and connector.kind != "with_words":
+        return any(
+            last.values.get(axis) and not last.values[axis] & values
+            for axis, values in chunk.values.items()
+            if axis not in ("side", "vertical", "frontback", "mediolateral", "proximity")
+        )
+    if chunk.words:
+        return not last.only_values
+    return False

@@ -1,0 +1,163 @@
+"""From two texts to a score: equal, empty, yes or no, or finding by finding."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from medrft.scorers.clinical.compare import Comparison, Pairing, compare_findings, word_overlap, yes_line
+from medrft.scorers.clinical.compile import lexicon
+from medrft.scorers.clinical.facets import Match, match
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.reader import read, read_fresh
+from medrft.scorers.clinical.reading import POSSIBLE, Finding, Reading
+from medrft.text import normalize, yes_no
+
+SHORT = 512
+"""Readings of longer texts are not remembered."""
+UNSURE = 0.5
+SAID_LESS = 0.6
+"""A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
+UNRELATED = 0.2
+
+
+@lru_cache(maxsize=131_072)
+def score_pair(reference: str, candidate: str, question: str | None = None) -> float:
+    """The clinical score of an answer in [0, 1]. Remembered, bounded."""
+    return compare(reference, candidate, question).score
+
+
+def compare(reference: str, candidate: str, question: str | None = None) -> Comparison:
+    """Compare an answer with its reference, with the question's help where there is one."""
+    if reference == candidate and normalize(reference):
+        return Comparison(1.0, "equal")
+    mine, yours = _read(reference), _read(candidate)
+    if not mine.has_words:
+        note = "the reference holds no word or number: compared character by character"
+        same = reference.strip() == candidate.strip() and yours.has_words
+        return Comparison(float(same), "lexical", notes=(note,))
+    if not yours.has_words:
+        return Comparison(0.0, "empty", notes=("the answer holds no word or number",))
+    if normalize(reference) == normalize(candidate):
+        return Comparison(1.0, "equal")
+    asked = _read(question) if question else None
+    if mine.ambiguous or yours.ambiguous:
+        mine, yours = _with_context(mine, yours, asked)
+    found = _compare(lexicon(), mine, yours, asked)
+    if yours.shortened:
+        found = Comparison(
+            found.score, found.route, found.contradiction, found.pairings, found.extra,
+            (*found.notes, "only the beginning of the answer was read"),
+        )  # fmt: skip
+    return found
+
+
+def _read(text: str) -> Reading:
+    return read(text) if len(text) <= SHORT else read_fresh(text)
+
+
+def _with_context(mine: Reading, yours: Reading, asked: Reading | None) -> tuple[Reading, Reading]:
+    """Both readings again, each with the other's concepts and the question's to decide what ambiguous words mean."""
+    question = asked.concepts if asked is not None else frozenset()
+    first = read_fresh(mine.text, yours.concepts | question) if mine.ambiguous else mine
+    second = read_fresh(yours.text, first.concepts | question) if yours.ambiguous else yours
+    return first, second
+
+
+def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None) -> Comparison:
+    said, told = bare_answer(mine), bare_answer(yours)
+    if said is not None:
+        return _against_yes_no(made, said, mine, yours, asked)
+    if told is not None:
+        return _yes_no_for_statement(made, mine, told, asked)
+    if mine.answer and yours.answer and mine.answer != yours.answer:
+        pairing = Pairing(
+            _word(mine.answer), _word(yours.answer), Match((yes_line(mine.answer, yours.answer, 0.0),), 0.0, True)
+        )
+        return Comparison(0.0, "yes/no", True, (pairing,))
+    if not mine.findings or not yours.findings:
+        score = word_overlap(tuple(mine.text.lower().split()[:64]), tuple(yours.text.lower().split()[:64]))
+        return Comparison(score, "lexical", notes=("no finding was read: compared word by word",))
+    return compare_findings(made, mine, yours, asked)
+
+
+def bare_answer(reading: Reading) -> str | None:
+    """The yes or no that is all a text says; "none" and "0" are a no."""
+    if reading.answer is not None and not reading.findings:
+        return reading.answer
+    if len(reading.findings) == 1 and reading.findings[0].empty and reading.findings[0].negative:
+        return "no"
+    return None
+
+
+def _word(text: str) -> Finding:
+    return Finding(text=text, negative=text == "no")
+
+
+def _against_yes_no(made: Lexicon, said: str, mine: Reading, yours: Reading, asked: Reading | None) -> Comparison:
+    """The reference is a yes or a no: the answer's own word decides, else the polarity of what it states."""
+    told = yours.answer or bare_answer(yours) or (yes_no(yours.text) if len(yours.text) <= SHORT else None)
+    notes: tuple[str, ...] = ()
+    stated, sure = _stated(made, yours, asked)
+    if told is None:
+        told = stated
+        notes = ("judged by the polarity of the sentence",)
+    elif stated is not None and stated != told and sure == 1.0 and asked is not None and asked.findings:
+        return _answered(
+            mine, yours, said, f"{told}, yet states {stated}", 0.0, ("says one thing and states the other",)
+        )
+    else:
+        sure = 1.0
+    if told is None:
+        return _answered(mine, yours, said, "neither", UNRELATED, ("the sentence answers neither yes nor no",))
+    return _answered(mine, yours, said, told, sure if told == said else UNSURE * (sure < 1) * POSSIBLE, notes)
+
+
+def _answered(mine: Reading, yours: Reading, said: str, told: str, score: float, notes: tuple[str, ...]) -> Comparison:
+    pairing = Pairing(_word(mine.text), _word(yours.text), Match((yes_line(said, told, score),), score, True))
+    return Comparison(score, "yes/no", score == 0, (pairing,), (), notes)
+
+
+def _stated(made: Lexicon, yours: Reading, asked: Reading | None) -> tuple[str | None, float]:
+    """Whether a sentence says yes or no, and how surely: against the question's finding, else by its own polarity."""
+    if not yours.findings:
+        return None, 1.0
+    if asked is not None and asked.findings:
+        related = _relate(made, asked, yours)
+        if related is not None:
+            return related
+    first = yours.findings[0]
+    sure = 1.0 if first.certainty > POSSIBLE else UNSURE
+    if first.negative or (first.turned and not first.names):
+        return "no", sure
+    if not yours.states:
+        return None, 1.0
+    if "normal" in first.values.get("normality", ()):
+        return None, 1.0
+    return "yes", sure
+
+
+def _relate(made: Lexicon, asked: Reading, stated: Reading) -> tuple[str, float] | None:
+    """A statement against the finding a question asks for: it clashes (no), agrees (yes), or says something else."""
+    agreed: tuple[str, float] | None = None
+    for finding in stated.findings:
+        for topic in asked.findings:
+            found = match(made, topic, finding)
+            if found.clashes and found.shared and not {"finding"} & set(found.clashes):
+                return "no", 1.0 if finding.certainty > POSSIBLE else UNSURE
+            if found.score >= 0.5 and found.shared:
+                agreed = ("yes", 1.0 if finding.certainty > POSSIBLE else UNSURE)
+    return agreed
+
+
+def _yes_no_for_statement(made: Lexicon, mine: Reading, told: str, asked: Reading | None) -> Comparison:
+    """A bare yes or no for a reference that is a statement: right as far as the statement says the same, but less."""
+    said, sure = (mine.answer, 1.0) if mine.answer else _stated(made, mine, asked)
+    if said is None and not mine.answer:
+        first = mine.findings[0] if mine.findings else None
+        said = "no" if first is not None and first.negative else "yes"
+    fits = said == told
+    score = SAID_LESS * sure if fits else 0.0
+    if fits and told == "yes" and asked is None and not mine.answer:
+        score *= UNSURE
+    pairing = Pairing(_word(mine.text), _word(told), Match((yes_line(str(said), told, score),), score, True))
+    return Comparison(score, "yes/no", not fits, (pairing,))

@@ -1,0 +1,178 @@
+"""From tokens to mentions: terms of the lexicon, numbers and measures, levels, cues, and words it does not know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
+from medrft.scorers.clinical.morphology import read_word
+from medrft.scorers.clinical.reading import Measure
+from medrft.scorers.clinical.words import COMMA, SLASH, STOP
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?$")
+ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)$")
+LEVEL = re.compile(r"[ctls]\d{1,2}$")
+NUMBERED = frozenset(("nerve", "rib", "ventricle", "finger", "toe", "digit", "metatarsal", "metacarpal"))
+"""Places that are told apart by a number."""
+FRACTION = re.compile(r"(\d+)/(\d+)$")
+LETTERED = re.compile(r"[a-h]$|\d+[a-e]$")
+ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9", "x": "10"}
+GLUED = re.compile(r"(\d+(?:\.\d+)?)([a-z]+)$")
+UNITS = {
+    **{"mm": ("mm", 1.0), "millimeter": ("mm", 1.0), "cm": ("mm", 10.0), "centimeter": ("mm", 10.0), "m": ("mm", 1e3)},
+    **{
+        "meter": ("mm", 1e3),
+        "in": ("mm", 25.4),
+        "inch": ("mm", 25.4),
+        "inche": ("mm", 25.4),
+        "percent": ("percent", 1.0),
+    },
+    **{
+        "ml": ("ml", 1.0),
+        "cc": ("ml", 1.0),
+        "milliliter": ("ml", 1.0),
+        "liter": ("ml", 1e3),
+        "hu": ("hu", 1.0),
+        "hounsfield": ("hu", 1.0),
+    },
+    **{"degree": ("degree", 1.0), "year": ("year", 1.0), "yo": ("year", 1.0), "month": ("year", 1 / 12)},
+    **{
+        "minute": ("minute", 1.0),
+        "hour": ("minute", 60.0),
+        "kg": ("kg", 1.0),
+        "g": ("kg", 1e-3),
+        "tesla": ("tesla", 1.0),
+    },
+    **{"time": ("times", 1.0), "fold": ("times", 1.0), "x": ("times", 1.0)},
+    **{"week": ("year", 1 / 52), "day": ("year", 1 / 365), "micron": ("mm", 1e-3), "um": ("mm", 1e-3)},
+}
+BETWEEN = frozenset(("x", "by", "to", "-"))
+
+
+class Mention(NamedTuple):
+    """A stretch of the text and what it is."""
+
+    kind: str
+    """`term`, `negated`, `ambiguous`, `dimension`, `carrier`, `count`, `measure`, `level`, `word`, or a cue's name."""
+    text: str
+    entry: Entry | None = None
+    measure: Measure = ("", ())
+
+
+SEPARATORS = {COMMA: Mention("joins", COMMA), STOP: Mention("breaks", STOP), SLASH: Mention("alternatives", SLASH)}
+
+
+def tag(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
+    """Mentions in the order of the text; the longest term wins."""
+    mentions: list[Mention] = []
+    position = 0
+    while position < len(tokens):
+        token = tokens[position]
+        if token in SEPARATORS:
+            mentions.append(SEPARATORS[token])
+            position += 1
+            continue
+        entry, end = made.longest(tokens, position)
+        if position and tokens[position - 1] in made.labels and (label := _label(tokens, position)):
+            mention, end = label, position + 1
+        elif entry is None or entry.kind == "number":
+            mention, end = _unlisted(made, tokens, position) if entry is None else (_number_word(entry, token), end)
+        else:
+            kind = entry.cue if entry.kind == "cue" else entry.kind
+            mention = Mention(kind, " ".join(tokens[position:end]), entry)
+        mentions.append(mention)
+        position = end
+    return mentions
+
+
+def _label(tokens: Sequence[str], position: int) -> Mention | None:
+    """The number or letter after "grade", "type" and the like: a name, not a count."""
+    token = tokens[position]
+    value = ROMAN.get(token, token)
+    if not (value.isdigit() or LETTERED.match(value)):
+        return None
+    if tokens[position - 1] in NUMBERED:
+        return _atoms("level", token, Atom("anatomy", "level", value))
+    return _atoms("term", token, Atom("category", f"label:{tokens[position - 1]}", value))
+
+
+def _number_word(entry: Entry, token: str) -> Mention:
+    """A word for a number: a count, a share or a multiple."""
+    number = float(entry.word)
+    if entry.cue == "count_words":
+        return Mention("count", token, measure=("", (number,)))
+    return Mention("measure", token, measure=("percent" if entry.cue == "fractions" else "times", (number,)))
+
+
+def _joined(made: Lexicon, tokens: Sequence[str], position: int) -> Entry | None:
+    """The term that a prefix makes with the word after it ("para oesophageal")."""
+    if tokens[position] not in made.morphology["prefixes"] or position + 1 >= len(tokens):
+        return None
+    word = tokens[position] + tokens[position + 1]
+    entry = made.terms.get((word,)) or read_word(made, word)
+    return entry if entry is not None and entry.kind == "term" else None
+
+
+def _unlisted(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Mention, int]:
+    """A mention of one word that begins no term."""
+    token = tokens[position]
+    if token[0].isdigit() or token[0] in "-.<>≤≥":
+        return _number(tokens, position)
+    if LEVEL.match(token):
+        return _level(tokens, position)
+    entry = _joined(made, tokens, position)
+    if entry is not None:
+        return Mention("term", f"{token} {tokens[position + 1]}", entry), position + 2
+    entry = read_word(made, token)
+    if entry is not None:
+        return Mention(entry.kind, token, entry), position + 1
+    return Mention("word", token), position + 1
+
+
+def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
+    """A count, a measure with its unit ("6.5 x 6.2 cm"), or an ordinal."""
+    token = tokens[position]
+    ordinal = ORDINAL.match(token)
+    if ordinal:
+        return _atoms("level", token, Atom("anatomy", "level", ordinal[1])), position + 1
+    glued = GLUED.match(token)
+    if glued and glued[2] in UNITS:
+        unit, factor = UNITS[glued[2]]
+        return Mention("measure", token, measure=(unit, (float(glued[1]) * factor,))), position + 1
+    share = FRACTION.match(token)
+    if share and float(share[2]):
+        return Mention("measure", token, measure=("percent", (100 * float(share[1]) / float(share[2]),))), position + 1
+    if not NUMBER.match(token):
+        return Mention("word", token), position + 1
+    numbers, end = [float(token)], position + 1
+    while end + 1 < len(tokens) and tokens[end] in BETWEEN and NUMBER.match(tokens[end + 1]):
+        numbers.append(float(tokens[end + 1]))
+        end += 2
+    after = tokens[end] if end < len(tokens) else ""
+    if after in ("third", "quarter", "fifth", "tenth", "eighth") and len(numbers) == 1:
+        part = {"third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0, "eighth": 12.5}[after]
+        return Mention("measure", f"{token} {after}", measure=("percent", (numbers[0] * part,))), end + 1
+    following = tokens[end + 1] if end + 1 < len(tokens) else ""
+    if after in UNITS and not (after == "in" and following not in ("", STOP, COMMA)):
+        unit, factor = UNITS[after]
+        text = " ".join(tokens[position : end + 1])
+        return Mention("measure", text, measure=(unit, tuple(number * factor for number in numbers))), end + 1
+    kind = "count" if len(numbers) == 1 else "measure"
+    return Mention(kind, " ".join(tokens[position:end]), measure=("", tuple(numbers))), end
+
+
+def _level(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
+    """A vertebra or a range of them ("l2", "l2 3", "c5 c6")."""
+    token, end = tokens[position], position + 1
+    atoms = [Atom("anatomy", "level", token)]
+    if end < len(tokens) and (LEVEL.match(tokens[end]) or tokens[end] in "0123456789"):
+        second = tokens[end] if tokens[end][0].isalpha() else token[0] + tokens[end]
+        atoms.append(Atom("anatomy", "level", second))
+        end += 1
+    return _atoms("level", " ".join(tokens[position:end]), *atoms), end
+
+
+def _atoms(kind: str, text: str, *atoms: Atom) -> Mention:
+    return Mention(kind, text, Entry("term", tuple(atoms)))

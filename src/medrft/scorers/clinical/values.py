@@ -1,0 +1,171 @@
+"""Values on axes: left against right, mild against severe, bilateral against left."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from medrft.scorers.clinical.lexicon import Axis, Lexicon
+from medrft.scorers.clinical.reading import Finding, Line, Verdict
+
+MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
+"""Factors for what is left out, added, close, one step away on a scale, half said, less precise, likely the same."""
+SLIGHT = frozenset(
+    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness")
+)
+"""Axes that an answer may leave out at little cost."""
+RANKS = {
+    "severity": {"minimal": 0, "mild": 1, "moderate": 2, "severe": 3},
+    "magnitude": {"tiny": 0, "small": 1, "medium": 2, "large": 3, "huge": 3},
+    "amount": {"none_at_all": -1, "little": 1, "moderate_amount": 2, "much": 3},
+}
+EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+    ("enhancement", "contrast"): {"enhancing": ("with_contrast",), "nonenhancing": ("without_contrast",)},
+    ("organ_size", "trend"): {
+        **dict.fromkeys(("enlarged", "dilated"), ("increased",)),
+        **dict.fromkeys(("small_organ", "narrowed"), ("decreased",)),
+    },
+    ("shade", "brightness"): {"dark_gray": ("iso", "hypo"), "light_gray": ("iso", "hyper")},
+    ("patency", "organ_size"): {"occluded": ("narrowed",), "patent": ("normal_size",)},
+    ("trend", "normality"): {"unchanged": ("normal",), "increased": ("abnormal",), "decreased": ("abnormal",)},
+    ("rupture", "normality"): {"ruptured": ("abnormal",), "unruptured": ("normal",)},
+    ("surface", "margin"): {"smooth": ("well_defined",), "irregular": ("ill_defined",)},
+    ("height", "normality"): {"reduced_height": ("abnormal",), "normal_height": ("normal",)},
+    ("contrast_agent", "contrast"): dict.fromkeys(
+        ("gadolinium_based", "iodine_based", "barium_based"), ("with_contrast",)
+    ),
+}
+"""Values on different axes that say nearly the same; others on the same two axes clash."""
+SHARES = {"none_of": (0, 0), "less_than_half": (1, 45), "half": (45, 55), "majority_of": (55, 99), "all": (95, 100)}
+
+
+def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, skip: Collection[str]) -> list[Line]:
+    """All axes that either side has a value on."""
+    lines: list[Line] = []
+    left = {axis: values for axis, values in reference.values.items() if axis not in skip}
+    right = {axis: values for axis, values in candidate.values.items() if axis not in skip}
+    for axis in list(left):
+        if axis in right:
+            lines.append(_axis(made, axis, reference, candidate))
+            del left[axis], right[axis]
+    if left and right:
+        lines += _across(made, left, right)
+    for axis, values in left.items():
+        factor = EXTRA if axis in SLIGHT else MISSING
+        lines.append(Line(facet_of(made, axis), show(values), "", "less", factor))
+    for axis, values in right.items():
+        if axis not in SLIGHT or axis == "number":
+            lines.append(Line(facet_of(made, axis), "", show(values), "more", EXTRA if axis not in SLIGHT else 0.97))
+    return lines
+
+
+def facet_of(made: Lexicon, axis: str) -> str:
+    """The facet an axis belongs to; axes made from prefixes are categories."""
+    known = made.axes.get(axis)
+    return known.facet if known else "category"
+
+
+def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> Line:
+    """The same axis on both sides."""
+    left, right = reference.values[axis], candidate.values[axis]
+    facet = facet_of(made, axis)
+    shown = show(left), show(right)
+    if left == right:
+        if len(left) > 1 and _swapped(axis, reference, candidate):
+            return Line(facet, *shown, "clash", 0.0)
+        return Line(facet, *shown, "same", 1.0)
+    if axis == "side" and _only_one_side(reference, candidate):
+        return Line(facet, *shown, "clash", 0.0)
+    if left < right or right < left:
+        hedged = candidate.alternatives or reference.alternatives
+        return Line(
+            facet, *shown, "less" if right < left else "more", HALF if hedged or axis == "side" else LESS_PRECISE
+        )
+    if left & right:
+        return Line(facet, *shown, "near", HALF)
+    verdict, factor = max((_value(made.axes.get(axis), a, b) for a in left for b in right), key=lambda found: found[1])
+    if verdict == "clash" and axis in (reference.turned ^ candidate.turned):
+        facet = "polarity"
+    return Line(facet, *shown, verdict, factor)
+
+
+def _only_one_side(reference: Finding, candidate: Finding) -> bool:
+    """ "both lungs" against "the right lung only"."""
+    for one, other in ((reference, candidate), (candidate, reference)):
+        if "bilateral" in one.values["side"] and "only" in other.values.get("exclusive", ()):
+            return True
+    return False
+
+
+def _swapped(axis: str, reference: Finding, candidate: Finding) -> bool:
+    """Whether a head has another value beside it than on the other side."""
+    mine = {head: value for (name, head), value in reference.bound.items() if name == axis}
+    yours = {head: value for (name, head), value in candidate.bound.items() if name == axis}
+    return any(yours.get(head, value) != value for head, value in mine.items())
+
+
+def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
+    """Two different values of one axis."""
+    if left.startswith("not ") or right.startswith("not "):
+        opposed = left.removeprefix("not ") == right.removeprefix("not ")
+        return ("clash", 0.0) if opposed else ("near", RELATED)
+    if axis is None:
+        return "clash", 0.0
+    if right in axis.includes.get(left, ()):
+        return "less", HALF
+    if left in axis.includes.get(right, ()):
+        return "more", HALF
+    if axis.ordered:
+        steps = abs(axis.values.index(left) - axis.values.index(right))
+        return ("near", ONE_STEP) if steps == 1 else ("clash", 0.0)
+    return ("near", NEAR) if frozenset((left, right)) in axis.near else ("clash", 0.0)
+
+
+def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, frozenset[str]]) -> list[Line]:
+    """Different axes that measure the same thing; compared ones are removed from both sides."""
+    lines: list[Line] = []
+    for one in [axis for axis in left if axis in RANKS]:
+        for other in [axis for axis in right if axis in RANKS]:
+            if one in left and other in right:
+                a, b = left.pop(one), right.pop(other)
+                steps = min(
+                    (
+                        abs(RANKS[one][x] - RANKS[other][y])
+                        for x in a
+                        for y in b
+                        if x in RANKS[one] and y in RANKS[other]
+                    ),
+                    default=0,
+                )
+                verdict: Verdict = "same" if steps == 0 else "near" if steps == 1 else "clash"
+                factor = 1.0 if steps == 0 else ONE_STEP if steps == 1 else 0.0
+                lines.append(Line(facet_of(made, one), show(a), show(b), verdict, factor))
+    for (one, other), table in EQUIVALENT.items():
+        for mine, yours, swapped in ((left, right, False), (right, left, True)):
+            if one in mine and other in yours:
+                a, b = mine.pop(one), yours.pop(other)
+                alike = any(other_value in b for value in a for other_value in table.get(value, ()))
+                shown = (show(b), show(a)) if swapped else (show(a), show(b))
+                lines.append(
+                    Line(facet_of(made, other), *shown, "near" if alike else "clash", NEAR + 0.2 if alike else 0.0)
+                )
+    return lines
+
+
+def compare_shares(reference: Finding, candidate: Finding) -> list[Line]:
+    """A percentage against "half", "most", "all"; the plain missing lines for them are made elsewhere."""
+    lines = []
+    for one, other, swapped in ((reference, candidate, False), (candidate, reference, True)):
+        percent = [values[0] for unit, values in one.measures if unit == "percent"]
+        said = other.values.get("share")
+        if percent and said and "share" not in one.values:
+            fits = any(low <= percent[0] <= high for value in said for low, high in [SHARES[value]])
+            shown = (f"{percent[0]:g} percent", show(said))
+            lines.append(
+                Line("quantity", *(shown[::-1] if swapped else shown), "same" if fits else "clash", float(fits))
+            )
+    return lines
+
+
+def show(values: Collection[str]) -> str:
+    """Concepts or values for people."""
+    return ", ".join(sorted(value.replace("_", " ") for value in values))

@@ -1,0 +1,116 @@
+"""Words: the text cut into lower-case tokens with marks for its punctuation, and the inflections of medical English."""
+
+from __future__ import annotations
+
+import re
+
+from medrft.text import normalize
+
+COMMA, STOP, SLASH = "comma", "stop", "slash"
+MAX_CHARACTERS = 16_000
+"""What a reading looks at: longer answers are read up to here, which keeps a megabyte under a second."""
+
+SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r。;!?]+")
+PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、,]|\s[-–—]+\s")
+OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
+WITHOUT = re.compile(r"\bw/o\b", re.IGNORECASE)
+WITH = re.compile(r"\bw/(?=\s|[a-z])", re.IGNORECASE)
+
+PLURALS = {
+    **{"bronchi": "bronchus", "sulci": "sulcus", "gyri": "gyrus", "foci": "focus", "loci": "locus", "rami": "ramus"},
+    **{"nuclei": "nucleus", "calculi": "calculus", "thrombi": "thrombus", "emboli": "embolus", "villi": "villus"},
+    **{"thalami": "thalamus", "hippocampi": "hippocampus", "menisci": "meniscus", "humeri": "humerus", "tali": "talus"},
+    **{
+        "hili": "hilum",
+        "hila": "hilum",
+        "hilus": "hilum",
+        "diverticula": "diverticulum",
+        "diverticuli": "diverticulum",
+    },
+    **{"atria": "atrium", "septa": "septum", "ganglia": "ganglion", "foramina": "foramen", "phalanges": "phalanx"},
+    **{"apices": "apex", "cortices": "cortex", "calyces": "calyx", "calices": "calyx", "varices": "varix"},
+    **{"appendices": "appendix", "vertebrae": "vertebra", "feet": "foot", "teeth": "tooth", "women": "woman"},
+    **{"men": "man", "children": "child", "metastases": "metastasis", "testes": "testis", "pelves": "pelvis"},
+    **{"meninges": "meninx", "femora": "femur", "bullae": "bulla", "pleurae": "pleura", "fossae": "fossa"},
+    **{"stenoses": "stenosis", "thromboses": "thrombosis", "prostheses": "prosthesis", "diagnoses": "diagnosis"},
+    **{"exostoses": "exostosis", "anastomoses": "anastomosis", "pneumothoraces": "pneumothorax", "radii": "radius"},
+    **{"bacteria": "bacterium", "fungi": "fungus", "viruses": "virus", "sinuses": "sinus", "fetuses": "fetus"},
+    **{"uteri": "uterus", "alveoli": "alveolus", "bronchioli": "bronchiole", "fistulae": "fistula", "bursae": "bursa"},
+    **{"bases": "base", "aches": "ache", "headaches": "headache", "lenses": "lens", "crises": "crisis"},
+    **{"scapulae": "scapula", "maxillae": "maxilla", "tibiae": "tibia", "aortae": "aorta", "papillae": "papilla"},
+    **{"aneurisms": "aneurysm", "aneurism": "aneurysm", "xrays": "xray", "indices": "index", "corpora": "corpus"},
+    **{"always": "always", "series": "series", "perhaps": "perhaps", "besides": "besides", "status": "status"},
+    **{"necroses": "necrosis", "fibroses": "fibrosis", "atelectases": "atelectasis", "lungs": "lung", "ribs": "rib"},
+}
+SUFFIXES = (
+    *("izations", "ization", "ications", "ication", "ations", "ation", "ating", "ated", "ative", "ates", "ate"),
+    *("ements", "ement", "ments", "ment", "nesses", "ness", "ities", "ity", "ically", "ally", "ively", "ously", "ly"),
+    *("ions", "ion", "ing", "ies", "ied", "ives", "ive", "ous", "ical", "ial", "ual", "al", "ic", "ed", "es", "ent"),
+    *("ence", "ency", "ance", "ancy", "ant", "able", "ible", "er", "or", "y", "e", "s"),
+)
+
+
+def cut(text: str) -> list[str]:
+    """Tokens of a text, normalised by `medrft.text`, with `comma`, `stop` and `slash` where its punctuation stood.
+
+    >>> cut("Mass, 2.5 cm. No viral/bacterial infection")
+    ['mass', 'comma', '2.5', 'cm', 'stop', 'no', 'viral', 'slash', 'bacterial', 'infection']
+    """
+    text = text[:MAX_CHARACTERS]
+    if "/" in text:
+        text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", WITHOUT.sub(" without ", text)))
+    text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
+    return [lemma(word) for word in normalize(text).split()]
+
+
+def lemma(word: str) -> str:
+    """The singular of an English or Latin plural; other words as they are. The same for lexicon and text.
+
+    >>> [lemma(word) for word in ("masses", "opacities", "vertebrae", "pelvis", "nodules", "gas")]
+    ['mass', 'opacity', 'vertebra', 'pelvis', 'nodule', 'gas']
+    """
+    if word in PLURALS:
+        return PLURALS[word]
+    if len(word) < 4 or word[-1] != "s":
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "ches", "shes", "zes")):
+        return word[:-2]
+    return word if word.endswith(("ss", "us", "is")) else word[:-1]
+
+
+def stem(word: str) -> str:
+    """A word without its derivational ending; at least five letters stay.
+
+    >>> stem("calcification") == stem("calcified"), stem("perforating") == stem("perforation")
+    (True, True)
+    """
+    for suffix in SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= 5:
+            word = word[: -len(suffix)]
+            break
+    return word[:-1] if len(word) > 5 and word[-1] == word[-2] else word
+
+
+def deletions(word: str) -> list[str]:
+    """A word and what is left of it without one letter: two words that share one are a slip apart."""
+    return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
+
+
+def trigrams(word: str) -> set[str]:
+    """Character trigrams of a word, with its beginning and end marked."""
+    marked = f"^{word}$"
+    return {marked[i : i + 3] for i in range(len(marked) - 2)}
+
+
+def likeness(left: str, right: str) -> float:
+    """How alike two words look, in [0, 1]: 1 for the same stem, else Dice over trigrams.
+
+    >>> likeness("nodular", "nodularity") > 0.6, likeness("femur", "tibia")
+    (True, 0.0)
+    """
+    if left == right or (len(left) > 5 and len(right) > 5 and stem(left) == stem(right)):
+        return 1.0
+    a, b = trigrams(left), trigrams(right)
+    return 2 * len(a & b) / (len(a) + len(b))
