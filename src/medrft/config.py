@@ -146,6 +146,8 @@ class StageConfig(Shape):
     """Train on these kinds of question only."""
     limit: int | None = Field(default=None, gt=0)
     """Train on at most this many examples, drawn by seed."""
+    validation_limit: int | None = Field(default=200, gt=0)
+    """Checkpoints are chosen on at most this many validation examples, drawn by seed."""
     wall_clock_of: str | None = None
     """Train for as long as that earlier stage took, whatever its number of steps."""
     evaluate: bool = True

@@ -12,7 +12,7 @@ from medrft.rundir import read_json, read_jsonl
 TABLE = {
     "name": "toy",
     "model": {"id": "tiny:llava", "dtype": "float32"},
-    "data": {"name": "phantom", "images": 24},
+    "data": {"name": "phantom", "images": 24, "validation_images": 4, "test_images": 6, "size": 64},
     "reward": {
         "closed": {"parts": [{"scorer": "yes_no_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},
         "choice": {"parts": [{"scorer": "choice_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},

@@ -191,7 +191,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
         job.recipe,
         start=source_of(job, job.recipe.start_of(stage)),
         train=draw(train, stage.limit, seed=job.recipe.seed),
-        validation=validation,
+        validation=draw(validation, stage.validation_limit, seed=job.recipe.seed),
         run=job.run,
         resume=job.resume,
     )
