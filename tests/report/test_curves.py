@@ -40,7 +40,7 @@ def test_a_calibrated_part_shows_what_the_reward_adds_up():
 def test_all_spreads_come_together():
     columns = {"reward_std": lambda i: 0.1, "part/bleu1/raw_std": lambda i: 0.2, "part/bleu1/raw": lambda i: 0.5}
     panel = by_title(panels(rows(10, **columns), kind="grpo"))["Spread within groups"]
-    assert [name for name, _ in panel.legend] == ["reward", "bleu1"]
+    assert [name for name, _ in panel.legend] == ["reward", "BLEU-1"]
 
 
 def test_short_and_odd_series_are_said_to_be_so():

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from medrft.report.charts import Series, line_chart
 from medrft.report.files import Row, series_of
-from medrft.report.wording import plain, share
+from medrft.report.wording import label, plain, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def _part(rows: Sequence[Row], name: str) -> Curve:
     return Curve(
         key=f"part/{name}/{stage}",
         spread=f"part/{name}/{stage}_std",
-        title=f"Part: {name.replace('_', ' ')}",
+        title=f"Part: {label(name)}",
         says=f"This part of the reward{how}. Line: mean. Band: spread between answers to one question.",
         at_least=0.2,
         floor=-1.0 if penalty else 0.0,
@@ -200,7 +200,7 @@ def spread_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
     for color, (name, key) in enumerate(keys):
         steps, values = series_of(rows, key)
         if values:
-            lines.append(Series(name=name, steps=steps, values=values, color=color % 7))
+            lines.append(Series(name=label(name), steps=steps, values=values, color=color % 7))
     if len(lines) < 2:
         return None
     return Panel(

@@ -96,6 +96,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
+        "label": wording.label,
         "plain": wording.plain,
         "percent": wording.percent,
         "points": wording.points,

@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+LABELS: dict[str, str] = {
+    "truth": "oracle accuracy",
+    "in_grammar": "readable by the oracle",
+    "bleu1": "BLEU-1",
+    "rouge1": "ROUGE-1",
+    "bertscore": "BERTScore",
+    "average": "papers' average",
+    "answer_format": "format",
+    "truncated": "cut off",
+    "n_tokens": "tokens",
+}
+"""Names of metrics and parts for people, where the key alone would not do."""
+
 NONE = "–"
 MINUS = "−"
+
+
+def label(name: str) -> str:
+    """A metric's or part's name for people.
+
+    >>> label("bleu1"), label("exact_match")
+    ('BLEU-1', 'exact match')
+    """
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def plain(value: float | None) -> str:
