@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from medrft.report.curves import panels
+from medrft.report.curves import panels, short_log
 
 
 def rows(n, **columns):
@@ -44,7 +44,8 @@ def test_all_spreads_come_together():
 
 
 def test_short_and_odd_series_are_said_to_be_so():
-    assert panels(rows(3, reward=lambda i: i), kind="grpo")[0].notes[-1] == "3 values: too few for a trend"
+    assert short_log(rows(3, reward=lambda i: i)) == "Only 3 values per curve: too few to show a trend."
+    assert short_log(rows(5, reward=lambda i: i)) == short_log([]) == ""
     assert panels(rows(1, reward=lambda i: 0.3), kind="grpo")[0].notes == ("0.3 (one value)",)
     assert panels(rows(4, reward=lambda i: None), kind="grpo") == []
     assert panels([], kind="grpo") == []
@@ -60,3 +61,9 @@ def test_a_missing_spread_costs_the_band_only():
 def test_what_never_happened_is_not_drawn():
     assert panels(rows(10, unscored=lambda i: 0.0), kind="grpo") == []
     assert [panel.title for panel in panels(rows(10, unscored=lambda i: float(i == 4)), kind="grpo")] == ["Unscored"]
+
+
+def test_thresholds_of_calibrations_are_drawn():
+    columns = {"part/cosine/raw": lambda i: 0.9, "calibration/cosine/threshold": lambda i: 0.5 + i / 100}
+    panel = by_title(panels(rows(10, **columns), kind="grpo"))["Calibration thresholds"]
+    assert panel.legend == (("cosine", 0),)

@@ -60,7 +60,11 @@ REWARD = Curve(
 )
 OUTCOMES = (
     _share("correct", "Correct", "Share of training answers that meet the recipe's own yes-or-no test."),
-    _share("truth", "True", "Share of training answers that the phantom's own judge, not the reward, calls right."),
+    _share(
+        "truth",
+        "Oracle accuracy",
+        "Share of training answers that the phantom's own judge, not the reward, calls right.",
+    ),
 )
 HEALTH = (
     _share(
@@ -99,6 +103,11 @@ HEALTH = (
     _share("truncated", "Cut off", "Share of answers that hit the token limit before they ended."),
     _share("no_answer", "No readable answer", "Share of answers without exactly one answer in the form asked for."),
     _share("unscored", "Unscored", "Share of answers that a scorer could not judge; they are left out of training."),
+    _share(
+        "calibration_saturated",
+        "Calibration saturated",
+        "Share of calibrations stuck at a bound or with nearly all scores in one tail: they no longer spread scores.",
+    ),
     _share("gate", "Gate closed", "Share of answers whose reward the clinical gate took away."),
 )
 SFT = (
@@ -113,7 +122,9 @@ SFT = (
     next(curve for curve in HEALTH if curve.key == "grad_norm"),
     next(curve for curve in HEALTH if curve.key == "entropy"),
 )
-QUIET = ("unscored", "gate", "no_answer")
+FEW = 5
+"""Fewer logged values than this show no trend."""
+QUIET = ("unscored", "gate", "no_answer", "calibration_saturated")
 """Shares that are only worth a chart when they were ever above zero."""
 
 
@@ -126,7 +137,7 @@ def panels(rows: Sequence[Row], *, kind: str) -> list[Panel]:
     found = [_panel(curve, train, validation) for curve in (REWARD, *OUTCOMES)]
     parts = part_names(train)
     found += [_panel(_part(train, name), train, []) for name in parts]
-    found.append(spread_panel(train, parts))
+    found += [spread_panel(train, parts), threshold_panel(train, parts)]
     found += [_panel(curve, train, validation if curve.key == "kl" else []) for curve in HEALTH]
     return [panel for panel in found if panel is not None]
 
@@ -213,8 +224,34 @@ def spread_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
     )
 
 
+def threshold_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
+    """The thresholds of adaptive calibrations."""
+    lines = []
+    for color, name in enumerate(parts):
+        steps, values = series_of(rows, f"calibration/{name}/threshold")
+        if values:
+            lines.append(Series(name=label(name), steps=steps, values=values, color=color % 7))
+    if not lines:
+        return None
+    return Panel(
+        title="Calibration thresholds",
+        says="Raw score that an adaptive calibration maps to one half. It follows the scores as the model gets better.",
+        chart=line_chart(lines, label="calibration thresholds by step", at_least=0.1, floor=0.0, ceiling=1.0),
+        notes=(),
+        legend=tuple((line.name, line.color) for line in lines),
+    )
+
+
+def short_log(rows: Sequence[Row]) -> str:
+    """A fair warning where a stage logged too little; else nothing."""
+    count = sum(row.get("split", "train") == "train" for row in rows)
+    if not 0 < count < FEW:
+        return ""
+    return f"Only {count} value{'' if count == 1 else 's'} per curve: too few to show a trend."
+
+
 def _notes(curve: Curve, lines: Sequence[Series]) -> Iterator[str]:
-    """First and last of each line, and fair warnings about series that show little."""
+    """First and last of each line, and a fair warning about one that shows nothing."""
     write = share if curve.share else plain
     for line in lines:
         name = f"{line.name} " if len(lines) > 1 else ""
@@ -226,9 +263,7 @@ def _notes(curve: Curve, lines: Sequence[Series]) -> Iterator[str]:
         if line.spread and len(line.spread) > 1:
             begin, end = _ends(line.spread)
             yield f"spread {write(begin)} → {write(end)}"
-        if 2 <= len(line.values) < 5:
-            yield f"{len(line.values)} values: too few for a trend"
-        elif len(line.values) >= 5 and max(line.values) - min(line.values) < 0.05 * curve.at_least:
+        if len(line.values) >= FEW and max(line.values) - min(line.values) < 0.05 * curve.at_least:
             yield "nearly constant"
 
 

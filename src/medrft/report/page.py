@@ -17,7 +17,7 @@ from medrft import __version__
 from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
 from medrft.report import facts, wording
 from medrft.report.charts import interval_mark
-from medrft.report.curves import Panel, panels
+from medrft.report.curves import Panel, panels, short_log
 from medrft.report.files import RunFiles
 from medrft.report.groups import Group, example_groups
 from medrft.report.heldout import HeldOut, held_out
@@ -57,6 +57,7 @@ class Stage:
     name: str
     kind: str
     panels: tuple[Panel, ...]
+    warning: str
     groups: tuple[Group, ...]
 
 
@@ -158,9 +159,11 @@ def _lead_mark(metrics: dict[str, Any], lead: str | None) -> Markup | None:
 
 
 def _stage(run: RunFiles, name: str, kind: str) -> Stage:
+    rows = run.metrics.get(name, [])
     return Stage(
         name=name,
         kind=kind,
-        panels=tuple(panels(run.metrics.get(name, []), kind=kind)),
+        panels=tuple(panels(rows, kind=kind)),
+        warning=short_log(rows),
         groups=tuple(example_groups(run, name)) if kind == "grpo" else (),
     )
