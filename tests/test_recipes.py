@@ -1,0 +1,45 @@
+"""Every shipped recipe parses, names what exists, and says where its values come from."""
+
+from pathlib import Path
+
+import pytest
+
+from medrft.config import load_recipe, reward_of
+from medrft.data import check_options
+from medrft.models.prompts import get_prompt
+from medrft.rewards import build_reward
+from medrft.training import check_stage
+from medrft.types import KINDS
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_loads_and_names_what_exists(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    get_prompt(recipe.prompt)
+    check_options(recipe.data.name, recipe.data.options)
+    build_reward(recipe.reward, encoder=recipe.encoder)
+    for stage in recipe.stages:
+        check_stage(stage, recipe)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_rewards_by_kind_as_documented(path):
+    recipe = load_recipe(path)
+    if path.stem.startswith("armed"):
+        assert recipe.reward == "armed"
+        return
+    assert reward_of(recipe.reward, "open") == "armed"
+    for kind, scorer in (("closed", "yes_no_match"), ("choice", "choice_match")):
+        parts = reward_of(recipe.reward, kind).parts
+        assert {part.scorer: part.weight for part in parts} == {scorer: 0.8, "answer_format": 0.2}
+    assert all(reward_of(recipe.reward, kind) for kind in KINDS)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_real_data_is_never_asked_to_think(path):
+    recipe = load_recipe(path)
+    taught = any(stage.kind == "sft" for stage in recipe.stages)
+    assert not taught or recipe.prompt == ("think" if recipe.data.name == "phantom" else "direct")
