@@ -117,8 +117,9 @@ def test_what_trl_refuses_is_a_mistake_in_the_recipe(tmp_path):
 
 
 def test_an_evaluation_batch_holds_whole_groups(tmp_path):
-    trl = {"num_generations": 8, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": 8}
-    assert config_of(recipe_with(**trl), tmp_path).per_device_eval_batch_size == 8
+    trl = {"num_generations": 8, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 8, "max_steps": 8}
+    assert config_of(recipe_with(**trl), tmp_path).per_device_eval_batch_size == 2
+    assert config_of(recipe_with(**trl, num_generations_eval=8), tmp_path).per_device_eval_batch_size == 8
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def _defaults(stage: StageConfig, device: torch.device) -> dict[str, Any]:
         common |= {"gradient_checkpointing": False, "bf16": False, "dataloader_pin_memory": False}
     if stage.kind == "sft":
         common["max_length"] = None  # TRL's 1024 would cut long prompts inside their image tokens
+    else:
+        common["num_generations_eval"] = 2  # many questions say more about a policy than many answers to each
     return common
 
 
@@ -139,7 +141,7 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
         }
     size = int(table.get("per_device_train_batch_size", 8))
     if stage.kind == "grpo":
-        group = int(table.get("num_generations_eval") or table.get("num_generations", 8))
+        group = int(table.get("num_generations_eval") or 2)
         chosen["per_device_eval_batch_size"] = max(1, size // group) * group
     else:
         chosen["per_device_eval_batch_size"] = size

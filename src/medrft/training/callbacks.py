@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -168,7 +169,10 @@ class Bar(TrainerCallback):  # type: ignore[misc]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through."""
+    """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through.
+
+    Deprecations are theirs to mend: TRL 1.16 uses names that transformers has renamed.
+    """
     import datasets
     from transformers.utils import logging
 
@@ -178,7 +182,9 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     datasets.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if shown:

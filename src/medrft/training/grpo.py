@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -20,9 +20,9 @@ from trl.trainer.utils import RepeatSampler
 from medrft.config import Recipe, StageConfig
 from medrft.models.load import lora_config, placeholder_ids
 from medrft.rewards import Reward
-from medrft.rundir import RunDir
+from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
-from medrft.training.monitor import batch_metrics
+from medrft.training.monitor import batch_metrics, calibration_metrics
 from medrft.training.recorder import Recorder
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.scoring import Columns, Correct, Judge, Judged, columns_of
@@ -45,7 +45,6 @@ class GRPO(GRPOTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, judge: Judge, columns: Columns, recorder: Recorder, opened: OpenStage, **kw: Any):
         self.judge, self.columns, self.recorder, self.opened = judge, columns, recorder, opened
-        self.generations: dict[str, int] = dict(opened.saved.get("generations", {"train": 0, "validation": 0}))
         self._last: tuple[list[Judged], list[Outcome]] = ([], [])
         super().__init__(*args, reward_funcs=[_named(name) for name in columns.names], **kw)
 
@@ -60,6 +59,8 @@ class GRPO(GRPOTrainer):  # type: ignore[misc]
         outcomes = self.judge.combine(judged, group_size=self._group_size, update=mode == "train")
         self._last = (judged, outcomes)
         metrics = batch_metrics(judged, outcomes, group_size=self._group_size)
+        if mode == "train":
+            metrics |= calibration_metrics(self.judge.reward)
         metrics["reward_time"] = time.perf_counter() - began
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
@@ -77,10 +78,8 @@ class GRPO(GRPOTrainer):  # type: ignore[misc]
                 advantages,
                 split=split,
                 step=self.state.global_step,
-                generation_step=self.generations[split],
                 group_size=self._group_size,
             )
-        self.generations[split] += 1
         return output
 
     @property
@@ -108,22 +107,11 @@ class GRPO(GRPOTrainer):  # type: ignore[misc]
         self.recorder.flush()
         super()._save_checkpoint(model, trial)
 
-    def checkpoint_state(self) -> dict[str, Any]:
-        """What a resumed stage needs beyond TRL's own state."""
-        return {"reward": self.judge.reward.state_dict(), "generations": self.generations}
-
     def _send_telemetry(self) -> None:
         """The network is touched only where a recipe names something remote."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """The final folder gets a card of ours."""
-
-
-class Scoring(NamedTuple):
-    """A reward, and how TRL must add it up."""
-
-    reward: Reward
-    columns: Columns
 
 
 def run_grpo(
@@ -154,18 +142,35 @@ def run_grpo(
     pictures = Pictures(max_pixels=recipe.data.max_pixels)
     args = _arguments(opened, columns, rows=len(train), validation=len(validation))
     check_inputs(opened, args, train, pictures)
-    trainers: list[GRPO] = []
+    recorder = Recorder(
+        run,
+        stage=stage.name,
+        parts=reward.names,
+        thumbnails=recipe.report.images == "thumb",
+        generations=opened.saved.get("generations"),
+    )
 
     def build(callbacks: list[Any]) -> GRPO:
-        made = _trainer(opened, args, train, validation, pictures, Scoring(reward, columns), callbacks)
-        trainers.append(made)
-        return made
+        return GRPO(
+            model=opened.policy.model,
+            args=args,
+            train_dataset=_rows(opened, train, pictures),
+            eval_dataset=_rows(opened, validation, pictures) if validation else None,
+            processing_class=opened.policy.processor,
+            peft_config=lora_config(recipe.model),
+            callbacks=callbacks,
+            judge=_judge(opened, reward, max_tokens=args.max_completion_length),
+            columns=columns,
+            recorder=recorder,
+            opened=opened,
+        )
 
     try:
-        trainer = fit(opened, build, lambda: trainers[0].checkpoint_state())
+        trainer = fit(opened, build, lambda: {"reward": reward.state_dict(), "generations": recorder.generations})
     finally:
-        for built in trainers:
-            built.recorder.flush()
+        recorder.flush()
+    if trainer.is_world_process_zero():
+        write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
     return finish(opened, trainer, examples=counts(train, validation), reward=reward.describe())
 
 
@@ -188,31 +193,9 @@ def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: in
     return args
 
 
-def _trainer(
-    opened: OpenStage,
-    args: GRPOConfig,
-    train: Sequence[Example],
-    validation: Sequence[Example],
-    pictures: Pictures,
-    scoring: Scoring,
-    callbacks: list[Any],
-) -> GRPO:
-    recipe, stage = opened.recipe, opened.config
-    correct = Correct(recipe.correct, encoder=recipe.encoder)
-    thumbnails = recipe.report.images == "thumb"
-    return GRPO(
-        model=opened.policy.model,
-        args=args,
-        train_dataset=_rows(opened, train, pictures),
-        eval_dataset=_rows(opened, validation, pictures) if validation else None,
-        processing_class=opened.policy.processor,
-        peft_config=lora_config(recipe.model),
-        callbacks=callbacks,
-        judge=Judge(scoring.reward, correct, form=opened.prompt.form, max_tokens=args.max_completion_length),
-        columns=scoring.columns,
-        recorder=Recorder(opened.run, stage=stage.name, parts=scoring.reward.names, thumbnails=thumbnails),
-        opened=opened,
-    )
+def _judge(opened: OpenStage, reward: Reward, *, max_tokens: int) -> Judge:
+    correct = Correct(opened.recipe.correct, encoder=opened.recipe.encoder)
+    return Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens)
 
 
 def _rows(opened: OpenStage, examples: Sequence[Example], pictures: Pictures) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from medrft.rewards.reward import ALL, Reward
 from medrft.training.scoring import Judged
 from medrft.types import Outcome, Score
 
@@ -52,6 +53,20 @@ def part_metrics(outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, f
                 spread = _spread(values)
                 if spread.size:
                     found[f"part/{name}/{stage}_std"] = float(spread.mean())
+    return found
+
+
+def calibration_metrics(reward: Reward) -> dict[str, float]:
+    """Threshold of each calibration that has one, and whether any no longer tells scores apart (0 or 1)."""
+    found: dict[str, float] = {}
+    for key, stack in reward.describe()["stacks"].items():
+        for part in stack["parts"]:
+            threshold = part["calibrate"].get("threshold")
+            if threshold is not None:
+                found[f"calibration/{part['name'] if key == ALL else f'{key}/' + part['name']}/threshold"] = threshold
+    saturated = reward.saturated()
+    if found or saturated:
+        found["calibration_saturated"] = float(bool(saturated))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrft.data.images import sha256_of, thumbnail
@@ -18,12 +18,22 @@ THUMBNAIL = 192
 class Recorder:
     """Keeps every generation batch of a stage, train and validation apart."""
 
-    def __init__(self, run: RunDir, *, stage: str, parts: Sequence[str], thumbnails: bool):
+    def __init__(
+        self,
+        run: RunDir,
+        *,
+        stage: str,
+        parts: Sequence[str],
+        thumbnails: bool,
+        generations: Mapping[str, int] | None = None,
+    ):
         self.run, self.stage, self.thumbnails = run, stage, thumbnails
         self.writers = {
             split: RolloutWriter(run.rollouts, stage=stage, split=split, parts=parts)
             for split in ("train", "validation")
         }
+        self.generations = dict(generations or dict.fromkeys(self.writers, 0))
+        """Generation batches so far; goes into checkpoints, and comes back from them through `generations`."""
         self._shown: set[str] = set()
 
     def add(
@@ -34,10 +44,11 @@ class Recorder:
         *,
         split: str,
         step: int,
-        generation_step: int,
         group_size: int,
     ) -> None:
         """Take a generation batch of whole groups, gathered from all processes."""
+        generation_step = self.generations[split]
+        self.generations[split] += 1
         rows = []
         for number, (row, outcome, advantage) in enumerate(zip(judged, outcomes, advantages, strict=True)):
             group = f"{self.stage}/{split}/{generation_step}/{number // group_size}"

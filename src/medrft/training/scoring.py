@@ -7,14 +7,13 @@ G completions per group stand side by side. Torch-free.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.data.images import sha256_of
-from medrft.errors import RecipeError
 from medrft.rewards import RawScores, Reward
+from medrft.rewards.reward import ALL
 from medrft.scorers import build_scorer, item_of
 from medrft.types import Completion, Example, Form, Item, Kind, Outcome, Scorer
 
@@ -125,21 +124,16 @@ def _number(value: float | None) -> float:
 
 
 def columns_of(reward: Reward) -> Columns:
-    """How TRL must see a reward; raises `RecipeError` where kinds differ in how they combine their parts."""
-    stacks: Mapping[str, Any] = reward.describe()["stacks"]
-    ways = {stack["combine"] for stack in stacks.values()}
-    if ways == {"weighted_sum"}:
+    """How TRL must see a reward: a weighted sum as one column, parts to be normalised as one each.
+
+    Kinds may weigh a part differently, so each kind has columns of its own.
+    """
+    if reward.combine_rule == "weighted_sum":
         return Columns(("reward",), (1.0,), False)
-    if len(ways) > 1:
-        raise RecipeError(
-            "reward uses combine: weighted_sum for one kind and normalize_then_sum for another; TRL aggregates a "
-            "whole batch in one way, so use one of them for all kinds"
-        )
     weights: dict[str, float] = {}
-    for kind, stack in stacks.items():
-        for part in stack["parts"]:
-            name = part["name"] if len(stacks) == 1 else f"{kind}/{part['name']}"
-            weights[name] = part["weight"]
+    for key, stack in reward.stacks.items():
+        for part in stack.parts:
+            weights[part.name if key == ALL else f"{key}/{part.name}"] = part.weight
     return Columns(tuple(weights), tuple(weights.values()), True)
 
 

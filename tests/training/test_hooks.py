@@ -1,0 +1,60 @@
+"""The hooks of TRL 1.16 that are overridden: each fails loudly when its signature moves."""
+
+import inspect
+
+import pytest
+import trl
+from transformers import Trainer
+from transformers.trainer_callback import ExportableState
+from trl import GRPOTrainer, SFTTrainer
+from trl.trainer.utils import RepeatSampler
+
+from medrft.training.grpo import GRPO
+from medrft.training.sft import SFT
+
+SIGNATURES = {
+    (GRPOTrainer, "_calculate_rewards"): ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    (GRPOTrainer, "_generate_and_score_completions"): ["self", "inputs"],
+    (GRPOTrainer, "_get_train_sampler"): ["self", "dataset"],
+    (GRPOTrainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (GRPOTrainer, "_send_telemetry"): ["self"],
+    (SFTTrainer, "_send_telemetry"): ["self"],
+    (GRPOTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
+    (SFTTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
+    (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (ExportableState, "state"): ["self"],
+}
+SAMPLER = ["data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed"]
+
+
+@pytest.mark.parametrize(("owner", "name"), SIGNATURES, ids=lambda value: getattr(value, "__name__", value))
+def test_signature(owner, name):
+    assert list(inspect.signature(getattr(owner, name)).parameters) == SIGNATURES[owner, name]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(GRPO, GRPOTrainer), (SFT, SFTTrainer)])
+def test_every_override_has_a_signature_above(ours, theirs):
+    private = {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
+    assert private == {name for owner, name in SIGNATURES if owner is theirs}
+
+
+def test_the_tested_minor_version_is_installed():
+    assert trl.__version__.startswith("1.16.")
+
+
+def test_the_sampler_takes_and_keeps_what_we_copy():
+    assert list(inspect.signature(RepeatSampler.__init__).parameters)[1:] == SAMPLER
+    made = RepeatSampler([0, 1], mini_repeat_count=2, seed=3)
+    assert all(hasattr(made, name) for name in [*SAMPLER, "generator"])
+
+
+def test_what_the_overrides_read_of_trl_is_still_set():
+    source = inspect.getsource(GRPOTrainer)
+    for name in ("self._metrics = {", "self.num_generations_eval =", "self.eos_token_ids =", "self._tokenizer ="):
+        assert name in source
+    rewards = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert "self._calculate_rewards(inputs, prompts, completions, completion_ids_list)" in rewards
+    assert '"advantages": advantages' in rewards
+    saving = inspect.getsource(Trainer._save_checkpoint)
+    # Our state lies in trainer_state.json, which must be written after weights and optimizer.
+    assert saving.index("_save_optimizer_and_scheduler") < saving.index("TRAINER_STATE_NAME")
