@@ -4,6 +4,7 @@ lexicon/anatomy.yaml      places and what they are part of
 lexicon/findings.yaml     findings, what they are a kind of, what they are said to mean
 lexicon/definitions.yaml  words for a phrase ("cardiomegaly": enlarged heart)
 lexicon/attributes.yaml   axes of values, by facet
+lexicon/sites.yaml        where a finding is by its nature
 lexicon/modality.yaml     modalities and sequences
 lexicon/ambiguous.yaml    words with several meanings
 lexicon/grammar.yaml      negation, doubt, joins, words that say nothing
@@ -21,10 +22,10 @@ import yaml
 
 from medrft.errors import DataError
 from medrft.scorers.clinical.lexicon import Atom, Axis, Entry, Lexicon
-from medrft.scorers.clinical.words import cut
+from medrft.scorers.clinical.words import cut, stem
 
 FOLDER = Path(__file__).with_name("lexicon")
-FILES = ("anatomy", "findings", "modality", "attributes", "grammar", "definitions", "ambiguous", "morphology")
+FILES = ("anatomy", "findings", "modality", "attributes", "grammar", "definitions", "ambiguous", "morphology", "sites")
 CUES = (
     *("negation_before", "negation_after", "not_negation", "doubt_before", "doubt_after", "likely_before"),
     *("likely_after", "presence", "joins", "alternatives", "with_words", "breaks", "verbs", "prepositions"),
@@ -77,6 +78,8 @@ def build(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
     pending += [(phrase, phrase, names or []) for phrase, names in files["definitions"].items()]
     _add_definitions(made, pending)
     _close(made, files)
+    _add_sites(made, files)
+    _add_within(made)
     _add_rewrites(made)
     _add_ambiguous(made, files["ambiguous"])
     return made
@@ -214,11 +217,7 @@ def _imply(made: Lexicon, implied: Mapping[str, tuple[Atom, ...]]) -> None:
         if not set(more) <= set(entry.atoms):
             changed[key] = Entry("term", tuple(dict.fromkeys((*entry.atoms, *more))), word=entry.word)
     for key, entry in changed.items():
-        made.terms[key] = entry
-        node = made.trie
-        for word in key:
-            node = node[word]
-        node[""] = entry
+        _replace(made, key, entry)
 
 
 def _add_ambiguous(made: Lexicon, table: Mapping[str, Any]) -> None:
@@ -238,6 +237,36 @@ def _add_ambiguous(made: Lexicon, table: Mapping[str, Any]) -> None:
         made.add(word, Entry("ambiguous", compiled[0][0], senses=tuple(compiled)), where=f"ambiguous {key}")
 
 
+def _add_sites(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for place, findings in files["sites"].items():
+        for finding in findings:
+            if place not in files["anatomy"] or finding not in files["findings"]:
+                made.problems.append(f"sites: {place} or {finding} is not defined")
+            made.sites[finding] = (
+                made.sites.get(finding, frozenset()) | {place} | made.ancestors.get(place, frozenset())
+            )
+
+
+def _add_within(made: Lexicon) -> None:
+    """Give "intracranial" and its like a value that "extracranial" contradicts; left out it costs nothing."""
+    for key, entry in list(made.terms.items()):
+        if len(key) == 1 and entry.kind == "term" and key[0].startswith("intra") and len(key[0]) > 9:
+            _replace(made, key, Entry("term", (*entry.atoms, within(key[0]))))
+
+
+def within(word: str) -> Atom:
+    """The value of an `intra-` or `extra-` word."""
+    return Atom("position", f"within:{stem(word[5:])}", word[:5])
+
+
+def _replace(made: Lexicon, key: tuple[str, ...], entry: Entry) -> None:
+    made.terms[key] = entry
+    node = made.trie
+    for word in key:
+        node = node[word]
+    node[""] = entry
+
+
 def _add_rewrites(made: Lexicon) -> None:
     """A name of several words that are terms themselves ("dilated bronchi") holds in any order of those words."""
     rules: dict[frozenset[Atom], tuple[Atom, ...]] = {}
@@ -245,7 +274,7 @@ def _add_rewrites(made: Lexicon) -> None:
         if len(key) < 2 or entry.kind != "term" or all(atom.axis not in ("name", "place") for atom in entry.atoms):
             continue
         pieces = _pieces(made, key)
-        if pieces and len(pieces) > 1 and not set(entry.atoms) <= pieces and _meaningful(pieces, entry):
+        if pieces and len(pieces) > 1 and not set(entry.atoms) <= pieces and _meaningful(made, pieces, entry):
             rules.setdefault(pieces, entry.atoms)
     count: dict[Atom, int] = {}
     for pieces in rules:
@@ -255,11 +284,14 @@ def _add_rewrites(made: Lexicon) -> None:
         made.rewrites.setdefault(min(pieces, key=lambda atom: (count[atom], atom)), []).append((pieces, atoms))
 
 
-def _meaningful(pieces: frozenset[Atom], entry: Entry) -> bool:
+def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:
     """Rules go from what is said in pieces to a named finding, or a place and its state; not between places."""
     heads = [atom for atom in pieces if atom.axis in ("name", "place")]
-    if not heads or all(atom.facet == "anatomy" for atom in pieces):
+    if not heads:
         return False
+    if all(atom.facet == "anatomy" for atom in pieces):
+        whole = frozenset().union(*(made.ancestors.get(atom.value, ()) for atom in entry.atoms))
+        return len(entry.atoms) == 1 and any(atom.value in whole for atom in pieces)
     return any(atom.axis == "name" or atom.axis == "organ_size" for atom in entry.atoms)
 
 

@@ -15,6 +15,7 @@ MATERIALS = {
     **{"fluid": "fluid_density", "csf": "fluid_density", "adipose_tissue": "fat_density", "gas": "air_density"},
     **{"soft_tissue": "soft_tissue_density", "bone": "calcific_density", "muscle": "soft_tissue_density"},
 }
+REGION_LETTERS = {"cervical_spine": "c", "thoracic_spine": "t", "lumbar_spine": "l", "sacrum": "s"}
 REGIONS = frozenset(("lobe", "lung_lobe", "lung_base", "lung_apex", "hemisphere", "abdominal_quadrant"))
 
 
@@ -33,7 +34,8 @@ class Draft:
     measures: list[Measure] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     dimensions: list[str] = field(default_factory=list)
-    turned: set[str] = field(default_factory=set)
+    turned: dict[str, str] = field(default_factory=dict)
+    """Axis -> the value that was negated."""
     pending: list[Atom] = field(default_factory=list)
     negative: bool = False
     ahead: bool = False
@@ -117,7 +119,7 @@ class Draft:
             mine |= values
         for key, value in other.bound.items():
             self.bound.setdefault(key, value)
-        self.turned |= other.turned
+        self.turned.update(other.turned)
         self.negative = self.negative or other.negative
         self.verb = self.verb or other.verb
         self.states = self.states or other.states
@@ -126,7 +128,7 @@ class Draft:
     def finding(self, made: Lexicon) -> Finding:
         """The finding, in its canonical form."""
         self._measure_organs(made)
-        self._settle_polarity()
+        self._settle_polarity(made)
         self._rewrite(made)
         names, places, kinds = (_precise(made, x) for x in (self.names, self.places, self.kinds))
         if len(names) > 1:
@@ -139,7 +141,7 @@ class Draft:
             text=" ".join(self.text),
             names=names,
             places=places,
-            levels=frozenset(self.levels),
+            levels=frozenset(self._levels()),
             kinds=kinds,
             values={axis: frozenset(values) for axis, values in self.values.items() if values},
             bound=self.bound,
@@ -151,6 +153,11 @@ class Draft:
             turned=frozenset(self.turned),
             alternatives=self.alternatives,
         )
+
+    def _levels(self) -> list[str]:
+        """Vertebrae by their short name ("12th thoracic vertebra": t12)."""
+        letter = next((REGION_LETTERS[place] for place in self.places if place in REGION_LETTERS), "")
+        return [letter + level if level.isdigit() else level for level in self.levels]
 
     def _measure_organs(self, made: Lexicon) -> None:
         """ "increased" + "heart size", "large" + organ: how big the organ is; "increased" + "density": how bright."""
@@ -169,25 +176,43 @@ class Draft:
                 sizes.discard(value)
 
     def _rewrite(self, made: Lexicon) -> None:
-        """Put the name for what was said in pieces ("the bronchi are dilated": bronchiectasis)."""
+        """Put the name for what was said in pieces ("the bronchi are dilated": bronchiectasis).
+
+        Also where a piece of it is negated ("midline structures are not displaced": no midline shift).
+        """
+        if len(self.names) + len(self.places) + len(self.values) < 2:
+            return
+        values = {(axis, value) for axis, said in self.values.items() for value in said}
+        if self._apply(made, values) or not self.turned or self.names:
+            return
+        said = {(axis, value) for axis, value in values if axis not in self.turned} | set(self.turned.items())
+        if self._apply(made, said):
+            for axis in self.turned:
+                self.values.pop(axis, None)
+            self.turned.clear()
+            self.negative = not self.negative
+
+    def _apply(self, made: Lexicon, values: set[tuple[str, str]]) -> bool:
+        """Apply the longest rule whose pieces are all there."""
         atoms = {Atom("finding", "name", name) for name in self.names} | {
             Atom("anatomy", "place", p) for p in self.places
         }
-        if len(atoms) + len(self.values) < 2:
-            return
-        for axis, values in self.values.items():
-            facet = made.axes[axis].facet if axis in made.axes else "category"
-            atoms.update(Atom(facet, axis, value) for value in values)
+        atoms |= {
+            Atom(made.axes[axis].facet if axis in made.axes else "category", axis, value) for axis, value in values
+        }
         rules = [rule for atom in atoms for rule in made.rewrites.get(atom, ()) if rule[0] <= atoms]
-        for pieces, meaning in sorted(rules, key=lambda rule: -len(rule[0]))[:1]:
-            for facet, axis, value in pieces:
-                if axis == "name":
-                    self.names = [name for name in self.names if name != value]
-                elif facet == "anatomy":
-                    self.places = [place for place in self.places if place != value]
-                else:
-                    self.values[axis].discard(value)
-            self.add(meaning)
+        if not rules:
+            return False
+        pieces, meaning = max(rules, key=lambda rule: len(rule[0]))
+        for facet, axis, value in pieces:
+            if axis == "name":
+                self.names = [name for name in self.names if name != value]
+            elif facet == "anatomy":
+                self.places = [place for place in self.places if place != value]
+            elif axis in self.values:
+                self.values[axis].discard(value)
+        self.add(meaning)
+        return True
 
     def _liken(self) -> None:
         """ "attenuation like fat", "fluid signal": the material is what the density is like, not what is found."""
@@ -198,15 +223,27 @@ class Draft:
                 heads.remove(head)
                 self.values.setdefault("attenuation_kind", set()).add(MATERIALS[head])
 
-    def _settle_polarity(self) -> None:
+    def _settle_polarity(self, made: Lexicon) -> None:
         """No abnormality is normal; an abnormal lesion is a lesion."""
         normality = self.values.get("normality", set())
         if self.negative and not self.names and "abnormal" in normality:
             self.values["normality"] = {"normal"}
-            self.turned.add("normality")
+            self.turned["normality"] = "abnormal"
             self.negative = False
         elif self.names and "abnormal" in normality:
             normality.discard("abnormal")
+        if self.negative and not self.names and not self.words:
+            self._turn_state(made)
+
+    def _turn_state(self, made: Lexicon) -> None:
+        """ "No cardiomegaly" is a heart of normal size: a negated state of a place is its other state."""
+        states = [axis for axis, values in self.values.items() if axis in made.axes and len(values) == 1]
+        states = [axis for axis in states if next(iter(self.values[axis])) in made.axes[axis].negation]
+        if len(states) == 1:
+            value = next(iter(self.values[states[0]]))
+            self.values[states[0]] = {made.axes[states[0]].negation[value]}
+            self.turned[states[0]] = value
+            self.negative = False
 
 
 def _precise(made: Lexicon, concepts: Iterable[str]) -> frozenset[str]:

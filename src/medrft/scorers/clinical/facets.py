@@ -59,7 +59,10 @@ def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collecti
         lines.append(normality)
     else:
         lines += _concepts(made, "finding", reference.names, candidate.names, known)
-    lines += _concepts(made, "anatomy", reference.places, candidate.places, known)
+    free = known
+    if reference.names or candidate.names:
+        free = {*known, *(s for name in reference.names | candidate.names for s in made.sites.get(name, ()))}
+    lines += _concepts(made, "anatomy", reference.places, candidate.places, free)
     lines += _sets("anatomy", reference.levels, candidate.levels)
     lines += _concepts(made, "modality", reference.kinds, candidate.kinds, known)
     if reference.values or candidate.values:
@@ -152,7 +155,7 @@ def _concepts(
         return [Line(facet, show(reference), show(candidate), "same", 1.0)]
     missing = NAME_MISSING if facet == "finding" else MISSING
     if not candidate:
-        factor = 1.0 if reference <= set(known) else missing
+        factor = 1.0 if reference <= set(known) else EXTRA if reference <= made.generic else missing
         return [Line(facet, show(reference), "", "less", factor)]
     if not reference:
         return [Line(facet, "", show(candidate), "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
@@ -167,7 +170,8 @@ def _pair_up(
     same = reference & candidate
     wanted, given = reference - same, candidate - same
     if not given:
-        return Line(facet, *shown, "less", LESS_PRECISE)
+        free = wanted <= set(known)
+        return Line(facet, *shown, "same" if free else "less", 1.0 if free else LESS_PRECISE)
     if not wanted:
         others = given - set(known)
         return Line(facet, *shown, "more" if others else "same", EXTRA ** min(len(others), 3))
@@ -220,7 +224,7 @@ def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Findin
         negative = other.negative or (well and not other.names)
         if "normal" in said:
             flawed = bool(other.names or ill) and not negative
-            return Line("category", *shown, "clash" if flawed else "near", 0.0 if flawed else RELATED)
+            return Line("category", *shown, "clash" if flawed else "near", 0.0 if flawed else LESS_PRECISE)
         if negative:
             return Line("category", *shown, "near", 0.3)
         return Line("category", *shown, "less", VAGUE) if swapped else Line("category", *shown, "more", 0.85)

@@ -59,6 +59,8 @@ class Lexicon:
     vague: set[str] = field(default_factory=set)
     """Places that lie in any one of their parents ("lobe")."""
     related: set[frozenset[str]] = field(default_factory=set)
+    sites: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Finding -> where it is by its nature."""
     generic: set[str] = field(default_factory=set)
     dimensions: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from medrft.scorers.clinical.compile import within
 from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
 from medrft.scorers.clinical.words import deletions, stem
 
@@ -123,7 +124,8 @@ def _prefixed(made: Lexicon, word: str) -> Entry | None:
             if entry is not None and any(atom.facet == "anatomy" for atom in entry.atoms):
                 first = made.expand(phrase.replace("{}", "")) if phrase != "{}" else ()
                 if first is not None:
-                    return Entry("term", tuple(dict.fromkeys((*first, *entry.atoms))))
+                    inside = (within(word),) if prefix in ("intra", "extra") else ()
+                    return Entry("term", tuple(dict.fromkeys((*first, *entry.atoms, *inside))))
     return None
 
 

@@ -209,6 +209,8 @@ class _Clause:
                 draft.verb = True
             elif kind == "dimension":
                 draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
+            elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
+                continue
             elif kind in ("count", "measure"):
                 draft.measure(kind, mention.measure)
             elif kind in ("word", "yes", "no"):
@@ -252,8 +254,13 @@ class _Clause:
         axis = self.made.axes.get(atom.axis)
         if axis is None:
             return atom
-        draft.turned.add(atom.axis)
+        draft.turned[atom.axis] = atom.value
         return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
+
+
+def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether "one" stands for what the question named ("the left one")."""
+    return position == len(mentions) - 1 and position > 0 and mentions[position - 1].kind == "term"
 
 
 def _has_head(mention: Mention) -> bool:

@@ -155,9 +155,10 @@ def _yes_no_for_statement(made: Lexicon, mine: Reading, told: str, asked: Readin
     if said is None and not mine.answer:
         first = mine.findings[0] if mine.findings else None
         said = "no" if first is not None and first.negative else "yes"
-    fits = said == told
+    normal = bool(mine.findings) and "normal" in mine.findings[0].values.get("normality", ())
+    fits = said == told or (normal and asked is None)
     score = SAID_LESS * sure if fits else 0.0
-    if fits and told == "yes" and asked is None and not mine.answer:
+    if fits and (told == "yes" or normal) and asked is None and not mine.answer:
         score *= UNSURE
     pairing = Pairing(_word(mine.text), _word(told), Match((yes_line(str(said), told, score),), score, True))
     return Comparison(score, "yes/no", not fits, (pairing,))

@@ -13,6 +13,7 @@ from medrft.scorers.clinical.words import COMMA, SLASH, STOP
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?$")
 ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)$")
+ORDINALS = {"eleventh": "11", "twelfth": "12", "thirteenth": "13"}
 LEVEL = re.compile(r"[ctls]\d{1,2}$")
 NUMBERED = frozenset(("nerve", "rib", "ventricle", "finger", "toe", "digit", "metatarsal", "metacarpal"))
 """Places that are told apart by a number."""
@@ -120,6 +121,8 @@ def _unlisted(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Ment
     token = tokens[position]
     if token[0].isdigit() or token[0] in "-.<>≤≥":
         return _number(tokens, position)
+    if token in ORDINALS:
+        return _atoms("level", token, Atom("anatomy", "level", ORDINALS[token])), position + 1
     if LEVEL.match(token):
         return _level(tokens, position)
     entry = _joined(made, tokens, position)

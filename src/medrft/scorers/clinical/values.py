@@ -28,6 +28,8 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("patency", "organ_size"): {"occluded": ("narrowed",), "patent": ("normal_size",)},
     ("trend", "normality"): {"unchanged": ("normal",), "increased": ("abnormal",), "decreased": ("abnormal",)},
     ("rupture", "normality"): {"ruptured": ("abnormal",), "unruptured": ("normal",)},
+    ("margin", "sharpness_of_angle"): {"well_defined": ("sharp_angle",), "ill_defined": ("blunted",)},
+    ("side", "fracture_position"): {"midline": ("undisplaced",)},
     ("surface", "margin"): {"smooth": ("well_defined",), "irregular": ("ill_defined",)},
     ("height", "normality"): {"reduced_height": ("abnormal",), "normal_height": ("normal",)},
     ("contrast_agent", "contrast"): dict.fromkeys(
@@ -50,10 +52,12 @@ def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, ski
     if left and right:
         lines += _across(made, left, right)
     for axis, values in left.items():
+        if axis.startswith("within:"):
+            continue
         factor = EXTRA if axis in SLIGHT else MISSING
         lines.append(Line(facet_of(made, axis), show(values), "", "less", factor))
     for axis, values in right.items():
-        if axis not in SLIGHT or axis == "number":
+        if (axis not in SLIGHT or axis == "number") and not axis.startswith("within:"):
             lines.append(Line(facet_of(made, axis), "", show(values), "more", EXTRA if axis not in SLIGHT else 0.97))
     return lines
 
@@ -114,6 +118,8 @@ def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
         return "less", HALF
     if left in axis.includes.get(right, ()):
         return "more", HALF
+    if axis.ordered and frozenset((left, right)) in axis.near:
+        return "near", EXTRA
     if axis.ordered:
         steps = abs(axis.values.index(left) - axis.values.index(right))
         return ("near", ONE_STEP) if steps == 1 else ("clash", 0.0)
@@ -141,7 +147,7 @@ def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, fro
                 lines.append(Line(facet_of(made, one), show(a), show(b), verdict, factor))
     for (one, other), table in EQUIVALENT.items():
         for mine, yours, swapped in ((left, right, False), (right, left, True)):
-            if one in mine and other in yours:
+            if one in mine and other in yours and any(value in table for value in mine[one]):
                 a, b = mine.pop(one), yours.pop(other)
                 alike = any(other_value in b for value in a for other_value in table.get(value, ()))
                 shown = (show(b), show(a)) if swapped else (show(a), show(b))
