@@ -66,7 +66,7 @@ def test_the_end_token_counts_and_ends(policy, examples, pictures):
     assert [(c.n_tokens, c.truncated) for [c] in found] == [(4, True)] * 2
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3"])
+@pytest.mark.parametrize("family", ["llava", "gemma3", "idefics3"])
 def test_placeholders_cannot_be_written(family, saved, examples, pictures):
     policy = load_policy(ModelConfig(id=f"tiny:{family}"), saved(family))
     ids = placeholder_ids(policy)

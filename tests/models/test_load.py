@@ -25,7 +25,7 @@ from medrft.models.load import (
 )
 from medrft.models.prompts import get_prompt, with_images
 
-FAMILIES = ("llava", "gemma3")
+FAMILIES = ("llava", "gemma3", "idefics3")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

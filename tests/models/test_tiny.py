@@ -41,7 +41,7 @@ def test_same_seed_same_weights(family):
         ("llava", {"hiden": 4}, UnknownNameError, "did you mean 'hidden'"),
         ("llava", {"hidden": 0}, ModelError, "hidden is 0"),
         ("llava", {"hidden": "big"}, ModelError, "hidden is 'big'"),
-        ("llava", {"image": 60}, ModelError, "image = 60 is not a multiple of patch = 8"),
+        ("llava", {"image": 60}, ModelError, r"image = 60 is not a multiple of 4 \* patch = 16"),
         ("llava", {"heads": 3}, ModelError, "hidden = 128 is not a multiple of heads = 3"),
     ],
 )

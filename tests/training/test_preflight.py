@@ -56,7 +56,7 @@ def saved(tmp_path_factory):
         family: resolve_base(
             ModelConfig(id=f"tiny:{family}", tiny=SIZES), texts=PROMPT.texts(EXAMPLES), output=folder / family, seed=0
         )
-        for family in ("llava", "gemma3")
+        for family in ("llava", "gemma3", "idefics3")
     }
 
 
@@ -77,7 +77,7 @@ def failures(policy, *, prompt=PROMPT, examples=EXAMPLES, **options):
     return set()
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3"])
+@pytest.mark.parametrize("family", ["llava", "gemma3", "idefics3"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_sound_policies_pass(family, dtype, saved, tmp_path):
     policy = load_policy(ModelConfig(id=f"tiny:{family}", dtype=dtype), saved[family])
@@ -125,7 +125,7 @@ def test_no_examples(policy):
 
 
 def test_wrong_number_of_image_tokens(policy):
-    policy.processor.patch_size = 16  # as after an edited processor_config.json
+    policy.processor.patch_size = 8  # as after an edited processor_config.json
     assert failures(policy) == {"image_tokens"}
 
 
@@ -148,7 +148,7 @@ def test_an_image_that_is_not_seen(policy):
 def test_an_image_that_only_noise_moves(policy):
     """The picture's effect is real but smaller than what running again does."""
     with torch.no_grad():
-        policy.model.model.multi_modal_projector.linear_2.weight.mul_(1e-3)
+        policy.model.model.multi_modal_projector.linear_2.weight.mul_(1e-7)
     head = policy.model.get_output_embeddings()
     head.register_forward_hook(lambda module, args, out: out + 1e-3 * torch.randn_like(out))
     assert failures(policy) >= {"blank_image", "shuffled_image"}

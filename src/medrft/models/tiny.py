@@ -14,6 +14,8 @@ from medrft.errors import ModelError, unknown_name
 
 PAD, END = "<|pad|>", "<|end|>"
 TURNS = ("<|system|>", "<|user|>", "<|assistant|>")
+PATCH = 8
+"""Pixels per side of a patch, where the vision tower is a plain transformer."""
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """One token each, but not special: decoding keeps them."""
 
@@ -35,7 +37,7 @@ class TinySizes:
 
     image: int = 64
     """Side of the picture the vision tower sees, in pixels."""
-    patch: int = 8
+    patch: int = 4
     vision_hidden: int = 128
     vision_layers: int = 4
     hidden: int = 128
@@ -91,11 +93,11 @@ def _sizes(family: str, sizes: Mapping[str, Any]) -> TinySizes:
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"model.tiny.{key} is {value!r}; it must be a whole number above 0")
     result = replace(TinySizes(), **sizes)
-    for whole, part in (("image", "patch"), ("hidden", "heads"), ("vision_hidden", "heads")):
-        if getattr(result, whole) % getattr(result, part):
-            raise ModelError(
-                f"model.tiny: {whole} = {getattr(result, whole)} is not a multiple of {part} = {getattr(result, part)}"
-            )
+    heads = ("heads", result.heads)
+    cell = ("4 * patch", 4 * result.patch) if family == "llava" else ("2 patches", 2 * PATCH)
+    for whole, (part, value) in (("image", cell), ("hidden", heads), ("vision_hidden", heads)):
+        if getattr(result, whole) % value:
+            raise ModelError(f"model.tiny: {whole} = {getattr(result, whole)} is not a multiple of {part} = {value}")
     return result
 
 
@@ -155,6 +157,7 @@ def _text_sizes(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
         "tie_word_embeddings": True,
+        "initializer_range": sizes.hidden**-0.5,  # transformers' 0.02 is for widths of thousands
     }
 
 
@@ -165,7 +168,8 @@ def _vision_sizes(sizes: TinySizes) -> dict[str, Any]:
         "num_hidden_layers": sizes.vision_layers,
         "num_attention_heads": sizes.heads,
         "image_size": sizes.image,
-        "patch_size": sizes.patch,
+        "patch_size": PATCH,
+        "initializer_range": sizes.vision_hidden**-0.5,
     }
 
 
@@ -180,25 +184,38 @@ def _pixels(sizes: TinySizes) -> dict[str, Any]:
 
 
 def _llava(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaProcessor
+    from transformers import LlamaConfig, LlavaConfig, LlavaProcessor, SwinConfig
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     tokenizer = train_tokenizer(texts, vocab=sizes.vocab, extra={"image_token": "<image>"})
+    cell = 4 * sizes.patch  # two of the three stages halve the grid
+    widths = [sizes.vision_hidden // 4, sizes.vision_hidden // 2, sizes.vision_hidden]
+    vision = SwinConfig(
+        image_size=sizes.image,
+        patch_size=sizes.patch,
+        embed_dim=widths[0],
+        depths=[1, max(1, sizes.vision_layers - 2), 1],
+        num_heads=[max(1, width // 16) for width in widths],
+        window_size=min(4, sizes.image // cell),
+        mlp_ratio=3.0,
+        drop_path_rate=0.0,
+        use_absolute_embeddings=True,
+        initializer_range=sizes.vision_hidden**-0.5,
+    )
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**_vision_sizes(sizes)),
+        vision_config=vision,
         text_config=LlamaConfig(**_text_sizes(sizes, tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(sizes.image // sizes.patch) ** 2,
+        image_seq_length=(sizes.image // cell) ** 2,
         vision_feature_layer=-1,
-        vision_feature_select_strategy="default",
+        vision_feature_select_strategy="full",
         tie_word_embeddings=True,
     )
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(**_pixels(sizes), do_center_crop=False),
         tokenizer=tokenizer,
-        patch_size=sizes.patch,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,  # CLIP's class token, which the strategy drops again
+        patch_size=cell,
+        vision_feature_select_strategy="full",
         chat_template=_template("<image>"),
     )
     return config, processor
@@ -210,7 +227,7 @@ def _gemma3(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
     extra = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
     tokenizer = train_tokenizer(texts, vocab=sizes.vocab, extra=extra)
-    image_tokens = (sizes.image // sizes.patch) ** 2
+    image_tokens = (sizes.image // PATCH) ** 2
     text = Gemma3TextConfig(
         **_text_sizes(sizes, tokenizer),
         head_dim=sizes.hidden // sizes.heads,
@@ -235,4 +252,41 @@ def _gemma3(sizes: TinySizes, texts: Iterable[str]) -> Built:
     return config, processor
 
 
-FAMILIES: dict[str, Callable[[TinySizes, Iterable[str]], Built]] = {"llava": _llava, "gemma3": _gemma3}
+def _idefics3(sizes: TinySizes, texts: Iterable[str]) -> Built:
+    from transformers import Idefics3Config, Idefics3Processor, LlamaConfig
+    from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    extra = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>",
+    }
+    tokenizer = train_tokenizer(texts, vocab=sizes.vocab, extra=extra)
+    config = Idefics3Config(
+        text_config=LlamaConfig(**_text_sizes(sizes, tokenizer)),
+        vision_config=Idefics3VisionConfig(**_vision_sizes(sizes)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    processor = Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(
+            **{**_pixels(sizes), "size": {"longest_edge": sizes.image}},
+            max_image_size={"longest_edge": sizes.image},
+            do_image_splitting=False,
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=(sizes.image // (2 * PATCH)) ** 2,
+        chat_template=_template("<image>"),
+    )
+    return config, processor
+
+
+FAMILIES: dict[str, Callable[[TinySizes, Iterable[str]], Built]] = {
+    "llava": _llava,
+    "gemma3": _gemma3,
+    "idefics3": _idefics3,
+}
