@@ -16,7 +16,9 @@ from typing import Literal, NamedTuple
 from medrft.types import Form, Kind
 
 CACHED_LENGTH = 512
-"""Longer strings are normalised anew each time, so that the cache stays small."""
+"""Of longer strings only the last few are remembered."""
+MAX_LENGTH = 1 << 18
+"""Characters that `normalize` reads; a longer text is no answer, and must not hold up a training step."""
 
 SYMBOLS = str.maketrans(
     {
@@ -128,20 +130,21 @@ def normalize(text: str) -> str:
     >>> normalize("-100 HU, <5 mm, 1.5cm, .5 cm"), normalize("Type A"), normalize("a mass"), normalize("—")
     ('-100 hu < 5 mm 1.5 cm 0.5 cm', 'type a', 'mass', '')
     """
-    return _short(text) if len(text) <= CACHED_LENGTH else _normalize(text)
+    return _short(text) if len(text) <= CACHED_LENGTH else _long(text)
 
 
 def _normalize(text: str) -> str:
-    text = _american(_fold(text))
+    text = _american(_fold(text[:MAX_LENGTH]))
     text = NOT.sub(" not", text.replace("can't", "cannot").replace("won't", "will not"))
     text = POSSESSIVE.sub("", text).replace("'", "")
     text = BARE_POINT.sub(r"\g<1>0.", THOUSANDS.sub("", text))
-    text = UNIT.sub(" ", TIMES.sub(" x ", text))
-    text = KEPT.sub(lambda match: HIDDEN.get(match[0], " percent "), text)
-    return " ".join(_words(PUNCTUATION.sub(" ", text).translate(SHOWN).split()))
+    text = PUNCTUATION.sub(" ", KEPT.sub(lambda match: HIDDEN.get(match[0], " percent "), text))
+    text = UNIT.sub(" ", TIMES.sub(" x ", " ".join(text.split())))
+    return " ".join(_words(text.translate(SHOWN).split()))
 
 
 _short = lru_cache(maxsize=65_536)(_normalize)
+_long = lru_cache(maxsize=16)(_normalize)  # the scorers of one reward ask for the same text one after another
 
 
 def _fold(text: str) -> str:
