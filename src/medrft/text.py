@@ -158,9 +158,17 @@ def _fold(text: str) -> str:
 
 
 def _american(text: str) -> str:
+    """American spelling, word by word: words come again and again, texts do not."""
+    return " ".join(_respelt(word) if len(word) <= CACHED_LENGTH else _respell(word) for word in text.split(" "))
+
+
+def _respell(text: str) -> str:
     text = BRITISH.sub(lambda match: STEMS[match[0]], text)
     text = RED.sub(r"\1ered", RE.sub(r"\1er\2", OUR.sub(r"\1or", text)))
     return DOUBLE_L.sub(r"\1", YSE.sub(r"\1yz", ISE.sub(r"\1iz", text)))
+
+
+_respelt = lru_cache(maxsize=65_536)(_respell)
 
 
 def _words(words: list[str]) -> list[str]:

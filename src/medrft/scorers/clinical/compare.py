@@ -11,6 +11,7 @@ from typing import Literal
 
 from medrft.scorers.clinical.facets import Match, match
 from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
 from medrft.scorers.clinical.words import likeness
 
@@ -179,7 +180,7 @@ def _lexical(reference: Reading, candidate: Reading, best: Comparison) -> Compar
     clash = [p for p in best.pairings if p.match and p.match.clashes]
     if clash:
         return Comparison(0.0, "findings", True, best.pairings, best.extra)
-    score = LEXICAL * word_overlap(reference.tokens, candidate.tokens)
+    score = LEXICAL * word_overlap(content_words(reference.text), content_words(candidate.text))
     return Comparison(
         score, "lexical", False, best.pairings, best.extra, ("no facet in common: compared word by word",)
     )

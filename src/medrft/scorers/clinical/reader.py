@@ -25,7 +25,7 @@ ALWAYS_TURN = frozenset(
     )
 )
 """Negations that turn the value after them ("not enlarged") and what was said before them ("X is not seen")."""
-SILENT = frozenset(("carrier", "prepositions", "verbs", "likely_before"))
+WORDLESS = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives"))
 
 
 @lru_cache(maxsize=32_768)
@@ -53,21 +53,21 @@ def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
             break
     if len(findings) > 1:
         findings = [finding for finding in findings if not finding.empty] or findings[:1]
-    words = tuple(
-        word
-        for mention in mentions
-        if mention.kind not in ("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives")
-        for word in mention.text.split()
-    )
     return Reading(
         text=text,
-        tokens=words,
+        tokens=tuple(token for token in tokens if token not in MARKS),
         findings=tuple(findings[:MAX_FINDINGS]),
         answer=answer,
         states=any(mention.kind in ("verbs", "presence") for mention in mentions),
-        has_words=any(token not in MARKS for token in tokens),
         ambiguous=ambiguous,
         shortened=len(text) > MAX_CHARACTERS,
+    )
+
+
+def content_words(text: str) -> tuple[str, ...]:
+    """Words of a text without those that say nothing."""
+    return tuple(
+        word for mention in tag(lexicon(), cut(text)) if mention.kind not in WORDLESS for word in mention.text.split()
     )
 
 

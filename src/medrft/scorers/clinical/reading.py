@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Values = Mapping[str, frozenset[str]]
 Measure = tuple[str, tuple[float, ...]]
 """A unit (`mm`, `percent`, `ml` …) and one or more numbers."""
 
+NOTHING: Mapping[Any, Any] = {}
 Verdict = Literal["same", "near", "less", "more", "clash"]
 
 LIKELY, POSSIBLE = 0.75, 0.5
@@ -27,8 +27,7 @@ class Line(NamedTuple):
     """What the finding's score is multiplied by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One finding or place with all that is said of it."""
 
     text: str
@@ -40,9 +39,9 @@ class Finding:
     """Numbered places: vertebrae, ribs."""
     kinds: frozenset[str] = frozenset()
     """Concepts of modality.yaml."""
-    values: Values = field(default_factory=dict)
+    values: Values = NOTHING
     """Axis -> values."""
-    bound: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    bound: Mapping[tuple[str, str], str] = NOTHING
     """(axis, head) -> the value that stands beside that head; tells two sides in one finding apart."""
     counts: frozenset[float] = frozenset()
     measures: tuple[Measure, ...] = ()
@@ -67,23 +66,26 @@ class Finding:
         return not (self.heads or self.levels or self.values or self.counts or self.measures or self.words)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A text as findings."""
 
     text: str
     tokens: tuple[str, ...]
-    """Words without punctuation marks and without words that say nothing."""
+    """Its words in order, without punctuation."""
     findings: tuple[Finding, ...]
     answer: Literal["yes", "no"] | None = None
     """A yes or no that leads the text."""
-    has_words: bool = True
     ambiguous: bool = False
     """A word of it has several meanings; reading it again with other context may change it."""
     states: bool = False
     """It is a sentence ("there is", "is seen"), not a bare name."""
     shortened: bool = False
     """Only the beginning of a very long text was read."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self.tokens)
 
     @property
     def concepts(self) -> frozenset[str]:

@@ -37,7 +37,7 @@ def compare(reference: str, candidate: str, question: str | None = None) -> Comp
         return Comparison(float(same), "lexical", notes=(note,))
     if not yours.has_words:
         return Comparison(0.0, "empty", notes=("the answer holds no word or number",))
-    if normalize(reference) == normalize(candidate):
+    if _same_words(mine.tokens, yours.tokens) and normalize(reference) == normalize(candidate):
         return Comparison(1.0, "equal")
     asked = _read(question) if question else None
     if mine.ambiguous or yours.ambiguous:
@@ -49,6 +49,11 @@ def compare(reference: str, candidate: str, question: str | None = None) -> Comp
             (*found.notes, "only the beginning of the answer was read"),
         )  # fmt: skip
     return found
+
+
+def _same_words(mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
+    """A cheap look before two texts are normalised to be compared: punctuation can decide whether an article stays."""
+    return mine == yours or (len(mine) != len(yours) and set(mine) ^ set(yours) <= {"a", "an", "the"})
 
 
 def _read(text: str) -> Reading:
@@ -75,7 +80,7 @@ def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None
         )
         return Comparison(0.0, "yes/no", True, (pairing,))
     if not mine.findings or not yours.findings:
-        score = word_overlap(tuple(mine.text.lower().split()[:64]), tuple(yours.text.lower().split()[:64]))
+        score = word_overlap(mine.tokens, yours.tokens)
         return Comparison(score, "lexical", notes=("no finding was read: compared word by word",))
     return compare_findings(made, mine, yours, asked)
 

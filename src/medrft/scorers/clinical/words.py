@@ -12,6 +12,7 @@ MAX_CHARACTERS = 16_000
 
 SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r。;!?]+")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、,]|\s[-–—]+\s")
+PUNCTUATED = re.compile(r"[^\w '/]")
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 WITHOUT = re.compile(r"\bw/o\b", re.IGNORECASE)
 WITH = re.compile(r"\bw/(?=\s|[a-z])", re.IGNORECASE)
@@ -59,7 +60,8 @@ def cut(text: str) -> list[str]:
     text = text[:MAX_CHARACTERS]
     if "/" in text:
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", WITHOUT.sub(" without ", text)))
-    text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
+    if PUNCTUATED.search(text):
+        text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
     return [lemma(word) for word in normalize(text).split()]
 
 
