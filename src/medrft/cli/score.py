@@ -85,8 +85,8 @@ def score(
     made = [{**row, **result} for (_, row), result in zip(table, results, strict=True)]
     facts |= {"rows": len(made), "columns": summary(made)}
     facts |= {"encoder": _encoder_config(encoder).id} if "encoder" not in facts and judges else {}
-    if explain and not json_:
-        _explain(read, made, judges, maker)
+    if explain:
+        _explain(read, made, judges, maker, quiet=json_)
     _write(made, output, facts, json_=json_, quiet=explain)
 
 
@@ -277,17 +277,17 @@ def _write(
 
 
 def _explain(
-    rows: Sequence[Row], made: Sequence[Mapping[str, Any]], judges: Sequence[Scorer], reward: Reward | None
+    rows: Sequence[Row], made: list[dict[str, Any]], judges: Sequence[Scorer], reward: Reward | None, *, quiet: bool
 ) -> None:
-    """Print why each row got what it got."""
-    from medrft.rewards.explain import explain_outcome, explain_scorer
+    """Add to each row why it got what it got, and print it unless `quiet`."""
+    from medrft.rewards.explain import explain_row
 
     for number, (row, result) in enumerate(zip(rows, made, strict=True), 1):
         item = row.item
+        result["why"] = explain_row(item, result, scorers=judges, reward=reward)
+        if quiet:
+            continue
         title = f"{number} reference {list(item.references)!r}, answer {item.answer!r}"
         out.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
-        lines = [line for judge in judges for line in explain_scorer(judge, item, result["scores"][judge.name])]
-        if reward is not None:
-            lines += explain_outcome(reward, item, result)
-        for line in lines:
+        for line in result["why"]:
             out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medrft.config import PartConfig, StackConfig
+from medrft.config import GateConfig, PartConfig, StackConfig
 
 
 def _stack(*parts: dict[str, Any], **more: Any) -> StackConfig:
@@ -30,6 +30,15 @@ PRESETS: dict[str, StackConfig] = {
         _part("bertscore", 0.08, calibrate="adaptive"),
         _part("cosine", 0.32, calibrate="adaptive"),
         FORMAT,
+    ),
+    # Ours. The clinical scorer takes half of what Eq. 10 gives the answer, its gate all of it from a contradiction:
+    # words and embeddings then only grade answers that do not contradict, where they do no harm.
+    "armed_clinical": _stack(
+        *(_part("clinical", 0.4), _part("bleu1", 0.1), _part("rouge1", 0.1)),
+        _part("bertscore", 0.04, calibrate="adaptive"),
+        _part("cosine", 0.16, calibrate="adaptive"),
+        FORMAT,
+        gate=GateConfig(scorer="clinical", below=0.05),
     ),
     # MRPO (2606.31825): R_ans = (ROUGE-1 + BLEU-1) / 4 + BERTScore / 2, and the sentence band, whose weight is ours.
     "mrpo": _stack(
