@@ -22,6 +22,8 @@ SIGNATURES = {
     (GRPOTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (SFTTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
+    (Trainer, "_load_best_model"): ["self"],
     (ExportableState, "state"): ["self"],
 }
 SAMPLER = ["data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed"]

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medrft.errors import DataError, RecipeError
@@ -38,6 +40,21 @@ def test_the_best_checkpoint_on_validation_is_kept(done):
     losses = {r["step"]: r["loss"] for r in read_jsonl(done.metrics) if r["split"] == "validation"}
     best = read_json(done.stage("sft") / "stage.json")["best"]
     assert best["step"] == min(losses, key=losses.get) and best["value"] == pytest.approx(min(losses.values()))
+
+
+def test_the_final_model_is_the_best_checkpoint_and_not_the_last(trained, run, recipe):
+    trl = {**recipe().stages[0].trl, "learning_rate": 0.5, "lr_scheduler_type": "constant", "eval_steps": 1}
+    final = trained(run_sft, recipe(stages=[{"name": "sft", "kind": "sft", "trl": trl}]), run=run)
+    best = read_json(run.stage("sft") / "stage.json")["best"]["step"]
+    assert best < 4  # such a rate destroys the model
+    kept, last = (
+        {**load_file(folder / "model.safetensors")}
+        for folder in (run.checkpoints("sft") / f"checkpoint-{best}", run.checkpoints("sft") / "checkpoint-4")
+    )
+    saved = load_file(final / "model.safetensors")
+    assert saved.keys() == kept.keys()
+    assert all(torch.equal(saved[name], kept[name]) for name in saved)
+    assert not all(torch.equal(saved[name], last[name]) for name in saved)
 
 
 def test_think_leaves_out_what_has_no_thought_and_names_it(trained, run, recipe, drawn):

@@ -11,7 +11,9 @@ from medrft.training.state import KEY, is_done, last_checkpoint, read_stage, rew
 def checkpoint(folder, step, *, saved=None, cut=False):
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    text = json.dumps({"global_step": step, "stateful_callbacks": {KEY: {"args": {}, "attributes": saved or {}}}})
+    text = json.dumps(
+        {"global_step": step, "max_steps": 16, "stateful_callbacks": {KEY: {"args": {}, "attributes": saved or {}}}}
+    )
     (path / "trainer_state.json").write_text(text[: len(text) // 2] if cut else text)
     return path
 
@@ -23,7 +25,7 @@ def test_the_newest_whole_checkpoint_counts(tmp_path):
     empty = tmp_path / "checkpoint-32"
     empty.mkdir()
     found = last_checkpoint(tmp_path)
-    assert found.step == 16 and found.saved == {"seconds": 6.0}
+    assert found.step == 16 and found.saved == {"seconds": 6.0} and found.last
     assert not broken.exists() and not empty.exists()  # a killed save
 
 

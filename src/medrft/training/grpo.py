@@ -1,7 +1,8 @@
 """GRPO through TRL: a subclass that judges completions itself, keeps every rollout and its calibration's state.
 
 Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
-`_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`.
+`_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
+and those in `weights`.
 The checkpoint with the highest mean reward on validation is kept.
 """
 
@@ -29,6 +30,7 @@ from medrft.training.scoring import Columns, Correct, Judge, Judged, columns_of
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
+from medrft.training.weights import ReadsWeights
 from medrft.types import Completion, Example, Outcome
 
 
@@ -40,7 +42,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
         self.generator.manual_seed(self.seed + epoch)
 
 
-class GRPO(GRPOTrainer):  # type: ignore[misc]
+class GRPO(ReadsWeights, GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer with a `Judge` in place of reward functions and a `Recorder` of rollouts."""
 
     def __init__(self, *args: Any, judge: Judge, columns: Columns, recorder: Recorder, opened: OpenStage, **kw: Any):

@@ -20,10 +20,11 @@ from medrft.training.rows import Pictures, Rows, dataset, teachable
 from medrft.training.stage import check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
+from medrft.training.weights import ReadsWeights
 from medrft.types import Example
 
 
-class SFT(SFTTrainer):  # type: ignore[misc]
+class SFT(ReadsWeights, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, without its telemetry and its own card in each checkpoint."""
 
     def _send_telemetry(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
@@ -20,7 +20,7 @@ from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
 from medrft.training.model_card import write_model_card
 from medrft.training.preflight import preflight
 from medrft.training.publish import publish
-from medrft.training.state import Checkpoint, last_checkpoint, read_stage, rewind, write_stage
+from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
 from medrft.types import Example
 
@@ -127,11 +127,27 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         try:
-            trainer.train(resume_from_checkpoint=str(opened.checkpoint.path) if opened.checkpoint else None)
+            if opened.checkpoint is not None and has_ended(opened):
+                _take_over(trainer, opened.checkpoint)  # the Trainer would train one step more
+            else:
+                trainer.train(resume_from_checkpoint=str(opened.checkpoint.path) if opened.checkpoint else None)
         finally:
             bar.close()
         signals.leave()
     return trainer
+
+
+def has_ended(opened: OpenStage) -> bool:
+    """Whether the stage was interrupted after its last step: by number, or by its clock."""
+    budget = opened.clock.budget
+    return (opened.checkpoint is not None and opened.checkpoint.last) or bool(budget and opened.clock.seconds >= budget)
+
+
+def _take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    trainer.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE))
+    trainer._load_from_checkpoint(str(checkpoint.path))
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+        trainer._load_best_model()
 
 
 def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:

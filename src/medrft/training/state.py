@@ -30,6 +30,8 @@ class Checkpoint:
     path: Path
     step: int
     saved: dict[str, Any] = field(default_factory=dict)
+    last: bool = False
+    """It is of the stage's last step: only the final model was still to be saved."""
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
@@ -48,7 +50,8 @@ def _read(path: Path) -> Checkpoint | None:
     try:
         state = json.loads((path / TRAINER_STATE).read_text(encoding="utf-8"))
         saved = state["stateful_callbacks"][KEY]["attributes"]
-        return Checkpoint(path, int(state["global_step"]), saved)
+        step = int(state["global_step"])
+        return Checkpoint(path, step, saved, last=step >= int(state["max_steps"]))
     except (OSError, ValueError, KeyError, TypeError):  # cut short, or another program's
         return None
 
