@@ -19,8 +19,8 @@ Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 
 MATCHED = 0.2
 """From this score on a finding of the answer counts as the reference's own."""
-PER_EXTRA = 0.12
-"""n extra findings multiply the score by 1 / (1 + 0.12 n)."""
+PER_EXTRA, PER_PAIR = 0.1, 0.02
+"""n extra findings multiply the score by 1 / (1 + 0.1 n + 0.02 n^2): one costs little, a list of everything costs most."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
 TOGETHER = 0.95
@@ -70,7 +70,7 @@ def compare_findings(
     scores = [pairing.match.score if pairing.match else 0.0 for pairing in pairings]
     score = sum(scores) / len(scores)
     costly = [finding for finding in extra if not (finding.heads and finding.heads <= known)]
-    score /= 1 + PER_EXTRA * len(costly)
+    score /= 1 + PER_EXTRA * len(costly) + PER_PAIR * len(costly) ** 2
     if any(_opposes(row, pairing) for row, pairing in zip(grid, pairings, strict=True)):
         score *= OPPOSED_EXTRA
     best = Comparison(score, "findings", False, tuple(pairings), extra)

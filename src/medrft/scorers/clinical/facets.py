@@ -174,7 +174,7 @@ def _pair_up(
         return Line(facet, *shown, "same" if free else "less", 1.0 if free else LESS_PRECISE)
     if not wanted:
         others = given - set(known)
-        return Line(facet, *shown, "more" if others else "same", EXTRA ** min(len(others), 3))
+        return Line(facet, *shown, "more" if others else "same", EXTRA ** len(others))
     factors: list[float] = []
     verdict: Verdict = "same"
     met: set[str] = set()

@@ -1,0 +1,238 @@
+"""Scores: 1 for the same meaning, 0 for a contradiction, between them for less or more."""
+
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medrft.intervals import auroc
+from medrft.scorers import build_scorer
+from medrft.scorers.clinical import Clinical, explain, score_pair
+from medrft.scorers.clinical.score import compare
+from medrft.text import normalize
+from medrft.types import Scorer
+from score_items import item
+
+PAIRS = Path(__file__).parents[2] / "data"
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        ("Left Lung.", "the left lung"),
+        ("cardiomegaly", "enlarged heart"),
+        ("no pneumothorax", "pneumothorax is absent"),
+        ("RLL pneumonia", "right lower lobe pneumonia"),
+        ("8 cm nodule", "80 mm nodule"),
+        ("5 cm", "5.2 cm"),  # within 10 %
+        ("two", "2"),
+        ("Lung, Spinal Cord", "spinal cord and lung"),
+        ("chest x-ray", "The image is a chest X-ray."),
+        ("yes", "Yes, there is evidence of an aortic aneurysm."),
+        ("no", "There is no evidence of fracture."),
+        ("heart size is normal", "no cardiomegaly"),
+        ("both kidneys", "bilateral kidneys"),
+        ("collapsed lung", "pneumothorax"),
+        ("collapsed lung", "atelectasis"),  # the word means either
+        ("hyperintense", "bright signal"),
+        ("0", "none"),
+    ],
+)
+def test_the_same_meaning(reference, candidate):
+    assert score_pair(reference, candidate) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("facet", "reference", "candidate"),
+    [
+        ("polarity", "pneumothorax", "no pneumothorax"),
+        ("polarity", "the appendix is visualized", "the appendix is not visualized"),
+        ("polarity", "effusion", "the effusion has resolved"),
+        ("polarity", "yes", "No, there is none."),
+        ("side", "left pleural effusion", "fluid in the right pleural space"),
+        ("side", "right effusion and left pneumothorax", "left effusion and right pneumothorax"),
+        ("side", "both lungs", "the right lung only"),
+        ("position", "apical pneumothorax", "basal pneumothorax"),
+        ("position", "above the diaphragm", "below the diaphragm"),
+        ("quantity", "two nodules", "three nodules"),
+        ("quantity", "one lesion", "multiple lesions"),
+        ("size", "2 cm nodule", "8 cm nodule"),
+        ("size", "enlarged heart", "small heart"),
+        ("severity", "mild cardiomegaly", "severe cardiomegaly"),
+        ("severity", "acute infarct", "chronic infarct"),
+        ("density", "hypodense lesion", "bright lesion"),
+        ("change", "growing mass", "shrinking mass"),
+        ("modality", "CT", "MRI"),
+        ("modality", "T1", "FLAIR"),
+        ("modality", "with contrast", "unenhanced scan"),
+        ("plane", "PA", "AP"),
+        ("plane", "axial", "sagittal"),
+        ("category", "benign", "cancerous"),
+        ("category", "normal chest radiograph", "pneumonia on the chest radiograph"),
+        ("category", "type A dissection", "type B dissection"),
+        ("anatomy", "liver", "spleen"),
+        ("anatomy", "fracture of the femur", "fracture of the tibia"),
+        ("anatomy", "L4-L5", "L5-S1"),
+        ("finding", "pneumonia", "pneumothorax"),
+    ],
+)
+def test_contradictions(facet, reference, candidate):
+    found = explain(reference, candidate)
+    assert (found.score, found.contradiction) == (0.0, True)
+    lines = [line for finding in found.findings for line in finding.facets if line.verdict == "clash"]
+    assert facet in {line.facet for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("reference", "less"),
+    [
+        ("left pleural effusion", "pleural effusion"),
+        ("cerebellum", "brain"),
+        ("T1", "MRI"),
+        ("bilateral", "left"),
+        ("mild edema", "moderate edema"),
+        ("pneumonia", "possible pneumonia"),
+        ("pneumonia and effusion", "pneumonia"),
+        ("mass", "lesion"),
+        ("lung, heart", "lung"),
+    ],
+)
+def test_less_or_more_is_partial(reference, less):
+    assert 0.2 < score_pair(reference, less) < 1.0
+    assert 0.2 < score_pair(less, reference) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "candidate", "score"),
+    [
+        ("Is there a fracture?", "no", "The bones are intact without fracture.", 1.0),
+        ("Is the heart normal?", "no", "The heart is enlarged.", 1.0),
+        ("Is the heart enlarged?", "yes", "There is cardiomegaly.", 1.0),
+        ("Is the heart enlarged?", "yes", "The heart is of normal size.", 0.0),
+        ("Is there a fracture?", "yes", "Yes, there is no fracture.", 0.0),  # says one thing and states the other
+        ("Which lung is abnormal?", "left lung", "the left one", 1.0),
+        ("Is there a pneumothorax?", "There is a pneumothorax", "no", 0.0),
+        ("Is there a pneumothorax?", "There is a pneumothorax", "yes", pytest.approx(0.6)),
+    ],
+)
+def test_the_question_helps(question, reference, candidate, score):
+    assert score_pair(reference, candidate, question) == score
+
+
+def test_empty_and_wordless_texts():
+    assert score_pair("lung", "—") == 0.0
+    assert score_pair("lung", "") == 0.0
+    found = explain("?!", "lung")
+    assert (found.score, found.route) == (0.0, "lexical")
+    assert "no word or number" in found.notes[0]
+
+
+def test_saying_both_is_no_answer():
+    assert score_pair("pneumothorax", "pneumothorax. There is no pneumothorax.") == 0.0
+    assert score_pair("left", "left or right") <= 0.5
+    listed = "pneumonia, effusion, mass, fracture, edema, abscess, emphysema, stroke"
+    assert score_pair("pneumonia", listed) < 0.6
+
+
+def test_unknown_words_compare_lexically():
+    same = score_pair("qwertous zyx nodule", "zyx nodule, qwertous")
+    other = score_pair("qwertous zyx nodule", "plimbic nodule")
+    assert same > 0.8 > 0.4 > other
+
+
+def test_the_scorer_follows_the_protocol():
+    scorer = build_scorer("clinical")
+    assert isinstance(scorer, Scorer)
+    assert (scorer.name, scorer.range, scorer.needs) == ("clinical", (0.0, 1.0), ())
+    rows = [
+        item("enlarged heart", "cardiomegaly"),
+        item(None, "cardiomegaly"),  # no answer
+        item("right", "left", "right"),  # the best reference counts
+        item("N/A", "left"),
+        item("B", "spleen", options=("liver", "spleen"), kind="choice"),
+        item("lung", "—"),
+    ]
+    assert scorer(rows) == [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]
+    assert scorer(rows[::-1]) == scorer(rows)[::-1]
+    assert Clinical(cache=False)(rows) == scorer(rows)
+
+
+texts = st.text(max_size=80) | st.lists(
+    st.sampled_from(
+        [
+            "no",
+            "left",
+            "right",
+            "lung",
+            "mass",
+            "3",
+            "cm",
+            ",",
+            ".",
+            "and",
+            "not",
+            "t2",
+            "x",
+            "/",
+            "large",
+            "pneumonia",
+            "is",
+            "seen",
+            "ct",
+            "yes",
+        ]
+    ),
+    max_size=14,
+).map(" ".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts, texts, st.none() | texts)
+def test_any_text_gets_a_score(reference, candidate, question):
+    score = compare(reference, candidate, question).score
+    assert 0.0 <= score <= 1.0
+    explain(reference, candidate, question).text()
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts)
+def test_equal_after_normalisation_is_right(text):
+    for other in (text, text.upper() if text.isascii() else text, f"  {text}  "):
+        if normalize(text) and normalize(text) == normalize(other):
+            assert compare(text, other).score == 1.0
+
+
+def test_a_megabyte_is_read_in_time():
+    for unit in ("left lung mass, no effusion. ", "no " * 5, "left and right ", "a", "3 x ", "((((", "pneumonia, "):
+        text = unit * (1_000_000 // len(unit))
+        start = time.process_time()
+        compare("mass in the left lung", text, "where is the mass?")
+        assert time.process_time() - start < 1.0, unit
+
+
+def pairs(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    found = {"paraphrase": [], "contradiction": []}
+    for row in rows:
+        found[row["kind"]].append(score_pair(row["reference"], row["candidate"]))
+    return found["paraphrase"], found["contradiction"]
+
+
+def test_tuning_pairs():
+    assert auroc(*pairs(PAIRS / "pairs_tune.tsv"), seed=0).mean >= 0.97
+
+
+def test_development_pairs(shared_data):
+    assert auroc(*pairs(shared_data / "minimal_pairs" / "dev.tsv"), seed=0).mean >= 0.95
+
+
+def test_loads_without_torch():
+    code = "import sys, medrft.scorers.clinical as c; c.score_pair('a mass', 'no mass'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "trl", "datasets", "sentence_transformers"} & set(loaded)
