@@ -80,6 +80,15 @@ def test_groups_that_do_not_fit_get_both_numbers_and_a_way_out(trl, numbers):
     assert all(number in str(error.value) for number in numbers)
 
 
+def test_groups_may_be_spread_over_processes(monkeypatch, tmp_path):
+    recipe = recipe_with(num_generations=8, per_device_train_batch_size=2, max_steps=8)
+    with pytest.raises(RecipeError, match="1 processes"):
+        check_stage(recipe.stages[0], recipe)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    check_stage(recipe.stages[0], recipe)
+    assert total_steps(StageConfig(name="one", kind="sft"), {}, rows=64) == 6
+
+
 def test_groups_may_be_spread_over_accumulation_steps():
     recipe = recipe_with(num_generations=8, per_device_train_batch_size=2, gradient_accumulation_steps=4)
     check_stage(recipe.stages[0], recipe)

@@ -5,6 +5,7 @@ Refused are the few keys that would contradict the recipe, each with the way out
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, unknown_name
+from medrft.training.processes import world_size
 
 if TYPE_CHECKING:
     import torch
@@ -141,19 +143,21 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
         }
     size = int(table.get("per_device_train_batch_size", 8))
     if stage.kind == "grpo":
-        group = int(table.get("num_generations_eval") or 2)
-        chosen["per_device_eval_batch_size"] = max(1, size // group) * group
+        group, processes = int(table.get("num_generations_eval") or 2), world_size()
+        whole = math.lcm(group, processes)  # completions of whole groups, alike on each process
+        chosen["per_device_eval_batch_size"] = max(1, size * processes // whole) * whole // processes
     else:
         chosen["per_device_eval_batch_size"] = size
     return chosen
 
 
 def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int) -> int:
-    """Optimizer steps that the stage will take on one process, by TRL's rules."""
+    """Optimizer steps that the stage will take, by TRL's rules."""
     if int(table.get("max_steps", -1)) > 0:
         return int(table["max_steps"])
     epochs = float(table.get("num_train_epochs", 3))
     batch = int(table.get("per_device_train_batch_size", 8)) * int(table.get("gradient_accumulation_steps", 1))
+    batch *= world_size()
     if stage.kind == "grpo":
         epochs *= int(table.get("num_generations", 8)) * int(table.get("num_iterations", 1))
     return max(1, round(rows * epochs / batch))
@@ -170,12 +174,14 @@ def _check_groups(stage: StageConfig) -> None:
         )
     size = int(stage.trl.get("per_device_train_batch_size", 8))
     repeats = int(stage.trl.get("steps_per_generation") or stage.trl.get("gradient_accumulation_steps", 1))
-    batch = int(stage.trl.get("generation_batch_size") or size * repeats)
+    processes = world_size()
+    batch = int(stage.trl.get("generation_batch_size") or size * repeats * processes)
     if batch % group:
         fit = -(-batch // group) * group
         raise RecipeError(
-            f"{where}: a generation batch of {batch} completions (per_device_train_batch_size {size} x {repeats}) is "
-            f"not a multiple of num_generations {group}; make the batch {fit}, or num_generations a divisor of {batch}"
+            f"{where}: a generation batch of {batch} completions (per_device_train_batch_size {size} x {repeats} "
+            f"steps x {processes} processes) is not a multiple of num_generations {group}; make the batch {fit}, or "
+            f"num_generations a divisor of {batch}"
         )
 
 

@@ -19,6 +19,7 @@ from medrft.training.arguments import changed
 from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
 from medrft.training.model_card import write_model_card
 from medrft.training.preflight import preflight
+from medrft.training.processes import is_main
 from medrft.training.publish import publish
 from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
@@ -46,27 +47,35 @@ class OpenStage:
 def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: RunDir, resume: bool) -> OpenStage:
     """Load the start model, find the checkpoint to go on from, and drop what was logged after it."""
     checkpoint = last_checkpoint(run.checkpoints(config.name)) if resume else None
-    rewind(run, config.name, checkpoint)
+    if is_main():
+        rewind(run, config.name, checkpoint)
     with quiet():
         policy = load_policy(recipe.model, start)
     prompt = get_prompt(recipe.prompt).bound(policy.processor)
     budget = clock_budget(config, run)
     clock = Clock(before=checkpoint.saved["seconds"] if checkpoint else 0.0, budget=budget)
+    opened = OpenStage(
+        config=config, recipe=recipe, run=run, policy=policy, prompt=prompt, clock=clock, checkpoint=checkpoint
+    )
+    if is_main():
+        _record_start(opened)
+    return opened
+
+
+def _record_start(opened: OpenStage) -> None:
+    config, prompt, budget = opened.config, opened.prompt, opened.clock.budget
     write_stage(
-        run,
+        opened.run,
         config.name,
         name=config.name,
         kind=config.kind,
         status="running",
-        start=recipe.start_of(config),
-        model=recipe.model.id,
+        start=opened.recipe.start_of(config),
+        model=opened.recipe.model.id,
         prompt=prompt.name,
         prompt_hash=prompt.hash,
         form=prompt.form,
         wall_clock={"of": config.wall_clock_of, "seconds": budget} if budget else None,
-    )
-    return OpenStage(
-        config=config, recipe=recipe, run=run, policy=policy, prompt=prompt, clock=clock, checkpoint=checkpoint
     )
 
 
@@ -88,7 +97,7 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
         suppress=generation.get("suppress_tokens"),
         autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else None,
         seed=opened.recipe.seed,
-        output=opened.run.stage(opened.config.name) / "preflight.json",
+        output=opened.run.stage(opened.config.name) / "preflight.json" if is_main() else None,
     )
 
 
