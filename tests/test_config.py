@@ -81,7 +81,8 @@ def test_parse_set_refuses(assignment):
 def test_overrides_reach_into_lists_by_name_and_number(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(
-        "name: toy\nmodel: {id: tiny:llava}\ndata: {name: phantom}\nstages: [{name: sft, kind: sft, trl: {max_steps: 9}}]\n"
+        "name: toy\nmodel: {id: tiny:llava}\ndata: {name: phantom}\n"
+        "stages: [{name: sft, kind: sft, trl: {max_steps: 9}}]\n"
     )
     assert load_recipe(path, overrides={"stages.sft.trl.max_steps": 2}).stages[0].trl == {"max_steps": 2}
     assert load_recipe(path, overrides={"stages.0.limit": 5}).stages[0].limit == 5

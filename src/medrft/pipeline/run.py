@@ -74,7 +74,7 @@ def run_recipe(
     check_names(recipe)
     job = open_job(recipe, output=output, resume=resume, bar=bar)
     start_model(job)
-    if only is None or "base" in only:
+    if "base" in only if only is not None else recipe.eval.zero_shot:
         evaluate_stage(job, "base")
     for stage in stages:
         train_stage(job, stage)
