@@ -1,0 +1,296 @@
+"""How each trainer calls a reward: what it passes, and what it takes back. Runs in the child process of `foreign`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import math
+import pickle
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrft.scorers.custom import load_custom
+from medrft.types import Item, Score, Scorer
+
+STYLES = ("trl", "verl", "swift", "openrlhf", "medrft")
+OURS = ("reference", "references", "question", "options", "kind", "answer")
+"""What a column of a foreign data set may hold."""
+COMMON = {
+    **dict.fromkeys(("solution", "ground_truth", "gt", "label", "target", "answer", "reference"), "reference"),
+    **dict.fromkeys(("references", "answers"), "references"),
+    **dict.fromkeys(("question", "problem", "query"), "question"),
+    **{"options": "options", "kind": "kind"},
+}
+"""Column names that need no `--column`."""
+
+
+@dataclass
+class Caller:
+    """One loaded reward."""
+
+    function: Any
+    style: str
+    columns: Mapping[str, str]
+    plain: bool = False
+    """TRL style: it reads strings instead of message lists."""
+    notes: list[str] = field(default_factory=list)
+    module: types.ModuleType | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What can be said before any call."""
+        try:
+            pickle.loads(pickle.dumps(self.function))
+            problem = None
+        except (pickle.PicklingError, AttributeError, TypeError, ModuleNotFoundError, ImportError) as error:
+            problem = str(error)
+        return {"ready": True, "not_picklable": problem, "signature": self._signature(), "notes": self.notes}
+
+    def _signature(self) -> str | None:
+        """Why TRL could not call it, although we can."""
+        if self.style != "trl":
+            return None
+        kinds = [parameter.kind for parameter in inspect.signature(self.function).parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD in kinds:
+            return None
+        return "takes no **kwargs, but TRL also passes completion_ids, trainer_state, log_extra and every column"
+
+    def answer(self, items: list[Item]) -> dict[str, Any]:
+        """Scores of a batch with all that went wrong; a batch that raises is tried row by row."""
+        started = time.perf_counter()
+        problems: list[dict[str, Any]] = []
+        scores = self._batch(items, problems)
+        if scores is None:
+            rows: list[list[Score] | None] = []
+            problems = []
+            for number, item in enumerate(items):
+                found: list[dict[str, Any]] = []
+                rows.append(self._batch([item], found))
+                problems += [{**problem, "row": number} for problem in found]
+            scores = [row[0] if row else None for row in rows]
+        return {"scores": scores, "problems": problems, "seconds": time.perf_counter() - started}
+
+    def _batch(self, items: list[Item], problems: list[dict[str, Any]]) -> list[Score] | None:
+        """Scores, or `None` when the call as a whole failed."""
+        made, error = attempt(lambda: self._call(items))
+        if error is not None:
+            problems.append({"name": "raises", "says": in_one_line(error), "row": 0})
+            return None
+        return _numbers(made, len(items), problems)
+
+    def _call(self, items: list[Item]) -> Any:
+        return {
+            "trl": self._trl,
+            "verl": self._verl,
+            "swift": self._swift,
+            "openrlhf": self._openrlhf,
+            "medrft": self._medrft,
+        }[self.style](items)
+
+    def _columns(self, items: Sequence[Item]) -> dict[str, list[Any]]:
+        """The columns of a data set: metadata, the usual names of a reference and a question, and the user's."""
+        table: dict[str, list[Any]] = {
+            key: [item.metadata.get(key) for item in items]
+            for key in dict.fromkeys(key for item in items for key in item.metadata)
+        }
+        for name, ours in {**COMMON, **self.columns}.items():
+            table[name] = [_ours(item, ours) for item in items]
+        return table
+
+    def _trl(self, items: list[Item]) -> Any:
+        texts = [item.completion for item in items]
+        table = {
+            **self._columns(items),
+            "prompts": [_prompt(item, self.plain) for item in items],
+            "completions": texts if self.plain else [[{"role": "assistant", "content": text}] for text in texts],
+            "completion_ids": [list(range(item.n_tokens or 0)) for item in items],
+            "trainer_state": types.SimpleNamespace(global_step=0, max_steps=1, epoch=0.0),
+            "log_extra": lambda column, values: None,
+            "log_metric": lambda name, value: None,
+        }
+        return _run(self.function(**_accepted(self.function, table)))
+
+    def _swift(self, items: list[Item]) -> Any:
+        table = {**self._columns(items), "trainer_state": types.SimpleNamespace(global_step=0, max_steps=1)}
+        accepted = _accepted(self.function.__call__, table)
+        return _run(self.function([item.completion for item in items], **accepted))
+
+    def _openrlhf(self, items: list[Item]) -> Any:
+        prompts = [item.question or "" for item in items]
+        queries = [f"{prompt}\n{item.completion}" for prompt, item in zip(prompts, items, strict=True)]
+        made = _run(self.function(queries, prompts, [item.references[0] for item in items]))
+        return made["rewards"] if isinstance(made, Mapping) else made
+
+    def _verl(self, items: list[Item]) -> Any:
+        scores, keys = [], None
+        for item in items:
+            table = {
+                "data_source": "medrft_audit",
+                "solution_str": item.completion,
+                "ground_truth": item.references[0],
+                "extra_info": {"question": item.question, "options": list(item.options), "split": "train", "index": 0},
+            }
+            made = _run(self.function(**_accepted(self.function, table)))
+            if isinstance(made, Mapping):
+                if "score" not in made:
+                    raise KeyError(f"verl needs the key 'score' in the returned dict, got {sorted(made)}")
+                if keys is not None and set(made) != keys:
+                    raise KeyError(f"verl takes its columns from the first row: keys {sorted(keys)} and {sorted(made)}")
+                keys = set(made)
+                made = made["score"]
+            scores.append(made)
+        return scores
+
+    def _medrft(self, items: list[Item]) -> Any:
+        return self.function(items)
+
+
+def _accepted(function: Callable[..., Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that a function takes."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return table
+    return {key: value for key, value in table.items() if key in parameters}
+
+
+def _prompt(item: Item, plain: bool) -> Any:
+    return item.question or "" if plain else [{"role": "user", "content": item.question or ""}]
+
+
+def _ours(item: Item, name: str) -> Any:
+    if name == "reference":
+        return item.references[0] if item.references else None
+    value = getattr(item, name)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _run(made: Any) -> Any:
+    """The value of a call, awaited where it is a coroutine."""
+    return asyncio.run(_await(made)) if inspect.isawaitable(made) else made
+
+
+async def _await(made: Any) -> Any:
+    return await made
+
+
+def _numbers(made: Any, expected: int, problems: list[dict[str, Any]]) -> list[Score]:
+    """A returned batch as numbers; what is none is unscored and listed."""
+    if hasattr(made, "tolist"):
+        made = made.tolist()
+    if not isinstance(made, list | tuple):
+        problems.append({"name": "wrong_type", "says": f"returned {type(made).__name__}, not a list", "row": 0})
+        return [None] * expected
+    if len(made) != expected:
+        problems.append({"name": "wrong_length", "says": f"returned {len(made)} scores for {expected} rows", "row": 0})
+        return [None] * expected
+    return [_number(value, row, problems) for row, value in enumerate(made)]
+
+
+def _number(value: Any, row: int, problems: list[dict[str, Any]]) -> Score:
+    if value is None:
+        return None
+    if hasattr(value, "item") and not isinstance(value, int | float):
+        value = value.item()
+    if not isinstance(value, int | float):
+        problems.append({"name": "wrong_type", "says": f"a score is {type(value).__name__} {value!r:.60}", "row": row})
+        return None
+    if not math.isfinite(value):
+        problems.append({"name": "not_finite", "says": f"a score is {value}", "row": row})
+        return None
+    return float(value)
+
+
+def load_caller(spec: str, style: str, columns: Mapping[str, str]) -> Caller | str:
+    """The reward of a file, ready to be called, or in one line why it cannot be."""
+    where, _, name = spec.rpartition(":")
+    if style == "medrft":
+        return _ours_or_why(spec, columns)
+    path = Path(where)
+    if style == "swift" and importlib.util.find_spec("swift") is None:
+        _stand_in_for_swift()
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        return f"no Python file at {where}"
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent))
+    loader = module_spec.loader
+    _, error = attempt(lambda: loader.exec_module(module))
+    if error is not None:
+        return f"importing it failed with {in_one_line(error)}"
+    function = getattr(module, name, None)
+    if function is None:
+        return f"it has no {name!r}"
+    if inspect.isclass(function):
+        try:
+            function = function()
+        except TypeError as error:
+            return f"{name}() cannot be built without arguments: {error}"
+    if not callable(function):
+        return f"{name} is a {type(function).__name__}; a reward is a function or a class with __call__"
+    return _reads_strings(Caller(function, style, columns, module=module))
+
+
+def _ours_or_why(spec: str, columns: Mapping[str, str]) -> Caller | str:
+    from medrft.errors import UserError
+
+    try:
+        scorer: Scorer = load_custom(spec, base_dir=None, options={})
+    except UserError as error:
+        return str(error)
+    return Caller(scorer, "medrft", columns)
+
+
+def _reads_strings(caller: Caller) -> Caller:
+    """TRL style: whether it reads plain strings, found by one harmless row."""
+    if caller.style != "trl":
+        return caller
+    row = [Item(references=("no",), kind="closed", answer="no", completion="<answer>no</answer>", n_tokens=5)]
+    if caller._batch(row, []) is None:
+        caller.plain = True
+        if caller._batch(row, []) is None:
+            caller.plain = False
+        else:
+            caller.notes.append("reads completions as strings; for images TRL passes lists of messages")
+    return caller
+
+
+def _stand_in_for_swift() -> None:
+    """What `from swift.rewards import ORM, orms` needs where ms-swift is not installed."""
+    package, rewards = types.ModuleType("swift"), types.ModuleType("swift.rewards")
+
+    class ORM:
+        """Base class of ms-swift's rewards."""
+
+        def __init__(self, args: Any = None, **kwargs: Any) -> None:
+            self.args = args
+
+    for module in (rewards, types.ModuleType("swift.plugin")):
+        module.__dict__.update(ORM=ORM, AsyncORM=ORM, orms={})
+        sys.modules[module.__name__] = module
+    package.__dict__["rewards"] = rewards
+    sys.modules["swift"] = package
+
+
+def attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What somebody else's code returns, or what it raises: to be reported, never to be hidden."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work)
+        error = future.exception()
+    return (None, error) if error is not None else (future.result(), None)
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error of the user's code with its place in their file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (str(Path(__file__)), "importlib", "concurrent")
+    theirs = [frame for frame in frames if not any(name in frame.filename for name in ours)]
+    where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{where}"

@@ -1,0 +1,251 @@
+"""Is there anything for GRPO to learn from? It sees only differences within a group, so everything here is within.
+
+G answers to a group; A = (r - mean) / (std + 1e-4) is a group's advantage, as TRL computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrft.audit.completions import Case
+from medrft.audit.subject import Own, Scored, Subject
+from medrft.rewards.calibrations import build_calibration
+from medrft.types import Score
+
+Floats = NDArray[np.float64]
+STD_EPS = 1e-4
+PUSHES = 0.1
+"""An advantage larger than this moves the policy."""
+BINS = np.linspace(0, 0.5, 21)
+ALTERNATIVES = ("none", "affine", "sigmoid", "quantile", "rank", "zscore", "adaptive")
+BENT = ("bertscore", "cosine", "nli", "clinical")
+"""Parts that alternatives are tried on where the reward calibrates none."""
+
+
+class Groups:
+    """Which rows belong together, and what is known of them."""
+
+    def __init__(self, cases: Sequence[Case]):
+        members: dict[str, list[int]] = {}
+        for i, one in enumerate(cases):
+            members.setdefault(one.group, []).append(i)
+        self.names = [one.group for one in cases]
+        self.rows = [np.array(rows) for rows in members.values()]
+        self.right = np.array([np.nan if one.right is None else float(one.right) for one in cases])
+        self.mixed = [rows for rows in self.rows if len(set(self.right[rows])) > 1]
+        self.all_wrong = [rows for rows in self.rows if (self.right[rows] == 0).all()]
+
+
+def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: float) -> dict[str, Any]:
+    """Spread, ties, levels and shares per part and for the total, and what the advantage is worth.
+
+    Spread is counted over mixed groups (some answers right, some wrong): there a reward must differ.
+    """
+    groups = Groups(cases)
+    total = as_floats(scored.total)
+    found: dict[str, Any] = {
+        "groups": len(groups.rows),
+        "mixed": len(groups.mixed),
+        "all_wrong": len(groups.all_wrong),
+        "floor": floor,
+        "total": {"calibrated": spread(total, groups, floor), "raw": spread(as_floats(scored.plain), groups, floor)},
+        "parts": {},
+        "signal": signal(total, groups),
+        "signal_uncalibrated": signal(as_floats(scored.plain), groups),
+    }
+    for name in subject.parts:
+        part = as_floats(scored.calibrated[name])
+        weighed = part * np.array(scored.weights[name])
+        found["parts"][name] = {
+            "judges_answer": name in subject.answer_parts,
+            "weight": float(np.mean(scored.weights[name])),
+            "raw": spread(as_floats(scored.raw[name]), groups, floor),
+            "calibrated": spread(part, groups, floor),
+            "variance_share": variance_share(weighed, total, groups),
+            "correlation": correlation(weighed, total, groups),
+            "tails": tails(part),
+        }
+    if isinstance(subject, Own):
+        found["alternatives"] = alternatives(subject, scored, cases, groups, floor)
+        found["saturated"] = subject.reward.saturated()
+    return found
+
+
+def as_floats(column: Sequence[Score]) -> Floats:
+    """A column with NaN where there is no score."""
+    return np.array([math.nan if value is None else value for value in column], dtype=float)
+
+
+def spread(column: Floats, groups: Groups, floor: float) -> dict[str, Any] | None:
+    """Within-group std, ties and levels over the mixed groups; `None` where no such group is wholly scored."""
+    inside = [column[rows] for rows in groups.mixed if np.isfinite(column[rows]).all()]
+    if not inside:
+        return None
+    stds = np.array([values.std(ddof=1) for values in inside])
+    histogram, _ = np.histogram(np.clip(stds, 0, 0.4999), bins=BINS)
+    return {
+        "groups": len(inside),
+        "std_mean": float(stds.mean()),
+        "std_median": float(np.median(stds)),
+        "under_floor": float((stds < floor).mean()),
+        "zero": float((stds < 1e-8).mean()),
+        "ties": float(np.mean([_ties(values) for values in inside])),
+        "levels": float(np.mean([_levels(values) for values in inside])),
+        "histogram": [int(count) for count in histogram],
+    }
+
+
+def _ties(values: Floats) -> float:
+    """Share of pairs in a group that score alike."""
+    gaps = np.abs(values[:, None] - values[None, :])[np.triu_indices(len(values), 1)]
+    return float((gaps < 1e-9).mean()) if len(gaps) else 1.0
+
+
+def _levels(values: Floats) -> float:
+    """Effective number of levels: exp of the entropy of the values, to three digits."""
+    _, counts = np.unique(np.round(values, 3), return_counts=True)
+    shares = counts / counts.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _deviations(column: Floats, groups: Groups, other: Floats) -> Floats:
+    """Deviations from the group mean over all wholly scored groups of both columns."""
+    scored = [rows for rows in groups.rows if np.isfinite(column[rows]).all() and np.isfinite(other[rows]).all()]
+    return np.concatenate([column[rows] - column[rows].mean() for rows in scored]) if scored else np.zeros(0)
+
+
+def variance_share(part: Floats, total: Floats, groups: Groups) -> float | None:
+    """cov(part, total) / var(total) within groups: the shares of all parts sum to 1 where nothing else adds."""
+    own, whole = _deviations(part, groups, total), _deviations(total, groups, part)
+    variance = float((whole**2).sum())
+    return float((own * whole).sum() / variance) if variance > 1e-12 else None
+
+
+def correlation(part: Floats, total: Floats, groups: Groups) -> float | None:
+    """Correlation of a part with the total within groups; `None` where either is constant."""
+    own, whole = _deviations(part, groups, total), _deviations(total, groups, part)
+    scale = math.sqrt(float((own**2).sum()) * float((whole**2).sum()))
+    return float((own * whole).sum() / scale) if scale > 1e-12 else None
+
+
+def tails(column: Floats) -> dict[str, float]:
+    """Share of scores within 0.02 of the lowest and of the highest possible value seen."""
+    values = column[np.isfinite(column)]
+    if not len(values):
+        return {"low": 0.0, "high": 0.0}
+    low, high = values.min(), values.max()
+    return {"low": float((values <= low + 0.02).mean()), "high": float((values >= high - 0.02).mean())}
+
+
+def advantages(column: Floats, rows: NDArray[np.intp]) -> Floats:
+    """A group's advantages."""
+    values = column[rows]
+    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+    result: Floats = (values - values.mean()) / (deviation + STD_EPS)
+    return result
+
+
+def signal(column: Floats, groups: Groups) -> dict[str, Any]:
+    """What the advantage says of the truth.
+
+    `snr`: distance of the mean advantages of right and wrong answers in mixed groups, over the std within each.
+    `auroc`: P(right above wrong) within a group. `phantom`: share of all-wrong groups that still push the policy.
+    `wrong_way`: share of mixed groups in which wrong answers have the higher mean.
+    """
+    right: list[float] = []
+    wrong: list[float] = []
+    areas: list[float] = []
+    turned: list[bool] = []
+    for rows in groups.mixed:
+        if not np.isfinite(column[rows]).all():
+            continue
+        gains, truth = advantages(column, rows), groups.right[rows]
+        high, low = gains[truth == 1], gains[truth == 0]
+        right += high.tolist()
+        wrong += low.tolist()
+        gaps = high[:, None] - low[None, :]
+        areas.append(float(((gaps > 1e-9) + 0.5 * (np.abs(gaps) <= 1e-9)).mean()))
+        turned.append(bool(high.mean() < low.mean() - 1e-9))
+    pushing = [
+        bool(np.abs(advantages(column, rows)).max() > PUSHES)
+        for rows in groups.all_wrong
+        if np.isfinite(column[rows]).all()
+    ]
+    noise = math.sqrt((np.var(right) + np.var(wrong)) / 2) if right and wrong else 0.0
+    return {
+        "snr": float((np.mean(right) - np.mean(wrong)) / noise) if noise > 1e-9 else None,
+        "auroc": float(np.mean(areas)) if areas else None,
+        "wrong_way": float(np.mean(turned)) if turned else None,
+        "phantom": float(np.mean(pushing)) if pushing else None,
+        "groups": len(areas),
+        "all_wrong_groups": len(pushing),
+    }
+
+
+def alternatives(
+    subject: Own, scored: Scored, cases: Sequence[Case], groups: Groups, floor: float
+) -> list[dict[str, Any]]:
+    """Each calibration in turn on the parts that are calibrated (else the semantic ones): does it help this reward?"""
+    if subject.reward.combine_rule != "weighted_sum":
+        return []
+    kinds = subject.calibrations(cases[0].item.kind)
+    bent = [name for name, kind in kinds.items() if kind != "none"] or [n for n in subject.answer_parts if n in BENT]
+    if not bent:
+        return []
+    rows = []
+    for kind in ALTERNATIVES:
+        column = recombined(subject, scored, groups.names, bent, kind)
+        found = spread(column, groups, floor)
+        rows.append(
+            {
+                "calibration": kind,
+                "parts": bent,
+                **signal(column, groups),
+                "under_floor": found["under_floor"] if found else None,
+                "variance_share": {
+                    name: variance_share(
+                        _calibrated(scored, groups.names, name, kind) * np.array(scored.weights[name]), column, groups
+                    )
+                    for name in bent
+                },
+            }
+        )
+    return rows
+
+
+def recombined(subject: Own, scored: Scored, names: Sequence[str], bent: Sequence[str], kind: str) -> Floats:
+    """The total with another calibration on some parts."""
+    total = np.zeros(len(scored.total))
+    shut = np.array(scored.shut)
+    for name in subject.parts:
+        column = (
+            _calibrated(scored, names, name, kind)
+            if name in bent
+            else np.nan_to_num(as_floats(scored.calibrated[name]))
+        )
+        if name in subject.answer_parts:
+            column = np.where(shut, 0.0, column)
+        total += np.array(scored.weights[name]) * column
+    missing = ~np.isfinite(as_floats(scored.total))
+    total[missing] = math.nan
+    return total
+
+
+def _calibrated(scored: Scored, names: Sequence[str], name: str, kind: str) -> Floats:
+    """One part's raw scores under a calibration fitted on them."""
+    raw = scored.raw[name]
+    values = [value for value in raw if value is not None]
+    table: dict[str, Any] = {"kind": kind}
+    if kind == "affine" and values:
+        low, high = np.quantile(values, [0.05, 0.95])
+        table |= {"low": float(low), "high": float(max(high, low + 1e-3))}
+    if kind == "sigmoid" and values:
+        table |= {"center": float(np.median(values))}
+    calibration = build_calibration(table, scorer=name)
+    calibration.fit(raw)
+    return np.nan_to_num(as_floats(calibration.apply(raw, groups=list(names))))

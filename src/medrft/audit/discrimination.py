@@ -1,0 +1,167 @@
+"""Does the reward tell right from wrong? AUROC of paraphrase over contradiction: 1 always, 0.5 chance, 0 never."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from medrft.audit.completions import Case, case
+from medrft.audit.contradictions import contradictions
+from medrft.audit.paraphrases import paraphrases
+from medrft.audit.sources import Material
+from medrft.audit.subject import Scored, Subject
+from medrft.intervals import auroc
+from medrft.types import Example, Form, Score
+
+ENOUGH = 8
+"""A facet with fewer contradictions has no figure of its own."""
+PER_ATTRIBUTE = 40
+SHOWN = 12
+
+Probe = tuple[str, str, Example, str]
+"""Kind, attribute, example, candidate."""
+Columns = dict[str, list[Score]]
+
+
+def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
+    """The pairs of a file, or paraphrases and contradictions made from the references; each text once."""
+    rng = random.Random(seed)
+    made: list[Probe] = [(pair.kind, pair.attribute, pair.example, pair.candidate) for pair in material.pairs]
+    if not material.pairs:
+        some_open = any(example.kind == "open" for example in material.examples)
+        for example in material.examples:
+            made += [("paraphrase", name, example, text) for name, text in paraphrases(example)]
+            made += [("contradiction", name, example, text) for name, text in contradictions(example)]
+        seen: dict[Any, Any] = {}
+        for kind, name, example, text in made:
+            asked = "" if some_open else example.question  # yes and no to many questions are few pairs of strings
+            seen.setdefault((kind, name, example.references, text, asked), (kind, name, example, text))
+        made = evenly(list(seen.values()), rng)
+    return [
+        case(
+            example,
+            text,
+            form=form,
+            rng=rng,
+            source=kind,
+            attribute=name,
+            right=kind == "paraphrase",
+            group=example.references[0] if material.pairs else example.id,
+        )
+        for kind, name, example, text in made
+    ]
+
+
+def evenly(made: Sequence[Probe], rng: random.Random) -> list[Probe]:
+    """At most `PER_ATTRIBUTE` probes of each facet and type of paraphrase, so that the easy and many do not decide."""
+    by_attribute: dict[tuple[str, str], list[Probe]] = {}
+    for probe in made:
+        by_attribute.setdefault(probe[:2], []).append(probe)
+    kept = [rng.sample(rows, PER_ATTRIBUTE) if len(rows) > PER_ATTRIBUTE else rows for rows in by_attribute.values()]
+    return [probe for rows in kept for probe in rows]
+
+
+def discrimination(subject: Subject, scored: Scored, cases: Sequence[Case], *, seed: int, made: bool) -> dict[str, Any]:
+    """AUROC of the total and of each part's raw score, pooled and per facet, with intervals.
+
+    `made`: the probes were made from references, so that those of one reference are resampled together.
+    """
+    columns: Columns = {"total": scored.total, "uncalibrated": scored.plain, **scored.raw}
+    facets = sorted({case.attribute for case in cases if case.source == "contradiction"})
+    found: dict[str, Any] = {
+        "total": _area(columns["total"], cases, None, seed=seed, made=made),
+        "uncalibrated": _area(columns["uncalibrated"], cases, None, seed=seed, made=made),
+        "parts": {name: _area(scored.raw[name], cases, None, seed=seed, made=made) for name in subject.parts},
+        "facets": {},
+        "small": {},
+    }
+    for facet in facets:
+        count = sum(case.source == "contradiction" and case.attribute == facet for case in cases)
+        if count < ENOUGH:
+            found["small"][facet] = count
+            continue
+        found["facets"][facet] = {
+            "n": count,
+            "total": _area(scored.total, cases, facet, seed=seed, made=made),
+            "parts": {name: _area(scored.raw[name], cases, facet, seed=seed, made=made) for name in subject.parts},
+        }
+    found["paraphrases"] = _paraphrase_means(scored, cases)
+    found["inverted_pairs"] = worst_pairs(subject, scored, cases)
+    return found
+
+
+def _area(
+    column: Sequence[Score], cases: Sequence[Case], facet: str | None, *, seed: int, made: bool
+) -> dict[str, Any] | None:
+    """The interval of one column; `None` where either side has no scored answer."""
+    high, low = [], []
+    for value, probe in zip(column, cases, strict=True):
+        if value is None:
+            continue
+        if probe.source == "paraphrase":
+            high.append((value, probe.example.references[0]))
+        elif facet is None or probe.attribute == facet:
+            low.append((value, probe.example.references[0]))
+    if not high or not low:
+        return None
+    clusters = ([name for _, name in high], [name for _, name in low]) if made else None
+    interval = auroc([v for v, _ in high], [v for v, _ in low], clusters=clusters, seed=seed)
+    return {**interval.as_json(), "paraphrases": len(high), "contradictions": len(low)}
+
+
+def _paraphrase_means(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+    """Mean total of each type of paraphrase."""
+    found: dict[str, list[float]] = {}
+    for value, probe in zip(scored.total, cases, strict=True):
+        if probe.source == "paraphrase" and value is not None:
+            found.setdefault(probe.attribute, []).append(value)
+    return {name: {"mean": sum(values) / len(values), "n": len(values)} for name, values in sorted(found.items())}
+
+
+def worst_pairs(subject: Subject, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Contradictions paid above a paraphrase, the widest first: of one reference where it has both."""
+    rows = [(value, i) for i, value in enumerate(scored.total) if value is not None]
+    right = sorted((value, i) for value, i in rows if cases[i].source == "paraphrase")
+    if not right:
+        return []
+    by_reference: dict[str, tuple[float, int]] = {}
+    for value, i in right:
+        by_reference.setdefault(cases[i].example.references[0], (value, i))
+    pairs = []
+    for value, i in rows:
+        if cases[i].source == "contradiction":
+            other, j = by_reference.get(cases[i].example.references[0], right[0])
+            same = cases[i].example.references[0] in by_reference
+            pairs.append((value - other, same, i, j))
+    pairs.sort(key=lambda pair: (not pair[1], -pair[0]))
+    shown: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    for gap, _, i, j in pairs:
+        facet = cases[i].attribute
+        if gap <= 0 or counts.get(facet, 0) >= 2 or len(shown) == SHOWN:
+            continue
+        counts[facet] = counts.get(facet, 0) + 1
+        shown.append({"facet": facet, "gap": gap, "wrong": told(scored, cases, i), "right": told(scored, cases, j)})
+    return shown
+
+
+def told(scored: Scored, cases: Sequence[Case], i: int) -> dict[str, Any]:
+    """One answer with its total and every part's number, before and after calibration."""
+    return {
+        **cases[i].as_json(),
+        "total": scored.total[i],
+        "parts": {
+            name: {"raw": column[i], "calibrated": scored.calibrated[name][i]} for name, column in scored.raw.items()
+        },
+        "why": why(cases[i]),
+    }
+
+
+def why(probe: Case) -> str:
+    """What the clinical scorer reads in the answer, in plain text; empty for whole completions without an answer."""
+    if probe.item.answer is None or len(probe.item.answer) > 300:
+        return ""
+    from medrft.scorers.clinical import explain
+
+    return explain(probe.example.references[0], probe.item.answer, probe.example.question or None).text()

@@ -1,0 +1,212 @@
+"""Rewards written for other trainers, called as those call them, in a process of their own.
+
+    trl        f(prompts=…, completions=[[{"role": "assistant", "content": …}]], **columns) -> list[float | None]
+    verl       compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw) -> float | {"score": …}
+    swift      class(ORM): __call__(completions: list[str], solution=None, **kw) -> list[float | None]
+    openrlhf   reward_func(queries, prompts, labels, **kw) -> {"rewards": …}
+    medrft     a scorer of ours: a class or function of items
+
+The child gets plain rows and returns plain numbers. What hangs is killed after the time limit, with its process.
+"""
+
+from __future__ import annotations
+
+import ast
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from medrft.audit.calls import STYLES, load_caller
+from medrft.errors import RecipeError, unknown_name
+from medrft.types import Item, Score
+
+LIMIT = 30.0
+"""Seconds a batch may take."""
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+START_LIMIT = 120.0
+"""Seconds that importing a file may take: some import torch."""
+
+
+@dataclass
+class Answered:
+    """What a foreign reward made of one batch."""
+
+    scores: list[Score]
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    """`{"name", "says", "row"}`: raised, hung, wrong length, wrong type, NaN."""
+    seconds: float = 0.0
+    calls: int = 1
+
+
+@dataclass
+class Foreign:
+    """One reward function of a user's file, in a child process that can be killed."""
+
+    spec: str
+    style: str
+    limit: float = LIMIT
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of a data set's columns that the reward expects, and which of ours they hold."""
+    _process: Any = field(default=None, repr=False)
+    _pipe: Connection | None = field(default=None, repr=False)
+    facts: dict[str, Any] = field(default_factory=dict)
+    hung: bool = False
+
+    def start(self) -> dict[str, Any]:
+        """Import the file in the child; raises `RecipeError` in one line when that fails."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        arguments = (theirs, self.spec, self.style, dict(self.columns))
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+        answer = self._receive(max(self.limit, START_LIMIT))
+        if answer is None:
+            self.close()
+            raise RecipeError(f"{self.spec} could not be imported within {START_LIMIT:.0f} s; is there work at import?")
+        if "error" in answer:
+            self.close()
+            raise RecipeError(f"{self.spec} cannot be used as a {self.style} reward: {answer['error']}")
+        self.facts = answer
+        return answer
+
+    def score(self, items: Sequence[Item]) -> Answered:
+        """Scores of a batch; everything that went wrong is listed, never raised. After a hang nothing is called."""
+        if self.hung:
+            return Answered([None] * len(items))
+        if self._pipe is None:
+            self.start()
+        assert self._pipe is not None
+        try:
+            self._pipe.send([asdict(item) for item in items])
+            answer = self._receive(self.limit)
+        except (BrokenPipeError, EOFError, ConnectionResetError):
+            answer = {"died": True}
+        if answer is None or "died" in answer:
+            self.close()
+            self.hung = True
+            name = "hangs" if answer is None else "dies"
+            says = (
+                f"a batch of {len(items)} took longer than {self.limit:g} s"
+                if answer is None
+                else f"its process ended while it scored a batch of {len(items)}"
+            )
+            return Answered([None] * len(items), [{"name": name, "says": says, "row": 0}])
+        return Answered(answer["scores"], answer["problems"], answer["seconds"])
+
+    def close(self) -> None:
+        """End the child."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process, self._pipe = None, None
+
+    def _receive(self, limit: float) -> dict[str, Any] | None:
+        """The child's answer, or `None` after `limit` seconds."""
+        assert self._pipe is not None
+        try:
+            answer: dict[str, Any] | None = self._pipe.recv() if self._pipe.poll(limit) else None
+        except (EOFError, ConnectionResetError):
+            return {"died": True, "error": "its process ended without a word (a crash, or exit() at import)"}
+        return answer
+
+
+def _serve(pipe: Connection, spec: str, style: str, columns: dict[str, str]) -> None:
+    """The child: load once, then answer batches until the pipe closes."""
+    caller = load_caller(spec, style, columns)
+    if isinstance(caller, str):
+        pipe.send({"error": caller})
+        return
+    pipe.send(caller.facts())
+    while True:
+        try:
+            rows = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(caller.answer([Item(**row) for row in rows]))
+
+
+def style_of(spec: str, style: str | None) -> str:
+    """The calling style of `file.py:name`: as given, else read off its parameters without running the file.
+
+    Raises `RecipeError` when there is no such file or name, or its parameters fit no style.
+    """
+    if style is not None:
+        if style not in STYLES:
+            raise unknown_name("style", style, STYLES)
+        return style
+    node = _definition(spec)
+    is_class = isinstance(node, ast.ClassDef)
+    function: ast.AST | None = node
+    if isinstance(node, ast.ClassDef):
+        calls = [inner for inner in node.body if isinstance(inner, FUNCTION) and inner.name == "__call__"]
+        function = calls[0] if calls else None
+    if not isinstance(function, FUNCTION):
+        return "medrft"
+    names = {argument.arg for argument in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    if "completions" in names:
+        return "swift" if is_class else "trl"
+    if names & {"solution_str", "ground_truth"}:
+        return "verl"
+    if names & {"queries", "labels"}:
+        return "openrlhf"
+    if is_class or names & {"items", "item", "rows", "batch"}:
+        return "medrft"
+    raise RecipeError(f"{spec} takes {sorted(names)}, which fits no style; pass --style {' | '.join(STYLES)}")
+
+
+def _definition(spec: str) -> ast.AST | None:
+    """The definition of a name in a file, read and not run; `None` for a name that is assigned."""
+    where, name = split_spec(spec)
+    tree = parse(where)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
+            return node
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return None
+    known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    raise unknown_name(f"name in {where}", name, known)
+
+
+def parse(where: Path) -> ast.Module:
+    """A file's syntax tree; raises `RecipeError` for a file that is missing or no Python."""
+    if not where.is_file():
+        raise RecipeError(f"no file at {where}; a reward of your own is file.py:name")
+    try:
+        return ast.parse(where.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{where} is not Python that runs here: {error}") from error
+
+
+def split_spec(spec: str) -> tuple[Path, str]:
+    """`file.py:name` in two."""
+    where, _, name = spec.rpartition(":")
+    return Path(where), name
+
+
+def swallowed_errors(spec: str) -> list[str]:
+    """Places in a file where every error becomes a number: `except Exception: reward = 0.0` and its like."""
+    where, _ = split_spec(spec)
+    found = []
+    for node in ast.walk(parse(where)):
+        if (
+            isinstance(node, ast.ExceptHandler)
+            and _broad(node)
+            and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+        ):
+            numbers = [n for n in ast.walk(node) if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
+            if numbers:
+                value = numbers[0].value
+                found.append(f"{where.name}, line {node.lineno}: every error becomes {value!r}")
+    return found
+
+
+def _broad(handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or getattr(kind, "id", "") in ("Exception", "BaseException") for kind in kinds)

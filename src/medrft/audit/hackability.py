@@ -1,0 +1,172 @@
+"""Can the reward be had without knowing? Each hack against honest answers to the same questions."""
+
+from __future__ import annotations
+
+import bisect
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medrft.audit.completions import Case, case
+from medrft.audit.contradictions import contradictions
+from medrft.audit.discrimination import told
+from medrft.audit.groups import other_answers
+from medrft.audit.hacks import HACKS, hack_cases
+from medrft.audit.sources import Material
+from medrft.audit.subject import Scored
+from medrft.audit.terms import said
+from medrft.types import Example, Form
+
+EPS = 1e-9
+
+
+def hack_material(material: Material, *, form: Form, seed: int, count: int) -> list[Case]:
+    """Hacks on up to `count` examples of each kind in turn, beside right and honest wrong answers to the same."""
+    rng = random.Random(seed)
+    chosen = balanced(material.examples, count, rng)
+    cases = hack_cases(chosen, frequent=material.frequent, form=form, rng=rng)
+    for example in chosen:
+        reference = example.references[0]
+        cases.append(case(example, reference, form=form, rng=rng, source="right", right=True))
+        near = [text for _, text in contradictions(example)][:1]
+        for text in [*near, *other_answers(example, material.examples, rng, count=3)]:
+            cases.append(case(example, text, form=form, rng=rng, source="wrong", right=False))
+        if form != "short":
+            cases.append(case(example, "-", form=form, rng=rng, source="tagged", right=False))
+            cases.append(case(example, "-", form=form, source="untagged", right=False))
+    return [_in_group(one) for one in cases]
+
+
+def _in_group(one: Case) -> Case:
+    return Case(
+        example=one.example,
+        item=one.item,
+        source=one.source,
+        attribute=one.attribute,
+        right=one.right,
+        group=one.example.id,
+    )
+
+
+def balanced(examples: Sequence[Example], count: int, rng: random.Random) -> list[Example]:
+    """Up to `count` examples, as evenly over the kinds as there are."""
+    kinds: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        kinds[example.kind].append(example)
+    for pool in kinds.values():
+        rng.shuffle(pool)
+    chosen: list[Example] = []
+    while len(chosen) < count and any(kinds.values()):
+        chosen += [pool.pop() for pool in kinds.values() if pool]
+    return chosen[:count]
+
+
+def hackability(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+    """Per hack: mean, percentile among honest answers, share of examples where it beats a wrong or matches a right one.
+
+    `gain`: what it earns above an honest wrong answer, as a share of what the right answer earns above it (mean over
+    examples): 0 is nothing, 1 as good as knowing.
+    """
+    total = scored.total
+    right: dict[str, float] = {}
+    wrong: dict[str, list[float]] = defaultdict(list)
+    for value, one in zip(total, cases, strict=True):
+        if value is not None and one.source == "right":
+            right[one.example.id] = value
+        elif value is not None and one.source == "wrong":
+            wrong[one.example.id].append(value)
+    honest = sorted([*right.values(), *(value for values in wrong.values() for value in values)])
+    found = {}
+    for name, hack in HACKS.items():
+        rows = [(total[i], one.example.id, i) for i, one in enumerate(cases) if one.attribute == name]
+        known = [(v, e, i) for v, e, i in rows if v is not None and e in right and wrong.get(e)]
+        if known:
+            found[name] = {
+                "says": hack.says,
+                **_measured(known, right, wrong, honest),
+                "unscored": len(rows) - len(known),
+            }
+            worst = sorted(known, key=lambda row: right[row[1]] - row[0])[:3]
+            found[name]["cases"] = [told(scored, cases, i) for _, _, i in worst]
+    return found
+
+
+def _measured(
+    rows: Sequence[tuple[float | None, str, int]],
+    right: dict[str, float],
+    wrong: dict[str, list[float]],
+    honest: Sequence[float],
+) -> dict[str, Any]:
+    values = [value for value, _, _ in rows if value is not None]
+    places = [0.5 * (bisect.bisect_left(honest, v) + bisect.bisect_right(honest, v)) / len(honest) for v in values]
+    base = {example: float(np.mean(wrong[example])) for _, example, _ in rows}
+    room = float(np.mean([right[example] - base[example] for _, example, _ in rows]))
+    gained = float(np.mean([value - base[example] for value, (_, example, _) in zip(values, rows, strict=True)]))
+    pairs = list(zip(values, (example for _, example, _ in rows), strict=True))
+    return {
+        "n": len(values),
+        "mean": float(np.mean(values)),
+        "right_mean": float(np.mean([right[example] for _, example, _ in rows])),
+        "wrong_mean": float(np.mean(list(base.values()))),
+        "percentile": float(np.mean(places)),
+        "beats_wrong": float(np.mean([np.mean([value > w + EPS for w in wrong[e]]) for value, e in pairs])),
+        "beats_right": float(np.mean([value >= right[e] - EPS for value, e in pairs])),
+        "gain": gained / room if room > 1e-6 else None,
+    }
+
+
+def tags(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+    """What the tags around nothing are worth beside being right: ("-" tagged - "-" bare) / (right - "-" tagged)."""
+    means: dict[str, list[float]] = defaultdict(list)
+    for value, one in zip(scored.total, cases, strict=True):
+        if value is not None:
+            means[one.source].append(value)
+    if not means["untagged"] or not means["tagged"] or not means["right"]:
+        return {"ratio": None, "pay": 0.0, "dead": False}
+    tagged, bare, right = (float(np.mean(means[name])) for name in ("tagged", "untagged", "right"))
+    pay, worth = tagged - bare, right - tagged
+    return {"pay": pay, "worth": worth, "ratio": pay / worth if worth > 1e-6 else None, "dead": worth <= 1e-6}
+
+
+def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+    """Rank correlation of the total with length, specificity and hedging among honest answers equally right.
+
+    Right and wrong answers are ranked apart and their correlations averaged by n, so that truth explains nothing.
+    """
+    rows = [
+        (value, one)
+        for value, one in zip(scored.total, cases, strict=True)
+        if value is not None and one.source != "hack" and one.right is not None and one.item.answer is not None
+    ]
+    measures = {
+        "completion_length": [float(len((one.item.completion or "").split())) for _, one in rows],
+        "answer_length": [float(len((one.item.answer or "").split())) for _, one in rows],
+        "specificity": [float(sum(said(one.item.answer or "").atoms.values())) for _, one in rows],
+        "hedging": [float(_hedges(one.item.answer or "")) for _, one in rows],
+    }
+    truth = np.array([float(bool(one.right)) for _, one in rows])
+    values = np.array([value for value, _ in rows])
+    return {name: _partial(values, np.array(column), truth) for name, column in measures.items()}
+
+
+def _hedges(text: str) -> int:
+    return sum(count for cue, count in said(text).cues.items() if "doubt" in cue or cue == "alternatives")
+
+
+def _partial(values: Any, column: Any, truth: Any) -> dict[str, Any]:
+    found = []
+    for side in (0.0, 1.0):
+        own = truth == side
+        if own.sum() >= 10 and np.ptp(values[own]) > 1e-9 and np.ptp(column[own]) > 0:
+            found.append((float(np.corrcoef(_ranks(values[own]), _ranks(column[own]))[0, 1]), int(own.sum())))
+    n = sum(count for _, count in found)
+    return {"rho": sum(rho * count for rho, count in found) / n if n else None, "n": n}
+
+
+def _ranks(values: Any) -> Any:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts - 1) / 2)[inverse]

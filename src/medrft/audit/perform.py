@@ -1,0 +1,229 @@
+"""The audit itself: material and rewards in, measurements and findings out, as files.
+
+    OUT/summary.json     {"rewards": {"armed": {"auroc": {"total": …, "parts": …, "facets": …}, "collapse": …,
+                          "hacks": …, "findings": [{"name": "inverted:side", "severity": "error", …}]}}, …}
+    OUT/findings.jsonl   one finding a line
+
+Everything is drawn by seed; no policy model is loaded.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrft import __version__
+from medrft.audit.collapse import collapse
+from medrft.audit.completions import Case
+from medrft.audit.discrimination import discrimination, probe_cases
+from medrft.audit.finding import SEVERITIES, Finding
+from medrft.audit.groups import draw_groups
+from medrft.audit.hackability import biases, hack_material, hackability, tags
+from medrft.audit.soundness import soundness
+from medrft.audit.sources import Material, draw, most_frequent
+from medrft.audit.subject import Own, Scored, Subject, encoder_of
+from medrft.audit.verdict import thresholds, verdict
+from medrft.errors import DataError
+from medrft.rewards import Reward
+from medrft.rundir import write_json, write_jsonl
+from medrft.types import Example, Form, Item
+
+KINDS_OF_ANSWER = ("right", "paraphrase", "contradiction", "wrong", "prediction", "hack")
+STRIP = 90
+"""Scores kept per kind of answer for the page's strips."""
+
+Step = Callable[[str], None]
+
+
+def quiet(what: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How an audit is done."""
+
+    form: Form = "think"
+    seed: int = 0
+    group_size: int = 8
+    groups: int = 160
+    hack_examples: int = 48
+    limits: Mapping[str, float] = field(default_factory=thresholds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cases:
+    """All completions of one audit, the same for every reward."""
+
+    probes: list[Case]
+    groups: list[Case]
+    hacks: list[Case]
+    made: bool
+    """The probes were made from references, not read from a file."""
+
+
+def prepare(material: Material, settings: Settings) -> Cases:
+    """Draw probes, groups and hacks; raises `DataError` when there is nothing to try a reward on."""
+    if not material.examples:
+        raise DataError("nothing to audit on: no example, pair, prediction or rollout was given")
+    seed, form = settings.seed, settings.form
+    groups = draw_groups(material, form=form, size=settings.group_size, count=settings.groups, seed=seed)
+    return Cases(
+        probes=probe_cases(material, form=form, seed=seed),
+        groups=[one for group in groups for one in group],
+        hacks=hack_material(material, form=form, seed=seed, count=settings.hack_examples),
+        made=not material.pairs,
+    )
+
+
+def audit_subject(subject: Subject, cases: Cases, settings: Settings) -> dict[str, Any]:
+    """All measurements and findings of one reward."""
+    found: dict[str, Any] = {"reward": subject.name, "encoder": subject.encoder, "describe": subject.describe()}
+    grouped = subject.raw([one.item for one in cases.groups])
+    probed_raw = subject.raw([one.item for one in cases.probes])
+    found["calibration"] = subject.fit(grouped if cases.made else probed_raw)
+    in_groups = subject.finish(grouped, [one.group for one in cases.groups])
+    probed = subject.finish(probed_raw, [one.group for one in cases.probes])
+    hacked = score(subject, cases.hacks)
+    if not any(value is not None for value in in_groups.total):
+        found |= {"auroc": None, "collapse": None, "hacks": None, "soundness": None}
+    else:
+        floor = settings.limits["floor"]
+        found["auroc"] = discrimination(subject, probed, cases.probes, seed=settings.seed, made=cases.made)
+        found["collapse"] = collapse(subject, in_groups, cases.groups, floor=floor)
+        found["hacks"] = hackability(hacked, cases.hacks)
+        found["tags"] = tags(hacked, cases.hacks)
+        found["bias"] = biases(in_groups, cases.groups)
+        found["soundness"] = soundness(subject, cases.hacks, form=settings.form, seed=settings.seed)
+    found["strips"] = strips(subject, [(in_groups, cases.groups), (probed, cases.probes)], seed=settings.seed)
+    found["unscored"] = {
+        name: sum(value is None for value in made.total)
+        for name, made in (("groups", in_groups), ("probes", probed), ("hacks", hacked))
+    }
+    found["problems"] = problems_of(subject)
+    findings = verdict(found, limits=settings.limits, encoder=subject.encoder)
+    found["findings"] = [finding.as_json() for finding in findings]
+    found["verdict"] = worst(findings)
+    return found
+
+
+def score(subject: Subject, cases: Sequence[Case]) -> Scored:
+    """Raw scores, then the frozen calibration."""
+    return subject.finish(subject.raw([one.item for one in cases]), [one.group for one in cases])
+
+
+def worst(findings: Sequence[Finding]) -> str:
+    """The gravest severity found; `sound` without a finding."""
+    return max((finding.severity for finding in findings), key=SEVERITIES.index, default="sound")
+
+
+def problems_of(subject: Subject) -> list[dict[str, Any]]:
+    """What went wrong in calls, each kind with its first cases; items become what people read."""
+    found = []
+    for problem in subject.problems:
+        item = problem.get("item")
+        shown = None if item is None else _shown(item)
+        found.append({"name": problem["name"], "says": problem["says"], "case": shown})
+    counts: Counter[str] = Counter()
+    kept = []
+    for problem in found:
+        counts[problem["name"]] += 1
+        if counts[problem["name"]] <= 50:
+            kept.append(problem)
+    return kept
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    """An item as findings and pages show it."""
+    return {
+        "question": item.question or "",
+        "reference": str(item.references[0]),
+        "answer": item.answer or "",
+        "completion": (item.completion or "")[:600],
+    }
+
+
+def strips(subject: Subject, made: Sequence[tuple[Scored, Sequence[Case]]], *, seed: int) -> dict[str, Any]:
+    """A sample of scores by kind of answer, before and after calibration, of the total and each part."""
+    rng = random.Random(seed)
+    values: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for scored, cases in made:
+        columns = {"total": (scored.plain, scored.total)}
+        columns |= {name: (scored.raw[name], scored.calibrated[name]) for name in subject.parts}
+        for name, (before, after) in columns.items():
+            for a, b, one in zip(before, after, cases, strict=True):
+                if a is not None and b is not None:
+                    values.setdefault(name, {}).setdefault(one.source, []).append((round(a, 4), round(b, 4)))
+    return {
+        name: {
+            kind: [list(pair) for pair in sorted(rng.sample(by_kind[kind], min(STRIP, len(by_kind[kind]))))]
+            for kind in KINDS_OF_ANSWER
+            if by_kind.get(kind)
+        }
+        for name, by_kind in values.items()
+    }
+
+
+def audit_rewards(
+    subjects: Sequence[Subject],
+    material: Material,
+    settings: Settings,
+    *,
+    out: Path | None,
+    step: Step = quiet,
+) -> dict[str, Any]:
+    """Audit several rewards on the same answers; writes `summary.json` and `findings.jsonl` into `out`."""
+    cases = prepare(material, settings)
+    rewards: dict[str, Any] = {}
+    for subject in subjects:
+        name = _fresh_name(subject.name, rewards)
+        step(name)
+        rewards[name] = audit_subject(subject, cases, settings)
+        subject.close()
+    summary = {
+        "medrft": __version__,
+        "seed": settings.seed,
+        "form": settings.form,
+        "sources": material.names,
+        "notes": material.notes,
+        "examples": len(material.examples),
+        "probes": dict(Counter(one.source for one in cases.probes)),
+        "made_probes": cases.made,
+        "groups": {"count": len({one.group for one in cases.groups}), "size": settings.group_size},
+        "thresholds": dict(settings.limits),
+        "rewards": rewards,
+    }
+    if out is not None:
+        write_audit(summary, out)
+    return summary
+
+
+def write_audit(summary: Mapping[str, Any], out: Path) -> None:
+    """`summary.json` and `findings.jsonl`."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "summary.json", summary)
+    rows = [{"reward": name, **row} for name, found in summary["rewards"].items() for row in found["findings"]]
+    write_jsonl(out / "findings.jsonl", rows)
+
+
+def _fresh_name(name: str, taken: Mapping[str, Any]) -> str:
+    return name if name not in taken else next(f"{name} ({n})" for n in range(2, 99) if f"{name} ({n})" not in taken)
+
+
+def audit_run_reward(
+    reward: Reward, examples: Sequence[Example], out: Path, *, seed: int, form: Form, name: str = "reward"
+) -> dict[str, Any]:
+    """The short audit before training: the run's own reward on its own training questions, in seconds.
+
+    Works on a copy, so that no calibration state of the run is touched. Writes into `out`; returns the summary.
+    """
+    own = Own(name=name, reward=copy.deepcopy(reward), encoder=encoder_of(reward))
+    drawn = draw(list(examples), 120, seed=seed)
+    material = Material(names=["training questions"], examples=drawn, frequent=most_frequent(examples))
+    settings = Settings(form=form, seed=seed, groups=48, hack_examples=12)
+    return audit_rewards([own], material, settings, out=out)

@@ -1,0 +1,127 @@
+"""Short report-style answers of our own: what the drawn phantom does not say (severity, density, change, measures …).
+
+They are not data of anyone's: nobody's patient, no image. Each is a question and its reference answer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medrft.types import Example
+
+WHERE, WHAT, HOW, CHANGED = "Where is it?", "What does the image show?", "How does it look?", "What has changed?"
+
+PHRASES: tuple[tuple[str, str], ...] = (
+    (WHAT, "mild cardiomegaly"),
+    (WHAT, "severe pulmonary edema"),
+    (WHAT, "acute subdural hematoma"),
+    (WHAT, "chronic sinusitis"),
+    (WHAT, "minimal pleural thickening"),
+    (WHAT, "severe spinal stenosis"),
+    (WHAT, "mild hydrocephalus"),
+    (WHAT, "acute appendicitis"),
+    (WHAT, "chronic pancreatitis"),
+    (WHAT, "mild scoliosis"),
+    (HOW, "the lesion is hyperintense on T2"),
+    (HOW, "hypointense on T1"),
+    (HOW, "hyperdense"),
+    (HOW, "hypodense lesion in the liver"),
+    (HOW, "hypoechoic nodule in the thyroid"),
+    (HOW, "hyperechoic"),
+    (HOW, "homogeneous"),
+    (HOW, "heterogeneous mass"),
+    (HOW, "bright on T2"),
+    (HOW, "high signal in the left thalamus"),
+    (HOW, "radiopaque foreign body"),
+    (CHANGED, "the effusion has increased"),
+    (CHANGED, "decreased heart size"),
+    (CHANGED, "the nodule is unchanged"),
+    (CHANGED, "improving pneumonia"),
+    (CHANGED, "worsening pulmonary edema"),
+    (CHANGED, "increased lung markings"),
+    (CHANGED, "the hematoma has decreased"),
+    (CHANGED, "the mass is growing"),
+    (CHANGED, "stable"),
+    (CHANGED, "decreased opacity in the right lung"),
+    (HOW, "the mass measures 3 cm"),
+    (HOW, "a 12 mm nodule in the right upper lobe"),
+    (HOW, "5 cm cyst in the left kidney"),
+    (HOW, "2.5 cm"),
+    (HOW, "8 mm stone"),
+    (HOW, "a large mass in the liver"),
+    (HOW, "tiny nodule"),
+    ("How many are there?", "three"),
+    ("How many are there?", "two fractures"),
+    ("How many are there?", "multiple nodules"),
+    ("How many are there?", "a solitary nodule"),
+    ("How many are there?", "5"),
+    ("How many are there?", "multiple rib fractures"),
+    (WHERE, "anterior mediastinum"),
+    (WHERE, "the proximal femur"),
+    (WHERE, "distal radius"),
+    (WHERE, "in the right upper lobe"),
+    (WHERE, "left lower lobe"),
+    (WHERE, "the posterior part of the liver"),
+    (WHERE, "the medial part of the left lung"),
+    (WHERE, "peripheral"),
+    (WHERE, "below the diaphragm"),
+    (WHERE, "left lateral ventricle"),
+    (WHERE, "the right kidney"),
+    (WHERE, "bladder"),
+    (WHERE, "gallbladder"),
+    (WHERE, "the trachea"),
+    (WHERE, "humerus"),
+    (WHERE, "right temporal lobe"),
+    ("What modality is this?", "CT with contrast"),
+    ("What modality is this?", "T2-weighted MRI"),
+    ("What modality is this?", "ultrasound"),
+    ("What modality is this?", "chest X-ray"),
+    ("What modality is this?", "T1"),
+    ("What modality is this?", "computed tomography"),
+    ("In what plane is it?", "sagittal"),
+    ("In what plane is it?", "coronal plane"),
+    ("In what plane is it?", "transverse section"),
+    ("What view is this?", "PA"),
+    ("What view is this?", "AP view"),
+    ("How was the patient placed?", "supine"),
+    (WHAT, "benign tumor"),
+    (WHAT, "malignant mass in the left breast"),
+    (WHAT, "diffuse opacities"),
+    (WHAT, "a cystic lesion in the pancreas"),
+    (WHAT, "displaced rib fracture"),
+    (WHAT, "focal consolidation"),
+    (WHAT, "partial obstruction"),
+    (WHAT, "well-defined mass"),
+    (WHAT, "viral pneumonia"),
+    (WHAT, "metastatic tumor"),
+    (WHAT, "no pneumothorax"),
+    (WHAT, "no evidence of fracture"),
+    (WHAT, "there is no pleural effusion"),
+    (WHAT, "free air is present"),
+    (WHAT, "a fracture is seen"),
+    (WHAT, "right lower lobe pneumonia"),
+    (WHAT, "left pleural effusion"),
+    (WHAT, "hepatomegaly"),
+    (WHAT, "gallstones"),
+    (WHAT, "brain edema"),
+    (WHAT, "liver, spleen, stomach"),
+    (WHAT, "cardiomegaly and pulmonary edema"),
+    (WHAT, "lymphadenopathy"),
+    (WHAT, "ischemic stroke"),
+)
+
+
+def phrases() -> list[Example]:
+    """The phrases as open examples without an image."""
+    return [
+        Example(
+            id=f"phrases/test/{number}",
+            dataset="phrases",
+            split="test",
+            images=(Path("none"),),
+            question=question,
+            references=(answer,),
+            kind="open",
+        )
+        for number, (question, answer) in enumerate(PHRASES)
+    ]

@@ -1,0 +1,197 @@
+"""Is it sound code? Does it read the answer, the reference; is it the same twice, in any order and batch size.
+
+Each check returns what it measured; the verdict names it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from medrft.audit.completions import Case, case
+from medrft.audit.subject import Own, Subject, Theirs
+from medrft.types import Form, Item, Score
+
+TOLERANCE = 1e-6
+SIZES = (250, 1_000, 4_000, 16_000, 64_000)
+"""Words of the completions that growth is measured on."""
+ROWS = 96
+
+
+def soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int) -> dict[str, Any]:
+    """All checks on up to `ROWS` honest cases."""
+    rng = random.Random(seed)
+    honest = [one for one in cases if one.source in ("right", "wrong")]
+    by_example: dict[str, list[Case]] = defaultdict(list)
+    for one in honest:
+        by_example[one.example.id].append(one)
+    chosen = [one for group in by_example.values() for one in group][:ROWS]
+    items = [one.item for one in chosen]
+    names = [one.group for one in chosen]
+    base = _totals(subject, items, names)
+    return {
+        **reading(subject, chosen, base),
+        "repeat": _difference(base, _totals(subject, items, names)),
+        "order": _shuffled(subject, items, names, base, rng),
+        "batch": _in_small_batches(subject, items, names, base),
+        "range": _range(base),
+        "outside": _outside(subject, items, names),
+        "none": nothing(subject, chosen[0], form=form),
+        "speed": speed(subject, items, form=form),
+        "not_picklable": subject.pickled() if isinstance(subject, Own) else _their_pickle(subject),
+    }
+
+
+def reading(subject: Subject, cases: Sequence[Case], base: Sequence[Score]) -> dict[str, Any]:
+    """Share of questions whose answers all score alike, and share of answers whose score no reference changes."""
+    by_example: dict[str, list[float]] = defaultdict(list)
+    for value, one in zip(base, cases, strict=True):
+        if value is not None:
+            by_example[one.example.id].append(value)
+    several = [values for values in by_example.values() if len(values) > 1]
+    constant = [max(values) - min(values) < TOLERANCE for values in several]
+    swapped = [replace(one.item, references=_other_references(one)) for one in cases]
+    after = _totals(subject, swapped, [one.group for one in cases])
+    pairs = [
+        (a, b) for a, b, one in zip(base, after, cases, strict=True) if a is not None and b is not None and one.right
+    ]
+    unmoved = [abs(a - b) < TOLERANCE for a, b in pairs]
+    return {
+        "same_for_all_answers": sum(constant) / len(constant) if constant else None,
+        "same_for_all_references": sum(unmoved) / len(unmoved) if unmoved else None,
+        "questions": len(several),
+    }
+
+
+def _other_references(one: Case) -> tuple[str, ...]:
+    """A reference that the right answer is wrong for."""
+    if one.example.kind == "closed":
+        return ("no" if one.example.references[0].lower().startswith("y") else "yes",)
+    if one.example.kind == "choice":
+        return tuple(option for option in one.example.options if option not in one.example.references)[:1]
+    return ("a metallic clip in the scalp",)
+
+
+def _totals(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> list[Score]:
+    return subject.finish(subject.raw(items), names).total
+
+
+def _difference(a: Sequence[Score], b: Sequence[Score]) -> dict[str, Any]:
+    """Largest difference of two runs, and in how many rows one has a score and the other none."""
+    gaps = [abs(x - y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    return {
+        "max": max(gaps, default=0.0),
+        "changed": sum(gap > TOLERANCE for gap in gaps),
+        "lost": sum((x is None) != (y is None) for x, y in zip(a, b, strict=True)),
+        "n": len(a),
+    }
+
+
+def _shuffled(
+    subject: Subject, items: Sequence[Item], names: Sequence[str], base: Sequence[Score], rng: random.Random
+) -> dict[str, Any]:
+    order = list(range(len(items)))
+    rng.shuffle(order)
+    made = _totals(subject, [items[i] for i in order], [names[i] for i in order])
+    back: list[Score] = [None] * len(items)
+    for place, i in enumerate(order):
+        back[i] = made[place]
+    return _difference(base, back)
+
+
+def _in_small_batches(
+    subject: Subject, items: Sequence[Item], names: Sequence[str], base: Sequence[Score]
+) -> dict[str, Any]:
+    """Raw scores in batches of one and seven; combined as before, because groups stay whole."""
+    raws: list[Any] = []
+    sizes = [1, 7]
+    start = 0
+    while start < len(items):
+        size = sizes[len(raws) % 2] if len(raws) < 24 else 7
+        raws += subject.raw(items[start : start + size])
+        start += size
+    return _difference(base, subject.finish(raws, names).total)
+
+
+def _range(base: Sequence[Score]) -> list[float] | None:
+    values = [value for value in base if value is not None]
+    return [min(values), max(values)] if values else None
+
+
+def _outside(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> dict[str, list[float]]:
+    """Parts whose raw scores leave the range they declare; foreign rewards declare none."""
+    if not isinstance(subject, Own):
+        return {}
+    declared = {part.name: part.scorer.range for stack in subject.reward.stacks.values() for part in stack.parts}
+    found = {}
+    for name, column in subject.finish(subject.raw(items), names).raw.items():
+        values = [value for value in column if value is not None]
+        low, high = declared[name]
+        if values and (min(values) < low - TOLERANCE or max(values) > high + TOLERANCE):
+            found[name] = [min(values), max(values)]
+    return found
+
+
+def nothing(subject: Subject, one: Case, *, form: Form) -> dict[str, Any]:
+    """What an absent reference and an absent completion score: `None` is right, an exception or a 0 is not."""
+    if isinstance(subject, Own):
+        blank = replace(one.item, references=("",))
+        empty = replace(one.item, answer=None, completion="")
+        scores = _totals(subject, [blank, empty], ["a", "b"])
+        return {"reference": scores[0], "completion": scores[1], "raises": []}
+    assert isinstance(subject, Theirs)
+    known = list(subject.problems)
+    rows: dict[str, Item] = {
+        "reference": replace(one.item, references=(None,)),  # type: ignore[arg-type]
+        "completion": replace(one.item, completion=None),
+    }
+    found: dict[str, Any] = {name: subject.raw([item])[0] for name, item in rows.items()}
+    raised = [problem for problem in subject.problems if problem not in known]
+    subject.problems[:] = known + [problem for problem in raised if problem["name"] in ("hangs", "dies")]
+    return {**found, "raises": [problem["says"] for problem in raised]}
+
+
+def speed(subject: Subject, items: Sequence[Item], *, form: Form) -> dict[str, Any]:
+    """Seconds per short completion when warm, and how the time grows with the length of one completion."""
+    began = time.perf_counter()
+    subject.raw(items)
+    each = (time.perf_counter() - began) / max(1, len(items))
+    times = []
+    for words in SIZES:
+        text = " ".join(f"word{i % 97}" for i in range(words))
+        long = [
+            case(_example(items[0]), f"<think>{text}</think><answer>{text}</answer>", form=form, source="long").item
+        ]
+        began = time.perf_counter()
+        subject.raw(long)
+        times.append(time.perf_counter() - began)
+        if times[-1] > 5:
+            break
+    growth = math.log(times[-1] / max(times[-2], 1e-9)) / math.log(4) if len(times) > 1 and times[-1] > 0.05 else None
+    return {"seconds_each": each, "sizes": list(SIZES[: len(times)]), "seconds": times, "exponent": growth}
+
+
+def _example(item: Item) -> Any:
+    from medrft.types import Example
+
+    return Example(
+        id="long/test/0",
+        dataset="long",
+        split="test",
+        images=(),
+        question=item.question or "",
+        references=item.references,
+        kind=item.kind,
+        options=item.options,
+    )
+
+
+def _their_pickle(subject: Subject) -> str | None:
+    assert isinstance(subject, Theirs)
+    problem: str | None = subject.foreign.facts.get("not_picklable")
+    return problem

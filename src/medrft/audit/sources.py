@@ -1,0 +1,202 @@
+"""What a reward is tried on: references of a data set, our phrases, pairs of a file, predictions, a run's rollouts."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medrft.audit.phrases import phrases
+from medrft.data import read_data
+from medrft.errors import DataError, unknown_name
+from medrft.rundir import read_jsonl
+from medrft.text import infer_kind, normalize, yes_no
+from medrft.types import Example
+
+PAIR_KINDS = ("paraphrase", "contradiction")
+COLUMNS = ("kind", "attribute", "reference", "candidate")
+ANSWER_KEYS = ("prediction", "answer", "completion", "response")
+RIGHT_KEYS = ("correct", "is_correct", "truth")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One probe: an answer to an example that means the same as its reference, or contradicts it."""
+
+    kind: Literal["paraphrase", "contradiction"]
+    attribute: str
+    """The facet changed, or the type of paraphrase."""
+    example: Example
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One answer that a policy gave to an example."""
+
+    example: Example
+    text: str
+    right: bool | None
+    whole: bool = False
+    """`text` is the whole completion, not the answer alone."""
+    group: str | None = None
+
+
+@dataclass(kw_only=True)
+class Material:
+    """All that one audit tries its rewards on."""
+
+    names: list[str] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    """From files; empty where probes are made from the references."""
+    answers: list[Said] = field(default_factory=list)
+    frequent: str = "no"
+    """The most frequent answer of the data."""
+    notes: list[str] = field(default_factory=list)
+
+
+def default_material(*, seed: int, limit: int) -> Material:
+    """The phantom's test questions and our phrases."""
+    loaded = read_data("phantom", None, seed=0, options={"images": 0, "validation_images": 0, "test_images": 100})
+    drawn = draw(loaded.examples, limit, seed=seed)
+    return Material(names=["phantom", "phrases"], examples=[*drawn, *phrases()], frequent=most_frequent(drawn))
+
+
+def add_examples(material: Material, name: str, root: str | None, split: str | None, *, seed: int, limit: int) -> None:
+    """A data set's own references; `phrases` are ours."""
+    if name == "phrases":
+        found: Sequence[Example] = phrases()
+    else:
+        options = {"images": 0, "validation_images": 0, "test_images": 100} if name == "phantom" and not root else {}
+        found = read_data(name, root, seed=seed, options=options).examples
+    if split is not None:
+        found = [example for example in found if example.split == split]
+        if not found:
+            raise DataError(f"{name} has no rows in split {split!r}")
+    material.names.append(":".join(part for part in (name, split) if part))
+    material.examples += draw(found, limit, seed=seed)
+    material.frequent = most_frequent(found)
+
+
+def add_pairs(material: Material, path: Path) -> None:
+    """Minimal pairs of a TSV with the columns kind, attribute, reference, candidate.
+
+    Raises `DataError` with the line number for a wrong column, kind or empty field.
+    """
+    if not path.is_file():
+        raise DataError(f"no pairs file at {path}; it is a TSV with the columns {', '.join(COLUMNS)}")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        got = ", ".join(rows[0]) if rows else "nothing"
+        raise DataError(f"{path}, line 1: expected the columns {', '.join(COLUMNS)} parted by tabs, got {got}")
+    for number, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        if len(row) != len(COLUMNS) or not all(cell.strip() for cell in row):
+            raise DataError(f"{path}, line {number}: expected {len(COLUMNS)} filled cells, got {row!r}")
+        if row[0] not in PAIR_KINDS:
+            raise unknown_name(f"kind in {path}, line {number}:", row[0], PAIR_KINDS)
+        example = _example(f"{path.stem}/test/{number}", path.stem, None, row[2], ())
+        kind: Any = row[0]
+        material.pairs.append(Pair(kind=kind, attribute=row[1].strip(), example=example, candidate=row[3].strip()))
+    distinct = {pair.example.references[0]: pair.example for pair in material.pairs}
+    material.names.append(path.name)
+    material.examples += distinct.values()
+
+
+def add_predictions(material: Material, path: Path) -> None:
+    """Answers of a model: rows with `reference`(s) and `prediction`, `answer` or `completion`.
+
+    Right or wrong is taken from a `correct` column; without one, from the yes/no or the exact match after
+    normalisation, and the notes say so. Raises `DataError` with the line number for a row without these.
+    """
+    if not path.is_file():
+        raise DataError(f"no predictions file at {path}")
+    judged = 0
+    for number, row in enumerate(read_jsonl(path), 1):
+        if number == 1 and "model" in row and "reference" not in row and "references" not in row:
+            continue  # the header of our own predictions.jsonl
+        reference = row.get("references", row.get("reference"))
+        key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
+        if not reference or (key is None and not any(key in row for key in ANSWER_KEYS)):
+            raise DataError(f"{path}, line {number}: needs `reference` and one of {', '.join(ANSWER_KEYS)}")
+        references = [str(text) for text in reference] if isinstance(reference, list) else [str(reference)]
+        example = _example(
+            str(row.get("id", number)), path.stem, row.get("question"), *references, row.get("options") or ()
+        )
+        text = str(row.get(key, "")) if key else ""
+        right = next((bool(row[name]) for name in RIGHT_KEYS if row.get(name) is not None), None)
+        if right is None:
+            judged += 1
+            right = matches(text, example)
+        whole = key in ("completion",) or "<answer>" in text
+        material.answers.append(Said(example=example, text=text, right=right, whole=whole))
+    if not material.answers:
+        raise DataError(f"{path} holds no prediction")
+    if judged:
+        material.notes.append(f"{judged:,} answers of {path.name} were called right by yes/no or exact match alone")
+    distinct = {said.example.id: said.example for said in material.answers}
+    material.names.append(path.name)
+    material.examples += distinct.values()
+    material.frequent = most_frequent(list(distinct.values()))
+
+
+def add_run(material: Material, run: Path) -> None:
+    """Rollouts of a run, whole groups; right or wrong is the phantom's truth, else the run's `correct`."""
+    from medrft.store import read
+
+    rows = read(run, "SELECT * FROM rollouts WHERE split = 'train' ORDER BY step, group_id, sample")
+    if not rows:
+        raise DataError(f"{run} has no training rollouts; only a grpo stage writes them")
+    for row in rows:
+        example = _example(row["example_id"], row["dataset"], row["question"], *row["references"], ())
+        right = row["truth"] if row["truth"] is not None else row["correct"]
+        group = f"{row['step']}/{row['group_id']}"
+        material.answers.append(Said(example=example, text=row["completion"], right=right, whole=True, group=group))
+    distinct = {said.example.id: said.example for said in material.answers}
+    material.names.append(f"rollouts of {run.name}")
+    material.examples += distinct.values()
+    material.frequent = most_frequent(list(distinct.values()))
+
+
+def matches(answer: str, example: Example) -> bool:
+    """Yes/no match for closed questions, exact match after normalisation for others."""
+    if example.kind == "closed":
+        return yes_no(answer) is not None and yes_no(answer) in {yes_no(text) for text in example.references}
+    return normalize(answer) in {normalize(text) for text in example.references}
+
+
+def most_frequent(examples: Sequence[Example]) -> str:
+    """The answer most often given in the data."""
+    counts: dict[str, int] = defaultdict(int)
+    for example in examples:
+        counts[example.references[0]] += 1
+    return max(counts, key=lambda answer: (counts[answer], answer)) if counts else "no"
+
+
+def draw(examples: Sequence[Example], limit: int, *, seed: int) -> list[Example]:
+    """At most `limit` examples, drawn by seed and kept in order."""
+    if len(examples) <= limit:
+        return list(examples)
+    return [examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), limit))]
+
+
+def _example(id_: str, dataset: str, question: str | None, *rest: Any) -> Example:
+    """An example without an image; the last of `rest` are its options, the others its references."""
+    *references, options = rest
+    return Example(
+        id=id_,
+        dataset=dataset,
+        split="test",
+        images=(),
+        question=question or "",
+        references=tuple(references),
+        kind=infer_kind(references, options),
+        options=tuple(options),
+    )

@@ -1,0 +1,261 @@
+"""What is audited: a reward of ours with its parts, or somebody else's function, behind one face.
+
+`raw` is what the text of one completion decides; `finish` calibrates a whole batch with the fitted, frozen state.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from medrft.audit.foreign import LIMIT, Foreign, style_of, swallowed_errors
+from medrft.config import EncoderConfig
+from medrft.errors import RecipeError
+from medrft.rewards import RawScores, Reward, build_reward
+from medrft.rewards.state import load_state
+from medrft.types import Item, Kind, Score
+
+TOTAL = "reward"
+"""Name of the one part of a reward that shows no parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Scores of a batch: columns by part, and the totals."""
+
+    raw: Mapping[str, list[Score]]
+    calibrated: Mapping[str, list[Score]]
+    weights: Mapping[str, list[float]]
+    """What each calibrated score is multiplied by."""
+    total: list[Score]
+    plain: list[Score]
+    """The total with every calibration left out: the weighted sum of the raw scores."""
+    shut: list[bool]
+    """The answer parts are 0 whatever they scored: the gate closed, or there is no answer to read."""
+
+
+class Subject(Protocol):
+    """A reward under audit."""
+
+    name: str
+    encoder: str | None
+    problems: list[dict[str, Any]]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts whose scores can be seen."""
+
+    @property
+    def answer_parts(self) -> tuple[str, ...]:
+        """Those of them that judge the answer and not its form or length."""
+
+    def raw(self, items: Sequence[Item]) -> list[Any]:
+        """What each completion alone decides."""
+
+    def fit(self, raws: Sequence[Any]) -> str:
+        """Set calibration state once and freeze it; says how."""
+
+    def finish(self, raws: Sequence[Any], groups: Sequence[Hashable]) -> Scored:
+        """Calibrated scores and totals."""
+
+    def describe(self) -> dict[str, Any]:
+        """Parts, weights and calibrations, or the calling style."""
+
+    def close(self) -> None:
+        """Let go of processes."""
+
+
+@dataclass
+class Own:
+    """A reward built by `medrft.rewards`."""
+
+    name: str
+    reward: Reward
+    encoder: str | None = None
+    state: Path | None = None
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of all parts."""
+        return self.reward.names
+
+    @property
+    def answer_parts(self) -> tuple[str, ...]:
+        """Parts that judge the answer."""
+        judged = {p.name: p.judges_answer for stack in self.reward.stacks.values() for p in stack.parts}
+        return tuple(name for name in self.parts if judged[name])
+
+    def raw(self, items: Sequence[Item]) -> list[RawScores]:
+        """Raw scores of each item."""
+        return self.reward.score(items)
+
+    def fit(self, raws: Sequence[RawScores]) -> str:
+        """Take over a run's state, or fit once on all scores at hand."""
+        if self.state is not None:
+            return f"state of {load_state(self.reward, self.state)}"
+        self.reward.fit(raws)
+        return f"fitted once on {len(raws):,} answers of this audit, then frozen"
+
+    def finish(self, raws: Sequence[RawScores], groups: Sequence[Hashable]) -> Scored:
+        """Combine with the frozen state."""
+        outcomes = self.reward.combine(raws, groups=list(groups))
+        weights = [self.reward.weights(raw.kind) for raw in raws]
+        answers = set(self.answer_parts)
+        shut = [bool(outcome.gate) or not raw.readable for outcome, raw in zip(outcomes, raws, strict=True)]
+        plain: list[Score] = []
+        for outcome, row, closed in zip(outcomes, weights, shut, strict=True):
+            parts = [w * (outcome.raw.get(n) or 0.0) for n, w in row.items() if not (closed and n in answers)]
+            plain.append(None if outcome.reward is None else sum(parts))
+        return Scored(
+            raw={name: [outcome.raw.get(name) for outcome in outcomes] for name in self.parts},
+            calibrated={name: [outcome.calibrated.get(name) for outcome in outcomes] for name in self.parts},
+            weights={name: [row.get(name, 0.0) for row in weights] for name in self.parts},
+            total=[outcome.reward for outcome in outcomes],
+            plain=plain,
+            shut=shut,
+        )
+
+    def calibrations(self, kind: Kind) -> dict[str, str]:
+        """Kind of calibration of each part."""
+        return {part.name: part.calibration.kind for part in self.reward.stack(kind).parts}
+
+    def describe(self) -> dict[str, Any]:
+        """Parts, weights, calibrations."""
+        return {"style": "medrft", **self.reward.describe()}
+
+    def pickled(self) -> str | None:
+        """Why the reward cannot travel to another process; `None` when it can."""
+        try:
+            pickle.loads(pickle.dumps(self.reward))
+        except (pickle.PicklingError, AttributeError, TypeError, ImportError) as error:
+            return str(error)
+        return None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@dataclass
+class Theirs:
+    """A reward function of a user's file."""
+
+    name: str
+    foreign: Foreign
+    encoder: str | None = None
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    rows: int = 0
+
+    parts: tuple[str, ...] = (TOTAL,)
+    answer_parts: tuple[str, ...] = (TOTAL,)
+
+    def raw(self, items: Sequence[Item]) -> list[Score]:
+        """Its scores, in batches of a training step's size; what goes wrong is kept in `problems`."""
+        scores: list[Score] = []
+        for start in range(0, len(items), BATCH):
+            batch = items[start : start + BATCH]
+            began = time.perf_counter()
+            answered = self.foreign.score(batch)
+            self.seconds += time.perf_counter() - began
+            self.rows += len(batch)
+            scores += answered.scores
+            for problem in answered.problems:
+                self.problems.append({**problem, "item": batch[problem["row"]]})
+        return scores
+
+    def fit(self, raws: Sequence[Score]) -> str:
+        """A foreign reward has no calibration that we could see."""
+        return "none that can be seen"
+
+    def finish(self, raws: Sequence[Score], groups: Sequence[Hashable]) -> Scored:
+        """The scores as they are."""
+        values = list(raws)
+        column, ones = {TOTAL: values}, {TOTAL: [1.0] * len(values)}
+        shut = [False] * len(values)
+        return Scored(raw=column, calibrated=column, weights=ones, total=values, plain=values, shut=shut)
+
+    def describe(self) -> dict[str, Any]:
+        """How it is called."""
+        return {"style": self.foreign.style, "spec": self.foreign.spec, **self.foreign.facts}
+
+    def close(self) -> None:
+        """End its process."""
+        self.foreign.close()
+
+
+BATCH = 64
+"""Rows per call of a foreign reward."""
+
+
+def load_subject(
+    spec: str,
+    *,
+    style: str | None = None,
+    encoder: str | None = None,
+    state: Path | None = None,
+    limit: float = LIMIT,
+    columns: Mapping[str, str] | None = None,
+) -> Own | Theirs:
+    """The reward of a preset, of a YAML file (a recipe or a reward alone), or of `file.py:name`.
+
+    Raises `UserError` in one line when there is no such reward, or it cannot be imported or built.
+    """
+    if ".py:" in spec:
+        foreign = Foreign(spec=spec, style=style_of(spec, style), limit=limit, columns=columns or {})
+        foreign.start()
+        subject = Theirs(name=spec.rpartition(":")[2], foreign=foreign)
+        subject.problems += [
+            {"name": "exceptions_as_zero", "says": place, "row": 0, "item": None} for place in swallowed_errors(spec)
+        ]
+        subject.problems += [
+            {"name": name, "says": says, "row": 0, "item": None} for name, says in told_at_start(foreign)
+        ]
+        return subject
+    if spec.endswith((".yaml", ".yml")):
+        table, config = _from_yaml(Path(spec))
+        reward = build_reward(table, encoder=_encoder(config, encoder), base_dir=Path(spec).parent)
+        name = Path(spec).stem
+    else:
+        config = EncoderConfig()
+        reward, name = build_reward(spec, encoder=_encoder(config, encoder)), spec
+    return Own(name=name, reward=reward, encoder=encoder_of(reward), state=state)
+
+
+def told_at_start(foreign: Foreign) -> list[tuple[str, str]]:
+    """What loading a foreign reward showed before any audit."""
+    found = [("plain_text", note) for note in foreign.facts.get("notes", ())]
+    signature = foreign.facts.get("signature")
+    return [*found, ("signature", signature)] if signature else found
+
+
+def encoder_of(reward: Reward) -> str | None:
+    """The encoders behind a reward, by name; `None` for a reward without one."""
+    described = [part for stack in reward.describe()["stacks"].values() for part in stack["parts"]]
+    names = dict.fromkeys(str(part["encoder"]) for part in described if part.get("encoder"))
+    return ", ".join(names) or None
+
+
+def _encoder(config: EncoderConfig, encoder: str | None) -> EncoderConfig:
+    return config.model_copy(update={"id": encoder, "bertscore": None}) if encoder else config
+
+
+def _from_yaml(path: Path) -> tuple[Any, EncoderConfig]:
+    if not path.is_file():
+        raise RecipeError(f"no reward file at {path}; pass a preset, a YAML file or file.py:name")
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(table, dict):
+        raise RecipeError(f"{path} holds a {type(table).__name__}; a reward is a table of parts, a recipe one of keys")
+    if "parts" in table or set(table) <= {"closed", "choice", "open"}:
+        return table, EncoderConfig()
+    encoder = table.get("encoder") or {}
+    return table.get("reward", "armed"), EncoderConfig(**encoder)

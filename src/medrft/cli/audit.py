@@ -1,0 +1,244 @@
+"""`medrft audit`: what a reward is worth, before a GPU minute is spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from medrft.cli.common import Json, data_source, err, out, print_json
+from medrft.errors import unknown_name
+
+if TYPE_CHECKING:
+    from medrft.audit import Settings
+    from medrft.audit.sources import Material
+    from medrft.audit.subject import Own, Theirs
+    from medrft.types import Form
+
+Rewards = Annotated[
+    list[str],
+    typer.Option("--reward", help="A preset, a recipe or reward in YAML, or file.py:name; several are compared."),
+]
+Style = Annotated[
+    str | None,
+    typer.Option(help="How file.py:name is called (trl, verl, swift, openrlhf, medrft); else guessed."),
+]
+Examples = Annotated[
+    list[str] | None, typer.Option("--examples", help="References of a data set: NAME:PATH[:SPLIT]; may be repeated.")
+]
+Pairs = Annotated[
+    list[Path] | None, typer.Option("--pairs", help="Minimal pairs: TSV of kind, attribute, reference, candidate.")
+]
+Predictions = Annotated[
+    list[Path] | None, typer.Option("--predictions", help="Answers of a model: JSONL of reference and prediction.")
+]
+Run = Annotated[Path | None, typer.Option("--run", help="Rollouts of a run: its own groups of answers.")]
+Output = Annotated[Path, typer.Option(help="Folder for summary.json, findings.jsonl and audit.html.")]
+Thresholds = Annotated[list[str] | None, typer.Option("--threshold", metavar="NAME=VALUE", help="Set a threshold.")]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option("--fail-under", metavar="auroc=VALUE", help="Exit with 1 below it; also snr, group_auroc."),
+]
+FailOn = Annotated[
+    list[str] | None, typer.Option("--fail-on", help="Exit with 1 on a finding of this name, or severity or worse.")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="NAME=reference", help="A data column that the reward expects.")
+]
+FIGURES = ("auroc", "group_auroc", "snr")
+
+
+def audit(
+    reward: Rewards,
+    style: Style = None,
+    examples: Examples = None,
+    pairs: Pairs = None,
+    predictions: Predictions = None,
+    run: Run = None,
+    output: Output = Path("audit"),
+    form: Annotated[str | None, typer.Option(help="Answer form of the completions: think, direct or short.")] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Take calibration state from this run.")] = None,
+    group_size: Annotated[int, typer.Option(help="Answers per group.", min=2)] = 8,
+    groups: Annotated[int, typer.Option(help="Groups to draw.", min=10)] = 160,
+    limit: Annotated[int, typer.Option(help="Examples per data set, drawn by seed.", min=1)] = 240,
+    time_limit: Annotated[float, typer.Option(help="Seconds that a batch of file.py:name may take.", min=0.1)] = 30.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    threshold: Thresholds = None,
+    fail_under: FailUnder = None,
+    fail_on: FailOn = None,
+    column: Columns = None,
+    json_: Json = False,
+) -> None:
+    """Audit rewards: do they tell right from wrong, can GRPO learn from them, can they be hacked, are they sound code?
+
+    Tried on the phantom and on short report phrases unless --examples, --pairs, --predictions or --run say otherwise.
+    Needs no policy model. Writes summary.json, findings.jsonl and audit.html.
+    """
+    from medrft.audit import Settings, thresholds
+    from medrft.audit.verdict import parse_thresholds
+
+    limits, floors, stops = thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
+    settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
+    options: dict[str, Any] = {"style": style, "encoder": encoder, "state": state, "limit": time_limit}
+    with err.status("Reading the material"):
+        material = _material(examples, pairs, predictions, run, seed=seed, limit=limit)
+    summary = _perform(reward, material, settings, output, columns=_columns(column), **options)
+    if json_:
+        print_json(summary)
+    else:
+        _show(summary)
+        err.print(f"Page: {output / 'audit.html'}", highlight=False, soft_wrap=True)
+    failures = _failures(summary, floors, stops)
+    for failure in failures:
+        err.print(f"failed: {failure}", markup=False, highlight=False, soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _perform(specs: list[str], material: Material, settings: Settings, output: Path, **options: Any) -> dict[str, Any]:
+    """Load the rewards, audit them and write the page; their processes end whatever happens."""
+    from medrft.audit import audit_rewards, load_subject
+    from medrft.report.audit import write_audit_page
+
+    subjects: list[Own | Theirs] = []
+    with err.status("Auditing") as status:
+        try:
+            subjects += [load_subject(spec, **options) for spec in specs]
+            summary = audit_rewards(
+                subjects, material, settings, out=output, step=lambda name: status.update(f"Auditing {name}")
+            )
+        finally:
+            for subject in subjects:
+                subject.close()
+    write_audit_page(output)
+    return summary
+
+
+def _material(
+    examples: list[str] | None,
+    pairs: list[Path] | None,
+    predictions: list[Path] | None,
+    run: Path | None,
+    *,
+    seed: int,
+    limit: int,
+) -> Material:
+    from medrft.audit import sources
+
+    if not (examples or pairs or predictions or run):
+        return sources.default_material(seed=seed, limit=limit)
+    material = sources.Material()
+    for source in examples or ():
+        name, path, split = data_source(source)
+        sources.add_examples(material, name, path, split, seed=seed, limit=limit)
+    for file in pairs or ():
+        sources.add_pairs(material, file)
+    for file in predictions or ():
+        sources.add_predictions(material, file)
+    if run is not None:
+        sources.add_run(material, run)
+    return material
+
+
+def _form(form: str | None, rewards: list[str], run: Path | None) -> Form:
+    """The form asked for, else that of the run's or the first recipe's prompt, else `think`."""
+    from medrft.config import load_recipe
+    from medrft.models.prompts import get_prompt
+
+    forms: tuple[Form, ...] = ("think", "direct", "short")
+    if form is not None:
+        found = [one for one in forms if one == form]
+        if not found:
+            raise unknown_name("form", form, forms)
+        return found[0]
+    recipes = [Path(spec) for spec in rewards if spec.endswith((".yaml", ".yml"))]
+    for path in [run / "recipe.yaml"] if run is not None else recipes:
+        if path.is_file() and "stages:" in path.read_text(encoding="utf-8"):
+            return get_prompt(load_recipe(path).prompt).form
+    return "think"
+
+
+def _columns(assignments: list[str] | None) -> dict[str, str]:
+    from medrft.audit.calls import OURS
+
+    found = {}
+    for assignment in assignments or ():
+        name, _, ours = assignment.partition("=")
+        if ours not in OURS:
+            raise unknown_name(f"content for --column {name}", ours, OURS)
+        found[name] = ours
+    return found
+
+
+def _floors(assignments: list[str] | None) -> dict[str, float]:
+    from medrft.audit.verdict import parse_thresholds
+
+    found = parse_thresholds(assignments or [])
+    for name in found:
+        if name not in FIGURES:
+            raise unknown_name("figure for --fail-under", name, FIGURES)
+    return found
+
+
+def _stops(names: list[str] | None) -> list[str]:
+    """Names for --fail-on: a finding (`hackable`, `inverted:side`) or a severity."""
+    from medrft.audit.finding import NAMES, SEVERITIES
+
+    for name in names or ():
+        if name.partition(":")[0] not in NAMES and name not in SEVERITIES:
+            raise unknown_name("finding for --fail-on", name, [*NAMES, *SEVERITIES])
+    return names or []
+
+
+def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str]) -> list[str]:
+    from medrft.audit.finding import SEVERITIES
+
+    found = []
+    for reward, row in summary["rewards"].items():
+        values = figures(row)
+        for name, floor in floors.items():
+            value = values[name]
+            if value is None or value < floor:
+                shown = "could not be measured" if value is None else f"{value:.3f}"
+                found.append(f"{reward}: {name} is {shown}, asked for at least {floor:g}")
+        for finding in row["findings"]:
+            grave = [s for s in stops if s in SEVERITIES]
+            worse = any(SEVERITIES.index(finding["severity"]) >= SEVERITIES.index(s) for s in grave)
+            if worse or any(finding["name"] == s or finding["name"].partition(":")[0] == s for s in stops):
+                found.append(f"{reward}: {finding['name']} ({finding['severity']})")
+    return found
+
+
+def figures(row: dict[str, Any]) -> dict[str, float | None]:
+    """The figures that --fail-under knows: pooled AUROC, AUROC within groups, signal to noise of the advantage."""
+    pooled = (row["auroc"] or {}).get("total")
+    signal = (row["collapse"] or {}).get("signal", {})
+    return {
+        "auroc": pooled["mean"] if pooled else None,
+        "group_auroc": signal.get("auroc"),
+        "snr": signal.get("snr"),
+    }
+
+
+def _show(summary: dict[str, Any]) -> None:
+    """The short table, one column per reward, and the findings by name."""
+    from medrft.report.audit import comparison_rows
+
+    rewards = list(summary["rewards"])
+    table = Table(title=f"Audit on {', '.join(summary['sources'])}", title_justify="left")
+    table.add_column("")
+    for name in rewards:
+        table.add_column(name, justify="right")
+    for label, cells in comparison_rows(summary):
+        table.add_row(label, *cells)
+    out.print(table)
+    for name, row in summary["rewards"].items():
+        for finding in row["findings"]:
+            color = {"error": "red", "warning": "yellow", "note": "cyan"}[finding["severity"]]
+            out.print(f"[{color}]{finding['severity']:7}[/{color}] ", end="")
+            out.print(f"{name}: {finding['name']}: {finding['says']}", markup=False, highlight=False, soft_wrap=True)
+        if not row["findings"]:
+            out.print(f"sound   {name}: no finding", markup=False, highlight=False)

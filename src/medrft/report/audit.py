@@ -1,0 +1,256 @@
+"""The page of an audit, from its `summary.json` alone; and the few lines of it that a run's report shows.
+
+Everything in the summary that a policy or a data set wrote is untrusted: Jinja escapes it, the page runs no script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medrft.errors import DataError
+from medrft.report import wording
+from medrft.report.audit_charts import bar, histogram, strip_chart
+from medrft.rundir import read_json, write_atomic
+
+TOP = 0.5
+"""Where the histograms of spread end."""
+KINDS = ("right", "paraphrase", "contradiction", "wrong", "prediction", "hack")
+VERDICTS = {
+    "error": ("Do not train with this reward", "worse", "✗"),
+    "warning": ("Look at this before training", "unclear", "!"),
+    "note": ("Sound, with notes", "better", "✓"),
+    "sound": ("No fault found", "better", "✓"),
+}
+Row = Mapping[str, Any]
+
+
+def write_audit_page(folder: Path) -> Path:
+    """Write `audit.html` beside the folder's `summary.json` and return it; raises `DataError` without one."""
+    path = folder / "audit.html"
+    write_atomic(path, audit_page(read_summary(folder)))
+    return path
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of an audit; raises `DataError` where there is none."""
+    path = folder / "summary.json"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no audit: it has no summary.json")
+    summary: dict[str, Any] = read_json(path)
+    return summary
+
+
+def audit_page(summary: Row) -> str:
+    """The whole page as text."""
+    sections = [_section(name, row, summary) for name, row in summary["rewards"].items()]
+    return str(
+        _templates()
+        .get_template("audit.html.j2")
+        .render(summary=summary, sections=sections, comparison=list(comparison_rows(summary)), verdicts=VERDICTS)
+    )
+
+
+def run_fragment(run: Path) -> dict[str, Any] | None:
+    """What a run's report shows of the audit made before training; `None` where the run has none."""
+    folder = run / "audit"
+    if not (folder / "summary.json").is_file():
+        return None
+    summary = read_summary(folder)
+    name, row = next(iter(summary["rewards"].items()))
+    return {
+        "name": name,
+        "verdict": VERDICTS[row["verdict"]],
+        "findings": row["findings"],
+        "rows": comparison_rows(summary),
+    }
+
+
+def comparison_rows(summary: Row) -> Iterator[tuple[str, list[str]]]:
+    """The short table: a label, and one cell per reward."""
+    rewards = list(summary["rewards"].values())
+    yield "verdict", [VERDICTS[row["verdict"]][0] for row in rewards]
+    yield "right above wrong (AUROC)", [_area(row, "total") for row in rewards]
+    facets = sorted({facet for row in rewards for facet in (row["auroc"] or {"facets": {}})["facets"]})
+    for facet in facets:
+        yield f"  {facet}", [_area(row, facet) for row in rewards]
+    yield "right above wrong in a group", [_figure(row, "collapse", "signal", "auroc") for row in rewards]
+    yield "signal to noise of the advantage", [_figure(row, "collapse", "signal", "snr") for row in rewards]
+    yield (
+        "mixed groups without spread",
+        [_percent(_at(row, "collapse", "total", "calibrated", "under_floor")) for row in rewards],
+    )
+    yield "all-wrong groups that push", [_percent(_at(row, "collapse", "signal", "phantom")) for row in rewards]
+    yield "best trick", [_best_hack(row) for row in rewards]
+    for severity in ("error", "warning", "note"):
+        count = [sum(f["severity"] == severity for f in row["findings"]) for row in rewards]
+        yield f"{severity}s", [str(n) for n in count]
+    yield "encoder", [row["encoder"] or "–" for row in rewards]
+
+
+def _area(row: Row, name: str) -> str:
+    areas = row["auroc"]
+    area = None if areas is None else areas["total"] if name == "total" else areas["facets"].get(name, {}).get("total")
+    if area is None:
+        return "–"
+    bounds = "" if area["low"] is None else f" [{area['low']:.2f}, {area['high']:.2f}]"
+    return f"{area['mean']:.2f}{bounds}" if name == "total" else f"{area['mean']:.2f}"
+
+
+def _at(row: Row, *path: str) -> Any:
+    found: Any = row
+    for key in path:
+        found = None if found is None else found.get(key)
+    return found
+
+
+def _figure(row: Row, *path: str) -> str:
+    value = _at(row, *path)
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def _best_hack(row: Row) -> str:
+    gains = {name: hack["gain"] for name, hack in (row["hacks"] or {}).items() if hack["gain"] is not None}
+    if not gains or max(gains.values()) <= 0:
+        return "none pays"
+    name = max(gains, key=lambda key: gains[key])
+    return f"{name.replace('_', ' ')} {_percent(gains[name])}"
+
+
+def _section(name: str, row: Row, summary: Row) -> dict[str, Any]:
+    """One reward, ready for the template."""
+    headline, css, sign = VERDICTS[row["verdict"]]
+    return {
+        "name": name,
+        "row": row,
+        "headline": headline,
+        "css": css,
+        "sign": sign,
+        "parts": list(row["auroc"]["parts"]) if row["auroc"] else [],
+        "heat": list(_heat(row)),
+        "strips": list(_strips(row)),
+        "spreads": list(_spreads(row)),
+        "hacks": _hacks(row, summary["thresholds"]),
+        "alternatives": _at(row, "collapse", "alternatives") or [],
+        "weights": _weights(row),
+        "worst": (row["auroc"] or {}).get("inverted_pairs", []),
+    }
+
+
+def _heat(row: Row) -> Iterator[dict[str, Any]]:
+    """Rows of the heat map: all facets together, then each."""
+    areas = row["auroc"]
+    if areas is None:
+        return
+    total = areas["total"]
+    if total is not None:
+        yield {
+            "facet": "all together",
+            "n": total["contradictions"],
+            "cells": _cells(total, areas["parts"]),
+            "total": total,
+        }
+    for facet, found in areas["facets"].items():
+        yield {
+            "facet": facet,
+            "n": found["n"],
+            "cells": _cells(found["total"], found["parts"]),
+            "total": found["total"],
+        }
+
+
+def _cells(total: Row | None, parts: Mapping[str, Row | None]) -> list[dict[str, Any]]:
+    several = len(parts) > 1
+    shown = {"total": total, **(parts if several else {})}
+    return [{"part": name, "area": area, "css": _shade(area)} for name, area in shown.items()]
+
+
+def _shade(area: Row | None) -> str:
+    """A class from `h0` (always wrong) to `h10` (always right)."""
+    return "none" if area is None else f"h{round(10 * area['mean'])}"
+
+
+def _strips(row: Row) -> Iterator[dict[str, Any]]:
+    """Scores by kind of answer: the total, then every part that a calibration changes."""
+    for name, kinds in row["strips"].items():
+        before = [(kind, [pair[0] for pair in kinds[kind]]) for kind in KINDS if kind in kinds]
+        after = [(kind, [pair[1] for pair in kinds[kind]]) for kind in KINDS if kind in kinds]
+        changed = before != after
+        if name != "total" and not changed:
+            continue
+        title = "the whole reward" if name == "total" else name
+        ends = [v for _, values in (*before, *after) for v in values]
+        scale = (min(0.0, min(ends)), max(1.0, max(ends)))
+        charts: list[tuple[str, Markup]] = []
+        if changed:
+            charts.append(("before calibration", strip_chart(before, scale=scale, label=f"{title} before calibration")))
+        label = f"{title}{' after calibration' if changed else ''}"
+        charts.append(("after calibration" if changed else "", strip_chart(after, scale=scale, label=label)))
+        yield {"title": title, "charts": charts}
+
+
+def _spreads(row: Row) -> Iterator[dict[str, Any]]:
+    """Spread within groups: the whole reward, then its parts."""
+    found = row["collapse"]
+    if found is None:
+        return
+    columns: dict[str, Row] = {"the whole reward": found["total"]}
+    if len(found["parts"]) > 1:
+        columns |= found["parts"]
+    for name, column in columns.items():
+        after, before = column["calibrated"], column["raw"]
+        if after is None:
+            continue
+        chart = histogram(
+            before["histogram"] if before else None,
+            after["histogram"],
+            top=TOP,
+            floor=found["floor"],
+            label=f"{name}: spread within groups, median {after['std_median']:.2f}",
+        )
+        yield {"name": name, "chart": chart, "before": before, "after": after, "column": column}
+
+
+def _hacks(row: Row, limits: Row) -> list[dict[str, Any]]:
+    """Hacks with the best paid first."""
+    found = []
+    for name, hack in (row["hacks"] or {}).items():
+        gain = hack["gain"]
+        bad = any(finding["name"] == f"hackable:{name}" for finding in row["findings"])
+        drawn = None if gain is None else bar(gain, label=f"{_percent(gain)} of a right answer's pay", bad=bad)
+        found.append({"name": name, "bad": bad, "drawn": drawn, **hack})
+    return sorted(found, key=lambda hack: -(hack["gain"] if hack["gain"] is not None else -9))
+
+
+def _weights(row: Row) -> list[dict[str, Any]]:
+    """Parts of a reward of ours, by kind of question."""
+    stacks = row["describe"].get("stacks") or {}
+    return [
+        {"kind": key, "combine": stack["combine"], "gate": stack["gate"], "parts": stack["parts"]}
+        for key, stack in stacks.items()
+    ]
+
+
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("medrft.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"plain": wording.plain, "percent": _percent, "words": _words}
+    return found
+
+
+def _words(name: str) -> str:
+    """An identifier as people read it: `hackable:both_yes_and_no` is `hackable: both yes and no`."""
+    return name.replace("_", " ").replace(":", ": ")
