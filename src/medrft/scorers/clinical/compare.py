@@ -20,7 +20,7 @@ Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 MATCHED = 0.2
 """From this score on a finding of the answer counts as the reference's own."""
 PER_EXTRA, PER_PAIR = 0.1, 0.02
-"""n extra findings multiply the score by 1 / (1 + 0.1 n + 0.02 n^2): one costs little, a list of everything costs most."""
+"""n extra findings multiply the score by 1 / (1 + 0.1 n + 0.02 n^2): one costs little, a list of everything most."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
 TOGETHER = 0.95

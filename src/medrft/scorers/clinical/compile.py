@@ -76,10 +76,10 @@ def build(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
     pending += _add_concepts(made, files["findings"], "finding", "name", "is_a")
     _add_grammar(made, files["grammar"])
     pending += [(phrase, phrase, names or []) for phrase, names in files["definitions"].items()]
+    _add_within(made)
     _add_definitions(made, pending)
     _close(made, files)
     _add_sites(made, files)
-    _add_within(made)
     _add_rewrites(made)
     _add_ambiguous(made, files["ambiguous"])
     return made
@@ -128,11 +128,22 @@ def _add_concepts(
         if "means" not in concept or parents:
             made.ancestors[key] = frozenset([parents] if isinstance(parents, str) else parents)
         if "means" not in concept:
-            entry = Entry("term", (Atom(facet, axis, key),))
+            entry = Entry("term", (Atom(facet, axis, key), *_said(made, key, concept)))
             _add_names(made, key, names, entry, where=f"{facet}.{key}")
         for other in concept.get("related", ()):
             made.related.add(frozenset((key, other)))
     return pending
+
+
+def _said(made: Lexicon, key: str, concept: Mapping[str, Any]) -> tuple[Atom, ...]:
+    """The values that a place says of itself (the apex of a lung is its upper end)."""
+    atoms: list[Atom] = []
+    for phrase in [concept["says"]] if "says" in concept else []:
+        found = made.expand(phrase)
+        if found is None:
+            made.problems.append(f"{key}: says {phrase!r}, which the lexicon does not know")
+        atoms.extend(found or ())
+    return tuple(atoms)
 
 
 def _add_grammar(made: Lexicon, grammar: Mapping[str, Any]) -> None:

@@ -204,11 +204,12 @@ class Draft:
         if not rules:
             return False
         pieces, meaning = max(rules, key=lambda rule: len(rule[0]))
+        natural = {site for atom in meaning for site in made.sites.get(atom.value, ())}
         for facet, axis, value in pieces:
             if axis == "name":
                 self.names = [name for name in self.names if name != value]
             elif facet == "anatomy":
-                self.places = [place for place in self.places if place != value]
+                self.places = [place for place in self.places if place != value or place in natural]
             elif axis in self.values:
                 self.values[axis].discard(value)
         self.add(meaning)

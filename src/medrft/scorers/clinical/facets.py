@@ -64,7 +64,14 @@ def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collecti
         free = {*known, *(s for name in reference.names | candidate.names for s in made.sites.get(name, ()))}
     lines += _concepts(made, "anatomy", reference.places, candidate.places, free)
     lines += _sets("anatomy", reference.levels, candidate.levels)
-    lines += _concepts(made, "modality", reference.kinds, candidate.kinds, known)
+    lines += _concepts(
+        made,
+        "modality",
+        reference.kinds,
+        candidate.kinds,
+        known,
+        aside=bool(reference.names or "brightness" in reference.values),
+    )
     if reference.values or candidate.values:
         skip = ["normality"] if normality is not None else []
         if bool(reference.counts) != bool(candidate.counts) and {"number"} & (
@@ -146,14 +153,20 @@ def relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, fl
 
 
 def _concepts(
-    made: Lexicon, facet: str, reference: frozenset[str], candidate: frozenset[str], known: Collection[str]
+    made: Lexicon,
+    facet: str,
+    reference: frozenset[str],
+    candidate: frozenset[str],
+    known: Collection[str],
+    *,
+    aside: bool = False,
 ) -> list[Line]:
-    """Compare two sets of concepts; two that differ on both sides clash."""
+    """Compare two sets of concepts; two that differ on both sides clash. What is said `aside` may be left out."""
     if not reference and not candidate:
         return []
     if reference == candidate:
         return [Line(facet, show(reference), show(candidate), "same", 1.0)]
-    missing = NAME_MISSING if facet == "finding" else MISSING
+    missing = NAME_MISSING if facet == "finding" else EXTRA if aside else MISSING
     if not candidate:
         factor = 1.0 if reference <= set(known) else EXTRA if reference <= made.generic else missing
         return [Line(facet, show(reference), "", "less", factor)]
@@ -247,6 +260,8 @@ def _words(reference: Finding, candidate: Finding) -> list[Line]:
     cost = max(0.7, 0.95 ** len(extra))
     if not reference.words:
         return [Line("finding", "", shown[1], "more", cost)]
+    if any(_opposite(word, other) for word in reference.words for other in candidate.words):
+        return [Line("category", *shown, "clash", 0.0)]
     met = [max((likeness(word, other) for other in given), default=0.0) for word in reference.words]
     share = sum(value for value in met if value >= ALIKE) / len(met)
     known = bool(reference.heads or reference.values)
@@ -255,3 +270,12 @@ def _words(reference: Finding, candidate: Finding) -> list[Line]:
         return [Line("finding", *shown, "same", 1.0)]
     verdict: Verdict = "near" if candidate.words else "less"
     return [Line("finding", *shown, verdict, factor)]
+
+
+def _opposite(left: str, right: str) -> bool:
+    """Whether two unknown words differ by a negative prefix alone ("functional", "nonfunctional")."""
+    short, long = sorted((left, right), key=len)
+    return (
+        any(long == prefix + short for prefix in ("non", "un", "in", "im", "ir", "dis", "a", "an", "mal"))
+        and len(short) > 3
+    )

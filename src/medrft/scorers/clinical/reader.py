@@ -17,6 +17,8 @@ MAX_FINDINGS = 48
 """Findings read from one text; what comes later in a very long answer is not looked at."""
 HEADED = frozenset(("name", "place", "kind", "level"))
 SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
+LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
+MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
 MARKS = frozenset((COMMA, STOP, SLASH))
 ALWAYS_TURN = frozenset(
     (
@@ -183,12 +185,8 @@ class _Clause:
         cue = ""
         for position, mention in enumerate(mentions):
             kind = mention.kind
-            if (
-                mention.text == "than"
-                and position + 1 < len(mentions)
-                and mentions[position + 1].kind not in ("count", "measure")
-            ):
-                break
+            if mention.text == "than" and not _amount_follows(mentions, position):
+                return self._compared(draft, mentions[position + 1 :])
             if kind not in ("negation_before", "negation_after"):
                 draft.text.append(mention.text)
             if kind in ("term", "level"):
@@ -220,7 +218,22 @@ class _Clause:
                     draft.ahead = True
         if cue:
             draft.negative = draft.backwards = True
+        elif draft.certainty < 1 and not draft.has_content and len(mentions) == len(self.mentions):
+            draft.word("uncertain")
         return draft
+
+    def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
+        """ "A is smaller than B" as "B is larger": what a thing is compared with is not what is described."""
+        other = self._chunk(mentions)
+        lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
+        if not lesser or not draft.heads or not (other.heads or other.values):
+            return draft
+        if not other.heads:
+            other.names, other.places, other.kinds = draft.names, draft.places, draft.kinds
+        for axis, value in lesser:
+            other.values[axis] = {value}
+        other.text = [*draft.text, "than", *other.text]
+        return other
 
     def _term(self, draft: Draft, mention: Mention, cue: str, mentions: Sequence[Mention], position: int) -> str:
         """Add a term; a negation just before it turns a value ("not enlarged") or negates the finding."""
@@ -256,6 +269,11 @@ class _Clause:
             return atom
         draft.turned[atom.axis] = atom.value
         return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
+
+
+def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether "than" stands before a number ("more than 2 cm") or ends the stretch."""
+    return position + 1 >= len(mentions) or mentions[position + 1].kind in ("count", "measure")
 
 
 def _stands_for(mentions: Sequence[Mention], position: int) -> bool:

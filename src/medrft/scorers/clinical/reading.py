@@ -93,6 +93,12 @@ class Reading(NamedTuple):
         return frozenset().union(*(finding.heads for finding in self.findings))
 
     @property
+    def context(self) -> frozenset[str]:
+        """All that may decide what an ambiguous word means elsewhere: concepts and values."""
+        values = (value for finding in self.findings for said in finding.values.values() for value in said)
+        return self.concepts.union(values)
+
+    @property
     def bare(self) -> bool:
         """Whether it says yes or no and nothing else."""
         return self.answer is not None and not self.findings

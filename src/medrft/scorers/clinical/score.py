@@ -62,9 +62,9 @@ def _read(text: str) -> Reading:
 
 def _with_context(mine: Reading, yours: Reading, asked: Reading | None) -> tuple[Reading, Reading]:
     """Both readings again, each with the other's concepts and the question's to decide what ambiguous words mean."""
-    question = asked.concepts if asked is not None else frozenset()
-    first = read_fresh(mine.text, yours.concepts | question) if mine.ambiguous else mine
-    second = read_fresh(yours.text, first.concepts | question) if yours.ambiguous else yours
+    question = asked.context if asked is not None else frozenset()
+    first = read_fresh(mine.text, yours.context | question) if mine.ambiguous else mine
+    second = read_fresh(yours.text, first.context | question) if yours.ambiguous else yours
     return first, second
 
 
@@ -125,7 +125,7 @@ def _answered(mine: Reading, yours: Reading, said: str, told: str, score: float,
 def _stated(made: Lexicon, yours: Reading, asked: Reading | None) -> tuple[str | None, float]:
     """Whether a sentence says yes or no, and how surely: against the question's finding, else by its own polarity."""
     if not yours.findings:
-        return None, 1.0
+        return ("yes" if yours.states and yours.tokens else None), 1.0
     if asked is not None and asked.findings:
         related = _relate(made, asked, yours)
         if related is not None:
@@ -134,7 +134,7 @@ def _stated(made: Lexicon, yours: Reading, asked: Reading | None) -> tuple[str |
     sure = 1.0 if first.certainty > POSSIBLE else UNSURE
     if first.negative or (first.turned and not first.names):
         return "no", sure
-    if not yours.states:
+    if not (yours.states or first.counts or "trend" in first.values):
         return None, 1.0
     if "normal" in first.values.get("normality", ()):
         return None, 1.0

@@ -154,6 +154,9 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         numbers.append(float(tokens[end + 1]))
         end += 2
     after = tokens[end] if end < len(tokens) else ""
+    ratio = _ratio(tokens, end, numbers)
+    if ratio is not None:
+        return ratio
     if after in ("third", "quarter", "fifth", "tenth", "eighth") and len(numbers) == 1:
         part = {"third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0, "eighth": 12.5}[after]
         return Mention("measure", f"{token} {after}", measure=("percent", (numbers[0] * part,))), end + 1
@@ -164,6 +167,17 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         return Mention("measure", text, measure=(unit, tuple(number * factor for number in numbers))), end + 1
     kind = "count" if len(numbers) == 1 else "measure"
     return Mention(kind, " ".join(tokens[position:end]), measure=("", tuple(numbers))), end
+
+
+def _ratio(tokens: Sequence[str], end: int, numbers: Sequence[float]) -> tuple[Mention, int] | None:
+    """ "1 in 10", "2 of 3", "2 out of 3": a share."""
+    start = end + 1 + (tokens[end : end + 2] == ["out", "of"])
+    if len(numbers) != 1 or start >= len(tokens) or tokens[end] not in ("in", "of", "out"):
+        return None
+    if not NUMBER.match(tokens[start]) or not 0 < numbers[0] < float(tokens[start]):
+        return None
+    share = 100 * numbers[0] / float(tokens[start])
+    return Mention("measure", " ".join(tokens[end - 1 : start + 1]), measure=("percent", (share,))), start + 1
 
 
 def _level(tokens: Sequence[str], position: int) -> tuple[Mention, int]:

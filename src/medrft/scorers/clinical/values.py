@@ -10,7 +10,7 @@ from medrft.scorers.clinical.reading import Finding, Line, Verdict
 MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
 """Factors for what is left out, added, close, one step away on a scale, half said, less precise, likely the same."""
 SLIGHT = frozenset(
-    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness")
+    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing")
 )
 """Axes that an answer may leave out at little cost."""
 RANKS = {
@@ -30,6 +30,15 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("rupture", "normality"): {"ruptured": ("abnormal",), "unruptured": ("normal",)},
     ("margin", "sharpness_of_angle"): {"well_defined": ("sharp_angle",), "ill_defined": ("blunted",)},
     ("side", "fracture_position"): {"midline": ("undisplaced",)},
+    ("magnitude", "trend"): {
+        **dict.fromkeys(("tiny", "small"), ("decreased",)),
+        **dict.fromkeys(("large", "huge"), ("increased",)),
+    },
+    ("inside", "mediolateral"): {"external": ("lateral",), "internal": ("medial",)},
+    ("completeness", "severity"): {"complete": ("severe",), "partial": ("minimal", "mild", "moderate")},
+    ("completeness", "organ_size"): {"complete": ("dilated", "enlarged")},
+    ("stability_of_bone", "trend"): {"stable_injury": ("unchanged",), "unstable_injury": ()},
+    ("complexity", "tension"): {"simple_type": ("nontension",), "complex_type": ("tension",)},
     ("surface", "margin"): {"smooth": ("well_defined",), "irregular": ("ill_defined",)},
     ("height", "normality"): {"reduced_height": ("abnormal",), "normal_height": ("normal",)},
     ("contrast_agent", "contrast"): dict.fromkeys(

@@ -6,7 +6,8 @@ import re
 
 from medrft.text import normalize
 
-COMMA, STOP, SLASH = "comma", "stop", "slash"
+COMMA, STOP, SLASH = "xxcomma", "xxstop", "xxslash"
+"""Stand-ins for punctuation, which normalisation would drop; no text spells them."""
 MAX_CHARACTERS = 16_000
 """What a reading looks at: longer answers are read up to here, which keeps a megabyte under a second."""
 
@@ -52,10 +53,10 @@ SUFFIXES = (
 
 
 def cut(text: str) -> list[str]:
-    """Tokens of a text, normalised by `medrft.text`, with `comma`, `stop` and `slash` where its punctuation stood.
+    """Tokens of a text, normalised by `medrft.text`, with stand-ins where its punctuation stood.
 
     >>> cut("Mass, 2.5 cm. No viral/bacterial infection")
-    ['mass', 'comma', '2.5', 'cm', 'stop', 'no', 'viral', 'slash', 'bacterial', 'infection']
+    ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = text[:MAX_CHARACTERS]
     if "/" in text:
