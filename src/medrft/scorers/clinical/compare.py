@@ -85,25 +85,17 @@ def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lis
     if best is None:
         return Pairing(mine, None, None)
     found = row[best]
-    both_ways = any(other.clashes == ("polarity",) and _else(other) >= max(0.6, _else(found)) for other in row)
+    both_ways = any(other.clashes == ("polarity",) and other.rest >= max(0.6, found.rest) for other in row)
     clashing = [index for index, other in enumerate(row) if _contradicts(mine, other, lists=lists)]
-    nearer = any(_else(row[index]) > found.score + 0.2 for index in clashing)
+    nearer = any(row[index].rest > found.score + 0.2 for index in clashing)
     if found.score >= MATCHED and not both_ways and not nearer:
         return Pairing(mine, findings[best], found)
     if both_ways or clashing:
-        index = max(clashing, key=lambda i: _else(row[i])) if clashing else best
+        index = max(clashing, key=lambda i: row[i].rest) if clashing else best
         return Pairing(mine, findings[index], row[index], contradicted=True)
     if found.score > 0:
         return Pairing(mine, findings[best], found)
     return Pairing(mine, None, found if not lists else None)
-
-
-def _else(found: Match) -> float:
-    """The score apart from the clashes."""
-    product = 1.0
-    for line in found.lines:
-        product *= line.factor if line.verdict != "clash" else 1.0
-    return product
 
 
 def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
@@ -128,7 +120,7 @@ def _opposes(row: list[Match], pairing: Pairing) -> bool:
     if pairing.match is None or len(row) < 2:
         return False
     return any(
-        other is not pairing.match and other.clashes and not set(other.clashes) & HEADS and _else(other) > 0.6
+        other is not pairing.match and other.clashes and not set(other.clashes) & HEADS and other.rest > 0.6
         for other in row
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from medrft.scorers.clinical.lexicon import Atom, Lexicon
 from medrft.scorers.clinical.reading import Finding, Measure
 
+NONE: frozenset[str] = frozenset()
 STATING = frozenset(("category", "change", "density"))
 """Facets whose values make a statement about a place ("the heart is normal")."""
 WHOLE_ORGAN = {"large": "enlarged", "huge": "enlarged", "small": "small_organ", "tiny": "small_organ"}
@@ -127,21 +128,23 @@ class Draft:
 
     def finding(self, made: Lexicon) -> Finding:
         """The finding, in its canonical form."""
-        self._measure_organs(made)
-        self._settle_polarity(made)
+        if self.dimensions or "magnitude" in self.values:
+            self._measure_organs(made)
+        if self.negative or "normality" in self.values:
+            self._settle_polarity(made)
         self._rewrite(made)
-        names, places, kinds = (_precise(made, x) for x in (self.names, self.places, self.kinds))
+        names, places, kinds = _precise(made, self.names), _precise(made, self.places), _precise(made, self.kinds)
         if len(names) > 1:
             names = frozenset(name for name in names if name not in made.generic) or names
         if {"left", "right"} <= self.values.get("side", set()) and not self.alternatives:
             self.values["side"] = {"bilateral"}
-        counts = frozenset(self.counts)
+        counts: frozenset[float] = frozenset(self.counts)
         negative = self.negative or (counts == {0.0})
         return Finding(
             text=" ".join(self.text),
             names=names,
             places=places,
-            levels=frozenset(self._levels()),
+            levels=frozenset(self._levels()) if self.levels else NONE,
             kinds=kinds,
             values={axis: frozenset(values) for axis, values in self.values.items() if values},
             bound=self.bound,
@@ -150,7 +153,7 @@ class Draft:
             words=tuple(dict.fromkeys(self.words)),
             negative=negative,
             certainty=self.certainty,
-            turned=frozenset(self.turned),
+            turned=frozenset(self.turned) if self.turned else NONE,
             alternatives=self.alternatives,
         )
 
@@ -249,8 +252,8 @@ class Draft:
 
 def _precise(made: Lexicon, concepts: Iterable[str]) -> frozenset[str]:
     """Concepts without those that another implies; a word of several meanings keeps its company ("lobe", liver)."""
-    named = set(concepts)
+    named = frozenset(concepts)
     if len(named) < 2:
-        return frozenset(named)
+        return named
     implied = {above for concept in named for above in made.sure_ancestors(concept)}
-    return frozenset(named - implied)
+    return named - implied

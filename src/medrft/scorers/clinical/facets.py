@@ -44,74 +44,84 @@ class Match(NamedTuple):
     """Product of the factors; 0 for a clash, or where nothing is shared."""
     shared: bool
     """Both name the same thing, or say something about nothing else."""
-
-    @property
-    def clashes(self) -> tuple[str, ...]:
-        """Facets that contradict."""
-        return tuple(line.facet for line in self.lines if line.verdict == "clash")
+    clashes: tuple[str, ...] = ()
+    """Facets that contradict."""
+    rest: float = 1.0
+    """The score apart from the clashes."""
 
 
 def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
     """Compare two findings; what the question already names (`known`) costs nothing when it is left out or repeated."""
-    lines: list[Line] = []
-    normality = _normal_against_finding(made, reference, candidate)
-    if normality is not None:
-        lines.append(normality)
-    else:
+    normality = None
+    if "normality" in reference.values or "normality" in candidate.values:
+        normality = _normal_against_finding(made, reference, candidate)
+    lines = [normality] if normality is not None else []
+    if (reference.names or candidate.names) and normality is None:
         lines += _concepts(made, "finding", reference.names, candidate.names, known)
-    free = known
-    if reference.names or candidate.names:
-        free = {*known, *(s for name in reference.names | candidate.names for s in made.sites.get(name, ()))}
-    lines += _concepts(made, "anatomy", reference.places, candidate.places, free)
-    lines += _sets("anatomy", reference.levels, candidate.levels)
-    lines += _concepts(
-        made,
-        "modality",
-        reference.kinds,
-        candidate.kinds,
-        known,
-        aside=bool(reference.names or "brightness" in reference.values),
-    )
+    if reference.places or candidate.places:
+        free = known
+        if sites := [made.sites[name] for name in (*reference.names, *candidate.names) if name in made.sites]:
+            free = frozenset(known).union(*sites)
+        lines += _concepts(made, "anatomy", reference.places, candidate.places, free)
+    if reference.levels or candidate.levels:
+        lines += _sets("anatomy", reference.levels, candidate.levels)
+    if reference.kinds or candidate.kinds:
+        aside = bool(reference.names or "brightness" in reference.values)
+        lines += _concepts(made, "modality", reference.kinds, candidate.kinds, known, aside=aside)
     if reference.values or candidate.values:
         skip = ["normality"] if normality is not None else []
-        if bool(reference.counts) != bool(candidate.counts) and {"number"} & (
-            reference.values.keys() | candidate.values.keys()
-        ):
+        if bool(reference.counts) != bool(candidate.counts):
             skip.append("number")
         lines += compare_values(made, reference, candidate, skip=skip)
-    lines += compare_counts(reference, candidate)
+    if reference.counts or candidate.counts:
+        lines += compare_counts(reference, candidate)
     if reference.measures or candidate.measures:
         lines += compare_measures(reference, candidate)
+        lines += compare_shares(reference, candidate)
     if reference.words or candidate.words:
         lines += _words(reference, candidate)
-    lines += compare_shares(reference, candidate)
-    shared = any(line.reference and line.candidate and line.factor > 0 for line in lines)
-    clash = any(line.verdict == "clash" for line in lines)
-    polarity = _polarity(reference, candidate, clash=clash) if normality is None else None
+    return _weigh(reference, candidate, lines, signed=normality is None)
+
+
+def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed: bool) -> Match:
+    """The product of the factors, and what contradicts."""
+    shared = not lines
+    lost = new = renamed = False
+    rest, clashes = 1.0, []
+    for line in lines:
+        verdict = line.verdict
+        if verdict == "clash":
+            clashes.append(line.facet)
+            continue
+        rest *= line.factor
+        if line.reference and line.candidate:
+            shared = shared or line.factor > 0
+            renamed = renamed or (verdict == "near" and line.facet == "finding" and line.factor < ALIKE)
+        elif verdict == "less":
+            lost = True
+        elif verdict == "more":
+            new = True
+    polarity = _polarity(reference, candidate, clash=bool(clashes)) if signed else None
     if polarity is not None:
         lines.append(polarity)
-    score = 1.0
-    for line in lines:
-        score *= line.factor
-    if _substituted(lines):
-        score *= SUBSTITUTED
-    return Match(tuple(lines), score if shared or (not lines) else 0.0, shared)
-
-
-def _substituted(lines: list[Line]) -> bool:
-    """Whether something of the reference is missing while something else stands in its place.
-
-    It may be another name for it, or the opposite in words that the lexicon does not know.
-    """
-    lost = any(line.verdict == "less" and line.reference and not line.candidate for line in lines)
-    new = any(line.verdict == "more" and line.candidate and not line.reference for line in lines)
-    return (lost and new) or any(
-        line.verdict == "near" and line.facet == "finding" and line.factor < ALIKE for line in lines
-    )
+        if polarity.verdict == "clash":
+            clashes.append("polarity")
+        else:
+            rest *= polarity.factor
+    # What is lost while something else stands in its place may have another name, or be said to be the opposite.
+    if (lost and new) or renamed:
+        rest *= SUBSTITUTED
+    return Match(tuple(lines), 0.0 if clashes or not shared else rest, shared, tuple(clashes), rest)
 
 
 def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | None:
     """Positive against negative; a negation of something narrower, or of something else, contradicts nothing."""
+    if (
+        reference.negative == candidate.negative
+        and reference.certainty == candidate.certainty
+        and not reference.negative
+    ):
+        return None
     said, told = _sign(reference), _sign(candidate)
     if reference.negative != candidate.negative:
         sure = min(reference.certainty, candidate.certainty)
@@ -126,7 +136,7 @@ def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | 
     if apart:
         verdict: Verdict = "less" if candidate.certainty < reference.certainty else "more"
         return Line("polarity", said, told, verdict, 1 - apart)
-    return Line("polarity", said, told, "same", 1.0) if reference.negative else None
+    return Line("polarity", said, told, "same", 1.0)
 
 
 def _sign(finding: Finding) -> str:

@@ -12,6 +12,10 @@ SHARED = frozenset(("verbs", "presence", "likely_before", "yes", "no", "negation
 """Cue lists that may share a word; what stands first in the file decides."""
 
 
+HEADED = frozenset(("name", "place", "kind", "level"))
+"""Axes of what a text is about; all others are said of it."""
+
+
 class Atom(NamedTuple):
     """One thing a term says: a finding, a place, a modality, or a value on an axis of a facet."""
 
@@ -32,6 +36,11 @@ class Entry:
     senses: tuple[tuple[tuple[Atom, ...], frozenset[str]], ...] = ()
     word: str = ""
     """A rest that the lexicon does not know and that compares lexically."""
+    headed: bool = field(init=False, compare=False, default=False)
+    """It names a finding, a place or a modality, not only values."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "headed", any(atom.axis in HEADED for atom in self.atoms))
 
 
 @dataclass(frozen=True, slots=True)

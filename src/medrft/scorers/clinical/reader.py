@@ -15,7 +15,6 @@ from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cu
 
 MAX_FINDINGS = 48
 """Findings read from one text; what comes later in a very long answer is not looked at."""
-HEADED = frozenset(("name", "place", "kind", "level"))
 SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
 LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
 MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
@@ -41,7 +40,8 @@ def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
     made = lexicon()
     tokens = cut(text)
     mentions = tag(made, tokens)
-    ambiguous = any(mention.kind == "ambiguous" for mention in mentions)
+    kinds = {mention.kind for mention in mentions}
+    ambiguous = "ambiguous" in kinds
     if ambiguous:
         mentions = _settle(made, mentions, context)
     answer, mentions = _answer(mentions)
@@ -57,10 +57,10 @@ def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
         findings = [finding for finding in findings if not finding.empty] or findings[:1]
     return Reading(
         text=text,
-        tokens=tuple(token for token in tokens if token not in MARKS),
+        tokens=tuple([token for token in tokens if token not in MARKS]),
         findings=tuple(findings[:MAX_FINDINGS]),
         answer=answer,
-        states=any(mention.kind in ("verbs", "presence") for mention in mentions),
+        states="verbs" in kinds or "presence" in kinds,
         ambiguous=ambiguous,
         shortened=len(text) > MAX_CHARACTERS,
     )
@@ -145,16 +145,24 @@ class _Clause:
         chunks: list[tuple[Mention, list[Mention]]] = [(Mention("joins", COMMA), [])]
         found = False
         for position, mention in enumerate(self.mentions):
-            starts = mention.kind == "negation_before" and found and mention.text not in ALWAYS_TURN
-            starts = starts and self._content_after(position) and not self._predicate_before(position)
-            if mention.kind in SPLITTERS or starts:
-                chunks.append((mention if mention.kind in SPLITTERS else Mention("joins", COMMA), []))
+            kind = mention.kind
+            if kind in SPLITTERS:
+                chunks.append((mention, []))
                 found = False
-                if not starts:
-                    continue
-            found = found or mention.kind == "word" or (mention.kind == "term" and _has_head(mention))
+                continue
+            if kind == "negation_before" and found and self._opens(mention, position):
+                chunks.append((Mention("joins", COMMA), []))
+                found = False
+            elif kind == "word" or (kind == "term" and _has_head(mention)):
+                found = True
             chunks[-1][1].append(mention)
         return [(connector, mentions) for connector, mentions in chunks if mentions]
+
+    def _opens(self, mention: Mention, position: int) -> bool:
+        """Whether a negation after a finding opens a stretch of its own ("effusion, without pneumothorax")."""
+        if mention.text in ALWAYS_TURN:
+            return False
+        return self._content_after(position) and not self._predicate_before(position)
 
     def _predicate_before(self, position: int) -> bool:
         """Whether "shows", "is" or the like stands just before: then the subject is where nothing is found."""
@@ -241,7 +249,7 @@ class _Clause:
         atoms = mention.entry.atoms
         if mention.entry.word:
             draft.word(mention.entry.word)
-        if cue and all(atom.axis not in HEADED for atom in atoms) and self._turns(cue, mentions, position):
+        if cue and not mention.entry.headed and self._turns(cue, mentions, position):
             atoms = tuple(self._turn(draft, atom) for atom in atoms)
         elif cue and (mention.kind == "negated") and any(atom.axis == "name" for atom in atoms):
             draft.negative = True
@@ -282,7 +290,7 @@ def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
 
 
 def _has_head(mention: Mention) -> bool:
-    return mention.entry is not None and any(atom.axis in HEADED for atom in mention.entry.atoms)
+    return mention.entry is not None and mention.entry.headed
 
 
 def _nounlike(mention: Mention) -> bool:

@@ -82,7 +82,7 @@ def tag(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
             mention, end = _unlisted(made, tokens, position) if entry is None else (_number_word(entry, token), end)
         else:
             kind = entry.cue if entry.kind == "cue" else entry.kind
-            mention = Mention(kind, " ".join(tokens[position:end]), entry)
+            mention = Mention(kind, token if end == position + 1 else " ".join(tokens[position:end]), entry)
         mentions.append(mention)
         position = end
     return mentions
