@@ -73,7 +73,7 @@ class Stack:
     def score(self, items: Sequence[Item]) -> list[RawScores]:
         """Raw scores of each item, those of its best reference."""
         spread = [(i, r) for i, item in enumerate(items) for r in range(max(1, len(item.references)))]
-        singles = [replace(items[i], references=items[i].references[r : r + 1] or ("",)) for i, r in spread]
+        singles = [_with_reference(items[i], r) for i, r in spread]
         columns = {part.name: part.scorer(singles) for part in self.parts}
         gates = self._gate_scores(singles, columns)
         rows: list[list[RawScores]] = [[] for _ in items]
@@ -166,6 +166,13 @@ class Stack:
         ]
         gate = {"scorer": self.gate.scorer.name, "below": self.gate.below} if self.gate else None
         return {"combine": self.combine, "parts": parts, "gate": gate}
+
+
+def _with_reference(item: Item, position: int) -> Item:
+    """The item with one of its references alone."""
+    if len(item.references) == 1:
+        return item
+    return replace(item, references=item.references[position : position + 1] or ("",))
 
 
 def _described(scorer: Scorer) -> dict[str, Any]:

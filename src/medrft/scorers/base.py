@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
-from medrft.text import is_placeholder, normalize, yes_no_said
+from medrft.text import CACHED_LENGTH, is_placeholder, normalize, yes_no_said
 from medrft.types import Item, Kind, Score
 
 
@@ -76,7 +77,7 @@ class AnswerScorer:
         return max((score for score in scores if score is not None), default=None)
 
 
-def is_readable(answer: str, *, reference: str, options: Sequence[str] = ()) -> bool:
+def is_readable(answer: str, *, reference: str, options: tuple[str, ...] = ()) -> bool:
     """Whether an answer commits to anything; where not, it is scored 0 whatever a scorer would make of it.
 
     Not readable: no word or number; one letter (unless the reference or an option's letter is one); a placeholder;
@@ -87,6 +88,10 @@ def is_readable(answer: str, *, reference: str, options: Sequence[str] = ()) -> 
     >>> is_readable("yes and no", reference="yes"), is_readable("CT, MRI", reference="ct", options=("CT", "MRI"))
     (False, False)
     """
+    return (_readable_short if len(answer) <= CACHED_LENGTH else _readable)(answer, reference, options)
+
+
+def _readable(answer: str, reference: str, options: tuple[str, ...]) -> bool:
     words = normalize(answer)
     if not words:
         return False
@@ -99,6 +104,9 @@ def is_readable(answer: str, *, reference: str, options: Sequence[str] = ()) -> 
     if len(yes_no_said(reference)) == 1 and len(yes_no_said(answer)) == 2:
         return False
     return not _lists_all(words, options)
+
+
+_readable_short = lru_cache(maxsize=65_536)(_readable)
 
 
 def _lists_all(words: str, options: Sequence[str]) -> bool:

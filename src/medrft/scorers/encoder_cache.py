@@ -44,6 +44,11 @@ class Remembered(Generic[K, V]):
             _, old = self.table.popitem(last=False)
             self.held -= self.weigh(old)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.table.clear()
+        self.held = 0
+
 
 class DiskCache:
     """Embeddings in one SQLite file, keyed by model, revision, settings and text; safe for several processes."""

@@ -1,7 +1,8 @@
 """A sentence encoder that reads each distinct string once and remembers it.
 
-Shapes: N strings, L tokens, D features. Batches hold strings of one padded length and a multiple of 8 rows, and on CPU
-several batches run side by side with one thread each: so a string's numbers don't depend on its neighbours.
+Shapes: N strings, L tokens, D features. Nothing is padded (`encoder_flat`; models that it does not know get batches of
+one length), and on CPU several batches run side by side with one thread each: so a string's numbers don't depend on its
+neighbours.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import torch
 
 from medrft.errors import ModelError
 from medrft.scorers.encoder_cache import DiskCache, Remembered
+from medrft.scorers.encoder_flat import Run, can_flatten, flat_inputs, runs_of
 
 PACKAGED = "all-MiniLM-L6-v2"
 BUCKET = 8
-ROWS_CPU, ROWS_GPU = 32, 512
+TOKENS_CPU, TOKENS_GPU = 1024, 1 << 16
+"""Tokens per batch."""
+FEWEST_TOKENS = 32
+"""Smaller batches are filled up: matrix products of a few rows take another path, with other rounding."""
 FLOOR = 0.0
 """A token that nothing on the other side resembles counts 0; bert-score does the same wherever its batch is padded."""
 MATCH_CELLS = 1 << 21
@@ -65,6 +70,7 @@ class Encoder:
         self.tokenizer = self.model.tokenizer
         self.max_length = min(self.model.max_seq_length or 512, 512)
         self.layer = self._checked_layer(layer)
+        self.flat = can_flatten(self.transformer)
         self.embeddings: Remembered[str, Encoded] = Remembered(256 << 20, lambda encoded: encoded.nbytes)
         self.pairs: Remembered[tuple[str, str], tuple[float, float]] = Remembered(64 << 20, lambda _: 400)
         key = (name, revision, layer, self.dtype, self.model.max_seq_length, _fingerprint(name))
@@ -88,6 +94,11 @@ class Encoder:
                 self.pairs.put(pair, score)
         return [found[pair] or (0.0, 0.0) for pair in pairs]
 
+    def forget(self) -> None:
+        """Empty the memory, as benchmarks need it."""
+        self.embeddings.clear()
+        self.pairs.clear()
+
     def encode(self, texts: Iterable[str]) -> dict[str, Encoded]:
         """Embeddings of each distinct text, from memory, disk or the model."""
         found = {text: self.embeddings.get(text) for text in sorted(set(texts))}
@@ -110,8 +121,8 @@ class Encoder:
         """Token ids and embeddings of texts that nothing remembers."""
         rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
         order = sorted(range(len(texts)), key=lambda i: (len(rows["input_ids"][i]), texts[i]))
-        size = ROWS_GPU if self.device.type == "cuda" else ROWS_CPU
-        chunks = list(_chunks(order, [_padded(len(ids)) for ids in rows["input_ids"]], size))
+        size = TOKENS_GPU if self.device.type == "cuda" else TOKENS_CPU
+        chunks = list(_chunks(order, [len(ids) for ids in rows["input_ids"]], size, mixed=self.flat))
         with _side_by_side(self.device) as run:
             done = list(run(lambda chunk: self._forward_chunk(rows, chunk), chunks))
         return {
@@ -121,36 +132,40 @@ class Encoder:
         }
 
     def _forward_chunk(self, rows: Any, chunk: Sequence[int]) -> list[tuple[torch.Tensor, Encoded]]:
-        """One padded batch through the model, cut back to each string's own tokens."""
-        lengths = [len(rows["input_ids"][i]) for i in chunk]
-        inputs = self._pad(rows, chunk, width=min(_padded(max(lengths)), max(self.max_length, max(lengths))))
+        """One batch through the model; the first string is repeated where there are too few tokens."""
+        short = FEWEST_TOKENS - sum(len(rows["input_ids"][i]) for i in chunk)
+        extra = max(0, math.ceil(short / len(rows["input_ids"][chunk[0]])))
+        filled = [*[chunk[0]] * extra, *chunk]
+        runs = runs_of([len(rows["input_ids"][i]) for i in filled])
         with torch.inference_mode():
-            states = self.transformer(**inputs, output_hidden_states=self.layer is not None, return_dict=True)
-            tokens = states.last_hidden_state if self.layer is None else states.hidden_states[self.layer]
-            features = {**inputs, "token_embeddings": states.last_hidden_state.float()}
-            for module in list(self.model)[1:]:
-                features = module(features)
-            tokens = torch.nn.functional.normalize(tokens.float(), dim=-1)
-            sentences = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
-        ids = inputs["input_ids"].cpu()
-        return [
-            (ids[row, :n].clone(), self._weighted(ids[row, :n], tokens[row, :n].clone(), sentences[row].clone()))
-            for row, n in enumerate(lengths)
-        ]
+            last, chosen = self._states(rows, filled, runs)
+            chosen = torch.nn.functional.normalize(chosen.float(), dim=-1)
+            done = []
+            for run in runs:
+                shape = (run.count, run.length)
+                vectors = chosen[run.span].unflatten(0, shape)
+                sentences = self._pooled(last[run.span].float().unflatten(0, shape))
+                done += [(vectors[row].clone(), sentences[row].clone()) for row in range(run.count)]
+        ids = [torch.tensor(rows["input_ids"][i]) for i in chunk]
+        return [(token, self._weighted(token, *pair)) for token, pair in zip(ids, done[extra:], strict=True)]
 
-    def _pad(self, rows: Any, chunk: Sequence[int], *, width: int) -> dict[str, torch.Tensor]:
-        """Right-padded inputs; filler rows hold one padding token, so that the batch has a multiple of 8 rows."""
-        height = math.ceil(len(chunk) / BUCKET) * BUCKET
-        inputs = {}
-        for key in rows:
-            fill = self.tokenizer.pad_token_id or 0 if key == "input_ids" else 0
-            values = torch.full((height, width), fill, dtype=torch.long)
-            for row, i in enumerate(chunk):
-                values[row, : len(rows[key][i])] = torch.tensor(rows[key][i])
-            if key == "attention_mask":
-                values[len(chunk) :, 0] = 1
-            inputs[key] = values.to(self.device)
-        return inputs
+    def _states(self, rows: Any, filled: Sequence[int], runs: Sequence[Run]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (T, D) of the last layer and of the one for BERTScore."""
+        if self.flat:
+            inputs = flat_inputs(self.transformer, [rows["input_ids"][i] for i in filled], runs, self.device)
+        else:
+            inputs = {key: torch.tensor([rows[key][i] for i in filled], device=self.device) for key in rows}
+        states = self.transformer(**inputs, output_hidden_states=self.layer is not None, return_dict=True)
+        last = states.last_hidden_state.flatten(0, 1)
+        return last, last if self.layer is None else states.hidden_states[self.layer].flatten(0, 1)
+
+    def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Unit sentence vectors (N, D) of token states (N, L, D), by the model's own pooling."""
+        mask = torch.ones(tokens.shape[:2], dtype=torch.long, device=self.device)
+        features = {"token_embeddings": tokens, "attention_mask": mask}
+        for module in list(self.model)[1:]:
+            features = module(features)
+        return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
 
     def _weighted(self, ids: torch.Tensor, tokens: torch.Tensor, sentence: torch.Tensor) -> Encoded:
         """With each token's weight: 0 for the marks of begin and end, else 1 or its idf, summing to 1."""
@@ -220,14 +235,16 @@ def _padded(length: int) -> int:
     return math.ceil(length / BUCKET) * BUCKET
 
 
-def _chunks(order: Sequence[int], padded: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Runs of at most `size` strings of one padded length."""
+def _chunks(order: Sequence[int], lengths: Sequence[int], size: int, *, mixed: bool) -> Iterator[list[int]]:
+    """Batches of at most `size` tokens from strings sorted by length; of one length each unless `mixed`."""
     chunk: list[int] = []
+    held = 0
     for i in order:
-        if chunk and (len(chunk) == size or padded[i] != padded[chunk[0]]):
+        if chunk and (held + lengths[i] > size or not (mixed or lengths[i] == lengths[chunk[0]])):
             yield chunk
-            chunk = []
+            chunk, held = [], 0
         chunk.append(i)
+        held += lengths[i]
     if chunk:
         yield chunk
 

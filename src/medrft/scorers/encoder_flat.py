@@ -1,0 +1,96 @@
+"""Strings of many lengths through one BERT-like model without padding: their tokens laid end to end.
+
+Everything in such a model but attention looks at one token at a time, so all tokens of a batch go through its matrix
+products together; attention is done string by string, for all strings of one length at once. No token is wasted on
+padding and few calls are made, which is what short answers cost most of their time in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+NAME = "medrft_runs"
+"""Our attention's name in transformers' table."""
+POSITION_OFFSET = {"bert": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}
+"""Model types whose positions we know: counted from 0, or from the padding id plus this."""
+
+
+class Run(NamedTuple):
+    """Strings of one length that stand side by side: `count` of `length` tokens from `start` on."""
+
+    start: int
+    count: int
+    length: int
+
+    @property
+    def span(self) -> slice:
+        """Its tokens."""
+        return slice(self.start, self.start + self.count * self.length)
+
+
+def runs_of(lengths: Sequence[int]) -> list[Run]:
+    """Runs of equal lengths, in order.
+
+    >>> runs_of([3, 3, 5])
+    [Run(start=0, count=2, length=3), Run(start=6, count=1, length=5)]
+    """
+    runs: list[Run] = []
+    for length in lengths:
+        if runs and runs[-1].length == length:
+            runs[-1] = runs[-1]._replace(count=runs[-1].count + 1)
+        else:
+            runs.append(Run(runs[-1].span.stop if runs else 0, 1, length))
+    return runs
+
+
+def can_flatten(model: Any) -> bool:
+    """Whether a model is of a kind whose positions and attention we know; it is then set to our attention."""
+    from transformers import AttentionInterface
+
+    if model.config.model_type not in POSITION_OFFSET or model.config.is_decoder:
+        return False
+    if getattr(model.config, "position_embedding_type", None) not in (None, "absolute"):
+        return False
+    AttentionInterface.register(NAME, attend)
+    model.set_attn_implementation(NAME)
+    return True
+
+
+def flat_inputs(model: Any, rows: Sequence[Sequence[int]], runs: Sequence[Run], device: torch.device) -> dict[str, Any]:
+    """Model inputs (1, T) for the token ids of strings sorted by length."""
+    config = model.config
+    first = (config.pad_token_id or 0) + 1 if POSITION_OFFSET[config.model_type] else 0
+    positions = [first + place for ids in rows for place in range(len(ids))]
+    ids = torch.tensor([[token for row in rows for token in row]], device=device)
+    return {
+        "input_ids": ids,
+        "position_ids": torch.tensor([positions], device=device),
+        "token_type_ids": torch.zeros_like(ids),
+        "runs": runs,
+    }
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    runs: Sequence[Run],
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention within each string; query, key and value are (1, heads, T, D), the result (1, T, heads, D)."""
+    done = []
+    for run in runs:
+        parts = (
+            tensor[0, :, run.span].unflatten(1, (run.count, run.length)).transpose(0, 1)
+            for tensor in (query, key, value)
+        )
+        seen = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)  # (count, heads, length, D)
+        done.append(seen.transpose(1, 2).flatten(0, 1))
+    return torch.cat(done)[None], None
