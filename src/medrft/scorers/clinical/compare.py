@@ -23,6 +23,10 @@ PER_EXTRA, PER_PAIR = 0.1, 0.02
 """n extra findings multiply the score by 1 / (1 + 0.1 n + 0.02 n^2): one costs little, a list of everything most."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
+IN_PLACE = 0.3
+"""For texts that differ in a word or two which the lexicon cannot relate: more often a contradiction than a synonym."""
+IN_FULL = 0.9
+NO_MATCH = Match((), 0.0, False)
 TOGETHER = 0.95
 """For the same facets spread over other findings."""
 LEXICAL = 0.3
@@ -59,6 +63,7 @@ def compare_findings(
     known = question.concepts if question is not None else frozenset()
     grid = [[match(made, mine, yours, known) for yours in candidate.findings] for mine in reference.findings]
     lists = len(reference.findings) > 1 or len(candidate.findings) > 1
+    grid = [_without_taken(grid, index) for index in range(len(grid))] if lists else grid
     pairings = [
         _pair(mine, candidate.findings, row, lists=lists) for mine, row in zip(reference.findings, grid, strict=True)
     ]
@@ -73,10 +78,31 @@ def compare_findings(
     score /= 1 + PER_EXTRA * len(costly) + PER_PAIR * len(costly) ** 2
     if any(_opposes(row, pairing) for row, pairing in zip(grid, pairings, strict=True)):
         score *= OPPOSED_EXTRA
+    if not lists and grid[0][0].substituted and _one_word_apart(reference.tokens, candidate.tokens):
+        score *= IN_PLACE
     best = Comparison(score, "findings", False, tuple(pairings), extra)
     if lists and score < TOGETHER:
         best = max(best, _together(made, reference, candidate, best), key=lambda found: found.score)
     return best if best.score > 0 else _lexical(reference, candidate, best)
+
+
+def _without_taken(grid: list[list[Match]], index: int) -> list[Match]:
+    """A row without clashes against findings that another finding of the reference matches in full.
+
+    "An enhancing tumor, a non-enhancing tumor": each answers its own, and contradicts nothing.
+    """
+    others = [row for place, row in enumerate(grid) if place != index]
+    return [
+        NO_MATCH if found.clashes and any(row[place].score >= IN_FULL for row in others) else found
+        for place, found in enumerate(grid[index])
+    ]
+
+
+def _one_word_apart(reference: tuple[str, ...], candidate: tuple[str, ...]) -> bool:
+    """Whether two texts are the same but for a word or two in the same place."""
+    mine, yours = set(reference), set(candidate)
+    common = [word for word in mine & yours if len(word) > 2]
+    return bool(common) and 0 < len(mine - yours) <= 2 and 0 < len(yours - mine) <= 2
 
 
 def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lists: bool) -> Pairing:

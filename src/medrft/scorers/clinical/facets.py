@@ -48,6 +48,8 @@ class Match(NamedTuple):
     """Facets that contradict."""
     rest: float = 1.0
     """The score apart from the clashes."""
+    substituted: bool = False
+    """Something is missing while something else stands in its place: another name for it, or what it is not."""
 
 
 def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
@@ -108,10 +110,10 @@ def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed:
             clashes.append("polarity")
         else:
             rest *= polarity.factor
-    # What is lost while something else stands in its place may have another name, or be said to be the opposite.
-    if (lost and new) or renamed:
+    substituted = (lost and new) or renamed
+    if substituted:
         rest *= SUBSTITUTED
-    return Match(tuple(lines), 0.0 if clashes or not shared else rest, shared, tuple(clashes), rest)
+    return Match(tuple(lines), 0.0 if clashes or not shared else rest, shared, tuple(clashes), rest, substituted)
 
 
 def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | None:

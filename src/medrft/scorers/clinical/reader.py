@@ -219,6 +219,7 @@ class _Clause:
                 continue
             elif kind in ("count", "measure"):
                 draft.measure(kind, mention.measure)
+                _bound(draft, mentions, position)
             elif kind in ("word", "yes", "no"):
                 draft.word(mention.text)
                 if kind == "word" and cue:
@@ -277,6 +278,26 @@ class _Clause:
             return atom
         draft.turned[atom.axis] = atom.value
         return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
+
+
+BELOW = frozenset(("<", "≤", "less", "fewer", "smaller", "under"))
+ABOVE = frozenset((">", "≥", "more", "greater", "larger", "bigger", "over"))
+
+
+def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
+    """ "less than 1 cm", "> 3 cm": the number is a bound."""
+    back = 2 if position > 1 and mentions[position - 1].text == "than" else 1
+    if position < back or (back == 1 and mentions[position - 1].text not in "<>≤≥"):
+        return
+    word = mentions[position - back].text
+    if word in BELOW or word in ABOVE:
+        draft.words = [other for other in draft.words if other != word]
+        draft.values.get("trend", set()).clear()
+        if word in ABOVE and mentions[position].measure == ("", (1.0,)):
+            draft.counts.remove(1.0)
+            draft.add([Atom("quantity", "number", "multiple")])
+            return
+        draft.add([Atom("quantity", "bound", "at_most" if word in BELOW else "at_least")])
 
 
 def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:

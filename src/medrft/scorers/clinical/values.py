@@ -35,6 +35,8 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("large", "huge"), ("increased",)),
     },
     ("inside", "mediolateral"): {"external": ("lateral",), "internal": ("medial",)},
+    ("earliness", "severity"): {"early": ("minimal", "mild"), "late": ("severe",)},
+    ("agent", "process_kind"): dict.fromkeys(("viral", "bacterial", "fungal", "parasitic"), ("infectious",)),
     ("completeness", "severity"): {"complete": ("severe",), "partial": ("minimal", "mild", "moderate")},
     ("completeness", "organ_size"): {"complete": ("dilated", "enlarged")},
     ("stability_of_bone", "trend"): {"stable_injury": ("unchanged",), "unstable_injury": ()},
@@ -104,7 +106,8 @@ def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> L
 def _only_one_side(reference: Finding, candidate: Finding) -> bool:
     """ "both lungs" against "the right lung only"."""
     for one, other in ((reference, candidate), (candidate, reference)):
-        if "bilateral" in one.values["side"] and "only" in other.values.get("exclusive", ()):
+        alone = "only" in other.values.get("exclusive", ()) or "unilateral" in other.values["side"]
+        if "bilateral" in one.values["side"] and alone:
             return True
     return False
 
