@@ -17,6 +17,10 @@ import difflib
 from collections.abc import Iterable
 
 
+LISTED = 40
+"""Known names are listed up to this many, unless none of them is near."""
+
+
 class MedrftError(Exception):
     """Base of every error that medrft raises on purpose."""
 
@@ -61,5 +65,6 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? Known: " if close else "known: "
-    return UnknownNameError(f"unknown {what} {name!r}; {hint}{', '.join(names)}")
+    hint = f"did you mean {close[0]!r}?" if close else ""
+    listed = f"Known: {', '.join(names)}" if len(names) <= LISTED or not close else ""
+    return UnknownNameError(f"unknown {what} {name!r}; {' '.join(filter(None, (hint, listed)))}")

@@ -98,11 +98,15 @@ def check_names(recipe: Recipe) -> None:
     from medrft.data import check_options
     from medrft.models.load import pick_device
     from medrft.models.prompts import get_prompt
+    from medrft.rewards import build_reward
+    from medrft.scorers import build_scorer
     from medrft.training import check_stage
 
     pick_device(recipe.model.device)
     get_prompt(recipe.prompt)
     check_options(recipe.data.name, recipe.data.options)
+    build_scorer(recipe.correct.scorer, encoder=recipe.encoder)
+    build_reward(recipe.reward, encoder=recipe.encoder)
     for stage in recipe.stages:
         check_stage(stage, recipe)
 
