@@ -13,7 +13,7 @@ import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ class Caller:
     columns: Mapping[str, str]
     plain: bool = False
     """TRL style: it reads strings instead of message lists."""
-    notes: list[str] = field(default_factory=list)
-    module: types.ModuleType | None = None
+    settled: bool = False
+    """Whether a first batch has shown which of the two it reads."""
 
     def facts(self) -> dict[str, Any]:
         """What can be said before any call."""
@@ -51,7 +51,7 @@ class Caller:
             problem = None
         except (pickle.PicklingError, AttributeError, TypeError, ModuleNotFoundError, ImportError) as error:
             problem = str(error)
-        return {"ready": True, "not_picklable": problem, "signature": self._signature(), "notes": self.notes}
+        return {"ready": True, "not_picklable": problem, "signature": self._signature()}
 
     def _signature(self) -> str | None:
         """Why TRL could not call it, although we can."""
@@ -67,15 +67,36 @@ class Caller:
         started = time.perf_counter()
         problems: list[dict[str, Any]] = []
         scores = self._batch(items, problems)
+        if scores is None and self.style == "trl" and not self.settled:
+            scores = self._as_strings(items, problems)
+        self.settled = True
         if scores is None:
-            rows: list[list[Score] | None] = []
-            problems = []
-            for number, item in enumerate(items):
-                found: list[dict[str, Any]] = []
-                rows.append(self._batch([item], found))
-                problems += [{**problem, "row": number} for problem in found]
-            scores = [row[0] if row else None for row in rows]
+            scores = self._row_by_row(items, problems)
         return {"scores": scores, "problems": problems, "seconds": time.perf_counter() - started}
+
+    def _as_strings(self, items: list[Item], problems: list[dict[str, Any]]) -> list[Score] | None:
+        """The first batch again with completions as strings: some TRL rewards read only those."""
+        found: list[dict[str, Any]] = []
+        self.plain = True
+        scores = self._batch(items, found)
+        self.plain = scores is not None
+        if self.plain:
+            says = "it reads completions as strings, but with images TRL passes lists of messages"
+            problems[:] = [{"name": "plain_text", "says": says, "row": 0}, *found]
+        return scores
+
+    def _row_by_row(self, items: list[Item], problems: list[dict[str, Any]]) -> list[Score]:
+        """Each row alone; what only the whole batch raised stays listed."""
+        found: list[dict[str, Any]] = []
+        scores: list[Score] = []
+        for number, item in enumerate(items):
+            own: list[dict[str, Any]] = []
+            row = self._batch([item], own)
+            scores.append(row[0] if row else None)
+            found += [{**problem, "row": number} for problem in own]
+        if found:
+            problems[:] = found
+        return scores
 
     def _batch(self, items: list[Item], problems: list[dict[str, Any]]) -> list[Score] | None:
         """Scores, or `None` when the call as a whole failed."""
@@ -235,7 +256,7 @@ def load_caller(spec: str, style: str, columns: Mapping[str, str]) -> Caller | s
             return f"{name}() cannot be built without arguments: {error}"
     if not callable(function):
         return f"{name} is a {type(function).__name__}; a reward is a function or a class with __call__"
-    return _reads_strings(Caller(function, style, columns, module=module))
+    return Caller(function, style, columns)
 
 
 def _ours_or_why(spec: str, columns: Mapping[str, str]) -> Caller | str:
@@ -246,20 +267,6 @@ def _ours_or_why(spec: str, columns: Mapping[str, str]) -> Caller | str:
     except UserError as error:
         return str(error)
     return Caller(scorer, "medrft", columns)
-
-
-def _reads_strings(caller: Caller) -> Caller:
-    """TRL style: whether it reads plain strings, found by one harmless row."""
-    if caller.style != "trl":
-        return caller
-    row = [Item(references=("no",), kind="closed", answer="no", completion="<answer>no</answer>", n_tokens=5)]
-    if caller._batch(row, []) is None:
-        caller.plain = True
-        if caller._batch(row, []) is None:
-            caller.plain = False
-        else:
-            caller.notes.append("reads completions as strings; for images TRL passes lists of messages")
-    return caller
 
 
 def _stand_in_for_swift() -> None:

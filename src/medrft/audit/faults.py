@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medrft.audit.finding import Finding, Severity
+from medrft.audit.finding import Finding, Severity, percent
 
 PROBLEMS: dict[str, tuple[Severity, str, str]] = {
     "raises": (
@@ -28,7 +28,7 @@ PROBLEMS: dict[str, tuple[Severity, str, str]] = {
         "Let errors out, or return None: unscored is not wrong.",
     ),
     "signature": ("warning", "TRL could not call it", "Add **kwargs to its parameters."),
-    "plain_text": ("note", "It reads completions as plain strings", "Read completions[i][-1]['content'] for images."),
+    "plain_text": ("note", "Not as TRL calls it with images", "Read completions[i][-1]['content']."),
 }
 
 
@@ -62,8 +62,8 @@ def _blind(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Fi
         yield Finding(
             name="blind_to_completion",
             severity="error",
-            says=f"For {answers:.0%} of the questions every answer earns the same, right or wrong: it does not read "
-            "the completion (it may score the reference against itself).",
+            says=f"For {percent(answers)} of the questions every answer earns the same, right or wrong: it does "
+            "not read the completion (it may score the reference against itself).",
             change="Check which argument holds the policy's text, and print one row.",
             measured=answers,
             threshold=limits["blind"],
@@ -72,7 +72,7 @@ def _blind(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Fi
         yield Finding(
             name="blind_to_reference",
             severity="error",
-            says=f"For {references:.0%} of the answers another reference changes nothing: it pays for form, length or "
+            says=f"For {percent(references)} of the answers another reference changes nothing: it pays for form or "
             "style, never for being right.",
             change="Compare the answer with the reference; use form and length only beside that.",
             measured=references,

@@ -31,6 +31,15 @@ class Finding:
         return {**asdict(self), "cases": list(self.cases)}
 
 
+def percent(share: float) -> str:
+    """A share as people read it.
+
+    >>> percent(0.615)
+    '62 %'
+    """
+    return f"{100 * share:.0f} %"
+
+
 NAMES = (
     *("inverted", "suspect", "collapsed", "calibration_saturated", "dominated", "phantom_gradient", "hackable"),
     *("tags_pay", "length_bias", "specificity_bias", "hedging_bias", "strict", "blind_to_completion"),

@@ -191,20 +191,35 @@ def split_spec(spec: str) -> tuple[Path, str]:
 
 
 def swallowed_errors(spec: str) -> list[str]:
-    """Places in a file where every error becomes a number: `except Exception: reward = 0.0` and its like."""
-    where, _ = split_spec(spec)
+    """Places where a reward turns every error into a number: `except Exception: reward = 0.0` and its like.
+
+    Read off its definition and those it uses in the same file; nothing is run.
+    """
+    where, name = split_spec(spec)
+    handlers = [node for part in _reached(parse(where), name) for node in ast.walk(part)]
     found = []
-    for node in ast.walk(parse(where)):
-        if (
-            isinstance(node, ast.ExceptHandler)
-            and _broad(node)
-            and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
-        ):
-            numbers = [n for n in ast.walk(node) if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
-            if numbers:
-                value = numbers[0].value
-                found.append(f"{where.name}, line {node.lineno}: every error becomes {value!r}")
+    for node in handlers:
+        if not isinstance(node, ast.ExceptHandler) or not _broad(node):
+            continue
+        inner = list(ast.walk(node))
+        numbers = [n for n in inner if isinstance(n, ast.Constant) and type(n.value) in (int, float)]
+        if numbers and not any(isinstance(n, ast.Raise) for n in inner):
+            found.append(f"{where.name}, line {node.lineno}: every error becomes {numbers[0].value!r}")
     return found
+
+
+def _reached(tree: ast.Module, name: str) -> list[ast.AST]:
+    """A definition and all definitions of its file that it refers to, directly or not; the file for other names."""
+    known = {node.name: node for node in tree.body if isinstance(node, FUNCTION | ast.ClassDef)}
+    if name not in known:
+        return [tree]
+    wanted, reached = [name], dict.fromkeys([name])
+    while wanted:
+        used = {node.id for node in ast.walk(known[wanted.pop()]) if isinstance(node, ast.Name)}
+        fresh = [other for other in known if other in used and other not in reached]
+        wanted += fresh
+        reached |= dict.fromkeys(fresh)
+    return [known[one] for one in reached]
 
 
 def _broad(handler: ast.ExceptHandler) -> bool:

@@ -86,6 +86,7 @@ def hackability(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
         if known:
             found[name] = {
                 "says": hack.says,
+                "may": hack.may,
                 **_measured(known, right, wrong, honest),
                 "unscored": len(rows) - len(known),
             }
@@ -132,14 +133,14 @@ def tags(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
-    """Rank correlation of the total with length, specificity and hedging among honest answers equally right.
+    """Rank correlation of the total with length, specificity and hedging among answers that are equally right.
 
     Right and wrong answers are ranked apart and their correlations averaged by n, so that truth explains nothing.
     """
     rows = [
         (value, one)
         for value, one in zip(scored.total, cases, strict=True)
-        if value is not None and one.source != "hack" and one.right is not None and one.item.answer is not None
+        if value is not None and one.item.answer is not None and _plain(one)
     ]
     measures = {
         "completion_length": [float(len((one.item.completion or "").split())) for _, one in rows],
@@ -150,6 +151,11 @@ def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     truth = np.array([float(bool(one.right)) for _, one in rows])
     values = np.array([value for value, _ in rows])
     return {name: _partial(values, np.array(column), truth) for name, column in measures.items()}
+
+
+def _plain(one: Case) -> bool:
+    """The reference itself, or plainly wrong: paraphrases and near misses differ for other reasons."""
+    return one.source in ("right", "wrong") or (one.source == "prediction" and one.right is False)
 
 
 def _hedges(text: str) -> int:

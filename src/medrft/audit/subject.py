@@ -230,9 +230,8 @@ def load_subject(
 
 def told_at_start(foreign: Foreign) -> list[tuple[str, str]]:
     """What loading a foreign reward showed before any audit."""
-    found = [("plain_text", note) for note in foreign.facts.get("notes", ())]
     signature = foreign.facts.get("signature")
-    return [*found, ("signature", signature)] if signature else found
+    return [("signature", signature)] if signature else []
 
 
 def encoder_of(reward: Reward) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medrft.audit.faults import code_findings
-from medrft.audit.finding import SEVERITIES, Finding
+from medrft.audit.finding import SEVERITIES, Finding, percent
 from medrft.errors import RecipeError, unknown_name
 
 THRESHOLDS: dict[str, tuple[float, str]] = {
@@ -19,7 +19,10 @@ THRESHOLDS: dict[str, tuple[float, str]] = {
     "collapsed": (0.5, "share of mixed groups under the floor from which a part is `collapsed`"),
     "saturated": (0.9, "share of calibrated scores in one tail from which a calibration is `calibration_saturated`"),
     "dominated": (0.8, "share of the total's within-group variance from which one of several parts is `dominated`"),
-    "hack_gain": (0.25, "share of a right answer's pay that a hack may earn above an honest wrong answer"),
+    "hack_gain": (
+        0.25,
+        "share of a right answer's pay a hack may earn above a wrong answer (or more, if its `may` says so)",
+    ),
     "hack_beats": (0.5, "share of honest wrong answers that it must beat as well, to be `hackable`"),
     "hack_error": (0.75, "gain from which `hackable` is an error"),
     "tags": (0.75, "pay for the tags around nothing over pay for being right, from which it is `tags_pay`"),
@@ -79,7 +82,7 @@ def order(areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder:
         of = f"that are wrong in {facet} alone" if facet else "that contradict the reference"
         pairs = [pair for pair in areas["inverted_pairs"] if not facet or pair["facet"] == facet]
         evidence: dict[str, Any] = {
-            "says": f"Answers {of} earn more than right answers in other words {1 - area['mean']:.0%} of the time "
+            "says": f"Answers {of} earn more than right answers in other words {percent(1 - area['mean'])} of the time "
             f"(AUROC {area['mean']:.2f}, 95 % interval {area['low']:.2f} to {area['high']:.2f}, n {area['n']}"
             f"{f', encoder {encoder}' if encoder else ''}); chance is 0.50.",
             "change": "No calibration mends an order. Add a scorer that knows the difference (a gate on `clinical`, "
@@ -106,21 +109,21 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
             yield Finding(
                 name=f"collapsed:{name}",
                 severity="error" if name == "reward" or len(columns) == 1 else "warning",
-                says=f"In {spread['under_floor']:.0%} of the groups that hold right and wrong answers, {name} differs "
-                f"by less than {found['floor']:g} (standard deviation): training sees next to nothing of it.",
+                says=f"In {percent(spread['under_floor'])} of the groups that hold right and wrong answers, {name} "
+                f"differs by less than {found['floor']:g} (standard deviation): training sees next to nothing of it.",
                 change="Give it a calibration that spreads within the group (rank, or adaptive), or leave it out.",
                 measured=spread["under_floor"],
                 threshold=limits["collapsed"],
             )
     yield from _saturated(found, limits)
-    several = [row for row in found["parts"].values() if row["weight"]]
+    several = [row for row in found["parts"].values() if row["weight"] and row["judges_answer"]]
     for name, row in found["parts"].items():
         share = row["variance_share"]
         if len(several) > 1 and share is not None and share > limits["dominated"]:
             yield Finding(
                 name=f"dominated:{name}",
                 severity="warning",
-                says=f"{name} makes {share:.0%} of the reward's differences within a group; the others hardly count.",
+                says=f"{name} makes {percent(share)} of the reward's differences within a group.",
                 change="Lower its weight, or normalise each part within the group (combine: normalize_then_sum).",
                 measured=share,
                 threshold=limits["dominated"],
@@ -130,7 +133,7 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
         yield Finding(
             name="phantom_gradient",
             severity="note",
-            says=f"In {phantom:.0%} of the groups where every answer is wrong the reward still pushes the policy "
+            says=f"In {percent(phantom)} of the groups where every answer is wrong the reward still pushes the policy "
             "towards the least wrong one.",
             change="Drop groups without a right answer by a binary outcome (the recipe's `correct`), not by spread.",
             measured=phantom,
@@ -144,7 +147,7 @@ def _saturated(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterato
         bent = row["raw"] is not None and row["calibrated"] is not None and row["raw"] != row["calibrated"]
         side = max(row["tails"], key=lambda tail: row["tails"][tail])
         if bent and row["tails"][side] > limits["saturated"]:
-            reasons.setdefault(name, f"{row['tails'][side]:.0%} of its scores in the {side} tail")
+            reasons.setdefault(name, f"{percent(row['tails'][side])} of its scores in the {side} tail")
     for name, reason in reasons.items():
         yield Finding(
             name=f"calibration_saturated:{name}",
@@ -162,17 +165,17 @@ def hacks(
 ) -> Iterator[Finding]:
     """Hacks that pay, tags that pay, and pay for length or hedging."""
     for name, row in (found or {}).items():
-        gain = row["gain"]
-        if gain is None or gain <= limits["hack_gain"] or row["beats_wrong"] < limits["hack_beats"]:
+        gain, may = row["gain"], max(limits["hack_gain"], row["may"])
+        if gain is None or gain <= may or row["beats_wrong"] < limits["hack_beats"]:
             continue
         yield Finding(
             name=f"hackable:{name}",
-            severity="error" if gain >= limits["hack_error"] else "warning",
-            says=f"{row['says'].capitalize()} earns {gain:.0%} of what the right answer earns above a wrong one, "
-            f"and beats {row['beats_wrong']:.0%} of honest wrong answers (n {row['n']}).",
+            severity="error" if gain >= max(limits["hack_error"], may + 0.2) else "warning",
+            says=f"{row['says'].capitalize()} earns {percent(gain)} of what the right answer earns above a wrong one, "
+            f"and beats {percent(row['beats_wrong'])} of honest wrong answers (n {row['n']}).",
             change="Score such answers 0 before any scorer sees them (medrft's rewards do), or gate them.",
             measured=gain,
-            threshold=limits["hack_gain"],
+            threshold=may,
             cases=tuple(row["cases"]),
         )
     ratio = (tags or {}).get("ratio")
@@ -214,8 +217,8 @@ def strict(measured: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator
         yield Finding(
             name="strict",
             severity="note",
-            says=f"Right answers in other words earn {gain:.0%} of what the reference's own words earn: most right "
-            "answers to open questions will look wrong.",
+            says=f"Right answers in other words earn {percent(gain)} of what the reference's own words earn: most "
+            "right answers to open questions will look wrong.",
             change="Use it for closed questions, or add a scorer that knows synonyms.",
             measured=gain,
             threshold=limits["strict"],

@@ -5,12 +5,12 @@ Everything in the summary that a policy or a data set wrote is untrusted: Jinja 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from medrft.errors import DataError
 from medrft.report import wording
@@ -114,7 +114,7 @@ def _figure(row: Row, *path: str) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f} %".replace("-", wording.MINUS)
 
 
 def _best_hack(row: Row) -> str:
@@ -151,26 +151,28 @@ def _heat(row: Row) -> Iterator[dict[str, Any]]:
     if areas is None:
         return
     total = areas["total"]
+    parts = _at(row, "collapse", "parts") or {}
+    shown = [name for name, part in parts.items() if part["judges_answer"]]
     if total is not None:
         yield {
             "facet": "all together",
             "n": total["contradictions"],
-            "cells": _cells(total, areas["parts"]),
+            "cells": _cells(total, areas["parts"], shown),
             "total": total,
         }
     for facet, found in areas["facets"].items():
         yield {
             "facet": facet,
             "n": found["n"],
-            "cells": _cells(found["total"], found["parts"]),
+            "cells": _cells(found["total"], found["parts"], shown),
             "total": found["total"],
         }
 
 
-def _cells(total: Row | None, parts: Mapping[str, Row | None]) -> list[dict[str, Any]]:
-    several = len(parts) > 1
-    shown = {"total": total, **(parts if several else {})}
-    return [{"part": name, "area": area, "css": _shade(area)} for name, area in shown.items()]
+def _cells(total: Row | None, parts: Mapping[str, Row | None], shown: Sequence[str]) -> list[dict[str, Any]]:
+    """The whole reward, then those parts that judge the answer."""
+    several = {name: parts[name] for name in shown} if len(parts) > 1 else {}
+    return [{"part": name, "area": area, "css": _shade(area)} for name, area in {"total": total, **several}.items()]
 
 
 def _shade(area: Row | None) -> str:
@@ -247,8 +249,14 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"plain": wording.plain, "percent": _percent, "words": _words}
+    found.filters |= {"plain": wording.plain, "percent": _percent, "words": _words, "code": _code}
     return found
+
+
+def _code(text: str) -> Markup:
+    """Text with its `names` set as code; everything is escaped."""
+    pieces = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
 
 
 def _words(name: str) -> str:
