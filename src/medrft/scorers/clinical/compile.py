@@ -28,7 +28,7 @@ FOLDER = Path(__file__).with_name("lexicon")
 FILES = ("anatomy", "findings", "modality", "attributes", "grammar", "definitions", "ambiguous", "morphology", "sites")
 CUES = (
     *("negation_before", "negation_after", "not_negation", "doubt_before", "doubt_after", "likely_before"),
-    *("likely_after", "presence", "joins", "alternatives", "with_words", "breaks", "verbs", "prepositions"),
+    *("likely_after", "presence", "prior", "joins", "alternatives", "with_words", "breaks", "verbs", "prepositions"),
 )
 
 

@@ -44,6 +44,8 @@ class Draft:
     backwards: bool = False
     """The negation stands after what it negates."""
     verb: bool = False
+    prior: bool = False
+    """It speaks of an earlier image."""
     certainty: float = 1.0
     alternatives: bool = False
     states: bool = False
@@ -98,8 +100,8 @@ class Draft:
 
     def measure(self, kind: str, measure: Measure) -> None:
         """Add a count, or numbers with a unit."""
-        if kind == "count":
-            self.counts.append(measure[1][0])
+        if kind == "count" or not measure[0]:
+            self.counts.extend(measure[1])
         else:
             self.measures.append(measure)
 

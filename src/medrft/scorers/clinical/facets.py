@@ -59,7 +59,8 @@ def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collecti
         normality = _normal_against_finding(made, reference, candidate)
     lines = [normality] if normality is not None else []
     if (reference.names or candidate.names) and normality is None:
-        lines += _concepts(made, "finding", reference.names, candidate.names, known)
+        soft = known if "behavior" not in reference.values else {*known, "tumor"}
+        lines += _concepts(made, "finding", reference.names, candidate.names, soft)
     if reference.places or candidate.places:
         free = known
         if sites := [made.sites[name] for name in (*reference.names, *candidate.names) if name in made.sites]:
@@ -96,13 +97,10 @@ def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed:
             clashes.append(line.facet)
             continue
         rest *= line.factor
+        lost, new = lost or verdict == "less", new or verdict == "more"
         if line.reference and line.candidate:
             shared = shared or line.factor > 0
             renamed = renamed or (verdict == "near" and line.facet == "finding" and line.factor < ALIKE)
-        elif verdict == "less":
-            lost = True
-        elif verdict == "more":
-            new = True
     polarity = _polarity(reference, candidate, clash=bool(clashes)) if signed else None
     if polarity is not None:
         lines.append(polarity)

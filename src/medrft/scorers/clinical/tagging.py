@@ -49,6 +49,8 @@ UNITS = {
     **{"time": ("times", 1.0), "fold": ("times", 1.0), "x": ("times", 1.0)},
     **{"week": ("year", 1 / 52), "day": ("year", 1 / 365), "micron": ("mm", 1e-3), "um": ("mm", 1e-3)},
 }
+LEADING = frozenset(("in", "on", "at", "of", "within"))
+"""Prepositions that some terms begin with."""
 BETWEEN = frozenset(("x", "by", "to", "-"))
 
 
@@ -75,7 +77,14 @@ def tag(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
             mentions.append(SEPARATORS[token])
             position += 1
             continue
+        if token == "half" and position + 1 < len(tokens) and tokens[position + 1] in UNITS:
+            unit, factor = UNITS[tokens[position + 1]]
+            mentions.append(Mention("measure", "half", measure=(unit, (factor / 2,))))
+            position += 2
+            continue
         entry, end = made.longest(tokens, position)
+        if entry is not None and token in LEADING and end > position + 1 and _better_next(made, tokens, position, end):
+            entry, end = made.terms[(token,)], position + 1
         if position and tokens[position - 1] in made.labels and (label := _label(tokens, position)):
             mention, end = label, position + 1
         elif entry is None or entry.kind == "number":
@@ -86,6 +95,11 @@ def tag(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
         mentions.append(mention)
         position = end
     return mentions
+
+
+def _better_next(made: Lexicon, tokens: Sequence[str], position: int, end: int) -> bool:
+    """Whether a term that begins one word later reaches further ("in | middle ear", not "in middle | ear")."""
+    return made.longest(tokens, position + 1)[1] > end
 
 
 def _label(tokens: Sequence[str], position: int) -> Mention | None:
