@@ -29,6 +29,8 @@ IN_FULL = 0.9
 NO_MATCH = Match((), 0.0, False)
 TOGETHER = 0.95
 """For the same facets spread over other findings."""
+ANOTHER = 0.04
+"""For another finding, where nothing else contradicts: as good as nothing, below any gate."""
 LEXICAL = 0.3
 """What words alone can earn where no facet is shared."""
 HEADS = frozenset(("finding", "anatomy", "modality"))
@@ -127,7 +129,7 @@ def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lis
 def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
     """Whether a clash is one on the same finding; in a list another organ or another finding is just another item."""
     clashes = set(found.clashes)
-    if not clashes:
+    if not clashes or ("finding" in clashes and clashes <= HEADS):
         return False
     if not lists:
         return True
@@ -195,8 +197,10 @@ def union(findings: tuple[Finding, ...]) -> Finding | None:
 
 def _lexical(reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
     """What like words earn where the facets share nothing; known concepts that exclude each other earn nothing."""
-    clash = [p for p in best.pairings if p.match and p.match.clashes]
-    if clash:
+    clashes = {facet for pairing in best.pairings if pairing.match for facet in pairing.match.clashes}
+    if "finding" in clashes and clashes <= HEADS:
+        return Comparison(ANOTHER, "findings", False, best.pairings, best.extra, ("another finding",))
+    if clashes:
         return Comparison(0.0, "findings", True, best.pairings, best.extra)
     score = LEXICAL * word_overlap(content_words(reference.text), content_words(candidate.text))
     return Comparison(
