@@ -6,6 +6,7 @@ test of the real classes. Sizes can be changed one by one: `model: {id: tiny:lla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -102,8 +103,10 @@ def _sizes(family: str, sizes: Mapping[str, Any]) -> TinySizes:
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab: int, extra: Mapping[str, str]) -> Any:
-    """A byte-level BPE tokenizer of at most `vocab` tokens; any text survives encoding and decoding unchanged.
+    """A byte-level BPE tokenizer of at most `vocab` tokens.
 
+    A word is the same token after a tag as after a space, so that a model which can copy from its thought can copy
+    into its answer; any text survives encoding and decoding but for one space at its start or after a tag.
     `extra` names the family's own special tokens, such as `{"image_token": "<image>"}`.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -111,8 +114,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab: int, extra: Mapping[str, str
 
     special = [PAD, END, *TURNS, *extra.values()]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    unspaced = [decoders.Replace(f"{tag} ", tag) for tag in TAGS]
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0), *unspaced])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab - len(TAGS),
         min_frequency=2,
@@ -120,7 +124,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab: int, extra: Mapping[str, str
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((_untagged(text) for text in texts), trainer=trainer)
+    tokenizer.train_from_iterator((part for text in texts for part in _segments(text)), trainer=trainer)
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -133,11 +137,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab: int, extra: Mapping[str, str
     )
 
 
-def _untagged(text: str) -> str:
-    """Merges must not run through tags, which are tokens of their own."""
-    for tag in TAGS:
-        text = text.replace(tag, "\n")
-    return text
+def _segments(text: str) -> list[str]:
+    """The text between tags, which are tokens of their own."""
+    return [part for part in re.split("|".join(TAGS), text) if part]
 
 
 def _template(image: str) -> str:
