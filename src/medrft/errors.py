@@ -66,5 +66,5 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else ""
-    listed = f"Known: {', '.join(names)}" if len(names) <= LISTED or not close else ""
+    listed = f"{'Known' if close else 'known'}: {', '.join(names)}" if len(names) <= LISTED or not close else ""
     return UnknownNameError(f"unknown {what} {name!r}; {' '.join(filter(None, (hint, listed)))}")

@@ -87,6 +87,13 @@ class RunDir:
     @classmethod
     def create(cls, path: Path, *, resume: bool = False) -> RunDir:
         """Open a fresh folder, or with `resume` one that holds a run; raises `RunExistsError` otherwise."""
+        cls.check(path, resume=resume)
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @staticmethod
+    def check(path: Path, *, resume: bool = False) -> None:
+        """Raise `RunExistsError` if `path` cannot be opened as `create` would."""
         if path.exists() and not path.is_dir():
             raise RunExistsError(f"{path} is a file; choose another --output")
         holds = path.is_dir() and any(path.iterdir())
@@ -94,8 +101,6 @@ class RunDir:
             raise RunExistsError(f"{path} already holds a run; choose another --output or pass --resume")
         if resume and not (path / "recipe.yaml").is_file() and holds:
             raise RunExistsError(f"{path} holds files but no recipe.yaml, so there is no run to resume there")
-        path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
 
     @property
     def metrics(self) -> Path:

@@ -71,6 +71,7 @@ def run_recipe(
     Raises `UserError` for whatever the user can mend, before any work where that is possible.
     """
     stages = chosen_stages(recipe, only)
+    RunDir.check(output, resume=resume)
     check_names(recipe)
     job = open_job(recipe, output=output, resume=resume, bar=bar)
     start_model(job)
