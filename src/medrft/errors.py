@@ -16,7 +16,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 LISTED = 40
 """Known names are listed up to this many, unless none of them is near."""
 
