@@ -25,6 +25,7 @@ PRESENT = re.compile(
 ARTICLE = re.compile(r"^(?:a|an|the|some) ", re.IGNORECASE)
 SENTENCE = re.compile(r"\b(?:is|are|was|were|has|have|shows?|measures?|cannot|may|it)\b", re.IGNORECASE)
 LIST = re.compile(r",|\band\b")
+DIMENSIONS = re.compile(r"\d\s?(?:cm|mm)?\s?[x×]\s?\d")
 LENGTH = re.compile(r"\b(\d+(?:\.\d+)?)\s?(mm|cm)\b")
 COUNT = re.compile(rf"\b({'|'.join(NUMBERS[1:])}|[1-9]|10)\b(?!\s?(?:mm|cm|ml|%|\.\d))", re.IGNORECASE)
 ALONE = re.compile(r"\b(single|solitary|multiple|numerous)\b (.+)$", re.IGNORECASE)
@@ -71,7 +72,7 @@ def _swaps(text: str) -> Iterator[tuple[str, str]]:
 
 def _measures(text: str) -> Iterator[tuple[str, str]]:
     """A length four times as long."""
-    if len(LENGTH.findall(text)) == 1:
+    if len(LENGTH.findall(text)) == 1 and not DIMENSIONS.search(text):
         yield "size", LENGTH.sub(lambda match: f"{float(match[1]) * 4:g} {match[2]}", text)
 
 
@@ -106,7 +107,8 @@ def _denials(text: str) -> Iterator[tuple[str, str]]:
     elif match := THERE.match(text):
         yield "polarity", f"{match[1]} no {match['rest']}"
     elif names_finding(text) and not SENTENCE.search(text):
-        yield "polarity", f"no {ARTICLE.sub('', text)}"
+        bare = ARTICLE.sub("", text)
+        yield "polarity", f"no {bare[0].lower() if bare[:2].istitle() else bare[0]}{bare[1:]}"
 
 
 def has_word(text: str, word: str) -> bool:

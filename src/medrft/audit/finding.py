@@ -41,8 +41,8 @@ def percent(share: float) -> str:
 
 
 NAMES = (
-    *("inverted", "suspect", "collapsed", "calibration_saturated", "dominated", "phantom_gradient", "hackable"),
-    *("tags_pay", "length_bias", "specificity_bias", "hedging_bias", "strict", "blind_to_completion"),
+    *("inverted", "suspect", "weak", "collapsed", "calibration_saturated", "dominated", "phantom_gradient"),
+    *("hackable", "tags_pay", "length_bias", "specificity_bias", "hedging_bias", "strict", "blind_to_completion"),
     *("blind_to_reference", "nondeterministic", "depends_on_order", "depends_on_batch", "out_of_range"),
     *("not_picklable", "raises", "hangs", "dies", "wrong_length", "wrong_type", "not_finite", "exceptions_as_zero"),
     *("signature", "plain_text", "fails_on_none", "missing_reference_scored", "slow", "superlinear"),

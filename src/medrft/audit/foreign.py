@@ -23,8 +23,8 @@ from medrft.audit.calls import STYLES, load_caller
 from medrft.errors import RecipeError, unknown_name
 from medrft.types import Item, Score
 
-LIMIT = 30.0
-"""Seconds a batch may take."""
+LIMIT = 60.0
+"""Seconds a batch may take; the first may take four times as long, for what it loads."""
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 START_LIMIT = 120.0
 """Seconds that importing a file may take: some import torch."""
@@ -54,6 +54,7 @@ class Foreign:
     _pipe: Connection | None = field(default=None, repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
     hung: bool = False
+    warm: bool = False
 
     def start(self) -> dict[str, Any]:
         """Import the file in the child; raises `RecipeError` in one line when that fails."""
@@ -81,9 +82,11 @@ class Foreign:
         if self._pipe is None:
             self.start()
         assert self._pipe is not None
+        limit = self.limit if self.warm else 4 * self.limit
         try:
             self._pipe.send([asdict(item) for item in items])
-            answer = self._receive(self.limit)
+            answer = self._receive(limit)
+            self.warm = True
         except (BrokenPipeError, EOFError, ConnectionResetError):
             answer = {"died": True}
         if answer is None or "died" in answer:
@@ -91,7 +94,7 @@ class Foreign:
             self.hung = True
             name = "hangs" if answer is None else "dies"
             says = (
-                f"a batch of {len(items)} took longer than {self.limit:g} s"
+                f"a batch of {len(items)} took longer than {limit:g} s"
                 if answer is None
                 else f"its process ended while it scored a batch of {len(items)}"
             )

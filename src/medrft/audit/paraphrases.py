@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from medrft.audit.contradictions import SENTENCE, WITHOUT_ARTICLE, has_word, replace_word
+from medrft.audit.contradictions import DIMENSIONS, SENTENCE, WITHOUT_ARTICLE, has_word, replace_word
 from medrft.audit.terms import changed_facet, names_finding, same_meaning
 from medrft.audit.words import ABBREVIATIONS, BRITISH, COUNTED, NUMBERS, SYNONYMS
 from medrft.types import Example
@@ -83,7 +83,7 @@ def _order(text: str) -> Iterator[tuple[str, str]]:
         len(members) > 1
         and not SENTENCE.search(text)
         and len(text) < 120
-        and not re.search(r"\b(?:left|right)\b", text)
+        and not re.search(r"\b(?:left|right)\b", text, re.IGNORECASE)
     ):
         yield "list_order", ", ".join(reversed(members))
 
@@ -100,7 +100,7 @@ def _plural(text: str) -> Iterator[tuple[str, str]]:
 
 def _units(text: str) -> Iterator[tuple[str, str]]:
     """Centimetres as millimetres and back."""
-    if len(LENGTH.findall(text)) == 1:
+    if len(LENGTH.findall(text)) == 1 and not DIMENSIONS.search(text):
         yield (
             "units",
             LENGTH.sub(lambda m: f"{float(m[1]) * 10:g} mm" if m[2] == "cm" else f"{float(m[1]) / 10:g} cm", text),

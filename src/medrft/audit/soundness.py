@@ -41,7 +41,7 @@ def soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int)
         "batch": _in_small_batches(subject, items, names, base),
         "range": _range(base),
         "outside": _outside(subject, items, names),
-        "none": nothing(subject, chosen[0], form=form),
+        "none": nothing(subject, _judged(subject, chosen)),
         "speed": speed(subject, items, form=form),
         "not_picklable": subject.pickled() if isinstance(subject, Own) else _their_pickle(subject),
     }
@@ -137,8 +137,17 @@ def _outside(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> d
     return found
 
 
-def nothing(subject: Subject, one: Case, *, form: Form) -> dict[str, Any]:
+def _judged(subject: Subject, cases: Sequence[Case]) -> Case | None:
+    """The first case that some answer part concerns; `None` when none does."""
+    raw = subject.finish(subject.raw([one.item for one in cases]), [one.group for one in cases]).raw
+    concerned = [any(raw[name][i] is not None for name in subject.answer_parts) for i in range(len(cases))]
+    return next((one for one, yes in zip(cases, concerned, strict=True) if yes), None)
+
+
+def nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
     """What an absent reference and an absent completion score: `None` is right, an exception or a 0 is not."""
+    if one is None:
+        return {"reference": None, "completion": None, "raises": []}
     if isinstance(subject, Own):
         blank = replace(one.item, references=("",))
         empty = replace(one.item, answer=None, completion="")

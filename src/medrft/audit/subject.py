@@ -199,6 +199,7 @@ def load_subject(
     *,
     style: str | None = None,
     encoder: str | None = None,
+    bertscore: str | None = None,
     state: Path | None = None,
     limit: float = LIMIT,
     columns: Mapping[str, str] | None = None,
@@ -220,11 +221,11 @@ def load_subject(
         return subject
     if spec.endswith((".yaml", ".yml")):
         table, config = _from_yaml(Path(spec))
-        reward = build_reward(table, encoder=_encoder(config, encoder), base_dir=Path(spec).parent)
+        reward = build_reward(table, encoder=_encoder(config, encoder, bertscore), base_dir=Path(spec).parent)
         name = Path(spec).stem
     else:
         config = EncoderConfig()
-        reward, name = build_reward(spec, encoder=_encoder(config, encoder)), spec
+        reward, name = build_reward(spec, encoder=_encoder(config, encoder, bertscore)), spec
     return Own(name=name, reward=reward, encoder=encoder_of(reward), state=state)
 
 
@@ -241,8 +242,10 @@ def encoder_of(reward: Reward) -> str | None:
     return ", ".join(names) or None
 
 
-def _encoder(config: EncoderConfig, encoder: str | None) -> EncoderConfig:
-    return config.model_copy(update={"id": encoder, "bertscore": None}) if encoder else config
+def _encoder(config: EncoderConfig, encoder: str | None, bertscore: str | None) -> EncoderConfig:
+    """The encoder asked for in place of the recipe's; BERTScore uses the same one unless it is given its own."""
+    changed = config.model_copy(update={"id": encoder, "bertscore": None}) if encoder else config
+    return changed.model_copy(update={"bertscore": bertscore}) if bertscore else changed
 
 
 def _from_yaml(path: Path) -> tuple[Any, EncoderConfig]:

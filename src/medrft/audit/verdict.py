@@ -15,6 +15,7 @@ from medrft.errors import RecipeError, unknown_name
 THRESHOLDS: dict[str, tuple[float, str]] = {
     "inverted": (0.5, "AUROC: `inverted` when the interval's upper bound lies under this"),
     "suspect": (0.5, "AUROC: `suspect` when the mean lies under this and the bound does not"),
+    "weak": (0.7, "AUROC, all pairs together: `weak` when the mean lies under this and over the last"),
     "floor": (0.02, "within-group std under which a group gives no signal worth the noise"),
     "collapsed": (0.5, "share of mixed groups under the floor from which a part is `collapsed`"),
     "saturated": (0.9, "share of calibrated scores in one tail from which a calibration is `calibration_saturated`"),
@@ -94,6 +95,8 @@ def order(areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder:
             yield Finding(name=f"inverted{name}", severity="error", threshold=limits["inverted"], **evidence)
         elif area["mean"] < limits["suspect"]:
             yield Finding(name=f"suspect{name}", severity="warning", threshold=limits["suspect"], **evidence)
+        elif not facet and area["mean"] < limits["weak"]:
+            yield Finding(name="weak", severity="note", threshold=limits["weak"], **evidence)
 
 
 def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> Iterator[Finding]:

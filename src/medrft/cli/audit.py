@@ -60,11 +60,12 @@ def audit(
     output: Output = Path("audit"),
     form: Annotated[str | None, typer.Option(help="Answer form of the completions: think, direct or short.")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine.")] = None,
+    bertscore: Annotated[str | None, typer.Option("--bertscore", help="Another encoder for bertscore alone.")] = None,
     state: Annotated[Path | None, typer.Option(help="Take calibration state from this run.")] = None,
     group_size: Annotated[int, typer.Option(help="Answers per group.", min=2)] = 8,
     groups: Annotated[int, typer.Option(help="Groups to draw.", min=10)] = 160,
     limit: Annotated[int, typer.Option(help="Examples per data set, drawn by seed.", min=1)] = 240,
-    time_limit: Annotated[float, typer.Option(help="Seconds that a batch of file.py:name may take.", min=0.1)] = 30.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds that a batch of file.py:name may take.", min=0.1)] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
     threshold: Thresholds = None,
     fail_under: FailUnder = None,
@@ -82,7 +83,13 @@ def audit(
 
     limits, floors, stops = thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
-    options: dict[str, Any] = {"style": style, "encoder": encoder, "state": state, "limit": time_limit}
+    options: dict[str, Any] = {
+        "style": style,
+        "encoder": encoder,
+        "bertscore": bertscore,
+        "state": state,
+        "limit": time_limit,
+    }
     with err.status("Reading the material"):
         material = _material(examples, pairs, predictions, run, seed=seed, limit=limit)
     summary = _perform(reward, material, settings, output, columns=_columns(column), **options)

@@ -26,6 +26,7 @@ VERDICTS = {
     "note": ("Sound, with notes", "better", "✓"),
     "sound": ("No fault found", "better", "✓"),
 }
+SHORT = {"error": "do not train", "warning": "look first", "note": "sound", "sound": "sound"}
 Row = Mapping[str, Any]
 
 
@@ -73,7 +74,7 @@ def run_fragment(run: Path) -> dict[str, Any] | None:
 def comparison_rows(summary: Row) -> Iterator[tuple[str, list[str]]]:
     """The short table: a label, and one cell per reward."""
     rewards = list(summary["rewards"].values())
-    yield "verdict", [VERDICTS[row["verdict"]][0] for row in rewards]
+    yield "verdict", [SHORT[row["verdict"]] for row in rewards]
     yield "right above wrong (AUROC)", [_area(row, "total") for row in rewards]
     facets = sorted({facet for row in rewards for facet in (row["auroc"] or {"facets": {}})["facets"]})
     for facet in facets:
