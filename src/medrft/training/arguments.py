@@ -35,6 +35,9 @@ REFUSED: dict[str, str] = {
 PUBLISHING = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision")
 """Keys about the hub: the final folder is pushed once it is complete, not each checkpoint."""
 
+NEVER = 10**9
+"""Steps that no stage reaches."""
+
 EVALUATIONS = 8
 """Evaluations on validation per stage, unless `eval_steps` says otherwise."""
 
@@ -128,10 +131,11 @@ def _defaults(stage: StageConfig, device: torch.device) -> dict[str, Any]:
 def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, validation: int) -> dict[str, Any]:
     """Evaluate on validation, save at the same steps, and keep the best: SFT by loss, GRPO by reward."""
     every = max(1, round(total_steps(stage, table, rows=rows) / EVALUATIONS))
-    if stage.wall_clock_of:  # its callback evaluates and saves by the clock
-        every = table.get("eval_steps", 10**9)
-    save = table.get("save_steps", table.get("eval_steps", every))
-    chosen: dict[str, Any] = {"save_strategy": "steps", "save_steps": save}
+    chosen: dict[str, Any] = {"save_strategy": "steps"}
+    if stage.wall_clock_of:  # the clock ends it, and asks for evaluations and checkpoints
+        every = NEVER
+        chosen["max_steps"] = NEVER
+    chosen["save_steps"] = table.get("save_steps", table.get("eval_steps", every))
     if validation:
         by = "eval_loss" if stage.kind == "sft" else "eval_reward"
         chosen |= {
