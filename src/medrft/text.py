@@ -159,7 +159,8 @@ def _fold(text: str) -> str:
 
 def _american(text: str) -> str:
     """American spelling, word by word: words come again and again, texts do not."""
-    return " ".join(_respelt(word) if len(word) <= CACHED_LENGTH else _respell(word) for word in text.split(" "))
+    respell = _respelt if len(text) <= CACHED_LENGTH else _respell
+    return " ".join(map(respell, text.split(" ")))
 
 
 def _respell(text: str) -> str:

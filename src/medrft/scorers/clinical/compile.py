@@ -293,6 +293,7 @@ def _add_rewrites(made: Lexicon) -> None:
             count[atom] = count.get(atom, 0) + 1
     for pieces, atoms in sorted(rules.items(), key=lambda rule: -len(rule[0])):
         made.rewrites.setdefault(min(pieces, key=lambda atom: (count[atom], atom)), []).append((pieces, atoms))
+    made.rewritable = frozenset(atom.value for atom in made.rewrites)
 
 
 def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:

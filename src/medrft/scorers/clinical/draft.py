@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
-from medrft.scorers.clinical.lexicon import Atom, Lexicon
+from medrft.scorers.clinical.lexicon import STATING, Atom, Lexicon
 from medrft.scorers.clinical.reading import Finding, Measure
 
 NONE: frozenset[str] = frozenset()
-STATING = frozenset(("category", "change", "density"))
-"""Facets whose values make a statement about a place ("the heart is normal")."""
 WHOLE_ORGAN = {"large": "enlarged", "huge": "enlarged", "small": "small_organ", "tiny": "small_organ"}
 MATERIALS = {
     **{"fluid": "fluid_density", "csf": "fluid_density", "adipose_tissue": "fat_density", "gas": "air_density"},
@@ -174,7 +173,7 @@ class Draft:
                         self.values.setdefault(axis, set()).add(gives[value])
                         self.values[source].discard(value)
         self._liken()
-        if not self.names and self.places and not REGIONS & set(self.places):
+        if "organ_size" not in self.values and not self.names and self.places and not REGIONS & set(self.places):
             sizes = self.values.get("magnitude", set())
             for value in sizes & set(WHOLE_ORGAN):
                 self.values.setdefault("organ_size", set()).add(WHOLE_ORGAN[value])
@@ -186,6 +185,10 @@ class Draft:
         Also where a piece of it is negated ("midline structures are not displaced": no midline shift).
         """
         if len(self.names) + len(self.places) + len(self.values) < 2:
+            return
+        if made.rewritable.isdisjoint(
+            (*self.names, *self.places, *self.turned.values(), *chain(*self.values.values()))
+        ):
             return
         values = {(axis, value) for axis, said in self.values.items() for value in said}
         if self._apply(made, values) or not self.turned or self.names:

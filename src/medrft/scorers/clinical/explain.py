@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medrft.scorers.clinical.compare import Comparison, Pairing
-from medrft.scorers.clinical.reading import Line
+from medrft.scorers.clinical.reading import Line, Said
 from medrft.scorers.clinical.score import compare
 
 SIGNS = {"same": "=", "near": "~", "less": "-", "more": "+", "clash": "x"}
@@ -124,8 +124,17 @@ def _stated(text: str, negative: bool) -> str:
 
 def _line(line: Line) -> FacetLine:
     return FacetLine(
-        facet=line.facet, reference=line.reference, candidate=line.candidate, verdict=line.verdict, factor=line.factor
+        facet=line.facet,
+        reference=_said(line.reference),
+        candidate=_said(line.candidate),
+        verdict=line.verdict,
+        factor=line.factor,
     )
+
+
+def _said(said: Said) -> str:
+    """Concepts and values for people."""
+    return said if isinstance(said, str) else ", ".join(sorted(value.replace("_", " ") for value in said))
 
 
 def _unknown(found: Comparison) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.quantities import compare_counts, compare_measures
-from medrft.scorers.clinical.reading import Finding, Line, Verdict
-from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, compare_shares, compare_values, show
+from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
+from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, compare_shares, compare_values
 from medrft.scorers.clinical.words import likeness
 
 MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
@@ -175,13 +175,13 @@ def _concepts(
     if not reference and not candidate:
         return []
     if reference == candidate:
-        return [Line(facet, show(reference), show(candidate), "same", 1.0)]
+        return [Line(facet, reference, candidate, "same", 1.0)]
     missing = NAME_MISSING if facet == "finding" else EXTRA if aside else MISSING
     if not candidate:
         factor = 1.0 if reference <= set(known) else EXTRA if reference <= made.generic else missing
-        return [Line(facet, show(reference), "", "less", factor)]
+        return [Line(facet, reference, "", "less", factor)]
     if not reference:
-        return [Line(facet, "", show(candidate), "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
+        return [Line(facet, "", candidate, "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
     return [_pair_up(made, facet, reference, candidate, known)]
 
 
@@ -189,7 +189,7 @@ def _pair_up(
     made: Lexicon, facet: str, reference: frozenset[str], candidate: frozenset[str], known: Collection[str]
 ) -> Line:
     """Equal concepts first; then those left on both sides, which clash when they exclude each other."""
-    shown = show(reference), show(candidate)
+    shown = reference, candidate
     same = reference & candidate
     wanted, given = reference - same, candidate - same
     if not given:
@@ -221,7 +221,7 @@ def _sets(facet: str, reference: frozenset[str], candidate: frozenset[str]) -> l
     """Numbered places: equal, some of them, or others."""
     if not reference and not candidate:
         return []
-    shown = show(reference), show(candidate)
+    shown = reference, candidate
     if reference == candidate:
         return [Line(facet, *shown, "same", 1.0)]
     if not candidate or candidate < reference:
@@ -241,7 +241,7 @@ def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Findin
         well = any(value.startswith("normal_") for values in other.values.values() for value in values)
         if not (other.names or ill or well) or not _places_meet(made, mine, other):
             continue
-        shown = (show(said), show(other.names) or "a finding")
+        shown: tuple[Said, Said] = (said, other.names or "a finding")
         if swapped:
             shown = (shown[1], shown[0])
         negative = other.negative or (well and not other.names)
@@ -263,7 +263,7 @@ def _places_meet(made: Lexicon, left: Finding, right: Finding) -> bool:
 def _words(reference: Finding, candidate: Finding) -> list[Line]:
     """Words the lexicon does not know: the share that finds a like word on the other side."""
     shown = " ".join(reference.words), " ".join(candidate.words)
-    given = candidate.text.split()
+    given = (*candidate.text.split(), *candidate.words)
     extra = [
         word for word in candidate.words if not any(likeness(word, other) >= ALIKE for other in reference.text.split())
     ]

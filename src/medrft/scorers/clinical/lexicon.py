@@ -12,6 +12,8 @@ SHARED = frozenset(("verbs", "presence", "likely_before", "yes", "no", "negation
 """Cue lists that may share a word; what stands first in the file decides."""
 
 
+STATING = frozenset(("category", "change", "density"))
+"""Facets whose values make a statement about a place ("the heart is normal")."""
 HEADED = frozenset(("name", "place", "kind", "level"))
 """Axes of what a text is about; all others are said of it."""
 
@@ -39,7 +41,12 @@ class Entry:
     headed: bool = field(init=False, compare=False, default=False)
     """It names a finding, a place or a modality, not only values."""
 
+    stating: bool = field(init=False, compare=False, default=False)
+    """It makes a statement by itself: a finding, a modality, or the state of a place."""
+
     def __post_init__(self) -> None:
+        states = any(atom.axis in ("name", "kind") or atom.facet in STATING for atom in self.atoms)
+        object.__setattr__(self, "stating", states)
         object.__setattr__(self, "headed", any(atom.axis in HEADED for atom in self.atoms))
 
 
@@ -77,8 +84,12 @@ class Lexicon:
     morphology: Mapping[str, Any] = field(default_factory=dict)
     rewrites: dict[Atom, list[tuple[frozenset[Atom], tuple[Atom, ...]]]] = field(default_factory=dict)
     """Atoms that together mean something else, filed under the rarest: word order does not matter."""
+    rewritable: frozenset[str] = frozenset()
+    """The values of the atoms that rewrites are filed under: without one of them no rule applies."""
     problems: list[str] = field(default_factory=list)
     """What the files say twice, or refer to and do not define."""
+    alone: dict[str, Any] = field(default_factory=dict)
+    """Words that are read without looking at what follows them; filled by `tagging`."""
     words: dict[str, Entry | None] = field(default_factory=dict)
     """Words seen so far that are no term themselves, with what their form says."""
     stems: dict[str, Entry | None] = field(default_factory=dict)

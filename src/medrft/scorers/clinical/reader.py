@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from medrft.scorers.clinical.compile import lexicon
-from medrft.scorers.clinical.draft import STATING, Draft
+from medrft.scorers.clinical.draft import Draft
 from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
 from medrft.scorers.clinical.reading import LIKELY, POSSIBLE, Finding, Reading
 from medrft.scorers.clinical.tagging import Mention, tag
@@ -153,7 +153,7 @@ class _Clause:
             if kind == "negation_before" and found and self._opens(mention, position):
                 chunks.append((Mention("joins", COMMA), []))
                 found = False
-            elif kind == "word" or (kind == "term" and _stands_alone(mention)):
+            elif kind == "word" or (kind == "term" and mention.entry is not None and mention.entry.stating):
                 found = True
             chunks[-1][1].append(mention)
         return [(connector, mentions) for connector, mentions in chunks if mentions]
@@ -313,12 +313,6 @@ def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:
 def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
     """Whether "one" stands for what the question named ("the left one")."""
     return position == len(mentions) - 1 and position > 0 and mentions[position - 1].kind == "term"
-
-
-def _stands_alone(mention: Mention) -> bool:
-    """Whether a term makes a statement without what follows: a finding, or the state of a place."""
-    assert mention.entry is not None
-    return any(atom.axis in ("name", "kind") or atom.facet in STATING for atom in mention.entry.atoms)
 
 
 def _has_head(mention: Mention) -> bool:

@@ -15,13 +15,17 @@ Verdict = Literal["same", "near", "less", "more", "clash"]
 LIKELY, POSSIBLE = 0.75, 0.5
 
 
+Said = str | frozenset[str]
+"""A text, or concepts and values by their names in the lexicon."""
+
+
 class Line(NamedTuple):
     """One facet of one finding, compared."""
 
     facet: str
-    reference: str
+    reference: Said
     """What the reference says of it; empty where it says nothing."""
-    candidate: str
+    candidate: Said
     verdict: Verdict
     factor: float
     """What the finding's score is multiplied by."""

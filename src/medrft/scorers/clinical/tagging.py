@@ -49,6 +49,7 @@ UNITS = {
     **{"time": ("times", 1.0), "fold": ("times", 1.0), "x": ("times", 1.0)},
     **{"week": ("year", 1 / 52), "day": ("year", 1 / 365), "micron": ("mm", 1e-3), "um": ("mm", 1e-3)},
 }
+HALF = "half"
 LEADING = frozenset(("in", "on", "at", "of", "within"))
 """Prepositions that some terms begin with."""
 BETWEEN = frozenset(("x", "by", "to", "-"))
@@ -70,31 +71,45 @@ SEPARATORS = {COMMA: Mention("joins", COMMA), STOP: Mention("breaks", STOP), SLA
 def tag(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
     """Mentions in the order of the text; the longest term wins."""
     mentions: list[Mention] = []
-    position = 0
-    while position < len(tokens):
-        token = tokens[position]
-        if token in SEPARATORS:
-            mentions.append(SEPARATORS[token])
+    position, size, alone = 0, len(tokens), _alone(made)
+    while position < size:
+        mention = alone.get(tokens[position])
+        if mention is not None:
             position += 1
-            continue
-        if token == "half" and position + 1 < len(tokens) and tokens[position + 1] in UNITS:
-            unit, factor = UNITS[tokens[position + 1]]
-            mentions.append(Mention("measure", "half", measure=(unit, (factor / 2,))))
-            position += 2
-            continue
-        entry, end = made.longest(tokens, position)
-        if entry is not None and token in LEADING and end > position + 1 and _better_next(made, tokens, position, end):
-            entry, end = made.terms[(token,)], position + 1
-        if position and tokens[position - 1] in made.labels and (label := _label(tokens, position)):
-            mention, end = label, position + 1
-        elif entry is None or entry.kind == "number":
-            mention, end = _unlisted(made, tokens, position) if entry is None else (_number_word(entry, token), end)
         else:
-            kind = entry.cue if entry.kind == "cue" else entry.kind
-            mention = Mention(kind, token if end == position + 1 else " ".join(tokens[position:end]), entry)
+            mention, position = _mention(made, tokens, position)
         mentions.append(mention)
-        position = end
     return mentions
+
+
+def _alone(made: Lexicon) -> dict[str, Mention]:
+    """Punctuation, and words that are a term and begin no longer one: no need to look at what follows."""
+    if not made.alone:
+        made.alone.update(SEPARATORS)
+        for (first, *rest), entry in made.terms.items():
+            plain = entry.kind != "number" and first != HALF and first not in ROMAN and len(first) > 1
+            if plain and not rest and len(made.trie[first]) == 1:
+                made.alone[first] = Mention(entry.cue if entry.kind == "cue" else entry.kind, first, entry)
+    return made.alone
+
+
+def _mention(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Mention, int]:
+    """The mention that begins at a position, and where it ends."""
+    token = tokens[position]
+    if token == HALF and position + 1 < len(tokens) and tokens[position + 1] in UNITS:
+        unit, factor = UNITS[tokens[position + 1]]
+        return Mention("measure", HALF, measure=(unit, (factor / 2,))), position + 2
+    entry, end = made.longest(tokens, position)
+    if entry is not None and token in LEADING and end > position + 1 and _better_next(made, tokens, position, end):
+        entry, end = made.terms[(token,)], position + 1
+    if position and tokens[position - 1] in made.labels and (label := _label(tokens, position)):
+        return label, position + 1
+    if entry is None:
+        return _unlisted(made, tokens, position)
+    if entry.kind == "number":
+        return _number_word(entry, token), end
+    kind = entry.cue if entry.kind == "cue" else entry.kind
+    return Mention(kind, token if end == position + 1 else " ".join(tokens[position:end]), entry), end
 
 
 def _better_next(made: Lexicon, tokens: Sequence[str], position: int, end: int) -> bool:

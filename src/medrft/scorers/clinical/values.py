@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from medrft.scorers.clinical.lexicon import Axis, Lexicon
-from medrft.scorers.clinical.reading import Finding, Line, Verdict
+from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 
 MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
 """Factors for what is left out, added, close, one step away on a scale, half said, less precise, likely the same."""
@@ -66,10 +66,10 @@ def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, ski
         if axis.startswith("within:"):
             continue
         factor = EXTRA if axis in SLIGHT else MISSING
-        lines.append(Line(facet_of(made, axis), show(values), "", "less", factor))
+        lines.append(Line(facet_of(made, axis), values, "", "less", factor))
     for axis, values in right.items():
         if (axis not in SLIGHT or axis == "number") and not axis.startswith("within:"):
-            lines.append(Line(facet_of(made, axis), "", show(values), "more", EXTRA if axis not in SLIGHT else 0.97))
+            lines.append(Line(facet_of(made, axis), "", values, "more", EXTRA if axis not in SLIGHT else 0.97))
     return lines
 
 
@@ -83,7 +83,7 @@ def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> L
     """The same axis on both sides."""
     left, right = reference.values[axis], candidate.values[axis]
     facet = facet_of(made, axis)
-    shown = show(left), show(right)
+    shown = left, right
     if left == right:
         if len(left) > 1 and _swapped(axis, reference, candidate):
             return Line(facet, *shown, "clash", 0.0)
@@ -156,13 +156,13 @@ def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, fro
                 )
                 verdict: Verdict = "same" if steps == 0 else "near" if steps == 1 else "clash"
                 factor = 1.0 if steps == 0 else ONE_STEP if steps == 1 else 0.0
-                lines.append(Line(facet_of(made, one), show(a), show(b), verdict, factor))
+                lines.append(Line(facet_of(made, one), a, b, verdict, factor))
     for (one, other), table in EQUIVALENT.items():
         for mine, yours, swapped in ((left, right, False), (right, left, True)):
             if one in mine and other in yours and any(value in table for value in mine[one]):
                 a, b = mine.pop(one), yours.pop(other)
                 alike = any(other_value in b for value in a for other_value in table.get(value, ()))
-                shown = (show(b), show(a)) if swapped else (show(a), show(b))
+                shown = (b, a) if swapped else (a, b)
                 lines.append(
                     Line(facet_of(made, other), *shown, "near" if alike else "clash", NEAR + 0.2 if alike else 0.0)
                 )
@@ -177,13 +177,6 @@ def compare_shares(reference: Finding, candidate: Finding) -> list[Line]:
         said = other.values.get("share")
         if percent and said and "share" not in one.values:
             fits = any(low <= percent[0] <= high for value in said for low, high in [SHARES[value]])
-            shown = (f"{percent[0]:g} percent", show(said))
-            lines.append(
-                Line("quantity", *(shown[::-1] if swapped else shown), "same" if fits else "clash", float(fits))
-            )
+            shown: tuple[Said, Said] = (f"{percent[0]:g} percent", said)
+            lines.append(Line("quantity", shown[swapped], shown[not swapped], "same" if fits else "clash", float(fits)))
     return lines
-
-
-def show(values: Collection[str]) -> str:
-    """Concepts or values for people."""
-    return ", ".join(sorted(value.replace("_", " ") for value in values))
