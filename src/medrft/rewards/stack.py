@@ -102,6 +102,8 @@ class Stack:
 
     def _best(self, candidates: Sequence[RawScores]) -> RawScores:
         """The scores of the reference with the best uncalibrated weighted sum; fully scored references first."""
+        if len(candidates) == 1:
+            return candidates[0]
 
         def merit(row: RawScores) -> tuple[int, float]:
             unscored = sum(row.applicable[name] and row.raw[name] is None for name in self.names)

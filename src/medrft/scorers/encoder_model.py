@@ -41,11 +41,12 @@ class Encoded(NamedTuple):
     tokens: torch.Tensor
     weights: torch.Tensor
     sentence: torch.Tensor
+    length: int
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return int(sum(part.numel() * part.element_size() for part in self))
+        return int(4 * (self.tokens.numel() + self.weights.numel() + self.sentence.numel()))
 
 
 class Encoder:
@@ -171,11 +172,10 @@ class Encoder:
         """With each token's weight: 0 for the marks of begin and end, else 1 or its idf, summing to 1."""
         special = {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}
         idf = self.idf
-        known = [token if token not in special else None for token in ids.tolist()]
-        weights = torch.tensor([0.0 if t is None else idf.get(t, idf[-1]) if idf else 1.0 for t in known])
-        total = float(weights.sum())
-        weights = weights / total if total > 0 else weights
-        return Encoded(tokens.to(self.device), weights.to(self.device), sentence.to(self.device))
+        raw = [0.0 if t in special else idf.get(t, idf[-1]) if idf else 1.0 for t in ids.tolist()]
+        total = math.fsum(raw) or 1.0
+        weights = torch.tensor([weight / total for weight in raw])
+        return Encoded(tokens.to(self.device), weights.to(self.device), sentence.to(self.device), len(ids))
 
     def _count(self, corpus: str) -> dict[int, float]:
         """Inverse document frequencies log((N + 1) / (n + 1)) of a file's lines; key -1 for unseen tokens."""
@@ -188,7 +188,7 @@ class Encoder:
 
     def _match(self, pairs: Sequence[tuple[str, str]], encoded: dict[str, Encoded]) -> list[tuple[float, float]]:
         """Scores of pairs whose strings are encoded, in batches of like lengths."""
-        sizes = [(_padded(len(encoded[a].tokens)), _padded(len(encoded[r].tokens))) for a, r in pairs]
+        sizes = [(_padded(encoded[a].length), _padded(encoded[r].length)) for a, r in pairs]
         groups: dict[tuple[int, int], list[int]] = {}
         for i, size in enumerate(sizes):
             groups.setdefault(size, []).append(i)
@@ -220,15 +220,13 @@ def _match_batch(both: Sequence[tuple[Encoded, Encoded]], size: tuple[int, int])
 
 def _stack(encoded: Sequence[Encoded], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token vectors (N, width, D), weights (N, width) and mask (N, width)."""
-    first = encoded[0].tokens
-    tokens = first.new_zeros((len(encoded), width, first.shape[1]))
-    weights = first.new_zeros((len(encoded), width))
-    mask = torch.zeros((len(encoded), width), dtype=torch.bool, device=first.device)
-    for row, one in enumerate(encoded):
-        tokens[row, : len(one.tokens)] = one.tokens
-        weights[row, : len(one.tokens)] = one.weights
-        mask[row, : len(one.tokens)] = True
-    return tokens, weights, mask
+    tokens = torch.nn.utils.rnn.pad_sequence([one.tokens for one in encoded], batch_first=True)
+    weights = torch.nn.utils.rnn.pad_sequence([one.weights for one in encoded], batch_first=True)
+    missing = width - tokens.shape[1]  # always the same width, so that a pair's numbers don't depend on its neighbours
+    tokens = torch.nn.functional.pad(tokens, (0, 0, 0, missing))
+    weights = torch.nn.functional.pad(weights, (0, missing))
+    lengths = torch.tensor([one.length for one in encoded], device=tokens.device)
+    return tokens, weights, torch.arange(width, device=tokens.device) < lengths[:, None]
 
 
 def _padded(length: int) -> int:
