@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pytest
 
+from medrft.errors import DataError
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.store import read
 from medrft.training import grpo
@@ -100,6 +101,11 @@ def test_thumbnails_lie_beside_the_rollouts(done):
 def test_placeholders_are_ruled_out_of_rollouts(done, suppressed):
     for ruled_out, drawn in suppressed:
         assert ruled_out and not set(ruled_out) & {token for row in drawn for token in row}
+
+
+def test_fewer_examples_than_a_generation_batch_asks_is_an_error_with_the_numbers(trained, run, recipe, drawn):
+    with pytest.raises(DataError, match=r"1 train examples.* 8 completions in groups of 4 asks 2"):
+        trained(run_grpo, recipe(), 1, run=run, train=drawn["train"][:1])
 
 
 def test_normalize_then_sum_trains_on_the_rewards_own_advantage(trained, run, recipe):

@@ -19,6 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from medrft.config import Recipe, StageConfig
+from medrft.errors import DataError
 from medrft.models.load import lora_config, placeholder_ids
 from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
@@ -130,8 +131,8 @@ def run_grpo(
     """Train the model at `start` with GRPO on the recipe's reward and return `stages/<name>/final`.
 
     With `resume`, a finished stage is left as it is and an interrupted one goes on from its last checkpoint.
-    `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `PreflightError` when
-    model and data disagree.
+    `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` for fewer
+    examples than one generation batch asks, `PreflightError` when model and data disagree.
     """
     if resume and is_done(run, stage.name):
         return run.final(stage.name)
@@ -143,6 +144,7 @@ def run_grpo(
         reward.load_state_dict(opened.saved["reward"])
     pictures = Pictures(max_pixels=recipe.data.max_pixels)
     args = _arguments(opened, columns, rows=len(train), validation=len(validation))
+    _check_enough(stage, args, len(train))
     check_inputs(opened, args, train, pictures)
     recorder = Recorder(
         run,
@@ -193,6 +195,17 @@ def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: in
         args.multi_objective_aggregation = "normalize_then_sum"
         args.reward_weights = list(columns.weights)
     return args
+
+
+def _check_enough(stage: StageConfig, args: GRPOConfig, examples: int) -> None:
+    """TRL drops what does not fill a generation batch, and would end a stage that cannot fill one without a word."""
+    needed = args.generation_batch_size // args.num_generations
+    if examples < needed:
+        raise DataError(
+            f"stage {stage.name!r} has {examples} train examples, but a generation batch of "
+            f"{args.generation_batch_size} completions in groups of {args.num_generations} asks {needed} different "
+            f"ones; make per_device_train_batch_size smaller or num_generations larger"
+        )
 
 
 def _judge(opened: OpenStage, reward: Reward, *, max_tokens: int) -> Judge:
