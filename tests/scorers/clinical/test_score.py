@@ -116,6 +116,9 @@ def test_less_or_more_is_partial(reference, less):
         ("Is there a fracture?", "yes", "Yes, there is no fracture.", 0.0),  # says one thing and states the other
         ("Which lung is abnormal?", "left lung", "the left one", 1.0),
         ("Is there a pneumothorax?", "There is a pneumothorax", "no", 0.0),
+        ("Where is the mass?", "right upper lobe", "yes", 0.0),  # not what was asked
+        (None, "right upper lobe", "yes", 0.0),
+        (None, "no pneumothorax", "no", pytest.approx(0.3)),
         ("Is there a pneumothorax?", "There is a pneumothorax", "yes", pytest.approx(0.6)),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from medrft.scorers.clinical.compare import Comparison, Pairing, compare_findings, word_overlap, yes_line
@@ -18,6 +19,12 @@ UNSURE = 0.5
 SAID_LESS = 0.6
 """A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
 UNRELATED = 0.2
+POLAR = re.compile(
+    r"\W*(?:in (?:this|the) [\w ]{1,40},\s*)?(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|any)"
+    r"\b(?!.*\bor\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A question that yes or no answers."""
 
 
 @lru_cache(maxsize=131_072)
@@ -155,15 +162,20 @@ def _relate(made: Lexicon, asked: Reading, stated: Reading) -> tuple[str, float]
 
 
 def _yes_no_for_statement(made: Lexicon, mine: Reading, told: str, asked: Reading | None) -> Comparison:
-    """A bare yes or no for a reference that is a statement: right as far as the statement says the same, but less."""
+    """A bare yes or no for a reference that is a statement: right as far as the statement says the same, but less.
+
+    It answers nothing where the question is not one of yes or no ("Where is the mass?"), and little is known where
+    there is no question: "no" fits a negation, "yes" a whole sentence.
+    """
     said, sure = (mine.answer, 1.0) if mine.answer else _stated(made, mine, asked)
-    if said is None and not mine.answer:
-        first = mine.findings[0] if mine.findings else None
+    first = mine.findings[0] if mine.findings else None
+    if said is None:
         said = "no" if first is not None and first.negative else "yes"
-    normal = bool(mine.findings) and "normal" in mine.findings[0].values.get("normality", ())
-    fits = said == told or (normal and asked is None)
-    score = SAID_LESS * sure if fits else 0.0
-    if fits and (told == "yes" or normal) and asked is None and not mine.answer:
-        score *= UNSURE
-    pairing = Pairing(_word(mine.text), _word(told), Match((yes_line(str(said), told, score),), score, True))
-    return Comparison(score, "yes/no", not fits, (pairing,))
+    if asked is not None and not POLAR.match(asked.text):
+        return _answered(mine, read(told), said, f"{told}, which was not asked", 0.0, ())
+    if asked is not None or mine.answer:
+        score = SAID_LESS * sure * (said == told)
+    else:
+        normal = first is not None and "normal" in first.values.get("normality", ())
+        score = SAID_LESS * UNSURE * ((said == told == "no") or normal or (said == told and mine.states))
+    return _answered(mine, read(told), said, told, score, ())
