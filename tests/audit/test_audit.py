@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from medrft.audit import Settings, audit_rewards, audit_run_reward, load_subject, thresholds
+from medrft.audit import Settings, at_least, audit_rewards, audit_run_reward, load_subject, thresholds
 from medrft.audit.collapse import Groups, signal, spread, variance_share
 from medrft.audit.completions import case
 from medrft.audit.sources import Material, add_pairs, add_predictions, add_run
@@ -226,6 +226,7 @@ def test_the_short_audit_of_a_run_leaves_its_reward_alone(phantom_material, tmp_
     before = json.dumps(reward.state_dict())
     summary = audit_run_reward(reward, phantom_material.examples, tmp_path / "audit", seed=0, form="think", name="f1")
     assert json.dumps(reward.state_dict()) == before
+    assert set(at_least(summary, "note")) >= set(at_least(summary, "warning")) >= set(at_least(summary, "error"))
     assert set(summary["rewards"]) == {"f1"} and (tmp_path / "audit/summary.json").is_file()
 
 

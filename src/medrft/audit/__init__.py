@@ -7,7 +7,7 @@ Loads no torch, unless a reward has an encoder. No policy model is needed.
 """
 
 from medrft.audit.finding import SEVERITIES, Finding
-from medrft.audit.perform import Settings, audit_rewards, audit_run_reward
+from medrft.audit.perform import Settings, at_least, audit_rewards, audit_run_reward
 from medrft.audit.sources import Material, default_material
 from medrft.audit.subject import load_subject
 from medrft.audit.verdict import THRESHOLDS, thresholds
@@ -18,6 +18,7 @@ __all__ = [
     "Finding",
     "Material",
     "Settings",
+    "at_least",
     "audit_rewards",
     "audit_run_reward",
     "default_material",

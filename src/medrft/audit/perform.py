@@ -21,7 +21,7 @@ from medrft import __version__
 from medrft.audit.collapse import collapse
 from medrft.audit.completions import Case
 from medrft.audit.discrimination import discrimination, probe_cases
-from medrft.audit.finding import SEVERITIES, Finding
+from medrft.audit.finding import SEVERITIES, Finding, Severity
 from medrft.audit.groups import draw_groups
 from medrft.audit.hackability import biases, hack_material, hackability, tags
 from medrft.audit.soundness import soundness
@@ -227,3 +227,14 @@ def audit_run_reward(
     material = Material(names=["training questions"], examples=drawn, frequent=most_frequent(examples))
     settings = Settings(form=form, seed=seed, groups=48, hack_examples=12)
     return audit_rewards([own], material, settings, out=out)
+
+
+def at_least(summary: Mapping[str, Any], severity: Severity) -> list[str]:
+    """Findings of an audit that are this grave or graver, as `reward: name`: what a recipe may stop on."""
+    lowest = SEVERITIES.index(severity)
+    return [
+        f"{reward}: {finding['name']}"
+        for reward, row in summary["rewards"].items()
+        for finding in row["findings"]
+        if SEVERITIES.index(finding["severity"]) >= lowest
+    ]
