@@ -144,6 +144,14 @@ def test_empty_and_wordless_texts():
 def test_saying_both_is_no_answer():
     assert score_pair("pneumothorax", "pneumothorax. There is no pneumothorax.") == 0.0
     assert score_pair("left", "left or right") <= 0.5
+    for reference, everything in (
+        ("axial", "axial, coronal, sagittal"),
+        ("benign", "benign and malignant"),
+        ("CT", "CT MRI X-ray ultrasound"),
+        ("liver", "liver, spleen, kidney, lung"),
+        ("hyperintense", "hyperintense hypointense"),
+    ):
+        assert score_pair(reference, everything) <= 0.5
     listed = "pneumonia, effusion, mass, fracture, edema, abscess, emphysema, stroke"
     assert score_pair("pneumonia", listed) < 0.6
 

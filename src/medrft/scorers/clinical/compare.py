@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from medrft.scorers.clinical.facets import Match, match
+from medrft.scorers.clinical.facets import LISTED, Match, match
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
@@ -78,8 +78,8 @@ def compare_findings(
     score = sum(scores) / len(scores)
     costly = [finding for finding in extra if not (finding.heads and finding.heads <= known)]
     score /= 1 + PER_EXTRA * len(costly) + PER_PAIR * len(costly) ** 2
-    if any(_opposes(row, pairing) for row, pairing in zip(grid, pairings, strict=True)):
-        score *= OPPOSED_EXTRA
+    opposed = [_opposing(row, pairing) for row, pairing in zip(grid, pairings, strict=True)]
+    score *= OPPOSED_EXTRA ** max(both for both, _ in opposed) * LISTED ** max(listed for _, listed in opposed)
     if not lists and grid[0][0].substituted and _one_word_apart(reference.tokens, candidate.tokens):
         score *= IN_PLACE
     best = Comparison(score, "findings", False, tuple(pairings), extra)
@@ -143,14 +143,13 @@ def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
     return bool(heads) or (not mine.heads and bool(clashes - HEADS))
 
 
-def _opposes(row: list[Match], pairing: Pairing) -> bool:
-    """Whether another finding of the answer says the opposite of the one that matched, of the same head."""
+def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
+    """How many other findings of the answer say the opposite of the one that matched, and how many another place."""
     if pairing.match is None or len(row) < 2:
-        return False
-    return any(
-        other is not pairing.match and other.clashes and not set(other.clashes) & HEADS and other.rest > 0.6
-        for other in row
-    )
+        return 0, 0
+    others = [other for other in row if other is not pairing.match and other.clashes and other.rest > 0.6]
+    opposite = sum(1 for other in others if not set(other.clashes) & HEADS)
+    return opposite, 0 if pairing.reference.names else len(others) - opposite
 
 
 def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:

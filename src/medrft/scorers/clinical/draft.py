@@ -211,7 +211,7 @@ class Draft:
         rules = [rule for atom in atoms for rule in made.rewrites.get(atom, ()) if rule[0] <= atoms]
         if not rules:
             return False
-        pieces, meaning = max(rules, key=lambda rule: len(rule[0]))
+        pieces, meaning = max(rules, key=lambda rule: (len(rule[0]), sorted(rule[0])))
         natural = {site for atom in meaning for site in made.sites.get(atom.value, ())}
         for facet, axis, value in pieces:
             if axis == "name":

@@ -13,6 +13,8 @@ from medrft.scorers.clinical.words import likeness
 
 MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
 """What a concept earns that is a kind or part of the reference's, above it, often said for it, or says nothing."""
+LISTED = 0.7
+"""For each other organ or modality that the answer lists beside the right one."""
 NAME_MISSING, NAME_EXTRA = 0.35, 0.9
 SUBSTITUTED = 0.6
 ALIKE = 0.5
@@ -65,12 +67,13 @@ def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collecti
         free = known
         if sites := [made.sites[name] for name in (*reference.names, *candidate.names) if name in made.sites]:
             free = frozenset(known).union(*sites)
-        lines += _concepts(made, "anatomy", reference.places, candidate.places, free)
+        extra = EXTRA if reference.names or candidate.names else LISTED
+        lines += _concepts(made, "anatomy", reference.places, candidate.places, free, extra=extra)
     if reference.levels or candidate.levels:
         lines += _sets("anatomy", reference.levels, candidate.levels)
     if reference.kinds or candidate.kinds:
         aside = bool(reference.names or "brightness" in reference.values)
-        lines += _concepts(made, "modality", reference.kinds, candidate.kinds, known, aside=aside)
+        lines += _concepts(made, "modality", reference.kinds, candidate.kinds, known, aside=aside, extra=HALF)
     if reference.values or candidate.values:
         skip = ["normality"] if normality is not None else []
         if bool(reference.counts) != bool(candidate.counts):
@@ -170,6 +173,7 @@ def _concepts(
     known: Collection[str],
     *,
     aside: bool = False,
+    extra: float = EXTRA,
 ) -> list[Line]:
     """Compare two sets of concepts; two that differ on both sides clash. What is said `aside` may be left out."""
     if not reference and not candidate:
@@ -182,11 +186,17 @@ def _concepts(
         return [Line(facet, reference, "", "less", factor)]
     if not reference:
         return [Line(facet, "", candidate, "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
-    return [_pair_up(made, facet, reference, candidate, known)]
+    return [_pair_up(made, facet, reference, candidate, known, extra=extra)]
 
 
 def _pair_up(
-    made: Lexicon, facet: str, reference: frozenset[str], candidate: frozenset[str], known: Collection[str]
+    made: Lexicon,
+    facet: str,
+    reference: frozenset[str],
+    candidate: frozenset[str],
+    known: Collection[str],
+    *,
+    extra: float,
 ) -> Line:
     """Equal concepts first; then those left on both sides, which clash when they exclude each other."""
     shown = reference, candidate
@@ -197,12 +207,13 @@ def _pair_up(
         return Line(facet, *shown, "same" if free else "less", 1.0 if free else LESS_PRECISE)
     if not wanted:
         others = given - set(known)
-        return Line(facet, *shown, "more" if others else "same", EXTRA ** len(others))
+        return Line(facet, *shown, "more" if others else "same", extra ** len(others))
     factors: list[float] = []
     verdict: Verdict = "same"
     met: set[str] = set()
-    for concept in wanted:
-        found, best = max(((other, relation(made, concept, other)) for other in given), key=lambda pair: pair[1][1])
+    for concept in sorted(wanted):
+        pairs = ((other, relation(made, concept, other)) for other in sorted(given))
+        found, best = max(pairs, key=lambda pair: pair[1][1])
         if best[1] == 0:
             if not same and not factors and len(wanted) == 1:
                 return Line(facet, *shown, "clash", 0.0)
@@ -213,7 +224,7 @@ def _pair_up(
         verdict = best[0]
     if 0.0 in factors and (given - met or len(factors) == factors.count(0.0)):
         return Line(facet, *shown, "clash", 0.0)
-    factor = (sum(factors) + len(same)) / (len(factors) + len(same)) * EXTRA ** len(given - met)
+    factor = (sum(factors) + len(same)) / (len(factors) + len(same)) * extra ** len(given - met)
     return Line(facet, *shown, "less" if 0.0 in factors else verdict, factor)
 
 

@@ -20,8 +20,8 @@ SAID_LESS = 0.6
 """A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
 UNRELATED = 0.2
 POLAR = re.compile(
-    r"\W*(?:in (?:this|the) [\w ]{1,40},\s*)?(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|any)"
-    r"\b(?!.*\bor\b)",
+    r"\W*(?:in (?:this|the) [\w ]{1,40},\s*)?"
+    r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|any)\b(?!.*\bor\b)",
     re.IGNORECASE | re.DOTALL,
 )
 """A question that yes or no answers."""

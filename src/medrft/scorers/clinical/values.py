@@ -91,10 +91,7 @@ def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> L
     if axis == "side" and _only_one_side(reference, candidate):
         return Line(facet, *shown, "clash", 0.0)
     if left < right or right < left:
-        hedged = candidate.alternatives or reference.alternatives
-        return Line(
-            facet, *shown, "less" if right < left else "more", HALF if hedged or axis == "side" else LESS_PRECISE
-        )
+        return Line(facet, *shown, "less" if right < left else "more", HALF ** max(1, len(right - left)))
     if left & right:
         return Line(facet, *shown, "near", HALF)
     verdict, factor = max((_value(made.axes.get(axis), a, b) for a in left for b in right), key=lambda found: found[1])
