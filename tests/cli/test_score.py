@@ -36,7 +36,7 @@ def test_scorers(rows, tmp_path):
     output = tmp_path / "out.jsonl"
     call(rows, "--scorer", "exact_match", "--scorer", "choice_match", "--scorer", "yes_no_match", "--output", output)
     made = scored(output)
-    assert [row["scores"]["exact_match"] for row in made] == [1, 1, 1, 0, None, 0]
+    assert [row["scores"]["exact_match"] for row in made] == [1, 1, 1, 1, None, 0]
     assert [row["scores"]["choice_match"] for row in made] == [None, None, None, 1, None, None]
     assert [row["scores"]["yes_no_match"] for row in made] == [None, None, 1, None, None, None]
     assert made[0]["id"] == 7 and "reward" not in made[0]
@@ -49,7 +49,7 @@ def test_reward(rows, tmp_path):
     assert facts["rows"] == 6 and facts["columns"]["reward"]["null"] == 1
     assert facts["calibration"] == "fitted once on these 6 rows"
     made = scored(output)
-    assert [row["reward"] for row in made] == pytest.approx([2 / 3, 1, 2 / 3, 0, None, 0])
+    assert [row["reward"] for row in made] == pytest.approx([2 / 3, 1, 2 / 3, 2 / 3, None, 0])
     assert made[1]["parts"]["answer_format"] == {"raw": 1.0, "calibrated": 1.0, "weight": 1 / 3, "applicable": True}
     assert made[0]["parts"]["answer_format"]["applicable"] is False
     assert made[0]["scores"] == {"bleu1": 1.0, "rouge1": 1.0, "answer_format": None, "recall": 1.0}
@@ -113,7 +113,7 @@ def test_show_and_explain(rows):
 
 def test_rows_go_to_standard_output(rows):
     done = call(rows, "--scorer", "f1")
-    assert [json.loads(line)["scores"]["f1"] for line in done.stdout.splitlines()] == [1, 1, 1, 0, None, 0]
+    assert [json.loads(line)["scores"]["f1"] for line in done.stdout.splitlines()] == [1, 1, 1, 1, None, 0]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ def test_order_and_company_change_nothing(name):
     assert scorer(items[::-1]) == together[::-1]
 
 
+@pytest.mark.parametrize("name", LEXICAL)
+def test_a_letter_stands_for_its_option(name):
+    rows = [item("B", "MRI", options=("CT", "MRI")), item("mri", "B", options=("CT", "MRI")), item("B", "MRI")]
+    assert build_scorer(name)(rows) == [1.0, 1.0, 0.0]
+
+
 def test_unknown_names_and_options():
     with pytest.raises(ValueError, match="did you mean 'bleu1'"):
         build_scorer("blue1")

@@ -6,6 +6,7 @@ text of a policy's gets a number. No answer, or one that cannot be read, gets 0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,8 @@ from typing import ClassVar, NamedTuple
 
 from medrft.text import CACHED_LENGTH, is_placeholder, normalize, yes_no_said
 from medrft.types import Item, Kind, Score
+
+LETTER = re.compile(r"\s*\(?([A-Za-z])\)?[.:]?\s*")
 
 
 class Pair(NamedTuple):
@@ -65,8 +68,9 @@ class AnswerScorer:
             return None
         if item.answer is None:
             return []
+        answer = spelled_out(item.answer, item.options)
         return [
-            Pair(item.answer, reference, item.kind, item.question, item.options)
+            Pair(answer, spelled_out(reference, item.options), item.kind, item.question, item.options)
             for reference in references
             if is_readable(item.answer, reference=reference, options=item.options)
         ]
@@ -75,6 +79,19 @@ class AnswerScorer:
     def _best(scores: Sequence[Score]) -> Score:
         """The best score; `None` only if every one is."""
         return max((score for score in scores if score is not None), default=None)
+
+
+def spelled_out(text: str, options: tuple[str, ...]) -> str:
+    """The option that a bare letter stands for, so that scorers of words see words; any other text as it is.
+
+    >>> spelled_out("(b)", ("CT", "MRI")), spelled_out("B", ("B", "A")), spelled_out("C", ("CT", "MRI"))
+    ('MRI', 'B', 'C')
+    """
+    letter = LETTER.fullmatch(text) if options else None
+    if letter is None or any(option.strip().lower() == letter[1].lower() for option in options):
+        return text
+    index = ord(letter[1].upper()) - ord("A")
+    return options[index] if index < len(options) else text
 
 
 def is_readable(answer: str, *, reference: str, options: tuple[str, ...] = ()) -> bool:
