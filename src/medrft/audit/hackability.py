@@ -5,10 +5,11 @@ from __future__ import annotations
 import bisect
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medrft.audit.completions import Case, case
 from medrft.audit.contradictions import contradictions
@@ -20,7 +21,10 @@ from medrft.audit.subject import Scored
 from medrft.audit.terms import said
 from medrft.types import Example, Form
 
+Floats = NDArray[np.float64]
 EPS = 1e-9
+MEASURABLE = 20
+"""A correlation of fewer answers is not shown."""
 
 
 def hack_material(material: Material, *, form: Form, seed: int, count: int) -> list[Case]:
@@ -135,7 +139,8 @@ def tags(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
 def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     """Rank correlation of the total with length, specificity and hedging among answers that are equally right.
 
-    Right and wrong answers are ranked apart and their correlations averaged by n, so that truth explains nothing.
+    Ranks are compared within one question and among its right, or its wrong, answers: neither truth nor the question
+    explains anything.
     """
     rows = [
         (value, one)
@@ -148,9 +153,9 @@ def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
         "specificity": [float(sum(said(one.item.answer or "").atoms.values())) for _, one in rows],
         "hedging": [float(_hedges(one.item.answer or "")) for _, one in rows],
     }
-    truth = np.array([float(bool(one.right)) for _, one in rows])
+    cells = [(one.group, one.right) for _, one in rows]
     values = np.array([value for value, _ in rows])
-    return {name: _partial(values, np.array(column), truth) for name, column in measures.items()}
+    return {name: _within(values, np.array(column), cells) for name, column in measures.items()}
 
 
 def _plain(one: Case) -> bool:
@@ -162,17 +167,23 @@ def _hedges(text: str) -> int:
     return sum(count for cue, count in said(text).cues.items() if "doubt" in cue or cue == "alternatives")
 
 
-def _partial(values: Any, column: Any, truth: Any) -> dict[str, Any]:
-    found = []
-    for side in (0.0, 1.0):
-        own = truth == side
-        if own.sum() >= 10 and np.ptp(values[own]) > 1e-9 and np.ptp(column[own]) > 0:
-            found.append((float(np.corrcoef(_ranks(values[own]), _ranks(column[own]))[0, 1]), int(own.sum())))
-    n = sum(count for _, count in found)
-    return {"rho": sum(rho * count for rho, count in found) / n if n else None, "n": n}
+def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> dict[str, Any]:
+    """Correlation of ranks after their mean within each cell is taken off; `None` under 20 rows or without spread."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for i, cell in enumerate(cells):
+        members[cell].append(i)
+    several = [np.array(rows) for rows in members.values() if len(rows) > 1]
+    n = sum(len(rows) for rows in several)
+    if n < MEASURABLE:
+        return {"rho": None, "n": n}
+    a, b = (_ranks(values), _ranks(column))
+    a, b = (np.concatenate([ranks[rows] - ranks[rows].mean() for rows in several]) for ranks in (a, b))
+    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return {"rho": float((a * b).sum() / scale) if scale > 1e-9 else None, "n": n}
 
 
-def _ranks(values: Any) -> Any:
+def _ranks(values: Floats) -> Floats:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[inverse]
+    ranks: Floats = (ends - (counts - 1) / 2)[inverse]
+    return ranks

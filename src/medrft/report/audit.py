@@ -63,12 +63,8 @@ def run_fragment(run: Path) -> dict[str, Any] | None:
         return None
     summary = read_summary(folder)
     name, row = next(iter(summary["rewards"].items()))
-    return {
-        "name": name,
-        "verdict": VERDICTS[row["verdict"]],
-        "findings": row["findings"],
-        "rows": comparison_rows(summary),
-    }
+    rows = [(label, cells) for label, cells in comparison_rows(summary) if label != "verdict"]
+    return {"name": name, "verdict": VERDICTS[row["verdict"]], "findings": row["findings"], "rows": rows}
 
 
 def comparison_rows(summary: Row) -> Iterator[tuple[str, list[str]]]:
