@@ -177,6 +177,13 @@ class EvalConfig(Shape):
     """Bootstrap resamples of each interval."""
 
 
+class AuditConfig(Shape):
+    """The audit of the run's own reward, made before the first GRPO stage."""
+
+    stop_on: Literal["note", "warning", "error"] | None = None
+    """Refuse to train on a finding of this severity or a graver one."""
+
+
 class ReportConfig(Shape):
     """What the report may show."""
 
@@ -197,6 +204,7 @@ class Recipe(Shape):
     correct: CorrectConfig = CorrectConfig()
     reward: RewardConfig = "armed"
     stages: tuple[StageConfig, ...] = ()
+    audit: AuditConfig = AuditConfig()
     eval: EvalConfig = EvalConfig()
     report: ReportConfig = ReportConfig()
 

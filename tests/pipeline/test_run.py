@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medrft.config import parse_recipe
-from medrft.errors import DataError, RunExistsError, UnknownNameError
+from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
 from medrft.pipeline.run import chosen_stages, draw, run_recipe
 from medrft.rundir import read_json, read_jsonl
 
@@ -83,6 +83,21 @@ def test_final_models_load_in_plain_transformers(done):
     model = AutoModelForImageTextToText.from_pretrained(done.final("grpo"))
     processor = AutoProcessor.from_pretrained(done.final("grpo"), backend="pil")
     assert processor.chat_template and model.generation_config.eos_token_id is not None
+
+
+def test_the_reward_is_audited_before_it_trains(done):
+    assert read_json(done.path / "audit" / "summary.json")["rewards"]
+    assert (done.path / "audit" / "audit.html").is_file()
+    assert 'id="reward"' in done.report.read_text(encoding="utf-8")
+
+
+def test_a_recipe_may_stop_on_a_finding(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tags = {"parts": [{"scorer": "answer_format", "weight": 1.0}]}  # the tags alone pay
+    strict = parse_recipe({**TABLE, "reward": tags, "audit": {"stop_on": "error"}, "eval": {"zero_shot": False}})
+    with pytest.raises(RecipeError, match=r"blind_to_completion|hackable"):
+        run_recipe(strict, output=tmp_path / "run")
+    assert not (tmp_path / "run" / "stages" / "grpo").exists()
 
 
 def test_report_speaks_of_every_stage(done):

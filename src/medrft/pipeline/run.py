@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import DataError, unknown_name
+from medrft.errors import DataError, RecipeError, unknown_name
 from medrft.rundir import RunDir, fingerprint, read_json, write_json
-from medrft.types import SPLITS, Example
+from medrft.types import KINDS, SPLITS, Example
 
 if TYPE_CHECKING:
     from medrft.data.base import Loaded
@@ -77,6 +77,7 @@ def run_recipe(
     start_model(job)
     if "base" in only if only is not None else recipe.eval.zero_shot:
         evaluate_stage(job, "base")
+    audit_reward(job, stages)
     for stage in stages:
         train_stage(job, stage)
         if stage.evaluate:
@@ -180,6 +181,37 @@ def source_of(job: Job, stage: str) -> str:
     if not (final / "config.json").is_file():
         raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
     return str(final)
+
+
+def audit_reward(job: Job, stages: Sequence[StageConfig]) -> None:
+    """Audit the run's reward on its own train questions before any GRPO stage, once per run.
+
+    Raises `RecipeError` for a finding that the recipe's `audit.stop_on` does not let pass.
+    """
+    kinds = {kind for stage in stages if stage.kind == "grpo" for kind in stage.kinds or KINDS}
+    examples = [example for example in job.split("train") if example.kind in kinds]
+    folder = job.run.path / "audit"
+    if not examples or (folder / "summary.json").is_file():
+        return
+    from medrft.audit import at_least, audit_run_reward
+    from medrft.models.prompts import get_prompt
+    from medrft.report.audit import write_audit_page
+    from medrft.rewards import build_reward
+
+    reward = build_reward(job.recipe.reward, encoder=job.recipe.encoder)
+    with job.bar("Auditing the reward") as advance:
+        form = get_prompt(job.recipe.prompt).form
+        name = job.recipe.reward if isinstance(job.recipe.reward, str) else "reward"
+        summary = audit_run_reward(reward, examples, folder, seed=job.recipe.seed, form=form, name=name)
+        advance(1, 1)
+    write_audit_page(folder)
+    severity = job.recipe.audit.stop_on
+    found = at_least(summary, severity) if severity else []
+    if found:
+        raise RecipeError(
+            f"the audit of the reward found {', '.join(found)}, and audit.stop_on is {severity}; read "
+            f"{folder / 'audit.html'}, then change the reward or set audit.stop_on=null"
+        )
 
 
 def train_stage(job: Job, stage: StageConfig) -> Path:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from medrft import __version__
 from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
 from medrft.report import facts, wording
+from medrft.report.audit import run_fragment
 from medrft.report.charts import interval_mark
 from medrft.report.curves import Panel, panels, short_log
 from medrft.report.files import RunFiles
@@ -80,6 +81,7 @@ def page(run: RunFiles) -> str:
             results=[_results(run, dataset) for dataset in run.evaluations],
             stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
             facts=facts.facts_of(run),
+            audit=run_fragment(run.path),
             metric_says=METRICS,
             papers_four=PAPERS_FOUR,
             kind_names=KIND_NAMES,
