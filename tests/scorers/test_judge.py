@@ -75,13 +75,13 @@ def test_scores_are_verdicts():
 
 def test_question_reference_options_and_answer_are_in_the_prompt():
     with Loopback(sensible) as server:
-        judge_at(server)([item("B", "MRI", options=("CT", "MRI"))])
+        judge_at(server)([item("the second", "B", options=("CT", "MRI"))])
     body = server.seen[0].body
     assert data_of(server.seen[0]) == {
         "question": "Where is it?",
         "options": {"A": "CT", "B": "MRI"},
         "reference": "MRI",
-        "candidate": "B",
+        "candidate": "the second",
     }
     assert (body["model"], body["temperature"]) == ("toy", 0.0)
     assert [message["role"] for message in body["messages"]] == ["system", "user"]

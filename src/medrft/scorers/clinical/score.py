@@ -19,6 +19,8 @@ UNSURE = 0.5
 SAID_LESS = 0.6
 """A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
 UNRELATED = 0.2
+ABBREVIATED = range(2, 7)
+"""Letters of an abbreviation."""
 POLAR = re.compile(
     r"\W*(?:in (?:this|the) [\w ]{1,40},\s*)?"
     r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|any)\b(?!.*\bor\b)",
@@ -41,11 +43,13 @@ def compare(reference: str, candidate: str, question: str | None = None) -> Comp
     if not mine.has_words:
         note = "the reference holds no word or number: compared character by character"
         same = reference.strip() == candidate.strip() and yours.has_words
+        same = same or "" != normalize(reference) == normalize(candidate)  # the letter A, which reads as an article
         return Comparison(float(same), "lexical", notes=(note,))
     if not yours.has_words:
         return Comparison(0.0, "empty", notes=("the answer holds no word or number",))
     if _same_words(mine.tokens, yours.tokens) and normalize(reference) == normalize(candidate):
         return Comparison(1.0, "equal")
+    mine, yours = _spelled_out(mine, yours), _spelled_out(yours, mine)
     asked = _read(question) if question else None
     if mine.ambiguous or yours.ambiguous:
         mine, yours = _with_context(mine, yours, asked)
@@ -56,6 +60,22 @@ def compare(reference: str, candidate: str, question: str | None = None) -> Comp
             (*found.notes, "only the beginning of the answer was read"),
         )  # fmt: skip
     return found
+
+
+def _spelled_out(mine: Reading, yours: Reading) -> Reading:
+    """A reading with an unknown abbreviation replaced by the words of the other text that begin with its letters."""
+    for finding in mine.findings:
+        for word in finding.words:
+            if len(word) in ABBREVIATED and word.isalpha() and (words := _with_initials(word, yours.tokens)):
+                return _read(re.sub(rf"\b{word}\b", words, mine.text, flags=re.IGNORECASE))
+    return mine
+
+
+def _with_initials(letters: str, tokens: tuple[str, ...]) -> str:
+    """The words in a row that begin with these letters; empty where there are none."""
+    initials = "".join(token[0] for token in tokens[:SHORT])
+    start = initials.find(letters)
+    return " ".join(tokens[start : start + len(letters)]) if start >= 0 else ""
 
 
 def _same_words(mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
