@@ -37,6 +37,8 @@ PAIRS = Path(__file__).parents[2] / "data"
         ("no", "There is no evidence of fracture."),
         ("heart size is normal", "no cardiomegaly"),
         ("both kidneys", "bilateral kidneys"),
+        ("XYZ", "xenon yolk zone"),  # an abbreviation nobody listed
+        ("s/p cholecystectomy", "the gallbladder was removed"),
         ("collapsed lung", "pneumothorax"),
         ("collapsed lung", "atelectasis"),  # the word means either
         ("hyperintense", "bright signal"),

@@ -19,7 +19,7 @@ UNSURE = 0.5
 SAID_LESS = 0.6
 """A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
 UNRELATED = 0.2
-ABBREVIATED = range(2, 7)
+ABBREVIATED = range(3, 7)
 """Letters of an abbreviation."""
 POLAR = re.compile(
     r"\W*(?:in (?:this|the) [\w ]{1,40},\s*)?"

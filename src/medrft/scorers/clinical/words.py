@@ -15,7 +15,8 @@ SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、,]|\s[-–—]+\s")
 PUNCTUATED = re.compile(r"[^\w '/]")
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
-WITHOUT = re.compile(r"\bw/o\b", re.IGNORECASE)
+SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with"}
+SHORTHAND = re.compile(rf"\b(?:{'|'.join(SPELLED)})\b", re.IGNORECASE)
 WITH = re.compile(r"\bw/(?=\s|[a-z])", re.IGNORECASE)
 
 PLURALS = {
@@ -60,7 +61,8 @@ def cut(text: str) -> list[str]:
     """
     text = text[:MAX_CHARACTERS]
     if "/" in text:
-        text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", WITHOUT.sub(" without ", text)))
+        text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
+        text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))
     if PUNCTUATED.search(text):
         text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
     return [lemma(word) for word in normalize(text).split()]
