@@ -85,6 +85,13 @@ def test_a_wrong_pairs_file_names_the_line(text, says, tmp_path):
         add_pairs(Material(), path)
 
 
+def test_a_pairs_file_that_is_no_text(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(b"\xff\xfe\x00kind")
+    with pytest.raises(DataError, match="is not a UTF-8 TSV"):
+        add_pairs(Material(), path)
+
+
 def test_predictions_with_and_without_a_correctness_column(tmp_path):
     path = tmp_path / "predictions.jsonl"
     rows = [

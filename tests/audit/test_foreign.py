@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_style_is_read_off_the_parameters(name, style, bad):
         ("{broken}:reward", {}, "is not Python"),
         ("{failing}:reward", {}, "importing it failed with ModuleNotFoundError"),
         ("{quitting}:reward", {}, "SystemExit"),
+        ("my_reward.py", {}, "name the function in it"),
         ("blue1", {}, "unknown reward preset"),
         ("absent.yaml", {}, "no reward file"),
     ],
@@ -99,3 +101,26 @@ def test_what_cannot_be_loaded_is_told_in_one_line(spec, options, says, bad, tmp
 def test_swallowed_errors_name_the_line(bad):
     (place,) = swallowed_errors(f"{bad}:errors_are_zero")
     assert place.startswith("bad_rewards.py, line ") and place.endswith("every error becomes 0.0")
+
+
+FIELD = Path(__file__).parents[2] / "examples" / "rewards_in_the_field.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("exact_match", {"hackable:two_answer_blocks", "strict"}),
+        ("contains_reference", {"hackable:hedging", "hackable:both_yes_and_no", "hackable:answer_only_in_thinking"}),
+        ("tags_then_answer", {"tags_pay"}),
+        ("TokenRecall", {"inverted", "inverted:polarity", "hackable:both_yes_and_no"}),
+    ],
+)
+def test_the_rewards_of_the_example(name, expected, phantom_material):
+    assert expected <= set(findings_of(f"{FIELD}:{name}", phantom_material))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cosine_over_threshold", "judge_and_embedding"])
+def test_the_rewards_of_the_example_with_an_encoder(name, phantom_material):
+    found = findings_of(f"{FIELD}:{name}", phantom_material)
+    assert any(finding.startswith("inverted") for finding in found)

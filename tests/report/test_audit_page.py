@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -12,6 +14,7 @@ from medrft.report.audit import audit_page, comparison_rows, run_fragment, write
 from medrft.rewards import build_reward
 from medrft.types import Example
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUICK = Settings(groups=24, hack_examples=6)
 
 
@@ -82,3 +85,27 @@ def test_a_reward_that_gave_no_score_has_a_page_too(summary):
     }
     page = audit_page({**summary, "rewards": {"mute": row}})
     assert "gave no score that could be examined" in page
+
+
+def width_of(page, profile, width):
+    """How wide the page is when it is shown that wide, by Chromium."""
+    frame = profile / "frame.html"
+    frame.write_text(
+        f"""<iframe src="{page.as_uri()}" style="width:{width}px;height:800px;border:0"
+        onload="document.title = 'width ' + this.contentDocument.documentElement.scrollWidth"></iframe>""",
+        encoding="utf-8",
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"]
+    command += [f"--user-data-dir={profile / 'profile'}", "--allow-file-access-from-files", "--window-size=1400,900"]
+    done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    return int(re.search(r"width (\d+)", done.stdout)[1])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install chromium to run browser tests")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_never_scrolls_sideways(summary, tmp_path, width):
+    from medrft.audit.perform import write_audit
+
+    write_audit(summary, tmp_path / "audit")
+    assert width_of(write_audit_page(tmp_path / "audit"), tmp_path, width) <= width

@@ -90,8 +90,11 @@ def add_pairs(material: Material, path: Path) -> None:
     """
     if not path.is_file():
         raise DataError(f"no pairs file at {path}; it is a TSV with the columns {', '.join(COLUMNS)}")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a UTF-8 TSV with the columns {', '.join(COLUMNS)}: {error}") from error
     if not rows or tuple(rows[0]) != COLUMNS:
         got = ", ".join(rows[0]) if rows else "nothing"
         raise DataError(f"{path}, line 1: expected the columns {', '.join(COLUMNS)} parted by tabs, got {got}")

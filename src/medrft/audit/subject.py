@@ -219,6 +219,8 @@ def load_subject(
             {"name": name, "says": says, "row": 0, "item": None} for name, says in told_at_start(foreign)
         ]
         return subject
+    if spec.endswith(".py"):
+        raise RecipeError(f"{spec} is a file; name the function in it, as {spec}:score")
     if spec.endswith((".yaml", ".yml")):
         table, config = _from_yaml(Path(spec))
         reward = build_reward(table, encoder=_encoder(config, encoder, bertscore), base_dir=Path(spec).parent)
