@@ -27,7 +27,8 @@ from sentence_transformers import SentenceTransformer
 
 from medrft.config import EncoderConfig
 from medrft.rewards import build_reward
-from medrft.scorers.encoder_model import PACKAGED, get_encoder
+from medrft.scorers.encoder_load import PACKAGED
+from medrft.scorers.encoder_model import get_encoder
 from medrft.types import Item
 
 Pairs = list[tuple[str, str]]

