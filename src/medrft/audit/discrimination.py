@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrft.audit.completions import Case, case
@@ -17,6 +17,8 @@ from medrft.types import Example, Form, Score
 ENOUGH = 8
 """A facet with fewer contradictions has no figure of its own."""
 PER_ATTRIBUTE = 40
+SURFACE = {"letter": 8, "case_punctuation": 8}
+"""Paraphrases that change no word: a few show whether they are read, many would hide how words are."""
 SHOWN = 12
 
 Probe = tuple[str, str, Example, str]
@@ -37,7 +39,7 @@ def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
         for kind, name, example, text in made:
             asked = "" if some_open else example.question  # yes and no to many questions are few pairs of strings
             seen.setdefault((kind, name, example.references, text, asked), (kind, name, example, text))
-        made = evenly(list(seen.values()), rng)
+        made = evenly(list(seen.values()), rng, caps=SURFACE if some_open else {})
     return [
         case(
             example,
@@ -53,12 +55,15 @@ def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
     ]
 
 
-def evenly(made: Sequence[Probe], rng: random.Random) -> list[Probe]:
-    """At most `PER_ATTRIBUTE` probes of each facet and type of paraphrase, so that the easy and many do not decide."""
+def evenly(made: Sequence[Probe], rng: random.Random, *, caps: Mapping[str, int]) -> list[Probe]:
+    """At most so many probes of each facet and type of paraphrase, so that the easy and many do not decide."""
     by_attribute: dict[tuple[str, str], list[Probe]] = {}
     for probe in made:
         by_attribute.setdefault(probe[:2], []).append(probe)
-    kept = [rng.sample(rows, PER_ATTRIBUTE) if len(rows) > PER_ATTRIBUTE else rows for rows in by_attribute.values()]
+    kept = []
+    for (_, attribute), rows in by_attribute.items():
+        most = caps.get(attribute, PER_ATTRIBUTE)
+        kept.append(rng.sample(rows, most) if len(rows) > most else rows)
     return [probe for rows in kept for probe in rows]
 
 
