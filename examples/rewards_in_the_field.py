@@ -82,7 +82,7 @@ def judged(question: str, reference: str, answer: str) -> float:
         from medrft.scorers import build_scorer
         from medrft.types import Item
 
-        scorer = build_scorer("judge", url=os.environ["JUDGE_URL"], model=os.environ.get("JUDGE_MODEL", "judge"))
+        scorer = build_scorer("judge", base_url=os.environ["JUDGE_URL"], model=os.environ.get("JUDGE_MODEL", "judge"))
         item = Item(references=(reference,), kind="open", answer=answer, question=question)
         return scorer([item])[0] or 0.0
     return float(bool(set(answer.split()) & set(reference.lower().split())))
