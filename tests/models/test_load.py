@@ -161,6 +161,24 @@ def test_what_cannot_be_loaded_is_said_in_one_line(saved, tmp_path, monkeypatch)
         load_policy(ModelConfig(id=str(text_only)), text_only)
 
 
+def test_a_revision_is_pinned_to_its_folder(saved, tmp_path, monkeypatch):
+    """A hub cache as the hub client lays it out: TRL loads its reference model by name, without the revision."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repo = tmp_path / "models--some--model"
+    shutil.copytree(saved("llava"), repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "v1").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = ModelConfig(id="some/model", revision="v1")
+    source = resolve_base(config, texts=iter(()), output=tmp_path / "base", seed=0)
+    policy = load_policy(config, source)
+    assert source == policy.model.config._name_or_path == str(repo / "snapshots" / commit)
+    assert policy.id == "some/model"
+    with pytest.raises(ModelError, match="cannot load model 'some/model@v2'"):
+        resolve_base(ModelConfig(id="some/model", revision="v2"), texts=iter(()), output=tmp_path / "base", seed=0)
+
+
 def test_a_base_model_without_template_is_told_what_to_do(saved, tmp_path):
     bare = Path(shutil.copytree(saved("llava"), tmp_path / "bare"))
     (bare / "chat_template.jinja").unlink()

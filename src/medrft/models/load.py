@@ -49,12 +49,14 @@ class Policy:
 def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, seed: int) -> str:
     """Where the start model lies: a hub id or path as it is; `tiny:<family>` is built once and saved in `output`.
 
-    `texts` trains a tiny model's tokenizer. An `output` that already holds a model is reused, so that a resumed run
-    keeps its start. Raises `ModelError` when the device asked for is absent, before anything is built.
+    A hub id with a revision becomes the folder of that revision, so that whoever loads it by its name later (TRL's
+    reference model) loads the same weights. `texts` trains a tiny model's tokenizer; an `output` that already holds a
+    model is reused, so that a resumed run keeps its start. Raises `ModelError` when the device asked for is absent,
+    before anything is built.
     """
     pick_device(config.device)
     if not config.id.startswith(TINY):
-        return config.id
+        return _pinned(config) if config.revision and not Path(config.id).is_dir() else config.id
     if not (output / "config.json").is_file():
         from medrft.models.tiny import build_tiny
 
@@ -70,16 +72,15 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     """
     device = pick_device(config.device)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    if str(source) == config.id and config.revision:
-        options["revision"] = config.revision
     processor = _load_processor(str(source), options)
     model = _load_model(str(source), {**options, "dtype": config.dtype}, config.attn_implementation)
     _fit_padding(model, processor)
     model.to(device)
     freeze(model, config.freeze)
     make_head_fast(model)
-    name = config.id if config.id.startswith(TINY) or not Path(source).is_dir() else str(source)
-    return Policy(model, processor, name, device)
+    pinned = f"models--{config.id.replace('/', '--')}" in Path(source).parts
+    own = pinned or config.id.startswith(TINY) or not Path(source).is_dir()
+    return Policy(model, processor, config.id if own else str(source), device)
 
 
 def save_final(policy: Policy, folder: Path) -> Path:
@@ -194,6 +195,16 @@ def end_ids(policy: Policy) -> tuple[int, ...]:
     if not found:
         raise ModelError(f"{policy.id} names no end token; set eos_token in its tokenizer_config.json")
     return tuple(sorted(found))
+
+
+def _pinned(config: ModelConfig) -> str:
+    from huggingface_hub import snapshot_download
+
+    other = ["*.gguf", "*.onnx", "*.msgpack", "*.h5", "*.pth", "original/*"]  # for other programs
+    try:
+        return str(snapshot_download(config.id, revision=config.revision, ignore_patterns=other))
+    except (OSError, ValueError) as error:
+        raise _cannot("model", f"{config.id}@{config.revision}", error) from error
 
 
 def _load_processor(source: str, options: dict[str, Any]) -> Any:
