@@ -158,9 +158,8 @@ def _fold(text: str) -> str:
 
 
 def _american(text: str) -> str:
-    """American spelling, word by word: words come again and again, texts do not."""
-    respell = _respelt if len(text) <= CACHED_LENGTH else _respell
-    return " ".join(map(respell, text.split(" ")))
+    """American spelling; short texts word by word, because words come again and again where texts do not."""
+    return " ".join(map(_respelt, text.split(" "))) if len(text) <= CACHED_LENGTH else _respell(text)
 
 
 def _respell(text: str) -> str:

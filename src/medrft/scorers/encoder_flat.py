@@ -19,28 +19,28 @@ POSITION_OFFSET = {"bert": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}
 
 
 class Run(NamedTuple):
-    """Strings of one length that stand side by side: `count` of `length` tokens from `start` on."""
+    """Strings of one length that stand side by side: `rows` of `length` tokens from `start` on."""
 
     start: int
-    count: int
+    rows: int
     length: int
 
     @property
     def span(self) -> slice:
         """Its tokens."""
-        return slice(self.start, self.start + self.count * self.length)
+        return slice(self.start, self.start + self.rows * self.length)
 
 
 def runs_of(lengths: Sequence[int]) -> list[Run]:
     """Runs of equal lengths, in order.
 
     >>> runs_of([3, 3, 5])
-    [Run(start=0, count=2, length=3), Run(start=6, count=1, length=5)]
+    [Run(start=0, rows=2, length=3), Run(start=6, rows=1, length=5)]
     """
     runs: list[Run] = []
     for length in lengths:
         if runs and runs[-1].length == length:
-            runs[-1] = runs[-1]._replace(count=runs[-1].count + 1)
+            runs[-1] = runs[-1]._replace(rows=runs[-1].rows + 1)
         else:
             runs.append(Run(runs[-1].span.stop if runs else 0, 1, length))
     return runs
@@ -56,6 +56,7 @@ def can_flatten(model: Any) -> bool:
         return False
     AttentionInterface.register(NAME, attend)
     model.set_attn_implementation(NAME)
+    model.pooler = None  # nobody asks for its output
     return True
 
 
@@ -88,9 +89,9 @@ def attend(
     done = []
     for run in runs:
         parts = (
-            tensor[0, :, run.span].unflatten(1, (run.count, run.length)).transpose(0, 1)
+            tensor[0, :, run.span].unflatten(1, (run.rows, run.length)).transpose(0, 1)
             for tensor in (query, key, value)
         )
-        seen = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)  # (count, heads, length, D)
+        seen = torch.nn.functional.scaled_dot_product_attention(*parts, scale=scaling)  # (rows, heads, length, D)
         done.append(seen.transpose(1, 2).flatten(0, 1))
     return torch.cat(done)[None], None

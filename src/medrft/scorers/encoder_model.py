@@ -141,11 +141,11 @@ class Encoder:
             chosen = torch.nn.functional.normalize(chosen.float(), dim=-1)
             done = []
             for run in runs:
-                shape = (run.count, run.length)
+                shape = (run.rows, run.length)
                 vectors = chosen[run.span].unflatten(0, shape)
                 sentences = self.pool(last[run.span].float().unflatten(0, shape)).float()
                 sentences = torch.nn.functional.normalize(sentences, dim=-1)
-                done += [(vectors[row].clone(), sentences[row].clone()) for row in range(run.count)]
+                done += [(vectors[row].clone(), sentences[row].clone()) for row in range(run.rows)]
         ids = [torch.tensor(rows["input_ids"][i]) for i in chunk]
         return [(token, self._weighted(token, *pair)) for token, pair in zip(ids, done[extra:], strict=True)]
 
