@@ -120,11 +120,26 @@ def show_results(run: Path, json_: bool) -> None:
     if json_:
         print_json({"run": str(run), "report": str(run / "report.html"), "results": rows})
         return
-    columns = list(rows[0]) if rows else []
-    table = Table(title=f"Results of {run}")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("stage", "data set", "kind", "metric") else "right")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    out.print(table)
+    out.print(_table(rows, title=f"Results of {run}"))
     err.print(f"Report: {run / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
+    """Results as they fit a terminal: a rule between data sets, the interval in one column."""
+    table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
+    columns = ("data set", "kind", "metric", "stage", "mean", "95 %", "n", "frequent", "blank")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:4] else "right", no_wrap=True)
+    before = None
+    for row in rows:
+        if before is not None and row["data set"] != before:
+            table.add_row()
+        before = row["data set"]
+        interval = "–" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
+        numbers = (_number(row["mean"]), interval, str(row["n"]), _number(row["frequent"]), _number(row["blank"]))
+        table.add_row(*(str(row[column]) for column in columns[:4]), *numbers)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
