@@ -108,7 +108,7 @@ def check_names(recipe: Recipe) -> None:
     get_prompt(recipe.prompt)
     check_options(recipe.data.name, recipe.data.options)
     build_scorer(recipe.correct.scorer, encoder=recipe.encoder)
-    build_reward(recipe.reward, encoder=recipe.encoder)
+    build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
     for stage in recipe.stages:
         check_stage(stage, recipe)
 
@@ -198,7 +198,7 @@ def audit_reward(job: Job, stages: Sequence[StageConfig]) -> None:
     from medrft.report.audit import write_audit_page
     from medrft.rewards import build_reward
 
-    reward = build_reward(job.recipe.reward, encoder=job.recipe.encoder)
+    reward = build_reward(job.recipe.reward, encoder=job.recipe.encoder, correct=job.recipe.correct)
     with job.bar("Auditing the reward") as advance:
         form = get_prompt(job.recipe.prompt).form
         name = job.recipe.reward if isinstance(job.recipe.reward, str) else "reward"

@@ -182,7 +182,7 @@ def make_reward(recipe: Recipe) -> Reward:
     """The recipe's reward, with its encoder."""
     from medrft.rewards import build_reward
 
-    return build_reward(recipe.reward, encoder=recipe.encoder)
+    return build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
 
 
 def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: int) -> GRPOConfig:
