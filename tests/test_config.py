@@ -112,3 +112,13 @@ def test_reward_of_kind():
     assert reward_of("text", "closed") == "text"
     with pytest.raises(RecipeError, match="no entry for kind 'closed'"):
         reward_of(made.reward, "closed")
+
+
+def test_a_file_beside_the_recipe_is_found_from_anywhere(tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    parts = "[{scorer: 'mine.py:Brevity', weight: 1.0}, {scorer: 'gone.py:Brevity', weight: 1.0}]"
+    (tmp_path / "r.yaml").write_text(
+        f"name: r\nmodel: {{id: tiny:llava}}\ndata: {{name: phantom}}\nreward: {{parts: {parts}}}\n"
+    )
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert [part.scorer for part in recipe.reward.parts] == [f"{tmp_path.resolve()}/mine.py:Brevity", "gone.py:Brevity"]

@@ -247,7 +247,19 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
         raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
     for key, value in (overrides or {}).items():
         _assign(table, key, value)
-    return parse_recipe(table, source=str(path))
+    return parse_recipe(_found_files(table, path.parent), source=str(path))
+
+
+def _found_files(value: Any, folder: Path) -> Any:
+    """The recipe with each `file.py:Name` that lies beside it made absolute, so that it is found from anywhere."""
+    if isinstance(value, dict):
+        return {key: _found_files(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_found_files(inner, folder) for inner in value]
+    where, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if where.endswith(".py") and name.isidentifier() and (folder / where).is_file():
+        return f"{(folder / where).resolve()}:{name}"
+    return value
 
 
 def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:

@@ -6,34 +6,9 @@ import pytest
 
 from medrft.config import parse_recipe
 from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
-from medrft.pipeline.run import chosen_stages, draw, run_recipe
+from medrft.pipeline.run import check_same, chosen_stages, draw, run_recipe
 from medrft.rundir import read_json, read_jsonl
-
-TABLE = {
-    "name": "toy",
-    "model": {"id": "tiny:llava", "dtype": "float32"},
-    "data": {"name": "phantom", "images": 24, "validation_images": 4, "test_images": 6, "size": 64},
-    "reward": {
-        "closed": {"parts": [{"scorer": "yes_no_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},
-        "choice": {"parts": [{"scorer": "choice_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},
-        "open": "armed",
-    },
-    "stages": [
-        {"name": "sft", "kind": "sft", "trl": {"max_steps": 2, "per_device_train_batch_size": 4}},
-        {
-            "name": "grpo",
-            "kind": "grpo",
-            "kinds": ["open"],
-            "trl": {
-                "max_steps": 2,
-                "num_generations": 4,
-                "per_device_train_batch_size": 8,
-                "max_completion_length": 12,
-            },
-        },
-    ],
-    "eval": {"limit": 6, "batch_size": 8, "max_new_tokens": 12, "resamples": 50},
-}
+from toys import TABLE
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +50,18 @@ def test_the_run_is_refused_then_resumed_without_work(done):
     before = (done.final("grpo") / "model.safetensors").stat().st_mtime_ns, done.metrics.read_text()
     run_recipe(parse_recipe(TABLE), output=done.path, resume=True)
     assert ((done.final("grpo") / "model.safetensors").stat().st_mtime_ns, done.metrics.read_text()) == before
+
+
+def test_another_recipe_does_not_go_on_with_a_run(done):
+    changed = {**TABLE, "seed": 1, "prompt": "direct"}
+    with pytest.raises(RecipeError, match="seed was 0, now 1; prompt was 'think', now 'direct'"):
+        run_recipe(parse_recipe(changed), output=done.path, resume=True)
+    sft, grpo = TABLE["stages"]
+    with pytest.raises(RecipeError, match=r"stages\.grpo\.trl\.max_steps was 2, now 3"):
+        stages = [sft, {**grpo, "trl": {**grpo["trl"], "max_steps": 3}}]
+        run_recipe(parse_recipe({**TABLE, "stages": stages}), output=done.path, resume=True)
+    more = {**TABLE, "eval": {}, "stages": [*TABLE["stages"], {**sft, "name": "more"}]}
+    check_same(parse_recipe(more), done.path)
 
 
 def test_final_models_load_in_plain_transformers(done):

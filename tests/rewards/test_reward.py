@@ -74,6 +74,31 @@ def test_gate_zeroes_the_answer_parts_only():
     assert bare.gate is None and bare.reward is None  # it could not be computed, so it is not applied
 
 
+PARTLY = '''
+class Partly:
+    """A judge that is down for the reference "right"."""
+
+    name, range, needs, can_fail = "partly", (0.0, 1.0), (), True
+
+    def applies(self, item):
+        return True
+
+    def __call__(self, items):
+        return [None if i.references[0] == "right" else float(i.answer == i.references[0]) for i in items]
+'''
+
+
+def test_an_outage_on_one_reference_is_not_the_zero_of_another(tmp_path):
+    (tmp_path / "partly.py").write_text(PARTLY)
+    part = {"scorer": "partly.py:Partly", "weight": 1.0}
+    reward = build_reward({"parts": [part]}, base_dir=tmp_path)
+    several = [item("up", "left", "right"), item("left", "left", "right"), item("up", "left", "down")]
+    assert [outcome.reward for outcome in reward(several)] == [None, 1.0, 0.0]
+    gate = {"scorer": "partly.py:Partly", "below": 0.5}
+    gated = build_reward({"parts": [{"scorer": "bleu1", "weight": 1.0}], "gate": gate}, base_dir=tmp_path)
+    assert [outcome.gate for outcome in gated(several)] == [None, False, True]
+
+
 def test_a_contradiction_needs_all_references():
     (outcome,) = build_reward(GATED)([item("lung", "left lung", "lung")])
     assert outcome.gate is False

@@ -91,12 +91,14 @@ def _run(
     names: list[str] | None,
 ) -> None:
     from medrft.pipeline.run import run_recipe
+    from medrft.training.processes import is_main
 
     recipe = load_recipe(path, overrides=overrides(set_))
     only = _stages(recipe, kinds, names)
     folder = output or Path(recipe.output or f"runs/{recipe.name}")
     run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)
-    show_results(folder, json_)
+    if is_main():
+        show_results(folder, json_)
 
 
 def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[str] | None:

@@ -96,14 +96,18 @@ def save_final(policy: Policy, folder: Path) -> Path:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device; raises `ModelError` for a GPU that is not there."""
+    """`auto`, `cpu` or `cuda` as a device, under a launcher this process's own GPU.
+
+    Raises `ModelError` for a GPU that is not there.
+    """
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("model.device is cuda, but torch sees no GPU here; set model.device to cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    rank = os.environ.get("LOCAL_RANK")
+    return torch.device(f"cuda:{rank}" if name == "cuda" and rank else name)
 
 
 def lora_config(config: ModelConfig) -> LoraConfig | None:

@@ -70,20 +70,69 @@ def run_recipe(
     `only` names the stages to do (`base` is the start model's evaluation); by default all of them.
     Raises `UserError` for whatever the user can mend, before any work where that is possible.
     """
+    from medrft.training.processes import is_main, main_first, meet
+
     stages = chosen_stages(recipe, only)
-    RunDir.check(output, resume=resume)
+    if is_main():
+        RunDir.check(output, resume=resume)
+        check_same(recipe, output)
     check_names(recipe)
-    job = open_job(recipe, output=output, resume=resume, bar=bar)
-    start_model(job)
-    if "base" in only if only is not None else recipe.eval.zero_shot:
-        evaluate_stage(job, "base")
-    audit_reward(job, stages)
+    with main_first():
+        job = open_job(recipe, output=output, resume=resume or not is_main(), bar=bar if is_main() else no_bar)
+        start_model(job)
+    if is_main():
+        if "base" in only if only is not None else recipe.eval.zero_shot:
+            evaluate_stage(job, "base")
+        audit_reward(job, stages)
+    meet()
     for stage in stages:
         train_stage(job, stage)
-        if stage.evaluate:
-            evaluate_stage(job, stage.name)
-        report_run(job)
+        if is_main():
+            if stage.evaluate:
+                evaluate_stage(job, stage.name)
+            report_run(job)
+        meet()
     return job.run
+
+
+def check_same(recipe: Recipe, output: Path) -> None:
+    """Refuse to go on with a run under another recipe; stages may be added after those it has.
+
+    Raises `RecipeError` naming the first keys that differ.
+    """
+    path = output / "recipe.yaml"
+    if not path.is_file():
+        return
+    old, new = _flat(recipe_of(output).model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+    apart = [key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] not in FREE]
+    had = {key.split(".")[1] for key in old if key.startswith("stages.")}
+    apart = [key for key in apart if not (key.startswith("stages.") and key.split(".")[1] not in had)]
+    if apart:
+        shown = "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in apart[:3])
+        more = f"; and {len(apart) - 3} more" if len(apart) > 3 else ""
+        raise RecipeError(
+            f"{output} was begun with another recipe: {shown}{more}. To go on as it began: medrft run {path} --resume "
+            f"--output {output}; for the new recipe choose another --output"
+        )
+
+
+FREE = ("output", "report", "eval")
+"""What may change before a run is resumed: no training depends on it, and a changed evaluation is made anew."""
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested tables and lists as dotted keys; a list of named tables by its names."""
+    if isinstance(value, dict) and value:
+        items: list[tuple[str, Any]] = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list) and value:
+        names = [inner.get("name") if isinstance(inner, dict) else None for inner in value]
+        items = [(name or str(i), inner) for i, (name, inner) in enumerate(zip(names, value, strict=True))]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in items:
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return flat
 
 
 def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfig]:
@@ -116,16 +165,19 @@ def check_names(recipe: Recipe) -> None:
 def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar) -> Job:
     """Open the run folder, load the data, and write down recipe, environment and data."""
     from medrft.data import load_data
+    from medrft.training.processes import is_main
 
     run = RunDir.create(output, resume=resume)
-    run.write_recipe(recipe.model_dump(mode="json"))
+    if is_main():
+        run.write_recipe(recipe.model_dump(mode="json"))
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
     job = Job(recipe=recipe, run=run, data=data, bar=bar, resume=resume)
     if not job.split("train") and recipe.stages:
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
-    write_json(run.path / "data.json", describe_data(data))
-    write_environment(job)
+    if is_main():
+        write_json(run.path / "data.json", describe_data(data))
+        write_environment(job)
     return job
 
 

@@ -101,17 +101,30 @@ class Stack:
         return self.gate.scorer(singles)
 
     def _best(self, candidates: Sequence[RawScores]) -> RawScores:
-        """The scores of the reference with the best uncalibrated weighted sum; fully scored references first."""
+        """The scores of the reference with the best uncalibrated weighted sum.
+
+        A reference that cannot be scored comes last. Where a scorer failed (a judge's outage), the sum is the best
+        that it may have been: an answer is not called wrong because the reference it fits went unjudged.
+        """
         if len(candidates) == 1:
             return candidates[0]
 
-        def merit(row: RawScores) -> tuple[int, float]:
-            unscored = sum(row.applicable[name] and row.raw[name] is None for name in self.names)
-            return (-unscored, sum(part.weight * (row.raw[part.name] or 0.0) for part in self.parts))
+        def merit(row: RawScores) -> tuple[int, float, int]:
+            missing = [part for part in self.parts if row.applicable[part.name] and row.raw[part.name] is None]
+            failed = [part for part in missing if _can_fail(part.scorer)]
+            total = sum(part.weight * (row.raw[part.name] or 0.0) for part in self.parts)
+            total += sum(max(part.weight, 0.0) for part in failed)
+            return (len(failed) - len(missing), total, -len(failed))
 
         best = max(candidates, key=merit)
-        gate = max((row.gate for row in candidates if row.gate is not None), default=None)
-        return replace(best, gate=gate, readable=any(row.readable for row in candidates))
+        return replace(best, gate=self._best_gate(candidates), readable=any(row.readable for row in candidates))
+
+    def _best_gate(self, candidates: Sequence[RawScores]) -> Score:
+        """The gate's best score over all references; none while an outage hides one that could have opened it."""
+        best = max((row.gate for row in candidates if row.gate is not None), default=None)
+        if self.gate is None or best is None or best >= self.gate.below or not _can_fail(self.gate.scorer):
+            return best
+        return None if any(row.gate is None for row in candidates) else best
 
     def calibrate(
         self, raws: Sequence[RawScores], *, groups: Sequence[Hashable] | None, update: bool
@@ -175,6 +188,11 @@ def _with_reference(item: Item, position: int) -> Item:
     if len(item.references) == 1:
         return item
     return replace(item, references=item.references[position : position + 1] or ("",))
+
+
+def _can_fail(scorer: Scorer) -> bool:
+    """Whether `None` of this scorer may be an outage instead of a reference that cannot be scored."""
+    return bool(getattr(scorer, "can_fail", False))
 
 
 def _described(scorer: Scorer) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class _Judge:
 
     asker: Asker
     task: ClassVar[Task]
+    can_fail: ClassVar[bool] = True
+    """`None` may be an outage, which says nothing about the answer or the reference."""
 
     def describe(self) -> dict[str, Any]:
         """Which model judges, where, and with which prompt."""

@@ -23,11 +23,12 @@ from medrft.errors import DataError
 from medrft.models.load import lora_config, placeholder_ids
 from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
+from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.monitor import batch_metrics, calibration_metrics
 from medrft.training.recorder import Recorder
 from medrft.training.rows import Pictures, Rows, dataset
-from medrft.training.scoring import Columns, Correct, Judge, Judged, columns_of
+from medrft.training.scoring import Columns, Judge, Judged, columns_of
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done

@@ -128,7 +128,7 @@ def _results(run: RunDir, recipe: Recipe, stage: str) -> Iterator[str]:
             for name in SHOWN:
                 row = metrics.get(name)
                 if row and row["mean"] is not None:
-                    interval = f"{row['low']:.3f} to {row['high']:.3f}"
+                    interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
                     yield f"| {path.parent.name} | {kind} | {name} | {row['mean']:.3f} | {interval} | {row['n']} |"
     yield ""
     yield f"Greedy answers on test; intervals by bootstrap over images. Similarity metrics use `{recipe.encoder.id}`."

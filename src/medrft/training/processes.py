@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+PATIENCE = timedelta(days=2)
+"""How long a process waits for the others; the main one evaluates alone, which can take hours."""
 
 
 def world_size() -> int:
@@ -13,3 +19,23 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this process is the one that writes files."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+def meet() -> None:
+    """Wait until every process is here; nothing without a launcher."""
+    if world_size() == 1:
+        return
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).wait_for_everyone()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process does the body first, the others after it, so that they find its files."""
+    if not is_main():
+        meet()
+    yield
+    if is_main():
+        meet()

@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medrft.config import CorrectConfig, EncoderConfig
 from medrft.data.images import sha256_of
 from medrft.rewards import RawScores, Reward
 from medrft.rewards.reward import ALL
-from medrft.scorers import build_scorer, item_of
-from medrft.types import Completion, Example, Form, Item, Kind, Outcome, Scorer
+from medrft.scorers import item_of
+from medrft.scorers.correct import Correct
+from medrft.types import Completion, Example, Form, Item, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,26 +30,6 @@ class Judged:
     truth: bool | None = None
     """The phantom's own judge, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
-
-
-class Correct:
-    """The recipe's one binary outcome: closed by yes/no match, choice by choice match, open by `correct`."""
-
-    def __init__(self, config: CorrectConfig, *, encoder: EncoderConfig):
-        self._scorers: dict[Kind, tuple[Scorer, float]] = {
-            "closed": (build_scorer("yes_no_match"), 1.0),
-            "choice": (build_scorer("choice_match"), 1.0),
-            "open": (build_scorer(config.scorer, encoder=encoder), config.at_least),
-        }
-
-    def __call__(self, items: Sequence[Item]) -> list[bool | None]:
-        """Right or wrong; `None` where the reference cannot be scored."""
-        found: list[bool | None] = [None] * len(items)
-        for kind, (scorer, at_least) in self._scorers.items():
-            where = [i for i, item in enumerate(items) if item.kind == kind]
-            for i, score in zip(where, scorer([items[i] for i in where]) if where else [], strict=True):
-                found[i] = None if score is None else score >= at_least
-        return found
 
 
 class Judge:
@@ -72,7 +52,7 @@ class Judge:
                 completion=completion,
                 answer=item.answer,
                 raw=raw,
-                correct=right,
+                correct=None if right is None else bool(right),
                 **_truth(item, example),
             )
             for example, completion, item, raw, right in zip(examples, completions, items, raws, rights, strict=True)
