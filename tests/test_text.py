@@ -42,6 +42,7 @@ SAME = [
     ("left\u200b lung", "left lung"),
     ("左 肺", "左肺"),
     ("50%", "50 percent"),
+    ("mау оr mау nоt bе", "may or may not be"),  # Cyrillic letters among Latin ones
 ]
 DIFFERENT = [
     ("-100 HU", "100 HU"),
@@ -53,6 +54,7 @@ DIFFERENT = [
     ("no mass", "mass"),
     ("raised", "raized"),
     ("four", "for"),
+    ("нет", "het"),  # a Cyrillic word stays one
     ("vertebrae", "vertebre"),
     ("exercise", "exercize"),
 ]

@@ -93,6 +93,11 @@ LABELLED = frozenset(
 )
 """Words after which `a` is a name and not an article."""
 
+CYRILLIC = re.compile("[\u0400-\u04ff]")
+LETTERS = re.compile(r"[^\W\d_]+")
+LOOK_ALIKES = str.maketrans("авекмнорстухіјѕһԁ", "abekmhopctyxijshd")
+"""Cyrillic letters that look like Latin ones."""
+
 NOT = re.compile(r"(?<=[a-z])n't\b")
 POSSESSIVE = re.compile(r"(?<=\w)'s\b")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -117,9 +122,9 @@ PRIVATE = re.compile("[\ue000-\ue006]")
 def normalize(text: str) -> str:
     """Text as every comparison sees it: lower case, one spelling, no punctuation or articles, single spaces.
 
-    Unicode is folded (NFKC, dashes, accents, invisible characters), British words become American, number words digits,
-    numbers and units stand apart, `n't` becomes `not`. Signs that carry meaning stay: a decimal point, a minus,
-    `<` and `>` before a number. An article stays where it may be a name (`type A`, `hepatitis A`, the option `A`).
+    Unicode is folded (NFKC, dashes, accents, invisible characters, Cyrillic look-alikes in Latin words), British words
+    become American, number words digits, numbers and units stand apart, `n't` becomes `not`. Signs that carry meaning
+    stay: a decimal point, a minus, `<` and `>` before a number. An article stays where it may be a name (`type A`, `hepatitis A`, the option `A`).
 
     >>> normalize("The  Left lung.")
     'left lung'
@@ -154,7 +159,15 @@ def _fold(text: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(SYMBOLS)
     text = PRIVATE.sub(" ", INVISIBLE.sub("", text))
     text = MARKS.sub("", unicodedata.normalize("NFD", text))
+    if CYRILLIC.search(text):
+        text = LETTERS.sub(_one_script, text)
     return CJK.sub(r" \1 ", unicodedata.normalize("NFC", text))
+
+
+def _one_script(word: re.Match[str]) -> str:
+    """A Latin word with look-alikes in it, in Latin letters; a Cyrillic word as it is."""
+    latin = word[0].translate(LOOK_ALIKES)
+    return latin if latin.isascii() and any(letter.isascii() for letter in word[0]) else word[0]
 
 
 def _american(text: str) -> str:

@@ -60,7 +60,7 @@ def test_another_recipe_does_not_go_on_with_a_run(done):
     with pytest.raises(RecipeError, match=r"stages\.grpo\.trl\.max_steps was 2, now 3"):
         stages = [sft, {**grpo, "trl": {**grpo["trl"], "max_steps": 3}}]
         run_recipe(parse_recipe({**TABLE, "stages": stages}), output=done.path, resume=True)
-    more = {**TABLE, "eval": {}, "stages": [*TABLE["stages"], {**sft, "name": "more"}]}
+    more = {**TABLE, "eval": {}, "stages": [*TABLE["stages"], {**sft, "name": "more"}]}  # not begun
     check_same(parse_recipe(more), done.path)
 
 

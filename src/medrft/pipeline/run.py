@@ -96,17 +96,27 @@ def run_recipe(
 
 
 def check_same(recipe: Recipe, output: Path) -> None:
-    """Refuse to go on with a run under another recipe; stages may be added after those it has.
+    """Refuse to go on with a run under a recipe that says otherwise of what has been done already.
 
-    Raises `RecipeError` naming the first keys that differ.
+    Stages not begun may change, and so may what no training depends on; a changed evaluation is made anew. Raises
+    `RecipeError` naming the first keys that differ.
     """
     path = output / "recipe.yaml"
     if not path.is_file():
         return
-    old, new = _flat(recipe_of(output).model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    apart = [key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] not in FREE]
-    had = {key.split(".")[1] for key in old if key.startswith("stages.")}
-    apart = [key for key in apart if not (key.startswith("stages.") and key.split(".")[1] not in had)]
+    before = recipe_of(output)
+    begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
+    free = {"name", "output", "report", "eval", "audit", "stages"}
+    if not any(stage.kind == "grpo" for stage in begun):
+        free |= {"reward", "correct", "encoder"}
+    names = {stage.name for stage in begun}
+
+    def settled(of: Recipe) -> dict[str, Any]:
+        stages = [stage for stage in of.stages if stage.name in names]
+        return _flat(of.model_dump(mode="json", exclude=free) | {"stages": [stage.model_dump() for stage in stages]})
+
+    old, new = settled(before), settled(recipe)
+    apart = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if apart:
         shown = "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in apart[:3])
         more = f"; and {len(apart) - 3} more" if len(apart) > 3 else ""
@@ -116,15 +126,11 @@ def check_same(recipe: Recipe, output: Path) -> None:
         )
 
 
-FREE = ("output", "report", "eval")
-"""What may change before a run is resumed: no training depends on it, and a changed evaluation is made anew."""
-
-
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested tables and lists as dotted keys; a list of named tables by its names."""
     if isinstance(value, dict) and value:
         items: list[tuple[str, Any]] = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list) and value:
+    elif isinstance(value, list | tuple) and value:
         names = [inner.get("name") if isinstance(inner, dict) else None for inner in value]
         items = [(name or str(i), inner) for i, (name, inner) in enumerate(zip(names, value, strict=True))]
     else:
