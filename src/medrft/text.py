@@ -124,7 +124,8 @@ def normalize(text: str) -> str:
 
     Unicode is folded (NFKC, dashes, accents, invisible characters, Cyrillic look-alikes in Latin words), British words
     become American, number words digits, numbers and units stand apart, `n't` becomes `not`. Signs that carry meaning
-    stay: a decimal point, a minus, `<` and `>` before a number. An article stays where it may be a name (`type A`, `hepatitis A`, the option `A`).
+    stay: a decimal point, a minus, `<` and `>` before a number. An article stays where it may be a name (`type A`,
+    `hepatitis A`, the option `A`).
 
     >>> normalize("The  Left lung.")
     'left lung'
