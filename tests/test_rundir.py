@@ -10,9 +10,24 @@ from medrft.rundir import RunDir, environment, fingerprint, read_json, read_json
 def test_a_folder_with_a_run_is_refused_unless_resumed(tmp_path):
     run = RunDir.create(tmp_path / "a")
     run.write_recipe({"name": "toy"})
+    write_json(run.stage("sft") / "stage.json", {})
     with pytest.raises(RunExistsError, match="pass --resume"):
         RunDir.create(tmp_path / "a")
     assert RunDir.create(tmp_path / "a", resume=True).path == run.path
+
+
+def test_a_run_that_did_nothing_yet_is_begun_anew(tmp_path):
+    """A wrong model id, say, is found after the recipe was written."""
+    run = RunDir.create(tmp_path / "a")
+    run.write_recipe({"name": "toy"})
+    write_json(run.final("base") / "config.json", {})
+    assert not (RunDir.create(tmp_path / "a").final("base")).exists()
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "holiday.jpg").write_text("")
+    with pytest.raises(RunExistsError, match="already holds"):
+        RunDir.create(tmp_path)
 
 
 def test_resume_refuses_a_folder_that_holds_no_run(tmp_path):

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -86,10 +87,16 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path, *, resume: bool = False) -> RunDir:
-        """Open a fresh folder, or with `resume` one that holds a run; raises `RunExistsError` otherwise."""
+        """Open a fresh folder, or with `resume` one that holds a run; raises `RunExistsError` otherwise.
+
+        A run that ended before it trained or evaluated anything is begun anew.
+        """
         cls.check(path, resume=resume)
         path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        run = cls(path)
+        if not run.begun:
+            shutil.rmtree(run.stage("base"), ignore_errors=True)
+        return run
 
     @staticmethod
     def check(path: Path, *, resume: bool = False) -> None:
@@ -97,10 +104,16 @@ class RunDir:
         if path.exists() and not path.is_dir():
             raise RunExistsError(f"{path} is a file; choose another --output")
         holds = path.is_dir() and any(path.iterdir())
-        if holds and not resume:
+        is_run = (path / "recipe.yaml").is_file()
+        if holds and not resume and not (is_run and not RunDir(path).begun):
             raise RunExistsError(f"{path} already holds a run; choose another --output or pass --resume")
-        if resume and not (path / "recipe.yaml").is_file() and holds:
+        if resume and not is_run and holds:
             raise RunExistsError(f"{path} holds files but no recipe.yaml, so there is no run to resume there")
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was trained or evaluated; a mistake found before that leaves little more than a recipe."""
+        return any(True for where in ("stages/*/stage.json", "eval/*/*") for _ in self.path.glob(where))
 
     @property
     def metrics(self) -> Path:

@@ -63,6 +63,8 @@ def test_mistakes_end_in_one_line_and_status_2(words, expected, tmp_path, monkey
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: x\n")
+    (tmp_path / "stages" / "sft").mkdir(parents=True)
+    (tmp_path / "stages" / "sft" / "stage.json").write_text("{}")
     done = medrft("run", "recipes/quickstart.yaml", "--output", tmp_path)
     assert done.returncode == 2
     assert "already holds a run; choose another --output or pass --resume" in last_line(done)

@@ -78,7 +78,7 @@ def run_recipe(
         check_same(recipe, output)
     check_names(recipe)
     with main_first():
-        job = open_job(recipe, output=output, resume=resume or not is_main(), bar=bar if is_main() else no_bar)
+        job = open_job(recipe, output=output, resume=resume, bar=bar if is_main() else no_bar)
         start_model(job)
     if is_main():
         if "base" in only if only is not None else recipe.eval.zero_shot:
@@ -102,7 +102,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
     `RecipeError` naming the first keys that differ.
     """
     path = output / "recipe.yaml"
-    if not path.is_file():
+    if not (path.is_file() and RunDir(output).begun):
         return
     before = recipe_of(output)
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
@@ -173,15 +173,14 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
     from medrft.data import load_data
     from medrft.training.processes import is_main
 
-    run = RunDir.create(output, resume=resume)
-    if is_main():
-        run.write_recipe(recipe.model_dump(mode="json"))
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
+    run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
     job = Job(recipe=recipe, run=run, data=data, bar=bar, resume=resume)
     if not job.split("train") and recipe.stages:
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
     if is_main():
+        run.write_recipe(recipe.model_dump(mode="json"))
         write_json(run.path / "data.json", describe_data(data))
         write_environment(job)
     return job
