@@ -53,6 +53,7 @@ def test_text_reward_on_pairs_is_inverted(tmp_path):
     assert row["auroc"]["total"]["mean"] == 0.0
     names = {finding["name"] for finding in row["findings"]}
     assert {"inverted", "inverted:side"} <= names
+    assert {len(f["cases"]) for f in row["findings"] if f["name"].startswith(("inverted", "suspect"))} == {3}
     worst = next(f for f in row["findings"] if f["name"] == "inverted:side")["cases"][0]
     assert worst["wrong"]["total"] > worst["right"]["total"] and "contradicts" in worst["wrong"]["why"]
     assert set(worst["wrong"]["parts"]) == {"bleu1", "rouge1", "answer_format"}

@@ -19,7 +19,8 @@ ENOUGH = 8
 PER_ATTRIBUTE = 40
 SURFACE = {"letter": 8, "case_punctuation": 8}
 """Paraphrases that change no word: a few show whether they are read, many would hide how words are."""
-SHOWN = 12
+SHOWN = 3
+"""Worst pairs kept of each facet."""
 
 Probe = tuple[str, str, Example, str]
 """Kind, attribute, example, candidate."""
@@ -144,7 +145,7 @@ def worst_pairs(subject: Subject, scored: Scored, cases: Sequence[Case]) -> list
     counts: dict[str, int] = {}
     for gap, _, i, j in pairs:
         facet = cases[i].attribute
-        if gap <= 0 or counts.get(facet, 0) >= 2 or len(shown) == SHOWN:
+        if gap <= 0 or counts.get(facet, 0) == SHOWN:
             continue
         counts[facet] = counts.get(facet, 0) + 1
         shown.append({"facet": facet, "gap": gap, "wrong": told(scored, cases, i), "right": told(scored, cases, j)})

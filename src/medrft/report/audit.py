@@ -19,6 +19,8 @@ from medrft.rundir import read_json, write_atomic
 
 TOP = 0.5
 """Where the histograms of spread end."""
+WORST = 12
+"""Inverted pairs shown."""
 KINDS = ("right", "paraphrase", "contradiction", "wrong", "prediction", "hack")
 VERDICTS = {
     "error": ("Do not train with this reward", "worse", "✗"),
@@ -138,7 +140,7 @@ def _section(name: str, row: Row, summary: Row) -> dict[str, Any]:
         "hacks": _hacks(row, summary["thresholds"]),
         "alternatives": _at(row, "collapse", "alternatives") or [],
         "weights": _weights(row),
-        "worst": (row["auroc"] or {}).get("inverted_pairs", []),
+        "worst": (row["auroc"] or {}).get("inverted_pairs", [])[:WORST],
     }
 
 
