@@ -43,11 +43,16 @@ CAUGHT = [
 ]
 
 
+WITH_CASES = ("tags_pay", "blind_to_completion", "blind_to_reference", "hackable", "collapsed", "strict")
+
+
 @pytest.mark.parametrize(("name", "expected"), CAUGHT)
 def test_each_fault_is_caught_by_name(name, expected, bad, phantom_material):
     found = findings_of(f"{bad}:{name}", phantom_material)
     assert expected <= set(found)
     assert all(finding["says"] and finding["change"] for finding in found.values())
+    shown = {key: finding["cases"] for key, finding in found.items() if key.split(":")[0] in WITH_CASES}
+    assert all(1 <= len(cases) <= 3 for cases in shown.values()), shown  # fewer where fewer were tried
 
 
 def test_a_reward_that_hangs_is_stopped(bad, phantom_material):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrft.audit.completions import Case
+from medrft.audit.discrimination import told
 from medrft.audit.subject import Own, Scored, Subject
 from medrft.rewards.calibrations import build_calibration
 from medrft.types import Score
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 STD_EPS = 1e-4
 PUSHES = 0.1
 """An advantage larger than this moves the policy."""
+WORST = 3
+"""Groups kept as evidence."""
 BINS = np.linspace(0, 0.5, 21)
 ALTERNATIVES = ("none", "affine", "sigmoid", "quantile", "rank", "zscore", "adaptive")
 BENT = ("bertscore", "cosine", "nli", "clinical")
@@ -55,6 +58,8 @@ def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: 
         "floor": floor,
         "total": {"calibrated": spread(total, groups, floor), "raw": spread(as_floats(scored.plain), groups, floor)},
         "parts": {},
+        "flattest": flattest(total, groups, scored, cases),
+        "pushed": pushed(total, groups, scored, cases),
         "signal": signal(total, groups),
         "signal_uncalibrated": signal(as_floats(scored.plain), groups),
     }
@@ -69,6 +74,7 @@ def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: 
             "variance_share": variance_share(weighed, total, groups),
             "correlation": correlation(weighed, total, groups),
             "tails": tails(part),
+            "flattest": flattest(part, groups, scored, cases),
         }
     if isinstance(subject, Own):
         found["alternatives"] = alternatives(subject, scored, cases, groups, floor)
@@ -111,6 +117,26 @@ def _levels(values: Floats) -> float:
     _, counts = np.unique(np.round(values, 3), return_counts=True)
     shares = counts / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def flattest(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """The three mixed groups with the least spread: a wrong answer of each beside a right one."""
+    inside = [rows for rows in groups.mixed if np.isfinite(column[rows]).all()]
+    shown = []
+    for rows in sorted(inside, key=lambda rows: float(column[rows].std()))[:WORST]:
+        right, wrong = (int(rows[groups.right[rows] == truth][0]) for truth in (1, 0))
+        gap = float(column[wrong] - column[right])
+        shown.append(
+            {"facet": "", "gap": gap, "wrong": told(scored, cases, wrong), "right": told(scored, cases, right)}
+        )
+    return shown
+
+
+def pushed(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """The three all-wrong groups with the widest spread: the answer of each that is paid most."""
+    inside = [rows for rows in groups.all_wrong if np.isfinite(column[rows]).all()]
+    widest = sorted(inside, key=lambda rows: -float(column[rows].std()))[:WORST]
+    return [told(scored, cases, int(rows[column[rows].argmax()])) for rows in widest]
 
 
 def _deviations(column: Floats, groups: Groups, other: Floats) -> Floats:

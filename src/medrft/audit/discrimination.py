@@ -20,7 +20,7 @@ PER_ATTRIBUTE = 40
 SURFACE = {"letter": 8, "case_punctuation": 8}
 """Paraphrases that change no word: a few show whether they are read, many would hide how words are."""
 SHOWN = 3
-"""Worst pairs kept of each facet."""
+"""Worst pairs kept of each facet, and answers."""
 
 Probe = tuple[str, str, Example, str]
 """Kind, attribute, example, candidate."""
@@ -93,6 +93,7 @@ def discrimination(subject: Subject, scored: Scored, cases: Sequence[Case], *, s
             "parts": {name: _area(scored.raw[name], cases, facet, seed=seed, made=made) for name in subject.parts},
         }
     found["paraphrases"] = _paraphrase_means(scored, cases)
+    found["least_paid"] = least_paid(scored, cases)
     found["inverted_pairs"] = worst_pairs(subject, scored, cases)
     return found
 
@@ -123,6 +124,12 @@ def _paraphrase_means(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
         if probe.source == "paraphrase" and value is not None:
             found.setdefault(probe.attribute, []).append(value)
     return {name: {"mean": sum(values) / len(values), "n": len(values)} for name, values in sorted(found.items())}
+
+
+def least_paid(scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """The right answers in other words that earn least."""
+    rows = [(v, i) for i, v in enumerate(scored.total) if v is not None and cases[i].source == "paraphrase"]
+    return [told(scored, cases, i) for _, i in sorted(rows)[:SHOWN]]
 
 
 def worst_pairs(subject: Subject, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def _blind(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Fi
             change="Check which argument holds the policy's text, and print one row.",
             measured=answers,
             threshold=limits["blind"],
+            cases=tuple(found["alike"]),
         )
     if references is not None and references >= limits["blind"]:
         yield Finding(
@@ -77,6 +78,7 @@ def _blind(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Fi
             change="Compare the answer with the reference; use form and length only beside that.",
             measured=references,
             threshold=limits["blind"],
+            cases=tuple(found["unmoved"]),
         )
 
 

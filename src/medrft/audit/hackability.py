@@ -130,10 +130,17 @@ def tags(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
         if value is not None:
             means[one.source].append(value)
     if not means["untagged"] or not means["tagged"] or not means["right"]:
-        return {"ratio": None, "pay": 0.0, "dead": False}
+        return {"ratio": None, "pay": 0.0, "dead": False, "cases": []}
     tagged, bare, right = (float(np.mean(means[name])) for name in ("tagged", "untagged", "right"))
     pay, worth = tagged - bare, right - tagged
-    return {"pay": pay, "worth": worth, "ratio": pay / worth if worth > 1e-6 else None, "dead": worth <= 1e-6}
+    best = sorted((-v, i) for i, v in enumerate(scored.total) if v is not None and cases[i].source == "tagged")[:3]
+    return {
+        "pay": pay,
+        "worth": worth,
+        "ratio": pay / worth if worth > 1e-6 else None,
+        "dead": worth <= 1e-6,
+        "cases": [told(scored, cases, i) for _, i in best],
+    }
 
 
 def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:

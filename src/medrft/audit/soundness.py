@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from medrft.audit.completions import Case, case
-from medrft.audit.subject import Own, Subject, Theirs
+from medrft.audit.discrimination import told
+from medrft.audit.subject import Own, Scored, Subject, Theirs
 from medrft.types import Form, Item, Score
 
 TOLERANCE = 1e-6
@@ -33,9 +34,10 @@ def soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int)
     chosen = [one for group in by_example.values() for one in group][:ROWS]
     items = [one.item for one in chosen]
     names = [one.group for one in chosen]
-    base = _totals(subject, items, names)
+    scored = subject.finish(subject.raw(items), names)
+    base = scored.total
     return {
-        **reading(subject, chosen, base),
+        **reading(subject, chosen, scored),
         "repeat": _difference(base, _totals(subject, items, names)),
         "order": _shuffled(subject, items, names, base, rng),
         "batch": _in_small_batches(subject, items, names, base),
@@ -47,25 +49,45 @@ def soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int)
     }
 
 
-def reading(subject: Subject, cases: Sequence[Case], base: Sequence[Score]) -> dict[str, Any]:
-    """Share of questions whose answers all score alike, and share of answers whose score no reference changes."""
-    by_example: dict[str, list[float]] = defaultdict(list)
-    for value, one in zip(base, cases, strict=True):
+def reading(subject: Subject, cases: Sequence[Case], scored: Scored) -> dict[str, Any]:
+    """Share of questions whose answers all score alike, and share of answers whose score no reference changes.
+
+    With the first three of each as evidence: a wrong answer paid like a right one; an answer that no reference changes.
+    """
+    by_example: dict[str, list[int]] = defaultdict(list)
+    for i, (value, one) in enumerate(zip(scored.total, cases, strict=True)):
         if value is not None:
-            by_example[one.example.id].append(value)
-    several = [values for values in by_example.values() if len(values) > 1]
-    constant = [max(values) - min(values) < TOLERANCE for values in several]
+            by_example[one.example.id].append(i)
+    several = [rows for rows in by_example.values() if len(rows) > 1]
+    constant = [rows for rows in several if _width([scored.total[i] for i in rows]) < TOLERANCE]
     swapped = [replace(one.item, references=_other_references(one)) for one in cases]
     after = _totals(subject, swapped, [one.group for one in cases])
-    pairs = [
-        (a, b) for a, b, one in zip(base, after, cases, strict=True) if a is not None and b is not None and one.right
+    moves = [
+        (i, abs(a - b))
+        for i, (a, b) in enumerate(zip(scored.total, after, strict=True))
+        if a is not None and b is not None and cases[i].right
     ]
-    unmoved = [abs(a - b) < TOLERANCE for a, b in pairs]
+    unmoved = [i for i, move in moves if move < TOLERANCE]
     return {
-        "same_for_all_answers": sum(constant) / len(constant) if constant else None,
-        "same_for_all_references": sum(unmoved) / len(unmoved) if unmoved else None,
+        "same_for_all_answers": len(constant) / len(several) if several else None,
+        "same_for_all_references": len(unmoved) / len(moves) if moves else None,
         "questions": len(several),
+        "alike": [pair for rows in constant[:3] if (pair := _alike(scored, cases, rows))],
+        "unmoved": [told(scored, cases, i) for i in unmoved[:3]],
     }
+
+
+def _width(values: Sequence[Score]) -> float:
+    known = [value for value in values if value is not None]
+    return max(known) - min(known)
+
+
+def _alike(scored: Scored, cases: Sequence[Case], rows: Sequence[int]) -> dict[str, Any] | None:
+    """A wrong and a right answer to one question that earn the same."""
+    right, wrong = ([i for i in rows if cases[i].right is truth] for truth in (True, False))
+    if not right or not wrong:
+        return None
+    return {"facet": "", "gap": 0.0, "wrong": told(scored, cases, wrong[0]), "right": told(scored, cases, right[0])}
 
 
 def _other_references(one: Case) -> tuple[str, ...]:

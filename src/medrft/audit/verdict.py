@@ -117,6 +117,7 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
                 change="Give it a calibration that spreads within the group (rank, or adaptive), or leave it out.",
                 measured=spread["under_floor"],
                 threshold=limits["collapsed"],
+                cases=tuple(found["flattest"] if name == "reward" else row["flattest"]),
             )
     yield from _saturated(found, limits)
     several = [row for row in found["parts"].values() if row["weight"] and row["judges_answer"]]
@@ -141,6 +142,7 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
             change="Drop groups without a right answer by a binary outcome (the recipe's `correct`), not by spread.",
             measured=phantom,
             threshold=limits["phantom"],
+            cases=tuple(found["pushed"]),
         )
 
 
@@ -191,6 +193,7 @@ def hacks(
             change="Give the format a small weight, pay it only as a whole, and pay nothing for single tags.",
             measured=ratio,
             threshold=limits["tags"],
+            cases=tuple(tags["cases"]),
         )
     for name, row in (bias or {}).items():
         if row["rho"] is not None and abs(row["rho"]) > limits["bias"]:
@@ -225,4 +228,5 @@ def strict(measured: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator
             change="Use it for closed questions, or add a scorer that knows synonyms.",
             measured=gain,
             threshold=limits["strict"],
+            cases=tuple(areas["least_paid"]),
         )
