@@ -26,5 +26,5 @@ def test_two_processes_make_one_run(tmp_path):
     assert (run / "report.html").is_file()
     for stage in ("sft", "grpo"):
         assert read_json(run / "stages" / stage / "stage.json")["status"] == "done"
-        rows = [row for row in read_jsonl(run / "metrics.jsonl") if row["stage"] == stage and row["split"] == "train"]
-        assert sorted({row["step"] for row in rows}) == [row["step"] for row in rows] != []  # each step once
+        rows = [(r["split"], r["step"]) for r in read_jsonl(run / "metrics.jsonl") if r["stage"] == stage]
+        assert len(rows) == len(set(rows)) > 0  # each step once
