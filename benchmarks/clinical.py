@@ -1,6 +1,6 @@
 """The clinical scorer's speed on one core: distinct pairs without memory, redundant rollouts with it, one long answer.
 
-    python benchmarks/clinical.py PREDICTIONS.jsonl [PAIRS.tsv …] [--json]
+    python benchmarks/clinical.py [PREDICTIONS.jsonl] tests/data/pairs_tune.tsv tests/data/pairs_final.tsv [--json]
 
 PREDICTIONS is a file of rows with `question`, `reference` and `prediction`, repeated as a group of 8 rollouts would be.
 Judged by processor time, which other work on the machine does not stretch.
@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if not any(path.suffix == ".tsv" for path in options.files):
+        parser.error("name a TSV of pairs to draw distinct ones from, such as tests/data/pairs_tune.tsv")
     predictions = next((path for path in options.files if path.suffix == ".jsonl"), None)
     found = measure(predictions, [path for path in options.files if path.suffix == ".tsv"])
     if options.json:
