@@ -57,7 +57,10 @@ WORDS = {
     **{"disks": "discs", "whilst": "while", "orientated": "oriented", "dilatation": "dilation", "x-rays": "x-ray"},
 }
 
-ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"),
+    *("nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+)
 NUMBERS = {word: str(n) for n, word in enumerate([*ONES, "seventeen", "eighteen", "nineteen"])}
 TENS = {
     word: n for n, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
