@@ -43,7 +43,7 @@ CAUGHT = [
 ]
 
 
-WITH_CASES = ("tags_pay", "blind_to_completion", "blind_to_reference", "hackable", "collapsed", "strict")
+WITH_CASES = ("tags_pay", "blind_to_completion", "blind_to_reference", "hackable", "collapsed", "strict", "length_bias")
 
 
 @pytest.mark.parametrize(("name", "expected"), CAUGHT)

@@ -59,7 +59,7 @@ def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: 
         "total": {"calibrated": spread(total, groups, floor), "raw": spread(as_floats(scored.plain), groups, floor)},
         "parts": {},
         "flattest": flattest(total, groups, scored, cases),
-        "pushed": pushed(total, groups, scored, cases),
+        "pushed": best_paid(total, groups.all_wrong, scored, cases),
         "signal": signal(total, groups),
         "signal_uncalibrated": signal(as_floats(scored.plain), groups),
     }
@@ -75,6 +75,7 @@ def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: 
             "correlation": correlation(weighed, total, groups),
             "tails": tails(part),
             "flattest": flattest(part, groups, scored, cases),
+            "widest": best_paid(part, groups.rows, scored, cases),
         }
     if isinstance(subject, Own):
         found["alternatives"] = alternatives(subject, scored, cases, groups, floor)
@@ -132,9 +133,11 @@ def flattest(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Cas
     return shown
 
 
-def pushed(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """The three all-wrong groups with the widest spread: the answer of each that is paid most."""
-    inside = [rows for rows in groups.all_wrong if np.isfinite(column[rows]).all()]
+def best_paid(
+    column: Floats, among: Sequence[NDArray[np.intp]], scored: Scored, cases: Sequence[Case]
+) -> list[dict[str, Any]]:
+    """The three groups with the widest spread: the answer of each that is paid most."""
+    inside = [rows for rows in among if np.isfinite(column[rows]).all()]
     widest = sorted(inside, key=lambda rows: -float(column[rows].std()))[:WORST]
     return [told(scored, cases, int(rows[column[rows].argmax()])) for rows in widest]
 

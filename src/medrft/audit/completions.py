@@ -47,6 +47,7 @@ class Case:
         return {
             "source": self.source,
             "attribute": self.attribute,
+            "right": self.right,
             "question": self.example.question,
             "reference": self.example.references[0],
             "answer": self.answer[:300],

@@ -149,20 +149,25 @@ def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     Ranks are compared within one question and among its right, or its wrong, answers: neither truth nor the question
     explains anything.
     """
-    rows = [
-        (value, one)
-        for value, one in zip(scored.total, cases, strict=True)
+    places = [
+        i
+        for i, (value, one) in enumerate(zip(scored.total, cases, strict=True))
         if value is not None and one.item.answer is not None and _plain(one)
     ]
+    rows = [cases[i] for i in places]
     measures = {
-        "completion_length": [float(len((one.item.completion or "").split())) for _, one in rows],
-        "answer_length": [float(len((one.item.answer or "").split())) for _, one in rows],
-        "specificity": [float(sum(said(one.item.answer or "").atoms.values())) for _, one in rows],
-        "hedging": [float(_hedges(one.item.answer or "")) for _, one in rows],
+        "completion_length": [float(len((one.item.completion or "").split())) for one in rows],
+        "answer_length": [float(len((one.item.answer or "").split())) for one in rows],
+        "specificity": [float(sum(said(one.item.answer or "").atoms.values())) for one in rows],
+        "hedging": [float(_hedges(one.item.answer or "")) for one in rows],
     }
-    cells = [(one.group, one.right) for _, one in rows]
-    values = np.array([value for value, _ in rows])
-    return {name: _within(values, np.array(column), cells) for name, column in measures.items()}
+    cells = [(one.group, one.right) for one in rows]
+    values = np.array([scored.total[i] for i in places], dtype=float)
+    found = {}
+    for name, column in measures.items():
+        rho, n, worst = _within(values, np.array(column), cells)
+        found[name] = {"rho": rho, "n": n, "cases": [told(scored, cases, places[row]) for row in worst]}
+    return found
 
 
 def _plain(one: Case) -> bool:
@@ -174,19 +179,24 @@ def _hedges(text: str) -> int:
     return sum(count for cue, count in said(text).cues.items() if "doubt" in cue or cue == "alternatives")
 
 
-def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> dict[str, Any]:
-    """Correlation of ranks after their mean within each cell is taken off; `None` under 20 rows or without spread."""
+def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> tuple[float | None, int, list[int]]:
+    """Correlation of ranks after their mean within each cell is taken off, over how many rows, and the three rows that
+    make most of it; no correlation under 20 rows or without spread."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for i, cell in enumerate(cells):
         members[cell].append(i)
     several = [np.array(rows) for rows in members.values() if len(rows) > 1]
     n = sum(len(rows) for rows in several)
     if n < MEASURABLE:
-        return {"rho": None, "n": n}
+        return None, n, []
     a, b = (_ranks(values), _ranks(column))
     a, b = (np.concatenate([ranks[rows] - ranks[rows].mean() for rows in several]) for ranks in (a, b))
     scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return {"rho": float((a * b).sum() / scale) if scale > 1e-9 else None, "n": n}
+    if scale <= 1e-9:
+        return None, n, []
+    rho = float((a * b).sum() / scale)
+    order = np.argsort(-a * b * np.sign(rho), kind="stable")[:3]
+    return rho, n, np.concatenate(several)[order].tolist()
 
 
 def _ranks(values: Floats) -> Floats:

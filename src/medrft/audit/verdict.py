@@ -131,6 +131,7 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
                 change="Lower its weight, or normalise each part within the group (combine: normalize_then_sum).",
                 measured=share,
                 threshold=limits["dominated"],
+                cases=tuple(row["widest"]),
             )
     phantom = found["signal"]["phantom"]
     if phantom is not None and found["signal"]["all_wrong_groups"] >= 5 and phantom > limits["phantom"]:
@@ -206,6 +207,7 @@ def hacks(
                 change="Pay for length only where the answer is right, within a band, or not at all.",
                 measured=row["rho"],
                 threshold=limits["bias"],
+                cases=tuple(row["cases"]),
             )
 
 
