@@ -7,12 +7,13 @@ import pytest
 
 from medrft.audit import Settings, at_least, audit_rewards, audit_run_reward, load_subject, thresholds
 from medrft.audit.collapse import Groups, signal, spread, variance_share
-from medrft.audit.completions import case
+from medrft.audit.completions import Case, case
 from medrft.audit.sources import Material, add_pairs, add_predictions, add_run
 from medrft.audit.subject import Own
 from medrft.audit.verdict import THRESHOLDS, parse_thresholds
 from medrft.errors import DataError, UserError
 from medrft.rewards import build_reward
+from medrft.types import Example, Item
 
 QUICK = Settings(groups=48, hack_examples=9)
 
@@ -254,3 +255,12 @@ def test_armed_with_the_packaged_encoder_is_at_least_suspect_on_dev_pairs(shared
     assert names & {"inverted", "suspect"}
     names = {finding["name"] for finding in audited(load_subject("armed_clinical"), material)["findings"]}
     assert not names & {"inverted", "suspect"}
+
+
+def test_answers_nobody_judged_make_no_mixed_group():
+    item = Item(references=("lung",), kind="open", answer="lung")
+    example = Example(id="a", dataset="a", split="test", images=(), question="?", references=("lung",), kind="open")
+    known = {"example": example, "item": item, "source": "prediction"}
+    rights = {"unknown": (None, None), "half": (True, None), "mixed": (True, False)}
+    cases = [Case(**known, right=right, group=name) for name, pair in rights.items() for right in pair]
+    assert [list(rows) for rows in Groups(cases).mixed] == [[4, 5]]

@@ -40,7 +40,7 @@ class Groups:
         self.names = [one.group for one in cases]
         self.rows = [np.array(rows) for rows in members.values()]
         self.right = np.array([np.nan if one.right is None else float(one.right) for one in cases])
-        self.mixed = [rows for rows in self.rows if len(set(self.right[rows])) > 1]
+        self.mixed = [rows for rows in self.rows if (self.right[rows] == 1).any() and (self.right[rows] == 0).any()]
         self.all_wrong = [rows for rows in self.rows if (self.right[rows] == 0).all()]
 
 
