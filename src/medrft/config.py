@@ -151,6 +151,10 @@ class StageConfig(Shape):
     wall_clock_of: str | None = None
     """Train for as long as that earlier stage took, whatever its number of steps."""
     evaluate: bool = True
+    share_prefix: bool = True
+    """Compute the image and prompt of a group of completions once (grpo); off: as TRL does, for each completion."""
+    verify_prefix: Literal["first", "always", "never"] = "first"
+    """When to compare shared prompts with the plain computation: on the first batch, on each, or not at all."""
     trl: dict[str, Any] = Field(default_factory=dict)
     """`trl.SFTConfig` or `trl.GRPOConfig` keyword arguments, passed through."""
 

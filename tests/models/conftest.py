@@ -1,42 +1,11 @@
 """Toy examples and tiny models: drawn pictures, real classes, built once per test session."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
 
+from families import SIZES, make_examples, picture
 from medrft.config import ModelConfig
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
-from medrft.types import Example
-
-SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 2, "hidden": 32, "layers": 2, "mlp": 64, "vocab": 400}
-QUESTIONS = ("Is the heart large?", "Is there a pleural effusion on the left side?", "Which plane is this?")
-
-
-def picture(example):
-    """A picture of its own for each image path."""
-    return [
-        Image.fromarray(np.random.default_rng(len(str(path)) + 7 * i).integers(0, 255, (40, 56, 3), dtype=np.uint8))
-        for i, path in enumerate(example.images, start=int(example.id.rsplit("/", 1)[1]))
-    ]
-
-
-def make_examples(n):
-    return [
-        Example(
-            id=f"toy/train/{i}",
-            dataset="toy",
-            split="train",
-            images=(Path(f"{i}.png"),),
-            question=QUESTIONS[i % 3],
-            references=("yes", "no")[i % 2 :][:1],
-            kind="closed",
-            rationale="The heart is wide and the lungs are clear.",
-        )
-        for i in range(n)
-    ]
 
 
 @pytest.fixture

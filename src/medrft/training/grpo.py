@@ -2,12 +2,13 @@
 
 Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
 `_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
-and those in `weights`.
+and those in `weights` and `sharing`.
 The checkpoint with the highest mean reward on validation is kept.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,15 +26,19 @@ from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
 from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
+from medrft.training.groups import lost
 from medrft.training.monitor import batch_metrics, calibration_metrics
 from medrft.training.recorder import Recorder
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.scoring import Columns, Judge, Judged, columns_of
+from medrft.training.sharing import SharesPrompts, Sharing
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
 from medrft.training.weights import ReadsWeights
 from medrft.types import Completion, Example, Outcome
+
+LOGGER = logging.getLogger(__name__)
 
 
 class EpochSampler(RepeatSampler):  # type: ignore[misc]
@@ -44,11 +49,12 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
         self.generator.manual_seed(self.seed + epoch)
 
 
-class GRPO(ReadsWeights, GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with a `Judge` in place of reward functions and a `Recorder` of rollouts."""
+class GRPO(ReadsWeights, SharesPrompts, GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with a `Judge` in place of reward functions, a `Recorder` of rollouts, and prompts shared."""
 
     def __init__(self, *args: Any, judge: Judge, columns: Columns, recorder: Recorder, opened: OpenStage, **kw: Any):
         self.judge, self.columns, self.recorder, self.opened = judge, columns, recorder, opened
+        self.sharing = Sharing(on=opened.config.share_prefix, verify=opened.config.verify_prefix)
         self._last: tuple[list[Judged], list[Outcome]] = ([], [])
         super().__init__(*args, reward_funcs=[_named(name) for name in columns.names], **kw)
 
@@ -64,7 +70,7 @@ class GRPO(ReadsWeights, GRPOTrainer):  # type: ignore[misc]
         self._last = (judged, outcomes)
         metrics = batch_metrics(judged, outcomes, group_size=self._group_size)
         if mode == "train":
-            metrics |= calibration_metrics(self.judge.reward)
+            metrics |= calibration_metrics(self.judge.reward) | {"shared_prompts": self.sharing.share()}
         metrics["reward_time"] = time.perf_counter() - began
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
@@ -85,11 +91,6 @@ class GRPO(ReadsWeights, GRPOTrainer):  # type: ignore[misc]
                 group_size=self._group_size,
             )
         return output
-
-    @property
-    def _group_size(self) -> int:
-        """G in training, and its counterpart in evaluation."""
-        return int(self.num_generations if self.model.training else self.num_generations_eval)
 
     def _completions(self, ids: list[list[int]]) -> list[Completion]:
         """The text of each completion as scorers must see it; decoded here because TRL may split off the thought."""
@@ -146,6 +147,7 @@ def run_grpo(
     pictures = Pictures(max_pixels=recipe.data.max_pixels)
     args = _arguments(opened, columns, rows=len(train), validation=len(validation))
     _check_enough(stage, args, len(train))
+    _tell_what_is_lost(stage, args)
     check_inputs(opened, args, train, pictures)
     recorder = Recorder(
         run,
@@ -176,7 +178,13 @@ def run_grpo(
         recorder.flush()
     if trainer.is_world_process_zero():
         write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
-    return finish(opened, trainer, examples=counts(train, validation), reward=reward.describe())
+    return finish(
+        opened,
+        trainer,
+        examples=counts(train, validation),
+        reward=reward.describe(),
+        prefix=trainer.sharing.describe(),
+    )
 
 
 def make_reward(recipe: Recipe) -> Reward:
@@ -207,6 +215,14 @@ def _check_enough(stage: StageConfig, args: GRPOConfig, examples: int) -> None:
             f"{args.generation_batch_size} completions in groups of {args.num_generations} asks {needed} different "
             f"ones; make per_device_train_batch_size smaller or num_generations larger"
         )
+
+
+def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:
+    """Say it when an update's batch cannot hold whole groups, and which values would."""
+    rows, size = args.per_device_train_batch_size, args.num_generations
+    told = lost(size=size, rows=rows, steps=args.gradient_accumulation_steps) if stage.share_prefix else None
+    if told is not None:
+        LOGGER.warning("Stage %s: %s", stage.name, told)
 
 
 def _judge(opened: OpenStage, reward: Reward, *, max_tokens: int) -> Judge:

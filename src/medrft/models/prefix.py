@@ -1,0 +1,270 @@
+"""A group's prompt and image once: G completions of one prompt as branches of one packed row.
+
+    plain   prompt c1 | prompt c2 | … | prompt cG                 G images, G prompts
+    packed  prompt[:-1]  [p c1[:-1]]  [p c2[:-1]]  …  [p cG[:-1]]    1 image, 1 prompt; p is the prompt's last token
+
+Each branch sees the prompt and itself (a 4-D mask), and its positions go on where the prompt ends, so that every
+token has the hidden state it has in the plain layout; the logits of p and of the completion give the completion's
+log-probabilities. One plain `forward` without a cache, so gradient checkpointing and wrappers around the model work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+ATTENTION = ("sdpa", "eager", "flex_attention")
+"""Implementations of attention that can see a mask of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """R rows of L tokens, each a prompt and what branches off it."""
+
+    ids: torch.Tensor
+    """Token ids, (R, L)."""
+    segments: torch.Tensor
+    """0 the prompt, 1 … its branches, -1 filling, (R, L)."""
+    depth: torch.Tensor
+    """How many tokens come before each in its own sequence, (R, L)."""
+    lengths: torch.Tensor
+    """Tokens of each prompt, (R,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One packed row per prompt, and where each completion's tokens stand in it."""
+
+    lines: Lines
+    targets: torch.Tensor
+    """The token that each position predicts, -100 where none is scored, (R, L)."""
+    leaders: torch.Tensor
+    """The batch row that each prompt was taken from, (R,)."""
+    source: torch.Tensor
+    """Positions in the flattened rows of all scored tokens, (N,)."""
+    target: torch.Tensor
+    """Their positions in a flattened (B, C) tensor, (N,)."""
+    shape: tuple[int, int]
+    """(B, C): completions and the tokens of the longest."""
+
+    def unpack(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of packed positions, (R, L), as one row per completion, (B, C), 0 where none was scored."""
+        rows, width = self.shape
+        flat = values.new_zeros(rows * width).index_copy(0, self.target, values.reshape(-1)[self.source])
+        return flat.view(rows, width)
+
+
+def pack(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, groups: torch.Tensor, *, completion: int, fill: int
+) -> Packed:
+    """Lay the rows of each group out as branches of one row.
+
+    `input_ids` and `attention_mask` are (B, P + C), prompts padded on the left and completions on the right;
+    `groups` (B,) numbers each row's prompt; `completion` is C. Rows of a group need not stand side by side.
+    Raises `ValueError` when rows of one group have different prompts.
+    """
+    import torch
+
+    size = input_ids.shape[1] - completion
+    mask = attention_mask.bool()
+    lengths = mask[:, :size].sum(1).tolist()
+    written = mask[:, size:].sum(1).tolist()
+    numbers = groups.tolist()
+    order = sorted(range(len(numbers)), key=lambda row: numbers[row])
+    members = [list(rows) for _, rows in groupby(order, key=lambda row: numbers[row])]
+    leaders = [rows[0] for rows in members]
+    _same_prompts(input_ids[:, :size], mask[:, :size], members)
+    width = max(lengths[rows[0]] - 1 + sum(written[row] for row in rows) for rows in members)
+    count = len(members)
+    ids = input_ids.new_full((count, width), fill)
+    targets = input_ids.new_full((count, width), -100)
+    segments = input_ids.new_full((count, width), -1)
+    depth = input_ids.new_zeros((count, width))
+    steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+    source, target = [], []
+    for line, rows in enumerate(members):
+        length = lengths[rows[0]]
+        start = length - 1
+        ids[line, :start] = input_ids[rows[0], size - length : size - 1]
+        segments[line, :start] = 0
+        depth[line, :start] = steps[:start]
+        for branch, row in enumerate(rows, start=1):
+            long = written[row]
+            here = slice(start, start + long)
+            ids[line, here] = input_ids[row, size - 1 : size - 1 + long]
+            targets[line, here] = input_ids[row, size : size + long]
+            segments[line, here] = branch
+            depth[line, here] = length - 1 + steps[:long]
+            source.append(line * width + start + steps[:long])
+            target.append(row * completion + steps[:long])
+            start += long
+    return Packed(
+        lines=Lines(ids, segments, depth, torch.tensor([lengths[row] for row in leaders], device=input_ids.device)),
+        targets=targets,
+        leaders=torch.tensor(leaders, device=input_ids.device),
+        source=torch.cat(source),
+        target=torch.cat(target),
+        shape=(input_ids.shape[0], completion),
+    )
+
+
+def _same_prompts(prompts: torch.Tensor, mask: torch.Tensor, members: Sequence[Sequence[int]]) -> None:
+    for rows in members:
+        first = prompts[rows[0]], mask[rows[0]]
+        if any(not (prompts[row].equal(first[0]) and mask[row].equal(first[1])) for row in rows[1:]):
+            raise ValueError(f"rows {list(rows)} are of one group but have different prompts")
+
+
+def positions(lines: Lines, found: torch.Tensor | None) -> torch.Tensor:
+    """Position ids: (R, L), or (3, R, L) where `found`, from `prompt_positions`, says where the prompts' tokens are."""
+    if found is None:
+        return lines.depth
+    in_prompt = found.gather(2, _slots(lines, found.shape[2]).expand(found.shape[0], -1, -1))
+    beyond = found[:, :, -1:] + lines.depth - lines.lengths[:, None] + 1  # prompts are padded on the left
+    return in_prompt.where(lines.segments == 0, beyond)
+
+
+def _slots(lines: Lines, size: int) -> torch.Tensor:
+    """Where each token of the prompts stands among P = `size` tokens padded on the left, (R, L)."""
+    return (size - lines.lengths[:, None] + lines.depth).clamp(max=size - 1)
+
+
+def prompt_positions(model: Any, prompts: torch.Tensor, mask: torch.Tensor, fields: dict[str, Any]) -> Any:
+    """(3, R, P) for models with M-RoPE, `None` for those that count tokens."""
+    index = getattr(getattr(plain_model(model), "model", None), "get_rope_index", None)
+    kinds = fields.get("mm_token_type_ids")
+    if index is None or kinds is None or fields.get("image_grid_thw") is None:
+        return None
+    found, _ = index(prompts, mm_token_type_ids=kinds, image_grid_thw=fields["image_grid_thw"], attention_mask=mask)
+    return found
+
+
+def masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -> Any:
+    """Which positions each position sees: one (R, 1, L, L) mask, or one per type of layer where a model has several.
+
+    `images` (R, L) numbers the image that each position belongs to, -1 for text, where a model's image tokens see
+    their whole image (Gemma 3).
+    """
+    import torch
+
+    config = text_config(model)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    segments, depth = lines.segments, lines.depth
+    width = segments.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
+    seen = segments[:, :, None] == segments[:, None, :]
+    seen = causal & (seen | (segments == 0)[:, None, :])
+    if images is not None:
+        seen |= (images[:, :, None] == images[:, None, :]) & (images >= 0)[:, :, None]
+    full = _shape(config, seen)
+    if kinds == {"full_attention"}:
+        return full
+    near = depth[:, None, :] > depth[:, :, None] - config.sliding_window
+    return {"full_attention": full, "sliding_attention": _shape(config, seen & near)}
+
+
+def _shape(config: Any, seen: torch.Tensor) -> Any:
+    """A boolean (R, L, L) mask as the model's attention wants it."""
+    import torch
+
+    kind = config._attn_implementation
+    if kind == "flex_attention":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        size = seen.shape[-1]
+        return create_block_mask(lambda b, h, q, k: seen[b, q, k], seen.shape[0], None, size, size, str(seen.device))
+    if kind == "eager":
+        lowest = torch.finfo(config.dtype or torch.float32).min
+        return torch.zeros_like(seen, dtype=config.dtype or torch.float32).masked_fill(~seen, lowest)[:, None]
+    return seen[:, None]
+
+
+def image_blocks(model: Any, kinds: torch.Tensor | None) -> torch.Tensor | None:
+    """The number of the image each prompt token belongs to, -1 for text, where image tokens see each other both ways.
+
+    `kinds` are the prompt's `token_type_ids`, (R, P), 1 for image tokens; Gemma 3 alone reads them so.
+    """
+    import torch
+
+    if kinds is None or not str(plain_model(model).config.model_type).startswith("gemma3"):
+        return None
+    image = kinds == 1
+    starts = image & ~torch.nn.functional.pad(image, (1, 0))[:, :-1]
+    return torch.where(image, starts.cumsum(1) - 1, -1)
+
+
+def spread(lines: Lines, values: torch.Tensor, *, rest: int) -> torch.Tensor:
+    """A value per prompt token, (R, P) with prompts padded on the left, at its place in the rows, (R, L)."""
+    return values.gather(1, _slots(lines, values.shape[1])).where(lines.segments == 0, rest)
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the language model inside a vision-language model."""
+    return plain_model(model).config.get_text_config()
+
+
+def plain_model(model: Any) -> Any:
+    """The model inside wrappers and adapters."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def why_not(model: Any, *, rollouts: bool = False) -> str | None:
+    """Why a model cannot share a prompt at all, if so; whether it does so rightly is measured, not known.
+
+    Rollouts bring their own attention; the other passes need one that sees a mask of ours.
+    """
+    config = text_config(model)
+    others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if others:
+        return f"the model has layers of type {', '.join(sorted(others))}"
+    if rollouts or config._attn_implementation in ATTENTION:
+        return None
+    return f"attention {config._attn_implementation!r} sees no mask of ours; use one of {', '.join(ATTENTION)}"
+
+
+def packed_inputs(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    groups: torch.Tensor,
+    fields: dict[str, Any],
+    *,
+    completion: int,
+    fill: int,
+) -> tuple[Packed, dict[str, Any]]:
+    """A packed batch and the keyword arguments of the model's `forward` for it.
+
+    Shapes as in `pack`. `fields` holds the multimodal inputs of the prompts' leaders, in the order of their groups'
+    numbers; token types among them are (R, P + C) or (R, P).
+    """
+    packed = pack(input_ids, attention_mask, groups, completion=completion, fill=fill)
+    size = input_ids.shape[1] - completion
+    prompts, mask = input_ids[packed.leaders, :size], attention_mask[packed.leaders, :size]
+    return packed, {**forward_inputs(model, packed.lines, prompts, mask, fields), "shift_labels": packed.targets}
+
+
+def forward_inputs(
+    model: Any, lines: Lines, prompts: torch.Tensor, mask: torch.Tensor, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """What `forward` needs for rows over the prompts (R, P), padded on the left, with their multimodal `fields`."""
+    size = prompts.shape[1]
+    types = {key: fields[key][:, :size] for key in TOKEN_TYPES if fields.get(key) is not None}
+    given = {key: value for key, value in fields.items() if key not in TOKEN_TYPES and value is not None}
+    blocks = image_blocks(model, types.get("token_type_ids"))
+    return {
+        "input_ids": lines.ids,
+        "attention_mask": masks(model, lines, None if blocks is None else spread(lines, blocks, rest=-1)),
+        "position_ids": positions(lines, prompt_positions(model, prompts, mask, {**given, **types})),
+        **given,
+    }
+
+
+TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+"""Inputs with one value per token, which masks and positions stand for in a packed batch."""

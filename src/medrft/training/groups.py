@@ -1,0 +1,127 @@
+"""Rows of a generation batch by group: which group a row is of, its order, its images once.
+
+A group is known by its place among the rows that the sampler repeats, never by its objects, which are decoded anew
+and copied on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+
+GROUP = "group"
+"""The batch's own column: the number of each row's group, (B,)."""
+
+
+def numbers(rows: int, *, size: int, process: int) -> list[int]:
+    """The group of each of a process's rows; a group may begin on one process and end on the next.
+
+    >>> numbers(4, size=2, process=0), numbers(3, size=2, process=1)
+    ([0, 0, 1, 1], [1, 2, 2])
+    """
+    return [(process * rows + row) // size for row in range(rows)]
+
+
+def leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The first row of each group, and for each row the place of its group among them.
+
+    >>> leaders([4, 4, 5, 5])
+    ([0, 2], [0, 0, 1, 1])
+    """
+    first: dict[int, int] = {}
+    for row, group in enumerate(groups):
+        first.setdefault(group, row)
+    place = {group: number for number, group in enumerate(first)}
+    return list(first.values()), [place[group] for group in groups]
+
+
+def take(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """Multimodal inputs of some rows, in that order, repeated where asked; `num_images` among them counts each row's.
+
+    Whatever a family's layout is (per row, per image, patches of all images in one tensor), each row gets its own.
+    """
+    split = dict(fields) if isinstance(fields.get("pixel_values"), list) else split_pixel_values_by_grid(dict(fields))
+    taken = {key: pick(value, rows) for key, value in split.items() if value is not None}
+    merged: dict[str, Any] = unsplit_pixel_values_by_grid(taken)
+    return merged
+
+
+def pick(value: Any, rows: Sequence[int]) -> Any:
+    """Rows of a tensor or list; a number stays."""
+    if isinstance(value, torch.Tensor):
+        return value if value.ndim == 0 else value[torch.as_tensor(rows, device=value.device)]
+    return [value[row] for row in rows]
+
+
+def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
+    """A generation batch as `steps` batches of an update, groups shuffled but whole, each image held once.
+
+    Draws the order from torch's global generator, as TRL does for its order of rows.
+    """
+    groups = batch[GROUP].tolist()
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    blocks = list(members.values())
+    order = [row for block in torch.randperm(len(blocks)).tolist() for row in blocks[block]]
+    split = split_pixel_values_by_grid(batch)
+    shuffled = {key: pick(value, order) for key, value in split.items() if value is not None}
+    shuffled = {key: _once(value, shuffled[GROUP].tolist()) for key, value in shuffled.items()}
+    found: list[dict[str, Any]] = split_tensor_dict(shuffled, steps)
+    return found
+
+
+def _once(value: Any, groups: Sequence[int]) -> Any:
+    """A list of tensors, one per row, in which rows of a group share one tensor of their own."""
+    if not (isinstance(value, list) and value and isinstance(value[0], torch.Tensor)):
+        return value
+    kept: dict[int, torch.Tensor] = {}
+    return [
+        kept[group] if group in kept else kept.setdefault(group, row.clone())
+        for row, group in zip(value, groups, strict=True)
+    ]
+
+
+def tensors(fields: Mapping[str, Any], *, pad: Any) -> dict[str, torch.Tensor]:
+    """What a processor returned without `return_tensors`, as tensors; lists of a token's values are padded on the left.
+
+    `pad` is TRL's padding function. The rule is that of TRL's own generation.
+    """
+    found = {}
+    for key, value in fields.items():
+        if isinstance(value, torch.Tensor):
+            found[key] = value
+        elif isinstance(value, list) and value and isinstance(value[0], list) and isinstance(value[0][0], int):
+            found[key] = pad([torch.tensor(row) for row in value], padding_value=0, padding_side="left")
+        else:
+            found[key] = torch.tensor(np.array(value))
+    return found
+
+
+def lost(*, size: int, rows: int, steps: int) -> str | None:
+    """What sharing is lost when an update's `rows` do not hold whole groups of `size`, and values that keep the batch.
+
+    `steps` is the number of such batches in an optimizer step (`gradient_accumulation_steps`).
+
+    >>> lost(size=8, rows=16, steps=1) is None
+    True
+    >>> lost(size=4, rows=2, steps=2).partition("; ")[2]
+    'per_device_train_batch_size 4 with gradient_accumulation_steps 1 keep the same batch'
+    >>> lost(size=8, rows=2, steps=2).partition("; ")[2]
+    'per_device_train_batch_size 4 with gradient_accumulation_steps 1 keep the same batch and compute it 2 times'
+    """
+    if rows % size == 0:
+        return None
+    total = rows * steps
+    told = f"per_device_train_batch_size {rows} cuts groups of {size} completions, so a prompt is computed "
+    told += f"{-(-size // rows)} times and not once" if rows < size else "again wherever its group is cut"
+    whole = next((fit for fit in range(size, total + 1, size) if total % fit == 0), None)
+    fit = whole or total
+    if fit == rows:
+        return f"{told}; a larger per_device_train_batch_size would share more, and change the global batch"
+    values = f"per_device_train_batch_size {fit} with gradient_accumulation_steps {total // fit} keep the same batch"
+    return f"{told}; {values}" if whole else f"{told}; {values} and compute it {-(-size // fit)} times"

@@ -1,0 +1,175 @@
+"""A group's prompt computed once gives what computing it for each completion gives, and a wrong layout does not."""
+
+import dataclasses
+
+import pytest
+import torch
+from trl.trainer.utils import add_fused_lm_head
+
+from families import FAMILIES, toy
+from medrft.config import ModelConfig
+from medrft.models import prefix
+from medrft.models.prefix import Lines, pack, packed_inputs, why_not
+from medrft.training.groups import take
+
+SIZE, NEW = 4, 9
+
+
+@pytest.fixture
+def made(saved):
+    """`made(family, …)`: a toy model that gives log-probabilities, and three groups of completions in mixed order."""
+
+    def make(family, attention="sdpa", images=1):
+        config = ModelConfig(id=f"tiny:{family}", device="cpu", attn_implementation=attention)
+        found = toy(family, saved, config, images=images)
+        if family == "qwen2_5_vl":
+            found.model.set_attn_implementation(attention)
+        add_fused_lm_head(found.model, temperature=0.7, outputs=("log_probs", "entropy"))
+        return found
+
+    return make
+
+
+def rows_of(found):
+    """Ids, mask and groups of 3 groups of 4 completions whose lengths differ, rows of a group apart from each other."""
+    torch.manual_seed(3)
+    place = torch.randperm(3 * SIZE) % 3
+    written = (torch.arange(NEW) < torch.randint(0, NEW + 1, (3 * SIZE, 1))).long()
+    written[0] = 1
+    completions = torch.randint(20, 200, (3 * SIZE, NEW)) * written
+    return torch.cat([found.ids[place], completions], 1), torch.cat([found.mask[place], written], 1), place
+
+
+def plain(found, ids, mask, place):
+    fields = take(found.fields, place.tolist())
+    fields.pop("num_images")
+    for key in prefix.TOKEN_TYPES:
+        if key in fields:
+            fields[key] = torch.nn.functional.pad(fields[key], (0, NEW))
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :-NEW] = -100
+    found = found.model(input_ids=ids, attention_mask=mask, **fields, labels=labels, fused_lm_head=True)
+    return found.log_probs[:, -NEW:], found.entropy[:, -NEW:]
+
+
+def shared(found, ids, mask, place):
+    fields = {key: value for key, value in found.fields.items() if key != "num_images"}
+    packed, inputs = packed_inputs(found.model, ids, mask, place, fields, completion=NEW, fill=found.pad)
+    outputs = found.model(**inputs, fused_lm_head=True)
+    return packed.unpack(outputs.log_probs), packed.unpack(outputs.entropy)
+
+
+def measured(found, way, rows):
+    """Log-probabilities, entropies, and the gradient of a weighing of the former with respect to all parameters."""
+    found.model.zero_grad()
+    logps, entropies = way(found, *rows)
+    (logps * torch.linspace(-1, 1, logps.numel()).view(logps.shape)).sum().backward()
+    return (
+        logps.detach(),
+        entropies,
+        torch.cat([p.grad.flatten() for p in found.model.parameters() if p.grad is not None]),
+    )
+
+
+def gap(found):
+    rows = rows_of(found)
+    (logps, entropies, one), (ours, mine, other) = (measured(found, way, rows) for way in (plain, shared))
+    assert logps.abs().max() > 1  # there is something to compare
+    differ = max(float((logps - ours).abs().max()), float((entropies - mine).detach().abs().max()))
+    return differ, float((one - other).norm() / one.norm())
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_probabilities_and_gradients_are_the_plain_ones(made, family, attention):
+    logps, gradient = gap(made(family, attention))
+    assert logps < 1e-4
+    assert gradient < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_images(made, family):
+    logps, gradient = gap(made(family, images=2))
+    assert logps < 1e-4
+    assert gradient < 1e-4
+
+
+def test_bfloat16_differs_no_more_than_padding_does(made):
+    found = made("llava")
+    found.model.bfloat16()
+    found.fields["pixel_values"] = found.fields["pixel_values"].bfloat16()
+    rows = rows_of(found)
+    logps, ours = plain(found, *rows)[0], shared(found, *rows)[0]
+    assert (logps - ours).abs().mean() < 0.05
+
+
+WRONG = {
+    "positions go on behind the branch before": lambda lines: dataclasses.replace(
+        lines, depth=torch.arange(lines.ids.shape[1]).expand_as(lines.ids)
+    ),
+    "branches see each other": lambda lines: dataclasses.replace(
+        lines, segments=lines.segments.clamp(max=1).where(lines.segments < 1, 1)
+    ),
+    "branches do not see the prompt": lambda lines: dataclasses.replace(lines, segments=lines.segments + 1),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_wrong_layout_is_not_the_plain_one(made, monkeypatch, family, fault):
+    true = prefix.pack
+
+    def wrong(*args, **kwargs):
+        packed = true(*args, **kwargs)
+        return dataclasses.replace(packed, lines=WRONG[fault](packed.lines))
+
+    monkeypatch.setattr(prefix, "pack", wrong)
+    logps, gradient = gap(made(family))
+    assert logps > 1e-2
+    assert gradient > 1e-2
+
+
+def test_the_layout():
+    ids = torch.tensor([[0, 5, 6, 7, 1, 2], [3, 4, 8, 9, 1, 0], [0, 5, 6, 7, 3, 0]])
+    mask = torch.tensor([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 0]])
+    packed = pack(ids, mask, torch.tensor([0, 1, 0]), completion=2, fill=0)
+    assert packed.lines.ids.tolist() == [[5, 6, 7, 1, 7], [3, 4, 8, 9, 0]]
+    assert packed.lines.segments.tolist() == [[0, 0, 1, 1, 2], [0, 0, 0, 1, -1]]
+    assert packed.lines.depth.tolist() == [[0, 1, 2, 3, 2], [0, 1, 2, 3, 0]]
+    assert packed.targets.tolist() == [[-100, -100, 1, 2, 3], [-100, -100, -100, 1, -100]]
+    assert packed.lines.lengths.tolist() == [3, 4]
+    assert packed.unpack(torch.arange(10.0).view(2, 5)).tolist() == [[2, 3], [8, 0], [4, 0]]
+
+
+def test_rows_of_one_group_must_have_one_prompt():
+    with pytest.raises(ValueError, match=r"rows \[0, 1\] are of one group but have different prompts"):
+        pack(torch.tensor([[5, 6, 1], [5, 7, 1]]), torch.ones(2, 3), torch.tensor([0, 0]), completion=1, fill=0)
+
+
+def test_attention_that_sees_no_mask_is_told(made):
+    found = made("llava")
+    assert why_not(found.model) is None
+    found.model.config.text_config._attn_implementation = "flash_attention_2"
+    assert "flash_attention_2" in why_not(found.model)
+    assert why_not(found.model, rollouts=True) is None
+    found.model.config.text_config.layer_types = ["linear_attention"]
+    assert "linear_attention" in why_not(found.model, rollouts=True)
+
+
+def test_flex_attention_gets_a_block_mask_with_the_same_pattern(made):
+    found = made("llava")
+    ids, mask, place = rows_of(found)
+    packed = pack(ids, mask, place, completion=NEW, fill=found.pad)
+    dense = prefix.masks(found.model, packed.lines)
+    found.model.config.text_config._attn_implementation = "flex_attention"
+    blocks = prefix.masks(found.model, packed.lines)
+    q, k = torch.arange(dense.shape[-1])[:, None], torch.arange(dense.shape[-1])
+    assert all(torch.equal(blocks.mask_mod(b, 0, q, k), dense[b, 0]) for b in range(len(dense)))
+
+
+def test_an_empty_completion_has_nothing_to_score():
+    ids, mask = torch.tensor([[5, 6, 0], [5, 6, 9]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    packed = pack(ids, mask, torch.tensor([0, 0]), completion=1, fill=0)
+    assert packed.lines.ids.tolist() == [[5, 6]]
+    assert isinstance(packed.lines, Lines)
+    assert packed.unpack(torch.tensor([[1.0, 2.0]])).tolist() == [[0.0], [2.0]]

@@ -1,0 +1,165 @@
+"""Rollouts that read each prompt once write what `generate` writes, and draw from the same distribution."""
+
+import pytest
+import torch
+
+from families import FAMILIES, toy
+from medrft.config import ModelConfig
+from medrft.errors import ModelError
+from medrft.models import prefix
+from medrft.models.rollout import Cache, rollouts
+from medrft.training.groups import take
+
+
+@pytest.fixture
+def made(saved):
+    def make(family, images=1):
+        return toy(family, saved, ModelConfig(id=f"tiny:{family}", device="cpu"), images=images)
+
+    return make
+
+
+def inputs(found):
+    return {key: value for key, value in found.fields.items() if key != "num_images"}
+
+
+def write(found, copies, **settings):
+    temperature = settings.get("temperature", 1.0)
+    config = found.config(**settings)
+    return rollouts(found.model, found.ids, found.mask, inputs(found), copies, config, temperature=temperature)
+
+
+def generated(found, copies, **settings):
+    """What stock `generate` writes, cut after the end token."""
+    place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
+    fields = take(found.fields, place)
+    fields.pop("num_images")
+    config = found.config(**settings)
+    with torch.no_grad():
+        whole = found.model.generate(
+            input_ids=found.ids[place], attention_mask=found.mask[place], **fields, generation_config=config
+        )
+    rows, ends = whole[:, found.ids.shape[1] :].tolist(), settings.get("eos_token_id", [1])
+    stops = [next((i + 1 for i, token in enumerate(row) if token in ends), len(row)) for row in rows]
+    return [row[:stop] for row, stop in zip(rows, stops, strict=True)]
+
+
+MANY_ENDS = list(range(100, 200))
+SETTINGS = {
+    "plain": {},
+    "several end tokens": {"eos_token_id": MANY_ENDS},
+    "suppressed tokens": {"suppress_tokens": list(range(20, 60))},
+    "repetition penalty": {"repetition_penalty": 1.8},
+    "at least four tokens": {"eos_token_id": MANY_ENDS, "min_new_tokens": 4},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_rollouts_are_those_of_generate(made, family, name):
+    found, settings = made(family), {"do_sample": False, **SETTINGS[name]}
+    written = write(found, [1, 1, 1], **settings)
+    assert written.ids == generated(found, [1, 1, 1], **settings)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_rollouts_with_several_images(made, family):
+    found = made(family, images=2)
+    assert write(found, [2, 1, 2], do_sample=False).ids == generated(found, [2, 1, 2], do_sample=False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_token_was_drawn_with_the_probability_of_a_plain_pass(made, family):
+    """Rows end at different steps, so that rows are laid out anew on the way."""
+    torch.manual_seed(0)
+    found = made(family)
+    copies = [5, 3, 4]
+    made_rows = write(found, copies, eos_token_id=MANY_ENDS, temperature=0.8)
+    assert len({len(row) for row in made_rows.ids}) > 2
+    place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
+    for row, (prompt, ids) in enumerate(zip(place, made_rows.ids, strict=True)):
+        fields = take(found.fields, [prompt])
+        fields.pop("num_images")
+        for key in prefix.TOKEN_TYPES:
+            if key in fields:
+                fields[key] = torch.nn.functional.pad(fields[key], (0, len(ids)))
+        whole = torch.cat([found.ids[prompt], torch.tensor(ids)])[None]
+        mask = torch.cat([found.mask[prompt], torch.ones(len(ids), dtype=torch.long)])[None]
+        with torch.no_grad():
+            logits = found.model(input_ids=whole, attention_mask=mask, **fields).logits[0, -len(ids) - 1 : -1] / 0.8
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+        assert torch.allclose(torch.tensor(made_rows.logps[row]), expected, atol=1e-4)
+
+
+SAMPLED = {
+    "temperature": {"temperature": 0.7},
+    "top-k": {"top_k": 5},
+    "top-p": {"top_p": 0.6},
+    "min-p": {"min_p": 0.2},
+    "repetition penalty": {"repetition_penalty": 1.5, "temperature": 0.8},
+    "suppressed tokens": {"suppress_tokens": list(range(20, 200)), "top_k": 20},
+}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_sampling_is_distributed_as_in_generate(made, name):
+    """Pairs of tokens by count: a chi-squared statistic against stock draws, at the 0.1 % level."""
+    found = made("llava")
+    settings = {"max_new_tokens": 2, **SAMPLED[name]}
+    copies = [1500, 1, 1]
+    torch.manual_seed(0)
+    ours = [tuple(row) for row in write(found, copies, **settings).ids[:1500]]
+    torch.manual_seed(1)
+    stock = [tuple(row) for row in generated(found, copies, **settings)[:1500]]
+    assert ours != stock
+    assert chi_squared(ours, stock) < 1
+
+
+def chi_squared(one, other):
+    """Two samples' statistic over its 99.9 % quantile; rare outcomes are counted together."""
+    from scipy.stats import chi2
+
+    outcomes = [outcome for outcome in set(one) if one.count(outcome) + other.count(outcome) >= 20]
+    counts = [[sample.count(outcome) for outcome in outcomes] for sample in (one, other)]
+    counts = [[*row, len(one) - sum(row)] for row in counts]
+    counts = list(zip(*[row for row in zip(*counts, strict=True) if sum(row)], strict=True))
+    statistic = sum((a - b) ** 2 / (a + b) for a, b in zip(*counts, strict=True))
+    assert len(counts[0]) > 2
+    return statistic / chi2.ppf(0.999, len(counts[0]) - 1)
+
+
+def test_the_same_seed_draws_the_same(made):
+    found = made("llava")
+    drawn = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        drawn.append(write(found, [4, 4, 4]).ids)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_finished_rows_stop_costing(made, monkeypatch):
+    found = made("llava")
+    kept = []
+    true = Cache.keep
+    monkeypatch.setattr(Cache, "keep", lambda self, p, r, c: (kept.append((len(p), len(r), c)), true(self, p, r, c)))
+    torch.manual_seed(0)
+    write(found, [8, 8, 8], eos_token_id=MANY_ENDS)
+    sizes = [rows for _, rows, _ in kept]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] <= 6
+    assert all(prompts * copies == rows for prompts, rows, copies in kept)
+
+
+def test_the_model_is_left_as_it_was(made):
+    found = made("llava")
+    config = found.model.config.text_config
+    before = config._attn_implementation
+    write(found, [2, 2, 2])
+    assert config._attn_implementation == before
+
+
+@pytest.mark.parametrize(
+    "settings", [{"do_sample": False, "num_beams": 2}, {"num_return_sequences": 2}, {"stop_strings": ["x"]}], ids=str
+)
+def test_other_ways_to_generate_are_refused(made, settings):
+    with pytest.raises(ModelError, match="cannot share a prompt"):
+        write(made("llava"), [1, 1, 1], **settings)
