@@ -38,6 +38,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from trl import GRPOConfig, GRPOTrainer
 
+from medrft.models.load import make_checkpointable
 from medrft.models.tiny import build_tiny
 from medrft.training.groups import GROUP
 from medrft.training.sharing import SharesPrompts, Sharing
@@ -100,6 +101,7 @@ def model_and_processor(case: Case):
     )
     with torch.no_grad():  # a tokenizer of few words; a vocabulary of usual size for a model as small as this
         model.resize_token_embeddings(2048, mean_resizing=False)
+    make_checkpointable(model)
     return model, processor
 
 

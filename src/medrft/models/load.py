@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,7 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     model.to(device)
     freeze(model, config.freeze)
     make_head_fast(model)
+    make_checkpointable(model)
     pinned = f"models--{config.id.replace('/', '--')}" in Path(source).parts
     own = pinned or config.id.startswith(TINY) or not Path(source).is_dir()
     return Policy(model, processor, config.id if own else str(source), device)
@@ -108,6 +110,18 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     rank = os.environ.get("LOCAL_RANK")
     return torch.device(f"cuda:{rank}" if name == "cuda" and rank else name)
+
+
+def make_checkpointable(model: Any) -> None:
+    """Let gradient checkpointing find the input of a Swin vision tower.
+
+    transformers asks the tower for its input embeddings to make their output require a gradient; Swin names a module
+    that returns a tuple, on which that fails.
+    """
+    for module in model.modules():
+        inner = getattr(getattr(module, "embeddings", None), "patch_embeddings", None)
+        if hasattr(inner, "projection") and str(getattr(module.config, "model_type", "")).startswith("swin"):
+            module.get_input_embeddings = partial(getattr, inner, "projection")
 
 
 def lora_config(config: ModelConfig) -> LoraConfig | None:
