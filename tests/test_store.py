@@ -1,9 +1,14 @@
 """Rollouts: written whole, read with SQL, dropped after a checkpoint."""
 
+import errno
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
 
-from medrft.errors import DataError
-from medrft.store import PARTS, PLAIN, RolloutWriter, read, schema, supersede
+from medrft.errors import DataError, StorageError, UnknownNameError
+from medrft.store import PARTS, PLAIN, RolloutWriter, read, schema, select, supersede
 
 
 def row(number, *, group="g/0", stage="grpo", split="train", step=0, generation_step=0, parts=("bleu1", "format")):
@@ -128,3 +133,160 @@ def test_a_wrong_query_is_one_line(tmp_path, sql):
 def test_a_run_without_rollouts_says_so(tmp_path):
     with pytest.raises(DataError, match="no rollouts"):
         read(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Ten rollouts in five files, the rewards 0.0 to 0.9."""
+    made = writer(tmp_path, rows_per_file=2)
+    for number in range(5):
+        pair = [row(i, group=f"g/{number}", generation_step=number, step=number) for i in (0, 1)]
+        made.write([r | {"reward": (2 * number + i) / 10} for i, r in enumerate(pair)], group_size=2)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ({"limit": 3}, [0, 1, 2]),
+        ({"where": "reward < 0.25"}, [0, 1, 2]),
+        ({"where": "reward < 0.25 OR sample = 1 -- a comment", "limit": 4}, [0, 1, 2, 3]),
+        ({"where": "reward > (SELECT avg(reward) FROM rollouts)"}, [5, 6, 7, 8, 9]),
+        ({"where": "raw.bleu1 = 0.25 AND metadata['organ'] = 'lung'", "limit": 1}, [0]),
+        ({"where": "list_contains(\"references\", 'left')", "limit": 1}, [0]),
+        ({"where": "reward > 1"}, []),
+        ({"order": "reward desc", "limit": 2}, [9, 8]),
+        ({"order": "sample", "limit": 6}, [0, 2, 4, 6, 8, 1]),  # ties as they were written
+        ({"order": "raw.bleu1 ASC", "limit": 2}, [0, 1]),
+    ],
+)
+def test_rollouts_are_selected(run, options, expected):
+    assert [round(10 * found["reward"]) for found in select(run, **options)] == expected
+
+
+def test_only_the_columns_asked_for_come_back_in_their_order(run):
+    found = select(run, columns=["raw.bleu1", "references", "step"], limit=1)
+    assert found == [{"raw.bleu1": 0.25, "references": ["left lung", "left"], "step": 0}]
+    assert list(found[0]) == ["raw.bleu1", "references", "step"]
+    assert select(run) == read(run)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "expected"),
+    [
+        ({"where": "rewrd < 0.1"}, DataError, r"--where 'rewrd < 0.1'.*\"reward\".*columns: step, .*, metadata"),
+        ({"where": "references = ['left']"}, DataError, r"near \"references\".*\"references\", completion"),
+        ({"where": "reward <"}, DataError, "syntax error"),
+        ({"where": ""}, DataError, "refused"),
+        ({"where": "reward < 'low'"}, DataError, "Could not convert string 'low'"),
+        ({"where": "reward < 1 LIMIT 2"}, DataError, "refused"),
+        ({"where": "true; DROP VIEW rollouts"}, DataError, "refused"),
+        ({"where": "true) UNION SELECT (true"}, DataError, "refused"),
+        ({"where": "true); COPY rollouts TO 'stolen.csv'; SELECT (true"}, DataError, "refused"),
+        ({"columns": ["rewards"]}, UnknownNameError, "did you mean 'reward'"),
+        ({"columns": ["raw.bleu"]}, UnknownNameError, "did you mean 'raw.bleu1'"),
+        ({"order": "stp"}, UnknownNameError, "did you mean 'step'"),
+        ({"order": "reward downwards"}, DataError, "for example 'reward desc'"),
+        ({"order": "reward, 1"}, DataError, "for example 'reward desc'"),
+    ],
+)
+def test_what_is_no_expression_or_column_is_refused_in_one_line(run, options, error, expected, monkeypatch):
+    monkeypatch.chdir(run)
+    with pytest.raises(error, match=expected) as refused:
+        select(run, **options)
+    assert "\n" not in str(refused.value)
+    assert [path.name for path in run.iterdir()] == ["rollouts"] and len(select(run)) == 10
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "read_text('{secret}')",
+        "read_csv('{run}/rollouts/../secret.csv')",
+        "'{secret}'",
+        "glob('{run}/*')",
+        "read_parquet('https://example.org/x.parquet')",
+    ],
+)
+def test_a_query_reaches_no_other_file(run, table):
+    secret = run / "secret.csv"
+    secret.write_text("a\n1\n")
+    table = table.format(secret=secret, run=run)
+    with pytest.raises(DataError, match=r"Permission|disabled|does not exist"):
+        select(run, where=f"(SELECT count(*) FROM {table}) > 0")
+    with pytest.raises(DataError, match=r"Permission|disabled|does not exist"):
+        read(run, f"SELECT * FROM {table}")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY rollouts TO '{file}' (FORMAT parquet, USE_TMP_FILE false)",
+        "COPY rollouts TO '{run}/copy.csv'",
+        "SET enable_external_access = true",
+        "SELECT 1; ATTACH '{run}/new.db'",
+        "",
+    ],
+)
+def test_a_query_writes_nothing(run, sql):
+    file = run / "rollouts" / "grpo-train-000000.parquet"
+    before = file.read_bytes()
+    with pytest.raises(DataError, match="one SELECT"):
+        read(run, sql.format(run=run, file=file))
+    assert file.read_bytes() == before and [path.name for path in run.iterdir()] == ["rollouts"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content[:4] + bytes(1000) + content[1004:],  # the end whole, the pages not
+    ],
+    ids=["empty", "half", "last byte", "pages"],
+)
+def test_a_damaged_file_is_named(run, damage):
+    file = run / "rollouts" / "grpo-train-000002.parquet"
+    file.write_bytes(damage(file.read_bytes()))
+    for use in (lambda: read(run), lambda: select(run), lambda: supersede(run / "rollouts", stage="grpo", step=2)):
+        with pytest.raises(DataError, match=r"cannot read .*000002\.parquet: .* restore it, or move it away"):
+            use()
+
+
+def no_space(*args, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
+    made = writer(tmp_path)
+    made.write([row(0)], group_size=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "write_table", no_space)
+        with pytest.raises(StorageError, match=r"cannot write .*000000\.parquet: No space left.*free space.*--resume"):
+            made.flush()
+    assert list((tmp_path / "rollouts").iterdir()) == []  # no half file either
+    made.write([row(0, group="g/1")], group_size=1)
+    made.flush()
+    assert [found["group_id"] for found in read(tmp_path)] == ["g/0", "g/1"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_that_is_really_full(tmp_path):
+    folder = tmp_path / "rollouts"
+    folder.mkdir()
+    (folder / f".grpo-train-000000.parquet.{os.getpid()}").symlink_to("/dev/full")  # where the file is made
+    made = writer(tmp_path)
+    made.write([row(0)], group_size=1)
+    with pytest.raises(StorageError, match="No space left"):
+        made.flush()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "rollouts").write_text("a file")
+    made = writer(tmp_path)
+    made.write([row(0)], group_size=1)
+    with pytest.raises(StorageError, match=r"cannot write .*make its folder writable"):
+        made.flush()

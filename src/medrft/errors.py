@@ -6,7 +6,8 @@ MedrftError
 │   ├── RecipeError        (ValueError: a recipe or --set that does not fit)
 │   ├── DataError          (ValueError: a missing root, a wrong layout, no row left)
 │   ├── ModelError         (ValueError: a model, template or device that cannot be used)
-│   └── RunExistsError     (FileExistsError: the output folder already holds a run)
+│   ├── RunExistsError     (FileExistsError: the output folder already holds a run)
+│   └── StorageError       (OSError: a full disk, a folder that may not be written to)
 ├── PreflightError         (RuntimeError: model, processor and data disagree; training must not start)
 └── EndpointError          (OSError: a remote judge or model did not answer)
 """
@@ -14,7 +15,9 @@ MedrftError
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 LISTED = 40
 """Known names are listed up to this many, unless none of them is near."""
@@ -48,6 +51,10 @@ class RunExistsError(UserError, FileExistsError):
     """The output folder already holds a run."""
 
 
+class StorageError(UserError, OSError):
+    """A file of the run cannot be written."""
+
+
 class PreflightError(MedrftError, RuntimeError):
     """Model, processor and data disagree; training would be silently wrong."""
 
@@ -67,3 +74,14 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError
     hint = f"did you mean {close[0]!r}?" if close else ""
     listed = f"{'Known' if close else 'known'}: {', '.join(names)}" if len(names) <= LISTED or not close else ""
     return UnknownNameError(f"unknown {what} {name!r}; {' '.join(filter(None, (hint, listed)))}")
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """The error for a `path` that the disk refused, with the way out.
+
+    >>> str(cannot_write(Path("run/a.parquet"), OSError(errno.ENOSPC, "No space left on device")))
+    'cannot write run/a.parquet: No space left on device; free space there, then go on with --resume'
+    """
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free space there" if full else "make its folder writable"
+    return StorageError(f"cannot write {path}: {error.strerror or error}; {remedy}, then go on with --resume")

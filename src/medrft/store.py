@@ -13,13 +13,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError
+from medrft.errors import DataError, cannot_write, unknown_name
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 Row = Mapping[str, Any]
@@ -53,14 +55,25 @@ PLAIN: dict[str, str] = {
 PARTS: dict[str, str] = {"raw": "double", "calibrated": "double", "applicable": "bool"}
 """Struct columns with one field per part of the reward."""
 
+RESERVED = frozenset({"references"})
+"""Columns whose names are words of SQL; a query has them in double quotes."""
+
+IN_ORDER = "stage, split, generation_step, group_id, sample"
+
+ROWS_PER_FILE = 4096
+"""Few enough to be held in memory and lost by a kill, many enough that a million rows are a few hundred files."""
+
 
 class RolloutWriter:
     """Collects whole groups and writes them as Parquet files of a few thousand rows.
 
-    Raises `ValueError` for a group that is not whole: not `group_size` samples numbered from 0.
+    Raises `ValueError` for a group that is not whole, not `group_size` samples numbered from 0, and `StorageError`
+    when the disk refuses a file; its rows are then kept for the next try.
     """
 
-    def __init__(self, folder: Path, *, stage: str, split: str, parts: Sequence[str], rows_per_file: int = 2048):
+    def __init__(
+        self, folder: Path, *, stage: str, split: str, parts: Sequence[str], rows_per_file: int = ROWS_PER_FILE
+    ):
         self.folder, self.stage, self.split = folder, stage, split
         self.parts = tuple(parts)
         self.rows_per_file = rows_per_file
@@ -104,24 +117,42 @@ def schema(parts: Sequence[str]) -> pa.Schema:
 
 
 def read(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]:
-    """Rows of a DuckDB query over the view `rollouts` of a run directory.
+    """Rows of a DuckDB query over the view `rollouts` of a run directory; it can reach no other file and write none.
 
     Stages with different rewards share the view: their struct columns then have the parts of both.
-    Raises `DataError` when the run has no rollouts, or DuckDB refuses the query.
+    Raises `DataError` when the run has no rollouts, a file is damaged, or DuckDB refuses the query.
     """
-    import duckdb
+    with _opened(run, "the query") as database:
+        kinds = [statement.type.name for statement in database.extract_statements(sql)]
+        if kinds != ["SELECT"]:
+            raise DataError(f"rollouts are read with one SELECT, got {' and '.join(kinds) or 'none'}: {sql!r}")
+        return _rows(database.sql(sql))
 
-    files = sorted(str(path) for path in (run / "rollouts").glob("*.parquet"))
-    if not files:
-        raise DataError(f"{run} has no rollouts; only a grpo stage writes them")
-    with duckdb.connect() as database:
-        database.read_parquet(files, union_by_name=True).create_view("rollouts")
-        try:
-            found = database.sql(sql).to_arrow_table()
-        except duckdb.Error as error:
-            raise DataError(f"DuckDB refused the query: {' '.join(str(error).split())}") from error
-    rows: list[dict[str, Any]] = found.to_pylist(maps_as_pydicts="strict")
-    return rows
+
+def select(
+    run: Path,
+    *,
+    where: str | None = None,
+    columns: Sequence[str] = (),
+    order: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Rollouts for which the SQL expression `where` is true, in the order in which they were written.
+
+    A part of the reward is a column too, as in `raw.bleu1`; all but these by default. `order` is a column, or a
+    column and `desc`. Raises like `read`, and `UnknownNameError` for a column that is not there.
+    """
+    with _opened(run, "the query" if where is None else f"--where {where!r}") as database:
+        found = database.view("rollouts")
+        known = _columns(found)
+        names = [_known(name, known) for name in columns or found.columns]
+        if where is not None:
+            found = found.filter(where)
+        if order is not None:
+            found = found.order(f"{_order(order, known)}, {IN_ORDER}")
+        if limit is not None:
+            found = found.limit(limit)
+        return _rows(found.project(", ".join(f"{known[name]} AS {_quoted(name)}" for name in names)))
 
 
 def supersede(folder: Path, *, stage: str, step: int) -> int:
@@ -130,11 +161,10 @@ def supersede(folder: Path, *, stage: str, step: int) -> int:
     Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before.
     """
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     dropped = 0
     for path in sorted(folder.glob(f"{stage}-*.parquet")):
-        table = pq.read_table(path)
+        table = _table(path)
         if table.num_rows == 0 or table["stage"][0].as_py() != stage:
             continue
         limit = step if table["split"][0].as_py() == "validation" else step - 1
@@ -154,17 +184,109 @@ def _write(path: Path, rows: Sequence[Row], parts: Sequence[str]) -> None:
     for name in PARTS:
         columns[name] = [{part: row[name].get(part) for part in parts} for row in rows]
     columns["metadata"] = [_texts(row["metadata"]) for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, pa.Table.from_pydict(columns, schema=schema(parts)))
 
 
 def _replace(path: Path, table: pa.Table) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; once this returns, it is on the disk."""
     import pyarrow.parquet as pq
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):  # gone once it has replaced the file
+            temporary.unlink()
+
+
+def _table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _cannot_read(path, error) from error
+
+
+@contextmanager
+def _opened(run: Path, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory with the view `rollouts`; SQL in it opens no other file. `what` names it in errors."""
+    import duckdb
+
+    files = sorted(str(path) for path in (run / "rollouts").glob("*.parquet"))
+    if not files:
+        raise DataError(f"{run} has no rollouts; only a grpo stage writes them")
+    allowed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    with duckdb.connect() as database:
+        try:
+            database.read_parquet(files, union_by_name=True).create_view("rollouts")
+            database.execute(f"SET allowed_paths = [{allowed}]")
+            database.execute("SET enable_external_access = false")
+            database.execute("SET lock_configuration = true")
+            yield database
+        except duckdb.Error as error:
+            raise _refused(error, files, what) from error
+
+
+def _refused(error: duckdb.Error, files: Sequence[str], what: str) -> DataError:
+    """A damaged file by its name; else DuckDB's own words, and the columns where a name may be wrong."""
+    import duckdb
+
+    damaged = next((file for file in files if file in str(error)), None)
+    if damaged is not None:
+        return _cannot_read(Path(damaged), error)
+    wrong_name = isinstance(error, duckdb.BinderException | duckdb.ParserException)
+    if not wrong_name and not isinstance(error, duckdb.ConversionException | duckdb.PermissionException):
+        for file in files:
+            _table(Path(file))  # raises for the file that DuckDB stumbled over without naming it
+    message = " ".join(str(error).split("\n\nLINE")[0].split())
+    names = [_quoted(name) if name in RESERVED else name for name in (*PLAIN, *PARTS, "metadata")]
+    return DataError(f"DuckDB refused {what}: {message}" + (f"; columns: {', '.join(names)}" if wrong_name else ""))
+
+
+def _cannot_read(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())
+    return DataError(f"cannot read {path}: {reason}; if it was cut short, restore it, or move it away to do without it")
+
+
+def _columns(view: duckdb.DuckDBPyRelation) -> dict[str, str]:
+    """SQL of every column by its name, the parts of the reward included."""
+    known = {name: _quoted(name) for name in view.columns}
+    for name, kind in zip(view.columns, view.types, strict=True):
+        if name in PARTS:
+            known |= {f"{name}.{part}": f"{name}.{_quoted(part)}" for part, _ in kind.children}
+    return known
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _known(name: str, known: Mapping[str, str]) -> str:
+    if name not in known:
+        raise unknown_name("column", name, known)
+    return name
+
+
+def _order(order: str, known: Mapping[str, str]) -> str:
+    """`reward` or `reward desc` as SQL; rows without a value come last."""
+    name, _, direction = order.strip().partition(" ")
+    if direction.strip().lower() not in ("", "asc", "desc"):
+        raise DataError(f"an order is a column, or a column and desc, got {order!r}; for example 'reward desc'")
+    return f"{known[_known(name, known)]} {direction} NULLS LAST"
+
+
+def _rows(found: duckdb.DuckDBPyRelation) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist(maps_as_pydicts="strict")
+    return rows
 
 
 def _texts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:

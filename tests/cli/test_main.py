@@ -71,7 +71,12 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [(), *[(name,) for name in ("run", "sft", "grpo", "eval", "report", "score", "data")], ("data", "check")]
+    "words",
+    [
+        (),
+        *[(name,) for name in ("run", "sft", "grpo", "eval", "report", "score", "rollouts", "data")],
+        ("data", "check"),
+    ],
 )
 def test_every_command_has_help(words):
     done = medrft(*words, "--help")

@@ -1,11 +1,14 @@
 """GRPO on a tiny model: rollouts, metrics and choices agree with each other."""
 
+import errno
 import math
+import threading
 from collections import defaultdict
 
+import pyarrow.parquet as pq
 import pytest
 
-from medrft.errors import DataError
+from medrft.errors import DataError, StorageError
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.store import read
 from medrft.training import grpo
@@ -114,3 +117,13 @@ def test_normalize_then_sum_trains_on_the_rewards_own_advantage(trained, run, re
     rows = read(run.path, "SELECT reward, advantage FROM rollouts WHERE split = 'train'")
     assert [row["advantage"] for row in rows] == pytest.approx([row["reward"] for row in rows], abs=0.02)
     assert not run.images.exists()  # report.images: none
+
+
+def test_a_full_disk_stops_the_stage_in_one_line(trained, run, recipe, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(StorageError, match=r"cannot write .*rollouts.*No space left on device; free space there"):
+        trained(run_grpo, recipe(), 1, run=run)
+    assert not any(thread.name.startswith("rollouts") for thread in threading.enumerate())

@@ -175,7 +175,7 @@ def run_grpo(
     try:
         trainer = fit(opened, build, lambda: {"reward": reward.state_dict(), "generations": recorder.generations})
     finally:
-        recorder.flush()
+        recorder.close()
     if trainer.is_world_process_zero():
         write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
     return finish(

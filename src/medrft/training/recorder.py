@@ -1,11 +1,17 @@
-"""Writes rollouts and the thumbnails of their images while a stage trains; on the main process only."""
+"""Writes rollouts and the thumbnails of their images while a stage trains; on the main process only.
+
+Training hands its batches to one thread and goes on: rows, Parquet and thumbnails are made there, in order.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from medrft.data.images import sha256_of, thumbnail
+from medrft.errors import cannot_write
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
 from medrft.training.scoring import Judged, image_hashes
@@ -14,9 +20,15 @@ from medrft.types import Example, Outcome
 THUMBNAIL = 192
 """Longer side in pixels."""
 
+WAITING = 4
+"""Generation batches that may wait for the thread; with more of them, training waits too."""
+
 
 class Recorder:
-    """Keeps every generation batch of a stage, train and validation apart."""
+    """Keeps every generation batch of a stage, train and validation apart.
+
+    What fails on the thread, such as a full disk (`StorageError`), is raised by the next `add`, `flush` or `close`.
+    """
 
     def __init__(
         self,
@@ -35,6 +47,8 @@ class Recorder:
         self.generations = dict(generations or dict.fromkeys(self.writers, 0))
         """Generation batches so far; goes into checkpoints, and comes back from them through `generations`."""
         self._shown: set[str] = set()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
+        self._waiting: deque[Future[None]] = deque()
 
     def add(
         self,
@@ -46,34 +60,63 @@ class Recorder:
         step: int,
         group_size: int,
     ) -> None:
-        """Take a generation batch of whole groups, gathered from all processes."""
-        generation_step = self.generations[split]
+        """Take a generation batch of whole groups, gathered from all processes; returns before it is written."""
+        while self._waiting and (len(self._waiting) >= WAITING or self._waiting[0].done()):
+            self._waiting.popleft().result()
+        place = {"step": step, "generation_step": self.generations[split], "stage": self.stage, "split": split}
         self.generations[split] += 1
+        self._waiting.append(self._thread.submit(self._keep, judged, outcomes, advantages, place, group_size))
+
+    def flush(self) -> None:
+        """Return once everything is on disk."""
+        wait(self._waiting)
+        done = list(self._waiting)
+        self._waiting.clear()
+        try:
+            for writer in self.writers.values():
+                writer.flush()
+        finally:
+            for batch in done:
+                batch.result()
+
+    def close(self) -> None:
+        """Put everything on disk and end the thread."""
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown()
+
+    def _keep(
+        self,
+        judged: Sequence[Judged],
+        outcomes: Sequence[Outcome],
+        advantages: Sequence[float],
+        place: Mapping[str, Any],
+        group_size: int,
+    ) -> None:
+        prefix = f"{self.stage}/{place['split']}/{place['generation_step']}"
         rows = []
         for number, (row, outcome, advantage) in enumerate(zip(judged, outcomes, advantages, strict=True)):
-            group = f"{self.stage}/{split}/{generation_step}/{number // group_size}"
-            place = {"step": step, "generation_step": generation_step, "stage": self.stage, "split": split}
-            place |= {"group_id": group, "sample": number % group_size, "advantage": advantage}
-            rows.append(place | rollout(row, outcome))
-        self.writers[split].write(rows, group_size=group_size)
+            within = {"group_id": f"{prefix}/{number // group_size}", "sample": number % group_size}
+            rows.append({**place, **within, "advantage": advantage, **rollout(row, outcome)})
+        self.writers[place["split"]].write(rows, group_size=group_size)
         if self.thumbnails:
             for row in judged[::group_size]:
                 self._show(row.example)
-
-    def flush(self) -> None:
-        """Put everything on disk."""
-        for writer in self.writers.values():
-            writer.flush()
 
     def _show(self, example: Example) -> None:
         for path in example.images:
             digest = sha256_of(path)
             if digest in self._shown:
                 continue
-            self._shown.add(digest)
             target = self.run.images / f"{digest}.png"
             if not target.is_file():
-                write_atomic(target, thumbnail(path, THUMBNAIL))
+                picture = thumbnail(path, THUMBNAIL)
+                try:
+                    write_atomic(target, picture)
+                except OSError as error:
+                    raise cannot_write(target, error) from error
+            self._shown.add(digest)
 
 
 def rollout(row: Judged, outcome: Outcome) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""`medrft rollouts`: what a run's policy wrote while it trained, and what it earned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from medrft.cli.common import err, existing_run, out, print_json
+
+SHOWN = ("step", "split", "kind", "question", "references", "answer", "reward", "correct")
+"""Columns of the table unless others are asked for."""
+LONGEST = 1000
+"""Characters of a cell; the terminal's width cuts most of them earlier."""
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Where = Annotated[
+    str | None, typer.Option(metavar="SQL", help="Only rows for which this is true, such as: reward < 0.1")
+]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
+Columns = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Columns to show; parts of the reward as raw.NAME, calibrated.NAME.")
+]
+Order = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Sort by a column; 'reward desc' has the highest first.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the rows as one JSON list and nothing else.")]
+
+
+def rollouts(
+    run: Run,
+    where: Where = None,
+    limit: Limit = 20,
+    columns: Columns = None,
+    order: Order = None,
+    json_: Json = False,
+) -> None:
+    """Show rollouts of a run, while it trains or later: every completion of every group, with its reward.
+
+    Examples: medrft rollouts runs/quickstart --where "reward < 0.1" --limit 20;
+    medrft rollouts runs/quickstart --where "split = 'train' AND raw.bleu1 = 0 AND NOT truncated" --order "step desc";
+    medrft rollouts runs/quickstart --columns step,completion,raw.bleu1 --json. The column "references" is a word of
+    SQL and stands in double quotes there.
+    """
+    from medrft.store import select
+
+    names = [name.strip() for name in columns.split(",")] if columns else [] if json_ else list(SHOWN)
+    found = select(existing_run(run), where=where, columns=names, order=order, limit=limit if json_ else limit + 1)
+    if json_:
+        print_json([{name: _finite(value) for name, value in row.items()} for row in found])
+        return
+    if not found:
+        err.print(f"No rollout of {run} fits.", markup=False, highlight=False, soft_wrap=True)
+        return
+    out.print(_table(found[:limit], names))
+    if len(found) > limit:
+        err.print(f"The first {limit}; --limit shows more.", highlight=False)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
+    """One line per rollout; long texts are cut to the terminal's width, short values never."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        values = [row[name] for row in rows]
+        texts = any(isinstance(value, str | list | dict) and len(_cell(value)) > 12 for value in values)
+        numbers = any(isinstance(value, float | int) and not isinstance(value, bool) for value in values)
+        table.add_column(Text(name), justify="right" if numbers else "left", no_wrap=not texts, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(Text(_cell(row[name]), no_wrap=True, overflow="ellipsis") for name in names))
+    return table
+
+
+def _cell(value: Any) -> str:
+    """A value in one line; what a model wrote cannot move the cursor or colour the terminal.
+
+    >>> _cell(["left lung", "left"]), _cell({"bleu1": 0.25, "format": None}), _cell("a\\n\\x1b[31mb")
+    ('left lung | left', 'bleu1 0.250, format –', 'a �[31mb')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list):
+        return " | ".join(map(_cell, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{_cell(key)} {_cell(inner)}" for key, inner in value.items())
+    line = " ".join(str(value)[:LONGEST].split())
+    return "".join(sign if sign.isprintable() else "�" for sign in line)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN; a number that is none becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
