@@ -11,6 +11,7 @@ from trl.trainer.utils import RepeatSampler
 
 from medrft.training.grpo import GRPO
 from medrft.training.sft import SFT
+from medrft.training.watched import Watched
 
 SIGNATURES = {
     (GRPOTrainer, "_calculate_rewards"): ["self", "inputs", "prompts", "completions", "completion_ids_list"],
@@ -21,6 +22,7 @@ SIGNATURES = {
     (SFTTrainer, "_send_telemetry"): ["self"],
     (GRPOTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (SFTTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
+    (Trainer, "log"): ["self", "logs", "start_time"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
     (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
     (Trainer, "_load_best_model"): ["self"],
@@ -42,6 +44,14 @@ def test_every_override_has_a_signature_above(ours, theirs):
 
 def test_the_tested_minor_version_is_installed():
     assert trl.__version__.startswith("1.16.")
+
+
+def test_the_watch_sees_the_log_after_trl_and_before_the_trackers():
+    order = GRPO.__mro__
+    assert order.index(GRPOTrainer) < order.index(Watched) < order.index(Trainer)
+    source = inspect.getsource(GRPOTrainer.log)
+    assert source.index("logs.update(metrics)") < source.index("super().log(logs, start_time)")
+    assert list(inspect.signature(GRPOTrainer.log).parameters) == SIGNATURES[Trainer, "log"]
 
 
 def test_the_sampler_takes_and_keeps_what_we_copy():
