@@ -71,7 +71,10 @@ def test_heavy_imports_stay_in_their_places(path):
 
 @pytest.mark.parametrize(
     "module",
-    ["medrft", "medrft.config", "medrft.rewards", "medrft.scorers", "medrft.audit", "medrft.report", "medrft.cli.main"],
+    [
+        *("medrft", "medrft.config", "medrft.rewards", "medrft.scorers", "medrft.audit", "medrft.report"),
+        *("medrft.cli.main", "medrft.training.watch"),
+    ],
 )
 def test_light_modules_stay_light(module):
     code = f"import sys, {module}; print(*sys.modules)"

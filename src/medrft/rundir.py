@@ -79,6 +79,12 @@ def write_jsonl(path: Path, rows: Iterator[Mapping[str, Any]] | list[Any]) -> No
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
 @dataclass(frozen=True)
 class RunDir:
     """A run's folder and the places in it."""
@@ -121,6 +127,11 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def warnings(self) -> Path:
+        """One row per cause that the monitor saw begin while a stage trained."""
+        return self.path / "warnings.jsonl"
+
+    @property
     def rollouts(self) -> Path:
         """Parquet files of whole groups."""
         return self.path / "rollouts"
@@ -153,9 +164,11 @@ class RunDir:
 
     def append_metrics(self, stage: str, row: Mapping[str, Any]) -> None:
         """Append one row to `metrics.jsonl`; non-finite numbers are refused."""
-        line = json.dumps({"stage": stage, **row}, ensure_ascii=False, allow_nan=False)
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        _append(self.metrics, {"stage": stage, **row})
+
+    def append_warning(self, row: Mapping[str, Any]) -> None:
+        """Append one row to `warnings.jsonl`."""
+        _append(self.warnings, row)
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
         """Write the resolved recipe."""

@@ -43,6 +43,7 @@ def last_line(done):
         (("run", "recipes/vqa_rad.yaml"), "data.root"),
         (("grpo", "recipes/quickstart.yaml", "--stage", "sft"), "is no grpo stage"),
         (("report", "recipes"), "is not a run folder"),
+        (("doctor", "recipes"), "is not a run folder"),
         (("eval", "recipes"), "is not a run folder"),
         (("data", "check", "vqa_rda", "."), "did you mean 'vqa_rad'?"),
     ],
@@ -74,7 +75,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     "words",
     [
         (),
-        *[(name,) for name in ("run", "sft", "grpo", "eval", "report", "score", "rollouts", "data")],
+        *[(name,) for name in ("run", "sft", "grpo", "eval", "report", "score", "rollouts", "doctor", "data")],
         ("data", "check"),
     ],
 )

@@ -46,6 +46,18 @@ def test_contradictions_are_refused_with_the_way_out(trl, way_out):
         check_stage(recipe.stages[0], recipe)
 
 
+@pytest.mark.parametrize("report_to", ["tensorboard", ["none", "trackio"], "wandb"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_tracker_passes_through_where_it_is_installed_and_is_named_where_not(report_to, installed, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    recipe = recipe_with(report_to=report_to)
+    if installed:
+        check_stage(recipe.stages[0], recipe)
+    else:
+        with pytest.raises(RecipeError, match=r"report_to names (tensorboard|trackio|wandb), which is not installed"):
+            check_stage(recipe.stages[0], recipe)
+
+
 @pytest.mark.parametrize("reward", [NORMALISED, {"open": NORMALISED, "closed": "armed"}])
 def test_scale_rewards_is_refused_where_it_would_do_nothing(reward):
     recipe = recipe_with(reward=reward, scale_rewards="none")

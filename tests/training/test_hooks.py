@@ -4,23 +4,38 @@ import inspect
 
 import pytest
 import trl
-from transformers import Trainer
+from transformers import GenerationMixin, Trainer
 from transformers.trainer_callback import ExportableState
 from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import RepeatSampler
 
 from medrft.training.grpo import GRPO
 from medrft.training.sft import SFT
+from medrft.training.sharing import SharesPrompts
+from medrft.training.watched import Watched
 
 SIGNATURES = {
     (GRPOTrainer, "_calculate_rewards"): ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     (GRPOTrainer, "_generate_and_score_completions"): ["self", "inputs"],
+    (GRPOTrainer, "_tokenize_prompts"): ["self", "prompts"],
+    (GRPOTrainer, "_generate"): ["self", "prompts"],
+    (GRPOTrainer, "_generate_single_turn"): [
+        *("self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"),
+    ],
+    (GRPOTrainer, "_prepare_inputs"): ["self", "generation_batch"],
+    (GRPOTrainer, "_compute_loss"): ["self", "model", "inputs"],
+    (GRPOTrainer, "_get_per_token_logps_and_entropies"): [
+        *("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"),
+        *("compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask"),
+        *("spatial_shapes", "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
+    ],
     (GRPOTrainer, "_get_train_sampler"): ["self", "dataset"],
     (GRPOTrainer, "_save_checkpoint"): ["self", "model", "trial"],
     (GRPOTrainer, "_send_telemetry"): ["self"],
     (SFTTrainer, "_send_telemetry"): ["self"],
     (GRPOTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (SFTTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
+    (Trainer, "log"): ["self", "logs", "start_time"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
     (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
     (Trainer, "_load_best_model"): ["self"],
@@ -36,12 +51,44 @@ def test_signature(owner, name):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(GRPO, GRPOTrainer), (SFT, SFTTrainer)])
 def test_every_override_has_a_signature_above(ours, theirs):
-    private = {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
+    mixins = [SharesPrompts] if ours is GRPO else []
+    private = {name for owner in (ours, *mixins) for name in vars(owner) if hasattr(theirs, name) and name[:2] != "__"}
     assert private == {name for owner, name in SIGNATURES if owner is theirs}
 
 
 def test_the_tested_minor_version_is_installed():
     assert trl.__version__.startswith("1.16.")
+
+
+def test_the_watch_sees_the_log_after_trl_and_before_the_trackers():
+    order = GRPO.__mro__
+    assert order.index(GRPOTrainer) < order.index(Watched) < order.index(Trainer)
+    source = inspect.getsource(GRPOTrainer.log)
+    assert source.index("logs.update(metrics)") < source.index("super().log(logs, start_time)")
+    assert list(inspect.signature(GRPOTrainer.log).parameters) == SIGNATURES[Trainer, "log"]
+
+
+GENERATION = {
+    "_get_logits_processor": [
+        *("self", "generation_config", "input_ids_seq_length", "encoder_input_ids", "prefix_allowed_tokens_fn"),
+        *("logits_processor", "device", "model_kwargs", "negative_prompt_ids", "negative_prompt_attention_mask"),
+    ],
+    "_prepare_generation_config": ["self", "generation_config", "kwargs"],
+    "_prepare_special_tokens": ["self", "generation_config", "kwargs_has_attention_mask", "device", "batch_size"],
+}
+
+
+@pytest.mark.parametrize("name", GENERATION)
+def test_what_shared_rollouts_call_of_generate(name):
+    assert list(inspect.signature(getattr(GenerationMixin, name)).parameters) == GENERATION[name]
+
+
+def test_trl_reads_the_processor_a_second_time_after_generating():
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert source.index("self._generate(prompts)") < source.index("self.processing_class(images=images")
+    preparing = inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert "self._buffered_inputs[self._step % self.args.steps_per_generation]" in preparing
+    assert "shuffle_sequence_dict" in preparing
 
 
 def test_the_sampler_takes_and_keeps_what_we_copy():

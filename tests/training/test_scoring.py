@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError
 from medrft.rewards import build_reward
-from medrft.training.monitor import batch_metrics, calibration_metrics
+from medrft.training.monitor import answer_metrics, batch_metrics, calibration_metrics, dominance, reward_metrics
 from medrft.training.scoring import Columns, Correct, Judge, Judged, columns_of
 from medrft.types import Completion, Example, Outcome
 
@@ -167,9 +168,117 @@ def test_a_threshold_is_monitored():
     part = {"scorer": "bleu1", "weight": 1.0, "calibrate": {"kind": "adaptive", "start": 0.6}}
     assert calibration_metrics(build_reward({"parts": [part]})) == {
         "calibration/bleu1/threshold": 0.6,
+        "calibration/bleu1/saturated": 0.0,
         "calibration_saturated": 0.0,
     }
     assert calibration_metrics(build_reward(BY_KIND)) == {}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "ties"),
+    [
+        ([0.5, 0.5, 0.5, 0.5], 1.0),
+        ([0.1, 0.2, 0.3, 0.4], 0.0),
+        ([1.0, 1.0, 1.0, 0.0], 0.5),  # 3 of 6 pairs
+        ([1.0, None, 1.0, 0.0], 1 / 3),  # an unscored answer is in no pair
+        ([1.0, None, None, None], None),
+    ],
+)
+def test_ties_are_pairs_within_a_group_that_earn_the_same(rewards, ties):
+    outcomes = [outcome(reward, match=reward) for reward in rewards]
+    metrics = batch_metrics([row_of() for _ in rewards], outcomes, group_size=4)
+    assert metrics.get("ties") == metrics.get("part/match/ties") == (None if ties is None else pytest.approx(ties))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "truth", "expected"),
+    [
+        ([0.9, 0.1, 0.8, 0.2], [True, False, True, False], 1.0),
+        ([0.2, 0.1, 0.9, 0.8], [True, False, True, False], 1.0),  # only what differs within a group counts
+        ([0.1, 0.9, 0.2, 0.8], [True, False, True, False], -1.0),
+        ([0.5, 0.5, 0.7, 0.7], [True, False, True, False], 0.0),  # it ties where the truth differs
+        ([0.9, 0.1, 0.8, 0.2], [True, True, False, False], None),
+        ([0.9, 0.1, 0.8, 0.2], [None] * 4, None),
+        ([0.9, None, 0.8, 0.2], [True, False, True, False], 1.0),
+    ],
+)
+def test_reward_and_truth_are_correlated_within_groups(rewards, truth, expected):
+    rows = [replace(row_of(), truth=value) for value in truth]
+    metrics = batch_metrics(rows, [outcome(reward, match=reward) for reward in rewards], group_size=2)
+    assert metrics.get("truth_correlation") == (None if expected is None else pytest.approx(expected, abs=0.02))
+
+
+@pytest.mark.parametrize(
+    ("answers", "same"),
+    [
+        (["yes", "yes", "no", "no"], 0.0),  # alike within a question alone
+        (["yes", "Yes.", "yes", "yes"], 1.0),
+        (["yes", "no", "yes", "no"], 0.5),
+        (["yes", None, "yes", None], 1.0),
+        (["yes", "yes", None, None], None),
+    ],
+)
+def test_the_same_answer_to_different_questions_is_counted_by_pairs(answers, same):
+    references = [("yes",), ("yes",), ("no",), ("no",)]
+    rows = [
+        replace(row_of(answer=answer), example=example("closed", reference))
+        for answer, reference in zip(answers, references, strict=True)
+    ]
+    found = answer_metrics(rows, group_size=2)
+    assert found == ({} if same is None else {"same_answer": same, "same_reference": 0.0})
+
+
+def test_questions_of_different_kinds_are_not_compared():
+    rows = [replace(row_of(), example=example(kind)) for kind in ("closed", "open")]
+    assert answer_metrics(rows, group_size=1) == {}
+
+
+TWO = {"parts": [{"scorer": "bleu1", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]}
+
+
+@pytest.mark.parametrize(
+    ("bleu", "form", "expected"),
+    [
+        ([0.5, 0.52, 0.5, 0.52], [0.0, 1.0, 1.0, 0.0], {"bleu1": -0.8, "answer_format": 0.8}),  # a loud small part
+        ([0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], {"bleu1": 0.0, "answer_format": 0.0}),  # by their weights
+        ([0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0], {}),  # the other has nothing left to tell
+        ([0.0, None, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0], {"bleu1": 0.277, "answer_format": -0.277}),  # three scored
+    ],
+)
+def test_dominance_is_a_share_of_the_variance_beyond_the_weight(bleu, form, expected):
+    outcomes = [
+        Outcome(
+            reward=None if a is None else 0.8 * a + 0.2 * b,
+            raw={"bleu1": a, "answer_format": b},
+            calibrated={"bleu1": a, "answer_format": b},
+            applicable={"bleu1": True, "answer_format": True},
+        )
+        for a, b in zip(bleu, form, strict=True)
+    ]
+    found = dominance(build_reward(TWO), [row_of() for _ in bleu], outcomes, group_size=4)
+    assert found == {f"part/{name}/dominance": pytest.approx(value, abs=0.01) for name, value in expected.items()}
+
+
+def test_parts_that_were_normalised_dominate_by_their_weights():
+    reward = build_reward({**TWO, "combine": "normalize_then_sum"})
+    values = [(0.5, 0.0), (0.52, 1.0), (0.5, 0.0), (0.52, 1.0)]
+    outcomes = [outcome(0.0, bleu1=a, answer_format=b) for a, b in values]
+    found = dominance(reward, [row_of() for _ in values], outcomes, group_size=4)
+    assert all(abs(value) < 0.01 for value in found.values()) and len(found) == 2
+
+
+def test_what_a_part_pays_most_and_what_failed():
+    part = {"scorer": "judge", "weight": 0.8, "options": {"model": "toy", "base_url": "http://localhost:1/v1"}}
+    reward = build_reward({"parts": [part, {"scorer": "answer_format", "weight": 0.2}]})
+    outcomes = [outcome(None, judge=None, answer_format=1.0), outcome(0.2, judge=0.0, answer_format=1.0)]
+    outcomes[0] = replace(outcomes[0], applicable={"judge": True, "answer_format": True})
+    found = reward_metrics(reward, [row_of(), row_of()], outcomes, group_size=2)
+    assert found == {
+        "part/judge/top": 0.0,
+        "part/judge/failed": 0.5,
+        "part/answer_format/top": 1.0,
+        "format/answer_format": 1.0,
+    }
 
 
 def test_kinds_that_combine_differently_are_refused():

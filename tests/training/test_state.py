@@ -37,11 +37,13 @@ def test_a_rewound_run_has_no_row_after_its_checkpoint(tmp_path):
     run = RunDir(tmp_path)
     for stage, step in [("sft", 9), ("grpo", 1), ("grpo", 2), ("grpo", 3)]:
         run.append_metrics(stage, {"step": step})
+        run.append_warning({"stage": stage, "step": step})
     with run.metrics.open("a") as file:
         file.write('{"stage": "grpo", "st')  # killed while writing
     checkpoint(tmp_path / "c", 2)
     rewind(run, "grpo", last_checkpoint(tmp_path / "c"))
-    assert [(row["stage"], row["step"]) for row in read_jsonl(run.metrics)] == [("sft", 9), ("grpo", 1), ("grpo", 2)]
+    for path in (run.metrics, run.warnings):
+        assert [(row["stage"], row["step"]) for row in read_jsonl(path)] == [("sft", 9), ("grpo", 1), ("grpo", 2)]
     rewind(run, "grpo", None)
     assert [row["stage"] for row in read_jsonl(run.metrics)] == ["sft"]
 

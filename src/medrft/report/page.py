@@ -24,6 +24,7 @@ from medrft.report.groups import Group, example_groups
 from medrft.report.heldout import HeldOut, held_out
 from medrft.report.results import Comparison, Source, comparisons, kinds_of, lead_metric, sources_of
 from medrft.rundir import write_atomic
+from medrft.training.watch import diagnoses
 
 KIND_NAMES = {"all": "all kinds", "closed": "closed (yes or no)", "choice": "multiple choice", "open": "open"}
 SHARES = frozenset(METRICS) - {"n_tokens"}
@@ -80,6 +81,7 @@ def page(run: RunFiles) -> str:
             version=__version__,
             results=[_results(run, dataset) for dataset in run.evaluations],
             stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
+            diagnoses=diagnoses(row for rows in run.metrics.values() for row in rows),
             facts=facts.facts_of(run),
             audit=run_fragment(run.path),
             metric_says=METRICS,

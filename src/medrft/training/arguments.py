@@ -5,6 +5,7 @@ Refused are the few keys that would contradict the recipe, each with the way out
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ REFUSED: dict[str, str] = {
 PUBLISHING = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision")
 """Keys about the hub: the final folder is pushed once it is complete, not each checkpoint."""
 
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""Name in `report_to` -> packages, any of which serves it."""
+
 NEVER = 10**9
 """Steps that no stage reaches."""
 
@@ -58,6 +62,7 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
                 f"{where} has no effect with combine: normalize_then_sum, which scales each part in its group; "
                 "take one of the two out"
             )
+    _check_trackers(stage)
     if stage.kind == "grpo":
         _check_groups(stage)
     if stage.wall_clock_of and not str(stage.trl.get("lr_scheduler_type", "constant")).startswith("constant"):
@@ -165,6 +170,18 @@ def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int) -> i
     if stage.kind == "grpo":
         epochs *= int(table.get("num_generations", 8)) * int(table.get("num_iterations", 1))
     return max(1, round(rows * epochs / batch))
+
+
+def _check_trackers(stage: StageConfig) -> None:
+    """A tracker that is not installed is told before anything is loaded."""
+    names = stage.trl.get("report_to") or ()
+    for name in [names] if isinstance(names, str) else names:
+        packages = TRACKERS.get(name, ())
+        if packages and not any(importlib.util.find_spec(package) for package in packages):
+            raise RecipeError(
+                f"stages.{stage.name}.trl.report_to names {name}, which is not installed; pip install {packages[0]}, "
+                "or take it out: the run's own files hold everything"
+            )
 
 
 def _check_groups(stage: StageConfig) -> None:

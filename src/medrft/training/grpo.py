@@ -27,7 +27,7 @@ from medrft.rundir import RunDir, write_json
 from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.groups import lost
-from medrft.training.monitor import batch_metrics, calibration_metrics
+from medrft.training.monitor import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.recorder import Recorder
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.scoring import Columns, Judge, Judged, columns_of
@@ -35,6 +35,8 @@ from medrft.training.sharing import SharesPrompts, Sharing
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
+from medrft.training.watch import Watch
+from medrft.training.watched import Watched
 from medrft.training.weights import ReadsWeights
 from medrft.types import Completion, Example, Outcome
 
@@ -49,12 +51,22 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
         self.generator.manual_seed(self.seed + epoch)
 
 
-class GRPO(ReadsWeights, SharesPrompts, GRPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with a `Judge` in place of reward functions, a `Recorder` of rollouts, and prompts shared."""
+class GRPO(ReadsWeights, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
+    """TRL's trainer with shared prompts, a `Judge` in place of reward functions, a `Recorder` and a `Watch`."""
 
-    def __init__(self, *args: Any, judge: Judge, columns: Columns, recorder: Recorder, opened: OpenStage, **kw: Any):
+    def __init__(
+        self,
+        *args: Any,
+        judge: Judge,
+        columns: Columns,
+        recorder: Recorder,
+        opened: OpenStage,
+        watch: Watch,
+        **kw: Any,
+    ):
         self.judge, self.columns, self.recorder, self.opened = judge, columns, recorder, opened
         self.sharing = Sharing(on=opened.config.share_prefix, verify=opened.config.verify_prefix)
+        self.watch, self.run = watch, opened.run
         self._last: tuple[list[Judged], list[Outcome]] = ([], [])
         super().__init__(*args, reward_funcs=[_named(name) for name in columns.names], **kw)
 
@@ -69,6 +81,7 @@ class GRPO(ReadsWeights, SharesPrompts, GRPOTrainer):  # type: ignore[misc]
         outcomes = self.judge.combine(judged, group_size=self._group_size, update=mode == "train")
         self._last = (judged, outcomes)
         metrics = batch_metrics(judged, outcomes, group_size=self._group_size)
+        metrics |= reward_metrics(self.judge.reward, judged, outcomes, group_size=self._group_size)
         if mode == "train":
             metrics |= calibration_metrics(self.judge.reward) | {"shared_prompts": self.sharing.share()}
         metrics["reward_time"] = time.perf_counter() - began
@@ -149,13 +162,8 @@ def run_grpo(
     _check_enough(stage, args, len(train))
     _tell_what_is_lost(stage, args)
     check_inputs(opened, args, train, pictures)
-    recorder = Recorder(
-        run,
-        stage=stage.name,
-        parts=reward.names,
-        thumbnails=recipe.report.images == "thumb",
-        generations=opened.saved.get("generations"),
-    )
+    recorder = _recorder(opened, reward)
+    watch = Watch(stage.name, state=opened.saved.get("watch"))
 
     def build(callbacks: list[Any]) -> GRPO:
         return GRPO(
@@ -170,10 +178,11 @@ def run_grpo(
             columns=columns,
             recorder=recorder,
             opened=opened,
+            watch=watch,
         )
 
     try:
-        trainer = fit(opened, build, lambda: {"reward": reward.state_dict(), "generations": recorder.generations})
+        trainer = fit(opened, build, lambda: _state(reward, recorder, watch))
     finally:
         recorder.close()
     if trainer.is_world_process_zero():
@@ -223,6 +232,21 @@ def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:
     told = lost(size=size, rows=rows, steps=args.gradient_accumulation_steps) if stage.share_prefix else None
     if told is not None:
         LOGGER.warning("Stage %s: %s", stage.name, told)
+
+
+def _recorder(opened: OpenStage, reward: Reward) -> Recorder:
+    return Recorder(
+        opened.run,
+        stage=opened.config.name,
+        parts=reward.names,
+        thumbnails=opened.recipe.report.images == "thumb",
+        generations=opened.saved.get("generations"),
+    )
+
+
+def _state(reward: Reward, recorder: Recorder, watch: Watch) -> dict[str, Any]:
+    """What belongs into each checkpoint."""
+    return {"reward": reward.state_dict(), "generations": recorder.generations, "watch": watch.state_dict()}
 
 
 def _judge(opened: OpenStage, reward: Reward, *, max_tokens: int) -> Judge:

@@ -57,13 +57,14 @@ def _read(path: Path) -> Checkpoint | None:
 
 
 def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
-    """Drop the stage's metrics and rollouts that came after `checkpoint`; all of them where there is none."""
+    """Drop the stage's metrics, warnings and rollouts after `checkpoint`; all of them where there is none."""
     step = checkpoint.step if checkpoint else -1
-    if run.metrics.is_file():
-        rows = list(read_jsonl(_whole_lines(run.metrics)))
-        kept = [row for row in rows if row["stage"] != stage or row["step"] <= step]
-        if len(kept) < len(rows):
-            write_jsonl(run.metrics, kept)
+    for path in (run.metrics, run.warnings):
+        if path.is_file():
+            rows = list(read_jsonl(_whole_lines(path)))
+            kept = [row for row in rows if row["stage"] != stage or row["step"] <= step]
+            if len(kept) < len(rows):
+                write_jsonl(path, kept)
     if run.rollouts.is_dir():
         supersede(run.rollouts, stage=stage, step=step)
 

@@ -1,0 +1,58 @@
+"""`medrft doctor`: what went wrong in a run's GRPO stages, from its log."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medrft.cli.common import Json, existing_run, out, print_json
+from medrft.errors import unknown_name
+from medrft.rundir import RunDir, read_jsonl
+
+if TYPE_CHECKING:
+    from medrft.training.watch import Diagnosis
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", metavar="warning", help="Exit with 1 when anything was found.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Say what went wrong while a run's GRPO stages trained: each cause, when, how much, and what to do.
+
+    Reads metrics.jsonl alone and judges it as training does; no model is loaded.
+    """
+    from medrft.training.watch import diagnoses
+
+    if fail_on not in (None, "warning"):
+        raise unknown_name("severity for --fail-on", fail_on, ["warning"])
+    metrics = RunDir(existing_run(run)).metrics
+    found = diagnoses(read_jsonl(metrics) if metrics.is_file() else ())
+    if json_:
+        print_json({"run": str(run), "stages": [asdict(one) for one in found]})
+    else:
+        _show(run, found)
+    if fail_on and any(one.findings for one in found):
+        raise typer.Exit(1)
+
+
+def _show(run: Path, found: list[Diagnosis]) -> None:
+    """One line per finding; then, in plain words, what was not found and what could not be judged."""
+    if not found:
+        _print(f"{run}: no GRPO stage has logged anything, so there is nothing to judge")
+    for one in found:
+        for finding in one.findings:
+            _print(finding.line())
+        if not one.findings:
+            _print(f"{one.stage}: nothing found in {one.rows} logged steps")
+        for cause, why in one.not_judged.items():
+            _print(f"{one.stage}: {cause} not judged: {why}")
+
+
+def _print(line: str) -> None:
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
