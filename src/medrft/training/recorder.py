@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from medrft.data.images import sha256_of, thumbnail
+from medrft.data.images import BadImageError, sha256_of, thumbnail
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
-from medrft.training.scoring import Judged, image_hashes
+from medrft.training.scoring import Judged
 from medrft.types import Example, Outcome
 
 THUMBNAIL = 192
@@ -34,6 +36,7 @@ class Recorder:
         }
         self.generations = dict(generations or dict.fromkeys(self.writers, 0))
         """Generation batches so far; goes into checkpoints, and comes back from them through `generations`."""
+        self._hashes: dict[Path, str] = {}
         self._shown: set[str] = set()
 
     def add(
@@ -54,7 +57,7 @@ class Recorder:
             group = f"{self.stage}/{split}/{generation_step}/{number // group_size}"
             place = {"step": step, "generation_step": generation_step, "stage": self.stage, "split": split}
             place |= {"group_id": group, "sample": number % group_size, "advantage": advantage}
-            rows.append(place | rollout(row, outcome))
+            rows.append(place | {"image_sha256": self._hashes_of(row.example)} | rollout(row, outcome))
         self.writers[split].write(rows, group_size=group_size)
         if self.thumbnails:
             for row in judged[::group_size]:
@@ -65,15 +68,30 @@ class Recorder:
         for writer in self.writers.values():
             writer.flush()
 
+    def _hashes_of(self, example: Example) -> list[str]:
+        """SHA-256 of each image; of one that has vanished what it was, and nothing if it was never seen."""
+        for path in example.images:
+            with suppress(OSError):
+                self._hashes[path] = sha256_of(path)
+        return [self._hashes[path] for path in example.images if path in self._hashes]
+
     def _show(self, example: Example) -> None:
         for path in example.images:
-            digest = sha256_of(path)
-            if digest in self._shown:
+            digest = self._hashes.get(path)
+            if digest is None or digest in self._shown:
                 continue
             self._shown.add(digest)
             target = self.run.images / f"{digest}.png"
-            if not target.is_file():
-                write_atomic(target, thumbnail(path, THUMBNAIL))
+            if not target.is_file() and (small := _thumbnail(path)) is not None:
+                write_atomic(target, small)
+
+
+def _thumbnail(path: Path) -> bytes | None:
+    """`None` for an image that has vanished since it was shown to the policy."""
+    try:
+        return thumbnail(path, THUMBNAIL)
+    except (BadImageError, OSError):
+        return None
 
 
 def rollout(row: Judged, outcome: Outcome) -> dict[str, Any]:
@@ -83,7 +101,6 @@ def rollout(row: Judged, outcome: Outcome) -> dict[str, Any]:
         "example_id": example.id,
         "dataset": example.dataset,
         "kind": example.kind,
-        "image_sha256": image_hashes(example),
         "question": example.question,
         "references": list(example.references),
         "completion": row.completion.text,
