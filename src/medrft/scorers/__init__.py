@@ -57,9 +57,9 @@ def build_scorer(
 ) -> Scorer:
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
-    `encoder` and `correct` reach the scorers that look at them; `options` are the scorer's own. What a user's own raises
-    while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option that it
-    lacks.
+    `encoder` and `correct` reach the scorers that look at them; `options` are the scorer's own. What a user's own
+    raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option
+    that it lacks.
     """
     if ":" in name:
         return Guarded(load_custom(name, base_dir=base_dir, options=options))

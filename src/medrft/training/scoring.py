@@ -92,7 +92,7 @@ def refuse_failures(judged: Sequence[Judged]) -> None:
         first = f"{failed[0].failures[0]} (first: {failed[0].example.id})"
         raise StrictError(
             f"{len(failed)} of {len(judged)} completions of a batch could not be judged: {first}, and the recipe is "
-            "strict; mend that and go on with --resume, or set strict=false to count such completions and leave them out"
+            "strict; mend that and go on with --resume, or set strict=false to count them and leave them out"
         )
 
 
