@@ -77,4 +77,4 @@ def test_gradients_of_all_parameters_are_the_same_within_float_error(replayed, c
             for found in (alone, left, right)
         )
         assert torch.equal(b, c)  # all-reduced
-        assert a.norm() > 0 and float((a - b).norm() / a.norm()) < 1e-5, (step, float((a - b).norm() / a.norm()))
+        assert a.norm() > 0 and float((a - b).norm() / a.norm()) < 5e-5, (step, float((a - b).norm() / a.norm()))
