@@ -202,6 +202,8 @@ class Recipe(Shape):
     seed: int = Field(default=0, ge=0)
     output: str | None = None
     prompt: str = "think"
+    strict: bool = False
+    """Stop where training would otherwise go on and count: a scorer that fails, a silent judge, a vanished image."""
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig
     data: DataConfig

@@ -6,6 +6,7 @@ MedrftError
 │   ├── RecipeError        (ValueError: a recipe or --set that does not fit)
 │   ├── DataError          (ValueError: a missing root, a wrong layout, no row left)
 │   ├── ModelError         (ValueError: a model, template or device that cannot be used)
+│   ├── StrictError        (RuntimeError: something failed in a run whose recipe says `strict: true`)
 │   ├── RunExistsError     (FileExistsError: the output folder already holds a run)
 │   └── StorageError       (OSError: a full disk, a folder that may not be written to)
 ├── PreflightError         (RuntimeError: model, processor and data disagree; training must not start)
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,6 +49,10 @@ class ModelError(UserError, ValueError):
     """A model, chat template or device that cannot be used as asked."""
 
 
+class StrictError(UserError, RuntimeError):
+    """A scorer failed or an image vanished in a run whose recipe says `strict: true`."""
+
+
 class RunExistsError(UserError, FileExistsError):
     """The output folder already holds a run."""
 
@@ -61,6 +67,14 @@ class PreflightError(MedrftError, RuntimeError):
 
 class EndpointError(MedrftError, OSError):
     """A remote endpoint failed after its retries."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error of somebody else's code: its kind, what it says, and the last place outside medrft it came from."""
+    ours = (str(Path(__file__).parent), "importlib", "concurrent")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(name in f.filename for name in ours)]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{where}"
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -150,6 +150,10 @@ class RunDir:
         """A stage's folder."""
         return self.path / "stages" / name
 
+    def lost(self, name: str) -> Path:
+        """Rows of an SFT stage whose picture had vanished, one line per time; absent where none had."""
+        return self.path / "stages" / name / "missing_images.jsonl"
+
     def checkpoints(self, name: str) -> Path:
         """A stage's checkpoints."""
         return self.stage(name) / "checkpoints"

@@ -88,6 +88,7 @@ class Partly:
 '''
 
 
+@pytest.mark.filterwarnings("ignore:partly")
 def test_an_outage_on_one_reference_is_not_the_zero_of_another(tmp_path):
     (tmp_path / "partly.py").write_text(PARTLY)
     part = {"scorer": "partly.py:Partly", "weight": 1.0}

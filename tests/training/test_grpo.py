@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from medrft.errors import DataError, StorageError
+from medrft.models.load import load_policy
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.store import read
 from medrft.training import grpo
-from medrft.training.grpo import GRPO, run_grpo
+from medrft.training.grpo import GRPO, ruled_out, run_grpo
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,16 @@ def test_thumbnails_lie_beside_the_rollouts(done):
 
 
 def test_placeholders_are_ruled_out_of_rollouts(done, suppressed):
-    for ruled_out, drawn in suppressed:
-        assert ruled_out and not set(ruled_out) & {token for row in drawn for token in row}
+    for banned, drawn in suppressed:
+        assert banned and not set(banned) & {token for row in drawn for token in row}
+
+
+def test_vllm_is_told_in_words_because_it_takes_no_ids_for_that(base, recipe):
+    policy = load_policy(recipe().model, base)
+    tokenizer = policy.processor.tokenizer
+    ids = ruled_out(policy, vllm=False)["suppress_tokens"]
+    words = ruled_out(policy, vllm=True)["bad_words"]
+    assert [tokenizer.encode(word, add_special_tokens=False) for word in words] == [[number] for number in ids]
 
 
 def test_fewer_examples_than_a_generation_batch_asks_is_an_error_with_the_numbers(trained, run, recipe, drawn):

@@ -7,7 +7,7 @@ import pytest
 
 from medrft.errors import DataError
 from medrft.models.prompts import get_prompt
-from medrft.training.rows import Pictures, Rows, dataset, teachable
+from medrft.training.rows import Lost, Pictures, Rows, TaughtRows, dataset, teachable
 from medrft.types import Example
 
 
@@ -31,7 +31,7 @@ def two(tmp_path, image_file):
 
 
 def test_an_sft_row_has_prompt_pictures_and_target(two):
-    rows = Rows(prompt=get_prompt("think"), pictures=Pictures(max_pixels=None), targets=True)
+    rows = TaughtRows(prompt=get_prompt("think"), pictures=Pictures(max_pixels=None), lost=Lost(Path("unused")))
     row = dataset(two, rows)[1]
     assert set(row) == {"prompt", "images", "completion"}
     assert row["completion"][0]["content"][0]["text"] == "<think>The heart is wide.</think><answer>yes</answer>"
@@ -40,7 +40,7 @@ def test_an_sft_row_has_prompt_pictures_and_target(two):
 
 
 def test_a_grpo_row_carries_its_example(two):
-    rows = Rows(prompt=get_prompt("direct"), pictures=Pictures(max_pixels=50), targets=False)
+    rows = Rows(prompt=get_prompt("direct"), pictures=Pictures(max_pixels=50))
     found = dataset(two, rows).__getitems__([0, 0, 1])
     assert [row["example"] for row in found] == [two[0], two[0], two[1]]
     assert found[0]["images"][0] is found[1]["images"][0]  # a group shares its picture
@@ -49,7 +49,7 @@ def test_a_grpo_row_carries_its_example(two):
 
 
 def test_pictures_are_opened_only_when_asked_for():
-    rows = Rows(prompt=get_prompt("direct"), pictures=Pictures(max_pixels=None), targets=False)
+    rows = Rows(prompt=get_prompt("direct"), pictures=Pictures(max_pixels=None))
     assert len(dataset([example(0, images=[Path("absent.png")])], rows)) == 1
 
 

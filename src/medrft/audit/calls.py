@@ -9,7 +9,6 @@ import math
 import pickle
 import sys
 import time
-import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medrft.errors import in_one_line
 from medrft.scorers.custom import load_custom
 from medrft.types import Item, Score, Scorer
 
@@ -292,12 +292,3 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         future = pool.submit(work)
         error = future.exception()
     return (None, error) if error is not None else (future.result(), None)
-
-
-def in_one_line(error: BaseException) -> str:
-    """An error of the user's code with its place in their file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = (str(Path(__file__)), "importlib", "concurrent")
-    theirs = [frame for frame in frames if not any(name in frame.filename for name in ours)]
-    where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{where}"

@@ -43,6 +43,7 @@ class BadImageError(DataError):
         super().__init__(f"{path}: {reason} ({detail})" if path else f"{reason} ({detail})")
         self.reason = reason
         self.detail = detail
+        self.path = path
 
 
 def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
@@ -109,9 +110,14 @@ def sha256_of(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def blank(size: tuple[int, int]) -> Image.Image:
+    """A mid-grey image."""
+    return Image.new("RGB", size, (127, 127, 127))
+
+
 def blank_like(image: Image.Image) -> Image.Image:
     """A mid-grey image of the same size: the control that asks what a model says without seeing."""
-    return Image.new("RGB", image.size, (127, 127, 127))
+    return blank(image.size)
 
 
 def thumbnail(path: Path, size: int) -> bytes:

@@ -106,7 +106,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
         return
     before = recipe_of(output)
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
-    free = {"name", "output", "report", "eval", "audit", "stages"}
+    free = {"name", "output", "report", "eval", "audit", "stages", "strict"}
     if not any(stage.kind == "grpo" for stage in begun):
         free |= {"reward", "correct", "encoder"}
     names = {stage.name for stage in begun}

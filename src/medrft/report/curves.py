@@ -102,6 +102,9 @@ HEALTH = (
     ),
     _share("truncated", "Cut off", "Share of answers that hit the token limit before they ended."),
     _share("no_answer", "No readable answer", "Share of answers without exactly one answer in the form asked for."),
+    _share(
+        "failed", "Failed", "Share of answers on which something failed: a scorer, a judge, a picture that vanished."
+    ),
     _share("unscored", "Unscored", "Share of answers that a scorer could not judge; they are left out of training."),
     _share(
         "calibration_saturated",
@@ -124,7 +127,7 @@ SFT = (
 )
 FEW = 5
 """Fewer logged values than this show no trend."""
-QUIET = ("unscored", "gate", "no_answer", "calibration_saturated")
+QUIET = ("failed", "unscored", "gate", "no_answer", "calibration_saturated")
 """Shares that are only worth a chart when they were ever above zero."""
 
 

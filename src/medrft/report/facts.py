@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +11,17 @@ from medrft.models.prompts import PROMPTS
 from medrft.report.files import RunFiles
 from medrft.report.rewards import RewardFact, reward_facts
 from medrft.report.wording import plain, seconds
+from medrft.rundir import read_jsonl
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
 """Settings of a stage that its line names; all are in the recipe."""
+
+REASONS = """
+SELECT unscored_reason AS reason, count(*) AS n FROM rollouts
+WHERE stage = '{stage}' AND split = 'train' GROUP BY 1 ORDER BY n DESC, reason
+"""
+LONGEST = 160
+"""Characters of a reason that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +38,8 @@ class StageFact:
     """Which checkpoint became the final model, and why."""
     preflight: tuple[dict[str, Any], ...]
     """Checks made before step 1: `{name, passed, measured, limit, detail, fix}`."""
+    failures: tuple[str, ...]
+    """What went wrong while it trained, counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +111,31 @@ def _stage(run: RunFiles, index: int) -> StageFact:
         steps=plain(steps) if steps else "",
         kept=_kept(record),
         preflight=tuple(run.record(stage.name, "preflight.json").get("checks", ())),
+        failures=tuple(_failures(run, stage.name)),
     )
+
+
+def _failures(run: RunFiles, stage: str) -> Iterator[str]:
+    """Completions that nobody could judge, and rows whose picture had vanished."""
+    if any((run.path / "rollouts").glob(f"{stage}-train-*.parquet")):
+        from medrft.store import read
+
+        rows = read(run.path, REASONS.format(stage=stage))
+        reasons = Counter({row["reason"]: row["n"] for row in rows if row["reason"]})
+        if reasons:
+            total = sum(row["n"] for row in rows)
+            yield f"{plain(reasons.total())} of {plain(total)} completions unscored: {_most(reasons)}"
+    lost = run.path / "stages" / stage / "missing_images.jsonl"
+    if lost.is_file():
+        reasons = Counter(str(row["reason"]) for row in read_jsonl(lost))
+        yield f"{plain(reasons.total())} rows gave way to another: {_most(reasons)}"
+
+
+def _most(reasons: Counter[str]) -> str:
+    """The most frequent reasons, counted."""
+    shown = [f"{plain(n)} × {reason.removeprefix('unscored: ')[:LONGEST]}" for reason, n in reasons.most_common(3)]
+    more = len(reasons) - len(shown)
+    return "; ".join(shown) + (f"; {more} other reasons" if more > 0 else "")
 
 
 def _kept(record: dict[str, Any]) -> str:

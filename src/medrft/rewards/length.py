@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError
+from medrft.scorers.base import Reasons
 from medrft.scorers.correct import Correct
 from medrft.text import sentences
 from medrft.types import Item, Score
@@ -66,11 +67,16 @@ class _OnCorrect(LengthPart):
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """One score per item; unscored where correctness is."""
-        right = Correct(self.correct, encoder=self.encoder)(items)
-        return [
+        return self.scored(items)[0]
+
+    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+        """Scores, and why correctness could not be told."""
+        right, reasons = Correct(self.correct, encoder=self.encoder).scored(items)
+        scores = [
             None if not self.applies(item) or ok is None else self.score_known(item, ok=ok == 1.0)
             for item, ok in zip(items, right, strict=True)
         ]
+        return scores, reasons
 
     def score_known(self, item: Item, *, ok: bool) -> float:
         """The score of an item whose correctness is known."""

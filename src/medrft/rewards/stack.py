@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medrft.config import GateConfig, PartConfig, StackConfig
@@ -15,7 +15,7 @@ from medrft.errors import RecipeError
 from medrft.rewards.calibration import Calibration
 from medrft.rewards.calibrations import build_calibration
 from medrft.scorers import build_scorer
-from medrft.scorers.base import is_readable
+from medrft.scorers.base import Reasons, is_readable, scored
 from medrft.types import Item, Kind, Outcome, Score, Scorer
 
 
@@ -32,6 +32,14 @@ class RawScores:
     """The gate's own score, the best over all references."""
     reference: int | None = None
     """The reference whose scores these are."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a scorer failed, by part, and under `gate` for the gate's."""
+    unscored: str | None = None
+    """Why nothing of this completion may train, whatever its parts would say."""
+
+    def without(self, reason: str) -> RawScores:
+        """The same completion without any score."""
+        return replace(self, raw=dict.fromkeys(self.raw), gate=None, reasons={}, unscored=reason)
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,10 @@ class Stack:
         """Raw scores of each item, those of its best reference."""
         spread = [(i, r) for i, item in enumerate(items) for r in range(max(1, len(item.references)))]
         singles = [_with_reference(items[i], r) for i, r in spread]
-        columns = {part.name: part.scorer(singles) for part in self.parts}
-        gates = self._gate_scores(singles, columns)
+        found = {part.name: scored(part.scorer, singles) for part in self.parts}
+        columns = {name: scores for name, (scores, _) in found.items()}
+        gates, shut = self._gate_scores(singles, found)
+        why = {**{name: reasons for name, (_, reasons) in found.items()}, "gate": shut}
         rows: list[list[RawScores]] = [[] for _ in items]
         for position, ((i, r), single) in enumerate(zip(spread, singles, strict=True)):
             applicable = {part.name: part.scorer.applies(single) for part in self.parts}
@@ -89,16 +99,19 @@ class Stack:
             row = RawScores(
                 kind=single.kind, raw=raw, applicable=applicable, readable=readable, gate=gates[position], reference=r
             )
-            rows[i].append(row)
+            failed = {name: why[name][position] for name in why if applicable.get(name, True) and position in why[name]}
+            rows[i].append(replace(row, reasons=failed) if failed else row)
         return [self._best(candidates) for candidates in rows]
 
-    def _gate_scores(self, singles: Sequence[Item], columns: Mapping[str, list[Score]]) -> list[Score]:
+    def _gate_scores(
+        self, singles: Sequence[Item], found: Mapping[str, tuple[list[Score], Reasons]]
+    ) -> tuple[list[Score], Reasons]:
         if self.gate is None:
-            return [None] * len(singles)
+            return [None] * len(singles), {}
         for part in self.parts:
             if part.scorer == self.gate.scorer:
-                return columns[part.name]
-        return self.gate.scorer(singles)
+                return found[part.name]
+        return scored(self.gate.scorer, singles)
 
     def _best(self, candidates: Sequence[RawScores]) -> RawScores:
         """The scores of the reference with the best uncalibrated weighted sum.
@@ -111,20 +124,25 @@ class Stack:
 
         def merit(row: RawScores) -> tuple[int, float, int]:
             missing = [part for part in self.parts if row.applicable[part.name] and row.raw[part.name] is None]
-            failed = [part for part in missing if _can_fail(part.scorer)]
+            failed = [part for part in missing if part.name in row.reasons]
             total = sum(part.weight * (row.raw[part.name] or 0.0) for part in self.parts)
             total += sum(max(part.weight, 0.0) for part in failed)
             return (len(failed) - len(missing), total, -len(failed))
 
         best = max(candidates, key=merit)
-        return replace(best, gate=self._best_gate(candidates), readable=any(row.readable for row in candidates))
+        gate = self._best_gate(candidates)
+        reasons = {name: why for name, why in best.reasons.items() if name != "gate"}
+        shut = [row.reasons["gate"] for row in candidates if "gate" in row.reasons]
+        if gate is None and shut:
+            reasons["gate"] = shut[0]
+        return replace(best, gate=gate, reasons=reasons, readable=any(row.readable for row in candidates))
 
     def _best_gate(self, candidates: Sequence[RawScores]) -> Score:
         """The gate's best score over all references; none while an outage hides one that could have opened it."""
         best = max((row.gate for row in candidates if row.gate is not None), default=None)
-        if self.gate is None or best is None or best >= self.gate.below or not _can_fail(self.gate.scorer):
+        if self.gate is None or best is None or best >= self.gate.below:
             return best
-        return None if any(row.gate is None for row in candidates) else best
+        return None if any("gate" in row.reasons for row in candidates) else best
 
     def calibrate(
         self, raws: Sequence[RawScores], *, groups: Sequence[Hashable] | None, update: bool
@@ -157,14 +175,15 @@ class Stack:
     def outcome(self, raw: RawScores, calibrated: Mapping[str, Score]) -> Outcome:
         """The weighted sum with all that led to it; unscored if any applicable part is."""
         missing = [name for name in self.names if raw.applicable[name] and raw.raw[name] is None]
+        reason = raw.unscored or (_told(missing, raw.reasons) if missing else None)
         total = sum(part.weight * (calibrated[part.name] or 0.0) for part in self.parts)
         return Outcome(
-            reward=None if missing else total,
+            reward=None if reason else total,
             raw=raw.raw,
             calibrated=calibrated,
             applicable=raw.applicable,
             gate=self.closed(raw),
-            unscored_reason=f"unscored: {', '.join(missing)}" if missing else None,
+            unscored_reason=reason,
             reference=raw.reference,
         )
 
@@ -190,9 +209,13 @@ def _with_reference(item: Item, position: int) -> Item:
     return replace(item, references=item.references[position : position + 1] or ("",))
 
 
-def _can_fail(scorer: Scorer) -> bool:
-    """Whether `None` of this scorer may be an outage instead of a reference that cannot be scored."""
-    return bool(getattr(scorer, "can_fail", False))
+def _told(missing: Sequence[str], reasons: Mapping[str, str]) -> str:
+    """Which parts have no score, and why, where that is a failure.
+
+    >>> _told(["bleu1", "judge"], {"judge": "no reply: HTTP 503"})
+    'unscored: bleu1, judge (no reply: HTTP 503)'
+    """
+    return "unscored: " + ", ".join(f"{name} ({reasons[name]})" if name in reasons else name for name in missing)
 
 
 def _described(scorer: Scorer) -> dict[str, Any]:

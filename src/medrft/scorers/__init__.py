@@ -14,6 +14,7 @@ from typing import Any, cast
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError, unknown_name
 from medrft.scorers.custom import load_custom
+from medrft.scorers.guarded import Guarded
 from medrft.scorers.items import item_of
 from medrft.types import Scorer
 
@@ -56,11 +57,12 @@ def build_scorer(
 ) -> Scorer:
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
-    `encoder` and `correct` reach the scorers that look at them; `options` are the scorer's own. Raises
-    `UnknownNameError` for a name, `RecipeError` for an option that it lacks.
+    `encoder` and `correct` reach the scorers that look at them; `options` are the scorer's own. What a user's own
+    raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option
+    that it lacks.
     """
     if ":" in name:
-        return load_custom(name, base_dir=base_dir, options=options)
+        return Guarded(load_custom(name, base_dir=base_dir, options=options))
     if name not in SCORERS:
         raise unknown_name("scorer", name, SCORERS)
     module, _, attribute = SCORERS[name].partition(":")

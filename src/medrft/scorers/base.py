@@ -7,13 +7,26 @@ text of a policy's gets a number. No answer, or one that cannot be read, gets 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from medrft.text import CACHED_LENGTH, is_placeholder, normalize, yes_no_said
-from medrft.types import Item, Kind, Score
+from medrft.types import Item, Kind, Score, Scorer
+
+Reasons = Mapping[int, str]
+"""Why a scorer failed on an item, by the item's position; a reference that cannot be scored is no failure."""
+
+
+def scored(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+    """Scores, with the reasons of those that failed from scorers that know them (their own method `scored`)."""
+    own = getattr(scorer, "scored", None)
+    if own is None:
+        return scorer(items), {}
+    scores, reasons = own(items)
+    return scores, reasons
+
 
 LETTER = re.compile(r"\s*\(?([A-Za-z])\)?[.:]?\s*")
 
@@ -53,13 +66,17 @@ class AnswerScorer:
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """One score per item; 0 for an answer that cannot be read, `None` when no reference can be scored."""
-        wanted: list[list[Pair] | None] = [self._pairs(item) if self.applies(item) else None for item in items]
-        distinct = list(dict.fromkeys(pair for pairs in wanted for pair in pairs or ()))
+        wanted, distinct = self._wanted(items)
         scores = dict(zip(distinct, self.score_pairs(distinct), strict=True)) if distinct else {}
         return [
             self._best([scores[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0
             for pairs in wanted
         ]
+
+    def _wanted(self, items: Sequence[Item]) -> tuple[list[list[Pair] | None], list[Pair]]:
+        """The pairs of each item as `_pairs` gives them, and all distinct ones."""
+        wanted = [self._pairs(item) if self.applies(item) else None for item in items]
+        return wanted, list(dict.fromkeys(pair for pairs in wanted for pair in pairs or ()))
 
     def _pairs(self, item: Item) -> list[Pair] | None:
         """Pairs to score; empty for a scored 0, `None` when no reference can be scored."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.scorers import build_scorer
+from medrft.scorers.base import Reasons, scored
 from medrft.scorers.choice import ChoiceMatch, YesNoMatch
 from medrft.types import Item, Score
 
@@ -31,7 +32,12 @@ class Correct:
         return True
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """1, 0, or `None` where the reference cannot be scored."""
+        """1, 0, or `None` where the reference cannot be scored or the scorer failed."""
+        return self.scored(items)[0]
+
+    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+        """Outcomes, and why the scorer of open questions failed."""
+        reasons: dict[int, str] = {}
         result: list[Score] = [None] * len(items)
         for kind, scorer, bar in (
             ("closed", YesNoMatch(), 1.0),
@@ -41,6 +47,8 @@ class Correct:
             rows = [position for position, item in enumerate(items) if item.kind == kind]
             if not rows:
                 continue
-            for position, score in zip(rows, scorer([items[row] for row in rows]), strict=True):
+            scores, why = scored(scorer, [items[row] for row in rows])
+            for position, score in zip(rows, scores, strict=True):
                 result[position] = None if score is None else float(score >= bar)
-        return result
+            reasons |= {rows[number]: reason for number, reason in why.items()}
+        return result, reasons

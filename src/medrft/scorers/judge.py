@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from medrft.endpoint import Endpoint, Messages, Reply
 from medrft.errors import EndpointError, RecipeError, unknown_name
-from medrft.scorers.base import AnswerScorer, Pair
+from medrft.scorers.base import AnswerScorer, Pair, Reasons
 from medrft.scorers.judge_prompts import VERSION, equivalence, reasoning
 from medrft.text import normalize
 from medrft.types import Item, Score, Scorer
@@ -54,8 +54,8 @@ class Asker:
     system: bool
     outcomes: Counter[str] = field(default_factory=Counter, compare=False)
 
-    def verdicts(self, conversations: Sequence[Messages], task: Task) -> list[Score]:
-        """One verdict per conversation; `None` with a warning where there is none."""
+    def verdicts(self, conversations: Sequence[Messages], task: Task) -> tuple[list[Score], Reasons]:
+        """One verdict per conversation; `None` with its reason, and one warning, where there is none."""
         replies = self.endpoint.ask(conversations, max_tokens=self.max_tokens) if conversations else []
         found = [self._verdict(reply, task) for reply in replies]
         problems = Counter(problem for _, problem in found if problem)
@@ -66,7 +66,7 @@ class Asker:
             more = f"; {len(problems) - 3} other reasons" if len(problems) > 3 else ""
             n = problems.total()
             warnings.warn(f"judge {self.endpoint.model}: {n} of {len(found)} unscored: {told}{more}", stacklevel=2)
-        return [score for score, _ in found]
+        return [score for score, _ in found], {i: why for i, (_, why) in enumerate(found) if why}
 
     def _verdict(self, reply: Reply | EndpointError, task: Task) -> tuple[Score, str | None]:
         """A reply's score, or why it has none; the part before a colon is counted."""
@@ -85,8 +85,6 @@ class _Judge:
 
     asker: Asker
     task: ClassVar[Task]
-    can_fail: ClassVar[bool] = True
-    """`None` may be an outage, which says nothing about the answer or the reference."""
 
     def describe(self) -> dict[str, Any]:
         """Which model judges, where, and with which prompt."""
@@ -109,8 +107,23 @@ class EquivalenceJudge(_Judge, AnswerScorer):
     task: ClassVar[Task] = "equivalence"
     asker: Asker
 
-    def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
-        """One verdict per pair."""
+    def __call__(self, items: Sequence[Item]) -> list[Score]:
+        """One verdict per item."""
+        return self.scored(items)[0]
+
+    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+        """One verdict per item, and why there is none."""
+        wanted, distinct = self._wanted(items)
+        verdicts, why = self._judged(distinct)
+        scores: list[Score] = [
+            self._best([verdicts[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0
+            for pairs in wanted
+        ]
+        failed = {i: [pair for pair in pairs if pair in why] for i, pairs in enumerate(wanted) if pairs}
+        return scores, {i: why[pairs[0]] for i, pairs in failed.items() if pairs and scores[i] is None}
+
+    def _judged(self, pairs: Sequence[Pair]) -> tuple[dict[Pair, Score], dict[Pair, str]]:
+        """One verdict per pair, and why there is none."""
         scores: dict[Pair, Score] = {pair: self._unasked(pair) for pair in pairs}
         asked = [pair for pair in pairs if scores[pair] is None]
         prompts = [
@@ -123,8 +136,9 @@ class EquivalenceJudge(_Judge, AnswerScorer):
             )
             for pair in asked
         ]
-        scores.update(zip(asked, self.asker.verdicts(prompts, self.task), strict=True))
-        return [scores[pair] for pair in pairs]
+        verdicts, reasons = self.asker.verdicts(prompts, self.task)
+        scores.update(zip(asked, verdicts, strict=True))
+        return scores, {asked[i]: why for i, why in reasons.items()}
 
     def _pairs(self, item: Item) -> list[Pair] | None:
         """As for any scorer of answers, but one that is too long is not read at all: a scored 0."""
@@ -167,6 +181,10 @@ class ReasoningJudge(_Judge):
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """One verdict per item that this concerns."""
+        return self.scored(items)[0]
+
+    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+        """One verdict per item that this concerns, and why there is none."""
         wanted = {i: item.thinking or "" for i, item in enumerate(items) if self.applies(item) and _has_reference(item)}
         scores: dict[int, Score] = {}
         asked: dict[int, Messages] = {}
@@ -186,8 +204,10 @@ class ReasoningJudge(_Judge):
                     answer=item.answer,
                     system=self.asker.system,
                 )
-        scores.update(zip(asked, self.asker.verdicts(list(asked.values()), self.task), strict=True))
-        return [scores.get(i) for i in range(len(items))]
+        verdicts, reasons = self.asker.verdicts(list(asked.values()), self.task)
+        scores.update(zip(asked, verdicts, strict=True))
+        places = list(asked)
+        return [scores.get(i) for i in range(len(items))], {places[n]: why for n, why in reasons.items()}
 
 
 def _has_reference(item: Item) -> bool:

@@ -92,7 +92,12 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             "epoch": state.epoch,
             "seconds": round(self.clock.seconds, 3),
         }
-        self.run.append_metrics(self.stage, place | row)
+        self.run.append_metrics(self.stage, place | row | self._replaced())
+
+    def _replaced(self) -> dict[str, int]:
+        """SFT rows so far that gave way to another because their picture had vanished; nothing where none has."""
+        path = self.run.lost(self.stage)
+        return {"replaced": len(path.read_bytes().splitlines())} if path.is_file() else {}
 
 
 class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]

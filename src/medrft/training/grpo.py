@@ -21,7 +21,7 @@ from trl.trainer.utils import RepeatSampler
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
-from medrft.models.load import lora_config, placeholder_ids
+from medrft.models.load import Policy, lora_config, placeholder_ids
 from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
 from medrft.scorers.correct import Correct
@@ -76,7 +76,8 @@ class GRPO(ReadsWeights, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[m
         """Score locally, gather, then calibrate and combine alike on every process; (all rows, columns)."""
         began = time.perf_counter()
         mode = "train" if self.model.training else "eval"
-        local = self.judge.score([row["example"] for row in inputs], self._completions(completion_ids_list))
+        examples, missing = [row["example"] for row in inputs], [row["missing"] for row in inputs]
+        local = self.judge.score(examples, self._completions(completion_ids_list), missing=missing)
         judged: list[Judged] = gather_object(local)
         outcomes = self.judge.combine(judged, group_size=self._group_size, update=mode == "train")
         self._last = (judged, outcomes)
@@ -208,11 +209,17 @@ def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: in
     stage, policy = opened.config, opened.policy
     output = opened.run.checkpoints(stage.name)
     args = trl_config(stage, opened.recipe, output=output, device=policy.device, rows=rows, validation=validation)
-    args.generation_kwargs = {"suppress_tokens": list(placeholder_ids(policy)), **(args.generation_kwargs or {})}
+    args.generation_kwargs = {**ruled_out(policy, vllm=args.use_vllm), **(args.generation_kwargs or {})}
     if columns.normalise_each:
         args.multi_objective_aggregation = "normalize_then_sum"
         args.reward_weights = list(columns.weights)
     return args
+
+
+def ruled_out(policy: Policy, *, vllm: bool) -> dict[str, Any]:
+    """The image placeholders that no rollout may hold, as whoever generates takes them: vLLM takes words."""
+    ids = list(placeholder_ids(policy))
+    return {"bad_words": policy.processor.tokenizer.convert_ids_to_tokens(ids)} if vllm else {"suppress_tokens": ids}
 
 
 def _check_enough(stage: StageConfig, args: GRPOConfig, examples: int) -> None:
@@ -251,11 +258,11 @@ def _state(reward: Reward, recorder: Recorder, watch: Watch) -> dict[str, Any]:
 
 def _judge(opened: OpenStage, reward: Reward, *, max_tokens: int) -> Judge:
     correct = Correct(opened.recipe.correct, encoder=opened.recipe.encoder)
-    return Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens)
+    return Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=opened.recipe.strict)
 
 
 def _rows(opened: OpenStage, examples: Sequence[Example], pictures: Pictures) -> Any:
-    return dataset(examples, Rows(prompt=opened.prompt, pictures=pictures, targets=False))
+    return dataset(examples, Rows(prompt=opened.prompt, pictures=pictures))
 
 
 def _named(name: str) -> Any:

@@ -27,6 +27,8 @@ def batch_metrics(judged: Sequence[Judged], outcomes: Sequence[Outcome], *, grou
     spread = _spread(rewards)
     found: dict[str, float] = {
         "unscored": float(np.isnan(rewards).mean()),
+        "failed": float(np.mean([bool(row.failures) for row in judged])),
+        "missing_image": float(np.mean([row.missing is not None for row in judged])),
         "no_answer": float(np.mean([row.answer is None for row in judged])),
     }
     if spread.size:

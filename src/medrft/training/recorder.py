@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from medrft.data.images import sha256_of, thumbnail
+from medrft.data.images import BadImageError, sha256_of, thumbnail
 from medrft.errors import cannot_write
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
-from medrft.training.scoring import Judged, image_hashes
+from medrft.training.scoring import Judged
 from medrft.types import Example, Outcome
 
 THUMBNAIL = 192
@@ -46,6 +48,7 @@ class Recorder:
         }
         self.generations = dict(generations or dict.fromkeys(self.writers, 0))
         """Generation batches so far; goes into checkpoints, and comes back from them through `generations`."""
+        self._hashes: dict[Path, str] = {}
         self._shown: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
         self._waiting: deque[Future[None]] = deque()
@@ -98,25 +101,40 @@ class Recorder:
         rows = []
         for number, (row, outcome, advantage) in enumerate(zip(judged, outcomes, advantages, strict=True)):
             within = {"group_id": f"{prefix}/{number // group_size}", "sample": number % group_size}
-            rows.append({**place, **within, "advantage": advantage, **rollout(row, outcome)})
+            seen = {"image_sha256": self._hashes_of(row.example), "advantage": advantage}
+            rows.append({**place, **within, **seen, **rollout(row, outcome)})
         self.writers[place["split"]].write(rows, group_size=group_size)
         if self.thumbnails:
             for row in judged[::group_size]:
                 self._show(row.example)
 
+    def _hashes_of(self, example: Example) -> list[str]:
+        """SHA-256 of each image; of one that has vanished what it was, and nothing if it was never seen."""
+        for path in example.images:
+            with suppress(OSError):
+                self._hashes[path] = sha256_of(path)
+        return [self._hashes[path] for path in example.images if path in self._hashes]
+
     def _show(self, example: Example) -> None:
         for path in example.images:
-            digest = sha256_of(path)
-            if digest in self._shown:
+            digest = self._hashes.get(path)
+            if digest is None or digest in self._shown:
                 continue
             target = self.run.images / f"{digest}.png"
-            if not target.is_file():
-                picture = thumbnail(path, THUMBNAIL)
+            if not target.is_file() and (picture := _thumbnail(path)) is not None:
                 try:
                     write_atomic(target, picture)
                 except OSError as error:
                     raise cannot_write(target, error) from error
             self._shown.add(digest)
+
+
+def _thumbnail(path: Path) -> bytes | None:
+    """`None` for an image that has vanished since it was shown to the policy."""
+    try:
+        return thumbnail(path, THUMBNAIL)
+    except (BadImageError, OSError):
+        return None
 
 
 def rollout(row: Judged, outcome: Outcome) -> dict[str, Any]:
@@ -126,7 +144,6 @@ def rollout(row: Judged, outcome: Outcome) -> dict[str, Any]:
         "example_id": example.id,
         "dataset": example.dataset,
         "kind": example.kind,
-        "image_sha256": image_hashes(example),
         "question": example.question,
         "references": list(example.references),
         "completion": row.completion.text,

@@ -1,15 +1,22 @@
-"""Examples as the rows TRL reads: chat messages with their pictures, opened only when a batch needs them."""
+"""Examples as the rows TRL reads: chat messages with their pictures, opened only when a batch needs them.
+
+A picture that has vanished since the data were loaded trains nothing. GRPO's rows get a blank one and are marked, so
+that whatever is written to it is unscored. SFT, which has no such mark, takes another row of the batch in their place.
+"""
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.data.images import open_image
-from medrft.errors import DataError
+from medrft.data.images import UNREADABLE, BadImageError, blank, open_image, shrink
+from medrft.errors import DataError, StrictError
 from medrft.models.prompts import Prompt
 from medrft.types import Example
 
@@ -36,7 +43,10 @@ class Pictures:
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
-        image = open_image(path, max_pixels=self.max_pixels)
+        try:
+            image = open_image(path, max_pixels=self.max_pixels)
+        except OSError as error:  # a folder that is gone, a share that does not answer
+            raise BadImageError(UNREADABLE, str(error), path=path) from error
         self._kept[path] = image
         self._pixels += image.width * image.height
         while self._pixels > self.cached_pixels and len(self._kept) > 1:
@@ -53,28 +63,93 @@ def _pictures(max_pixels: int | None, cached_pixels: int) -> Pictures:
     return Pictures(max_pixels=max_pixels, cached_pixels=cached_pixels)
 
 
-class Rows:
-    """A `datasets` transform from stored examples to TRL's rows.
+Shown = tuple[Example, list[Any], str | None]
+"""An example, its pictures, and why they are blank if they are."""
 
-    With `targets` each row has a completion to learn (SFT); without, it carries its `Example`, which the reward
-    needs (GRPO). Rows of a group share their pictures.
+BLANK = (224, 224)
+"""Width and height of what stands for a picture that has vanished."""
+
+
+class Rows:
+    """A `datasets` transform from stored examples to the rows of GRPO, each with the `Example` its reward needs.
+
+    `missing` says why a row's picture is a blank one, and is `None` where it is not. Rows of a group share pictures.
     """
 
-    def __init__(self, *, prompt: Prompt, pictures: Pictures, targets: bool):
-        self.prompt, self.pictures, self.targets = prompt, pictures, targets
+    def __init__(self, *, prompt: Prompt, pictures: Pictures):
+        self.prompt, self.pictures = prompt, pictures
 
     def __call__(self, batch: dict[str, list[bytes]]) -> dict[str, list[Any]]:
         """The rows of a batch of examples."""
-        examples: list[Example] = [pickle.loads(stored) for stored in batch["stored"]]
-        rows: dict[str, list[Any]] = {
-            "prompt": [self.prompt.messages(example) for example in examples],
-            "images": [self.pictures(example) for example in examples],
+        shown = [self.shown(pickle.loads(stored)) for stored in batch["stored"]]
+        return self.rows(shown) | {"missing": [why for _, _, why in shown]}
+
+    def rows(self, shown: Sequence[Shown]) -> dict[str, list[Any]]:
+        """The columns of some examples."""
+        return {
+            "prompt": [self.prompt.messages(example) for example, _, _ in shown],
+            "images": [pictures for _, pictures, _ in shown],
+            "example": [example for example, _, _ in shown],
         }
-        if self.targets:
-            rows["completion"] = [[assistant(self.prompt.target(example))] for example in examples]
-        else:
-            rows["example"] = examples
-        return rows
+
+    def shown(self, example: Example) -> Shown:
+        """An example with its pictures, or with as many blank ones."""
+        try:
+            return example, self.pictures(example), None
+        except BadImageError as error:
+            empty = shrink(blank(BLANK), max_pixels=self.pictures.max_pixels)
+            return example, [empty for _ in example.images], f"{error.reason}: {error.path}"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A file that lists each time an example's picture had vanished: `{"example": …, "reason": …}` per line."""
+
+    path: Path
+    strict: bool = False
+
+    def note(self, example: Example, reason: str) -> None:
+        """Add a line; raises `StrictError` instead where the recipe is strict."""
+        if self.strict:
+            raise StrictError(
+                f"{reason} (of {example.id}), and the recipe is strict; bring the file back and go on with --resume, "
+                "or set strict=false to count such rows and train on others"
+            )
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"example": example.id, "reason": reason}) + "\n")
+
+
+class TaughtRows(Rows):
+    """The rows of SFT, each with a completion to learn; one whose picture has vanished gives way to another row.
+
+    The other is one of the same batch, else the last that was whole, at first one of `examples`; the length of a batch
+    never changes.
+    """
+
+    def __init__(self, *, prompt: Prompt, pictures: Pictures, lost: Lost, examples: Sequence[Example] = ()):
+        super().__init__(prompt=prompt, pictures=pictures)
+        self.lost = lost
+        whole = (row for example in examples if (row := self.shown(example))[2] is None)
+        self._whole = list(islice(whole, 1))
+
+    def __call__(self, batch: dict[str, list[bytes]]) -> dict[str, list[Any]]:
+        """The rows of a batch of examples; raises `DataError` where no row is left to take."""
+        shown = [self.shown(pickle.loads(stored)) for stored in batch["stored"]]
+        whole = [row for row in shown if row[2] is None] or self._whole
+        self._whole = whole[-1:]
+        for example, _, why in shown:
+            if why is not None:
+                self.lost.note(example, why)
+        if not whole:
+            raise DataError(f"no picture of the batch can be opened; the first: {shown[0][2]}; bring the files back")
+        return self.rows([row if row[2] is None else whole[n % len(whole)] for n, row in enumerate(shown)])
+
+    def rows(self, shown: Sequence[Shown]) -> dict[str, list[Any]]:
+        """Prompts, pictures and completions."""
+        taught = [[assistant(self.prompt.target(example))] for example, _, _ in shown]
+        columns = super().rows(shown)
+        del columns["example"]
+        return columns | {"completion": taught}
 
 
 def dataset(examples: Sequence[Example], rows: Rows) -> Dataset:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from medrft.data.images import sha256_of
+from medrft.errors import StrictError
 from medrft.rewards import RawScores, Reward
 from medrft.rewards.reward import ALL
 from medrft.scorers import item_of
@@ -30,41 +31,87 @@ class Judged:
     truth: bool | None = None
     """The phantom's own judge, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
+    missing: str | None = None
+    """Why the policy was shown a blank in place of its picture: then nothing is said of the completion."""
+    failures: tuple[str, ...] = ()
+    """What went wrong while it was judged, part by part; a reference that cannot be scored is no failure."""
 
 
 class Judge:
-    """Scores completions in one prompt's answer form and turns them into rewards."""
+    """Scores completions in one prompt's answer form and turns them into rewards; `strict` stops at a failure."""
 
-    def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int):
+    def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int, strict: bool = False):
         self.reward, self.correct, self.form, self.max_tokens = reward, correct, form, max_tokens
+        self.strict = strict
 
-    def score(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Judged]:
-        """What can be said of each completion alone."""
+    def score(
+        self,
+        examples: Sequence[Example],
+        completions: Sequence[Completion],
+        *,
+        missing: Sequence[str | None] | None = None,
+    ) -> list[Judged]:
+        """What can be said of each completion alone; `missing` says which were written to a blank picture, and why."""
         items = [
             item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
             for example, completion in zip(examples, completions, strict=True)
         ]
         raws = self.reward.score(items)
-        rights = self.correct(items)
-        return [
+        rights, why = self.correct.scored(items)
+        judged = [
             Judged(
                 example=example,
                 completion=completion,
                 answer=item.answer,
                 raw=raw,
                 correct=None if right is None else bool(right),
+                failures=_failures(raw, why.get(number)),
                 **_truth(item, example),
             )
-            for example, completion, item, raw, right in zip(examples, completions, items, raws, rights, strict=True)
+            for number, (example, completion, item, raw, right) in enumerate(
+                zip(examples, completions, items, raws, rights, strict=True)
+            )
         ]
+        return [_blind(row, lost) for row, lost in zip(judged, missing or [None] * len(judged), strict=True)]
 
     def combine(self, judged: Sequence[Judged], *, group_size: int, update: bool) -> list[Outcome]:
-        """Calibrate and combine whole groups; with `update` the calibration learns from them."""
+        """Calibrate and combine whole groups; with `update` the calibration learns from them.
+
+        Raises `StrictError` for a failure where the recipe is strict: here, after the gather, on every process.
+        """
+        if self.strict:
+            refuse_failures(judged)
         groups = [number // group_size for number in range(len(judged))]
         return self.reward.combine([row.raw for row in judged], groups=groups, update=update)
 
 
-def _truth(item: Item, example: Example) -> dict[str, bool]:
+def refuse_failures(judged: Sequence[Judged]) -> None:
+    """Raise `StrictError` when anything failed on any of these completions."""
+    failed = [row for row in judged if row.failures]
+    if failed:
+        first = f"{failed[0].failures[0]} (first: {failed[0].example.id})"
+        raise StrictError(
+            f"{len(failed)} of {len(judged)} completions of a batch could not be judged: {first}, and the recipe is "
+            "strict; mend that and go on with --resume, or set strict=false to count them and leave them out"
+        )
+
+
+def _failures(raw: RawScores, correct: str | None) -> tuple[str, ...]:
+    """Each failure with the name of what failed."""
+    named = {**raw.reasons, **({"correct": correct} if correct else {})}
+    return tuple(f"{name}: {why}" for name, why in named.items())
+
+
+def _blind(row: Judged, lost: str | None) -> Judged:
+    """A completion written to a blank picture says nothing: no score, neither right nor wrong."""
+    if lost is None:
+        return row
+    return replace(
+        row, raw=row.raw.without(lost), correct=None, truth=None, in_grammar=None, missing=lost, failures=(lost,)
+    )
+
+
+def _truth(item: Item, example: Example) -> dict[str, Any]:
     if not example.dataset.startswith("phantom"):
         return {}
     from medrft.data.phantom import truth
@@ -115,8 +162,3 @@ def columns_of(reward: Reward) -> Columns:
         for part in stack.parts:
             weights[part.name if key == ALL else f"{key}/{part.name}"] = part.weight
     return Columns(tuple(weights), tuple(weights.values()), True)
-
-
-def image_hashes(example: Example) -> list[str]:
-    """SHA-256 of each image file."""
-    return [sha256_of(path) for path in example.images]

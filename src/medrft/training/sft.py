@@ -16,7 +16,7 @@ from medrft.config import Recipe, StageConfig
 from medrft.models.load import lora_config
 from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
-from medrft.training.rows import Pictures, Rows, dataset, teachable
+from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
 from medrft.training.stage import check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
@@ -62,14 +62,16 @@ def run_sft(
     args = trl_config(stage, recipe, output=output, device=policy.device, rows=len(taught), validation=len(held_out))
     check_inputs(opened, args, taught, pictures)
 
-    rows = Rows(prompt=prompt, pictures=pictures, targets=True)
+    def rows(examples: Sequence[Example]) -> Any:
+        lost = Lost(run.lost(stage.name), strict=recipe.strict)
+        return dataset(examples, TaughtRows(prompt=prompt, pictures=pictures, lost=lost, examples=examples))
 
     def build(callbacks: list[Any]) -> SFT:
         return SFT(
             model=policy.model,
             args=args,
-            train_dataset=dataset(taught, rows),
-            eval_dataset=dataset(held_out, rows) if held_out else None,
+            train_dataset=rows(taught),
+            eval_dataset=rows(held_out) if held_out else None,
             processing_class=policy.processor,
             peft_config=lora_config(recipe.model),
             callbacks=callbacks,

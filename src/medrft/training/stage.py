@@ -90,7 +90,7 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
     preflight(
         opened.policy,
         opened.prompt,
-        examples,
+        [example for example in examples if all(path.is_file() for path in example.images)] or examples,
         images=images,
         max_length=getattr(args, "max_length", None),
         temperature=getattr(args, "temperature", 1.0),

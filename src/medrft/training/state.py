@@ -59,6 +59,8 @@ def _read(path: Path) -> Checkpoint | None:
 def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
     """Drop the stage's metrics, warnings and rollouts after `checkpoint`; all of them where there is none."""
     step = checkpoint.step if checkpoint else -1
+    if checkpoint is None:
+        run.lost(stage).unlink(missing_ok=True)
     for path in (run.metrics, run.warnings):
         if path.is_file():
             rows = list(read_jsonl(_whole_lines(path)))

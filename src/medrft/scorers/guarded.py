@@ -1,0 +1,115 @@
+"""Somebody else's scorer, kept from ending a run: what it raises leaves the completion unscored, with the reason.
+
+Never a number in place of a failure, and never a failure that nobody is told of.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from medrft.errors import UserError, in_one_line
+from medrft.scorers.base import Reasons
+from medrft.types import Item, Score, Scorer
+
+
+class Caught:
+    """`with Caught() as caught:` keeps the error that others' code raises; Ctrl-C and a user's mistake go on."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Caught:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.error = error if isinstance(error, Exception) and not isinstance(error, UserError) else None
+        return self.error is not None
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A user's scorer whose failures are counted by row; a batch that fails is asked again row by row.
+
+    A failure is: an exception, another number of scores than of items, a score that is no finite number, and `None`
+    from a scorer that says of itself `can_fail = True`. All else of the scorer is as it was.
+    """
+
+    scorer: Scorer
+
+    def __getattr__(self, name: str) -> Any:
+        """Its own name, range, `explain` and so on."""
+        if name == "scorer" or name.startswith("__"):  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.scorer, name)
+
+    def applies(self, item: Item) -> bool:
+        """What the scorer says; where it cannot say, the item counts, and is unscored."""
+        with Caught():
+            return bool(self.scorer.applies(item))
+        return True
+
+    def __call__(self, items: Sequence[Item]) -> list[Score]:
+        """One score per item, `None` where the scorer failed."""
+        return self.scored(items)[0]
+
+    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+        """Scores, and why there is none; warns once with the counts."""
+        found = self._batch(items)
+        if isinstance(found, str):
+            found = [self._one(item) for item in items]
+        reasons = {
+            i: why for i, (item, row) in enumerate(zip(items, found, strict=True)) if (why := self._why(item, row))
+        }
+        if reasons:
+            counts = Counter(reasons.values())
+            told = "; ".join(f"{n} x {why}" for why, n in counts.most_common(3))
+            warnings.warn(f"{self.name}: {len(reasons)} of {len(items)} unscored: {told}", stacklevel=2)
+        return [None if i in reasons or isinstance(row, str) else row for i, row in enumerate(found)], reasons
+
+    def _batch(self, items: Sequence[Item]) -> list[Score | str] | str:
+        """For each item its score or why it has none; one reason when the call as a whole failed."""
+        made, error = caught(lambda: list(self.scorer(items)))
+        if error is not None:
+            return error
+        if len(made) != len(items):
+            return f"returned {len(made)} scores for {len(items)} items"
+        return [_checked(score) for score in made]
+
+    def _one(self, item: Item) -> Score | str:
+        found = self._batch([item])
+        return found if isinstance(found, str) else found[0]
+
+    def _why(self, item: Item, row: Score | str) -> str | None:
+        """Why an item was not scored, if that is a failure."""
+        if isinstance(row, str):
+            return row
+        _, error = caught(lambda: self.scorer.applies(item))
+        if error is not None:
+            return error
+        return "it gave no score" if row is None and getattr(self.scorer, "can_fail", False) else None
+
+
+def caught(work: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What somebody else's code returns, and in one line what it raised instead."""
+    made = None
+    with Caught() as seen:
+        made = work()
+    return made, in_one_line(seen.error) if seen.error else None
+
+
+def _checked(score: Any) -> Score | str:
+    """A finite number or `None` as it is; why anything else is no score."""
+    if score is None:
+        return None
+    number, error = caught(lambda: float(score))
+    if error is not None:
+        return f"a score is {type(score).__name__}, not a number"
+    return float(number) if math.isfinite(number) else f"a score is {number}"
