@@ -127,14 +127,16 @@ def read(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]
 def supersede(folder: Path, *, stage: str, step: int) -> int:
     """Drop a stage's rollouts that come after its checkpoint at `step`, and return how many rows went.
 
-    Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before.
+    Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before. What a
+    killed write left goes too. Raises `DataError` for a file that is cut short.
     """
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
+    for leftover in folder.glob(f".{stage}-*.parquet.*"):
+        leftover.unlink()
     dropped = 0
     for path in sorted(folder.glob(f"{stage}-*.parquet")):
-        table = pq.read_table(path)
+        table = _table(path)
         if table.num_rows == 0 or table["stage"][0].as_py() != stage:
             continue
         limit = step if table["split"][0].as_py() == "validation" else step - 1
@@ -145,6 +147,17 @@ def supersede(folder: Path, *, stage: str, step: int) -> int:
         elif kept.num_rows < table.num_rows:
             _replace(path, kept)
     return dropped
+
+
+def _table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        said = str(error).splitlines()[0]
+        raise DataError(f"{path} is damaged ({said}); delete it to go on without its rollouts") from error
 
 
 def _write(path: Path, rows: Sequence[Row], parts: Sequence[str]) -> None:
@@ -163,8 +176,12 @@ def _replace(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _texts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
