@@ -6,7 +6,8 @@ MedrftError
 │   ├── RecipeError        (ValueError: a recipe or --set that does not fit)
 │   ├── DataError          (ValueError: a missing root, a wrong layout, no row left)
 │   ├── ModelError         (ValueError: a model, template or device that cannot be used)
-│   └── RunExistsError     (FileExistsError: the output folder already holds a run)
+│   ├── RunExistsError     (FileExistsError: the output folder already holds a run)
+│   └── DiskFullError      (OSError: nothing more can be written where the run lies)
 ├── PreflightError         (RuntimeError: model, processor and data disagree; training must not start)
 └── EndpointError          (OSError: a remote judge or model did not answer)
 """
@@ -46,6 +47,10 @@ class ModelError(UserError, ValueError):
 
 class RunExistsError(UserError, FileExistsError):
     """The output folder already holds a run."""
+
+
+class DiskFullError(UserError, OSError):
+    """Nothing more can be written where the run lies."""
 
 
 class PreflightError(MedrftError, RuntimeError):

@@ -2,7 +2,7 @@
 
 Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
 `_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
-and those in `weights`.
+and those in `exact` and `weights`.
 The checkpoint with the highest mean reward on validation is kept.
 """
 
@@ -25,6 +25,7 @@ from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
 from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
+from medrft.training.exact import Exact
 from medrft.training.monitor import batch_metrics, calibration_metrics
 from medrft.training.recorder import Recorder
 from medrft.training.rows import Pictures, Rows, dataset
@@ -41,10 +42,11 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader at the start of each epoch."""
-        self.generator.manual_seed(self.seed + epoch)
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + epoch)
 
 
-class GRPO(ReadsWeights, GRPOTrainer):  # type: ignore[misc]
+class GRPO(Exact, ReadsWeights, GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer with a `Judge` in place of reward functions and a `Recorder` of rollouts."""
 
     def __init__(self, *args: Any, judge: Judge, columns: Columns, recorder: Recorder, opened: OpenStage, **kw: Any):
