@@ -36,6 +36,11 @@ def test_resume_refuses_a_folder_that_holds_no_run(tmp_path):
         RunDir.create(tmp_path, resume=True)
 
 
+def test_a_run_killed_while_it_wrote_its_recipe_can_be_resumed(tmp_path):
+    (tmp_path / ".recipe.yaml.x1y2").write_text("name: to")
+    assert RunDir.create(tmp_path, resume=True).path == tmp_path
+
+
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "f").write_text("")
     with pytest.raises(RunExistsError, match="is a file"):

@@ -121,6 +121,27 @@ def test_without_a_checkpoint_everything_of_the_stage_goes(tmp_path):
     assert list((tmp_path / "rollouts").iterdir()) == []
 
 
+def test_what_a_killed_write_left_goes(tmp_path):
+    made = writer(tmp_path)
+    made.write([row(0)], group_size=1)
+    path = made.flush()
+    leftover = path.with_name(f".{path.name}.123")
+    leftover.write_bytes(path.read_bytes()[:100])
+    assert supersede(tmp_path / "rollouts", stage="grpo", step=5) == 0 and not leftover.exists()
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    made = writer(tmp_path)
+    made.write([row(0)], group_size=1)
+    monkeypatch.setattr("medrft.store.os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        made.flush()
+    assert list((tmp_path / "rollouts").iterdir()) == []
+
+
 @pytest.mark.parametrize("sql", ["SELECT nothing FROM rollouts", "SELECT FROM"])
 def test_a_wrong_query_is_one_line(tmp_path, sql):
     made = writer(tmp_path)

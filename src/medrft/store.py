@@ -158,10 +158,13 @@ def select(
 def supersede(folder: Path, *, stage: str, step: int) -> int:
     """Drop a stage's rollouts that come after its checkpoint at `step`, and return how many rows went.
 
-    Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before.
+    Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before. What a
+    killed write left goes too. Raises `DataError` for a file that is cut short.
     """
     import pyarrow.compute as pc
 
+    for leftover in folder.glob(f".{stage}-*.parquet.*"):
+        leftover.unlink()
     dropped = 0
     for path in sorted(folder.glob(f"{stage}-*.parquet")):
         table = _table(path)

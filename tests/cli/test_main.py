@@ -62,6 +62,20 @@ def test_mistakes_end_in_one_line_and_status_2(words, expected, tmp_path, monkey
     assert not (tmp_path / "run" / "stages").exists()
 
 
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    from medrft.cli import main
+
+    def full():
+        raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
+
+    monkeypatch.setattr(main, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    told = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1 and len(told) == 1
+    assert "the disk is full at runs/x/metrics.jsonl; make space" in told[0] and "--resume" in told[0]
+
+
 def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: x\n")
     (tmp_path / "stages" / "sft").mkdir(parents=True)

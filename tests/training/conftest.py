@@ -9,6 +9,7 @@ from medrft.models.load import resolve_base
 from medrft.models.prompts import get_prompt
 from medrft.rundir import RunDir
 
+collect_ignore = ["replay.py"]  # a program that tests start
 SIZES = {"image": 16, "vision_hidden": 16, "vision_layers": 1, "hidden": 32, "layers": 1, "mlp": 32, "vocab": 400}
 SFT = {"per_device_train_batch_size": 4, "max_steps": 4, "eval_steps": 2, "logging_steps": 1, "learning_rate": 1e-3}
 GRPO = {
@@ -19,6 +20,17 @@ GRPO = {
     "max_completion_length": 8,
     "beta": 0.01,
 }
+REUSED = {
+    **GRPO,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "steps_per_generation": 4,
+    "num_iterations": 2,
+    "max_steps": 14,
+    "eval_steps": 3,
+    "logging_steps": 2,
+}
+"""Four steps to a generation batch and, with 9 examples, eight to an epoch: checkpoints lie within both."""
 REWARD = {
     "closed": {"parts": [{"scorer": "yes_no_match", "weight": 0.5}, {"scorer": "bleu1", "weight": 0.5}]},
     "choice": {"parts": [{"scorer": "choice_match", "weight": 0.5}, {"scorer": "bleu1", "weight": 0.5}]},
@@ -81,3 +93,9 @@ def trained(base, drawn):
         return run_stage(recipe.stages[number], recipe, start=base, **{**drawn, **options}, run=run)
 
     return train
+
+
+@pytest.fixture(scope="session")
+def reusing():
+    """A `trl:` table whose checkpoints lie within a generation's reuse and within epochs."""
+    return REUSED

@@ -36,6 +36,8 @@ def config_of(recipe, tmp_path, *, rows=80, validation=8):
         ({"output_dir": "x"}, "--output"),
         ({"seed": 3}, "top of the recipe"),
         ({"remove_unused_columns": True}, "take it out"),
+        ({"save_only_model": True}, "checkpoints from which no run can go on; take it out"),
+        ({"ignore_data_skip": True}, "examples it has seen"),
         ({"resume_from_checkpoint": "x"}, "--resume"),
         ({"use_cpu": True}, "model.device"),
     ],

@@ -73,10 +73,16 @@ def greedy(train):
 
 @pytest.mark.parametrize(
     ("cause", "of"),
-    [("kl_runaway", ""), ("format_saturated", "early_letter"), ("answer_collapse", ""), ("truncation", "")],
+    [("kl_runaway", ""), ("format_saturated", "early_letter"), ("truncation", "")],
 )
 def test_a_policy_torn_away_to_please_a_form(greedy, cause, of):
     assert (cause, of) in told(greedy)
+
+
+def test_a_policy_that_is_paid_for_one_letter_gives_one_answer(train):
+    steps = {"max_steps": 24, "per_device_train_batch_size": 32, "max_completion_length": 1}
+    run = train(part("near_h"), learning_rate=3e-2, max_grad_norm=10.0, beta=0.0, **steps)
+    assert ("answer_collapse", "") in told(run)
 
 
 @pytest.fixture(scope="module")

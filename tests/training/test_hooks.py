@@ -9,6 +9,7 @@ from transformers.trainer_callback import ExportableState
 from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import RepeatSampler
 
+from medrft.training.exact import KEPT
 from medrft.training.grpo import GRPO
 from medrft.training.sft import SFT
 from medrft.training.sharing import SharesPrompts
@@ -37,6 +38,8 @@ SIGNATURES = {
     (SFTTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (Trainer, "log"): ["self", "logs", "start_time"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (Trainer, "_load_rng_state"): ["self", "checkpoint"],
+    (Trainer, "_finalize_training"): ["self", "trial", "num_train_samples", "start_time"],
     (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
     (Trainer, "_load_best_model"): ["self"],
     (ExportableState, "state"): ["self"],
@@ -104,6 +107,16 @@ def test_what_the_overrides_read_of_trl_is_still_set():
     rewards = inspect.getsource(GRPOTrainer._generate_and_score_completions)
     assert "self._calculate_rewards(inputs, prompts, completions, completion_ids_list)" in rewards
     assert '"advantages": advantages' in rewards
-    saving = inspect.getsource(Trainer._save_checkpoint)
-    # Our state lies in trainer_state.json, which must be written after weights and optimizer.
-    assert saving.index("_save_optimizer_and_scheduler") < saving.index("TRAINER_STATE_NAME")
+
+
+def test_what_checkpoints_hold_beyond_trls_is_still_where_it_was():
+    assert {"_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged"} == set(KEPT)
+    grpo, loop = inspect.getsource(GRPOTrainer), inspect.getsource(Trainer)
+    assert "self._step = 0" in grpo and "self._buffered_inputs = None" in grpo
+    for trainer in (grpo, inspect.getsource(SFTTrainer)):
+        assert "self._metrics = {" in trainer and "self._total_train_tokens = 0" in trainer
+    assert "self._tr_loss = torch.tensor(0.0" in loop and "self._globalstep_last_logged = " in loop
+    for name in ("_load_rng_state(resume_from_checkpoint)", "get_batch_samples(epoch_iterator"):
+        assert name in inspect.getsource(Trainer._run_epoch)  # restored after the counters are set, before a step
+    assert "save_total_limit=self.args.save_total_limit" in inspect.getsource(Trainer._save_checkpoint)
+    assert "self.args.save_total_limit == 1" in inspect.getsource(Trainer._finalize_training)

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import logging
 
 import pytest
 import torch
@@ -81,7 +80,7 @@ def light(base, drawn, recipe, tmp_path):
                 **changes,
             }
         )
-        rows = Rows(prompt=prompt, pictures=Pictures(max_pixels=None), targets=False)
+        rows = Rows(prompt=prompt, pictures=Pictures(max_pixels=None))
         return Light(
             model=policy.model,
             reward_funcs=reward,
@@ -204,16 +203,16 @@ class TestVerify:
         assert not trainer.sharing.fallen
         assert trainer.sharing.checked["loss"].logps_limit >= 0.05
 
-    def test_a_model_that_shares_wrongly_falls_back_and_trains_as_ever(self, light, monkeypatch, caplog):
+    def test_a_model_that_shares_wrongly_falls_back_and_trains_as_ever(self, light, monkeypatch, capsys):
         true = prefix.positions
         monkeypatch.setattr(prefix, "positions", lambda lines, found: true(lines, found) + (lines.segments > 0).long())
-        with caplog.at_level(logging.WARNING, "medrft"):
-            one, other, start = both(light, sharing=Sharing(verify="first"), max_steps=3)
+        one, other, start = both(light, sharing=Sharing(verify="first"), max_steps=3)
         norm, logps, change = gaps(one, other, start)
         assert max(norm, logps, change) < 1e-6
         assert set(one.sharing.fallen) == {"loss"}  # rollouts have no branches
         assert one.sharing.rows["loss/plain"] == 24
-        assert "Prompts are not shared in the loss" in caplog.text and "limit 0.0001" in caplog.text
+        told = capsys.readouterr().err
+        assert told.count("prompts are not shared in the loss") == 1 and "limit 0.0001" in told
 
     def test_wrong_rollouts_fall_back_and_are_written_again(self, light, monkeypatch):
         from medrft.models import rollout
@@ -276,12 +275,12 @@ def test_sharing_can_be_switched_off(trained, run, recipe):
     assert set(found["completions"]) == {"rollouts/plain", "loss/plain"}
 
 
-def test_what_a_small_batch_loses_is_told(trained, run, recipe, caplog):
+def test_what_a_small_batch_loses_is_told(trained, run, recipe, capsys):
     table = recipe().model_dump(mode="json")
     table["stages"][1]["trl"] |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
-    with caplog.at_level(logging.WARNING, "medrft"):
-        trained(run_grpo, parse_recipe(table), 1, run=run)
-    assert "per_device_train_batch_size 4 with gradient_accumulation_steps 2 keep the same batch" in caplog.text
+    trained(run_grpo, parse_recipe(table), 1, run=run)
+    told = capsys.readouterr().err
+    assert "per_device_train_batch_size 4 with gradient_accumulation_steps 2 keep the same batch" in told
 
 
 class TestGroups:

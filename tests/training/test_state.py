@@ -1,32 +1,105 @@
 """Checkpoints and records on disk."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from medrft.errors import DataError
 from medrft.rundir import RunDir, read_jsonl
-from medrft.training.state import KEY, is_done, last_checkpoint, read_stage, rewind, write_stage
+from medrft.training.state import KEY, is_done, last_checkpoint, read_stage, rewind, rotate, seal, write_stage
 
 
-def checkpoint(folder, step, *, saved=None, cut=False):
+def checkpoint(folder, step, *, saved=None, whole=True, best=None, processes=1):
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    text = json.dumps(
-        {"global_step": step, "max_steps": 16, "stateful_callbacks": {KEY: {"args": {}, "attributes": saved or {}}}}
-    )
-    (path / "trainer_state.json").write_text(text[: len(text) // 2] if cut else text)
+    state = {"global_step": step, "max_steps": 16, "best_model_checkpoint": best and str(folder / f"checkpoint-{best}")}
+    state["stateful_callbacks"] = {KEY: {"args": {}, "attributes": saved or {}}}
+    (path / "trainer_state.json").write_text(json.dumps(state))
+    (path / "optimizer.pt").write_bytes(b"x" * 100)
+    if whole:
+        seal(path, processes=processes)
     return path
 
 
-def test_the_newest_whole_checkpoint_counts(tmp_path):
+def steps(folder):
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in folder.iterdir())
+
+
+def test_the_newest_whole_checkpoint_counts(tmp_path, capsys):
     checkpoint(tmp_path, 8, saved={"seconds": 3.0})
     checkpoint(tmp_path, 16, saved={"seconds": 6.0})
-    broken = checkpoint(tmp_path, 24, cut=True)
-    empty = tmp_path / "checkpoint-32"
-    empty.mkdir()
+    checkpoint(tmp_path, 24, whole=False)
+    (tmp_path / "checkpoint-32").mkdir()
     found = last_checkpoint(tmp_path)
     assert found.step == 16 and found.saved == {"seconds": 6.0} and found.last
-    assert not broken.exists() and not empty.exists()  # a killed save
+    assert steps(tmp_path) == [8, 16]  # a killed save is none, and nothing to tell
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json"])
+@pytest.mark.parametrize("size", [0, 50, None])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, name, size):
+    checkpoint(tmp_path, 8)
+    file = checkpoint(tmp_path, 16) / name
+    file.unlink() if size is None else file.write_bytes(file.read_bytes()[:size])
+    assert last_checkpoint(tmp_path).step == 8 and steps(tmp_path) == [8]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and f"checkpoint-16 is damaged: {name}" in told[0] and "from checkpoint-8" in told[0]
+
+
+def test_the_only_checkpoint_is_not_given_up_without_a_word(tmp_path):
+    (checkpoint(tmp_path, 8) / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(DataError, match=r"optimizer.pt has 0 bytes, 100 were written; none before it .* delete"):
+        last_checkpoint(tmp_path)
+    assert steps(tmp_path) == [8]
+
+
+def test_the_best_checkpoint_must_be_whole_too(tmp_path, capsys):
+    best = checkpoint(tmp_path, 4)
+    checkpoint(tmp_path, 8, best=4)
+    (best / "optimizer.pt").unlink()
+    with pytest.raises(DataError, match=r"checkpoint-4, the best .* is damaged: optimizer.pt is missing; delete it"):
+        last_checkpoint(tmp_path)
+    shutil.rmtree(best)
+    state = SimpleNamespace(best_model_checkpoint="elsewhere", best_metric=1.0, best_global_step=4)
+    last_checkpoint(tmp_path).settle(state)
+    assert state == SimpleNamespace(best_model_checkpoint=None, best_metric=None, best_global_step=None)
+    assert "choosing among the later ones" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_is_found_where_the_run_lies_now(tmp_path):
+    checkpoint(tmp_path / "before", 4)
+    checkpoint(tmp_path / "before", 8, best=4)
+    (tmp_path / "before").rename(tmp_path / "after")
+    state = SimpleNamespace(best_model_checkpoint=None, best_metric=1.0, best_global_step=4)
+    last_checkpoint(tmp_path / "after").settle(state)
+    assert state.best_model_checkpoint == str(tmp_path / "after" / "checkpoint-4") and state.best_metric == 1.0
+
+
+def test_as_many_processes_go_on_as_wrote_the_checkpoint(tmp_path):
+    checkpoint(tmp_path, 8, processes=2)
+    with pytest.raises(DataError, match="written by 2 processes, and 1 are to go on"):
+        last_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "stay"),
+    [
+        (None, 2, [2, 4, 9, 10]),
+        (3, None, [4, 9, 10]),
+        (2, 2, [2, 10]),
+        (2, 10, [9, 10]),
+        (1, 2, [2, 10]),
+        (1, None, [10]),
+    ],
+)
+def test_older_checkpoints_go_but_never_the_newest_nor_the_best(tmp_path, limit, best, stay):
+    for step in (2, 4, 9, 10):
+        checkpoint(tmp_path, step)
+    rotate(tmp_path, limit=limit, best=best and tmp_path / f"checkpoint-{best}")
+    assert steps(tmp_path) == stay
 
 
 def test_no_checkpoint(tmp_path):

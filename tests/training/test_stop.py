@@ -82,6 +82,17 @@ def test_a_signal_saves_and_stops_at_the_end_of_the_step(number, leaves):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(("epoch", "step", "ends"), [(1.25, 5, False), (2.0, 8, True), (2.5, 10, True)])
+def test_an_epoch_that_a_signal_cut_short_is_not_evaluated(epoch, step, ends):
+    with Signals() as signals:
+        callback, control = StopOnSignal(signals), TrainerControl(should_evaluate=True, should_log=True)
+        state = TrainerState(epoch=epoch, global_step=step, max_steps=10)
+        signal.raise_signal(signal.SIGTERM)
+        callback.on_step_end(ARGS, state, control)
+        callback.on_epoch_end(ARGS, state, control)
+        assert control.should_evaluate is ends and control.should_log is ends
+
+
 def test_a_second_ctrl_c_leaves_at_once():
     with Signals():
         signal.raise_signal(signal.SIGINT)

@@ -10,6 +10,7 @@ import typer
 from medrft import __version__
 from medrft.cli import audit, common, data, doctor, rollouts, run, score
 from medrft.errors import MedrftError, UserError
+from medrft.rundir import FULL
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +49,11 @@ def main() -> None:
         fail(str(error), status=2)
     except MedrftError as error:
         fail(str(error), status=1)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        fail(f"the disk is full{where}; make space, and a run goes on with the same command and --resume", status=1)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in common.EXTRAS:

@@ -85,6 +85,8 @@ class _Judge:
 
     asker: Asker
     task: ClassVar[Task]
+    can_fail: ClassVar[bool] = True
+    """Its endpoint may be down, which is no fault of the answer or of the reference."""
 
     def describe(self) -> dict[str, Any]:
         """Which model judges, where, and with which prompt."""

@@ -33,6 +33,14 @@ REFUSED: dict[str, str] = {
     "trust_remote_code": "set model.trust_remote_code",
 }
 
+NEVER_TRUE: dict[str, str] = {
+    "remove_unused_columns": "drop the columns that rewards need",
+    "save_only_model": "leave checkpoints from which no run can go on",
+    "ignore_data_skip": "train a resumed run on examples it has seen",
+    "restore_callback_states_from_checkpoint": "replace what counts and logs the stage when it goes on",
+}
+"""Keys that must stay false, and what they would do."""
+
 PUBLISHING = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision")
 """Keys about the hub: the final folder is pushed once it is complete, not each checkpoint."""
 
@@ -55,8 +63,8 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
             raise unknown_name(f"{_config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
         if key in REFUSED:
             raise RecipeError(f"{where} contradicts the recipe; take it out and {REFUSED[key]}")
-        if key == "remove_unused_columns" and value:
-            raise RecipeError(f"{where}: true would drop the columns that rewards need; take it out")
+        if key in NEVER_TRUE and value:
+            raise RecipeError(f"{where}: true would {NEVER_TRUE[key]}; take it out")
         if key == "scale_rewards" and _normalises(recipe):
             raise RecipeError(
                 f"{where} has no effect with combine: normalize_then_sum, which scales each part in its group; "

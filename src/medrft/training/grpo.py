@@ -2,15 +2,16 @@
 
 Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
 `_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
-and those in `weights` and `sharing`.
+and those in `exact`, `weights` and `sharing`.
 The checkpoint with the highest mean reward on validation is kept.
 """
 
 from __future__ import annotations
 
-import logging
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
 from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
+from medrft.training.exact import Exact
 from medrft.training.groups import lost
 from medrft.training.monitor import batch_metrics, calibration_metrics, reward_metrics
+from medrft.training.processes import is_main
 from medrft.training.recorder import Recorder
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.scoring import Columns, Judge, Judged, columns_of
@@ -40,35 +43,45 @@ from medrft.training.watched import Watched
 from medrft.training.weights import ReadsWeights
 from medrft.types import Completion, Example, Outcome
 
-LOGGER = logging.getLogger(__name__)
-
 
 class EpochSampler(RepeatSampler):  # type: ignore[misc]
     """TRL's sampler, whose order depends on seed and epoch alone, so that a resumed epoch is the same epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader at the start of each epoch."""
-        self.generator.manual_seed(self.seed + epoch)
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + epoch)
 
 
-class GRPO(ReadsWeights, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
+@dataclass(frozen=True)
+class Companions:
+    """What goes along with a GRPO stage; all of it has a state in each checkpoint."""
+
+    judge: Judge
+    columns: Columns
+    recorder: Recorder
+    watch: Watch
+    sharing: Sharing
+
+    def state(self) -> dict[str, Any]:
+        """What belongs into a checkpoint; `OpenStage.saved` brings it back."""
+        return {
+            "reward": self.judge.reward.state_dict(),
+            "generations": self.recorder.generations,
+            "watch": self.watch.state_dict(),
+            "sharing": self.sharing.state_dict(),
+        }
+
+
+class GRPO(Exact, ReadsWeights, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
     """TRL's trainer with shared prompts, a `Judge` in place of reward functions, a `Recorder` and a `Watch`."""
 
-    def __init__(
-        self,
-        *args: Any,
-        judge: Judge,
-        columns: Columns,
-        recorder: Recorder,
-        opened: OpenStage,
-        watch: Watch,
-        **kw: Any,
-    ):
-        self.judge, self.columns, self.recorder, self.opened = judge, columns, recorder, opened
-        self.sharing = Sharing(on=opened.config.share_prefix, verify=opened.config.verify_prefix)
-        self.watch, self.run = watch, opened.run
+    def __init__(self, *args: Any, opened: OpenStage, companions: Companions, **kwargs: Any):
+        self.opened, self.run, self.judge = opened, opened.run, companions.judge
+        self.columns, self.recorder = companions.columns, companions.recorder
+        self.watch, self.sharing = companions.watch, companions.sharing
         self._last: tuple[list[Judged], list[Outcome]] = ([], [])
-        super().__init__(*args, reward_funcs=[_named(name) for name in columns.names], **kw)
+        super().__init__(*args, reward_funcs=[_named(name) for name in self.columns.names], **kwargs)
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
@@ -154,17 +167,16 @@ def run_grpo(
         return run.final(stage.name)
     check_stage(stage, recipe)
     reward = reward or make_reward(recipe)
-    columns = columns_of(reward)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
     if "reward" in opened.saved:
         reward.load_state_dict(opened.saved["reward"])
+    columns = columns_of(reward)
     pictures = Pictures(max_pixels=recipe.data.max_pixels)
     args = _arguments(opened, columns, rows=len(train), validation=len(validation))
     _check_enough(stage, args, len(train))
     _tell_what_is_lost(stage, args)
     check_inputs(opened, args, train, pictures)
-    recorder = _recorder(opened, reward)
-    watch = Watch(stage.name, state=opened.saved.get("watch"))
+    companions = _companions(opened, reward, columns, max_tokens=args.max_completion_length)
 
     def build(callbacks: list[Any]) -> GRPO:
         return GRPO(
@@ -175,26 +187,18 @@ def run_grpo(
             processing_class=opened.policy.processor,
             peft_config=lora_config(recipe.model),
             callbacks=callbacks,
-            judge=_judge(opened, reward, max_tokens=args.max_completion_length),
-            columns=columns,
-            recorder=recorder,
             opened=opened,
-            watch=watch,
+            companions=companions,
         )
 
     try:
-        trainer = fit(opened, build, lambda: _state(reward, recorder, watch))
+        trainer = fit(opened, build, companions.state)
     finally:
-        recorder.close()
+        companions.recorder.close()
     if trainer.is_world_process_zero():
         write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
-    return finish(
-        opened,
-        trainer,
-        examples=counts(train, validation),
-        reward=reward.describe(),
-        prefix=trainer.sharing.describe(),
-    )
+    facts = {"reward": reward.describe(), "prefix": companions.sharing.describe()}
+    return finish(opened, trainer, examples=counts(train, validation), **facts)
 
 
 def make_reward(recipe: Recipe) -> Reward:
@@ -237,28 +241,24 @@ def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:
     """Say it when an update's batch cannot hold whole groups, and which values would."""
     rows, size = args.per_device_train_batch_size, args.num_generations
     told = lost(size=size, rows=rows, steps=args.gradient_accumulation_steps) if stage.share_prefix else None
-    if told is not None:
-        LOGGER.warning("Stage %s: %s", stage.name, told)
+    if told is not None and is_main():
+        sys.stderr.write(f"warning: stage {stage.name}: {told}\n")
 
 
-def _recorder(opened: OpenStage, reward: Reward) -> Recorder:
-    return Recorder(
-        opened.run,
-        stage=opened.config.name,
-        parts=reward.names,
-        thumbnails=opened.recipe.report.images == "thumb",
-        generations=opened.saved.get("generations"),
+def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_tokens: int) -> Companions:
+    stage, recipe, saved = opened.config, opened.recipe, opened.saved
+    correct = Correct(recipe.correct, encoder=recipe.encoder)
+    thumbnails = recipe.report.images == "thumb"
+    generations = saved.get("generations")
+    return Companions(
+        judge=Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
+        columns=columns,
+        recorder=Recorder(
+            opened.run, stage=stage.name, parts=reward.names, thumbnails=thumbnails, generations=generations
+        ),
+        watch=Watch(stage.name, state=saved.get("watch")),
+        sharing=Sharing(on=stage.share_prefix, verify=stage.verify_prefix).restored(saved.get("sharing")),
     )
-
-
-def _state(reward: Reward, recorder: Recorder, watch: Watch) -> dict[str, Any]:
-    """What belongs into each checkpoint."""
-    return {"reward": reward.state_dict(), "generations": recorder.generations, "watch": watch.state_dict()}
-
-
-def _judge(opened: OpenStage, reward: Reward, *, max_tokens: int) -> Judge:
-    correct = Correct(opened.recipe.correct, encoder=opened.recipe.encoder)
-    return Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=opened.recipe.strict)
 
 
 def _rows(opened: OpenStage, examples: Sequence[Example], pictures: Pictures) -> Any:

@@ -16,6 +16,7 @@ from medrft.config import Recipe, StageConfig
 from medrft.models.load import lora_config
 from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
+from medrft.training.exact import Exact
 from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
 from medrft.training.stage import check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
@@ -24,7 +25,7 @@ from medrft.training.weights import ReadsWeights
 from medrft.types import Example
 
 
-class SFT(ReadsWeights, SFTTrainer):  # type: ignore[misc]
+class SFT(Exact, ReadsWeights, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, without its telemetry and its own card in each checkpoint."""
 
     def _send_telemetry(self) -> None:

@@ -8,7 +8,7 @@ Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_g
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,9 +25,8 @@ from medrft.models.prefix import TOKEN_TYPES, packed_inputs, why_not
 from medrft.models.rollout import Rollouts, rollouts
 from medrft.training import groups
 from medrft.training.groups import GROUP
+from medrft.training.processes import is_main
 from medrft.training.verify import Batch, Difference, loss_difference, probe_parameter, rollout_difference
-
-LOGGER = logging.getLogger(__name__)
 
 Verify = Literal["first", "always", "never"]
 Path = Literal["loss", "rollouts"]
@@ -66,7 +65,8 @@ class Sharing:
         """From now on a path is TRL's own; said once."""
         if self.on and path not in self.fallen:
             self.fallen[path] = why
-            LOGGER.warning("Prompts are not shared in the %s, which costs time and changes no number: %s", path, why)
+            if is_main():
+                sys.stderr.write(f"warning: prompts are not shared in the {path}, which costs time, not truth: {why}\n")
 
     def count(self, path: Path, rows: int, *, shared: bool) -> None:
         """Note completions that went one way."""
@@ -77,15 +77,25 @@ class Sharing:
         shared = sum(rows for name, rows in self.rows.items() if name.endswith("/shared"))
         return shared / max(1, self.rows.total())
 
-    def describe(self) -> dict[str, Any]:
-        """For the stage's record."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed stage goes on from, as JSON."""
         return {
-            "on": self.on,
-            "verify": self.verify,
             "fallbacks": dict(self.fallen),
             "checked": {path: found.as_json() for path, found in self.checked.items()},
             "completions": dict(self.rows),
         }
+
+    def restored(self, state: dict[str, Any] | None) -> Sharing:
+        """Itself, with the state of a checkpoint."""
+        if state is not None:
+            self.fallen = dict(state["fallbacks"])
+            self.checked = {path: Difference.from_json(found) for path, found in state["checked"].items()}
+            self.rows = Counter(state["completions"])
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """For the stage's record."""
+        return {"on": self.on, "verify": self.verify, **self.state_dict()}
 
 
 class _Processed:

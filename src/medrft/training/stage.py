@@ -17,6 +17,8 @@ from medrft.models.prompts import Prompt, get_prompt
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed
 from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
+from medrft.training.disk import told_when_full
+from medrft.training.exact import Boundaries
 from medrft.training.model_card import write_model_card
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main
@@ -124,13 +126,14 @@ def train(
     """
     config, clock = opened.config, opened.clock
     bar = Bar(config.name, clock=clock)
-    with Signals() as signals, quiet():
+    with Signals() as signals, quiet(), told_when_full(opened.run.path):
         trainer = build(
             [
                 clock,
                 StopOnSignal(signals),
                 MetricsLog(opened.run, stage=config.name, kind=config.kind, clock=clock),
                 StageState(lambda: {"seconds": clock.seconds, **collect()}),
+                Boundaries(opened.checkpoint),
                 bar,
             ]
         )
@@ -154,6 +157,7 @@ def has_ended(opened: OpenStage) -> bool:
 
 def _take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint.path / TRAINER_STATE))
+    checkpoint.settle(trainer.state)
     trainer._load_from_checkpoint(str(checkpoint.path))
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
         trainer._load_best_model()
@@ -163,13 +167,12 @@ def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
     """Save the best model on validation as the stage's final one, with its record and its card."""
     config, run = opened.config, opened.run
     final = run.final(config.name)
-    with quiet():
+    with quiet(), told_when_full(final, whole=True):
         _save(opened, trainer, final)
     if trainer.is_world_process_zero():
         write_stage(
             run,
             config.name,
-            status="done",
             steps=trainer.state.global_step,
             seconds=round(opened.clock.seconds, 3),
             best=_best(trainer),
@@ -178,6 +181,7 @@ def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
         )
         write_model_card(run, opened.recipe, config.name)
         publish(final, config)
+        write_stage(run, config.name, status="done")
     trainer.accelerator.wait_for_everyone()
     return final
 

@@ -2,23 +2,30 @@
 
     stages/grpo/stage.json                        what was done, from where, in how long
     stages/grpo/checkpoints/checkpoint-40/        TRL's, with our state inside its trainer_state.json
+        exact-0.pt                                what else the next step depends on, one per process
+        checkpoint.json                           every file with its size, written last
 
-A checkpoint counts once its `trainer_state.json` is whole, which the trainer writes last. Whatever was logged after
-the checkpoint is dropped on resume, so that no step is counted twice.
+A checkpoint without its list of files was cut off while it was written: it does not count and is removed. One whose
+files are not as listed is damaged: the one before it counts, and that is told. Whatever was logged after the
+checkpoint is dropped on resume, so that no step is counted twice.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medrft.errors import DataError
 from medrft.rundir import RunDir, read_json, read_jsonl, write_json, write_jsonl
 from medrft.store import supersede
+from medrft.training.processes import is_main, world_size
 
 TRAINER_STATE = "trainer_state.json"
+FILES = "checkpoint.json"
 KEY = "StageState"
 """Name under which our state lies among the trainer's stateful callbacks."""
 
@@ -32,28 +39,111 @@ class Checkpoint:
     saved: dict[str, Any] = field(default_factory=dict)
     last: bool = False
     """It is of the stage's last step: only the final model was still to be saved."""
+    best: Path | None = None
+    """The checkpoint that was the best on validation by then."""
+
+    def settle(self, state: Any) -> None:
+        """Point a restored `TrainerState` to where the best checkpoint lies now; one that is gone is forgotten."""
+        if self.best is None:
+            return
+        if self.best.is_dir():
+            state.best_model_checkpoint = str(self.best)
+        else:
+            _tell(f"{self.best}, the best on validation so far, is gone; choosing among the later ones")
+            state.best_model_checkpoint = state.best_metric = state.best_global_step = None
+
+
+def seal(folder: Path, *, processes: int) -> None:
+    """Make a checkpoint count: put its files on disk, then list them."""
+    sizes: dict[str, int] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    write_json(folder / FILES, {"processes": processes, "files": sizes})
+
+
+def rotate(folder: Path, *, limit: int | None, best: Path | None) -> None:
+    """Remove the oldest checkpoints beyond `limit`; never the newest, nor the best."""
+    found = _folders(folder)
+    stay = {path.name for path in found[-1:]} | ({best.name} if best else set())
+    spare = [path for path in found if path.name not in stay]
+    for path in spare[: max(0, len(found) - max(limit, len(stay)))] if limit else ():
+        _remove(path)
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`; broken ones, left by a killed save, are removed."""
-    found: list[Checkpoint] = []
-    for path in sorted(folder.glob("checkpoint-*")):
-        checkpoint = _read(path)
-        if checkpoint is None:
-            shutil.rmtree(path, ignore_errors=True)
+    """The newest whole checkpoint in `folder`; what a killed save left is removed, and so are newer damaged ones.
+
+    Raises `DataError` for a damaged one that cannot be done without, or when it is of another number of processes.
+    """
+    damaged: dict[Path, str] = {}
+    for path in reversed(_folders(folder)):
+        flaw = _flaw(path)
+        if flaw is None:
+            for other, why in damaged.items():
+                _tell(f"{other} is damaged: {why}; going on from {path.name} before it")
+                _remove(other)
+            return _read(path)
+        if flaw:
+            damaged[path] = flaw
         else:
-            found.append(checkpoint)
-    return max(found, key=lambda checkpoint: checkpoint.step, default=None)
+            _remove(path)
+    for path, why in damaged.items():
+        raise DataError(
+            f"{path} is damaged: {why}; none before it is whole, so delete {folder} to begin the stage anew"
+        )
+    return None
 
 
-def _read(path: Path) -> Checkpoint | None:
-    try:
-        state = json.loads((path / TRAINER_STATE).read_text(encoding="utf-8"))
-        saved = state["stateful_callbacks"][KEY]["attributes"]
-        step = int(state["global_step"])
-        return Checkpoint(path, step, saved, last=step >= int(state["max_steps"]))
-    except (OSError, ValueError, KeyError, TypeError):  # cut short, or another program's
-        return None
+def _folders(folder: Path) -> list[Path]:
+    """Checkpoints by step."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _flaw(path: Path) -> str | None:
+    """What is wrong with a checkpoint: nothing (`None`), cut off while written (empty), or a file not as listed."""
+    if not (path / FILES).is_file():
+        return ""
+    for name, size in read_json(path / FILES)["files"].items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, {size} were written"
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    """A whole checkpoint; the best one it names must be whole too, where it still is."""
+    state = read_json(path / TRAINER_STATE)
+    processes = read_json(path / FILES)["processes"]
+    if processes != world_size():
+        raise DataError(
+            f"{path} was written by {processes} processes, and {world_size()} are to go on; a generation batch may lie "
+            f"spread over them, so start as many"
+        )
+    best = state["best_model_checkpoint"] and path.with_name(Path(state["best_model_checkpoint"]).name)
+    if best and best.is_dir() and (flaw := _flaw(best)) is not None:
+        raise DataError(
+            f"{best}, the best on validation so far, is damaged: {flaw or 'it was being removed'}; delete it to choose "
+            "among the later ones"
+        )
+    saved, step = state["stateful_callbacks"][KEY]["attributes"], int(state["global_step"])
+    return Checkpoint(path, step, saved, last=step >= int(state["max_steps"]), best=best or None)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint, its list of files first, so that a kill meanwhile leaves nothing that looks damaged."""
+    if is_main():
+        (path / FILES).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _tell(message: str) -> None:
+    if is_main():
+        sys.stderr.write(f"medrft: {message}\n")
 
 
 def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:

@@ -59,12 +59,22 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, signals: Signals):
         self.signals = signals
+        self._cut_short = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Every process must agree, or the others would wait for the one that left."""
         if agree(self.signals.received is not None, args):
+            self.signals.received = self.signals.received or signal.SIGTERM  # another process has it
             control.should_save = True
             control.should_training_stop = True
+            self._cut_short = state.global_step < state.max_steps and not float(state.epoch or 0).is_integer()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """An epoch that a signal cut short has no end to log or evaluate."""
+        if self._cut_short:
+            control.should_log = control.should_evaluate = False
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]

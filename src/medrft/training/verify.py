@@ -101,6 +101,11 @@ class Difference:
         """For the run's record."""
         return {**asdict(self), "passed": self.passed}
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Difference:
+        """What `as_json` wrote."""
+        return cls(**{key: value for key, value in found.items() if key != "passed"})
+
 
 def loss_difference(
     plain: LogProbs,

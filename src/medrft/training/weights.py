@@ -15,7 +15,8 @@ from accelerate.utils import is_peft_model
 
 def load_weights(model: Any, folder: str | Path) -> None:
     """Put the weights saved in `folder` into `model`, through the loader that knows their names; every one of them."""
-    saved = type(model).from_pretrained(folder, dtype=model.dtype)
+    types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    saved = type(model).from_pretrained(folder, dtype=max(types, key=lambda dtype: dtype.itemsize))  # loses no bit
     model.load_state_dict(saved.state_dict(), strict=True)
 
 

@@ -1,0 +1,165 @@
+"""What a checkpoint must hold beyond TRL's own files for a resumed run to give the same bits as one never stopped.
+
+TRL restores weights, optimizer, schedule, random numbers and counters, but begins anew its place among the uses of a
+generation batch, that batch itself, and what was measured since the last log. `Exact` saves them beside TRL's files,
+one `exact-<process>.pt` each, and puts them back. A checkpoint counts once the list of its files is written, which is
+the last thing; only then are older ones removed.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from medrft.errors import DataError
+from medrft.training.disk import told_when_full
+from medrft.training.state import Checkpoint, rotate, seal
+
+KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
+"""Attributes of the trainers that a resume must find as they were; SFT lacks the first two."""
+
+
+class Exact:
+    """Mixin for TRL's trainers whose checkpoints hold all that the next step depends on, and are whole or not there."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Called by the Trainer; older checkpoints go once this one is sealed, not before."""
+        args, state, accelerator = self.args, self.state, self.accelerator  # type: ignore[attr-defined]
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        with told_when_full(folder, whole=True):
+            with _keeping_all(args):
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            torch.save(_plain(_kept(self)), folder / _name(args))
+            accelerator.wait_for_everyone()
+            if args.should_save:
+                seal(folder, processes=args.world_size)
+        if args.should_save:
+            best = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
+            rotate(folder.parent, limit=args.save_total_limit, best=best)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called by the Trainer once when it resumes, after its counters are set and before the first step."""
+        super()._load_rng_state(checkpoint)  # type: ignore[misc]
+        if checkpoint is not None:
+            _restore(self, Path(checkpoint) / _name(self.args))  # type: ignore[attr-defined]
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by the Trainer at the end or after a signal; with a limit of 1 it would remove the last checkpoint."""
+        with _keeping_all(self.args):  # type: ignore[attr-defined]
+            return super()._finalize_training(*args, **kwargs)  # type: ignore[misc]
+
+
+class Boundaries(TrainerCallback):  # type: ignore[misc]
+    """Where the Trainer's own resume differs from an uninterrupted run: at its start, and at the ends of epochs."""
+
+    def __init__(self, checkpoint: Checkpoint | None):
+        self.checkpoint = checkpoint
+        self._postponed = self._at_start = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A resumed stage does not evaluate its start again, and finds its best checkpoint where the run lies now."""
+        self._at_start, args.eval_on_start = args.eval_on_start, args.eval_on_start and self.checkpoint is None
+        if self.checkpoint is not None:
+            self.checkpoint.settle(state)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the sampler its epoch: the Trainer does not reach it in a resumed epoch of several processes."""
+        args.eval_on_start = self._at_start
+        loader: Any = kwargs.get("train_dataloader")
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After the last step of an epoch, or of the stage, save when nothing more can be evaluated at that step.
+
+        A resume from an earlier checkpoint of the same step would leave such an evaluation out.
+        """
+        if control.should_save and (control.should_training_stop or float(state.epoch or 0).is_integer()):
+            control.should_save, self._postponed = False, True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save what was postponed."""
+        control.should_save, self._postponed = control.should_save or self._postponed, False
+
+
+def _kept(trainer: Any) -> dict[str, Any]:
+    found = {name: getattr(trainer, name) for name in KEPT if hasattr(trainer, name)}
+    found["_metrics"] = trainer._metrics
+    if getattr(trainer.args, "sync_ref_model", False):  # then the reference moves
+        found["ref_model"] = trainer.accelerator.unwrap_model(trainer.ref_model).state_dict()
+    return found
+
+
+def _restore(trainer: Any, path: Path) -> None:
+    found = _load(path, trainer.args.device)
+    for mode, metrics in found.pop("_metrics").items():
+        trainer._metrics[mode].clear()
+        trainer._metrics[mode].update(metrics)
+    if "ref_model" in found:
+        trainer.accelerator.unwrap_model(trainer.ref_model).load_state_dict(found.pop("ref_model"))
+    for name in KEPT:
+        if hasattr(trainer, name):
+            setattr(trainer, name, found[name])
+
+
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read only tensors, numbers, texts and containers; what lay on a GPU comes back to this process's own."""
+
+    def place(storage: Any, where: str) -> Any:
+        return torch.serialization.default_restore_location(storage, "cpu" if where == "cpu" else str(device))
+
+    try:
+        found: dict[str, Any] = torch.load(path, map_location=place, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise DataError(
+            f"{path} is not a state that medrft wrote ({str(error).splitlines()[0]}); delete {path.parent} and "
+            "--resume from the checkpoint before it"
+        ) from error
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Containers of tensors, numbers and texts as the plain types that a restricted load allows.
+
+    >>> from collections import defaultdict
+    >>> _plain(defaultdict(list, kl=[0.5, None], n=(1, True)))
+    {'kl': [0.5, None], 'n': (1, True)}
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Real):  # numpy's among them
+        return int(value) if isinstance(value, Integral) else float(value)
+    raise TypeError(f"a checkpoint can hold tensors, numbers and texts, got {type(value).__name__}")
+
+
+def _name(args: TrainingArguments) -> str:
+    return f"exact-{args.process_index}.pt"
+
+
+@contextmanager
+def _keeping_all(args: TrainingArguments) -> Iterator[None]:
+    """The Trainer removes no checkpoint meanwhile."""
+    limit, args.save_total_limit = args.save_total_limit, None
+    try:
+        yield
+    finally:
+        args.save_total_limit = limit
