@@ -151,6 +151,8 @@ class StageConfig(Shape):
     wall_clock_of: str | None = None
     """Train for as long as that earlier stage took, whatever its number of steps."""
     evaluate: bool = True
+    resample_groups: int = Field(default=0, ge=0)
+    """Rounds in which other examples replace groups whose completions are all `correct` or all not (grpo)."""
     share_prefix: bool = True
     """Compute the image and prompt of a group of completions once (grpo); off: as TRL does, for each completion."""
     verify_prefix: Literal["first", "always", "never"] = "first"

@@ -188,6 +188,52 @@ def test_the_vision_tower_sees_each_image_once(light):
     assert seen == [2, 2]  # two groups: rollouts, and the update
 
 
+@pytest.fixture
+def process_group(tmp_path):
+    """A group of one process, as wrappers of several want one."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def ddp(model):
+    return torch.nn.parallel.DistributedDataParallel(model)
+
+
+def fsdp2(model):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (1,))
+    for layer in model.model.language_model.layers:
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def whole(gradient):
+    return gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
+
+
+@pytest.mark.parametrize("wrap", [ddp, fsdp2])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_wrappers_of_several_processes(light, process_group, wrap, checkpointing):
+    trainer = light(Sharing(verify="never"), max_steps=1, gradient_checkpointing=checkpointing, beta=0.0)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # what its loop would set
+    rows = [trainer.train_dataset[number // 4] for number in range(8)]
+    inputs = groups.micro_batches(trainer._generate_and_score_completions(rows), 1)[0]
+    found = []
+    for on, model in ((False, trainer.model), (True, wrap(trainer.model))):
+        trainer.sharing = Sharing(on=on, verify="never")
+        trainer.model.zero_grad()
+        trainer.compute_loss(model, inputs).backward()
+        found.append([whole(p.grad).clone() for p in trainer.model.parameters() if p.grad is not None])
+    plain, shared = (torch.cat([value.flatten() for value in values]) for values in found)
+    assert plain.norm() > 0
+    assert (plain - shared).norm() / plain.norm() < 1e-4
+    assert trainer.sharing.rows == {"loss/shared": 8}
+
+
 class TestVerify:
     def test_first(self, light):
         trainer = light(Sharing(verify="first"), max_steps=3)

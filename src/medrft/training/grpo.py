@@ -2,7 +2,7 @@
 
 Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
 `_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
-and those in `exact`, `weights` and `sharing`.
+and those in `exact`, `weights`, `resampling` and `sharing`.
 The checkpoint with the highest mean reward on validation is kept.
 """
 
@@ -32,6 +32,7 @@ from medrft.training.groups import lost
 from medrft.training.monitor import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.processes import is_main
 from medrft.training.recorder import Recorder
+from medrft.training.resampling import Resamples
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.scoring import Columns, Judge, Judged, columns_of
 from medrft.training.sharing import SharesPrompts, Sharing
@@ -73,13 +74,13 @@ class Companions:
         }
 
 
-class GRPO(Exact, ReadsWeights, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
+class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
     """TRL's trainer with shared prompts, a `Judge` in place of reward functions, a `Recorder` and a `Watch`."""
 
     def __init__(self, *args: Any, opened: OpenStage, companions: Companions, **kwargs: Any):
         self.opened, self.run, self.judge = opened, opened.run, companions.judge
         self.columns, self.recorder = companions.columns, companions.recorder
-        self.watch, self.sharing = companions.watch, companions.sharing
+        self.watch, self.sharing, self.rounds = companions.watch, companions.sharing, opened.config.resample_groups
         self._last: tuple[list[Judged], list[Outcome]] = ([], [])
         super().__init__(*args, reward_funcs=[_named(name) for name in self.columns.names], **kwargs)
 

@@ -74,6 +74,14 @@ class Judge:
         ]
         return [_blind(row, lost) for row, lost in zip(judged, missing or [None] * len(judged), strict=True)]
 
+    def rights(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[bool | None]:
+        """Whether each completion is correct, by the recipe's binary outcome alone; `None` where that is unknown."""
+        items = [
+            item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
+            for example, completion in zip(examples, completions, strict=True)
+        ]
+        return [None if right is None else bool(right) for right in self.correct(items)]
+
     def combine(self, judged: Sequence[Judged], *, group_size: int, update: bool) -> list[Outcome]:
         """Calibrate and combine whole groups; with `update` the calibration learns from them.
 

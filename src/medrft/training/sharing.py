@@ -156,12 +156,16 @@ class SharesPrompts:
 
     def _generate(self, prompts: list[Any]) -> Any:
         found = super()._generate(prompts)  # type: ignore[misc]
+        self._hand_over()
+        return found
+
+    def _hand_over(self) -> None:
+        """Let TRL find what the processor has already returned for each row's prompt."""
         if self._once is not None:
             me: Any = self
             _, place = groups.leaders(self._groups)
             fields = me._prepare_input(groups.take(self._once, place))
             me.processing_class = _Processed(me.processing_class, _forward(fields))
-        return found
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
