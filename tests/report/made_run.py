@@ -94,7 +94,10 @@ def _records(run: RunDir, steps: int) -> None:
     missing = {**check, "name": "loss_mask", "passed": None, "measured": None, "limit": None, "detail": "no target"}
     for stage, best in (("sft", {"step": 300, "metric": "eval_loss", "value": 0.44}), ("grpo", None)):
         took = {"status": "done", "steps": steps, "seconds": 125.0, "best": best}
-        write_json(run.stage(stage) / "stage.json", {"name": stage, "kind": stage, **took})
+        counts = {"rollouts/shared": 2400, "loss/shared": 64, "loss/plain": 2336}
+        prefix = {"fallbacks": {"loss": f"log-probabilities differ by 0.3 {HOSTILE}"}, "completions": counts}
+        more = {"prefix": prefix} if stage == "grpo" else {}
+        write_json(run.stage(stage) / "stage.json", {"name": stage, "kind": stage, **took, **more})
         write_json(run.stage(stage) / "preflight.json", {"passed": True, "checks": [check, missing]})
 
 

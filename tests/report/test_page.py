@@ -76,6 +76,7 @@ def test_model_output_is_escaped(page):
         "lowest reward",
         "step 300 (validation loss 0.44)",
         "1 of 2 checks passed before training",
+        "prompts not shared for 2,336 of 2,400 completions in the loss: log-probabilities differ by 0.3",
     ],
 )
 def test_the_page_says(page, said):

@@ -95,6 +95,9 @@ def _stage(run: RunFiles, index: int) -> StageFact:
     stage = run.recipe.stages[index]
     rows = run.metrics.get(stage.name, [])
     settings = [f"{key} {stage.trl[key]}" for key in TOLD if key in stage.trl]
+    ways = run.record(stage.name).get("prefix", {}).get("completions", {})
+    if ways and all(way.endswith("/shared") for way in ways):
+        settings.append("each prompt computed once per group")
     if stage.kinds:
         settings.insert(0, f"on {', '.join(stage.kinds)} questions")
     if stage.wall_clock_of:
@@ -111,7 +114,7 @@ def _stage(run: RunFiles, index: int) -> StageFact:
         steps=plain(steps) if steps else "",
         kept=_kept(record),
         preflight=tuple(run.record(stage.name, "preflight.json").get("checks", ())),
-        failures=tuple(_failures(run, stage.name)),
+        failures=(*_failures(run, stage.name), *_fallbacks(record.get("prefix", {}))),
     )
 
 
@@ -129,6 +132,14 @@ def _failures(run: RunFiles, stage: str) -> Iterator[str]:
     if lost.is_file():
         reasons = Counter(str(row["reason"]) for row in read_jsonl(lost))
         yield f"{plain(reasons.total())} rows gave way to another: {_most(reasons)}"
+
+
+def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
+    """Where prompts were not shared although they should have been, with the reason."""
+    counts = prefix.get("completions", {})
+    for path, reason in prefix.get("fallbacks", {}).items():
+        plainly, shared = (counts.get(f"{path}/{way}", 0) for way in ("plain", "shared"))
+        yield f"prompts not shared for {plain(plainly)} of {plain(plainly + shared)} completions in the {path}: {reason}"
 
 
 def _most(reasons: Counter[str]) -> str:
