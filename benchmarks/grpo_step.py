@@ -40,8 +40,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from medrft.models.load import make_checkpointable
 from medrft.models.tiny import build_tiny
+from medrft.training.fallback import Sharing
 from medrft.training.groups import GROUP
-from medrft.training.sharing import SharesPrompts, Sharing
+from medrft.training.sharing import SharesPrompts
 
 PATCH = 4
 CELL = 4 * PATCH

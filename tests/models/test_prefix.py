@@ -173,3 +173,14 @@ def test_an_empty_completion_has_nothing_to_score():
     assert packed.lines.ids.tolist() == [[5, 6]]
     assert isinstance(packed.lines, Lines)
     assert packed.unpack(torch.tensor([[1.0, 2.0]])).tolist() == [[0.0], [2.0]]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "held"), [(277, 48, 8), (1045, 256, 8), (277, 256, 4), (277, 1024, 1)]
+)
+def test_long_completions_get_rows_of_their_own(made, prompt, completion, held):
+    model = made("llava").model
+    model.config.text_config.hidden_size, model.config.text_config.intermediate_size = 256, 1024
+    assert prefix.branches(model, prompt=prompt, completion=completion, size=8) == held
+    model.config.text_config._attn_implementation = "flex_attention"
+    assert prefix.branches(model, prompt=prompt, completion=completion, size=8) == 8

@@ -13,10 +13,11 @@ from medrft.models import prefix
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt
 from medrft.rundir import RunDir, read_json, read_jsonl
-from medrft.training import groups
+from medrft.training import groups, sharing
+from medrft.training.fallback import Sharing
 from medrft.training.grpo import run_grpo
 from medrft.training.rows import Pictures, Rows, dataset
-from medrft.training.sharing import SharesPrompts, Sharing
+from medrft.training.sharing import SharesPrompts
 from medrft.training.verify import Difference
 
 STEPS = 20
@@ -99,9 +100,9 @@ def weights(trainer):
     return torch.cat([p.detach().flatten().float() for p in trainer.model.parameters() if p.requires_grad])
 
 
-def both(light, *, sharing=None, **options):
+def both(light, *, shares=None, **options):
     """A trainer that shares, one that does not on the same batches, and their first weights."""
-    one = light(sharing or Sharing(verify="never"), **options)
+    one = light(shares or Sharing(verify="never"), **options)
     start = weights(one).clone()
     one.train()
     other = light(Sharing(on=False), replay=one.batches, **options)
@@ -158,13 +159,18 @@ LAYOUTS = {
     "no reference model": {"beta": 0.0, "num_iterations": 1},
     "adapters": {"peft": LoraConfig(target_modules=["q_proj", "v_proj"], r=2, lora_alpha=8)},
     "padding to a multiple": {"pad_to_multiple_of": 8},
+    "rows of one completion": {"branches": 1},
+    "rows of three completions": {"branches": 3},
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(light, layout):
+def test_layouts(light, layout, monkeypatch):
     torch.manual_seed(0)
-    norm, logps, change = gaps(*both(light, **{"max_steps": 4, **LAYOUTS[layout]}))
+    options = {"max_steps": 4, **LAYOUTS[layout]}
+    if most := options.pop("branches", None):  # as where completions are long
+        monkeypatch.setattr(sharing, "branches", lambda *args, **kwargs: most)
+    norm, logps, change = gaps(*both(light, **options))
     assert norm < 1e-4
     assert logps < 1e-4
     assert change < 1e-3
@@ -252,7 +258,7 @@ class TestVerify:
     def test_a_model_that_shares_wrongly_falls_back_and_trains_as_ever(self, light, monkeypatch, capsys):
         true = prefix.positions
         monkeypatch.setattr(prefix, "positions", lambda lines, found: true(lines, found) + (lines.segments > 0).long())
-        one, other, start = both(light, sharing=Sharing(verify="first"), max_steps=3)
+        one, other, start = both(light, shares=Sharing(verify="first"), max_steps=3)
         norm, logps, change = gaps(one, other, start)
         assert max(norm, logps, change) < 1e-6
         assert set(one.sharing.fallen) == {"loss"}  # rollouts have no branches

@@ -198,6 +198,25 @@ def image_blocks(model: Any, kinds: torch.Tensor | None) -> torch.Tensor | None:
     return torch.where(image, starts.cumsum(1) - 1, -1)
 
 
+def branches(model: Any, *, prompt: int, completion: int, size: int) -> int:
+    """How many of a group's `size` completions one packed row should hold, by counted operations.
+
+    All of them unless they are long: a dense mask computes attention between branches too, and throws it away. With
+    hidden width h and an MLP of width m, a layer costs 2 L (4 h^2 + 3 h m) + 4 L^2 h for a row of L tokens.
+    """
+    config = text_config(model)
+    if config._attn_implementation == "flex_attention":  # skips what the mask leaves out
+        return size
+    width = int(config.hidden_size)
+    token = 2 * (4 * width**2 + 3 * width * int(config.intermediate_size))
+
+    def cost(held: int) -> int:
+        long = prompt + held * completion
+        return -(-size // held) * (long * token + 4 * width * long**2)
+
+    return min(range(size, 0, -1), key=cost)
+
+
 def spread(lines: Lines, values: torch.Tensor, *, rest: int) -> torch.Tensor:
     """A value per prompt token, (R, P) with prompts padded on the left, at its place in the rows, (R, L)."""
     return values.gather(1, _slots(lines, values.shape[1])).where(lines.segments == 0, rest)

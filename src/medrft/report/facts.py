@@ -138,8 +138,8 @@ def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
     """Where prompts were not shared although they should have been, with the reason."""
     counts = prefix.get("completions", {})
     for path, reason in prefix.get("fallbacks", {}).items():
-        plainly, shared = (counts.get(f"{path}/{way}", 0) for way in ("plain", "shared"))
-        yield f"prompts not shared for {plain(plainly)} of {plain(plainly + shared)} completions in the {path}: {reason}"
+        told, shared = (counts.get(f"{path}/{way}", 0) for way in ("plain", "shared"))
+        yield f"prompts not shared for {plain(told)} of {plain(told + shared)} completions in the {path}: {reason}"
 
 
 def _most(reasons: Counter[str]) -> str:

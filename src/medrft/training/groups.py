@@ -6,6 +6,7 @@ and copied on the way.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,21 @@ def leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
         first.setdefault(group, row)
     place = {group: number for number, group in enumerate(first)}
     return list(first.values()), [place[group] for group in groups]
+
+
+def divided(groups: Sequence[int], most: int) -> list[int]:
+    """Groups cut into parts of at most `most` rows, numbered anew.
+
+    >>> divided([7, 7, 8, 7, 8], 2)
+    [0, 0, 1, 2, 1]
+    """
+    seen: Counter[int] = Counter()
+    parts = []
+    for group in groups:
+        parts.append((group, seen[group] // most))
+        seen[group] += 1
+    number = {part: place for place, part in enumerate(dict.fromkeys(parts))}
+    return [number[part] for part in parts]
 
 
 def take(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from medrft.rundir import RunDir, write_json
 from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.exact import Exact
+from medrft.training.fallback import Sharing
 from medrft.training.groups import lost
 from medrft.training.monitor import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.processes import is_main
@@ -35,7 +36,7 @@ from medrft.training.recorder import Recorder
 from medrft.training.resampling import Resamples
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.scoring import Columns, Judge, Judged, columns_of
-from medrft.training.sharing import SharesPrompts, Sharing
+from medrft.training.sharing import SharesPrompts
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done

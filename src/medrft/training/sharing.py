@@ -8,12 +8,10 @@ Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_g
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from trl.models import unwrap_model_for_generation
@@ -21,81 +19,15 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import pad
 
 from medrft.errors import ModelError
-from medrft.models.prefix import TOKEN_TYPES, packed_inputs, why_not
+from medrft.models.prefix import TOKEN_TYPES, branches, packed_inputs, why_not
 from medrft.models.rollout import Rollouts, rollouts
 from medrft.training import groups
+from medrft.training.fallback import Sharing
 from medrft.training.groups import GROUP
-from medrft.training.processes import is_main
 from medrft.training.verify import Batch, Difference, loss_difference, probe_parameter, rollout_difference
 
-Verify = Literal["first", "always", "never"]
-Path = Literal["loss", "rollouts"]
 COUNTS = ("num_images", "num_tiles")
 """Columns that only say how to cut multimodal inputs into rows."""
-
-
-@dataclass
-class Sharing:
-    """Whether prompts are shared, what was found when that was checked, and how often it was done."""
-
-    on: bool = True
-    verify: Verify = "first"
-    fallen: dict[Path, str] = field(default_factory=dict)
-    """Why rollouts or log-probabilities are TRL's own."""
-    checked: dict[Path, Difference] = field(default_factory=dict)
-    """The last comparison with the plain path."""
-    rows: Counter[str] = field(default_factory=Counter)
-    """Completions by path and way: `loss/shared`, `loss/plain`, …"""
-
-    def shares(self, path: Path) -> bool:
-        """Whether a path shares prompts."""
-        return self.on and path not in self.fallen
-
-    def due(self, path: Path) -> bool:
-        """Whether to compare a path with the plain one now."""
-        return self.verify == "always" or (self.verify == "first" and path not in self.checked)
-
-    def judge(self, path: Path, found: Difference, *, agreed: bool) -> None:
-        """Take a comparison; where it did not pass, on any process, the path falls back."""
-        self.checked[path] = found
-        if not agreed:
-            self.fall_back(path, found.line())
-
-    def fall_back(self, path: Path, why: str) -> None:
-        """From now on a path is TRL's own; said once."""
-        if self.on and path not in self.fallen:
-            self.fallen[path] = why
-            if is_main():
-                sys.stderr.write(f"warning: prompts are not shared in the {path}, which costs time, not truth: {why}\n")
-
-    def count(self, path: Path, rows: int, *, shared: bool) -> None:
-        """Note completions that went one way."""
-        self.rows[f"{path}/{'shared' if shared else 'plain'}"] += rows
-
-    def share(self) -> float:
-        """The share of completions, over both paths, whose prompt was shared."""
-        shared = sum(rows for name, rows in self.rows.items() if name.endswith("/shared"))
-        return shared / max(1, self.rows.total())
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed stage goes on from, as JSON."""
-        return {
-            "fallbacks": dict(self.fallen),
-            "checked": {path: found.as_json() for path, found in self.checked.items()},
-            "completions": dict(self.rows),
-        }
-
-    def restored(self, state: dict[str, Any] | None) -> Sharing:
-        """Itself, with the state of a checkpoint."""
-        if state is not None:
-            self.fallen = dict(state["fallbacks"])
-            self.checked = {path: Difference.from_json(found) for path, found in state["checked"].items()}
-            self.rows = Counter(state["completions"])
-        return self
-
-    def describe(self) -> dict[str, Any]:
-        """For the stage's record."""
-        return {"on": self.on, "verify": self.verify, **self.state_dict()}
 
 
 class _Processed:
@@ -314,7 +246,7 @@ class SharesPrompts:
         found: list[tuple[torch.Tensor, ...]] = []
         for rows in parts:
             part = batch if len(parts) == 1 else batch.rows(rows)
-            first, place = groups.leaders(part.groups)
+            first, place = groups.leaders(_cut(model, part))
             packed, inputs = packed_inputs(
                 model,
                 part.input_ids,
@@ -380,6 +312,15 @@ def _extended(fields: dict[str, Any], completion: int) -> dict[str, Any]:
         key: torch.nn.functional.pad(value, (0, completion)) if key in TOKEN_TYPES else value
         for key, value in fields.items()
     }
+
+
+def _cut(model: Any, batch: Batch) -> list[int]:
+    """The groups of a batch, in parts where completions are so long that one row would waste more than it saves."""
+    size = max(Counter(batch.groups).values())
+    written = int(batch.attention_mask[:, -batch.completion :].sum()) // len(batch)
+    prompt = int(batch.attention_mask[:, : -batch.completion].sum(1).max())
+    most = branches(model, prompt=prompt, completion=max(1, written), size=size)
+    return batch.groups if most >= size else groups.divided(batch.groups, most)
 
 
 def _chunks(numbers: Sequence[int], most: int) -> tuple[list[int], list[list[int]]]:
