@@ -13,7 +13,8 @@ process, one subprocess a side. `max_logp_diff` and `max_grad_rel_diff` compare 
 difference of a log-probability, and of a parameter's gradient relative to its norm (parameters with less than a
 thousandth of the largest norm relative to that thousandth).
 
-`--sweep` measures the ratios over group sizes and prompt lengths instead.
+`--sweep` measures the ratios over group sizes, prompt lengths and completion lengths instead, one prompt a step;
+`--plot FILE` draws what a sweep printed as JSON (read from standard input).
 """
 
 import argparse
@@ -64,6 +65,7 @@ class Case:
     checkpointing: bool = False
     group: int = 8
     prompts: int = 2
+    new: int = NEW_TOKENS
 
     @property
     def prompt(self) -> int:
@@ -139,8 +141,8 @@ def build(side: str, case: Case) -> GRPOTrainer:
         output_dir=mkdtemp(),
         per_device_train_batch_size=case.group * case.prompts,
         num_generations=case.group,
-        max_completion_length=NEW_TOKENS,
-        generation_kwargs={"min_new_tokens": NEW_TOKENS, "suppress_tokens": [model.config.image_token_id]},
+        max_completion_length=case.new,
+        generation_kwargs={"min_new_tokens": case.new, "suppress_tokens": [model.config.image_token_id]},
         gradient_checkpointing=case.checkpointing,
         learning_rate=1e-6,
         beta=0.0,
@@ -249,7 +251,7 @@ def operations(trainer: GRPOTrainer, batch: dict, case: Case, *, shared: bool) -
     with counter:
         trainer.compute_loss(trainer.model, batch).backward()
     trainer.model.zero_grad()
-    whole, written = case.prompt + NEW_TOKENS, NEW_TOKENS
+    whole, written = case.prompt + case.new, case.new
     if shared:
         pairs = case.prompts * (case.prompt**2 / 2 + case.group * written * (case.prompt + written / 2))
     else:
@@ -300,19 +302,44 @@ def print_peak(name: str, side: str) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - idle)
 
 
-def sweep() -> list[dict]:
-    """Ratios over the group size at 277 tokens, and over the prompt's length at groups of 8."""
-    grid = [Case(16, group=group, prompts=1) for group in (2, 4, 8, 16)]
-    grid += [Case(side, group=8, prompts=1) for side in (8, 24, 32)]
-    found = []
-    for case in grid:
-        result = measure(case, repeats=2, memory=False, name="")
-        found.append(
-            {"group": case.group, "prompt": case.prompt}
-            | {p: result[p]["ratio"] for p in ("update", "rollout", "step")}
-        )
-        print(found[-1], file=sys.stderr, flush=True)
+SWEEPS = {
+    "completions per prompt": ("group", [Case(16, group=group, prompts=1) for group in (2, 4, 8, 16)]),
+    "prompt tokens": ("prompt", [Case(side, prompts=1) for side in (8, 16, 24, 32)]),
+    "completion tokens": ("new", [Case(16, prompts=1, new=new) for new in (48, 128, 256, 512)]),
+}
+"""What varies, its name in `Case`, and the cases; all else as in p277."""
+
+
+def sweep() -> dict[str, list[dict]]:
+    """Ratios along each of the sweeps."""
+    found: dict[str, list[dict]] = {}
+    for what, (name, cases) in SWEEPS.items():
+        found[what] = []
+        for case in cases:
+            result = measure(case, repeats=2, memory=False, name="")
+            ratios = {part: result[part]["ratio"] for part in ("update", "rollout", "step")}
+            found[what].append({"at": getattr(case, name), **ratios})
+            print(what, found[what][-1], file=sys.stderr, flush=True)
     return found
+
+
+def plot(found: dict[str, list[dict]], file: str) -> None:
+    """Draw a sweep's ratios, one panel per sweep."""
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(found), figsize=(11, 3.4), sharey=True, layout="constrained")
+    for panel, (what, rows) in zip(panels, found.items(), strict=True):
+        for part, color in (("update", "#0072b2"), ("rollout", "#d55e00"), ("step", "#000000")):
+            panel.plot([row["at"] for row in rows], [row[part] for row in rows], "o-", color=color, label=part)
+        panel.axhline(1, color="#999999", linewidth=0.8)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks([row["at"] for row in rows], [str(row["at"]) for row in rows])
+        panel.minorticks_off()
+        panel.set_xlabel(what)
+        panel.set_ylim(bottom=0)
+    panels[0].set_ylabel("times as fast as TRL")
+    panels[0].legend(frameon=False)
+    figure.savefig(file, dpi=130)
 
 
 def line(name: str, result: dict) -> str:
@@ -334,12 +361,15 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--plot", metavar="FILE")
     parser.add_argument("--peak", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     if args.peak:
         return print_peak(args.peak, args.side)
+    if args.plot:
+        return plot(json.load(sys.stdin), args.plot)
     if args.sweep:
         return print(json.dumps(sweep(), indent=2))
     names, repeats = (["p277"], 3) if args.quick else (args.cases, args.repeats)

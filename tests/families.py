@@ -56,6 +56,13 @@ class Toy:
             for parameter in model.parameters():
                 parameter.mul_(2 if parameter.ndim > 1 else 1)
 
+    def to(self, device):
+        """Itself, on another device."""
+        self.model.to(device)
+        self.ids, self.mask = self.ids.to(device), self.mask.to(device)
+        self.fields = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in self.fields.items()}
+        return self
+
     def config(self, **settings):
         """A generation config of 12 tokens that ends with hardly any token."""
         given = {"max_new_tokens": 12, "do_sample": True, "top_k": 0, "pad_token_id": self.pad, "eos_token_id": 1}

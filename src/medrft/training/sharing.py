@@ -102,40 +102,30 @@ class SharesPrompts:
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> Any:
-        why = self._not_ours()
-        if why is None:
-            try:
-                made = self._shared_rollouts(prompt_ids)
-            except ModelError as error:
-                why = str(error)
-            else:
-                if self.sharing.shares("rollouts"):  # the comparison may just have said otherwise
-                    self.sharing.count("rollouts", len(prompt_ids), shared=True)
-                    return made.ids, None
-        if why is not None:
-            self.sharing.fall_back("rollouts", why)
-        self.sharing.count("rollouts", len(prompt_ids), shared=False)
+        made = self._shared_rollouts(prompt_ids) if self._are_ours() else None
+        self.sharing.count("rollouts", len(prompt_ids), shared=made is not None)
+        if made is not None:
+            return made.ids, None
         if self._once is not None:
             multimodal_fields = _forward(groups.take(self._once, groups.leaders(self._groups)[1]))
         return super()._generate_single_turn(  # type: ignore[misc]
             prompt_ids, images, multimodal_fields, num_generations, has_tool_images
         )
 
-    def _not_ours(self) -> str | None:
-        """Why rollouts are not shared here, if so."""
+    def _are_ours(self) -> bool:
+        """Whether we write rollouts: not those of vLLM, which shares prompts itself, nor those with sharded weights,
+        which `generate` gathers in step with the other processes."""
         me: Any = self
-        if not self.sharing.shares("rollouts"):
-            return self.sharing.fallen.get("rollouts", "sharing is off")
-        if me.use_vllm:
-            return "vLLM makes them and caches prompts itself"
-        if me.use_transformers_continuous_batching:
-            return "continuous batching makes them"
-        if me.is_fsdp_enabled or me.is_deepspeed_enabled:
-            return "sharded weights are gathered layer by layer, in step with the other processes"
-        return why_not(me.model, rollouts=True)
+        others = me.use_vllm or me.use_transformers_continuous_batching or me.is_fsdp_enabled or me.is_deepspeed_enabled
+        if others or not self.sharing.shares("rollouts"):
+            return False
+        why = why_not(me.model, rollouts=True)
+        if why is not None:
+            self.sharing.fall_back("rollouts", why)
+        return why is None
 
-    def _shared_rollouts(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts:
-        """Completions in row order; compared with the plain path where that is due."""
+    def _shared_rollouts(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts | None:
+        """Completions in row order, compared with the plain path where that is due; `None` where it falls back."""
         me: Any = self
         first, place = groups.leaders(self._groups)
         prompts = [torch.tensor(prompt_ids[row]) for row in first]
@@ -144,26 +134,22 @@ class SharesPrompts:
         once = me._prepare_input({"ids": ids, "mask": mask, **(self._once or {})})
         ids, mask = once.pop("ids"), once.pop("mask")
         check = self.sharing.due("rollouts")
-        with (
-            unwrap_model_for_generation(
-                me.model_wrapped,
-                me.accelerator,
-                generation_kwargs=me.generation_kwargs,
-                gradient_checkpointing_kwargs=me.args.gradient_checkpointing_kwargs,
-            ) as model,
-        ):
-            made = rollouts(
-                model,
-                ids,
-                mask,
-                _forward(once),
-                list(Counter(place).values()),
-                me.generation_config,
-                temperature=me.temperature if check else None,
-            )
+        copies = list(Counter(place).values())
+        with unwrap_model_for_generation(
+            me.model_wrapped,
+            me.accelerator,
+            generation_kwargs=me.generation_kwargs,
+            gradient_checkpointing_kwargs=me.args.gradient_checkpointing_kwargs,
+        ) as model:
+            try:
+                temperature = me.temperature if check else None
+                made = rollouts(model, ids, mask, _forward(once), copies, me.generation_config, temperature=temperature)
+            except ModelError as error:
+                self.sharing.fall_back("rollouts", str(error))
+                return None
         if check:
             self._check_rollouts(ids, mask, once, made, place)
-        return made
+        return made if self.sharing.shares("rollouts") else None
 
     def _check_rollouts(
         self, ids: torch.Tensor, mask: torch.Tensor, once: dict[str, Any], made: Rollouts, place: Sequence[int]
