@@ -87,7 +87,10 @@ def not_empty(loaded: Loaded) -> Loaded:
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "the files hold no rows"
     first = next((row for row in report.left_out if row.reason == counts[0][0]), None)
     example = f"; the first is {first.row}" + (f": {first.detail}" if first.detail else "") if first else ""
-    raise DataError(f"{report.dataset}: no row is left of {sum(report.read.values()):,} read ({reasons}){example}")
+    cause = next((f". {count.split}: {count.cause}" for count in loaded.counts if count.read and count.cause), "")
+    raise DataError(
+        f"{report.dataset}: no row is left of {sum(report.read.values()):,} read ({reasons}){example}{cause}"
+    )
 
 
 def find_loader(name: str) -> Loader:
