@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import phantom, slake, splits, table, vqa_rad
+from medrft.data import (
+    medxpertqa,
+    omnimedvqa,
+    path_vqa,
+    phantom,
+    pmc_vqa,
+    slake,
+    splits,
+    table,
+    vqa_med_2019,
+    vqa_med_2021,
+    vqa_rad,
+)
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
 
@@ -27,6 +39,12 @@ class Loader(Protocol):
 LOADERS: dict[str, Loader] = {
     "vqa_rad": vqa_rad.load,
     "slake": slake.load,
+    "path_vqa": path_vqa.load,
+    "vqa_med_2019": vqa_med_2019.load,
+    "vqa_med_2021": vqa_med_2021.load,
+    "pmc_vqa": pmc_vqa.load,
+    "medxpertqa": medxpertqa.load,
+    "omnimedvqa": omnimedvqa.load,
     "table": table.load,
     "phantom": phantom.load,
 }
