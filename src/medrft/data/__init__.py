@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from medrft.config import DataConfig
 from medrft.data import (
+    groups,
     medxpertqa,
     omnimedvqa,
     path_vqa,
@@ -45,6 +46,9 @@ LOADERS: dict[str, Loader] = {
     "pmc_vqa": pmc_vqa.load,
     "medxpertqa": medxpertqa.load,
     "omnimedvqa": omnimedvqa.load,
+    "armed_in_domain": groups.load_armed_in_domain,
+    "armed_out_of_domain": groups.load_armed_out_of_domain,
+    "zhu": groups.load_zhu,
     "table": table.load,
     "phantom": phantom.load,
 }
