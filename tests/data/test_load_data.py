@@ -84,7 +84,7 @@ def test_wrong_names_and_options(vqa_rad_root):
 
 
 def test_options_are_keyword_only_parameters():
-    assert option_names(LOADERS["slake"]) == ["lang"]
+    assert option_names(LOADERS["slake"]) == ["lang", "revision"]
     for loader in LOADERS.values():
         assert "seed" in inspect.signature(loader).parameters
         assert not {"seed", "cache", "on_progress"} & set(option_names(loader))

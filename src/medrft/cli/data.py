@@ -30,7 +30,12 @@ LISTED = 10
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set: what is read, what is left out, what it looks like.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="vqa_rad, slake, table, phantom, or my_dataset.py:load.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A data set of docs/data.md (vqa_rad, slake, …), table, phantom, or my_dataset.py:load."
+    ),
+]
 Root = Annotated[
     str | None, typer.Argument(metavar="PATH", help="The release as unpacked, a table file, or hf:owner/name.")
 ]
@@ -38,7 +43,7 @@ Root = Annotated[
 
 @app.command()
 def check(name: Name, path: Root = None, assignments: common.Set = None, as_json: common.Json = False) -> None:
-    """Count rows, kinds and images per split, and list each row left out with its reason.
+    """Count rows, kinds and images per split, compare with the published counts, and list each row left out.
 
     Examples: medrft data check vqa_rad data/vqa_rad; medrft data check slake data/Slake1.0 --set lang=all;
     medrft data check table my.csv --set columns.image=file --set columns.answer=label
@@ -143,6 +148,7 @@ def _nested(options: dict[str, Any]) -> dict[str, Any]:
 
 def _print(summary: Summary) -> None:
     common.out.print(_split_table(summary))
+    _print_counts(summary)
     if summary["left_out"]:
         common.out.print(_left_out_table(summary))
     for row in summary["left_out"][:LISTED]:
@@ -154,6 +160,20 @@ def _print(summary: Summary) -> None:
         common.out.print("\nNotes", style="bold")
     for note in summary["notes"]:
         common.out.print(Padding(Text(f"- {note}"), (0, 0, 0, 2)))
+
+
+def _print_counts(summary: Summary) -> None:
+    """Whether the published counts were read; a wrong one with its likely cause."""
+    counts = summary["counts"]
+    wrong = [count for count in counts if count["cause"]]
+    if counts and not wrong:
+        forms = ", ".join(dict.fromkeys(count["form"] for count in counts))
+        common.out.print(Text(f"Row counts are those of {forms}."))
+    if wrong:
+        common.out.print("Row counts that differ from the published ones", style="bold")
+    for count in wrong:
+        which = f"{count['split']}: {count['read']:,} rows read, {count['kept']:,} kept, {count['form']} has"
+        common.out.print(Padding(Text(f"- {which} {count['expected']:,}; {count['cause']}"), (0, 0, 0, 2)))
 
 
 def _split_table(summary: Summary) -> Table:

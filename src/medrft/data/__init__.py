@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import phantom, slake, splits, table, vqa_rad
+from medrft.data import (
+    groups,
+    medxpertqa,
+    omnimedvqa,
+    path_vqa,
+    phantom,
+    pmc_vqa,
+    slake,
+    splits,
+    table,
+    vqa_med_2019,
+    vqa_med_2021,
+    vqa_rad,
+)
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
 
@@ -27,6 +40,15 @@ class Loader(Protocol):
 LOADERS: dict[str, Loader] = {
     "vqa_rad": vqa_rad.load,
     "slake": slake.load,
+    "path_vqa": path_vqa.load,
+    "vqa_med_2019": vqa_med_2019.load,
+    "vqa_med_2021": vqa_med_2021.load,
+    "pmc_vqa": pmc_vqa.load,
+    "medxpertqa": medxpertqa.load,
+    "omnimedvqa": omnimedvqa.load,
+    "armed_in_domain": groups.load_armed_in_domain,
+    "armed_out_of_domain": groups.load_armed_out_of_domain,
+    "zhu": groups.load_zhu,
     "table": table.load,
     "phantom": phantom.load,
 }
@@ -87,7 +109,10 @@ def not_empty(loaded: Loaded) -> Loaded:
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "the files hold no rows"
     first = next((row for row in report.left_out if row.reason == counts[0][0]), None)
     example = f"; the first is {first.row}" + (f": {first.detail}" if first.detail else "") if first else ""
-    raise DataError(f"{report.dataset}: no row is left of {sum(report.read.values()):,} read ({reasons}){example}")
+    cause = next((f". {count.split}: {count.cause}" for count in loaded.counts if count.read and count.cause), "")
+    raise DataError(
+        f"{report.dataset}: no row is left of {sum(report.read.values()):,} read ({reasons}){example}{cause}"
+    )
 
 
 def find_loader(name: str) -> Loader:

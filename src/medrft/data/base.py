@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medrft.data.counts import Count, Form, compare
 from medrft.data.images import inspect_images
 from medrft.data.notes import counted, split_notes
 from medrft.types import Example, LeftOut, LoadReport
@@ -20,6 +21,7 @@ EMPTY_ANSWER = "empty answer"
 EMPTY_QUESTION = "empty question"
 MISSING_COLUMN = "missing column"
 NOT_A_ROW = "not a row"
+NOT_AN_OPTION = "answer is not among the options"
 NOT_TEXT = "answer is not text"
 NO_IMAGE = "no image named"
 NO_SPLIT = "unknown split"
@@ -36,7 +38,9 @@ class Loaded:
     examples: tuple[Example, ...]
     report: LoadReport
     split_by: str | None = None
-    """A metadata key by which the report counts splits apart, as `train_en` and `train_zh`."""
+    """A metadata key, or `dataset`, by which the report counts splits apart, as `train_en` and `train_zh`."""
+    counts: tuple[Count, ...] = ()
+    """The official splits beside the published counts, where the data set has any."""
 
     def split(self, name: str) -> tuple[Example, ...]:
         """The examples of `train`, `validation` or `test`."""
@@ -56,7 +60,9 @@ class Loaded:
 
 def report_split(example: Example, split_by: str | None) -> str:
     """`train`, or `train_en` where the report counts by a metadata key."""
-    return example.split if split_by is None else f"{example.split}_{example.metadata[split_by]}"
+    if split_by is None:
+        return example.split
+    return f"{example.split}_{example.dataset if split_by == 'dataset' else example.metadata[split_by]}"
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class Reading:
     splits: tuple[str, ...] = ()
     """Splits in the report's order; they show there even with no row."""
     split_by: str | None = None
+    forms: tuple[Form, ...] = ()
+    """Published counts: first the form that is read, then others that it may turn out to be."""
     notes: list[str] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -95,6 +103,7 @@ class Reading:
                 left_out=tuple(self.left_out),
             ),
             split_by=self.split_by,
+            counts=compare(self.forms, read=read, kept=counts, left_out=self.left_out),
         )
         notes = (*self.notes, *self._conversions(), *split_notes(loaded.groups()))
         return replace(loaded, report=replace(loaded.report, notes=notes))
@@ -126,6 +135,15 @@ class Reading:
         more = f" and {len(self.converted) - 5} more" if len(self.converted) > 5 else ""
         rows = ", ".join(self.converted[:5]) + more
         return [f"{counted(len(self.converted), 'answer was a number', 'answers were numbers')}, read as text: {rows}"]
+
+
+class RowError(Exception):
+    """A row that is not kept: `reason` is one of the phrases above, `detail` tells the rest."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
 
 
 def one_line(value: object) -> str:

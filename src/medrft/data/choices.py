@@ -34,6 +34,24 @@ def options_of(value: Any) -> tuple[str, ...]:
     return tuple(_without_letter(text, index) for index, text in enumerate(texts) if text)
 
 
+def lettered(value: Any) -> dict[str, str]:
+    """Option texts by letter, from a table by letter or a list of such tables; empty ones are left out.
+
+    An answer given as a letter is to be looked up here: `resolve` would take `A` for an option that reads `A`.
+
+    >>> lettered({"B": " B:MRI", "A": "A", "C": "C:"})
+    {'A': 'A', 'B': 'MRI'}
+    >>> lettered([{"letter": "A", "content": "CT"}])
+    {'A': 'CT'}
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        value = {str(option.get("letter")): _content(option) for option in value if isinstance(option, Mapping)}
+    if not isinstance(value, Mapping):
+        return {}
+    texts = {key: re.sub(rf"^{re.escape(key)}\s*:\s*", "", one_line(text)) for key, text in sorted(value.items())}
+    return {key: text for key, text in texts.items() if text}
+
+
 def resolve(answer: str, options: Sequence[str]) -> str | None:
     """The option that an answer means, by its text or its letter; `None` when it is none of them.
 

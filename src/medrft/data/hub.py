@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from medrft.data.rows import Row
 from medrft.errors import DataError
+
+
+def hub_name(root: Path | None) -> str | None:
+    """The data set's name on the hub where a root is `hf:owner/name`, else `None`."""
+    text = str(root)
+    return text.removeprefix("hf:") if root is not None and text.startswith("hf:") else None
 
 
 def hub_rows(name: str, *, subset: str | None, revision: str | None) -> Iterator[Row]:

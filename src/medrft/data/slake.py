@@ -16,8 +16,10 @@ from typing import Any, Literal, get_args
 
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.counts import Form
+from medrft.data.fields import is_hub_form, plain_fields, read_hub
 from medrft.data.layout import Release
-from medrft.errors import unknown_name
+from medrft.errors import DataError, unknown_name
 from medrft.rundir import read_json
 from medrft.text import infer_kind
 from medrft.types import Example, Kind, Split
@@ -34,20 +36,41 @@ RELEASE = Release(
     wanted="train.json, validate.json (or validation.json) and test.json beside the folder imgs/ (imgs.zip unpacked)",
     source="https://www.med-vqa.com/slake or https://huggingface.co/datasets/BoKelvin/SLAKE (CC BY 4.0)",
 )
+ROWS: dict[str, dict[str, int]] = {
+    "en": {"train": 4_919, "validation": 1_053, "test": 1_061},
+    "zh": {"train": 4_916, "validation": 1_046, "test": 1_033},
+}
 COLUMNS = ("img_name", "question", "answer", "q_lang")
 
 
-def load(root: Path | None, *, seed: int = 0, lang: str = "en", on_progress: Progress | None = None) -> Loaded:
+def load(
+    root: Path | None,
+    *,
+    seed: int = 0,
+    lang: str = "en",
+    revision: str | None = None,
+    cache: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Loaded:
     """Read a SLAKE folder in English, Chinese or both (`lang`: `en`, `zh`, `all`).
 
+    A folder of Parquet files, or `hf:owner/name` with an optional `revision`, is read as a hub copy in English.
     Raises `DataError` when the folder or its layout is not found.
     """
     if lang not in get_args(Lang):
         raise unknown_name("lang of slake", str(lang), get_args(Lang))
+    if root is not None and is_hub_form(root):
+        if lang != "en":
+            raise DataError(
+                f"hub copies of slake with images inside are English, got lang={lang}; read {RELEASE.source}"
+            )
+        reading = Reading("slake", splits=tuple(FILES), forms=(Form(name="the hub copy", rows=ROWS["en"]),))
+        read_hub(reading, root, plain_fields, revision=revision, cache=cache)
+        return reading.done(on_progress)
     root = _folder(RELEASE.require(root))
     langs = ("en", "zh") if lang == "all" else (lang,)
     names = tuple(f"{split}_{code}" for code in langs for split in FILES) if len(langs) > 1 else tuple(FILES)
-    reading = Reading("slake", splits=names, split_by="q_lang" if len(langs) > 1 else None)
+    reading = Reading("slake", splits=names, split_by="q_lang" if len(langs) > 1 else None, forms=_forms(lang))
     for split, candidates in FILES.items():
         path = base.existing(root, *candidates)
         rows = read_json(path) if path is not None else None
@@ -56,6 +79,15 @@ def load(root: Path | None, *, seed: int = 0, lang: str = "en", on_progress: Pro
         for number, row in enumerate(rows):
             _read_row(reading, row, number, split=split, langs=langs, images=root / "imgs")
     return reading.done(on_progress)
+
+
+def _forms(lang: str) -> tuple[Form, ...]:
+    """The published counts by the report's split names, and the other language's, with which they may be confused."""
+    if lang == "all":
+        rows = {f"{split}_{code}": n for code, splits in ROWS.items() for split, n in splits.items()}
+        return (Form(name="SLAKE 1.0", rows=rows),)
+    other = "zh" if lang == "en" else "en"
+    return tuple(Form(name=f"SLAKE 1.0 ({code})", rows=ROWS[code]) for code in (lang, other))
 
 
 def _folder(root: Path) -> Path:

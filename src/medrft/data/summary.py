@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypedDict
+from dataclasses import asdict
+from typing import Any, TypedDict
 
 from medrft.data.base import Loaded
 from medrft.data.notes import images_of
@@ -40,6 +41,8 @@ class Summary(TypedDict):
     splits: dict[str, SplitSummary]
     reasons: dict[str, int]
     left_out: list[LeftOutRow]
+    counts: list[dict[str, Any]]
+    """The fields of `Count` for each official split; `cause` is empty where the published number was read."""
     notes: list[str]
 
 
@@ -54,6 +57,7 @@ def summarize(loaded: Loaded) -> Summary:
         "splits": {name: _split(name, rows, loaded) for name, rows in loaded.groups().items()},
         "reasons": dict(report.reasons().most_common()),
         "left_out": [_row(row) for row in report.left_out],
+        "counts": [asdict(count) for count in loaded.counts],
         "notes": list(report.notes),
     }
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data import base, choices
-from medrft.data.base import Loaded, Progress, Reading
-from medrft.data.hub import hub_rows
+from medrft.data.base import Loaded, Progress, Reading, RowError
+from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache, materialise
 from medrft.data.layout import Release
 from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
@@ -42,7 +42,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "question_type": ("question_type", "content_type"),
 }
 NEEDED = ("image", "question", "answer")
-NOT_AN_OPTION = "answer is not among the options"
+NOT_AN_OPTION = base.NOT_AN_OPTION
 RELEASE = Release(
     dataset="table",
     wanted=f"one table ({', '.join(SUFFIXES)}), or a folder with train, validation and test tables",
@@ -88,7 +88,7 @@ def load(
             raise unknown_name("role in columns of table", role, USUAL)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    hub = _hub_name(root)
+    hub = hub_name(root)
     place = Path() if hub else RELEASE.require(root)
     name = re.sub(r"[^\w.-]+", "_", dataset or _last_part(hub, place)).lstrip(".") or "table"
     reading = Reading(name)
@@ -115,11 +115,6 @@ def _last_part(hub: str | None, place: Path) -> str:
     return place.stem if place.is_file() else place.resolve().name
 
 
-def _hub_name(root: Path | None) -> str | None:
-    text = str(root)
-    return text.removeprefix("hf:") if root is not None and text.startswith("hf:") else None
-
-
 def _read_row(table: _Table, row: Row) -> None:
     """Keep the row, or leave it out with its reason."""
     values = {role: _value(table.columns, role, row.values) for role in USUAL}
@@ -128,13 +123,11 @@ def _read_row(table: _Table, row: Row) -> None:
     name = f"{table.dataset}/{split or given}/{base.one_line(_first(values['id'], row.number))}"
     try:
         if row.problem:
-            raise _LeftOutError(base.NOT_A_ROW, row.problem)
+            raise RowError(base.NOT_A_ROW, row.problem)
         if split is None:
-            raise _LeftOutError(
-                base.NO_SPLIT, f"{given!r}; known are train, validation and test with their usual forms"
-            )
+            raise RowError(base.NO_SPLIT, f"{given!r}; known are train, validation and test with their usual forms")
         table.reading.keep(_example(table, row, values, name=name))
-    except _LeftOutError as left:
+    except RowError as left:
         table.reading.leave(name, split or str(given), left.reason, left.detail)
     except BadImageError as bad:
         table.reading.leave(name, split or str(given), bad.reason, bad.detail)
@@ -143,15 +136,15 @@ def _read_row(table: _Table, row: Row) -> None:
 def _example(table: _Table, row: Row, values: Mapping[str, Any], *, name: str) -> Example:
     missing = [_wanted(table.columns, role) for role in NEEDED if values[role] is _ABSENT]
     if missing:
-        raise _LeftOutError(base.MISSING_COLUMN, f"{', '.join(missing)}; the row has {', '.join(row.values) or 'none'}")
+        raise RowError(base.MISSING_COLUMN, f"{', '.join(missing)}; the row has {', '.join(row.values) or 'none'}")
     question = base.one_line(values["question"])
     if not question:
-        raise _LeftOutError(base.EMPTY_QUESTION)
+        raise RowError(base.EMPTY_QUESTION)
     options = choices.options_of(_first(values["options"], None))
     references = _references(table, values["answer"], options, name=name)
     images = tuple(_image(table, value) for value in _image_values(values["image"]))
     if not images:
-        raise _LeftOutError(base.NO_IMAGE)
+        raise RowError(base.NO_IMAGE)
     split = split_name(_first(values["split"], row.split, table.split))
     assert split is not None  # checked by the caller
     return Example(
@@ -176,19 +169,19 @@ def _references(table: _Table, value: Any, options: Sequence[str], *, name: str)
     for part in value if isinstance(value, list | tuple) else [value]:
         text = base.answer_text(part)
         if text is None:
-            raise _LeftOutError(base.NOT_TEXT, f"got {part!r:.80}")
+            raise RowError(base.NOT_TEXT, f"got {part!r:.80}")
         if base.is_number(part):
             table.reading.converted.append(name)
         texts.append(text)
     references = tuple(dict.fromkeys(text for text in texts if text))
     if not references:
-        raise _LeftOutError(base.EMPTY_ANSWER)
+        raise RowError(base.EMPTY_ANSWER)
     if not options:
         return references
     resolved = tuple(dict.fromkeys(choices.resolve(text, options) for text in references))
     named = tuple(text for text in resolved if text is not None)
     if len(named) < len(resolved):
-        raise _LeftOutError(NOT_AN_OPTION, f"{references[0]!r:.60} in {' | '.join(options)!s:.120}")
+        raise RowError(NOT_AN_OPTION, f"{references[0]!r:.60} in {' | '.join(options)!s:.120}")
     return named
 
 
@@ -198,7 +191,7 @@ def _image_values(value: Any) -> list[Any]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise _LeftOutError(base.NO_IMAGE, f"{value!r:.60} is not a JSON list") from error
+            raise RowError(base.NO_IMAGE, f"{value!r:.60} is not a JSON list") from error
     values = value if isinstance(value, list | tuple) else [value]
     return [image for image in values if image is not None and image != "" and image is not _ABSENT]
 
@@ -211,14 +204,14 @@ def _image(table: _Table, value: Any) -> Path:
     if isinstance(value, bytes):
         return materialise(value, table.cache)
     if not isinstance(value, str):
-        raise _LeftOutError(base.NO_IMAGE, f"got {type(value).__name__}")
+        raise RowError(base.NO_IMAGE, f"got {type(value).__name__}")
     if value.startswith("data:"):
         try:
             return materialise(base64.b64decode(value.partition(",")[2], validate=True), table.cache)
         except binascii.Error as error:
-            raise _LeftOutError(base.NO_IMAGE, f"a data address that is not base64 ({error})") from error
+            raise RowError(base.NO_IMAGE, f"a data address that is not base64 ({error})") from error
     if value.startswith(("http://", "https://")):
-        raise _LeftOutError(base.NO_IMAGE, f"{value:.80} is a web address; download it first")
+        raise RowError(base.NO_IMAGE, f"{value:.80} is a web address; download it first")
     return table.folder / value
 
 
@@ -227,15 +220,6 @@ class _Absent:
 
 
 _ABSENT = _Absent()
-
-
-class _LeftOutError(Exception):
-    """A row that is not kept."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
 
 
 def _first(*values: Any) -> Any:

@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args
 
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.counts import Form as Published
+from medrft.data.fields import is_hub_form, plain_fields, read_hub
 from medrft.data.layout import Release
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
@@ -32,25 +34,42 @@ RELEASE = Release(
     wanted=f"'{OFFICIAL}' (or trainset.json and testset.json) beside the folder '{IMAGES[0]}'",
     source="https://osf.io/89kps (CC0 1.0)",
 )
+OFFICIAL_COUNTS = Published(name="the official release", rows={"train": 1_797, "test": 451})
+COMMUNITY_COUNTS = Published(name="trainset.json and testset.json", rows={"train": 3_064, "test": 451})
+HUB_COUNTS = Published(name="the hub copy flaviagiammarino/vqa-rad", rows={"train": 1_793, "test": 451})
 COLUMNS = ("image_name", "question", "answer")
 ORGANS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
 TYPOS = {"PRSE": "PRES", "ATRIB": "ATTRIB"}
 NULLS = ("NULL", "")
 
 
-def load(root: Path | None, *, seed: int = 0, form: str = "auto", on_progress: Progress | None = None) -> Loaded:
+def load(
+    root: Path | None,
+    *,
+    seed: int = 0,
+    form: str = "auto",
+    revision: str | None = None,
+    cache: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Loaded:
     """Read a VQA-RAD folder; `form` is `official`, `community` (trainset/testset) or `auto`, the official if there.
 
+    A folder of Parquet files, or `hf:owner/name` with an optional `revision`, is read as the hub copy.
     Raises `DataError` when the folder or its layout is not found.
     """
     if form not in get_args(Form):
         raise unknown_name("form of vqa_rad", form, get_args(Form))
+    if root is not None and is_hub_form(root):
+        reading = Reading("vqa_rad", splits=("train", "test"), forms=(HUB_COUNTS, OFFICIAL_COUNTS, COMMUNITY_COUNTS))
+        read_hub(reading, root, plain_fields, revision=revision, cache=cache)
+        return reading.done(on_progress)
     root = RELEASE.require(root)
     files = _files(root, form)
     images = base.existing(root, *IMAGES)
     if images is None:
         raise RELEASE.wrong(root, missing=f"the image folder '{IMAGES[0]}'")
-    reading = Reading("vqa_rad", splits=("train", "test"))
+    forms = (OFFICIAL_COUNTS, COMMUNITY_COUNTS) if files[0][1] is None else (COMMUNITY_COUNTS, OFFICIAL_COUNTS)
+    reading = Reading("vqa_rad", splits=("train", "test"), forms=(*forms, HUB_COUNTS))
     for path, split in files:
         rows = read_json(path)
         if not isinstance(rows, list):

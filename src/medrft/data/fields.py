@@ -1,0 +1,221 @@
+"""What a row says in any form of a release, and the one way in which it becomes an example or a listed reason."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrft.data import base, choices
+from medrft.data.base import Reading, RowError
+from medrft.data.hub import hub_name, hub_rows
+from medrft.data.images import BadImageError, default_cache, materialise
+from medrft.data.layout import Release
+from medrft.data.rows import Row, read_rows, split_name, table_files
+from medrft.text import infer_kind
+from medrft.types import Example, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """The parts of one row as its release gives them, not checked yet."""
+
+    question: Any
+    answers: tuple[Any, ...]
+    """Accepted answers; with options, an option's text, or its letter where `lettered`."""
+    images: tuple[Any, ...]
+    """Files, or images as the hub stores them: encoded bytes, or a table that holds them."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Option texts by their official letter; one that is empty is not among them."""
+    lettered: bool = False
+    id: str | None = None
+    """The official id, where there is one."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def keep_row(reading: Reading, name: str, split: Split, fields: Fields, *, cache: Path | None = None) -> None:
+    """Keep a row, or leave it out with its reason; images inside the row are written to the cache."""
+    try:
+        references = _references(fields)
+        question = base.one_line(fields.question)
+        if not question:
+            raise RowError(base.EMPTY_QUESTION)
+        if not fields.images:
+            raise RowError(base.NO_IMAGE)
+        images = tuple(_image(value, cache) for value in fields.images)
+    except (RowError, BadImageError) as left:
+        reading.leave(name, split, left.reason, left.detail)
+        return
+    if any(base.is_number(answer) for answer in fields.answers):
+        reading.converted.append(name)
+    options = tuple(fields.options.values())
+    reading.keep(
+        Example(
+            id=name,
+            dataset=reading.dataset,
+            split=split,
+            images=images,
+            question=question,
+            references=references,
+            kind=infer_kind(references, options),
+            options=options,
+            metadata=fields.metadata,
+        )
+    )
+
+
+def is_hub_form(root: Path | None) -> bool:
+    """Whether a root is `hf:owner/name` or a folder of Parquet files named by split, as the hub stores them."""
+    if hub_name(root) is not None:
+        return True
+    if root is None or not root.is_dir():
+        return False
+    files = [path for folder in (root, root / "data") for path in folder.glob("*.parquet")]
+    return any(split_name(path.name.split("-")[0].split(".")[0]) for path in files)
+
+
+def read_hub(
+    reading: Reading,
+    root: Path,
+    fields_of: Callable[[Mapping[str, Any]], Fields | str],
+    *,
+    subset: str | None = None,
+    revision: str | None = None,
+    cache: Path | None = None,
+) -> None:
+    """Read the hub form of a data set: ids carry an `h`, for its rows are counted otherwise than the official ones.
+
+    `fields_of` gives the parts of a row, or the names of the columns that it lacks.
+    """
+    for row in _hub_source(reading, root, subset=subset, revision=revision):
+        keep_table_row(reading, row, fields_of, cache=cache, prefix="h")
+
+
+def keep_table_row(
+    reading: Reading,
+    row: Row,
+    fields_of: Callable[[Mapping[str, Any]], Fields | str],
+    *,
+    cache: Path | None = None,
+    prefix: str = "",
+) -> None:
+    """Keep a table's row under its official id, else its number in the split, or leave it out with its reason."""
+    split = split_name(row.split)
+    fields = row.problem or fields_of(row.values)
+    given = fields.id if isinstance(fields, Fields) else None
+    name = f"{reading.dataset}/{split or row.split}/{given or f'{prefix}{row.number}'}"
+    if split is None:
+        reading.leave(name, str(row.split), base.NO_SPLIT, f"{row.split!r}; known are train, validation and test")
+    elif isinstance(fields, Fields):
+        keep_row(reading, name, split, fields, cache=cache)
+    else:
+        reading.leave(name, split, base.NOT_A_ROW if row.problem else base.MISSING_COLUMN, fields)
+
+
+def column(row: Mapping[str, Any], *names: str) -> Any:
+    """The first column of these names, whatever its case and its `_`; `None` when the row has none of them.
+
+    >>> column({"Choice A": "CT"}, "choice_a"), column({"Answer": "A"}, "answer_label", "answer")
+    ('CT', 'A')
+    """
+    for name in names:
+        if name in row:
+            return row[name]
+        found = next((key for key in row if _spelling(key) == _spelling(name)), None)
+        if found is not None:
+            return row[found]
+    return None
+
+
+@functools.cache
+def _spelling(name: str) -> str:
+    return name.lower().replace("_", " ")
+
+
+def plain_fields(row: Mapping[str, Any]) -> Fields | str:
+    """The parts of a hub row that has an image, a question and an answer."""
+    missing = [name for name in ("image", "question", "answer") if column(row, name) is None]
+    if missing:
+        return ", ".join(missing)
+    return Fields(
+        question=column(row, "question"),
+        answers=(column(row, "answer"),),
+        images=(column(row, "image"),),
+        metadata=metadata_of(row, "image", "question", "answer"),
+    )
+
+
+def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, Any]:
+    """Official columns for metadata, but those that became something else; only what strict JSON can hold."""
+    rest = {key: value for key, value in row.items() if key.lower() not in used and _is_plain(value)}
+    return base.without_nulls({key: None if value != value else value for key, value in rest.items()})
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(inner) for inner in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def find_file(root: Path, *names: str) -> Path | None:
+    """The first of some files or folders under a root, at most two folders down.
+
+    A release unpacks into folders of its own, and a user may name those, their parent or its parent.
+    """
+    for pattern in (f"{depth}{name}" for name in names for depth in ("", "*/", "*/*/")):
+        found = sorted(root.glob(pattern))
+        if found:
+            return found[0]
+    return None
+
+
+def require_any(release: Release, root: Path, found: Mapping[str, Any]) -> None:
+    """Raise `DataError` when none of the files that were looked for is there."""
+    if not any(found.values()):
+        raise release.wrong(root, missing=" or ".join(found))
+
+
+def _hub_source(reading: Reading, root: Path, *, subset: str | None, revision: str | None) -> Iterator[Row]:
+    name = hub_name(root)
+    if name is None:
+        return read_rows(table_files(root))
+    if revision is None:
+        reading.notes.append(f"read the newest revision of {name}; pin it with revision=… to read the same rows again")
+    return hub_rows(name, subset=subset, revision=revision)
+
+
+def _references(fields: Fields) -> tuple[str, ...]:
+    """Accepted answers, each once; for a choice the text of the right option."""
+    texts = []
+    for answer in fields.answers:
+        text = base.answer_text(answer)
+        if text is None:
+            raise RowError(base.NOT_TEXT, f"got {answer!r:.80}")
+        option = _option(text, fields) if text and fields.options else text
+        if option is None:
+            listed = " | ".join(f"{letter}: {option}" for letter, option in fields.options.items())
+            raise RowError(base.NOT_AN_OPTION, f"{text!r:.60} in {listed!s:.120}")
+        texts.append(option)
+    references = tuple(dict.fromkeys(text for text in texts if text))
+    if not references:
+        raise RowError(base.EMPTY_ANSWER)
+    return references
+
+
+def _option(text: str, fields: Fields) -> str | None:
+    """The option that an answer means. A letter is the official one, though an option before it may be empty."""
+    if fields.lettered:
+        return fields.options.get(text)
+    return choices.resolve(text, tuple(fields.options.values()))
+
+
+def _image(value: Any, cache: Path | None) -> Path:
+    """The file of one image; encoded bytes are written to the cache."""
+    encoded = value.get("bytes") if isinstance(value, Mapping) else value
+    if isinstance(encoded, bytes):
+        return materialise(encoded, cache or default_cache())
+    if not isinstance(encoded, Path):
+        raise RowError(base.NO_IMAGE, f"got {type(value).__name__} without encoded bytes")
+    return encoded
