@@ -76,15 +76,18 @@ def test_unreadable_files_are_listed_and_the_load_goes_on(folder, load):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_nothing_identifying_is_written_or_said(folder, load):
+def test_nothing_identifying_is_written_or_said(folder, load, caplog, capfd):
     pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
     facts = {**secrets(), "BurnedInAnnotation": "YES", "WindowCenterWidthExplanation": "SECRET", "Modality": "CT"}
     path = write_dicom(folder / "scan.dcm", RAMP, WindowCenter=0, WindowWidth=100, **facts)
     assert all(secret.encode() in path.read_bytes() for secret in SECRETS)  # the test tests something
     write_dicom(folder / "free.dcm", RAMP, PhotometricInterpretation="MONOCHROME2", Modality="doe secret", **secrets())
     (folder / "cut.dcm").write_bytes(path.read_bytes()[:-40])
+    caplog.clear()
+    capfd.readouterr()
     loaded = load("scan.dcm", "free.dcm", "cut.dcm")
     assert len(loaded.examples) == 2
+    assert (caplog.text, *capfd.readouterr()) == ("", "", "")
     written = [file.read_bytes() for file in (folder.parent / "cache").rglob("*") if file.is_file()]
     assert len(written) == 4  # two pictures, two records
     told = repr(loaded).encode()

@@ -7,11 +7,14 @@ where a plugin is installed.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,14 +74,26 @@ def read_dicom(path: Path, view: View) -> Shown:
     from pydicom.errors import InvalidDicomError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote values of the file
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _quiet():
             return _shown(_dataset(path), view)
     except BadImageError:
         raise
     except (*_BROKEN, InvalidDicomError) as error:
         raise BadImageError(UNREADABLE, f"not a whole DICOM file ({type(error).__name__})") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pydicom's warnings to itself: they quote values of the file, on screens and in logs."""
+    logger = logging.getLogger("pydicom")
+    was, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        logger.disabled = was
 
 
 def _shown(dataset: Any, view: View) -> Shown:
@@ -160,8 +175,8 @@ def _decode(dataset: Any, frame: int) -> Array:
     try:
         if not get_decoder(syntax).is_available:
             raise BadImageError(NO_DECODER, f"{syntax.name}{hint}")
-    except NotImplementedError as error:
-        raise BadImageError(NO_DECODER, f"{syntax.name}{hint}") from error
+    except NotImplementedError as error:  # one that no plugin of pydicom's reads
+        raise BadImageError(NO_DECODER, f"{syntax.name}; convert it to an uncompressed one") from error
     try:
         stored = pixel_array(dataset, index=frame)
     except (RuntimeError, ValueError) as error:
