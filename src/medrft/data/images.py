@@ -1,7 +1,7 @@
 """Image files: opened in any mode, checked, hashed, shrunk by us and not by a processor.
 
 Everything downstream sees 8-bit RGB. A palette, CMYK, grey or transparent file is converted, an EXIF rotation applied;
-deeper files (16-bit PNG and the like) need a window chosen by a person and are refused with a reason.
+deeper files (16-bit PNG and the like) need a window and are refused with a reason; `medical` shows them as 8 bits.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
 
     Transparent pixels become white. Raises `BadImageError` where `check_image` gives a reason.
     """
-    reason = _header_reason(path)
+    reason = header_reason(path)
     if reason is not None:
         raise BadImageError(*reason, path=path)
     try:
         image = _decode(path)
     except _BROKEN as error:
-        raise BadImageError(UNREADABLE, _first_line(error), path=path) from error
+        raise BadImageError(UNREADABLE, first_line(error), path=path) from error
     return shrink(image, max_pixels=max_pixels)
 
 
@@ -82,7 +82,7 @@ def check_image(path: Path) -> str | None:
 
 def inspect_image(path: Path) -> tuple[str, str] | None:
     """Like `check_image`, with a detail beside the phrase."""
-    reason = _header_reason(path)
+    reason = header_reason(path)
     if reason is not None:
         return reason
     return _decode_reason(path)
@@ -92,7 +92,7 @@ def inspect_images(
     paths: Iterable[Path], *, on_progress: Callable[[int, int], None] | None = None
 ) -> dict[Path, tuple[str, str]]:
     """The images among `paths` that cannot be used, each with its reason and detail; decodes in threads."""
-    headers = {path: _header_reason(path) for path in dict.fromkeys(paths)}
+    headers = {path: header_reason(path) for path in dict.fromkeys(paths)}
     bad = {path: reason for path, reason in headers.items() if reason is not None}
     good = [path for path in headers if path not in bad]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -126,7 +126,7 @@ def thumbnail(path: Path, size: int) -> bytes:
     image.thumbnail((size, size), Image.Resampling.BICUBIC)
     red, green, blue = image.split()
     grey = red.tobytes() == green.tobytes() == blue.tobytes()
-    return _png(image.convert("L") if grey else image)
+    return png_bytes(image.convert("L") if grey else image)
 
 
 def default_cache() -> Path:
@@ -145,18 +145,18 @@ def materialise(encoded: bytes, cache: Path) -> Path:
     path = cache / "images" / f"{hashlib.sha256(encoded).hexdigest()}.png"
     if path.is_file():
         return path
-    reason = _header_reason(io.BytesIO(encoded))
+    reason = header_reason(io.BytesIO(encoded))
     if reason is not None:
         raise BadImageError(*reason)
     try:
         image = _decode(io.BytesIO(encoded))
     except _BROKEN as error:
-        raise BadImageError(UNREADABLE, _first_line(error)) from error
-    write_atomic(path, _png(image))
+        raise BadImageError(UNREADABLE, first_line(error)) from error
+    write_atomic(path, png_bytes(image))
     return path
 
 
-def _header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
+def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
     """Reasons that the header alone gives: no file, no image, too many pixels, too deep."""
     if isinstance(source, Path) and not source.is_file():
         return MISSING, str(source)
@@ -166,15 +166,15 @@ def _header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
             with Image.open(source, formats=FORMATS) as image:
                 (width, height), mode = image.size, image.mode
     except Image.DecompressionBombError as error:
-        return HUGE, _first_line(error)
+        return HUGE, first_line(error)
     except UnidentifiedImageError:
         return UNREADABLE, f"not one of {', '.join(FORMATS)}"
     except _BROKEN as error:
-        return UNREADABLE, _first_line(error)
+        return UNREADABLE, first_line(error)
     if width * height > PIXEL_LIMIT:
         return HUGE, f"{width} x {height} pixels; the limit is {PIXEL_LIMIT:,}"
     if mode not in EIGHT_BIT:
-        return DEEP, f"mode {mode}; choose a window and save it as 8-bit PNG or JPEG"
+        return DEEP, f"mode {mode}; read it with the table loader, which takes a window, or save it as 8-bit PNG"
     return None
 
 
@@ -182,7 +182,7 @@ def _decode_reason(path: Path) -> tuple[str, str] | None:
     try:
         _decode(path)
     except _BROKEN as error:
-        return UNREADABLE, _first_line(error)
+        return UNREADABLE, first_line(error)
     return None
 
 
@@ -203,11 +203,13 @@ def _sha256(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _png(image: Image.Image) -> bytes:
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,8 +3,8 @@
     {"image": "img/001.png", "question": "Is there a fracture?", "answer": "No", "modality": "X-ray"}
 
 A role that is not mapped is looked for under its usual names (`USUAL`). Image paths are relative to the table; images
-inside the table (as the hub stores them) are written to the cache as 8-bit PNG. Columns without a role stay in
-`metadata`.
+inside the table (as the hub stores them) are written to the cache as 8-bit PNG, and so are DICOM, NIfTI and deep PNG
+or TIFF files, with what was done in `metadata.shown`. Columns without a role stay in `metadata`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from medrft.data.base import Loaded, Progress, Reading, RowError
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache, materialise
 from medrft.data.layout import Release
+from medrft.data.medical import show, view_notes
 from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
-from medrft.errors import unknown_name
+from medrft.data.views import View, make_view
+from medrft.errors import UserError, unknown_name
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example
 
@@ -40,9 +42,16 @@ USUAL: dict[str, tuple[str, ...]] = {
     "modality": ("modality", "modality_type"),
     "organ": ("organ", "body_part", "location"),
     "question_type": ("question_type", "content_type"),
+    "window": (),
+    "frame": (),
+    "slice": (),
 }
+VIEW_ROLES = ("window", "frame", "slice")
+"""How a row's medical image is shown; only columns that are mapped, for other tables use these words otherwise."""
 NEEDED = ("image", "question", "answer")
 NOT_AN_OPTION = base.NOT_AN_OPTION
+NO_VIEW = "no such view"
+CT = frozenset({"ct", "computed tomography", "cta", "ct scan"})
 RELEASE = Release(
     dataset="table",
     wanted=f"one table ({', '.join(SUFFIXES)}), or a folder with train, validation and test tables",
@@ -61,6 +70,10 @@ class _Table:
     cache: Path
     separator: str | None = None
     reading: Reading = field(repr=False)
+    view: Mapping[str, Any]
+    """Arguments of `make_view` that hold for rows that say nothing else."""
+    shown: dict[tuple[Path, View], tuple[Path, dict[str, Any]] | None] = field(default_factory=dict, repr=False)
+    """Files that were looked at: a table may ask many questions about one."""
 
 
 def load(
@@ -74,15 +87,28 @@ def load(
     separator: str | None = None,
     subset: str | None = None,
     revision: str | None = None,
+    window: str | Sequence[float] | None = None,
+    frame: int | None = None,
+    slice: int | None = None,
+    plane: str = "axial",
+    orientation: str = "auto",
     cache: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Loaded:
     """Read a table, a folder of them, or `hf:owner/name`.
 
     `columns` maps roles to columns (several for `image` and `options`), `split` holds for rows that name none,
-    `separator` stands between several references in one text cell. Raises `DataError` for a missing or unreadable
-    file, `UnknownNameError` for an unknown role or split.
+    `separator` stands between several references in one text cell; the five from `window` on are those of `View`.
+    Raises `DataError` for a missing or unreadable file, `UnknownNameError` for an unknown role, split or view.
     """
+    view: dict[str, Any] = {
+        "window": window,
+        "frame": frame,
+        "slice": slice,
+        "plane": plane,
+        "orientation": orientation,
+    }
+    make_view(**view)
     for role in columns or {}:
         if role not in USUAL:
             raise unknown_name("role in columns of table", role, USUAL)
@@ -100,11 +126,13 @@ def load(
         cache=cache or default_cache(),
         separator=separator,
         reading=reading,
+        view=view,
     )
     for row in hub_rows(hub, subset=subset, revision=revision) if hub else read_rows(table_files(place)):
         _read_row(table, row)
     if hub and revision is None:
         reading.notes.append(f"read the newest revision of {hub}; pin it with revision=… to read the same rows again")
+    reading.notes += view_notes(found[1] for found in table.shown.values() if found is not None)
     return reading.done(on_progress)
 
 
@@ -142,23 +170,38 @@ def _example(table: _Table, row: Row, values: Mapping[str, Any], *, name: str) -
         raise RowError(base.EMPTY_QUESTION)
     options = choices.options_of(_first(values["options"], None))
     references = _references(table, values["answer"], options, name=name)
-    images = tuple(_image(table, value) for value in _image_values(values["image"]))
-    if not images:
+    view = _view(table, values)
+    found = [_image(table, value, view) for value in _image_values(values["image"])]
+    if not found:
         raise RowError(base.NO_IMAGE)
+    records = [record for _, record in found]
     split = split_name(_first(values["split"], row.split, table.split))
     assert split is not None  # checked by the caller
     return Example(
         id=name,
         dataset=table.dataset,
         split=split,
-        images=images,
+        images=tuple(path for path, _ in found),
         question=question,
         references=references,
         kind=infer_kind(references, options),
         options=options,
         rationale=str(_first(values["rationale"], "")).strip() or None,
-        metadata=_metadata(table.columns, row.values, values),
+        metadata={
+            **_metadata(table.columns, row.values, values),
+            **({"shown": records} if any(record is not None for record in records) else {}),
+        },
     )
+
+
+def _view(table: _Table, values: Mapping[str, Any]) -> View:
+    """How a row's images are shown: as it says, else as the options say."""
+    own = {role: values[role] for role in VIEW_ROLES if values[role] not in (_ABSENT, None, "")}
+    try:
+        view = make_view(**{**table.view, **own})
+    except UserError as error:
+        raise RowError(NO_VIEW, str(error)) from error
+    return replace(view, ct=str(_first(values["modality"], "")).strip().lower() in CT)
 
 
 def _references(table: _Table, value: Any, options: Sequence[str], *, name: str) -> tuple[str, ...]:
@@ -196,23 +239,26 @@ def _image_values(value: Any) -> list[Any]:
     return [image for image in values if image is not None and image != "" and image is not _ABSENT]
 
 
-def _image(table: _Table, value: Any) -> Path:
-    """The file of one image; encoded bytes are written to the cache."""
+def _image(table: _Table, value: Any, view: View) -> tuple[Path, dict[str, Any] | None]:
+    """The file of one image and what was done to show it; what is no plain file is written to the cache."""
     if isinstance(value, Mapping):  # as `datasets` stores images, or {"image_path": …}
         encoded = value.get("bytes")
         value = encoded if encoded is not None else value.get("path") or value.get("image_path")
     if isinstance(value, bytes):
-        return materialise(value, table.cache)
+        return materialise(value, table.cache), None
     if not isinstance(value, str):
         raise RowError(base.NO_IMAGE, f"got {type(value).__name__}")
     if value.startswith("data:"):
         try:
-            return materialise(base64.b64decode(value.partition(",")[2], validate=True), table.cache)
+            return materialise(base64.b64decode(value.partition(",")[2], validate=True), table.cache), None
         except binascii.Error as error:
             raise RowError(base.NO_IMAGE, f"a data address that is not base64 ({error})") from error
     if value.startswith(("http://", "https://")):
         raise RowError(base.NO_IMAGE, f"{value:.80} is a web address; download it first")
-    return table.folder / value
+    path = table.folder / value
+    if (path, view) not in table.shown:
+        table.shown[path, view] = show(path, view, table.cache)
+    return table.shown[path, view] or (path, None)
 
 
 class _Absent:
