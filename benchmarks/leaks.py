@@ -108,23 +108,16 @@ def recall(paths: list[Path], prints: list[Fingerprint], every: int) -> dict[str
 
 def false_positives(paths: list[Path], prints: list[Fingerprint]) -> dict[str, Any]:
     """Pairs of different images called copies or similar, each image against all others of its release."""
-    pairs: dict[tuple[int, int], Any] = {}
-    for i, one in enumerate(prints):
-        others = [j for j in range(len(prints)) if j > i and prints[j].pixels != one.pixels]
-        for pair in find_neighbours([prints[j] for j in others], [one]):
-            pairs[(i, others[pair.a])] = pair
-    copies = [pair for pair in pairs.items() if pair[1].label == "copy"]
-    listed = [
-        [paths[i].parent.name + "/" + paths[i].name, paths[j].parent.name + "/" + paths[j].name, pair.likeness]
-        for (i, j), pair in copies
-    ]
-    n = len(prints) * (len(prints) - 1) // 2
+    found = find_neighbours(prints, prints)
+    pairs = [pair for pair in found if pair.a < pair.b and prints[pair.a].pixels != prints[pair.b].pixels]
+    copies = [pair for pair in pairs if pair.label == "copy"]
+    names = [f"{path.parent.name}/{path.name}" for path in paths]
     return {
         "images": len(prints),
-        "pairs": n,
+        "pairs": len(prints) * (len(prints) - 1) // 2,
         "copies": len(copies),
         "similar": len(pairs) - len(copies),
-        "list": listed,
+        "list": [[names[pair.a], names[pair.b], pair.likeness] for pair in copies],
     }
 
 
@@ -164,9 +157,8 @@ def main() -> None:
     for name, row in found["recall"].items():
         print(f"{name:40} {row['found']:4} of {row['n']:4} found, {row['others']} others called copies")
     for name, row in found["within"].items():
-        print(
-            f"{name}: {row['copies']} of {row['pairs']:,} pairs called copies, {row['similar']} similar: {row['list']}"
-        )
+        print(f"{name}: {row['copies']} of {row['pairs']:,} pairs called copies, {row['similar']} similar")
+        print(*row["list"], sep="\n")
 
 
 if __name__ == "__main__":

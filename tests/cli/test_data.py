@@ -127,3 +127,38 @@ def test_mistakes_of_leaks(vqa_rad_root, arguments, error, message):
     done = run(*(argument.format(root=f"vqa_rad:{vqa_rad_root}") for argument in arguments))
     assert isinstance(done.exception, error)
     assert message in str(done.exception)
+
+
+def test_convert_there_and_back(vqa_rad_root, tmp_path):
+    first = run("convert", f"vqa_rad:{vqa_rad_root}", "--to", "llama_factory", "--output", tmp_path / "rows")
+    for part in ("train.json: 6 rows", "test.json: 2 rows", "not kept: metadata (8 rows)"):
+        assert part in first.stdout
+    again = (
+        "convert",
+        tmp_path / "rows",
+        "--from",
+        "llama_factory",
+        "--to",
+        "verl",
+        "--output",
+        tmp_path / "a.parquet",
+    )
+    done = json.loads(run(*again, "--json").stdout)
+    assert (done["files"], done["lost"]) == ({"a.parquet": 8}, {})
+    checked = json.loads(run("check", "verl", tmp_path / "a.parquet", "--json").stdout)
+    assert {name: split["kept"] for name, split in checked["splits"].items()} == {"train": 6, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("vqa_rad:{root}", "--to", "verll"), UnknownNameError, "did you mean 'verl'"),
+        (("{root}", "--from", "vlm", "--to", "verl"), UnknownNameError, "vlm_r1"),
+        (("vqa_rad:{root}", "--to", "verl"), DataError, "written as .parquet"),
+    ],
+)
+def test_mistakes_of_convert(vqa_rad_root, tmp_path, arguments, error, message):
+    told = (argument.format(root=vqa_rad_root) for argument in arguments)
+    done = run("convert", *told, "--output", tmp_path / "a.json")
+    assert isinstance(done.exception, error)
+    assert message in str(done.exception)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
+from medrft.cli.convert import convert
 from medrft.cli.leaks import leaks
 from medrft.cli.sources import load
 from medrft.errors import DataError, unknown_name
@@ -33,6 +34,7 @@ Root = Annotated[
 ]
 
 app.command("leaks")(leaks)
+app.command("convert")(convert)
 
 
 @app.command()

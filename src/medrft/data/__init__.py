@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import phantom, slake, splits, table, vqa_rad
+from medrft.data import convert, phantom, slake, splits, table, vqa_rad
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
 
@@ -29,6 +29,7 @@ LOADERS: dict[str, Loader] = {
     "slake": slake.load,
     "table": table.load,
     "phantom": phantom.load,
+    **convert.READERS,
 }
 
 OURS = ("seed", "cache", "on_progress")
