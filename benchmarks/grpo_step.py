@@ -20,8 +20,6 @@ thousandth of the largest norm relative to that thousandth).
 import argparse
 import gc
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -295,11 +293,17 @@ def print_peak(name: str, side: str) -> None:
     """What `peak` reads."""
     trainer = build(side, CASES[name])
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    idle = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew at what is held now
+    idle = held("VmRSS")
     step(trainer)
     step(trainer)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - idle)
+    print(held("VmHWM") - idle)
+
+
+def held(what: str) -> float:
+    """Memory of this process in MiB: `VmRSS` now, `VmHWM` at its peak. (getrusage's peak begins with the parent's.)"""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024
 
 
 SWEEPS = {

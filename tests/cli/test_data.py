@@ -92,3 +92,73 @@ def test_show_of_a_split_without_rows(vqa_rad_root, tmp_path):
     done = run("show", "vqa_rad", vqa_rad_root, "--split", "validation", "--output", tmp_path / "a.html")
     assert "has no validation rows; it has train, test" in str(done.exception)
     assert run("show", "vqa_rad", vqa_rad_root, "--output", tmp_path).exception is not None
+
+
+def test_leaks_json(vqa_rad_root):
+    done = run("leaks", f"vqa_rad:{vqa_rad_root}:train", f"vqa_rad:{vqa_rad_root}:test", "--json")
+    found = json.loads(done.stdout)
+    leak = found["pairs"]["vqa_rad:train|vqa_rad:test"]
+    numbers = [leak[key] for key in ("shared_images", "total_images_b", "shared_items", "copies")]
+    assert numbers == [1, 2, 0, 0]
+    assert found["sets"]["vqa_rad:test"] == {"items": 2, "images": 2}
+
+
+def test_leaks_for_people(vqa_rad_root, slake_root, tmp_path, image_file):
+    source = tmp_path / "mine.jsonl"
+    row = {"image": f"{vqa_rad_root}/VQA_RAD Image Folder/synpic1.jpg", "question": "Are the [b]lungs clear?"}
+    source.write_text(json.dumps({**row, "answer": "yes"}), encoding="utf-8")
+    done = run("leaks", f"table:{source}", f"table:{source}:train", f"vqa_rad:{vqa_rad_root}:test")
+    for part in ("table:train#2", "vqa_rad:test", "same question and answer", "nearly the same", "[b]lungs clear?"):
+        assert part in done.stdout
+    all_of_slake = run("leaks", f"slake:{slake_root}", "--set", "lang=all")
+    assert "slake:train_en" in all_of_slake.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("leaks", "{root}:train"), DataError, "got only vqa_rad:train"),
+        (("leaks", "{root}:validation"), DataError, "has no validation rows; it has train, test"),
+        (("leaks", "{root}", "--set", "lang=en"), UnknownNameError, "lang"),
+        (("leaks", "vqa_rat:x", "{root}"), UnknownNameError, "did you mean 'vqa_rad'"),
+    ],
+)
+def test_mistakes_of_leaks(vqa_rad_root, arguments, error, message):
+    done = run(*(argument.format(root=f"vqa_rad:{vqa_rad_root}") for argument in arguments))
+    assert isinstance(done.exception, error)
+    assert message in str(done.exception)
+
+
+def test_convert_there_and_back(vqa_rad_root, tmp_path):
+    first = run("convert", f"vqa_rad:{vqa_rad_root}", "--to", "llama_factory", "--output", tmp_path / "rows")
+    for part in ("train.json: 6 rows", "test.json: 2 rows", "not kept: metadata (8 rows)"):
+        assert part in first.stdout
+    again = (
+        "convert",
+        tmp_path / "rows",
+        "--from",
+        "llama_factory",
+        "--to",
+        "verl",
+        "--output",
+        tmp_path / "a.parquet",
+    )
+    done = json.loads(run(*again, "--json").stdout)
+    assert (done["files"], done["lost"]) == ({"a.parquet": 8}, {})
+    checked = json.loads(run("check", "verl", tmp_path / "a.parquet", "--json").stdout)
+    assert {name: split["kept"] for name, split in checked["splits"].items()} == {"train": 6, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("vqa_rad:{root}", "--to", "verll"), UnknownNameError, "did you mean 'verl'"),
+        (("{root}", "--from", "vlm", "--to", "verl"), UnknownNameError, "vlm_r1"),
+        (("vqa_rad:{root}", "--to", "verl"), DataError, "written as .parquet"),
+    ],
+)
+def test_mistakes_of_convert(vqa_rad_root, tmp_path, arguments, error, message):
+    told = (argument.format(root=vqa_rad_root) for argument in arguments)
+    done = run("convert", *told, "--output", tmp_path / "a.json")
+    assert isinstance(done.exception, error)
+    assert message in str(done.exception)

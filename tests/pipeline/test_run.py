@@ -111,6 +111,15 @@ def test_draw_is_seeded_ordered_and_capped():
     assert draw(numbers, None, seed=1) == draw(numbers, 200, seed=1) == numbers
 
 
+def test_the_report_states_the_leakage(done):
+    leakage = read_json(done.path / "data.json")["leakage"]
+    assert list(leakage["pairs"]) == ["train|validation", "train|test", "validation|test"]
+    assert leakage["pairs"]["train|test"]["shared_images"] == 0
+    assert "images of test are in train with the same pixels" in leakage["notes"][1]
+    for page in (done.report, done.final("grpo") / "README.md"):
+        assert leakage["notes"][1] in page.read_text(encoding="utf-8")
+
+
 def test_data_json_counts_what_was_read(done):
     facts = json.loads((done.path / "data.json").read_text())
     assert facts["splits"]["train"]["examples"] > 0 and facts["left_out"]["rows"] == []

@@ -56,8 +56,13 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
     ('vqa_rad', '/data/vqa_rad', 'test')
     >>> data_source("phantom")
     ('phantom', None, None)
+    >>> data_source("mine.py:load:/data/mine:train")
+    ('mine.py:load', '/data/mine', 'train')
     """
     name, _, rest = text.partition(":")
+    if name.endswith(".py"):
+        function, _, rest = rest.partition(":")
+        name = f"{name}:{function}"
     path, _, split = rest.rpartition(":")
     if split not in SPLITS:
         path, split = rest, ""

@@ -1,15 +1,12 @@
-"""`medrft data check` and `medrft data show`: what a data set holds, before anything trains on it."""
+"""`medrft data`: what data sets hold and share, before anything trains on them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.padding import Padding
@@ -17,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
-from medrft.config import DataConfig
-from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.cli.convert import convert
+from medrft.cli.leaks import leaks
+from medrft.cli.sources import load
+from medrft.errors import DataError, unknown_name
 from medrft.types import KINDS, SPLITS
 
 if TYPE_CHECKING:
-    from medrft.data.base import Loaded
     from medrft.data.summary import Summary
 
 LISTED = 10
@@ -40,6 +38,9 @@ Root = Annotated[
     str | None, typer.Argument(metavar="PATH", help="The release as unpacked, a table file, or hf:owner/name.")
 ]
 
+app.command("leaks")(leaks)
+app.command("convert")(convert)
+
 
 @app.command()
 def check(name: Name, path: Root = None, assignments: common.Set = None, as_json: common.Json = False) -> None:
@@ -50,7 +51,7 @@ def check(name: Name, path: Root = None, assignments: common.Set = None, as_json
     """
     from medrft.data.summary import summarize
 
-    summary = summarize(_load(name, path, assignments))
+    summary = summarize(load(name, path, assignments))
     if as_json:
         common.print_json(summary)
     else:
@@ -75,7 +76,7 @@ def show(
     _check_output(output)
     if split is not None and split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    loaded = _load(name, path, assignments)
+    loaded = load(name, path, assignments)
     rows = [example for example in loaded.examples if split in (None, example.split)]
     if not rows:
         raise DataError(
@@ -97,53 +98,6 @@ def _check_output(output: Path) -> None:
     parent = next(folder for folder in output.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise DataError(f"cannot write {output}: {parent} is {'not writable' if parent.is_dir() else 'a file'}")
-
-
-def _load(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
-    """The data set with its official splits; validation is cut only when `--set validation=` asks for it."""
-    from medrft.data import load_data
-
-    if path is None and ":" in name and ".py:" not in name:
-        first, _, rest = name.partition(":")
-        raise DataError(f"give the name and the path apart: medrft data check {first} {rest}")
-    options = _nested(common.loader_options(assignments))
-    seed = options.pop("seed", 0)
-    if not isinstance(seed, int) or seed < 0:
-        raise RecipeError(f"--set seed: a whole number from 0, got {seed!r}")
-    config = _config(name, path, options)
-    with ExitStack() as stack:
-        bar: list[Callable[[int, int], None]] = []
-
-        def update(done: int, total: int) -> None:
-            if not bar:  # only once there is something to count, so that an early mistake stays one line
-                bar.append(stack.enter_context(common.progress_bar(f"reading {name}", total=total)))
-            bar[0](done, total)
-
-        return load_data(config, seed=seed, cut="validation" in options, on_progress=update)
-
-
-def _config(name: str, path: str | None, options: dict[str, Any]) -> DataConfig:
-    try:
-        return DataConfig.model_validate({"root": path, **options, "name": name})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise RecipeError(f"--set {where}: {problem['msg'].lower()}, got {problem['input']!r}") from error
-
-
-def _nested(options: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys as tables: `columns.image=x` is `{"columns": {"image": "x"}}`."""
-    nested: dict[str, Any] = {}
-    for key, value in options.items():
-        here = nested
-        *tables, last = key.split(".")
-        for table in tables:
-            inner = here.setdefault(table, {})
-            if not isinstance(inner, dict):
-                raise RecipeError(f"--set {key}: {table} is {inner!r}, which has no key {last!r}")
-            here = inner
-        here[last] = value
-    return nested
 
 
 def _print(summary: Summary) -> None:

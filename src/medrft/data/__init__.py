@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from medrft.config import DataConfig
 from medrft.data import (
+    convert,
     groups,
     medxpertqa,
     omnimedvqa,
@@ -51,6 +52,7 @@ LOADERS: dict[str, Loader] = {
     "zhu": groups.load_zhu,
     "table": table.load,
     "phantom": phantom.load,
+    **convert.READERS,
 }
 
 OURS = ("seed", "cache", "on_progress")

@@ -14,7 +14,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,21 +117,51 @@ def load(
     hub = hub_name(root)
     place = Path() if hub else RELEASE.require(root)
     name = re.sub(r"[^\w.-]+", "_", dataset or _last_part(hub, place)).lstrip(".") or "table"
-    reading = Reading(name)
-    table = _Table(
+    rows = hub_rows(hub, subset=subset, revision=revision) if hub else read_rows(table_files(place))
+    folder = Path(image_root) if image_root else (place.parent if place.is_file() else place)
+    note = f"read the newest revision of {hub}; pin it with revision=… to read the same rows again"
+    return read_table(
+        rows,
         dataset=name,
         split=split,
         columns=columns or {},
-        folder=Path(image_root) if image_root else (place.parent if place.is_file() else place),
+        folder=folder,
+        cache=cache,
+        separator=separator,
+        notes=[note] if hub and revision is None else [],
+        view=view,
+        on_progress=on_progress,
+    )
+
+
+def read_table(
+    rows: Iterable[Row],
+    *,
+    dataset: str,
+    folder: Path,
+    split: str = "train",
+    columns: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    separator: str | None = None,
+    notes: Sequence[str] = (),
+    view: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> Loaded:
+    """Read rows that are at hand as `load` reads those of a file; image paths are relative to `folder`."""
+    reading = Reading(dataset)
+    table = _Table(
+        dataset=dataset,
+        split=split,
+        columns=columns or {},
+        folder=folder,
         cache=cache or default_cache(),
         separator=separator,
         reading=reading,
-        view=view,
+        view=dict(view or {}),
     )
-    for row in hub_rows(hub, subset=subset, revision=revision) if hub else read_rows(table_files(place)):
+    for row in rows:
         _read_row(table, row)
-    if hub and revision is None:
-        reading.notes.append(f"read the newest revision of {hub}; pin it with revision=… to read the same rows again")
+    reading.notes += notes
     reading.notes += view_notes(found[1] for found in table.shown.values() if found is not None)
     return reading.done(on_progress)
 

@@ -25,6 +25,9 @@ Advance = Callable[[int, int], None]
 Bar = Callable[[str], AbstractContextManager[Advance]]
 """Opens a progress bar under a label; the bar is told (done, total)."""
 
+LEAK_IMAGES = 20_000
+"""Images of a run up to which it looks for leaks by itself."""
+
 
 @contextmanager
 def no_bar(label: str) -> Iterator[Advance]:
@@ -45,6 +48,16 @@ class Job:
     def split(self, name: str) -> list[Example]:
         """The examples of one split."""
         return [example for example in self.data.examples if example.split == name]
+
+    def drawn(self, stage: StageConfig) -> list[Example]:
+        """The train examples of one stage: those of its kinds, at most `limit`, drawn by seed."""
+        rows = [example for example in self.split("train") if stage.kinds is None or example.kind in stage.kinds]
+        return draw(rows, stage.limit, seed=self.recipe.seed)
+
+    def trained(self) -> list[Example]:
+        """The train examples of all stages."""
+        used = {example.id for stage in self.recipe.stages for example in self.drawn(stage)}
+        return [example for example in self.split("train") if example.id in used]
 
     def tests(self) -> dict[str, list[Example]]:
         """Test examples by data set, at most `eval.limit` of each, drawn by seed."""
@@ -181,7 +194,7 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
     if is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
-        write_json(run.path / "data.json", describe_data(data))
+        write_json(run.path / "data.json", {**describe_data(data), "leakage": describe_leakage(job)})
         write_environment(job)
     return job
 
@@ -202,6 +215,36 @@ def describe_data(data: Loaded) -> dict[str, Any]:
     report = data.report
     left_out = {"reasons": dict(report.reasons()), "rows": [asdict(row) for row in report.left_out]}
     return {"dataset": report.dataset, "splits": splits, "left_out": left_out, "notes": list(report.notes)}
+
+
+def describe_leakage(job: Job) -> dict[str, Any]:
+    """What the run trains, selects and tests on has in common: counts by pair, and a sentence for each.
+
+    What an earlier start of the run found for the same rows is taken over.
+    """
+    from medrft.data.leaks import find_leaks, leak_note
+
+    used = {"train": job.trained(), "validation": job.split("validation")}
+    sets = {**used, "test": [example for rows in job.tests().values() for example in rows]}
+    sets = {name: rows for name, rows in sets.items() if rows}
+    rows = fingerprint([f"{name}\t{example.id}" for name, examples in sets.items() for example in examples])
+    path = job.run.path / "data.json"
+    before: dict[str, Any] = read_json(path).get("leakage", {}) if path.is_file() else {}
+    if before.get("rows") == rows:
+        return before
+    images = len({image for examples in sets.values() for example in examples for image in example.images})
+    if images > LEAK_IMAGES:
+        note = f"leakage was not measured: over {LEAK_IMAGES:,} images; medrft data leaks measures it"
+        return {"rows": rows, "pairs": {}, "notes": [note]}
+    drawn = job.recipe.data.name == "phantom"
+    with job.bar("Looking for leaks") as advance:
+        found = find_leaks(sets, copies=not drawn, on_progress=lambda label, done, total: advance(done, total))
+    pairs = found["pairs"]
+    counts = {pair: {key: n for key, n in leak.items() if isinstance(n, int)} for pair, leak in pairs.items()}
+    notes = [leak_note(pair, leak) for pair, leak in pairs.items()]
+    if drawn:
+        notes.append("copies were not looked for: each image is drawn anew, and two of one kind are like each other")
+    return {"rows": rows, "pairs": counts, "notes": notes}
 
 
 def write_environment(job: Job) -> None:
@@ -276,7 +319,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
 
-    train = [example for example in job.split("train") if stage.kinds is None or example.kind in stage.kinds]
+    train = job.drawn(stage)
     if not train:
         raise DataError(f"stage {stage.name!r} has nothing to train on: no train row is of kind {stage.kinds}")
     validation = [e for e in job.split("validation") if stage.kinds is None or e.kind in stage.kinds]
@@ -284,7 +327,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
         stage,
         job.recipe,
         start=source_of(job, job.recipe.start_of(stage)),
-        train=draw(train, stage.limit, seed=job.recipe.seed),
+        train=train,
         validation=draw(validation, stage.validation_limit, seed=job.recipe.seed),
         run=job.run,
         resume=job.resume,

@@ -49,6 +49,8 @@ class Facts:
     splits: tuple[tuple[str, dict[str, Any]], ...]
     left_out: dict[str, int]
     notes: tuple[str, ...]
+    leaks: tuple[str, ...]
+    """What the rows that the run used have in common, a sentence for each pair of splits."""
     prompt_name: str
     prompt_hash: str
     prompt_text: str | None
@@ -72,6 +74,7 @@ def facts_of(run: RunFiles) -> Facts:
         splits=tuple(data.get("splits", {}).items()),
         left_out=dict(data.get("left_out", {}).get("reasons", {})),
         notes=tuple(data.get("notes", ())),
+        leaks=tuple(data.get("leakage", {}).get("notes", ())),
         prompt_name=run.recipe.prompt,
         prompt_hash=prompt_hash,
         prompt_text=f"{prompt.role} {prompt.instruction}" if prompt is not None and same else None,

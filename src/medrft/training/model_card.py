@@ -94,7 +94,8 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "### Leakage"
     yield ""
-    yield from (f"- {note}" for note in data.get("notes") or ["The loader reported nothing that splits share."])
+    notes = [*(data.get("notes") or ()), *(data.get("leakage", {}).get("notes") or ())]
+    yield from (f"- {note}" for note in notes or ["The loader reported nothing that splits share."])
     yield ""
 
 

@@ -1,0 +1,74 @@
+"""`medrft data convert`: data sets to and from the rows of other trainers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from medrft.cli import common
+from medrft.cli.sources import load, load_source
+from medrft.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    from medrft.data.convert import Conversion
+    from medrft.data.formats import Wording
+    from medrft.types import Example
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="NAME:PATH[:SPLIT], or a file or folder with --from.")],
+    to: Annotated[str, typer.Option(help="llama_factory, vlm_r1, med_r1, medvlthinker or verl.")],
+    output: Annotated[Path, typer.Option(help="A folder (a file per split), or one file.")],
+    from_: Annotated[str | None, typer.Option("--from", help="The format of IN; the same names.")] = None,
+    assignments: common.Set = None,
+    as_json: common.Json = False,
+) -> None:
+    """Write a data set as another trainer reads it, and say what its rows cannot hold.
+
+    Examples: medrft data convert slake:data/Slake1.0:train --to verl --output train.parquet;
+    medrft data convert rows.json --from llama_factory --to vlm_r1 --output vlm_r1
+    """
+    from medrft.data.convert import write_format
+    from medrft.data.formats import FORMATS
+
+    for name in (to, from_):
+        if name is not None and name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    if from_ is not None:
+        rows = load(from_, source, assignments).examples
+    else:
+        _, split, loaded = load_source(source, assignments)
+        rows = loaded.split(split) if split else loaded.examples
+    if not rows:
+        raise DataError(f"{source} has no rows to convert")
+    with common.progress_bar(f"writing {to}", total=len(rows)) as update:
+        done = write_format(rows, to, output, words=_words, on_progress=update)
+    if as_json:
+        common.print_json(done)
+    else:
+        _print(done)
+
+
+def _words(example: Example) -> Wording:
+    """The example in the words of our prompt: with a thought where it has one."""
+    from medrft.data.formats import Wording
+    from medrft.models.prompts import ask, get_prompt
+
+    prompt = get_prompt("think" if (example.rationale or "").strip() else "direct")
+    system = f"{prompt.role} {prompt.instruction}"
+    return Wording(system=system, question=ask(example), target=prompt.target(example))
+
+
+def _print(done: Conversion) -> None:
+    for name, rows in done["files"].items():
+        common.out.print(Text(f"{name}: {rows:,} rows"))
+    common.out.print(Text(f"{done['images']:,} images"))
+    for field, rows in done["lost"].items():
+        common.out.print(Text(f"not kept: {field} ({rows:,} rows)"))
+    for left in done["left_out"][:10]:
+        common.out.print(Text(f"left out: {left['row']}: {left['reason']}"))
+    if len(done["left_out"]) > 10:
+        common.out.print(Text(f"… and {len(done['left_out']) - 10:,} more left out; --json lists them all"))

@@ -1,0 +1,104 @@
+"""`medrft data leaks`: what splits and data sets have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from medrft.cli import common
+from medrft.cli.sources import concerning, load_source
+from medrft.errors import DataError
+
+if TYPE_CHECKING:
+    from medrft.data.leaks import Leak, Leaks
+    from medrft.types import Example
+
+LISTED = 5
+"""Neighbours and questions listed per pair; `--json` has them all."""
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCE…", help="NAME:PATH[:SPLIT]; without SPLIT, each split is a set.")
+]
+
+
+def leaks(sources: Sources, assignments: common.Set = None, as_json: common.Json = False) -> None:
+    """Count the images, copies of images and questions that each pair of sets has in common.
+
+    Examples: medrft data leaks vqa_rad:data/vqa_rad:train vqa_rad:data/vqa_rad:test; medrft data leaks
+    slake:data/Slake1.0 --set lang=all; medrft data leaks table:my_cot.jsonl vqa_rad:data/vqa_rad:test --json
+    """
+    from medrft.data.leaks import find_leaks
+
+    sets = _sets(sources, assignments)
+    if len(sets) < 2:
+        raise DataError(f"leaks compares sets, got only {', '.join(sets)}; name another NAME:PATH[:SPLIT]")
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int, int], None]] = {}
+
+        def update(label: str, done: int, total: int) -> None:
+            if label not in bars:
+                stack.close()  # one bar at a time
+                bars[label] = stack.enter_context(common.progress_bar(escape(label), total=total))
+            bars[label](done, total)
+
+        found = find_leaks(sets, on_progress=update)
+    if as_json:
+        common.print_json(found)
+    else:
+        _print(found)
+
+
+def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[Example, ...]]:
+    """Examples by `NAME:SPLIT`; a name that comes again gets a number."""
+    taken = concerning(list(dict.fromkeys(common.data_source(text)[0] for text in sources)), assignments)
+    sets: dict[str, tuple[Example, ...]] = {}
+    for text in dict.fromkeys(sources):
+        name, split, loaded = load_source(text, taken[common.data_source(text)[0]])
+        groups = {name: tuple(rows) for name, rows in loaded.groups().items() if rows}
+        for one, rows in ({split: loaded.split(split)} if split else groups).items():
+            label = key = f"{name}:{one}"
+            number = 2
+            while key in sets:
+                key, number = f"{label}#{number}", number + 1
+            sets[key] = rows
+    return sets
+
+
+def _print(found: Leaks) -> None:
+    common.out.print(_table(found))
+    for pair, leak in found["pairs"].items():
+        if leak["neighbours"] or leak["items"]:
+            common.out.print(Text(pair.replace("|", " | ")), style="bold")
+            _print_pair(leak)
+
+
+def _table(found: Leaks) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False, title="Of B, in A too", title_justify="left")
+    for header in ("A", "B"):
+        table.add_column(header, no_wrap=True)
+    for header in ("images", "same", "copies", "similar", "items", "same", "nearly"):
+        table.add_column(header, justify="right")
+    for pair, leak in found["pairs"].items():
+        images = (leak["total_images_b"], leak["shared_images"], leak["copies"], leak["similar"])
+        numbers = (*images, leak["total_items_b"], leak["shared_items"], leak["similar_questions"])
+        table.add_row(*(Text(name) for name in pair.split("|")), *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _print_pair(leak: Leak) -> None:
+    lines = [f"{n['label']} ({n['likeness']:.2f})  {n['a']}  {n['b']}" for n in leak["neighbours"]]
+    asked = sorted(leak["items"], key=lambda item: item["label"] != "shared")
+    words = {"shared": "same question and answer", "similar": "nearly the same question"}
+    questions = [f"{words[item['label']]}  {item['a']}  {item['b']}: {item['question_b']}" for item in asked]
+    for kind in (lines, questions):
+        for line in kind[:LISTED]:
+            common.out.print(Text(f"  {line}"), soft_wrap=True)
+        if len(kind) > LISTED:
+            common.out.print(Text(f"  … and {len(kind) - LISTED:,} more; --json lists them all"))

@@ -1,0 +1,90 @@
+"""Data sets as the `data` commands read them: NAME PATH with `--set`, or a source NAME:PATH[:SPLIT]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from medrft.cli import common
+from medrft.config import DataConfig
+from medrft.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from medrft.data.base import Loaded
+
+
+def load_source(text: str, assignments: list[str] | None) -> tuple[str, str | None, Loaded]:
+    """Name, split (if one is named) and rows of `NAME:PATH[:SPLIT]`."""
+    name, path, split = common.data_source(text)
+    loaded = load(name, path, assignments)
+    if split is not None and not loaded.split(split):
+        raise DataError(
+            f"{text} has no {split} rows; it has {', '.join(k for k, n in loaded.report.kept.items() if n)}"
+        )
+    return name, split, loaded
+
+
+def concerning(names: list[str], assignments: list[str] | None) -> dict[str, list[str]]:
+    """The `--set` values that each data set takes; raises `UnknownNameError` for one that none of them takes."""
+    from medrft.data import SHARED, check_options, find_loader, option_names
+
+    known = {name: {"seed", *SHARED, *option_names(find_loader(name))} for name in names}
+    taken: dict[str, list[str]] = {name: [] for name in names}
+    for assignment in assignments or []:
+        for key in common.loader_options([assignment]):
+            root = key.partition(".")[0]
+            for name in (takers := [name for name in names if root in known[name]]):
+                taken[name].append(assignment)
+            if not takers:
+                check_options(names[0], {root: None})
+    return taken
+
+
+def load(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
+    """The data set with its official splits; validation is cut only when `--set validation=` asks for it."""
+    from medrft.data import load_data
+
+    if path is None and ":" in name and ".py:" not in name:
+        first, _, rest = name.partition(":")
+        raise DataError(f"give the name and the path apart: medrft data check {first} {rest}")
+    options = _nested(common.loader_options(assignments))
+    seed = options.pop("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise RecipeError(f"--set seed: a whole number from 0, got {seed!r}")
+    config = _config(name, path, options)
+    with ExitStack() as stack:
+        bar: list[Callable[[int, int], None]] = []
+
+        def update(done: int, total: int) -> None:
+            if not bar:  # only once there is something to count, so that an early mistake stays one line
+                bar.append(stack.enter_context(common.progress_bar(f"reading {name}", total=total)))
+            bar[0](done, total)
+
+        return load_data(config, seed=seed, cut="validation" in options, on_progress=update)
+
+
+def _config(name: str, path: str | None, options: dict[str, Any]) -> DataConfig:
+    try:
+        return DataConfig.model_validate({"root": path, **options, "name": name})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise RecipeError(f"--set {where}: {problem['msg'].lower()}, got {problem['input']!r}") from error
+
+
+def _nested(options: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys as tables: `columns.image=x` is `{"columns": {"image": "x"}}`."""
+    nested: dict[str, Any] = {}
+    for key, value in options.items():
+        here = nested
+        *tables, last = key.split(".")
+        for table in tables:
+            inner = here.setdefault(table, {})
+            if not isinstance(inner, dict):
+                raise RecipeError(f"--set {key}: {table} is {inner!r}, which has no key {last!r}")
+            here = inner
+        here[last] = value
+    return nested

@@ -1,0 +1,263 @@
+"""Data sets to and from the rows of other trainers (`formats.FORMATS`); each format is also a loader of its own.
+
+A conversion says what it could not keep: every row is read back as it is written, and what differs is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+from medrft.data.base import Loaded, Progress, one_line
+from medrft.data.choices import resolve
+from medrft.data.formats import FORMATS, Format, RowError, Wording
+from medrft.data.images import sha256_of
+from medrft.data.layout import Release
+from medrft.data.rows import Row, read_rows, table_files
+from medrft.data.table import read_table
+from medrft.errors import DataError, unknown_name
+from medrft.rundir import write_atomic, write_json, write_jsonl
+from medrft.text import infer_kind
+from medrft.types import SPLITS, Example
+
+BATCH = 64
+"""Rows of a Parquet file that are held in memory."""
+
+
+class Reader(Protocol):
+    """A loader for one format."""
+
+    def __call__(
+        self,
+        root: Path | None,
+        *,
+        seed: int = 0,
+        dataset: str | None = None,
+        split: str = "train",
+        image_root: str | Path | None = None,
+        cache: Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> Loaded:
+        """Read a file, or a folder of files named by split."""
+
+
+class Conversion(TypedDict):
+    """What was written: files with their rows, and what the format could not keep, in rows by field."""
+
+    format: str
+    files: dict[str, int]
+    images: int
+    lost: dict[str, int]
+    left_out: list[dict[str, str]]
+
+
+@dataclass(slots=True)
+class _Pictures:
+    """The images of one output: referred to where they lie below it, else copied to `images/` beside it."""
+
+    folder: Path
+    embeds: bool
+    seen: set[str]
+
+    def place(self, path: Path) -> Any:
+        sha256 = sha256_of(path)
+        self.seen.add(sha256)
+        if self.embeds:
+            return {"bytes": path.read_bytes(), "path": path.name}
+        folder, real = self.folder.resolve(), path.resolve()
+        if real.is_relative_to(folder):
+            return real.relative_to(folder).as_posix()
+        copy = folder / "images" / f"{sha256[:20]}{path.suffix.lower()}"
+        if not copy.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            partial = copy.with_name(f".{copy.name}.{os.getpid()}")
+            shutil.copyfile(path, partial)
+            partial.replace(copy)
+        return copy.relative_to(folder).as_posix()
+
+
+def reader(name: str) -> Reader:
+    """The loader of one format of `FORMATS`."""
+    if name not in FORMATS:
+        raise unknown_name("format", name, FORMATS)
+    release = Release(
+        dataset=name,
+        wanted="one file of its rows, or a folder with train, validation and test files",
+        source="what its trainer reads, or medrft data convert",
+    )
+
+    def load(
+        root: Path | None,
+        *,
+        seed: int = 0,
+        dataset: str | None = None,
+        split: str = "train",
+        image_root: str | Path | None = None,
+        cache: Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> Loaded:
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        place = release.require(root)
+        rows = (_decoded(row, FORMATS[name]) for row in read_rows(table_files(place)))
+        first = next(rows, None)
+        given = first.values.pop("dataset", None) if first is not None else None
+        return read_table(
+            (_without_dataset(row) for row in chain([first] if first is not None else [], rows)),
+            dataset=_file_name(dataset or given or (place.stem if place.is_file() else place.resolve().name)),
+            split=split,
+            folder=Path(image_root) if image_root else (place.parent if place.is_file() else place),
+            cache=cache,
+            on_progress=on_progress,
+        )
+
+    return load
+
+
+READERS: dict[str, Reader] = {name: reader(name) for name in FORMATS}
+
+
+def write_format(
+    examples: Sequence[Example],
+    name: str,
+    output: Path,
+    *,
+    words: Callable[[Example], Wording],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Write examples as rows of a format: one file, or a folder with a file per split where `output` has no ending.
+
+    Raises `DataError` for an ending that is not the format's, or for a file or folder that holds something already.
+    """
+    form = FORMATS[name]
+    files = _files(examples, output, form.suffix)
+    pictures = _Pictures(output.parent if output.suffix else output, form.embeds, set())
+    result: Conversion = {"format": name, "files": {}, "images": 0, "lost": {}, "left_out": []}
+    lost: Counter[str] = Counter()
+    done = 0
+
+    def rows_of(chosen: Sequence[Example]) -> Iterator[dict[str, Any]]:
+        nonlocal done
+        for example in chosen:
+            done += 1
+            if not form.many and len(example.images) > 1:
+                reason = f"{name} holds one image per row, this has {len(example.images)}"
+                result["left_out"].append({"row": example.id, "split": example.split, "reason": reason})
+            else:
+                row = form.encode(example, words(example), [pictures.place(path) for path in example.images])
+                lost.update(_lost(example, form.decode(row), split_told=not output.suffix))
+                result["files"][path.name] = result["files"].get(path.name, 0) + 1
+                yield row
+            if on_progress is not None:
+                on_progress(done, len(examples))
+
+    for path, chosen in files.items():
+        result["files"][path.name] = 0
+        _write(path, rows_of(chosen), form)
+    if name == "llama_factory":
+        write_json(pictures.folder / "dataset_info.json", _dataset_info(files))
+    return {**result, "images": len(pictures.seen), "lost": dict(lost.most_common())}
+
+
+def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path, Sequence[Example]]:
+    """The files to write, each with its rows."""
+    if output.suffix and output.suffix != suffix:
+        raise DataError(f"its rows are written as {suffix}, got --output {output}; name a {suffix} file or a folder")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise DataError(f"{output} exists already; choose another --output")
+    if output.suffix:
+        return {output: examples}
+    splits = {split: [example for example in examples if example.split == split] for split in SPLITS}
+    return {output / f"{split}{suffix}": rows for split, rows in splits.items() if rows}
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]], form: Format) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form.suffix == ".parquet":
+        _write_parquet(path, rows)
+    elif form.suffix == ".jsonl":
+        write_jsonl(path, rows)
+    else:
+        write_atomic(path, json.dumps(list(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """In batches, under another name until it is whole."""
+    import pyarrow
+    import pyarrow.parquet
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    writer = None
+    try:
+        while batch := list(islice(rows, BATCH)):
+            table = pyarrow.Table.from_pylist(batch, schema=writer.schema if writer else None)
+            writer = writer or pyarrow.parquet.ParquetWriter(partial, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise DataError(f"no row is left to write to {path}")
+    partial.replace(path)
+
+
+def _dataset_info(files: Iterable[Path]) -> dict[str, Any]:
+    """What LLaMA-Factory must be told of the files."""
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    columns = {"messages": "messages", "images": "images"}
+    entry = {"formatting": "sharegpt", "columns": columns, "tags": {**tags, "system_tag": "system"}}
+    return {path.stem: {"file_name": path.name, **entry} for path in files}
+
+
+def _lost(example: Example, back: dict[str, Any], *, split_told: bool) -> Iterator[str]:
+    """The fields of an example that its row does not give back."""
+    options = tuple(back.get("options") or ())
+    answers = back["answer"] if isinstance(back["answer"], list | tuple) else [back["answer"]]
+    found = tuple(resolve(str(text), options) or "" if options else one_line(text) for text in answers)
+    if back.get("dataset") != example.dataset:
+        yield "dataset and id"
+    if not split_told and back.get("split") != example.split:
+        yield "split"
+    if one_line(back["question"]) != one_line(example.question):
+        yield "question"
+    if options != example.options:
+        yield "options"
+    if found[:1] != tuple(one_line(text) for text in example.references[:1]):
+        yield "answer"
+    if len(found) < len(example.references):
+        yield "other references"
+    if (back.get("rationale") or None) != (example.rationale or None):
+        yield "rationale"
+    if any(key not in back for key in example.metadata):
+        yield "metadata"
+    if infer_kind(example.references[: len(found)], options) != example.kind:
+        yield "kind"
+
+
+def _decoded(row: Row, form: Format) -> Row:
+    """The row as columns of a table."""
+    if row.problem:
+        return row
+    try:
+        values = form.decode(row.values)
+    except (RowError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        return Row(number=row.number, split=row.split, values={}, problem=f"not a row of the format: {told}"[:200])
+    kept = {key: value for key, value in values.items() if key not in ("id", "split") or value is not None}
+    return Row(number=row.number, split=row.split, values=kept)
+
+
+def _without_dataset(row: Row) -> Row:
+    row.values.pop("dataset", None)
+    return row
+
+
+def _file_name(text: object) -> str:
+    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in str(text)).lstrip(".") or "table"
