@@ -340,7 +340,7 @@ def plot(found: dict[str, list[dict]], file: str) -> None:
         panel.set_xticks([row["at"] for row in rows], [str(row["at"]) for row in rows])
         panel.minorticks_off()
         panel.set_xlabel(what)
-        panel.set_ylim(bottom=0)
+    panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("times as fast as TRL")
     panels[0].legend(frameon=False)
     figure.savefig(file, dpi=130)
