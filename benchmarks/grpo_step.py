@@ -228,10 +228,9 @@ def gradients(trainer: GRPOTrainer, batch: dict) -> tuple[torch.Tensor, dict[str
     return kept["logps"], found
 
 
-def differences(trainers: dict[str, GRPOTrainer]) -> dict[str, float]:
+def differences(trainers: dict[str, GRPOTrainer], batch: dict) -> dict[str, float]:
     """Both sides on one batch, with the same weights."""
     trainers["ours"].model.load_state_dict(trainers["trl"].model.state_dict())
-    batch = one_batch(trainers["trl"])
     (one, grads), (other, shared) = (gradients(trainers[side], batch) for side in ("trl", "ours"))
     norms = {name: float(value.norm()) for name, value in grads.items()}
     floor = max(norms.values()) / 1000
@@ -275,7 +274,7 @@ def measure(case: Case, *, repeats: int, memory: bool, name: str) -> dict:
     counted = {side: operations(t, batch, case, shared=side == "ours") for side, t in trainers.items()}
     floor = counted["trl"] / counted["ours"]
     result["update"] |= {"floor": floor, "over_floor": floor / result["update"]["ratio"]}
-    result |= differences(trainers)
+    result |= differences(trainers, batch)
     if memory:
         peaks = {side: peak(name, side) for side in SIDES}
         result["memory"] = {**peaks, "ratio": peaks["trl"] / peaks["ours"]}
