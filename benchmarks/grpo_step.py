@@ -209,8 +209,12 @@ def one_batch(trainer: GRPOTrainer) -> dict:
     return batch
 
 
-def gradients(trainer: GRPOTrainer, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Log-probabilities and gradients of the loss on a batch."""
+def updated(trainer: GRPOTrainer, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
+    """Log-probabilities, gradients of the loss and counted matrix products, without attention, of an update."""
+    aten = torch.ops.aten
+    names = [name for name in dir(aten) if name.startswith("_scaled_dot_product")]
+    free = {getattr(aten, name): lambda *args, **kwargs: 0 for name in names}
+    counter = FlopCounterMode(display=False, custom_mapping=free)
     kept = {}
     plain = trainer._get_per_token_logps_and_entropies
 
@@ -221,40 +225,40 @@ def gradients(trainer: GRPOTrainer, batch: dict) -> tuple[torch.Tensor, dict[str
 
     trainer._get_per_token_logps_and_entropies = keep
     trainer.model.zero_grad()
-    trainer.compute_loss(trainer.model, batch).backward()
+    with counter:
+        trainer.compute_loss(trainer.model, batch).backward()
     del trainer._get_per_token_logps_and_entropies
     found = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
     trainer.model.zero_grad()
-    return kept["logps"], found
+    return kept["logps"], found, counter.get_total_flops()
 
 
-def differences(trainers: dict[str, GRPOTrainer], batch: dict) -> dict[str, float]:
-    """Both sides on one batch, with the same weights."""
-    trainers["ours"].model.load_state_dict(trainers["trl"].model.state_dict())
-    (one, grads), (other, shared) = (gradients(trainers[side], batch) for side in ("trl", "ours"))
-    norms = {name: float(value.norm()) for name, value in grads.items()}
-    floor = max(norms.values()) / 1000
-    worst = max(float((grads[name] - shared[name]).norm()) / max(norms[name], floor) for name in grads)
-    return {"max_logp_diff": float((one - other).abs().max()), "max_grad_rel_diff": worst}
-
-
-def operations(trainer: GRPOTrainer, batch: dict, case: Case, *, shared: bool) -> float:
-    """Counted operations of an update: matrix products as they run, attention by the pairs of tokens that it needs."""
-    aten = torch.ops.aten
-    names = [name for name in dir(aten) if name.startswith("_scaled_dot_product")]
-    free = {getattr(aten, name): lambda *args, **kwargs: 0 for name in names}
-    counter = FlopCounterMode(display=False, custom_mapping=free)
-    trainer.model.zero_grad()
-    with counter:
-        trainer.compute_loss(trainer.model, batch).backward()
-    trainer.model.zero_grad()
+def attention(case: Case, *, shared: bool) -> float:
+    """Operations of an update's attention over the pairs of tokens that see each other."""
     whole, written = case.prompt + case.new, case.new
     if shared:
         pairs = case.prompts * (case.prompt**2 / 2 + case.group * written * (case.prompt + written / 2))
     else:
         pairs = case.prompts * case.group * whole**2 / 2
     passes = 4 if case.checkpointing else 3  # a backward pass costs two forward ones
-    return counter.get_total_flops() + passes * 4 * pairs * SIZES["hidden"] * SIZES["layers"]
+    return passes * 4 * pairs * SIZES["hidden"] * SIZES["layers"]
+
+
+def compared(trainers: dict[str, GRPOTrainer], case: Case) -> dict[str, float]:
+    """Both sides on one batch, with the same weights: the ratio of their operations, and the largest differences."""
+    trainers["ours"].model.load_state_dict(trainers["trl"].model.state_dict())
+    batch = one_batch(trainers["trl"])
+    one, grads, products = updated(trainers["trl"], batch)
+    other, shared, fewer = updated(trainers["ours"], batch)
+    norms = {name: float(value.norm()) for name, value in grads.items()}
+    least = max(norms.values()) / 1000
+    return {
+        "floor": (products + attention(case, shared=False)) / (fewer + attention(case, shared=True)),
+        "max_logp_diff": float((one - other).abs().max()),
+        "max_grad_rel_diff": max(
+            float((grads[name] - shared[name]).norm()) / max(norms[name], least) for name in grads
+        ),
+    }
 
 
 def measure(case: Case, *, repeats: int, memory: bool, name: str) -> dict:
@@ -270,11 +274,10 @@ def measure(case: Case, *, repeats: int, memory: bool, name: str) -> dict:
     for part in ("update", "rollout", "step"):
         medians = {side: statistics.median(row[part] for row in rows) for side, rows in seconds.items()}
         result[part] = {**medians, "ratio": medians["trl"] / medians["ours"]}
-    batch = one_batch(trainers["trl"])
-    counted = {side: operations(t, batch, case, shared=side == "ours") for side, t in trainers.items()}
-    floor = counted["trl"] / counted["ours"]
+    found = compared(trainers, case)
+    floor = found.pop("floor")
     result["update"] |= {"floor": floor, "over_floor": floor / result["update"]["ratio"]}
-    result |= differences(trainers, batch)
+    result |= found
     if memory:
         peaks = {side: peak(name, side) for side in SIDES}
         result["memory"] = {**peaks, "ratio": peaks["trl"] / peaks["ours"]}
