@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError
-from medrft.models.prefix import Lines, forward_inputs, plain_model, prompt_positions, text_config
+from medrft.models.prefix import Lines, forward_inputs, plain_model, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -277,10 +277,8 @@ class _Writer:
         depth = (mask.long().cumsum(1) - 1).where(mask.bool(), -1)
         self.lines = Lines(prompts, torch.where(mask.bool(), 0, -1), depth.clamp(min=0), mask.sum(1))
         self.cache = Cache(most, self.sample.most, depth, self.lines.lengths)
-        found = prompt_positions(model, prompts, mask, fields)
-        ends = self.lines.lengths[None] - 1 if found is None else found[:, :, -1]
-        self.ends = ends.repeat_interleave(most, 1)[:, :, None]
-        """Position of each row's last prompt token, (1 or 3, N, 1)."""
+        self.ends = prompts.new_empty(0)
+        """Position of each row's last prompt token, (1 or 3, N, 1), once the prompts are read."""
 
     def write(self) -> Rollouts:
         """All tokens of all rows."""
@@ -304,6 +302,8 @@ class _Writer:
         inputs = forward_inputs(self.model, self.lines, self.lines.ids, self.lines.segments == 0, self.fields)
         logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
         self.cache.reading = False
+        last = inputs["position_ids"][..., -1:]  # prompts are padded on the left
+        self.ends = (last if last.ndim == 3 else last[None]).repeat_interleave(self.cache.copies, 1)
         return logits.repeat_interleave(self.cache.copies, 0)
 
     def _next(self, step: int) -> torch.Tensor:
@@ -324,7 +324,6 @@ class _Writer:
 
     def _compact(self) -> None:
         """Lay the rows that still write out anew, once enough others are done."""
-
         alive = self.alive.view(-1, self.cache.copies)
         counts = alive.sum(1)
         copies, prompts = int(counts.max()), counts.nonzero()[:, 0]

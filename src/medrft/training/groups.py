@@ -40,6 +40,18 @@ def leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
     return list(first.values()), [place[group] for group in groups]
 
 
+def members(groups: Sequence[int]) -> list[list[int]]:
+    """The rows of each group, groups in the order in which they first appear.
+
+    >>> members([7, 8, 7])
+    [[0, 2], [1]]
+    """
+    found: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        found.setdefault(group, []).append(row)
+    return list(found.values())
+
+
 def divided(groups: Sequence[int], most: int) -> list[int]:
     """Groups cut into parts of at most `most` rows, numbered anew.
 
@@ -78,11 +90,7 @@ def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
 
     Draws the order from torch's global generator, as TRL does for its order of rows.
     """
-    groups = batch[GROUP].tolist()
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    blocks = list(members.values())
+    blocks = members(batch[GROUP].tolist())
     order = [row for block in torch.randperm(len(blocks)).tolist() for row in blocks[block]]
     split = split_pixel_values_by_grid(batch)
     shuffled = {key: pick(value, order) for key, value in split.items() if value is not None}

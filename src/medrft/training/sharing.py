@@ -228,7 +228,7 @@ class SharesPrompts:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probabilities and entropies, (B, C), of whole groups at a time, about `batch_size` rows of them."""
         me: Any = self
-        order, parts = _chunks(batch.groups, batch_size or len(batch))
+        parts = _chunks(batch.groups, batch_size or len(batch))
         found: list[tuple[torch.Tensor, ...]] = []
         for rows in parts:
             part = batch if len(parts) == 1 else batch.rows(rows)
@@ -248,7 +248,7 @@ class SharesPrompts:
             found.append(tuple(packed.unpack(value) for value in values))
         whole = [torch.cat(values) for values in zip(*found, strict=True)]
         if len(parts) > 1:
-            back = torch.tensor(order, device=whole[0].device).argsort()
+            back = torch.tensor([row for rows in parts for row in rows], device=whole[0].device).argsort()
             whole = [values[back] for values in whole]
         return whole[0], whole[1] if compute_entropy else None
 
@@ -309,19 +309,16 @@ def _cut(model: Any, batch: Batch) -> list[int]:
     return batch.groups if most >= size else groups.divided(batch.groups, most)
 
 
-def _chunks(numbers: Sequence[int], most: int) -> tuple[list[int], list[list[int]]]:
-    """Rows cut between groups into parts of at most `most` rows where a group allows it, and all rows in that order.
+def _chunks(numbers: Sequence[int], most: int) -> list[list[int]]:
+    """Rows cut between groups into parts of at most `most` rows where a group allows it.
 
     >>> _chunks([0, 0, 1, 1, 2, 2], 4)
-    ([0, 1, 2, 3, 4, 5], [[0, 1, 2, 3], [4, 5]])
+    [[0, 1, 2, 3], [4, 5]]
     """
-    members: dict[int, list[int]] = {}
-    for row, group in enumerate(numbers):
-        members.setdefault(group, []).append(row)
     parts: list[list[int]] = []
-    for rows in members.values():
+    for rows in groups.members(numbers):
         if parts and len(parts[-1]) + len(rows) <= most:
             parts[-1] = parts[-1] + rows
         else:
             parts.append(rows)
-    return [row for part in parts for row in part], parts
+    return parts
