@@ -60,16 +60,21 @@ def test_merged_adapters_change_the_saved_weights(policy, examples, pictures, tm
     from peft import get_peft_model
 
     config = ModelConfig(id="tiny:llava", lora={"r": 4, "init_lora_weights": False})
-    adapted = get_peft_model(policy.model, lora_config(config))
-    policy = Policy(adapted, policy.processor, policy.id, policy.device)
     chats = [with_images(get_prompt("short").messages(examples[0]), pictures(examples[0]))]
-    adapted.eval()
+    policy.model.eval()
+    with torch.no_grad():
+        before = policy.model(**encode(policy, chats)).logits
+    torch.manual_seed(0)
+    adapted = get_peft_model(policy.model, lora_config(config)).eval()
+    policy = Policy(adapted, policy.processor, policy.id, policy.device)
     with torch.no_grad():
         expected = adapted(**encode(policy, chats)).logits
     merged = load_policy(ModelConfig(id="tiny:llava"), save_final(policy, tmp_path / "final"))
     merged.model.eval()
     with torch.no_grad():
-        assert torch.allclose(merged.model(**encode(merged, chats)).logits, expected, atol=1e-5)
+        found = merged.model(**encode(merged, chats)).logits
+    # x W + x A B and x (W + A B) are rounded in another order, which the layers after them carry on
+    assert (found - expected).norm() < 1e-4 * (expected - before).norm()
 
 
 def test_saving_keeps_what_else_is_in_the_folder(policy, tmp_path):
