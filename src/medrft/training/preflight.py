@@ -232,7 +232,8 @@ def _log_probs(probe: Probe) -> Check:
     """Largest difference over all tokens of a rollout between its log-probability there and in training."""
     difference, padding = probe.rollout_against_training()
     low = probe.dtype != "float32"
-    limit = max(LOW_PRECISION_LIMIT, 2 * padding) if low else FP32_LIMIT
+    sharper = min(1.0, probe.temperature or 1.0)  # log-probabilities are of logits / temperature, rounding included
+    limit = max(LOW_PRECISION_LIMIT, 2 * padding) if low else FP32_LIMIT / sharper
     return Check(
         name="log_probs",
         passed=difference <= limit,

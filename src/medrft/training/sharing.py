@@ -168,6 +168,7 @@ class SharesPrompts:
             batch.rows(chosen),
             groups.pick(logps.to(ids.device), chosen),
             low=self._low(),
+            temperature=me.temperature,
             fill=me._tokenizer.pad_token_id,
         )
         self.sharing.judge("rollouts", found, agreed=self._agreed(found))
@@ -271,6 +272,7 @@ class SharesPrompts:
                 batch.rows(batch.chosen()),
                 parameter=None if sharded else probe_parameter(inner),
                 low=self._low(),
+                temperature=me.temperature,
                 fill=me._tokenizer.pad_token_id,
             )
         self.sharing.judge("loss", found, agreed=self._agreed(found))

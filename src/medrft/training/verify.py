@@ -1,7 +1,8 @@
 """Is a shared prompt's result the plain one? Compared on a batch under way: log-probabilities, and the gradient of one
 block of parameters.
 
-In float32 both may differ by 1e-4. In lower precision the plain path does not agree with itself once its batch is
+In float32 both may differ by 1e-4, log-probabilities by 1e-4 / temperature where it is below 1, since they are those of
+logits / temperature. In lower precision the plain path does not agree with itself once its batch is
 padded otherwise, so there the limit is the larger of 0.05 and twice that difference.
 """
 
@@ -114,13 +115,15 @@ def loss_difference(
     *,
     parameter: tuple[str, torch.nn.Parameter] | None,
     low: bool,
+    temperature: float,
     fill: int,
 ) -> Difference:
     """Compare two ways to compute a batch; with a `parameter` also its gradient. `low`: less than float32."""
     measured = [_measured(way, batch, parameter) for way in (plain, shared)]
     own = _gap(measured[0], _measured(plain, batch.padded(MORE_PADDING, fill), parameter)) if low else (0.0, 0.0)
     logps, gradient = _gap(*measured)
-    limits = [max(LOW_PRECISION_LIMIT, 2 * value) if low else FP32_LIMIT for value in own]
+    full = (_full_limit(temperature), FP32_LIMIT)
+    limits = [max(LOW_PRECISION_LIMIT, 2 * value) if low else limit for value, limit in zip(own, full, strict=True)]
     return Difference(
         logps=logps,
         logps_limit=limits[0],
@@ -131,7 +134,9 @@ def loss_difference(
     )
 
 
-def rollout_difference(plain: LogProbs, batch: Batch, written: torch.Tensor, *, low: bool, fill: int) -> Difference:
+def rollout_difference(
+    plain: LogProbs, batch: Batch, written: torch.Tensor, *, low: bool, temperature: float, fill: int
+) -> Difference:
     """Compare the log-probabilities that rollouts were drawn with, (B, C), with those of a plain forward pass.
 
     Token by token and all at once are different kernels, which in low precision differ by more than padding does at
@@ -140,10 +145,16 @@ def rollout_difference(plain: LogProbs, batch: Batch, written: torch.Tensor, *, 
     with torch.no_grad():
         found, padded = plain(batch), plain(batch.padded(MORE_PADDING, fill)) if low else None
     if padded is None:
-        return Difference(logps=float((found - written).abs().max()), logps_limit=FP32_LIMIT, completions=len(batch))
+        gap, limit = float((found - written).abs().max()), _full_limit(temperature)
+        return Difference(logps=gap, logps_limit=limit, completions=len(batch))
     tokens = batch.attention_mask[:, -batch.completion :].sum()
     mean, own = (float((found - other).abs().sum() / tokens) for other in (written, padded))
     return Difference(logps=mean, logps_limit=max(LOW_PRECISION_LIMIT, 2 * own), completions=len(batch))
+
+
+def _full_limit(temperature: float) -> float:
+    """How far log-probabilities at a temperature may differ in float32, nats per token."""
+    return FP32_LIMIT / min(1.0, temperature)
 
 
 Measured = tuple[torch.Tensor, torch.Tensor]
