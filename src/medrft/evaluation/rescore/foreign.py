@@ -1,0 +1,164 @@
+"""What a reader of another evaluator's files hands over: its rows, its figures, and what could not be read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from medrft.errors import DataError
+from medrft.types import LeftOut
+
+Row = Mapping[str, Any]
+
+SPLITS = {"val": "validation", "validate": "validation", "dev": "validation"}
+OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One answer as another evaluator wrote it down."""
+
+    id: str
+    dataset: str
+    split: str
+    question: str
+    references: tuple[str, ...]
+    output: str
+    """The model's whole text."""
+    options: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    """Whatever names its images there; empty where the file names none."""
+    sample: int = 0
+    theirs: float | None = None
+    """Their own mark of this answer, in [0, 1]."""
+    how: tuple[str, str] | None = None
+    """Why their rule marks it so, where the rule is known and gives this mark: a kind of reason, and the case."""
+    rule: bool | None = None
+    """What their rule makes of it, computed again; differs from `theirs` where a judge had the last word."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Their further values of this answer, under our names of metrics."""
+    sets: tuple[str, ...] = ()
+    """Their names of the sets of rows it is counted in."""
+    n_tokens: int | None = None
+    truncated: bool | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One number of theirs: what it says, over which rows, and what explains it besides the rows."""
+
+    dataset: str
+    name: str
+    """As their file has it."""
+    value: float
+    rows: str
+    """The set of rows, one of `Answered.sets`; empty for all rows of the data set."""
+    metric: str = "right"
+    """Ours to set beside it: `right` (match or exact match), or the name of a scorer."""
+    reasons: tuple[str, ...] = ()
+    """Found by computing their number again from their rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """The files of one evaluation by somebody else's evaluator."""
+
+    evaluator: str
+    rows: tuple[Answered, ...]
+    figures: tuple[Figure, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def split_of(text: object) -> str:
+    """Our name of a split.
+
+    >>> split_of("val"), split_of("TEST"), split_of(None)
+    ('validation', 'test', 'test')
+    """
+    name = str(text or "test").strip().lower()
+    return SPLITS.get(name, name)
+
+
+def text_of(value: object) -> str | None:
+    """A string, or a number as one; `None` for anything else.
+
+    >>> text_of("x"), text_of(3), text_of(True), text_of(None)
+    ('x', '3', None, None)
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def texts_of(value: object) -> tuple[str, ...]:
+    """A text or a list of texts; empty for anything else."""
+    values = value if isinstance(value, list | tuple) else [value]
+    texts = [text_of(one) for one in values]
+    return tuple(text for text in texts if text is not None and text.strip())
+
+
+def mark_of(value: object) -> float | None:
+    """A mark in [0, 1] from true, false or a number; `None` for anything else."""
+    if isinstance(value, bool | int | float) and 0 <= value <= 1:
+        return float(value)
+    return None
+
+
+def options_of(value: object) -> tuple[str, ...]:
+    """Options in order, from a list, a table by letter, or either as JSON.
+
+    >>> options_of({"B": "MRI", "A": "CT"}), options_of('["CT", "MRI"]'), options_of(None)
+    (('CT', 'MRI'), ('CT', 'MRI'), ())
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return ()
+    if isinstance(value, Mapping):
+        value = [value[letter] for letter in sorted(value)]
+    return texts_of(value) if isinstance(value, list) else ()
+
+
+def options_in(prompt: str) -> tuple[str, ...]:
+    """Options that a prompt lists line by line, (A) first; empty where it lists none.
+
+    >>> options_in("Which plane?\\nA. axial\\nB. coronal\\nAnswer with the letter.")
+    ('axial', 'coronal')
+    """
+    found: list[str] = []
+    for letter, text in OPTION.findall(prompt):
+        if letter == ascii_uppercase[len(found) % 26]:
+            found.append(text)
+    return tuple(found) if len(found) > 1 else ()
+
+
+def read_lines(path: Path) -> list[tuple[int, Any]]:
+    """Values of a JSONL file with their line numbers; a line that is not JSON is `None`."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if line.strip():
+            try:
+                found.append((number, json.loads(line)))
+            except json.JSONDecodeError:
+                found.append((number, None))
+    return found
+
+
+def left_out(row: str, split: str, reason: str, detail: object = "") -> LeftOut:
+    """A row that could not be read, with a short sight of it."""
+    return LeftOut(row=row, split=split, reason=reason, detail=str(detail)[:200])
+
+
+def needs_rows(rows: Sequence[Answered], path: Path, left: Sequence[LeftOut], wanted: str) -> None:
+    """Raise `DataError` where not one row could be read."""
+    if not rows:
+        why = f"; the first of {len(left)} rows was left out: {left[0].reason}" if left else ""
+        raise DataError(f"no answer to rescore at {path}; expected {wanted}{why}")
