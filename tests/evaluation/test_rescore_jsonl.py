@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from foreign_files import write_lines
 from medrft.errors import DataError, RecipeError, UnknownNameError
 from medrft.evaluation.rescore import rescore
-from medrft.text import extract_foreign
+from medrft.evaluation.rescore.outputs import answer_of
 
 PLAIN = {"encoder": "none"}
 ROW = {"id": 3, "question": "which side is obscured?", "reference": "right", "prediction": "left"}
@@ -95,7 +93,7 @@ def test_any_row_is_kept_or_listed(tmp_path_factory, rows):
     path = write_lines(tmp_path_factory.mktemp("any") / "in.jsonl", [ROW, *rows])
     found = rescore("jsonl", path, {**PLAIN, "resamples": 10})
     assert len(found.rows) + len(found.report["left_out"]["rows"]) == 1 + len(rows)
-    json.dumps([found.header, found.rows, found.report], allow_nan=False)
+    found.write(path.parent / "out")
 
 
 @given(
@@ -105,7 +103,7 @@ def test_any_row_is_kept_or_listed(tmp_path_factory, rows):
     )
 )
 def test_any_output_is_read_or_not(parts):
-    answer = extract_foreign("".join(parts)).answer
+    answer = answer_of("".join(parts))
     assert answer is None or (answer == answer.strip() and answer)
 
 

@@ -140,13 +140,26 @@ def options_in(prompt: str) -> tuple[str, ...]:
     return tuple(found) if len(found) > 1 else ()
 
 
+def clean(value: Any) -> Any:
+    """JSON values whose texts can be written: half characters (lone surrogates) are replaced.
+
+    >>> clean({"a": ["left \\ud800"]})
+    {'a': ['left ?']}
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [clean(one) for one in value]
+    return {clean(key): clean(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
 def read_lines(path: Path) -> list[tuple[int, Any]]:
     """Values of a JSONL file with their line numbers; a line that is not JSON is `None`."""
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if line.strip():
             try:
-                found.append((number, json.loads(line)))
+                found.append((number, clean(json.loads(line))))
             except json.JSONDecodeError:
                 found.append((number, None))
     return found

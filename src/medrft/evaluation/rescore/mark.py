@@ -8,8 +8,9 @@ from typing import Any
 from medrft.config import EncoderConfig
 from medrft.evaluation.metrics import SCORERS
 from medrft.evaluation.rescore.foreign import Answered
+from medrft.evaluation.rescore.outputs import answer_of
 from medrft.scorers import build_scorer
-from medrft.text import extract_foreign, infer_kind
+from medrft.text import infer_kind
 from medrft.types import Item, Kind, Score
 
 MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision", "f1")}
@@ -52,11 +53,10 @@ def mark(
 
 
 def _item(row: Answered) -> Item:
-    found = extract_foreign(row.output)
     return Item(
         references=row.references,
         kind=infer_kind(row.references, row.options),
-        answer=found.answer,
+        answer=answer_of(row.output),
         question=row.question,
         options=row.options,
         metadata=row.metadata,

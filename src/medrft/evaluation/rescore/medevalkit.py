@@ -22,6 +22,7 @@ from medrft.evaluation.rescore.foreign import (
     Answered,
     Figure,
     Foreign,
+    clean,
     left_out,
     mark_of,
     needs_rows,
@@ -62,7 +63,7 @@ def read(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 
 def _rows(file: Path, dataset: str) -> tuple[list[Answered], list[LeftOut]]:
-    table = read_json(file)
+    table = clean(read_json(file))
     if not isinstance(table, list):
         raise DataError(f"{file} is not a list of rows, as MedEvalKit writes it; got {type(table).__name__}")
     rows, left = [], []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import isclose
 
 from medrft.evaluation.rescore.foreign import Answered
-from medrft.text import extract_foreign
+from medrft.evaluation.rescore.outputs import answer_of
 
 YES_NO = ("yes", "no")
 JUDGE = "judge"
@@ -25,7 +25,7 @@ def parsed(response: str) -> str:
     """The answer it reads in a response: boxed or tagged, lower case, after the last lead."""
     text = response
     if "boxed" in text or "<answer>" in text:
-        text = extract_foreign(text).answer or text
+        text = answer_of(text) or text
     text = text.lower()
     for lead in LEADS:
         text = text.split(lead)[-1]

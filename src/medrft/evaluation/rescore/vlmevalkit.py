@@ -22,6 +22,7 @@ from medrft.evaluation.rescore.foreign import (
     Answered,
     Figure,
     Foreign,
+    clean,
     left_out,
     mark_of,
     needs_rows,
@@ -93,7 +94,7 @@ def _dataset(file: Path) -> str:
 def _table(file: Path) -> Table:
     """Rows of a table in any of its formats."""
     if file.suffix == ".json":
-        found = read_json(file)
+        found = clean(read_json(file))
         if isinstance(found, Mapping) and all(isinstance(column, Mapping) for column in found.values()):
             keys = list(dict.fromkeys(key for column in found.values() for key in column))
             return [{name: column.get(key) for name, column in found.items()} for key in keys]
