@@ -123,3 +123,54 @@ def test_mistakes(tmp_path, evaluator, options, error, message):
         rescore(evaluator, path, {**PLAIN, **options})
     with pytest.raises(DataError, match="nothing at"):
         rescore("jsonl", tmp_path / "absent.jsonl", PLAIN)
+
+
+def test_rows_are_tied_to_the_data(tmp_path, vqa_rad_root):
+    from medrft.config import DataConfig
+    from medrft.data import load_data
+
+    examples = load_data(DataConfig(name="vqa_rad", root=str(vqa_rad_root)), seed=0, cut=False).split("test")
+    asked = [
+        {"question": e.question.upper(), "reference": e.references[0].upper(), "prediction": "x"} for e in examples
+    ]
+    path = write_lines(tmp_path / "in.jsonl", [*asked, ROW])
+    found = rescore("jsonl", path, {**PLAIN, "dataset": "vqa_rad"}, examples=examples)
+    assert [row["id"] for row in found.rows] == [*(e.id for e in examples), "vqa_rad/test/3 (not in the data)"]
+    assert [len(row["images"]) for row in found.rows] == [1] * len(examples) + [0]
+    assert found.rows[0]["references"] == list(examples[0].references)
+    assert found.report["notes"] == [
+        f"{len(examples)} of {len(examples) + 1} questions found in the data, by question and reference"
+    ]
+
+
+def test_one_question_about_two_images_takes_both(tmp_path):
+    from medrft.evaluation.rescore.foreign import Answered
+    from medrft.evaluation.rescore.link import link
+    from medrft.types import Example
+
+    files = [tmp_path / name for name in ("a.png", "b.png")]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    asked = {"dataset": "x", "split": "test", "question": "Where?"}
+    examples = [Example(id=f"x/test/{f.stem}", images=(f,), references=("left",), kind="open", **asked) for f in files]
+    rows = [
+        Answered(id=f"x/test/{i}", references=("Left",), output="left", sample=sample, **asked)
+        for i in range(3)
+        for sample in (0, 1)
+    ]
+    made, notes = link(rows, examples)
+    assert [row.id for row in made] == [
+        "x/test/a",
+        "x/test/a",
+        "x/test/b",
+        "x/test/b",
+        *["x/test/2 (not in the data)"] * 2,
+    ]
+    assert notes[0].startswith("2 of 3 questions found") and "given these in order" in notes[1]
+
+
+def test_an_id_that_comes_again(tmp_path):
+    rows = [ROW, {**ROW, "prediction": "right"}, {**ROW, "question": "another?"}]
+    found = rescore("jsonl", write_lines(tmp_path / "in.jsonl", rows), PLAIN)
+    assert [(row["id"], row["sample"]) for row in found.rows] == [("in/test/3", 0), ("in/test/3", 1)]
+    assert found.report["left_out"]["reasons"] == {"the id of another question": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE
@@ -14,6 +14,9 @@ from rich.text import Text
 
 from medrft.cli import common
 
+if TYPE_CHECKING:
+    from medrft.types import Example
+
 LISTED = 5
 """Rows left out that are shown; `--json` has them all."""
 
@@ -21,6 +24,9 @@ Evaluator = Annotated[
     str, typer.Argument(metavar="EVALUATOR", help="medevalkit, vlmevalkit, lmms-eval, medvlthinker or jsonl.")
 ]
 Where = Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder that it wrote.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="NAME:PATH[:SPLIT]", help="The data set asked about: gives rows images and ids.")
+]
 Output = Annotated[Path | None, typer.Option(help="Write predictions.jsonl and metrics.json into this folder.")]
 Set = Annotated[
     list[str] | None,
@@ -31,15 +37,21 @@ Set = Annotated[
 
 
 def rescore(
-    evaluator: Evaluator, path: Where, assignments: Set = None, output: Output = None, as_json: common.Json = False
+    evaluator: Evaluator,
+    path: Where,
+    data: Data = None,
+    assignments: Set = None,
+    output: Output = None,
+    as_json: common.Json = False,
 ) -> None:
     """Score another evaluator's answers again, and say where its figures differ from ours and why.
 
-    Examples: medrft rescore medevalkit eval_results/model --output rescored; medrft rescore jsonl answers.jsonl --set
-    dataset=vqa_rad --set reference=gold --output rescored
+    Examples: medrft rescore medevalkit eval_results/model --output rescored; medrft rescore jsonl answers.jsonl --data
+    vqa_rad:data/vqa_rad:test --set dataset=vqa_rad --set reference=gold --output rescored
     """
     from medrft.evaluation.rescore import rescore as rescored
 
+    examples = _examples(data) if data is not None else ()
     with ExitStack() as stack:
         bar: list[Callable[[int, int], None]] = []
 
@@ -48,7 +60,7 @@ def rescore(
                 bar.append(stack.enter_context(common.progress_bar("scoring", total=total)))
             bar[0](done, total)
 
-        found = rescored(evaluator, path, common.overrides(assignments), on_progress=update)
+        found = rescored(evaluator, path, common.overrides(assignments), examples=examples, on_progress=update)
     if output is not None:
         found.write(output)
     if as_json:
@@ -57,6 +69,14 @@ def rescore(
     _print(found.header, found.report)
     if output is not None:
         common.out.print(Text(f"{len(found.rows)} rows in {output / 'predictions.jsonl'}"), soft_wrap=True)
+
+
+def _examples(source: str) -> tuple[Example, ...]:
+    """Examples of `NAME:PATH[:SPLIT]`."""
+    from medrft.cli.sources import load_source
+
+    _, split, loaded = load_source(source, None)
+    return tuple(loaded.split(split) if split else loaded.examples)
 
 
 def _print(header: Mapping[str, Any], report: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -168,6 +168,26 @@ def read_lines(path: Path) -> list[tuple[int, Any]]:
 def left_out(row: str, split: str, reason: str, detail: object = "") -> LeftOut:
     """A row that could not be read, with a short sight of it."""
     return LeftOut(row=row, split=split, reason=reason, detail=str(detail)[:200])
+
+
+def told_apart(foreign: Foreign) -> Foreign:
+    """The same with one row per id and sample: an id that comes again is a further sample of its question.
+
+    A row that has another question's id is left out.
+    """
+    questions: dict[str, tuple[str, tuple[str, ...]]] = {}
+    samples: dict[str, set[int]] = {}
+    kept, left = [], list(foreign.left_out)
+    for row in foreign.rows:
+        asked = (row.question, row.references)
+        if questions.setdefault(row.id, asked) != asked:
+            left.append(left_out(row.id, row.split, "the id of another question", row.question))
+            continue
+        taken = samples.setdefault(row.id, set())
+        sample = row.sample if row.sample not in taken else max(taken) + 1
+        taken.add(sample)
+        kept.append(replace(row, sample=sample))
+    return replace(foreign, rows=tuple(kept), left_out=tuple(left))
 
 
 def needs_rows(rows: Sequence[Answered], path: Path, left: Sequence[LeftOut], wanted: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import DataError, RecipeError, unknown_name
 from medrft.evaluation.metrics import summarise
 from medrft.evaluation.rescore.against import beside
-from medrft.evaluation.rescore.foreign import Foreign
+from medrft.evaluation.rescore.foreign import Foreign, told_apart
+from medrft.evaluation.rescore.link import link
 from medrft.evaluation.rescore.mark import mark
 from medrft.rundir import fingerprint, write_json, write_jsonl
+from medrft.types import Example
 
 EVALUATORS = {
     "medevalkit": "medevalkit",
@@ -51,16 +53,23 @@ def rescore(
     path: Path,
     options: Mapping[str, Any] | None = None,
     *,
+    examples: Sequence[Example] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Rescored:
-    """Read, mark and compare; raises `UnknownNameError`, `RecipeError` for an option, `DataError` for the files."""
+    """Read, mark and compare; `examples` give rows their images, ids and references where question and reference fit.
+
+    Raises `UnknownNameError` for an evaluator or option, `RecipeError` for an option's value, `DataError` for files.
+    """
     if evaluator not in EVALUATORS:
         raise unknown_name("evaluator", evaluator, EVALUATORS)
     given = _checked(evaluator, options or {})
     if not path.exists():
         raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
     reader = importlib.import_module(f"medrft.evaluation.rescore.{EVALUATORS[evaluator]}")
-    foreign: Foreign = reader.read(path, given)
+    foreign: Foreign = told_apart(reader.read(path, given))
+    if examples:
+        linked, notes = link(foreign.rows, examples)
+        foreign = replace(foreign, rows=linked, notes=(*foreign.notes, *notes))
     encoder = None if given["encoder"] == "none" else EncoderConfig(id=str(given["encoder"]))
     rows = mark(foreign.rows, encoder=encoder, on_progress=on_progress)
     header = _header(foreign, path, rows, given, encoder)
