@@ -197,7 +197,8 @@ def test_a_run_has_stages(phantom_run, tmp_path):
     ("content", "message"),
     [
         ("", "holds no answer of a model"),
-        ('{"a": 1}\n{"id": 1}\n', "row 2: no 'dataset'.*medrft rescore"),
+        ('{"a": 1}\n{"id": "1"}\n', "row 2: no 'dataset'.*medrft rescore"),
+        ('{"a": 1}\n{"id": 1}\n', "row 2: id is 1, so"),
         ("no json\n", "line 1: not JSON"),
         ("[1]\n", "expected an object"),
     ],

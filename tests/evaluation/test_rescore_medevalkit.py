@@ -161,3 +161,30 @@ def test_what_is_written_can_be_compared(tmp_path):
     assert (
         metrics["clustered_by"] == "questions" and metrics["results"]["slake"]["none"]["closed"]["accuracy"]["n"] == 1
     )
+
+
+def test_metrics_of_any_shape(tmp_path):
+    perfect(tmp_path)
+    odd = {"total metrics": {"acc": float("nan")}, "open": {"acc": "x", "em": None, "precision": True}, "close": 3}
+    write(tmp_path / "SLAKE" / "metrics.json", odd)
+    found = rescore("medevalkit", tmp_path, PLAIN)
+    assert [entry for entry in found.report["theirs"] if entry["dataset"] == "slake"] == []
+
+
+def test_a_perfect_model_on_the_whole_of_slake(tmp_path, shared_data):
+    """All 2,094 rows of the official test file in both languages, answered by their references."""
+    rows = json.loads((shared_data / "slake" / "Slake1.0" / "test.json").read_text(encoding="utf-8"))
+    made = [
+        {key: row[key] for key in ("question", "answer", "answer_type")}
+        | {"lang": row["q_lang"], "response": row["answer"], "correct": True}
+        for row in rows
+    ]
+    closed = sum(row["answer_type"] == "CLOSED" for row in rows)
+    n_open, total = len(rows) - closed, len(rows)
+    write(tmp_path / "SLAKE" / "results.json", made)
+    write(tmp_path / "SLAKE" / "metrics.json", metrics_of(total, closed + total, n_open, n_open, closed, 2 * closed))
+    found = figures(rescore("medevalkit", tmp_path, PLAIN))
+    entry = found["slake", "total metrics.acc"]
+    assert (entry["n"], entry["ours"]) == (2094, 1.0) and entry["theirs"] == pytest.approx(1.399, abs=1e-3)
+    assert entry["reasons"][0].startswith("closed questions counted twice")
+    assert found["slake", "open.acc"]["reasons"][0].startswith("divided by n twice: 1258 right / 1258 / 1258")

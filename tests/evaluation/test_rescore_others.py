@@ -212,3 +212,24 @@ def test_medvlthinker(tmp_path):
         "1 rows have a num_correct that is not the sum of their is_correct",
     ]
     assert found.report["left_out"]["reasons"] == {"no prompt, answer or output": 1}
+
+
+@pytest.mark.parametrize(
+    "broken", [None, [], {"configs": 3, "results": [1]}, {"configs": {"slake_en": {"generation_kwargs": 0}}}]
+)
+def test_results_of_any_shape(tmp_path, broken):
+    root = lmms(tmp_path, SAMPLES, RESULTS)
+    write(root / "Qwen__Qwen2-VL" / "20260801_120000_results.json", broken)
+    assert rescore("lmms-eval", root, PLAIN).report["theirs"] == []
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", '"x"', ""])
+def test_files_that_are_no_json(tmp_path, content):
+    folder = tmp_path / "SLAKE"
+    folder.mkdir()
+    (folder / "results.json").write_text(content)
+    with pytest.raises(DataError):
+        rescore("medevalkit", tmp_path, PLAIN)
+    (tmp_path / "m_Med.json").write_text(content)
+    with pytest.raises(DataError):
+        rescore("vlmevalkit", tmp_path / "m_Med.json", PLAIN)

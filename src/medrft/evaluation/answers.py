@@ -9,19 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from medrft.config import load_recipe
 from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import source_of
 from medrft.rundir import read_jsonl
+from medrft.types import KINDS
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
 """Data set, split and example id."""
 
-NEEDED = ("id", "dataset", "split", "kind", "images", "question", "references", "control", "temperature", "scores")
-"""Fields that a row of predictions must have to be compared."""
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    **{"id": str, "dataset": str, "split": str, "kind": str, "question": str, "control": str},
+    **{"images": list, "references": list, "scores": dict, "temperature": (int, float), "answer": (str, NoneType)},
+    **{"truncated": (bool, NoneType), "n_tokens": (int, NoneType)},
+}
+"""Fields that a row of predictions must have to be compared, and what they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +146,23 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
             if number == 1 and "scores" not in row:
                 header = row
                 continue
-            missing = [name for name in NEEDED if name not in row]
-            if missing:
-                raise DataError(
-                    f"{file}, row {number}: no {missing[0]!r}, so these are not predictions of medrft; outputs of "
-                    "other evaluators go through: medrft rescore"
-                )
+            _check(row, f"{file}, row {number}")
             if source_of(row) == "none":
                 headers.setdefault(row["dataset"], header)
                 rows.setdefault((row["dataset"], row["split"], str(row["id"])), []).append(row)
     if not rows:
         raise DataError(f"{path} holds no answer of a model to compare")
     return Answers(path=path, stage=stage, headers=headers, rows={key: tuple(found) for key, found in rows.items()})
+
+
+def _check(row: Row, where: str) -> None:
+    """Raise `DataError` for a row that is not one of ours."""
+    for name, wanted in NEEDED.items():
+        if name not in row or not isinstance(row[name], wanted):
+            got = f"{name} is {row[name]!r}" if name in row else f"no {name!r}"
+            raise DataError(
+                f"{where}: {got}, so these are not predictions of medrft; outputs of other evaluators go through: "
+                "medrft rescore"
+            )
+    if row["kind"] not in KINDS:
+        raise unknown_name(f"kind in {where}", row["kind"], KINDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +18,8 @@ from medrft.types import LeftOut
 Row = Mapping[str, Any]
 
 SPLITS = {"val": "validation", "validate": "validation", "dev": "validation"}
+LONGEST_NAME = 256
+"""A longer text in place of an image's name is the image itself."""
 OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
 
 
@@ -120,7 +124,7 @@ def options_of(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return ()
     if isinstance(value, Mapping):
         value = [value[letter] for letter in sorted(value)]
@@ -153,6 +157,45 @@ def clean(value: Any) -> Any:
     return {clean(key): clean(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
+def table_of(value: object) -> Mapping[str, Any]:
+    """A JSON object as it is; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def number_of(value: object) -> float | None:
+    """A finite number, also where a table has made text of it; `None` for anything else.
+
+    >>> number_of(0.5), number_of("66.7"), number_of(True), number_of(float("nan")), number_of("N/A")
+    (0.5, 66.7, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def image_ids(value: object) -> tuple[str, ...]:
+    """What names the images of a row: names and paths as they are, whole images by the hash of their text.
+
+    >>> image_ids(["a.png", {"bytes": None, "path": "b.png"}]), len(image_ids("iVBORw0" * 99)[0]), image_ids(None)
+    (('a.png', 'b.png'), 64, ())
+    """
+    values = value if isinstance(value, list) else [value]
+    texts = texts_of([one.get("path") or one.get("bytes") if isinstance(one, Mapping) else one for one in values])
+    return tuple(text if len(text) <= LONGEST_NAME else hashlib.sha256(text.encode()).hexdigest() for text in texts)
+
+
+def read_json(path: Path) -> Any:
+    """JSON of a file by others, with texts that can be written; raises `DataError` where it is not JSON."""
+    try:
+        return clean(json.loads(path.read_text(encoding="utf-8", errors="replace")))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({' '.join(str(error).split())[:100]})") from error
+
+
 def read_lines(path: Path) -> list[tuple[int, Any]]:
     """Values of a JSONL file with their line numbers; a line that is not JSON is `None`."""
     found = []
@@ -160,7 +203,7 @@ def read_lines(path: Path) -> list[tuple[int, Any]]:
         if line.strip():
             try:
                 found.append((number, clean(json.loads(line))))
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 found.append((number, None))
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 from medrft.evaluation.rescore.foreign import (
     Answered,
     Foreign,
+    image_ids,
     left_out,
     mark_of,
     needs_rows,
@@ -81,7 +82,7 @@ def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> 
         references=references,
         output=prediction or "",
         options=options_of(field("options")),
-        images=texts_of(field("images")),
+        images=image_ids(field("images")),
         theirs=mark_of(field("correct")),
         metadata={key: row[key] for key in KEPT if isinstance(row.get(key), str)},
     )

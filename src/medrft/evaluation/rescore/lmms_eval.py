@@ -18,17 +18,20 @@ from medrft.evaluation.rescore.foreign import (
     Answered,
     Figure,
     Foreign,
+    image_ids,
     left_out,
     mark_of,
     needs_rows,
+    number_of,
     options_in,
     options_of,
+    read_json,
     read_lines,
     split_of,
+    table_of,
     text_of,
     texts_of,
 )
-from medrft.rundir import read_json
 from medrft.types import LeftOut
 
 NAME = re.compile(r"(?P<date>.*?)_?samples_(?P<task>.+)\.jsonl")
@@ -70,8 +73,8 @@ def read(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 def _limit(summary: Any, task: str) -> int | None:
     """The token limit of a task, where the results hold its configuration."""
-    config = summary.get("configs", {}).get(task, {}) if isinstance(summary, Mapping) else {}
-    limit = config.get("generation_kwargs", {}).get("max_new_tokens") if isinstance(config, Mapping) else None
+    config = table_of(table_of(table_of(summary).get("configs")).get(task))
+    limit = table_of(config.get("generation_kwargs")).get("max_new_tokens")
     return limit if isinstance(limit, int) else None
 
 
@@ -81,8 +84,7 @@ def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]
     references, output = texts_of(row.get("target")), _first(row.get("resps", row.get("filtered_resps")))
     if not references or output is None:
         return None
-    saved = row.get("doc")
-    doc: Mapping[str, Any] = saved if isinstance(saved, Mapping) else {}
+    doc = table_of(row.get("doc"))
     prompt = _first(row.get("input")) or ""
     record: Mapping[str, Any] = next(
         (value for key, value in row.items() if key not in FIXED and isinstance(value, Mapping)), {}
@@ -101,7 +103,7 @@ def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]
         references=references,
         output=output,
         options=options_of(doc.get("options") or doc.get("choices")) or options_in(prompt),
-        images=texts_of(doc.get("img_name") or doc.get("image_id")),
+        images=image_ids(doc.get("img_name") or doc.get("image_id")),
         theirs=next(iter(marks.values()), None),
         how=_how(record),
         sets=tuple(metric for metric in marks if _counts(metric, groups)),
@@ -144,15 +146,16 @@ def _tokens(counts: Any) -> int | None:
 
 def _figures(task: str, rows: Sequence[Answered], summary: Any) -> Iterator[Figure]:
     """Metrics of the results file, each with a reason where it is not the mean of its rows' marks."""
-    table = summary.get("results", {}).get(task, {}) if isinstance(summary, Mapping) else {}
-    for name, value in table.items() if isinstance(table, Mapping) else ():
+    table = table_of(table_of(table_of(summary).get("results")).get(task))
+    for name, text in table.items():
         metric = name.partition(",")[0]
         marks = [row.theirs for row in rows if metric in row.sets and row.theirs is not None]
-        if marks and isinstance(value, int | float) and not isinstance(value, bool):
+        value = number_of(text)
+        if marks and value is not None:
             mean = sum(marks) / len(marks)
             same = abs(mean - value) < 1e-6
             reason = () if same else (f"not reproduced from its rows: the mean of their marks is {mean:.4f}",)
-            yield Figure(dataset=rows[0].dataset, name=name, value=float(value), rows=metric, reasons=reason)
+            yield Figure(dataset=rows[0].dataset, name=name, value=value, rows=metric, reasons=reason)
 
 
 def _cut_off(task: str, rows: Sequence[Answered], limit: int | None) -> list[str]:

@@ -22,15 +22,16 @@ from medrft.evaluation.rescore.foreign import (
     Answered,
     Figure,
     Foreign,
-    clean,
+    image_ids,
     left_out,
     mark_of,
     needs_rows,
+    number_of,
     options_of,
+    read_json,
+    table_of,
     text_of,
-    texts_of,
 )
-from medrft.rundir import read_json
 from medrft.types import LeftOut
 
 NAMES = {"PATH_VQA": "path_vqa", "VQA_RAD": "vqa_rad", "PMC_VQA": "pmc_vqa", "MedXpertQA-MM": "medxpertqa"}
@@ -63,7 +64,7 @@ def read(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 
 def _rows(file: Path, dataset: str) -> tuple[list[Answered], list[LeftOut]]:
-    table = clean(read_json(file))
+    table = read_json(file)
     if not isinstance(table, list):
         raise DataError(f"{file} is not a list of rows, as MedEvalKit writes it; got {type(table).__name__}")
     rows, left = [], []
@@ -85,8 +86,8 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
     open_ = row.get("answer_type") == "OPEN" if "answer_type" in row else answer.lower().strip() not in rules.YES_NO
     theirs = mark_of(row.get("correct"))
     rule = None if choices else rules.by_rule(answer, response, open_=open_, slake="answer_type" in row)
-    metrics = row.get("metrics") if isinstance(row.get("metrics"), Mapping) else {}
-    known = {ours: mark_of(metrics.get(name)) for name, ours in METRICS.items()} if metrics else {}
+    metrics = table_of(row.get("metrics"))
+    known = {ours: mark_of(metrics.get(name)) for name, ours in METRICS.items()}
     kept = {"modality": row.get("modality"), "language": row.get("lang"), "question_type": row.get("content_type")}
     return Answered(
         id=name,
@@ -96,7 +97,7 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
         references=(answer,),
         output=response,
         options=choices,
-        images=next((found for key in IMAGES if (found := texts_of(row.get(key)))), ()),
+        images=next((found for key in IMAGES if (found := image_ids(row.get(key)))), ()),
         theirs=theirs,
         rule=rule,
         how=None if rule is None or theirs is None else rules.how(answer, response, rule=rule, theirs=bool(theirs)),
@@ -108,18 +109,16 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
 
 def _figures(dataset: str, rows: Sequence[Answered], metrics: object) -> list[Figure]:
     """The figures of `metrics.json` that a scorer of ours can stand beside."""
-    tables = metrics if isinstance(metrics, Mapping) else {}
+    tables = table_of(metrics)
     found = []
     for table, own in (("total metrics", ""), ("open", "open"), ("close", "close")):
-        values = tables.get(table)
+        values = table_of(tables.get(table))
         chosen = [row for row in rows if not own or own in row.sets]
-        if not isinstance(values, Mapping) or not chosen:
-            continue
-        accuracy = values.get("acc")
-        if isinstance(accuracy, int | float):
-            reason = rules.accuracy_reason(float(accuracy), rows, own)
-            found.append(_figure(dataset, f"{table}.acc", float(accuracy), own, reasons=reason))
-        if own == "open":
+        accuracy = number_of(values.get("acc"))
+        if chosen and accuracy is not None:
+            reason = rules.accuracy_reason(accuracy, rows, own)
+            found.append(_figure(dataset, f"{table}.acc", accuracy, own, reasons=reason))
+        if chosen and own == "open":
             found += _overlaps(dataset, values, chosen)
     return found
 
@@ -127,19 +126,19 @@ def _figures(dataset: str, rows: Sequence[Answered], metrics: object) -> list[Fi
 def _overlaps(dataset: str, values: Mapping[str, Any], rows: Sequence[Answered]) -> list[Figure]:
     """Figures of overlap with the reference, over open questions."""
     found = [
-        _figure(dataset, f"open.{name}", float(values[name]), "open", metric=ours)
+        _figure(dataset, f"open.{name}", value, "open", metric=ours)
         for name, ours in METRICS.items()
-        if isinstance(values.get(name), int | float)
+        if (value := number_of(values.get(name))) is not None
     ]
-    theirs = [values.get(name) for name in OVERLAPS]
-    if not all(isinstance(value, int | float) for value in theirs):
+    theirs = [value for name in OVERLAPS if (value := number_of(values.get(name))) is not None]
+    if len(theirs) < len(OVERLAPS):
         return found
     computed = [
         fmean(column) for column in zip(*(rules.overlap(row.references[0], row.output) for row in rows), strict=True)
     ]
-    reason = rules.permutation_reason([float(value) for value in theirs if value is not None], computed)
+    reason = rules.permutation_reason(theirs, computed)
     return found + [
-        _figure(dataset, f"open.{name}", float(value or 0.0), "open", metric=name, reasons=reason)
+        _figure(dataset, f"open.{name}", value, "open", metric=name, reasons=reason)
         for name, value in zip(OVERLAPS, theirs, strict=True)
     ]
 

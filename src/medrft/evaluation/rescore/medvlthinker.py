@@ -19,6 +19,7 @@ from medrft.evaluation.rescore.foreign import (
     Answered,
     Figure,
     Foreign,
+    image_ids,
     left_out,
     mark_of,
     needs_rows,
@@ -27,7 +28,6 @@ from medrft.evaluation.rescore.foreign import (
     read_lines,
     split_of,
     text_of,
-    texts_of,
 )
 from medrft.types import LeftOut
 
@@ -80,7 +80,7 @@ def _answers(row: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Ans
             references=(reference,),
             output=text,
             options=choices,
-            images=texts_of(row.get("images")),
+            images=image_ids(row.get("images")),
             sample=sample,
             theirs=mark_of(output.get("is_correct")),
             how=("letter", f"its letter is {letter}"),

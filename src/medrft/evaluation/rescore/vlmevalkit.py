@@ -22,15 +22,15 @@ from medrft.evaluation.rescore.foreign import (
     Answered,
     Figure,
     Foreign,
-    clean,
+    image_ids,
     left_out,
     mark_of,
     needs_rows,
+    number_of,
+    read_json,
     split_of,
     text_of,
-    texts_of,
 )
-from medrft.rundir import read_json
 from medrft.types import LeftOut
 
 Table = list[dict[str, Any]]
@@ -94,7 +94,7 @@ def _dataset(file: Path) -> str:
 def _table(file: Path) -> Table:
     """Rows of a table in any of its formats."""
     if file.suffix == ".json":
-        found = clean(read_json(file))
+        found = read_json(file)
         if isinstance(found, Mapping) and all(isinstance(column, Mapping) for column in found.values()):
             keys = list(dict.fromkeys(key for column in found.values() for key in column))
             return [{name: column.get(key) for name, column in found.items()} for key in keys]
@@ -129,16 +129,7 @@ def _marks(file: Path) -> dict[str, tuple[float | None, str]]:
 
 def _hit(value: object) -> float | None:
     """A mark, also where a table has made text of it."""
-    if isinstance(value, str):
-        value = _number(value)
-    return mark_of(value)
-
-
-def _number(text: object) -> float | None:
-    try:
-        return float(str(text))
-    except ValueError:
-        return None
+    return mark_of(number_of(value) if isinstance(value, str) else value)
 
 
 def _answered(
@@ -164,7 +155,7 @@ def _answered(
         references=(answer,),
         output=prediction,
         options=tuple(choice for choice in choices if choice and choice.lower() != "nan"),
-        images=texts_of(row.get("image_path")),
+        images=image_ids(row.get("image_path")),
         theirs=mark,
         how=("judge", f"its log: {log[:80]}") if log else None,
         sets=(*sets, *([f"split {row['split']}"] if row.get("split") else [])),
@@ -185,13 +176,13 @@ def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Fig
         number
         for row in table
         for name, text in row.items()
-        if name != "split" and (number := _number(text)) is not None
+        if name != "split" and (number := number_of(text)) is not None
     ]
     scale = 100 if any(value > 1 for value in values) else 1
     for row in table:
         split = row.get("split")
         for name, text in row.items():
-            number = _number(text)
+            number = number_of(text)
             if name == "split" or number is None:
                 continue
             own = f"split {split}" if split not in (None, "none", "") else ""
