@@ -73,7 +73,7 @@ def write_page(run: Path) -> Path:
 def page(run: RunFiles) -> str:
     """The whole page as text."""
     return str(
-        _templates()
+        templates()
         .get_template("page.html.j2")
         .render(
             run=run,
@@ -92,7 +92,8 @@ def page(run: RunFiles) -> str:
     )
 
 
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of the report's pages, with their filters; everything is escaped."""
     found = Environment(
         loader=PackageLoader("medrft.report"),
         autoescape=True,

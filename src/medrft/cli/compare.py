@@ -1,0 +1,142 @@
+"""`medrft compare`: runs, stages and files of predictions against a baseline, question by question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from medrft.cli import common
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHOWN = 3
+"""Changed answers shown per outcome; the page and `--json` have them all."""
+
+MARKS = {"wrong to right": "won", "right to wrong": "lost", "wrong to other wrong": "other"}
+
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN…", help="A run, RUN:STAGE or predictions.jsonl; the first is the baseline. Seeds: A1,A2 B1,B2."
+    ),
+]
+Stage = Annotated[str | None, typer.Option(help="Stage to take from runs that name none; by default the last.")]
+Output = Annotated[Path | None, typer.Option(help="Write the comparison as an HTML page here.")]
+
+
+def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: common.Json = False) -> None:
+    """Compare models on the same questions: differences, intervals, p-values, and which answers changed.
+
+    Examples: medrft compare run:base run:grpo; medrft compare before after --output compare.html; medrft compare
+    sft_0,sft_1 grpo_0,grpo_1; medrft compare run rescored/predictions.jsonl --json
+    """
+    from medrft.evaluation.answers import read_sides
+    from medrft.evaluation.compare import compare as compared
+
+    sides = read_sides(runs, stage=stage)
+    found = compared(sides)
+    if output is not None:
+        from medrft.report.compare import render_comparison
+        from medrft.rundir import write_atomic
+
+        write_atomic(output, render_comparison(found))
+    if as_json:
+        common.print_json(found)
+        return
+    _print(found)
+    if output is not None:
+        common.out.print(Text(f"the page: {output}"), soft_wrap=True)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    for against in found["against"]:
+        tests = [test for test in found["tests"] if test["b"] == against["name"]]
+        _print_notes(found["baseline"], against)
+        for dataset in dict.fromkeys(test["dataset"] for test in tests):
+            rows = [test for test in tests if test["dataset"] == dataset]
+            common.out.print(_table(found["baseline"], against["name"], dataset, rows))
+        _print_changes(found["baseline"], against)
+    if any(test["clustered_by"] == "question" for test in found["tests"]):
+        common.out.print(Text("* questions, because their images are not known", style="dim"))
+    for name in ("interval", "p", "clusters", "correction", "conditional"):
+        common.out.print(Text(f"{name.replace('conditional', 'covers')}: {found[name]}", style="dim"), soft_wrap=True)
+
+
+def _print_notes(baseline: str, against: Mapping[str, Any]) -> None:
+    """What was left out and how the sides were asked differently."""
+    for reason, left_out in against["left_out"].items():
+        common.out.print(Text(f"left out: {left_out['count']} examples, {reason}"), soft_wrap=True)
+    for entry in against["settings"]:
+        says = (
+            f"{entry['dataset']}: {entry['setting']} differs: {baseline} {entry['a']}, {against['name']} {entry['b']}"
+        )
+        common.out.print(Text(says), soft_wrap=True)
+    for metric, why in against["not_compared"].items():
+        common.out.print(Text(f"not compared: {metric} ({why})"), soft_wrap=True)
+    if not against["paired"]:
+        common.out.print(Text(f"{against['name']} and {baseline} share no example"))
+
+
+def _table(baseline: str, other: str, dataset: str, tests: list[Mapping[str, Any]]) -> Table:
+    """The tests on one data set, in percent and percentage points, narrow enough for a terminal."""
+    title = Text(f"{dataset}: B = {other} minus A = {baseline}, in percent")
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    table.add_column("kind, metric")
+    for header in ("n", "clusters", "A", "B", "B - A", "95 % interval", "p", "p (Holm)"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for test in tests:
+        bounds = "–" if test["low"] is None else f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
+        table.add_row(
+            Text(f"{test['kind']} {test['metric']}"),
+            str(test["n"]),
+            f"{test['clusters']}{'' if test['clustered_by'] == 'image' else ' *'}",
+            *(f"{100 * test[name]:.1f}" for name in ("mean_a", "mean_b")),
+            f"{100 * test['difference']:+.1f}",
+            bounds,
+            p_value(test["p"]),
+            p_value(test["p_holm"]),
+            style="bold" if test["p_holm"] < 0.05 else "",
+        )
+    return table
+
+
+def p_value(p: float) -> str:
+    """A p-value as people write it.
+
+    >>> p_value(0.0312), p_value(0.0001), p_value(1.0)
+    ('0.031', '0.0001', '1')
+    """
+    return f"{p:.3f}".rstrip("0").rstrip(".") if p >= 0.001 else f"{p:.4f}"
+
+
+def _print_changes(baseline: str, against: Mapping[str, Any]) -> None:
+    """Counts per kind, then a few of the answers that changed."""
+    for dataset, kinds in against["changes"]["counts"].items():
+        for kind, counts in kinds.items():
+            told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+            common.out.print(Text(f"{dataset}, {kind}: {told}"), soft_wrap=True)
+    for outcome, word in MARKS.items():
+        examples = [example for example in against["changes"]["examples"] if example["outcome"] == outcome]
+        for example in examples[:SHOWN]:
+            common.out.print(_example(word, example, baseline, against["name"]), soft_wrap=True)
+        if len(examples) > SHOWN:
+            common.out.print(Text(f"  … and {len(examples) - SHOWN} more {outcome}", style="dim"))
+
+
+def _example(word: str, example: Mapping[str, Any], baseline: str, other: str) -> Text:
+    clash = f" ({'; '.join(example['clash_b'])})" if example["clash_b"] else ""
+    return Text(
+        f"  {word}: {_cut(example['question'])} reference {_cut(' / '.join(example['references']))!r}, "
+        f"{baseline} {_cut(example['a'])!r}, {other} {_cut(example['b'])!r}{clash}"
+    )
+
+
+def _cut(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    return words if len(words) <= 80 else words[:79] + "…"

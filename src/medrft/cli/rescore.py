@@ -1,0 +1,132 @@
+"""`medrft rescore`: other evaluators' outputs with our scores, and their figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from medrft.cli import common
+
+if TYPE_CHECKING:
+    from medrft.types import Example
+
+LISTED = 5
+"""Rows left out that are shown; `--json` has them all."""
+
+Evaluator = Annotated[
+    str, typer.Argument(metavar="EVALUATOR", help="medevalkit, vlmevalkit, lmms-eval, medvlthinker or jsonl.")
+]
+Where = Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder that it wrote.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="NAME:PATH[:SPLIT]", help="The data set asked about: gives rows images and ids.")
+]
+Output = Annotated[Path | None, typer.Option(help="Write predictions.jsonl and metrics.json into this folder.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="dataset, split, model, encoder (or none), seed; columns of jsonl."
+    ),
+]
+
+
+def rescore(
+    evaluator: Evaluator,
+    path: Where,
+    data: Data = None,
+    assignments: Set = None,
+    output: Output = None,
+    as_json: common.Json = False,
+) -> None:
+    """Score another evaluator's answers again, and say where its figures differ from ours and why.
+
+    Examples: medrft rescore medevalkit eval_results/model --output rescored; medrft rescore jsonl answers.jsonl --data
+    vqa_rad:data/vqa_rad:test --set dataset=vqa_rad --set reference=gold --output rescored
+    """
+    from medrft.evaluation.rescore import rescore as rescored
+
+    examples = _examples(data) if data is not None else ()
+    with ExitStack() as stack:
+        bar: list[Callable[[int, int], None]] = []
+
+        def update(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(common.progress_bar("scoring", total=total)))
+            bar[0](done, total)
+
+        found = rescored(evaluator, path, common.overrides(assignments), examples=examples, on_progress=update)
+    if output is not None:
+        found.write(output)
+    if as_json:
+        common.print_json({**found.header, **found.report})
+        return
+    _print(found.header, found.report)
+    if output is not None:
+        common.out.print(Text(f"{len(found.rows)} rows in {output / 'predictions.jsonl'}"), soft_wrap=True)
+
+
+def _examples(source: str) -> tuple[Example, ...]:
+    """Examples of `NAME:PATH[:SPLIT]`."""
+    from medrft.cli.sources import load_source
+
+    _, split, loaded = load_source(source, None)
+    return tuple(loaded.split(split) if split else loaded.examples)
+
+
+def _print(header: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    for dataset, sources in report["results"].items():
+        common.out.print(_results(dataset, sources["none"], header))
+    if report["theirs"]:
+        common.out.print(_beside(report["theirs"]))
+    for entry in report["theirs"]:
+        for reason in entry["reasons"]:
+            common.out.print(Text(f"{entry['dataset']} {entry['figure']}: {reason}"), soft_wrap=True)
+    for note in report["notes"]:
+        common.out.print(Text(f"note: {note}"), soft_wrap=True)
+    if report["no_answer"]:
+        common.out.print(Text(f"{report['no_answer']} outputs hold no single answer and are scored 0"))
+    for reason, count in report["left_out"]["reasons"].items():
+        common.out.print(Text(f"left out: {count} rows, {reason}"), soft_wrap=True)
+    for row in report["left_out"]["rows"][:LISTED]:
+        common.out.print(Text(f"  {row['row']}: {row['detail']}"), soft_wrap=True)
+    common.out.print(Text(report["interval"], style="dim"), soft_wrap=True)
+
+
+def _results(dataset: str, kinds: Mapping[str, Any], header: Mapping[str, Any]) -> Table:
+    encoder = header["encoder"]["id"] if header["encoder"] else "none"
+    table = Table(box=SIMPLE, pad_edge=False, title=Text(f"{dataset} (encoder {encoder})"), title_justify="left")
+    table.add_column("kind")
+    table.add_column("metric")
+    for name in ("n", "mean", "95 % interval", "unscored"):
+        table.add_column(name, justify="right")
+    for kind, metrics in kinds.items():
+        for name, metric in metrics.items():
+            if metric["mean"] is None or (name == "correct" and kind != "open"):
+                continue
+            bounds = "–" if metric["low"] is None else f"{metric['low']:.3f} to {metric['high']:.3f}"
+            unscored = str(metric["unscored"] or "")
+            table.add_row(kind, name, str(metric["n"]), f"{metric['mean']:.3f}", bounds, unscored)
+    return table
+
+
+def _beside(entries: list[Mapping[str, Any]]) -> Table:
+    """Their figures beside ours; those that differ stand out."""
+    table = Table(
+        box=SIMPLE, pad_edge=False, title="Their figures beside ours, over the same rows", title_justify="left"
+    )
+    for name in ("data set", "figure", "ours by"):
+        table.add_column(name)
+    for name in ("n", "theirs", "ours"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        ours = "–" if entry["ours"] is None else f"{entry['ours']:.3f}"
+        metric = "match" if entry["metric"] == "right" else entry["metric"]
+        texts = (entry["dataset"], entry["figure"], metric, str(entry["n"]), f"{entry['theirs']:.3f}", ours)
+        table.add_row(*map(Text, texts), style="bold" if entry["differs"] else "")
+    return table

@@ -1,0 +1,88 @@
+"""Plain JSONL, one answer a line, under whatever names: `--set reference=COLUMN` says which column is which.
+
+{"id": 3, "question": "which side of the heart border is obscured?", "reference": "right", "prediction": "left"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medrft.evaluation.rescore.foreign import (
+    Answered,
+    Foreign,
+    image_ids,
+    left_out,
+    mark_of,
+    needs_rows,
+    options_of,
+    read_lines,
+    split_of,
+    text_of,
+    texts_of,
+)
+from medrft.types import LeftOut
+
+NAMES = {
+    "id": ("id", "qid", "question_id", "index", "doc_id"),
+    "question": ("question", "problem", "query"),
+    "prediction": ("prediction", "response", "output", "completion", "model_answer", "pred"),
+    "reference": ("reference", "references", "target", "ground_truth", "gt", "solution", "answer"),
+    "images": ("images", "image", "img_name", "image_name", "image_id"),
+    "options": ("options", "choices"),
+    "correct": ("correct", "is_correct", "hit"),
+}
+"""Columns tried in this order."""
+
+KEPT = ("modality", "organ", "question_type")
+
+
+def read(path: Path, options: Mapping[str, Any]) -> Foreign:
+    """Rows of one file; `dataset` and `split` come from the row, else from `--set`, else from the file's name."""
+    rows: list[Answered] = []
+    left: list[LeftOut] = []
+    for number, row in read_lines(path) if path.is_file() else ():
+        found = _answered(row, number, path, options)
+        if isinstance(found, Answered):
+            rows.append(found)
+        else:
+            left.append(found)
+    wanted = "a JSONL file whose rows have a question, a reference and a prediction; name the columns with --set"
+    needs_rows(rows, path, left, wanted)
+    return Foreign(evaluator="jsonl", rows=tuple(rows), left_out=tuple(left))
+
+
+def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> Answered | LeftOut:
+    line = f"{path.name}:{number}"
+    if not isinstance(row, Mapping):
+        return left_out(line, "", "not an object", row)
+
+    def field(name: str) -> Any:
+        columns = (str(options[name]),) if name in options else NAMES[name]
+        return next((row[column] for column in columns if row.get(column) is not None), None)
+
+    question, prediction, references = (
+        text_of(field("question")),
+        text_of(field("prediction")),
+        texts_of(field("reference")),
+    )
+    for name, value in (("question", question), ("prediction", prediction), ("reference", references or None)):
+        if value is None:
+            return left_out(line, "", f"no {name}", dict(row))
+    dataset = str(row.get("dataset") or options.get("dataset") or path.stem)
+    split = split_of(row.get("split") or options.get("split"))
+    own = text_of(field("id"))
+    name = str(number - 1) if own is None else own
+    return Answered(
+        id=name if name.startswith(f"{dataset}/") else f"{dataset}/{split}/{name}",
+        dataset=dataset,
+        split=split,
+        question=question or "",
+        references=references,
+        output=prediction or "",
+        options=options_of(field("options")),
+        images=image_ids(field("images")),
+        theirs=mark_of(field("correct")),
+        metadata={key: row[key] for key in KEPT if isinstance(row.get(key), str)},
+    )

@@ -1,0 +1,135 @@
+"""Rescoring from files to files: read another evaluator's output, mark it, set the figures side by side, write."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medrft.config import CorrectConfig, EncoderConfig
+from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.evaluation.metrics import summarise
+from medrft.evaluation.rescore.against import beside
+from medrft.evaluation.rescore.foreign import Foreign, told_apart
+from medrft.evaluation.rescore.link import link
+from medrft.evaluation.rescore.mark import mark
+from medrft.rundir import fingerprint, write_json, write_jsonl
+from medrft.types import Example
+
+EVALUATORS = {
+    "medevalkit": "medevalkit",
+    "vlmevalkit": "vlmevalkit",
+    "lmms-eval": "lmms_eval",
+    "medvlthinker": "medvlthinker",
+    "jsonl": "jsonl",
+}
+"""Name on the command line -> the module that reads its files with `read(path, options)`."""
+
+OPTIONS = ("dataset", "split", "model", "encoder", "seed", "resamples")
+COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct")
+"""What `--set` takes: these for every evaluator, and for `jsonl` the names of its columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescored:
+    """Rows with our scores, and what there is to say about them."""
+
+    header: dict[str, Any]
+    rows: list[dict[str, Any]]
+    report: dict[str, Any]
+    """Results by data set, figures beside theirs, rows left out, notes."""
+
+    def write(self, folder: Path) -> None:
+        """Write `predictions.jsonl` and `metrics.json`, each whole or not at all."""
+        write_jsonl(folder / "predictions.jsonl", [self.header, *self.rows])
+        write_json(folder / "metrics.json", {**self.header, **self.report})
+
+
+def rescore(
+    evaluator: str,
+    path: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    examples: Sequence[Example] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Rescored:
+    """Read, mark and compare; `examples` give rows their images, ids and references where question and reference fit.
+
+    Raises `UnknownNameError` for an evaluator or option, `RecipeError` for an option's value, `DataError` for files.
+    """
+    if evaluator not in EVALUATORS:
+        raise unknown_name("evaluator", evaluator, EVALUATORS)
+    given = _checked(evaluator, options or {})
+    if not path.exists():
+        raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
+    reader = importlib.import_module(f"medrft.evaluation.rescore.{EVALUATORS[evaluator]}")
+    foreign: Foreign = told_apart(reader.read(path, given))
+    if examples:
+        linked, notes = link(foreign.rows, examples)
+        foreign = replace(foreign, rows=linked, notes=(*foreign.notes, *notes))
+    encoder = None if given["encoder"] == "none" else EncoderConfig(id=str(given["encoder"]))
+    rows = mark(foreign.rows, encoder=encoder, on_progress=on_progress)
+    header = _header(foreign, path, rows, given, encoder)
+    return Rescored(header=header, rows=rows, report=_report(foreign, rows, given))
+
+
+def _checked(evaluator: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    known = (*OPTIONS, *COLUMNS) if evaluator == "jsonl" else OPTIONS
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"--set option of {evaluator}", name, known)
+    found = {"encoder": EncoderConfig().id, "seed": 0, "resamples": 1000, **options}
+    for name in ("seed", "resamples"):
+        if not isinstance(found[name], int) or found[name] < (name == "resamples"):
+            raise RecipeError(f"--set {name}: a whole number, got {found[name]!r}")
+    return found
+
+
+def _header(
+    foreign: Foreign, path: Path, rows: list[dict[str, Any]], given: Mapping[str, Any], encoder: EncoderConfig | None
+) -> dict[str, Any]:
+    """The first line of `predictions.jsonl`; says that the answers are another evaluator's."""
+    shown = [text for row in rows for text in (row["id"], row["question"], *row["references"])]
+    return {
+        "stage": None,
+        "evaluator": foreign.evaluator,
+        "source": str(path),
+        "dataset": ", ".join(sorted({row["dataset"] for row in rows})),
+        "model": given.get("model"),
+        "checkpoint": None,
+        "prompt": None,
+        "encoder": encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}) if encoder else None,
+        "correct": CorrectConfig().model_dump(mode="json"),
+        "seed": given["seed"],
+        "examples": len({(row["dataset"], row["split"], row["id"]) for row in rows}),
+        "images": len({image for row in rows for image in row["images"]}),
+        "data": fingerprint(shown),
+    }
+
+
+def _report(foreign: Foreign, rows: list[dict[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    datasets = sorted({row["dataset"] for row in rows})
+    known = sum(bool(row["images"]) for row in rows)
+    clusters = "images" if known == len(rows) else "questions" if not known else "images where known, else questions"
+    reasons = Counter(row.reason for row in foreign.left_out)
+    return {
+        "interval": f"95 % interval by resampling {clusters}, {given['resamples']} resamples, seed {given['seed']}",
+        "clustered_by": clusters,
+        "results": {
+            name: summarise(
+                [row for row in rows if row["dataset"] == name], seed=given["seed"], resamples=given["resamples"]
+            )
+            for name in datasets
+        },
+        "theirs": beside(foreign, rows),
+        "read": len(rows),
+        "left_out": {
+            "reasons": dict(reasons),
+            "rows": [{"row": r.row, "reason": r.reason, "detail": r.detail} for r in foreign.left_out],
+        },
+        "no_answer": sum(row["answer"] is None for row in rows),
+        "notes": list(foreign.notes),
+    }
