@@ -62,7 +62,7 @@ def make_run(folder: Path, *, dataset: str = "phantom", examples: int = 120, ste
         path = run.evaluation(stage, dataset) / "predictions.jsonl"
         header = {"stage": stage, "dataset": dataset, "seed": 0, "model": "tiny:llava", "images": 24}
         write_jsonl(path, [header, *_predictions(stage, skill, dataset, examples, hashes)])
-        write_metrics(path, resamples=200)
+        write_metrics(path)
     return folder
 
 
@@ -212,7 +212,7 @@ def _prediction(
     answer = reference if right else HOSTILE if i == 7 else WRONG[reference]
     hit = float(right)
     match = {"closed": {"yes_no_match": hit}, "choice": {"choice_match": hit}}
-    four = dict.fromkeys(("exact_match", "recall", "bleu1", "rouge1"), hit)
+    four = dict.fromkeys(("exact_match", "clinical", "recall", "bleu1", "rouge1"), hit)
     scores = match.get(kind, {**four, "bertscore": 0.5 + hit / 2, "cosine": 0.4 + hit / 2})
     scores = {**scores, "correct": hit}
     if dataset == "phantom":
