@@ -210,15 +210,40 @@ def required(row: dict[str, Any], sizes: dict[str, Ints]) -> bool:
 
 
 def table(result: dict[str, Any]) -> str:
-    lines = ["| values | sizes | images | p | ICC | seeds (sd) | covers | bootstrap |", "|---|---|---|---|---|---|---|---|"]
-    for row in result["cells"]:
-        p = " - ".join(f"{x:g}" for x in row["p"]) if isinstance(row["p"], list | tuple) else f"{row['p']:g}"
-        seeds = f"{row['seeds']} ({row['seed_sd']:g})" if "seeds" in row else ""
-        about = f"| {row['kind']} | {row['sizes']} | {row['images']} | {p} | {row['icc']:g} | {seeds} "
-        lines.append(f"{about}| {100 * row['coverage']:.1f} | {100 * row['bootstrap']:.1f} |")
+    """Markdown, as docs/evaluation.md has it: in percent, with the percentile bootstrap in brackets."""
     worst = result["required"]
-    lines += ["", f"required cells: {100 * worst['lowest']:.1f} to {100 * worst['highest']:.1f} %"]
+    lines = [
+        f"{worst['cells']} required cells (all images, p up to 0.9): {100 * worst['lowest']:.1f} to "
+        f"{100 * worst['highest']:.1f} %, bootstrap from {100 * worst['bootstrap_lowest']:.1f} %.",
+        "",
+    ]
+    for kind, title in (
+        ("right or wrong", "right or wrong, p ="),
+        ("graded", "graded, P(1) ="),
+        ("paired difference", "difference of two models, p ="),
+    ):
+        rows = [row for row in result["cells"] if row["kind"] == kind]
+        ps = list(dict.fromkeys(_rate(row) for row in rows))
+        lines += [f"| sizes of | images | ICC | {title} {' | '.join(ps)} |", "|---" * (3 + len(ps)) + "|"]
+        places = list(dict.fromkeys((row["sizes"], row["images"], row["icc"]) for row in rows))
+        for place in sorted(places, key=lambda place: (place[0], -place[1], place[2])):
+            own = [row for row in rows if (row["sizes"], row["images"], row["icc"]) == place]
+            lines.append(f"| {place[0]} | {place[1]} | {place[2]:g} | {' | '.join(map(_cell, own))} |")
+        lines.append("")
+    lines += ["| sizes of | training seeds | SD of a seed | difference over seeds and images |", "|---|---|---|---|"]
+    for row in result["cells"]:
+        if "seeds" in row:
+            lines.append(f"| {row['sizes']} | {row['seeds']} | {row['seed_sd']:g} | {_cell(row)} |")
     return "\n".join(lines)
+
+
+def _rate(row: dict[str, Any]) -> str:
+    p = row["p"]
+    return f"{p:g}" if isinstance(p, float) else " and ".join(f"{x:g}" for x in p)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return f"{100 * row['coverage']:.1f} ({100 * row['bootstrap']:.1f})"
 
 
 def main() -> None:
@@ -245,7 +270,7 @@ def main() -> None:
         },
         "cells": rows,
     }
-    print(json.dumps(result, indent=1) if args.json else table(result))
+    print(json.dumps(result, indent=1) if args.json else table(json.loads(json.dumps(result))))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Questions about one image share what the model sees in it, so the unit is the image, not the question. A mean over
 questions is a ratio of two sums over images; its variance is the jackknife's over clusters (CR3; Bell and McCaffrey,
 Survey Methodology 28, 2002), its interval Student's t with as many degrees of freedom as clusters less one. For values
-in [0, 1] the interval is made on the logit scale and so never leaves [0, 1]. docs/evaluation.md has how often it covers.
+in [0, 1] the interval is made on the logit scale and so stays inside. docs/evaluation.md says how often it covers.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]]) -> dict[str, An
     if not scored:
         return {"mean": None, "low": None, "high": None, "n": 0, "unscored": unscored}
     values, clusters = zip(*scored, strict=True)
-    inside = name != "n_tokens" and 0 <= min(values) and max(values) <= 1
+    inside = name != "n_tokens" and min(values) >= 0 and max(values) <= 1
     interval = mean_interval(values, clusters=clusters, bounds=UNIT if inside else None)
     return {**interval.as_json(), "unscored": unscored}
 

@@ -241,8 +241,9 @@ def judge(
 ) -> Scorer:
     """A judge for `task` at an endpoint; all else is in `Endpoint` and docs/judge.md.
 
-    `temperature` is for an evaluation that asks several times; a reward needs 0. `max_tokens` of a reply; `max_chars` of what is judged (2,000 for an answer, 16,000 for a thought); `system: false`
-    for models whose template has no system role. Raises `RecipeError` for options that cannot work.
+    `temperature` is for an evaluation that asks several times; a reward needs 0. `max_tokens` of a reply; `max_chars`
+    of what is judged (2,000 for an answer, 16,000 for a thought); `system: false` for models whose template has no
+    system role. Raises `RecipeError` for options that cannot work.
     """
     if task not in WORDS:
         raise unknown_name("judge task", task, WORDS)
@@ -267,5 +268,7 @@ def judge(
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
         raise RecipeError(f"judge temperature must be a number from 0 to 2, got {temperature!r}")
     endpoint.key()  # a missing key is told before training, not in its first step
-    asker = Asker(endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system, float(temperature))
+    asker = Asker(
+        endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system, float(temperature)
+    )
     return EquivalenceJudge(asker) if task == "equivalence" else ReasoningJudge(asker)
