@@ -12,6 +12,7 @@ from medrft.config import EvalJudgeConfig, parse_recipe
 from medrft.errors import RecipeError
 from medrft.evaluation.judged import Panel, judge_facts
 from medrft.evaluation.scoring import Answer, Marker
+from medrft.pipeline.run import check_names
 from medrft.types import Example, Item
 
 
@@ -95,3 +96,11 @@ def test_greedy_answers_to_open_questions_are_judged_and_no_others(tmp_path):
         assert len(server.seen) == 1
     assert [row.get("judge", "absent") for row in rows] == [0.0, "absent", "absent", "absent"]
     assert all("clinical" in row for row in rows[:3]) and "clinical" not in rows[3]
+
+
+def test_a_missing_key_ends_the_run_before_it_trains(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    judge = {"model": "m", "base_url": "http://localhost:1/v1", "api_key_env": "NO_SUCH_KEY"}
+    table = {"name": "x", "model": {"id": "tiny:llava"}, "data": {"name": "phantom"}, "eval": {"judge": judge}}
+    with pytest.raises(RecipeError, match="NO_SUCH_KEY is not set"):
+        check_names(parse_recipe(table))
