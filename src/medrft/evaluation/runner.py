@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError
 from medrft.evaluation import controls
-from medrft.evaluation.metrics import summarise
+from medrft.evaluation.judged import judge_facts
+from medrft.evaluation.measure import measured
+from medrft.evaluation.rewarded import rewarded
 from medrft.evaluation.scoring import Answer, Marker, as_row
+from medrft.evaluation.strata import with_frequency
 from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from medrft.types import Completion, Example
 
@@ -77,23 +80,20 @@ def evaluate(
         if is_finished(path, header):
             advance(per_example * len(examples))
         else:
-            answers = _ask(policy, recipe, prompt, sweeps, examples, advance) + _frequent(examples, train)
+            asked = with_frequency(examples, train)
+            answers = _ask(policy, recipe, prompt, sweeps, asked, advance) + _frequent(asked, train)
             rows = [as_row(answer, scores) for answer, scores in zip(answers, marker(answers), strict=True)]
             write_jsonl(path, [header, *rows])
         if recipe.report.images == "thumb":
             _keep_thumbnails(run, examples, seed=recipe.seed)
-        result[dataset] = write_metrics(path, resamples=recipe.eval.resamples)
+        result[dataset] = write_metrics(path)
     return result
 
 
-def write_metrics(predictions: Path, *, resamples: int) -> dict[str, Any]:
+def write_metrics(predictions: Path) -> dict[str, Any]:
     """Write `metrics.json` beside finished predictions, from them alone, and return it."""
     header, *rows = read_jsonl(predictions)
-    metrics = {
-        **header,
-        "interval": f"95 % percentile bootstrap, {resamples} resamples over images, seed {header['seed']}",
-        "results": summarise(rows, seed=header["seed"], resamples=resamples),
-    }
+    metrics = measured(header, rows)
     write_json(predictions.with_name("metrics.json"), metrics)
     return metrics
 
@@ -241,6 +241,8 @@ def _header(
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),
+        **judge_facts(recipe.eval.judge),
+        "rewarded": rewarded(recipe, stage),
         "seed": recipe.seed,
         "examples": len(examples),
         "images": len({path for e in examples for path in e.images}),
