@@ -23,5 +23,5 @@ TABLE = {
             },
         },
     ],
-    "eval": {"limit": 6, "batch_size": 8, "max_new_tokens": 12, "resamples": 50},
+    "eval": {"limit": 6, "batch_size": 8, "max_new_tokens": 12},
 }

@@ -190,8 +190,6 @@ class EvalConfig(Shape):
     """Evaluate the start model with the `short` prompt."""
     judge: EvalJudgeConfig | None = None
     """A language model that judges open answers as well; off by default."""
-    resamples: int = Field(default=1000, gt=0)
-    """Of no effect: intervals are closed formulas. Kept so that older recipes load."""
 
 
 class AuditConfig(Shape):

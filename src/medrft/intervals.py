@@ -73,15 +73,13 @@ def paired_difference(
     *,
     clusters: Sequence[Hashable] | None = None,
     runs: Sequence[Hashable] | None = None,
-    seed: int = 0,
-    resamples: int = 0,
 ) -> Interval:
     """Mean of `a - b` over pairs, with its 95 % interval by t, over whole `clusters`.
 
     `runs` names the training seed of each pair. With more than one, the interval covers another training as well as
     other images: the variances over runs and over clusters are added and that over both at once is taken off (Cameron,
     Gelbach and Miller, JBES 29, 2011), with Satterthwaite's degrees of freedom, so that few runs make it wide. Where
-    all of `a` and `b` lie in [0, 1] the interval stays in [-1, 1]. `seed` and `resamples` are of no effect.
+    all of `a` and `b` lie in [0, 1] the interval stays in [-1, 1].
     """
     if len(a) != len(b):
         raise ValueError(f"pairs need equal lengths, got {len(a)} and {len(b)}")

@@ -17,7 +17,7 @@ def call(*words, command="rescore"):
 def test_a_perfect_model(tmp_path):
     told = call("medevalkit", perfect(tmp_path), "--set", "encoder=none").stdout
     assert "total metrics.acc   match         3    1.667   1.000" in told
-    assert "closed questions counted twice" in told and "resampling questions" in told
+    assert "closed questions counted twice" in told and "interval over questions" in told
 
 
 def test_json_and_output(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreign_files import write_lines
-from medrft.errors import DataError, RecipeError, UnknownNameError
+from medrft.errors import DataError, UnknownNameError
 from medrft.evaluation.rescore import rescore
 from medrft.evaluation.rescore.outputs import answer_of
 
@@ -45,7 +45,7 @@ def test_intervals_are_clustered_by_image(tmp_path):
     rows = [{**ROW, "id": i, "prediction": "right" if i < 10 else "left", "image": f"x{i // 10}"} for i in range(20)]
     report = rescore("jsonl", write_lines(tmp_path / "in.jsonl", rows), PLAIN).report
     metric = report["results"]["in"]["none"]["open"]["exact_match"]
-    assert (metric["low"], metric["high"], report["clustered_by"]) == (0.0, 1.0, "images")
+    assert metric["low"] < 0.01 and metric["high"] > 0.99 and report["clustered_by"] == "images"
     apart = [{key: value for key, value in row.items() if key != "image"} for row in rows]
     report = rescore("jsonl", write_lines(tmp_path / "in.jsonl", apart), PLAIN).report
     assert report["results"]["in"]["none"]["open"]["exact_match"]["low"] > 0.1 and report["clustered_by"] == "questions"
@@ -91,7 +91,7 @@ ODD = [
 )
 def test_any_row_is_kept_or_listed(tmp_path_factory, rows):
     path = write_lines(tmp_path_factory.mktemp("any") / "in.jsonl", [ROW, *rows])
-    found = rescore("jsonl", path, {**PLAIN, "resamples": 10})
+    found = rescore("jsonl", path, {**PLAIN})
     assert len(found.rows) + len(found.report["left_out"]["rows"]) == 1 + len(rows)
     found.write(path.parent / "out")
 
@@ -113,7 +113,6 @@ def test_any_output_is_read_or_not(parts):
         ("medevalkti", {}, UnknownNameError, "did you mean 'medevalkit'"),
         ("jsonl", {"colour": 1}, UnknownNameError, "--set option of jsonl"),
         ("medevalkit", {"reference": "gold"}, UnknownNameError, "--set option of medevalkit"),
-        ("jsonl", {"resamples": 0}, RecipeError, "resamples: a whole number, got 0"),
         ("jsonl", {"reference": "gold"}, DataError, "no reference"),
     ],
 )

@@ -154,7 +154,7 @@ def test_what_is_written_can_be_compared(tmp_path):
     perfect(tmp_path / "a")
     for name in ("one", "two"):
         rescore("medevalkit", tmp_path / "a", PLAIN).write(tmp_path / name)
-    found = compare(read_sides([str(tmp_path / "one"), str(tmp_path / "two")]), Draws(resamples=50, flips=50))
+    found = compare(read_sides([str(tmp_path / "one"), str(tmp_path / "two")]), Draws(flips=50))
     assert {test["dataset"] for test in found["tests"]} == {"slake", "path_vqa"}
     assert found["sides"][0]["evaluator"] == "medevalkit" and found["against"][0]["left_out"] == {}
     metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())

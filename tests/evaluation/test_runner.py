@@ -23,7 +23,7 @@ def make_recipe(**evaluation):
             "model": {"id": "tiny:llava", "tiny": SIZES, "device": "cpu"},
             "data": {"name": "table", "max_pixels": 1024},
             "stages": [{"name": "sft", "kind": "sft"}],
-            "eval": {"max_new_tokens": 5, "batch_size": 4, "resamples": 50, **evaluation},
+            "eval": {"max_new_tokens": 5, "batch_size": 4, **evaluation},
         }
     )
 

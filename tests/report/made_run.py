@@ -42,7 +42,7 @@ def recipe(dataset: str = "phantom") -> Recipe:
                 {"name": "sft", "kind": "sft", "trl": {"learning_rate": 1e-3, "max_steps": 400}},
                 {"name": "grpo", "kind": "grpo", "trl": {"temperature": 1.0, "beta": 0.02, "num_generations": 8}},
             ],
-            "eval": {"resamples": 200, "sampled": {"temperature": 1.0, "samples": 4}},
+            "eval": {"sampled": {"temperature": 1.0, "samples": 4}},
         }
     )
 

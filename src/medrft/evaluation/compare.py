@@ -37,10 +37,9 @@ LISTED = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """How often intervals are resampled and signs flipped, and from which seed."""
+    """How often signs are flipped, and from which seed."""
 
     seed: int = 0
-    resamples: int = 2_000
     flips: int = FLIPS
 
 
@@ -107,7 +106,7 @@ def compare(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]
     return {
         "baseline": baseline.name,
         "sides": [_side(side) for side in sides],
-        "interval": f"95 % interval of the paired difference, whole clusters resampled {draws.resamples} times",
+        "interval": "95 % interval of the paired difference by t, over whole clusters",
         "p": f"two-sided, signs of whole clusters flipped: all patterns up to {EXACT}, else {draws.flips} random ones",
         "clusters": "the questions about one image; each question alone where its image is not known",
         "seed": draws.seed,
@@ -195,8 +194,6 @@ def _test(
             before,
             clusters=clusters,
             runs=[p.run for p, _, _ in scored],
-            seed=draws.seed,
-            resamples=draws.resamples,
         ),
         flip=sign_flip(
             [y - x for x, y in zip(before, after, strict=True)], clusters=clusters, seed=draws.seed, flips=draws.flips
@@ -248,7 +245,7 @@ def _conditional(sides: Sequence[Side]) -> str:
     if runs == 1:
         return "conditional on these trainings: another seed may give another difference"
     return (
-        f"{runs} trainings per side, paired in the order given; intervals resample trainings and then images, "
+        f"{runs} trainings per side, paired in the order given; intervals are over trainings and images, "
         "p-values flip images and are conditional on these trainings"
     )
 

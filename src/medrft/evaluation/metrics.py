@@ -81,10 +81,10 @@ def cluster_of(row: Row) -> Cluster:
     return tuple(row["images"]) or (str(row["id"]),)
 
 
-def summarise(rows: Iterable[Row], *, seed: int = 0, resamples: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+def summarise(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, Any]]]:
     """`{source: {kind: {metric: {n, mean, low, high, unscored}}}}`; `all` holds what may be pooled over kinds.
 
-    The source `sampled` has `pass@k` and `maj@k` as well. Nothing is drawn: `seed` and `resamples` are of no effect.
+    The source `sampled` has `pass@k` and `maj@k` as well.
     """
     return {
         source: {

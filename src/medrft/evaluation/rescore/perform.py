@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.config import CorrectConfig, EncoderConfig
-from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import summarise
 from medrft.evaluation.rescore.against import beside
 from medrft.evaluation.rescore.foreign import Foreign, told_apart
@@ -28,7 +28,7 @@ EVALUATORS = {
 }
 """Name on the command line -> the module that reads its files with `read(path, options)`."""
 
-OPTIONS = ("dataset", "split", "model", "encoder", "seed", "resamples")
+OPTIONS = ("dataset", "split", "model", "encoder")
 COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct")
 """What `--set` takes: these for every evaluator, and for `jsonl` the names of its columns."""
 
@@ -81,11 +81,7 @@ def _checked(evaluator: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in known:
             raise unknown_name(f"--set option of {evaluator}", name, known)
-    found = {"encoder": EncoderConfig().id, "seed": 0, "resamples": 1000, **options}
-    for name in ("seed", "resamples"):
-        if not isinstance(found[name], int) or found[name] < (name == "resamples"):
-            raise RecipeError(f"--set {name}: a whole number, got {found[name]!r}")
-    return found
+    return {"encoder": EncoderConfig().id, **options}
 
 
 def _header(
@@ -103,7 +99,7 @@ def _header(
         "prompt": None,
         "encoder": encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}) if encoder else None,
         "correct": CorrectConfig().model_dump(mode="json"),
-        "seed": given["seed"],
+        "seed": None,
         "examples": len({(row["dataset"], row["split"], row["id"]) for row in rows}),
         "images": len({image for row in rows for image in row["images"]}),
         "data": fingerprint(shown),
@@ -116,14 +112,9 @@ def _report(foreign: Foreign, rows: list[dict[str, Any]], given: Mapping[str, An
     clusters = "images" if known == len(rows) else "questions" if not known else "images where known, else questions"
     reasons = Counter(row.reason for row in foreign.left_out)
     return {
-        "interval": f"95 % interval by resampling {clusters}, {given['resamples']} resamples, seed {given['seed']}",
+        "interval": f"95 % interval over {clusters}",
         "clustered_by": clusters,
-        "results": {
-            name: summarise(
-                [row for row in rows if row["dataset"] == name], seed=given["seed"], resamples=given["resamples"]
-            )
-            for name in datasets
-        },
+        "results": {name: summarise(row for row in rows if row["dataset"] == name) for name in datasets},
         "theirs": beside(foreign, rows),
         "read": len(rows),
         "left_out": {
