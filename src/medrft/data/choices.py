@@ -24,10 +24,10 @@ def options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip()[:1] in ("[", "{") else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return ()
     if isinstance(value, Mapping):
-        value = [text for _, text in sorted(value.items()) if text is not None]
+        value = [text for _, text in sorted(value.items(), key=lambda pair: str(pair[0])) if text is not None]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return ()
     texts = [one_line(_content(option)) for option in value if option is not None]
@@ -48,7 +48,8 @@ def lettered(value: Any) -> dict[str, str]:
         value = {str(option.get("letter")): _content(option) for option in value if isinstance(option, Mapping)}
     if not isinstance(value, Mapping):
         return {}
-    texts = {key: re.sub(rf"^{re.escape(key)}\s*:\s*", "", one_line(text)) for key, text in sorted(value.items())}
+    known = {str(letter): one_line(text) for letter, text in value.items()}
+    texts = {letter: re.sub(rf"^{re.escape(letter)}\s*:\s*", "", text) for letter, text in sorted(known.items())}
     return {key: text for key, text in texts.items() if text}
 
 

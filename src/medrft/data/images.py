@@ -11,7 +11,9 @@ import hashlib
 import io
 import math
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +35,10 @@ HUGE = "image too large"
 DEEP = "image not 8-bit"
 
 # What Pillow raises on files that are cut short, corrupt or not images at all.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError),
+    *(TypeError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError, struct.error, zlib.error),
+)
 
 
 class BadImageError(DataError):
@@ -158,7 +163,7 @@ def materialise(encoded: bytes, cache: Path) -> Path:
 
 def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
     """Reasons that the header alone gives: no file, no image, too many pixels, too deep."""
-    if isinstance(source, Path) and not source.is_file():
+    if isinstance(source, Path) and not _is_file(source):
         return MISSING, str(source)
     try:
         with warnings.catch_warnings():
@@ -176,6 +181,14 @@ def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
     if mode not in EIGHT_BIT:
         return DEEP, f"mode {mode}; read it with the table loader, which takes a window, or save it as 8-bit PNG"
     return None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a plain file is there; a name that is too long for the system is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _decode_reason(path: Path) -> tuple[str, str] | None:
