@@ -49,7 +49,7 @@ def lettered(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         return {}
     known = {str(letter): one_line(text) for letter, text in value.items()}
-    texts = {letter: re.sub(rf"^{re.escape(letter)}\s*:\s*", "", text) for letter, text in sorted(known.items())}
+    texts = {letter: _without_key(text, letter) for letter, text in sorted(known.items())}
     return {key: text for key, text in texts.items() if text}
 
 
@@ -73,6 +73,12 @@ def resolve(answer: str, options: Sequence[str]) -> str | None:
 
 def _content(option: Any) -> Any:
     return option.get("content", option.get("text")) if isinstance(option, Mapping) else option
+
+
+def _without_key(text: str, letter: str) -> str:
+    """`A: CT` as `CT` under `A`. No pattern is made of a key, which may be a megabyte long."""
+    head, colon, rest = text.partition(":")
+    return rest.strip() if colon and head.rstrip() == letter else text
 
 
 def _without_letter(text: str, index: int) -> str:

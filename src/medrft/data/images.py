@@ -115,6 +115,23 @@ def sha256_of(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def pixels_of(path: Path) -> str:
+    """SHA-256 of the decoded pixels and their size: the same for every lossless file of an image.
+
+    Read once per version of the file; every load has done so when it checked the image. Raises like `open_image`.
+    """
+    try:
+        stat = path.stat()
+        return _pixels(path, stat.st_size, stat.st_mtime_ns)
+    except _BROKEN as error:
+        raise BadImageError(*(inspect_image(path) or (UNREADABLE, first_line(error))), path=path) from error
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """What `pixels_of` says of an image that is open."""
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+
+
 def blank(size: tuple[int, int]) -> Image.Image:
     """A mid-grey image."""
     return Image.new("RGB", size, (127, 127, 127))
@@ -193,10 +210,16 @@ def _is_file(path: Path) -> bool:
 
 def _decode_reason(path: Path) -> tuple[str, str] | None:
     try:
-        _decode(path)
+        stat = path.stat()
+        _pixels(path, stat.st_size, stat.st_mtime_ns)
     except _BROKEN as error:
         return UNREADABLE, first_line(error)
     return None
+
+
+@functools.lru_cache(maxsize=400_000)
+def _pixels(path: Path, size: int, modified: int) -> str:
+    return pixel_hash(_decode(path))
 
 
 def _decode(source: Path | io.BytesIO) -> Image.Image:

@@ -9,12 +9,12 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.errors import DataError, RecipeError, StrictError, unknown_name
 from medrft.rundir import RunDir, fingerprint, read_json, write_json
 from medrft.types import KINDS, SPLITS, Example
 
@@ -42,6 +42,8 @@ class Job:
     recipe: Recipe
     run: RunDir
     data: Loaded
+    others: tuple[Loaded, ...] = ()
+    """The data sets of `eval.data`."""
     bar: Bar = no_bar
     resume: bool = False
 
@@ -60,11 +62,19 @@ class Job:
         return [example for example in self.split("train") if example.id in used]
 
     def tests(self) -> dict[str, list[Example]]:
-        """Test examples by data set, at most `eval.limit` of each, drawn by seed."""
-        sets: dict[str, list[Example]] = defaultdict(list)
-        for example in self.split("test"):
-            sets[example.dataset].append(example)
+        """Test examples by data set, those of `eval.data` last; at most `eval.limit` of each, drawn by seed."""
+        sets = by_dataset(self.split("test"))
+        for other in self.others:
+            sets |= by_dataset(other.split("test"))
         return {name: draw(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()}
+
+
+def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """Examples by their data set."""
+    sets: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        sets[example.dataset].append(example)
+    return dict(sets)
 
 
 def draw(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
@@ -174,7 +184,8 @@ def check_names(recipe: Recipe) -> None:
 
     pick_device(recipe.model.device)
     get_prompt(recipe.prompt)
-    check_options(recipe.data.name, recipe.data.options)
+    for source in (recipe.data, *recipe.eval.data):
+        check_options(source.name, source.options)
     build_scorer(recipe.correct.scorer, encoder=recipe.encoder)
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
     for stage in recipe.stages:
@@ -188,15 +199,47 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
 
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
+        others = load_tests(recipe, data, on_progress=advance)
     run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
-    job = Job(recipe=recipe, run=run, data=data, bar=bar, resume=resume)
+    job = Job(recipe=recipe, run=run, data=data, others=others, bar=bar, resume=resume)
     if not job.split("train") and recipe.stages:
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
     if is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
-        write_json(run.path / "data.json", {**describe_data(data), "leakage": describe_leakage(job)})
+        tests = {"tests": [describe_data(other) for other in others]} if others else {}
+        write_json(run.path / "data.json", {**describe_data(data), **tests, "leakage": describe_leakage(job)})
         write_environment(job)
     return job
+
+
+def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Advance) -> tuple[Loaded, ...]:
+    """The data sets of `eval.data`, their test split alone.
+
+    Raises `DataError` for one without test rows, `RecipeError` for a name that two test sets would share.
+    """
+    from medrft.data import not_empty, read_data
+
+    found: list[Loaded] = []
+    taken = {example.dataset for example in data.split("test")}
+    for source in recipe.eval.data:
+        other = read_data(source.name, source.root, seed=recipe.seed, options=source.options, on_progress=on_progress)
+        other = only_test(not_empty(other))
+        names = {example.dataset for example in other.examples}
+        if not names:
+            raise DataError(f"eval.data: {source.name} at {source.root} has no test rows")
+        if names & taken:
+            raise RecipeError(
+                f"eval.data: {', '.join(sorted(names & taken))} is evaluated already; leave one out, or give a table "
+                "a name of its own (dataset=NAME)"
+            )
+        taken |= names
+        found.append(other)
+    return tuple(found)
+
+
+def only_test(loaded: Loaded) -> Loaded:
+    """A data set with its test examples alone; its report stays that of the whole."""
+    return replace(loaded, examples=loaded.split("test"))
 
 
 def describe_data(data: Loaded) -> dict[str, Any]:
@@ -225,8 +268,11 @@ def describe_leakage(job: Job) -> dict[str, Any]:
     from medrft.data.leaks import find_leaks, leak_note
 
     used = {"train": job.trained(), "validation": job.split("validation")}
-    sets = {**used, "test": [example for rows in job.tests().values() for example in rows]}
-    sets = {name: rows for name, rows in sets.items() if rows}
+    tests = job.tests()
+    own = by_dataset(job.split("test"))
+    sets = {**used, "test": [example for name in own for example in tests[name]]}
+    apart = {name: rows for name, rows in tests.items() if name not in own}
+    sets = {name: rows for name, rows in {**sets, **apart}.items() if rows}
     rows = fingerprint([f"{name}\t{example.id}" for name, examples in sets.items() for example in examples])
     path = job.run.path / "data.json"
     before: dict[str, Any] = read_json(path).get("leakage", {}) if path.is_file() else {}
@@ -238,7 +284,12 @@ def describe_leakage(job: Job) -> dict[str, Any]:
         return {"rows": rows, "pairs": {}, "notes": [note]}
     drawn = job.recipe.data.name == "phantom"
     with job.bar("Looking for leaks") as advance:
-        found = find_leaks(sets, copies=not drawn, on_progress=lambda label, done, total: advance(done, total))
+        found = find_leaks(
+            sets,
+            copies=not drawn,
+            wanted=lambda a, b: a in used or b not in apart,  # tests beside one another train nothing
+            on_progress=lambda label, done, total: advance(done, total),
+        )
     pairs = found["pairs"]
     counts = {pair: {key: n for key, n in leak.items() if isinstance(n, int)} for pair, leak in pairs.items()}
     notes = [leak_note(pair, leak) for pair, leak in pairs.items()]
@@ -335,21 +386,48 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 
 def evaluate_stage(job: Job, stage: str) -> None:
-    """Evaluate a stage's model on every test set; predictions that are complete are kept."""
+    """Evaluate a stage's model on every test set; predictions that are complete are kept.
+
+    An example whose image has vanished or broken since it was loaded is left out, and listed in `data.json`
+    (`evaluation_left_out`). Raises `StrictError` for one where the recipe is `strict`.
+    """
     from medrft.evaluation.runner import evaluate
     from medrft.models.load import load_policy
 
+    tests = with_images(job, stage)
     policy = load_policy(job.recipe.model, source_of(job, stage))
     with job.bar(f"Evaluating {stage}") as advance:
         evaluate(
             policy,
             job.recipe,
             stage=stage,
-            examples_by_dataset=job.tests(),
+            examples_by_dataset=tests,
             train=job.split("train"),
             run=job.run,
             on_progress=advance,
         )
+
+
+def with_images(job: Job, stage: str) -> dict[str, list[Example]]:
+    """The test examples by data set whose images can still be opened; what was left out is written down."""
+    from medrft.data.images import header_reason
+
+    tests = job.tests()
+    images = dict.fromkeys(path for rows in tests.values() for example in rows for path in example.images)
+    bad = {path: reason[0] for path in images if (reason := header_reason(path)) is not None}
+    lost = [e for rows in tests.values() for e in rows if any(path in bad for path in e.images)]
+    path = job.run.path / "data.json"
+    facts = read_json(path)
+    before = facts.get("evaluation_left_out", {})
+    rows = [{"row": e.id, "reason": next(bad[p] for p in e.images if p in bad)} for e in lost]
+    after = {key: value for key, value in {**before, stage: rows}.items() if value}
+    if lost and job.recipe.strict:
+        raise StrictError(f"{lost[0].id}: {rows[0]['reason']} before the evaluation of {stage}; the recipe is strict")
+    if after != before:
+        write_json(path, {**facts, "evaluation_left_out": after})
+    gone = {example.id for example in lost}
+    left = {name: [example for example in rows if example.id not in gone] for name, rows in tests.items()}
+    return {name: rows for name, rows in left.items() if rows or not tests[name]}
 
 
 def report_run(job: Job) -> Path:
