@@ -86,7 +86,8 @@ def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[
 
 
 def _print(found: Leaks) -> None:
-    common.out.print(_table(found))
+    if found["pairs"]:
+        common.out.print(_table(found))
     for pair, leak in found["pairs"].items():
         if leak["neighbours"] or leak["items"]:
             common.out.print(Text(pair.replace("|", " | ")), style="bold")
