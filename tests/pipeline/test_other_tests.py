@@ -6,7 +6,8 @@ import pytest
 
 from medrft.config import parse_recipe
 from medrft.errors import DataError, RecipeError, StrictError, UnknownNameError
-from medrft.pipeline.run import check_names, open_job, with_images
+from medrft.pipeline.held_out import with_images
+from medrft.pipeline.run import check_names, open_job
 from medrft.report.facts import facts_of
 from medrft.report.files import RunFiles
 from medrft.rundir import read_json
