@@ -85,9 +85,11 @@ def fingerprint_after(path: Path, change: Change, rng: random.Random, folder: Pa
     return fingerprint_of(folder / "changed.png")
 
 
-def recall(paths: list[Path], prints: list[Fingerprint], every: int) -> dict[str, Any]:
-    """Per change: how many copies were found, and how many other images were called copies of one."""
+def recall(releases: dict[str, list[Path]], prints: list[Fingerprint], every: int) -> dict[str, Any]:
+    """Per change and release: how many copies were found, and how many other images were called copies of one."""
     found: dict[str, Any] = {}
+    paths = [path for release in releases.values() for path in release]
+    names = [name for name, release in releases.items() for _ in release]
     asked = range(0, len(paths), every)
     with tempfile.TemporaryDirectory() as folder:
         for name, change in CHANGES.items():
@@ -96,12 +98,19 @@ def recall(paths: list[Path], prints: list[Fingerprint], every: int) -> dict[str
             pairs = find_neighbours(prints, changed)
             copies = {(pair.a, pair.b) for pair in pairs if pair.label == "copy"}
             right = {(i, place) for place, i in enumerate(asked)}
-            least = min((pair.likeness for pair in pairs if (pair.a, pair.b) in right), default=None)
+            likeness = {pair.a: pair.likeness for pair in pairs if (pair.a, pair.b) in right}
+            missed = {str(paths[i]): likeness.get(i) for i, _ in right - copies}
             found[name] = {
-                "n": len(changed),
-                "found": len(copies & right),
-                "others": len(copies - right),
-                "least_likeness": least,
+                **{
+                    release: {
+                        "n": sum(names[i] == release for i in asked),
+                        "found": sum(names[i] == release for i, _ in copies & right),
+                        "others": sum(names[asked[place]] == release for _, place in copies - right),
+                    }
+                    for release in releases
+                },
+                "least_likeness": min(likeness.values(), default=None),
+                "missed": dict(sorted(missed.items())),
             }
     return found
 
@@ -133,7 +142,7 @@ def measure(vqa_rad: Path, slake: Path, every: int) -> dict[str, Any]:
         "vqa_rad_against_slake": {key: value for key, value in leak.items() if isinstance(value, int)},
         "seconds": round(seconds, 1),
         "processor_seconds": round(processor, 1),
-        "recall": recall([*rad, *sla], prints, every),
+        "recall": recall({"vqa_rad": rad, "slake": sla}, prints, every),
         "within": {
             "vqa_rad": false_positives(rad, prints[: len(rad)]),
             "slake": false_positives(sla, prints[len(rad) :]),
@@ -155,7 +164,9 @@ def main() -> None:
         return
     print(f"VQA-RAD against SLAKE: {found['seconds']} s, {found['processor_seconds']} s of processor time")
     for name, row in found["recall"].items():
-        print(f"{name:40} {row['found']:4} of {row['n']:4} found, {row['others']} others called copies")
+        for release in ("vqa_rad", "slake"):
+            one = row[release]
+            print(f"{name:40} {release:8} {one['found']:4} of {one['n']:4} found, {one['others']} others called copies")
     for name, row in found["within"].items():
         print(f"{name}: {row['copies']} of {row['pairs']:,} pairs called copies, {row['similar']} similar")
         print(*row["list"], sep="\n")

@@ -63,24 +63,31 @@ class ModelConfig(Shape):
     """Sizes that override those of `tiny:<family>`."""
 
 
-class DataConfig(Shape):
-    """A data set. Keys beyond these are options of its loader and are checked against its parameters."""
+class SourceConfig(Shape):
+    """A data set to read. Keys beyond these are options of its loader and are checked against its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
     root: str | None = None
-    max_pixels: int = Field(default=401_408, gt=0)
-    """Images are shrunk to at most this many pixels before any processor sees them."""
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    """Share of train images cut off for validation where there is no official split."""
-    exclude_test_images: bool = False
-    """Leave out train rows whose image is also in test."""
 
     @property
     def options(self) -> dict[str, Any]:
         """The loader's own options."""
         return dict(self.model_extra or {})
+
+
+class DataConfig(SourceConfig):
+    """The data set that a run trains on."""
+
+    max_pixels: int = Field(default=401_408, gt=0)
+    """Images are shrunk to at most this many pixels before any processor sees them."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of train images cut off for validation where there is no official split."""
+    exclude_test_images: bool | Literal["copies"] = False
+    """Leave out train rows whose image is also in test; `copies`: also recompressed, resized or cropped."""
+    by_image: float | None = Field(default=None, gt=0, lt=1)
+    """Split all rows anew by image, this share of the images to test: not the official split."""
 
 
 class CorrectConfig(Shape):
@@ -180,6 +187,8 @@ class EvalJudgeConfig(Shape):
 class EvalConfig(Shape):
     """How models are evaluated after each stage."""
 
+    data: tuple[SourceConfig, ...] = ()
+    """Further data sets whose test split is evaluated beside the run's own, as out of domain."""
     limit: int | None = Field(default=None, gt=0)
     """Examples per data set, drawn by seed; all by default."""
     batch_size: int = Field(default=32, gt=0)

@@ -58,6 +58,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON (line {error.lineno}: {error.msg})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, endless brackets
+        raise DataError(f"{path} is not JSON ({error})") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

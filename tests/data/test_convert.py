@@ -197,7 +197,8 @@ def test_rows_of_another_format_are_listed(tmp_path, name):
 def test_other_wordings_of_a_chat(pictures, tmp_path, turns, answer, thought):
     row = {"images": [str(pictures[0])], "conversations": turns}
     (tmp_path / "mine.json").write_text(json.dumps([row]))
-    (found,) = read_data("llama_factory", tmp_path / "mine.json").examples
+    options = {"image_root": str(pictures[0].parent)}  # an absolute path must lie in the folder of the images
+    (found,) = read_data("llama_factory", tmp_path / "mine.json", options=options).examples
     assert (found.question, found.references, found.rationale) == ("Q?", (answer,), thought)
 
 

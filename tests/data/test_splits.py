@@ -2,15 +2,19 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from medrft.data import splits, vqa_rad
+from medrft.config import DataConfig
+from medrft.data import load_data, splits, vqa_rad
 from medrft.data.base import Reading
 from medrft.data.images import sha256_of
+from medrft.data.leaks import find_leaks
 from medrft.data.notes import images_of
-from medrft.types import Example
+from medrft.types import SPLITS, Example
 
 
 def example(number: int, images: tuple[Path, ...], split: str = "train") -> Example:
@@ -34,8 +38,6 @@ def loaded_of(*examples: Example):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> list[Path]:
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("images")
     for number in range(12):
         Image.new("L", (4, 4), number * 20).save(folder / f"{number}.png")
@@ -128,3 +130,64 @@ def test_official_vqa_rad_without_test_images(shared_data):
     test = {sha256_of(path) for e in loaded.split("test") for path in e.images}
     assert not any(sha256_of(path) in test for e in loaded.split("train") for path in e.images)
     assert balanced(splits.cut_validation(loaded, fraction=0.1, seed=0))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[Path]:
+    """Twelve pictures with detail; then the first again as PNG, as JPEG and cropped, and the second as JPEG."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    made = [Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).resize((240, 240), 3) for _ in range(12)]
+    paths = []
+    for number, image in enumerate(made):
+        paths.append(folder / f"{number}.bmp")
+        image.save(paths[-1])
+    copies = {"same.png": made[0], "a.jpg": made[0], "crop.png": made[0].crop((8, 8, 232, 230)), "b.jpg": made[1]}
+    for name, image in copies.items():
+        image.save(folder / name, **({"quality": 40} if name.endswith("jpg") else {}))
+        paths.append(folder / name)
+    return paths
+
+
+def leaks_of(loaded) -> list[tuple[int, int]]:
+    sets = {split: loaded.split(split) for split in SPLITS if loaded.split(split)}
+    return [(leak["shared_images"], leak["copies"]) for leak in find_leaks(sets)["pairs"].values()]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_by_image_leaves_nothing_shared(pictures, seed):
+    rows = [example(n, (path,), SPLITS[n % 3]) for n, path in enumerate(pictures)]
+    loaded = loaded_of(*rows)
+    assert any(shared or copies for shared, copies in leaks_of(loaded))
+    clean = splits.by_image(loaded, test=0.3, validation=0.2, seed=seed)
+    assert leaks_of(clean) == [(0, 0)] * 3
+    assert {row.id for row in clean.examples} == {row.id for row in rows} and balanced(clean)
+    assert clean == splits.by_image(loaded, test=0.3, validation=0.2, seed=seed)
+    assert any("not the official split" in note for note in clean.report.notes)
+    by_pixels = splits.by_image(loaded, test=0.3, validation=0.2, seed=seed, copies=False)
+    assert [shared for shared, _ in leaks_of(by_pixels)] == [0, 0, 0]
+
+
+def test_exclude_and_cut_know_pixels_and_copies(pictures):
+    rows = [example(0, (pictures[0],), "test"), *(example(n, (path,)) for n, path in enumerate(pictures[1:], 1))]
+    loaded = loaded_of(*rows)
+    by_pixels = splits.exclude_test_images(loaded)
+    assert {row.row: row.reason for row in by_pixels.report.left_out} == {"toy/train/12": "image is also in test"}
+    clean = splits.exclude_test_images(loaded, copies=True)
+    assert {row.row: row.reason for row in clean.report.left_out} == {
+        "toy/train/12": "image is also in test",
+        "toy/train/13": "image is a copy of one in test",
+        "toy/train/14": "image is a copy of one in test",
+    }
+    assert leaks_of(clean) == [(0, 0)]
+    for seed in range(5):
+        cut = splits.cut_validation(clean, fraction=0.4, seed=seed, copies=True)
+        assert len({row.split for row in cut.examples if row.id in ("toy/train/1", "toy/train/15")}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vqa_rad", "slake"])
+def test_by_image_on_real_data(shared_data, name):
+    options = {"lang": "all"} if name == "slake" else {}
+    config = DataConfig(name=name, root=str(shared_data / name), by_image=0.2, **options)
+    assert leaks_of(load_data(config, seed=0)) == [(0, 0)] * 3

@@ -202,10 +202,10 @@ def test_image_as_a_data_address(jsonl, folder, tmp_path):
 
 
 def test_a_folder_of_splits(folder, tmp_path):
-    row = {"image": "../img/1.png", "question": "Where?", "answer": "left"}
+    row = {"image": "img/1.png", "question": "Where?", "answer": "left"}
     for name in ("train-00000-of-00002", "train-00001-of-00002", "valid-00000-of-00001", "test"):
         parquet(folder / "data" / f"{name}.parquet", [row, row])
-    loaded = table.load(folder, image_root=folder / "data")
+    loaded = table.load(folder, image_root=folder)
     assert loaded.report.kept == {"train": 4, "validation": 2, "test": 2}
     assert [e.id for e in loaded.split("train")] == [f"set/train/{n}" for n in range(4)]  # numbers run over the shards
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,3 +91,14 @@ def progress_bar(label: str, *, total: int | None = None) -> Iterator[Callable[[
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err) as bar:
         task = bar.add_task(label, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def check_page(output: Path) -> None:
+    """Refuse a page that could not be written, before anything is read."""
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
+    if output.is_dir():
+        raise DataError(f"{output} is a folder; name the file to write, as in --output {output / 'sheet.html'}")
+    parent = next(folder for folder in output.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise DataError(f"cannot write {output}: {parent} is {'not writable' if parent.is_dir() else 'a file'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +72,7 @@ def show(
     from medrft.report.data_sheet import draw, render_sheet
     from medrft.rundir import write_atomic
 
-    _check_output(output)
+    common.check_page(output)
     if split is not None and split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     loaded = load(name, path, assignments)
@@ -87,17 +86,6 @@ def show(
         page = render_sheet(loaded, drawn, size=size, on_progress=lambda done: update(done, len(drawn)))
     write_atomic(output, page)
     common.err.print(f"{len(drawn)} of {len(rows):,} examples in {escape(str(output))}", highlight=False)
-
-
-def _check_output(output: Path) -> None:
-    """Refuse a page that could not be written, before anything is read."""
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
-    if output.is_dir():
-        raise DataError(f"{output} is a folder; name the file to write, as in --output {output / 'sheet.html'}")
-    parent = next(folder for folder in output.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise DataError(f"cannot write {output}: {parent} is {'not writable' if parent.is_dir() else 'a file'}")
 
 
 def _print(summary: Summary) -> None:

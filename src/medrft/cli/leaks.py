@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ from medrft.cli.sources import concerning, load_source
 from medrft.errors import DataError
 
 if TYPE_CHECKING:
-    from medrft.data.leaks import Leak, Leaks
+    from medrft.data.leaks import Leak, Leaks, Pictures
     from medrft.types import Example
 
 LISTED = 5
@@ -28,17 +29,26 @@ Sources = Annotated[
 ]
 
 
-def leaks(sources: Sources, assignments: common.Set = None, as_json: common.Json = False) -> None:
+def leaks(
+    sources: Sources,
+    within: Annotated[bool, typer.Option("--within", help="Also compare the images of each set.")] = False,
+    output: Annotated[Path | None, typer.Option(help="An HTML sheet of all pairs found, with their distance.")] = None,
+    assignments: common.Set = None,
+    as_json: common.Json = False,
+) -> None:
     """Count the images, copies of images and questions that each pair of sets has in common.
 
     Examples: medrft data leaks vqa_rad:data/vqa_rad:train vqa_rad:data/vqa_rad:test; medrft data leaks
     slake:data/Slake1.0 --set lang=all; medrft data leaks table:my_cot.jsonl vqa_rad:data/vqa_rad:test --json
     """
     from medrft.data.leaks import find_leaks
+    from medrft.rundir import write_atomic
 
+    if output is not None:
+        common.check_page(output)
     sets = _sets(sources, assignments)
-    if len(sets) < 2:
-        raise DataError(f"leaks compares sets, got only {', '.join(sets)}; name another NAME:PATH[:SPLIT]")
+    if len(sets) < 2 and not within:
+        raise DataError(f"leaks compares sets, got only {', '.join(sets)}; name another NAME:PATH[:SPLIT], or --within")
     with ExitStack() as stack:
         bars: dict[str, Callable[[int, int], None]] = {}
 
@@ -48,7 +58,11 @@ def leaks(sources: Sources, assignments: common.Set = None, as_json: common.Json
                 bars[label] = stack.enter_context(common.progress_bar(escape(label), total=total))
             bars[label](done, total)
 
-        found = find_leaks(sets, on_progress=update)
+        found = find_leaks(sets, within=within, on_progress=update)
+    if output is not None:
+        from medrft.report.leak_sheet import render_leaks
+
+        write_atomic(output, render_leaks(found))
     if as_json:
         common.print_json(found)
     else:
@@ -72,11 +86,16 @@ def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[
 
 
 def _print(found: Leaks) -> None:
-    common.out.print(_table(found))
+    if found["pairs"]:
+        common.out.print(_table(found))
     for pair, leak in found["pairs"].items():
         if leak["neighbours"] or leak["items"]:
             common.out.print(Text(pair.replace("|", " | ")), style="bold")
             _print_pair(leak)
+    for name, one in found.get("within", {}).items():
+        counts = f"within {name}: {one['copies']:,} pairs are copies, {one['similar']:,} similar"
+        common.out.print(Text(counts), style="bold", soft_wrap=True)
+        _print_lines([_line(pair) for pair in one["neighbours"]])
 
 
 def _table(found: Leaks) -> Table:
@@ -93,12 +112,20 @@ def _table(found: Leaks) -> Table:
 
 
 def _print_pair(leak: Leak) -> None:
-    lines = [f"{n['label']} ({n['likeness']:.2f})  {n['a']}  {n['b']}" for n in leak["neighbours"]]
+    lines = [_line(pair) for pair in leak["neighbours"]]
     asked = sorted(leak["items"], key=lambda item: item["label"] != "shared")
     words = {"shared": "same question and answer", "similar": "nearly the same question"}
     questions = [f"{words[item['label']]}  {item['a']}  {item['b']}: {item['question_b']}" for item in asked]
     for kind in (lines, questions):
-        for line in kind[:LISTED]:
-            common.out.print(Text(f"  {line}"), soft_wrap=True)
-        if len(kind) > LISTED:
-            common.out.print(Text(f"  … and {len(kind) - LISTED:,} more; --json lists them all"))
+        _print_lines(kind)
+
+
+def _line(pair: Pictures) -> str:
+    return f"{pair['label']} ({pair['likeness']:.2f})  {pair['a']}  {pair['b']}"
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines[:LISTED]:
+        common.out.print(Text(f"  {line}"), soft_wrap=True)
+    if len(lines) > LISTED:
+        common.out.print(Text(f"  … and {len(lines) - LISTED:,} more; --json lists them all"))

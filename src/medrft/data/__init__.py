@@ -58,7 +58,7 @@ LOADERS: dict[str, Loader] = {
 OURS = ("seed", "cache", "on_progress")
 """Parameters of a loader that are not options of a recipe; each is passed to the loaders that have it."""
 
-SHARED = ("validation", "exclude_test_images", "max_pixels")
+SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels")
 """Keys of `data:` that hold for every data set."""
 
 
@@ -72,17 +72,20 @@ def load_data(
 ) -> Loaded:
     """Read a data set as a run uses it: with a validation split, and without test images in train if asked.
 
-    With `cut=False` the splits stay the official ones, also without validation. `cache` is where images that are not
-    plain files are written; by default the user's cache folder. `on_progress(done, total)` counts images. Raises
+    With `cut=False` no validation is cut from train. `cache` is where images that are not plain files are written; by
+    default the user's cache folder. `on_progress(done, total)` counts images. Raises
     `DataError` for a missing root, a wrong layout or no row left, `UnknownNameError` for a wrong name or option.
     """
     loaded = read_data(
         config.name, config.root, seed=seed, cache=cache, options=config.options, on_progress=on_progress
     )
-    if config.exclude_test_images:
-        loaded = splits.exclude_test_images(loaded)
+    copies = config.exclude_test_images == "copies"
+    if config.by_image is not None:
+        loaded = splits.by_image(loaded, test=config.by_image, validation=config.validation, seed=seed)
+    elif config.exclude_test_images:
+        loaded = splits.exclude_test_images(loaded, copies=copies)
     if cut and loaded.split("train") and not loaded.split("validation"):
-        loaded = splits.cut_validation(loaded, fraction=config.validation, seed=seed)
+        loaded = splits.cut_validation(loaded, fraction=config.validation, seed=seed, copies=copies)
     return not_empty(loaded)
 
 

@@ -6,15 +6,18 @@ checked there, once per file, so that a broken one costs its own rows and not th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medrft.data.counts import Count, Form, compare
-from medrft.data.images import inspect_images
+from medrft.data.images import BadImageError, inspect_images
 from medrft.data.notes import counted, split_notes
+from medrft.data.paths import image_in
+from medrft.data.values import LONGEST, is_small, is_unicode, plain, shown, writable
 from medrft.types import Example, LeftOut, LoadReport
 
 EMPTY_ANSWER = "empty answer"
@@ -23,6 +26,8 @@ MISSING_COLUMN = "missing column"
 NOT_A_ROW = "not a row"
 NOT_AN_OPTION = "answer is not among the options"
 NOT_TEXT = "answer is not text"
+NOT_UNICODE = "text that is not Unicode"
+QUESTION_NOT_TEXT = "question is not text"
 NO_IMAGE = "no image named"
 NO_SPLIT = "unknown split"
 REPEATED_ID = "repeated id"
@@ -82,12 +87,17 @@ class Reading:
     """Rows whose answer was a number and was read as text."""
 
     def keep(self, example: Example) -> None:
-        """A row that became an example."""
-        self.examples.append(example)
+        """A row that became an example; its metadata become what strict JSON can hold."""
+        texts = (example.id, example.question, *example.references, *example.options, example.rationale or "")
+        if all(map(is_unicode, texts)):
+            self.examples.append(replace(example, metadata=plain(example.metadata)))
+        else:
+            self.leave(example.id, report_split(example, self.split_by), NOT_UNICODE, "a lone half of a surrogate pair")
 
     def leave(self, row: str, split: str, reason: str, detail: str = "") -> None:
         """A row that did not; `split` is the report's name for it."""
-        self.left_out.append(LeftOut(row=row, split=split, reason=reason, detail=detail))
+        texts = {"row": row, "split": split, "detail": detail}
+        self.left_out.append(LeftOut(reason=reason, **{key: writable(text, LONGEST) for key, text in texts.items()}))
 
     def done(self, on_progress: Progress | None = None) -> Loaded:
         """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
@@ -146,17 +156,30 @@ class RowError(Exception):
         self.detail = detail
 
 
-def one_line(value: object) -> str:
-    """Text with its white space trimmed and collapsed; `""` for `None`.
+def image_or_leave(reading: Reading, folder: Path, value: object, *, name: str, split: str) -> Path | None:
+    """The file that a row names in a folder; `None` where the row was left out for what it names."""
+    try:
+        if not isinstance(value, str) or not value.strip():
+            raise RowError(NO_IMAGE, f"got {shown(value)}")
+        return image_in(folder, value)
+    except (RowError, BadImageError) as left:
+        reading.leave(name, split, left.reason, left.detail)
+        return None
 
-    >>> one_line("  Heart\\n size ")
-    'Heart size'
+
+def one_line(value: object) -> str:
+    """Text with its white space trimmed and collapsed; `""` for `None` and for what is no single value.
+
+    >>> one_line("  Heart\\n size "), one_line(["Heart"])
+    ('Heart size', '')
     """
-    return "" if value is None else " ".join(str(value).split())
+    if value is None or isinstance(value, Mapping | list | tuple | set | frozenset | bytes):
+        return ""
+    return "" if isinstance(value, int) and not is_small(value) else " ".join(str(value).split())
 
 
 def answer_text(value: object) -> str | None:
-    """An answer as text, a whole number without its `.0`; `None` for what is no text, as a table or a truth value.
+    """A question or an answer as text, a number without its `.0`; `None` for what is no text: a table, a truth value.
 
     >>> answer_text(12), answer_text(4.0), answer_text(" Yes "), answer_text(None), answer_text(True)
     ('12', '4', 'Yes', '', None)
@@ -164,8 +187,8 @@ def answer_text(value: object) -> str | None:
     if isinstance(value, bool) or not (value is None or isinstance(value, str | int | float)):
         return None
     if isinstance(value, float):
-        return "" if value != value else f"{value:.10g}"
-    return one_line(value)
+        return "" if value != value else f"{value:.10g}" if math.isfinite(value) else None
+    return None if isinstance(value, int) and not is_small(value) else one_line(value)
 
 
 def is_number(value: object) -> bool:

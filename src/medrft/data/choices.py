@@ -24,10 +24,10 @@ def options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip()[:1] in ("[", "{") else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return ()
     if isinstance(value, Mapping):
-        value = [text for _, text in sorted(value.items()) if text is not None]
+        value = [text for _, text in sorted(value.items(), key=lambda pair: str(pair[0])) if text is not None]
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return ()
     texts = [one_line(_content(option)) for option in value if option is not None]
@@ -48,7 +48,8 @@ def lettered(value: Any) -> dict[str, str]:
         value = {str(option.get("letter")): _content(option) for option in value if isinstance(option, Mapping)}
     if not isinstance(value, Mapping):
         return {}
-    texts = {key: re.sub(rf"^{re.escape(key)}\s*:\s*", "", one_line(text)) for key, text in sorted(value.items())}
+    known = {str(letter): one_line(text) for letter, text in value.items()}
+    texts = {letter: _without_key(text, letter) for letter, text in sorted(known.items())}
     return {key: text for key, text in texts.items() if text}
 
 
@@ -72,6 +73,12 @@ def resolve(answer: str, options: Sequence[str]) -> str | None:
 
 def _content(option: Any) -> Any:
     return option.get("content", option.get("text")) if isinstance(option, Mapping) else option
+
+
+def _without_key(text: str, letter: str) -> str:
+    """`A: CT` as `CT` under `A`. No pattern is made of a key, which may be a megabyte long."""
+    head, colon, rest = text.partition(":")
+    return rest.strip() if colon and head.rstrip() == letter else text
 
 
 def _without_letter(text: str, index: int) -> str:

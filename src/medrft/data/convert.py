@@ -247,7 +247,7 @@ def _decoded(row: Row, form: Format) -> Row:
         return row
     try:
         values = form.decode(row.values)
-    except (RowError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RowError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         return Row(number=row.number, split=row.split, values={}, problem=f"not a row of the format: {told}"[:200])
     kept = {key: value for key, value in values.items() if key not in ("id", "split") or value is not None}
@@ -260,4 +260,4 @@ def _without_dataset(row: Row) -> Row:
 
 
 def _file_name(text: object) -> str:
-    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in str(text)).lstrip(".") or "table"
+    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in one_line(text)[:80]).lstrip(".") or "table"

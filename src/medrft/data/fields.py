@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 from typing import Any
 
 from medrft.data import base, choices
@@ -13,7 +14,9 @@ from medrft.data.base import Reading, RowError
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache, materialise
 from medrft.data.layout import Release
+from medrft.data.paths import image_in
 from medrft.data.rows import Row, read_rows, split_name, table_files
+from medrft.data.values import shown
 from medrft.text import infer_kind
 from medrft.types import Example, Split
 
@@ -26,7 +29,8 @@ class Fields:
     answers: tuple[Any, ...]
     """Accepted answers; with options, an option's text, or its letter where `lettered`."""
     images: tuple[Any, ...]
-    """Files, or images as the hub stores them: encoded bytes, or a table that holds them."""
+    """Names of files in `folder`, or images as the hub stores them: encoded bytes, or a table that holds them."""
+    folder: Path = Path("images")
     options: Mapping[str, str] = field(default_factory=dict)
     """Option texts by their official letter; one that is empty is not among them."""
     lettered: bool = False
@@ -39,12 +43,14 @@ def keep_row(reading: Reading, name: str, split: Split, fields: Fields, *, cache
     """Keep a row, or leave it out with its reason; images inside the row are written to the cache."""
     try:
         references = _references(fields)
-        question = base.one_line(fields.question)
+        question = base.answer_text(fields.question)
+        if question is None:
+            raise RowError(base.QUESTION_NOT_TEXT, f"got {shown(fields.question)}")
         if not question:
             raise RowError(base.EMPTY_QUESTION)
         if not fields.images:
             raise RowError(base.NO_IMAGE)
-        images = tuple(_image(value, cache) for value in fields.images)
+        images = tuple(_image(value, fields.folder, cache) for value in fields.images)
     except (RowError, BadImageError) as left:
         reading.leave(name, split, left.reason, left.detail)
         return
@@ -129,7 +135,7 @@ def column(row: Mapping[str, Any], *names: str) -> Any:
     return None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=10_000)
 def _spelling(name: str) -> str:
     return name.lower().replace("_", " ")
 
@@ -148,14 +154,14 @@ def plain_fields(row: Mapping[str, Any]) -> Fields | str:
 
 
 def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, Any]:
-    """Official columns for metadata, but those that became something else; only what strict JSON can hold."""
+    """Official columns for metadata, but those that became something else and those that hold tables or bytes."""
     rest = {key: value for key, value in row.items() if key.lower() not in used and _is_plain(value)}
-    return base.without_nulls({key: None if value != value else value for key, value in rest.items()})
+    return base.without_nulls(rest)
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return all(_is_plain(inner) for inner in value)
+        return all(part is None or isinstance(part, str | int | float | list | tuple) for part in islice(value, 100))
     return value is None or isinstance(value, str | int | float)
 
 
@@ -165,10 +171,19 @@ def find_file(root: Path, *names: str) -> Path | None:
     A release unpacks into folders of its own, and a user may name those, their parent or its parent.
     """
     for pattern in (f"{depth}{name}" for name in names for depth in ("", "*/", "*/*/")):
-        found = sorted(root.glob(pattern))
+        found = sorted(path for path in root.glob(pattern) if path.is_file() or path.is_dir())
         if found:
             return found[0]
     return None
+
+
+def with_ending(name: str) -> str:
+    """The file name of an image that its list gives without `.jpg`.
+
+    >>> with_ending("synpic1"), with_ending("synpic1.png")
+    ('synpic1.jpg', 'synpic1.png')
+    """
+    return name if PurePath(name).suffix else f"{name}.jpg"
 
 
 def require_any(release: Release, root: Path, found: Mapping[str, Any]) -> None:
@@ -192,11 +207,11 @@ def _references(fields: Fields) -> tuple[str, ...]:
     for answer in fields.answers:
         text = base.answer_text(answer)
         if text is None:
-            raise RowError(base.NOT_TEXT, f"got {answer!r:.80}")
+            raise RowError(base.NOT_TEXT, f"got {shown(answer)}")
         option = _option(text, fields) if text and fields.options else text
         if option is None:
-            listed = " | ".join(f"{letter}: {option}" for letter, option in fields.options.items())
-            raise RowError(base.NOT_AN_OPTION, f"{text!r:.60} in {listed!s:.120}")
+            listed = " | ".join(f"{letter}: {option[:60]}" for letter, option in fields.options.items())
+            raise RowError(base.NOT_AN_OPTION, f"{shown(text, 60)} in {listed:.120}")
         texts.append(option)
     references = tuple(dict.fromkeys(text for text in texts if text))
     if not references:
@@ -211,11 +226,11 @@ def _option(text: str, fields: Fields) -> str | None:
     return choices.resolve(text, tuple(fields.options.values()))
 
 
-def _image(value: Any, cache: Path | None) -> Path:
+def _image(value: Any, folder: Path, cache: Path | None) -> Path:
     """The file of one image; encoded bytes are written to the cache."""
     encoded = value.get("bytes") if isinstance(value, Mapping) else value
     if isinstance(encoded, bytes):
         return materialise(encoded, cache or default_cache())
-    if not isinstance(encoded, Path):
+    if not isinstance(encoded, str):
         raise RowError(base.NO_IMAGE, f"got {type(value).__name__} without encoded bytes")
-    return encoded
+    return image_in(folder, encoded)

@@ -6,7 +6,6 @@ and a crop is a shift and stretch of the cells, which `likeness` undoes by least
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medrft.data.images import open_image
+from medrft.data.images import open_image, pixel_hash
 
 Floats = NDArray[np.float32]
 """N pictures are (N, side, side), N crops (N, 4): scale and shift along x, then y; the picture spans -1 to 1."""
@@ -53,9 +52,8 @@ class Fingerprint:
 def fingerprint_of(path: Path) -> Fingerprint:
     """The fingerprint of an image file; raises `BadImageError` like `open_image`."""
     image = open_image(path)
-    digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     grey = image.convert("L").resize((CELLS, CELLS), Image.Resampling.BICUBIC)
-    return Fingerprint(pixels=digest, cells=np.asarray(grey), side=min(image.size))
+    return Fingerprint(pixels=pixel_hash(image), cells=np.asarray(grey), side=min(image.size))
 
 
 def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:

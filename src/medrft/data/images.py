@@ -11,7 +11,9 @@ import hashlib
 import io
 import math
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +35,10 @@ HUGE = "image too large"
 DEEP = "image not 8-bit"
 
 # What Pillow raises on files that are cut short, corrupt or not images at all.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError),
+    *(TypeError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError, struct.error, zlib.error),
+)
 
 
 class BadImageError(DataError):
@@ -110,6 +115,23 @@ def sha256_of(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def pixels_of(path: Path) -> str:
+    """SHA-256 of the decoded pixels and their size: the same for every lossless file of an image.
+
+    Read once per version of the file; every load has done so when it checked the image. Raises like `open_image`.
+    """
+    try:
+        stat = path.stat()
+        return _pixels(path, stat.st_size, stat.st_mtime_ns)
+    except _BROKEN as error:
+        raise BadImageError(*(inspect_image(path) or (UNREADABLE, first_line(error))), path=path) from error
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """What `pixels_of` says of an image that is open."""
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+
+
 def blank(size: tuple[int, int]) -> Image.Image:
     """A mid-grey image."""
     return Image.new("RGB", size, (127, 127, 127))
@@ -158,7 +180,7 @@ def materialise(encoded: bytes, cache: Path) -> Path:
 
 def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
     """Reasons that the header alone gives: no file, no image, too many pixels, too deep."""
-    if isinstance(source, Path) and not source.is_file():
+    if isinstance(source, Path) and not _is_file(source):
         return MISSING, str(source)
     try:
         with warnings.catch_warnings():
@@ -178,12 +200,26 @@ def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
     return None
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a plain file is there; a name that is too long for the system is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _decode_reason(path: Path) -> tuple[str, str] | None:
     try:
-        _decode(path)
+        stat = path.stat()
+        _pixels(path, stat.st_size, stat.st_mtime_ns)
     except _BROKEN as error:
         return UNREADABLE, first_line(error)
     return None
+
+
+@functools.lru_cache(maxsize=400_000)
+def _pixels(path: Path, size: int, modified: int) -> str:
+    return pixel_hash(_decode(path))
 
 
 def _decode(source: Path | io.BytesIO) -> Image.Image:

@@ -46,3 +46,10 @@ def listing(folder: Path, *, limit: int = 6) -> str:
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return (", ".join(names[:limit]) + more) or "nothing"
+
+
+def require_file(path: Path) -> Path:
+    """The same; raises `DataError` for a folder, a pipe or a device, which would not end or cannot be read."""
+    if not path.is_file():
+        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'no plain file'}, where a file is wanted")
+    return path

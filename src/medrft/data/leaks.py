@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from medrft.data.fingerprints import Fingerprint, fingerprint_of
 from medrft.data.images import sha256_of
-from medrft.data.neighbours import find_neighbours
+from medrft.data.neighbours import Neighbour, find_neighbours
 from medrft.data.notes import counted
 from medrft.text import normalize
 from medrft.types import Example
@@ -70,11 +70,20 @@ class SetFacts(TypedDict):
     images: int
 
 
+class Within(TypedDict):
+    """Images of one set that are copies of one another or look alike; counts are of pairs."""
+
+    copies: int
+    similar: int
+    neighbours: list[Pictures]
+
+
 class Leaks(TypedDict):
-    """All sets, and all pairs of them as `<a>|<b>`."""
+    """All sets, and all pairs of them as `<a>|<b>`; `within` where it was asked for."""
 
     sets: dict[str, SetFacts]
     pairs: dict[str, Leak]
+    within: NotRequired[dict[str, Within]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,22 +100,33 @@ class _Set:
 
 
 def find_leaks(
-    sets: Mapping[str, Sequence[Example]], *, copies: bool = True, on_progress: Progress | None = None
+    sets: Mapping[str, Sequence[Example]],
+    *,
+    copies: bool = True,
+    within: bool = False,
+    wanted: Callable[[str, str], bool] | None = None,
+    on_progress: Progress | None = None,
 ) -> Leaks:
     """What each pair of some sets has in common; each image is decoded once. Raises `BadImageError` for a bad one.
 
-    Without `copies` only images of the same pixels are found, which is quick.
+    Without `copies` only images of the same pixels are found, which is quick. `within` also compares the images of each
+    set with one another; `wanted(a, b)` says which pairs of sets are looked at, by default all.
     """
     tell = on_progress or (lambda label, done, total: None)
     prints = _fingerprints((path for rows in sets.values() for row in rows for path in row.images), tell)
     read = {name: _set(rows, prints) for name, rows in sets.items()}
     pairs = {}
     for a, b in combinations(read, 2):
+        if wanted is not None and not wanted(a, b):
+            continue
         pairs[f"{a}|{b}"] = _leak(read[a], read[b], partial(tell, f"{a} | {b}"), copies=copies)
     facts: dict[str, SetFacts] = {
         name: {"items": len(one.examples), "images": len(one.files)} for name, one in read.items()
     }
-    return {"sets": facts, "pairs": pairs}
+    found: Leaks = {"sets": facts, "pairs": pairs}
+    if within:
+        found["within"] = {name: _within(one, partial(tell, f"within {name}")) for name, one in read.items()}
+    return found
 
 
 def leak_note(pair: str, leak: Leak) -> str:
@@ -162,17 +182,26 @@ def _leak(a: _Set, b: _Set, tell: Callable[[int, int], None], *, copies: bool) -
         "shared_items": sum(item["label"] == "shared" for item in items),
         "similar_questions": sum(item["label"] == "similar" for item in items),
         "total_items_b": len(b.examples),
-        "neighbours": [
-            {
-                "a": str(a.files[ours[pair.a]]),
-                "b": str(b.files[theirs[pair.b]]),
-                "label": pair.label,
-                "likeness": pair.likeness,
-            }
-            for pair in found
-        ],
+        "neighbours": [_pictures(a.files[ours[pair.a]], b.files[theirs[pair.b]], pair) for pair in found],
         "items": items,
     }
+
+
+def _within(one: _Set, tell: Callable[[int, int], None]) -> Within:
+    """Each pair of neighbours once."""
+    keys = list(one.files)
+    prints = [one.prints[key] for key in keys]
+    best: dict[tuple[int, int], Neighbour] = {}
+    for pair in find_neighbours(prints, prints, on_progress=tell):
+        if pair.a != pair.b:
+            best.setdefault((min(pair.a, pair.b), max(pair.a, pair.b)), pair)  # most alike first
+    found = [_pictures(one.files[keys[pair.a]], one.files[keys[pair.b]], pair) for pair in best.values()]
+    copies = sum(pair["label"] == "copy" for pair in found)
+    return {"copies": copies, "similar": len(found) - copies, "neighbours": found}
+
+
+def _pictures(a: Path, b: Path, pair: Neighbour) -> Pictures:
+    return {"a": str(a), "b": str(b), "label": pair.label, "likeness": pair.likeness}
 
 
 def _items(a: _Set, b: _Set, same: Mapping[str, set[str]]) -> Iterator[Items]:

@@ -86,14 +86,15 @@ def fields_of(row: Mapping[str, Any], *, images: Path) -> Fields | str:
     missing = [name for name in NEEDED if column(row, name) is None or (name == "options" and not options)]
     if missing:
         return ", ".join(missing)
-    label, pictures = column(row, "label"), column(row, "images")
+    label, pictures, question = column(row, "label"), column(row, "images"), column(row, "question")
     return Fields(
-        id=base.one_line(column(row, "id")),
-        question=without_choices(str(column(row, "question"))),
+        id=base.one_line(column(row, "id")) or None,
+        question=without_choices(question) if isinstance(question, str) else question,
         answers=tuple(label) if isinstance(label, list) else (label,),
         options=options,
         lettered=True,
-        images=tuple(_picture(value, images) for value in (pictures if isinstance(pictures, list) else [pictures])),
+        images=tuple(map(_picture, pictures if isinstance(pictures, list) else [pictures])),
+        folder=images,
         metadata={**metadata_of(row, "id", "question", "images"), "organ": column(row, "body_system")},
     )
 
@@ -102,8 +103,8 @@ def _reader(images: Path) -> functools.partial[Fields | str]:
     return functools.partial(fields_of, images=images)
 
 
-def _picture(value: Any, images: Path) -> Any:
-    """The file of an image that is named, or the image itself where its bytes are inside."""
+def _picture(value: Any) -> Any:
+    """The name of an image, or the image itself where its bytes are inside."""
     if isinstance(value, Mapping) and value.get("bytes") is None:
-        value = value.get("image_path") or value.get("path")
-    return images / value if isinstance(value, str) else value
+        return value.get("image_path") or value.get("path")
+    return value

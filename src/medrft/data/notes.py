@@ -1,11 +1,11 @@
-"""Facts about splits that a user should know: images shared between them, rows that occur twice. All by content."""
+"""Facts about splits that a user should know: images shared between them, rows that occur twice. All by pixels."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from medrft.data.images import sha256_of
+from medrft.data.images import pixels_of
 from medrft.types import SPLITS, Example
 
 Groups = Mapping[str, Sequence[Example]]
@@ -18,8 +18,8 @@ def split_notes(groups: Groups) -> list[str]:
 
 
 def images_of(examples: Iterable[Example]) -> set[str]:
-    """Content hashes of all images of some examples."""
-    return {sha256_of(path) for path in {path for example in examples for path in example.images}}
+    """Pixel hashes of all images of some examples."""
+    return {pixels_of(path) for path in {path for example in examples for path in example.images}}
 
 
 def shared_images(groups: Groups) -> list[str]:
@@ -59,7 +59,7 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 def _shared_note(groups: Groups, first: str, second: str, shared: set[str]) -> str:
-    rows = sum(any(sha256_of(path) in shared for path in row.images) for row in groups[first])
+    rows = sum(any(pixels_of(path) in shared for path in row.images) for row in groups[first])
     note = f"{first} and {second} share {counted(len(shared), 'image', 'images')}, used by {rows:,} rows of {first}"
     if _base(first) == "train" and _base(second) == "test":
         note += "; exclude_test_images=true leaves those rows out"
@@ -74,4 +74,4 @@ def _base(name: str) -> str:
 def _content(example: Example) -> tuple[object, ...]:
     """Images, question and references, whatever their case."""
     references = tuple(sorted(reference.casefold() for reference in example.references))
-    return tuple(sha256_of(path) for path in example.images), example.question.casefold(), references
+    return tuple(pixels_of(path) for path in example.images), example.question.casefold(), references

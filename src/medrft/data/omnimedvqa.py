@@ -19,6 +19,7 @@ from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, column, find_file, is_hub_form, keep_row, metadata_of, read_hub
 from medrft.data.layout import Release
+from medrft.data.values import shown
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
 
@@ -63,7 +64,7 @@ def load(
     forms = (COUNTS[access], *(form for name, form in COUNTS.items() if name != access))
     reading = Reading("omnimedvqa", splits=("test",), forms=forms)
     if root is not None and is_hub_form(root):
-        read_hub(reading, root, lambda row: fields_of(row, _pictures(row)), revision=revision, cache=cache)
+        read_hub(reading, root, lambda row: fields_of(row, column(row, "image")), revision=revision, cache=cache)
         return reading.done(on_progress)
     root = RELEASE.require(root)
     folder = find_file(root, "QA_information")
@@ -76,7 +77,7 @@ def load(
     return reading.done(on_progress)
 
 
-def fields_of(row: Mapping[str, Any], images: tuple[Any, ...]) -> Fields | str:
+def fields_of(row: Mapping[str, Any], image: Any, folder: Path = Path("Images")) -> Fields | str:
     """The parts of one row, or the columns that it lacks."""
     options = {letter: base.one_line(column(row, f"option_{letter}")) for letter in "ABCD"}
     missing = [name for name in NEEDED if column(row, name) is None] + ([] if any(options.values()) else ["option_A"])
@@ -88,13 +89,14 @@ def fields_of(row: Mapping[str, Any], images: tuple[Any, ...]) -> Fields | str:
         question=column(row, "question"),
         answers=(column(row, "gt_answer"),),
         options={letter: text for letter, text in options.items() if text},
-        images=images,
+        images=() if image in (None, "") else (image,),
+        folder=folder,
         metadata={**metadata_of(row, "question", "image"), **({"modality": modality} if modality else {})},
     )
 
 
 def _files(folder: Path | None, name: str) -> list[Path]:
-    return sorted((folder / name).glob("*.json")) if folder is not None else []
+    return sorted(path for path in (folder / name).glob("*.json") if path.is_file()) if folder is not None else []
 
 
 def _read_file(reading: Reading, path: Path, *, images: Path) -> None:
@@ -102,16 +104,10 @@ def _read_file(reading: Reading, path: Path, *, images: Path) -> None:
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
         name = f"omnimedvqa/test/{path.stem}-row{number}"
         if not isinstance(row, dict):
-            reading.leave(name, "test", base.NOT_A_ROW, repr(row)[:80])
+            reading.leave(name, "test", base.NOT_A_ROW, shown(row))
             continue
-        image = base.one_line(row.get("image_path"))
-        fields = fields_of(row, (images / image,) if image else ())
+        fields = fields_of(row, base.one_line(row.get("image_path")), images)
         if isinstance(fields, str):
             reading.leave(name, "test", base.MISSING_COLUMN, fields)
         else:
             keep_row(reading, f"omnimedvqa/test/{fields.id}" if fields.id else name, "test", fields)
-
-
-def _pictures(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    found = column(row, "image")
-    return () if found is None else (found,)

@@ -8,7 +8,9 @@ containers, text and numbers alone. The hub copy has fewer rows, in another orde
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,18 @@ from typing import Any
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
-from medrft.data.fields import Fields, is_hub_form, keep_row, metadata_of, plain_fields, read_hub, require_any
-from medrft.data.layout import Release
+from medrft.data.fields import (
+    Fields,
+    is_hub_form,
+    keep_row,
+    metadata_of,
+    plain_fields,
+    read_hub,
+    require_any,
+    with_ending,
+)
+from medrft.data.layout import Release, require_file
+from medrft.data.values import shown
 from medrft.errors import DataError
 from medrft.types import SPLITS, Split
 
@@ -80,31 +92,39 @@ class _RefusedError(Exception):
 def read_pickle(path: Path) -> Any:
     """The data in a pickle; raises `DataError` for one that names any class or function, and for a broken one."""
     try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file).load()
+        content = require_file(path).read_bytes()
+        _check_memo(content)
+        return _PlainUnpickler(io.BytesIO(content)).load()
     except _RefusedError as refused:
         raise DataError(
             f"{path} is refused: it asks for {refused}, and a pickle can run code when it is read. The release holds "
             f"plain lists, dictionaries and text alone. Get it: {RELEASE.source}"
         ) from refused
     except (*_BROKEN, OverflowError, MemoryError, RecursionError) as error:
-        raise DataError(f"{path} is not a whole pickle ({type(error).__name__}: {error})") from error
+        raise DataError(f"{path} is not a whole pickle ({type(error).__name__}: {shown(str(error), 200)})") from error
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuse a memo place that no pickle of this size needs: the unpickler would make room for all places below it."""
+    for opcode, place, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > len(content):
+            raise pickle.UnpicklingError(f"memo place {place:,} in a file of {len(content):,} bytes")
 
 
 def _read_row(reading: Reading, row: Any, name: str, *, split: Split, images: Path) -> None:
     if not isinstance(row, Mapping):
-        reading.leave(name, split, base.NOT_A_ROW, repr(row)[:80])
+        reading.leave(name, split, base.NOT_A_ROW, shown(row))
         return
     missing = [key for key in ("image", "question", "answer") if key not in row]
     if missing:
         reading.leave(name, split, base.MISSING_COLUMN, ", ".join(missing))
         return
     image = base.one_line(row["image"])
-    file = images / (image if Path(image).suffix else f"{image}.jpg")
     fields = Fields(
         question=row["question"],
         answers=(row["answer"],),
-        images=(file,) if image else (),
-        metadata=metadata_of({str(key): value for key, value in row.items()}, "question", "answer"),
+        images=(with_ending(image),) if image else (),
+        folder=images,
+        metadata=metadata_of({key: value for key, value in row.items() if isinstance(key, str)}, "question", "answer"),
     )
     keep_row(reading, name, split, fields)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.choices import lettered
 from medrft.data.counts import Form
@@ -123,8 +124,8 @@ def fields_of(row: Mapping[str, Any]) -> Fields | str:
         question=needed["Question"],
         answers=(answer,),
         options=options,
-        lettered=str(answer).strip() in ("A", "B", "C", "D"),
-        images=(image,) if image else (),
+        lettered=base.one_line(answer) in ("A", "B", "C", "D"),
+        images=(image,) if image not in ("", None) else (),
         metadata=metadata_of(row, "question", "image"),
     )
 
@@ -137,7 +138,7 @@ def _fields_with_image(row: Mapping[str, Any], *, folder: Path) -> Fields | str:
     fields = fields_of(row)
     if isinstance(fields, str):
         return fields
-    return replace(fields, images=tuple(folder / str(name).strip() for name in fields.images))
+    return replace(fields, images=tuple(base.one_line(name) for name in fields.images), folder=folder)
 
 
 def _version(root: Path) -> str:

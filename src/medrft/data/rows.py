@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrft.data.layout import listing
+from medrft.data.images import first_line
+from medrft.data.layout import listing, require_file
+from medrft.data.values import shown
 from medrft.errors import DataError
 from medrft.types import Split
 
@@ -55,6 +57,8 @@ def table_files(root: Path) -> list[tuple[Path, Split | None]]:
     """
     if root.is_file():
         return [(_known(root), _split_of(root))]
+    if not root.is_dir():
+        require_file(root)
     found = [path for folder in (root, root / "data") for path in _tables(folder)]
     named = [(path, _split_of(path)) for path in found if _split_of(path) is not None]
     if named:
@@ -93,6 +97,7 @@ def _split_of(path: Path) -> Split | None:
 
 def _read(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Values and problem of each row of one file."""
+    require_file(path)
     readers = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".json": _json}
     try:
         yield from readers.get(path.suffix, _jsonl)(path)
@@ -107,15 +112,17 @@ def _jsonl(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
                 continue
             try:
                 yield _object(json.loads(line))
-            except json.JSONDecodeError as error:
-                yield {}, f"line {number} is not JSON ({error.msg})"
+            except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or endless brackets
+                yield {}, f"line {number} is not JSON ({getattr(error, 'msg', None) or error})"
 
 
 def _json(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON (line {error.lineno}: {error.msg})") from error
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error})") from error
     if not isinstance(rows, list):
         raise DataError(f"{path} holds a JSON {type(rows).__name__}; a table is a list of rows")
     yield from (_object(row) for row in rows)
@@ -125,14 +132,22 @@ def _csv(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
         try:
-            for row in reader:
-                extra = row.pop(None, None)  # cells beyond the header
-                if extra is not None:
-                    yield {}, f"line {reader.line_num} has {len(extra)} more cells than the header"
-                else:
-                    yield {key: value for key, value in row.items() if value is not None}, ""
+            reader.fieldnames  # noqa: B018  reads the header
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+            raise DataError(f"{path}: its header is not CSV ({error})") from error
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:  # such as a cell of more than 131,072 characters; the next line is read
+                yield {}, f"line {reader.line_num} is not CSV ({error})"
+                continue
+            extra = row.pop(None, None)  # cells beyond the header
+            if extra is not None:
+                yield {}, f"line {reader.line_num} has {len(extra)} more cells than the header"
+            else:
+                yield {key: value for key, value in row.items() if value is not None}, ""
 
 
 def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -143,9 +158,11 @@ def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64):
                 yield from ((row, "") for row in batch.to_pylist())
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]})") from error
+    except UnicodeDecodeError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} is not a Parquet file ({first_line(error)})") from error
 
 
 def _object(row: Any) -> tuple[dict[str, Any], str]:
-    return (row, "") if isinstance(row, dict) else ({}, f"got {type(row).__name__} {row!r:.60}, not an object")
+    return (row, "") if isinstance(row, dict) else ({}, f"got {type(row).__name__} {shown(row, 60)}, not an object")

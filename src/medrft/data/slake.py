@@ -18,7 +18,8 @@ from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import is_hub_form, plain_fields, read_hub
-from medrft.data.layout import Release
+from medrft.data.layout import Release, require_file
+from medrft.data.values import shown
 from medrft.errors import DataError, unknown_name
 from medrft.rundir import read_json
 from medrft.text import infer_kind
@@ -73,7 +74,7 @@ def load(
     reading = Reading("slake", splits=names, split_by="q_lang" if len(langs) > 1 else None, forms=_forms(lang))
     for split, candidates in FILES.items():
         path = base.existing(root, *candidates)
-        rows = read_json(path) if path is not None else None
+        rows = read_json(require_file(path)) if path is not None else None
         if path is None or not isinstance(rows, list):
             raise RELEASE.wrong(root, missing=f"{candidates[0]}, a list of rows,")
         for number, row in enumerate(rows):
@@ -105,23 +106,26 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split, langs: t
     if code in ("en", "zh") and code not in langs:
         return
     reported = split if reading.split_by is None else f"{split}_{code if code in langs else langs[0]}"
-    name = f"slake/{split}/{row['qid']}" if isinstance(row, dict) and "qid" in row else f"slake/{split}/row{number}"
+    qid = base.one_line(row.get("qid")) if isinstance(row, dict) else ""
+    name = f"slake/{split}/{qid or f'row{number}'}"
     if not isinstance(row, dict):
-        reading.leave(name, reported, base.NOT_A_ROW, repr(row)[:80])
+        reading.leave(name, reported, base.NOT_A_ROW, shown(row))
         return
     missing = [column for column in COLUMNS if column not in row]
-    question, answer = base.one_line(row.get("question")), base.answer_text(row.get("answer"))
+    question, answer = base.answer_text(row.get("question")), base.answer_text(row.get("answer"))
     if missing:
         reading.leave(name, reported, base.MISSING_COLUMN, ", ".join(missing))
     elif code not in langs:
-        reading.leave(name, reported, "unknown language", f"q_lang is {code!r}")
+        reading.leave(name, reported, "unknown language", f"q_lang is {shown(code)}")
     elif answer is None:
-        reading.leave(name, reported, base.NOT_TEXT, f"got {row['answer']!r}")
+        reading.leave(name, reported, base.NOT_TEXT, f"got {shown(row['answer'])}")
     elif not answer:
         reading.leave(name, reported, base.EMPTY_ANSWER)
+    elif question is None:
+        reading.leave(name, reported, base.QUESTION_NOT_TEXT, f"got {shown(row['question'])}")
     elif not question:
         reading.leave(name, reported, base.EMPTY_QUESTION)
-    else:
+    elif (image := base.image_or_leave(reading, images, row["img_name"], name=name, split=reported)) is not None:
         if base.is_number(row["answer"]):
             reading.converted.append(name)
         reading.keep(
@@ -129,7 +133,7 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split, langs: t
                 id=name,
                 dataset="slake",
                 split=split,
-                images=(images / str(row["img_name"]),),
+                images=(image,),
                 question=question,
                 references=(answer,),
                 kind=_kind(answer, row),

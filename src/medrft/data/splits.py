@@ -1,6 +1,7 @@
-"""Splits that a release leaves to its users: validation cut from train, and train without the images of test.
+"""Clean splits: no image in two of them, whether under one name, as another file, or as a copy.
 
-Both go by image content, so that a copy under another name does not slip through.
+Images are the same when their pixels are (`images.pixels_of`, read once when the image was checked). Copies, which are
+recompressed, resized or cropped, are looked for as `leaks` does; that takes long on many images, so it is asked for.
 """
 
 from __future__ import annotations
@@ -9,55 +10,85 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 
 from medrft.data.base import Loaded
-from medrft.data.images import sha256_of
+from medrft.data.fingerprints import Fingerprint, fingerprint_of
+from medrft.data.images import pixels_of
+from medrft.data.neighbours import find_neighbours
 from medrft.data.notes import counted, images_of, split_notes
-from medrft.types import SPLITS, Example, LeftOut
+from medrft.types import SPLITS, Example, LeftOut, Split
 
 IN_TEST = "image is also in test"
+COPY_IN_TEST = "image is a copy of one in test"
+
+Pairs = set[tuple[str, str]]
+"""Images by pixel hash that are copies of one another."""
 
 
-def exclude_test_images(loaded: Loaded) -> Loaded:
-    """Leave out, row by row, the train and validation rows whose image is in test."""
+def by_image(loaded: Loaded, *, test: float, validation: float, seed: int, copies: bool = True) -> Loaded:
+    """All rows split anew by image: `test` and `validation` are shares of all images, drawn by `seed`, train the rest.
+
+    Rows whose images are the same, or copies with `copies`, stay together. Ids keep their official split; this is not
+    the authors' split, and a note says so. Raises nothing: with too few separate images a part stays empty, which the
+    note's counts tell.
+    """
+    search = _Copies(loaded.examples) if copies else None
+    pairs = search.among() if search else set()
+    while True:
+        examples = _drawn(loaded.examples, pairs, shares={"test": test, "validation": validation}, seed=seed)
+        more = search.between(examples) - pairs if search else set()
+        if not more:
+            break
+        pairs |= more  # found only now that nearer images are elsewhere
+    images = {split: len(images_of(row for row in examples if row.split == split)) for split in SPLITS}
+    told = ", ".join(f"{split} {counted(number, 'image', 'images')}" for split, number in images.items())
+    how = "no image in two of them, as pixels or as a copy" if copies else "no image in two of them by its pixels"
+    return _with(loaded, examples, note=f"split anew by image, {how} (seed {seed}): {told}; not the official split")
+
+
+def exclude_test_images(loaded: Loaded, *, copies: bool = False) -> Loaded:
+    """Leave out, row by row, the train and validation rows whose image is in test, with `copies` also as a copy."""
     test = images_of(loaded.split("test"))
+    copied = _Copies(loaded.examples).of_test() if copies else set()
     kept, left = [], []
     for example in loaded.examples:
-        shared = [] if example.split == "test" else [path for path in example.images if sha256_of(path) in test]
-        if shared:
-            names = ", ".join(path.name for path in shared)
-            left.append(LeftOut(row=example.id, split=loaded.reported(example), reason=IN_TEST, detail=names))
+        images = [] if example.split == "test" else [(path, pixels_of(path)) for path in example.images]
+        shared = [path.name for path, pixels in images if pixels in test]
+        alike = [path.name for path, pixels in images if pixels in copied]
+        if shared or alike:
+            reason = IN_TEST if shared else COPY_IN_TEST
+            names = ", ".join(shared or alike)
+            left.append(LeftOut(row=example.id, split=loaded.reported(example), reason=reason, detail=names))
         else:
             kept.append(example)
-    note = f"{counted(len(left), 'row', 'rows')} left out because their image is in test (exclude_test_images)"
+    what = "image, or a copy of it," if copies else "image"
+    note = f"{counted(len(left), 'row', 'rows')} left out because their {what} is in test (exclude_test_images)"
     return _with(loaded, kept, left_out=left, note=note)
 
 
-def cut_validation(loaded: Loaded, *, fraction: float, seed: int) -> Loaded:
+def cut_validation(loaded: Loaded, *, fraction: float, seed: int, copies: bool = False) -> Loaded:
     """Move `fraction` of the train images, drawn by `seed`, with all their rows to validation.
 
-    Rows that share an image stay together. Ids keep their official split. Without train rows, or with too few images
-    to leave both parts something, nothing moves and a note says so.
+    Rows that share an image, or with `copies` a copy, stay together. Ids keep their official split. Without train rows,
+    or with too few images to leave both parts something, nothing moves and a note says so.
     """
-    groups = image_groups(loaded.split("train"))
-    total = sum(len(images) for images in groups)
-    drawn = sorted(groups)
-    random.Random(seed).shuffle(drawn)
-    moved: set[str] = set()
-    for images in drawn[:-1]:
-        if len(moved) >= max(1, round(fraction * total)):
-            break
-        moved |= set(images)
+    train = loaded.split("train")
+    pairs = _Copies(train).among() if copies else set()
+    drawn = _draw(image_groups(train, pairs), {"validation": fraction}, seed=seed)
+    moved = {pixels for pixels, split in drawn.items() if split == "validation"}
     if not moved:
         return _with(loaded, loaded.examples, note="no validation split: train has fewer than two separate images")
-    examples = [_moved(example) if _in(example, moved) else example for example in loaded.examples]
+    examples = [_moved(example, drawn) if example.split == "train" else example for example in loaded.examples]
     rows = sum(example.split == "validation" for example in examples)
-    note = f"validation cut from train by image (fraction {fraction:g}, seed {seed}): {len(moved)} of {total} images"
+    of = f"{len(moved)} of {len(drawn)} images"
+    note = f"validation cut from train by image (fraction {fraction:g}, seed {seed}): {of}"
     return _with(loaded, examples, note=f"{note}, {counted(rows, 'row', 'rows')}")
 
 
-def image_groups(examples: Iterable[Example]) -> list[tuple[str, ...]]:
-    """Content hashes of images in groups that no example joins to one another, each sorted."""
+def image_groups(examples: Iterable[Example], pairs: Iterable[tuple[str, str]] = ()) -> list[tuple[str, ...]]:
+    """Pixel hashes of images in groups that no example and no pair joins to one another, each sorted."""
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -67,22 +98,72 @@ def image_groups(examples: Iterable[Example]) -> list[tuple[str, ...]]:
         return key
 
     for example in examples:
-        hashes = [sha256_of(path) for path in example.images]
+        hashes = [pixels_of(path) for path in example.images]
         for key in hashes:
             parent.setdefault(key, key)
             parent[find(key)] = find(hashes[0])
+    for first, second in pairs:
+        parent[find(first)] = find(second)
     groups: dict[str, list[str]] = {}
     for key in parent:
         groups.setdefault(find(key), []).append(key)
     return [tuple(sorted(group)) for group in groups.values()]
 
 
-def _in(example: Example, images: set[str]) -> bool:
-    return example.split == "train" and any(sha256_of(path) in images for path in example.images)
+class _Copies:
+    """The copies among the images of some examples; each image is looked at once."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self.examples = list(examples)
+        self.files: dict[str, Path] = {pixels_of(path): path for e in self.examples for path in e.images}
+        self.prints: dict[str, Fingerprint] = {pixels: fingerprint_of(path) for pixels, path in self.files.items()}
+
+    def among(self) -> Pairs:
+        """Copies among all images."""
+        return self._pairs(list(self.files), list(self.files))
+
+    def between(self, examples: Sequence[Example]) -> Pairs:
+        """Copies that these examples have in two splits."""
+        parts = [sorted(images_of(row for row in examples if row.split == split)) for split in SPLITS]
+        return {pair for a, b in combinations(parts, 2) for pair in self._pairs(a, b)}
+
+    def of_test(self) -> set[str]:
+        """Images out of test that are a copy of one in it; looked for until no more come to light."""
+        test = images_of(row for row in self.examples if row.split == "test")
+        rest = [pixels for pixels in self.files if pixels not in test]
+        found: set[str] = set()
+        while more := {pair[0] for pair in self._pairs([key for key in rest if key not in found], sorted(test))}:
+            found |= more
+        return found
+
+    def _pairs(self, a: Sequence[str], b: Sequence[str]) -> Pairs:
+        found = find_neighbours([self.prints[key] for key in a], [self.prints[key] for key in b])
+        return {(a[pair.a], b[pair.b]) for pair in found if pair.label == "copy" and a[pair.a] != b[pair.b]}
 
 
-def _moved(example: Example) -> Example:
-    return replace(example, split="validation")
+def _draw(groups: list[tuple[str, ...]], shares: dict[Split, float], *, seed: int) -> dict[str, Split]:
+    """The split of each image: groups in a seeded order until each share is there, the last group always to train."""
+    total = sum(len(images) for images in groups)
+    drawn = sorted(groups)
+    random.Random(seed).shuffle(drawn)
+    found: dict[str, Split] = {pixels: "train" for images in drawn for pixels in images}
+    for split, share in shares.items():
+        taken = 0
+        while share and len(drawn) > 1 and taken < max(1, round(share * total)):
+            images = drawn.pop(0)
+            found.update(dict.fromkeys(images, split))
+            taken += len(images)
+    return found
+
+
+def _drawn(examples: Sequence[Example], pairs: Pairs, *, shares: dict[Split, float], seed: int) -> list[Example]:
+    drawn = _draw(image_groups(examples, pairs), shares, seed=seed)
+    return [_moved(example, drawn) for example in examples]
+
+
+def _moved(example: Example, drawn: dict[str, Split]) -> Example:
+    split = drawn[pixels_of(example.images[0])]
+    return example if split == example.split else replace(example, split=split)
 
 
 def _with(loaded: Loaded, examples: Sequence[Example], *, note: str, left_out: Sequence[LeftOut] = ()) -> Loaded:

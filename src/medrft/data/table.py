@@ -10,9 +10,7 @@ or TIFF files, with what was done in `metadata.shown`. Columns without a role st
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +23,9 @@ from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache, materialise
 from medrft.data.layout import Release
 from medrft.data.medical import show, view_notes
+from medrft.data.paths import image_in
 from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
+from medrft.data.values import DEEPEST, shown
 from medrft.data.views import View, make_view
 from medrft.errors import UserError, unknown_name
 from medrft.text import infer_kind
@@ -178,24 +178,27 @@ def _read_row(table: _Table, row: Row) -> None:
     values = {role: _value(table.columns, role, row.values) for role in USUAL}
     given = _first(values["split"], row.split, table.split)
     split = split_name(given)
-    name = f"{table.dataset}/{split or given}/{base.one_line(_first(values['id'], row.number))}"
+    own = base.one_line(_first(values["id"], row.number))
+    name = f"{table.dataset}/{split or base.one_line(given)}/{own or row.number}"
     try:
         if row.problem:
             raise RowError(base.NOT_A_ROW, row.problem)
         if split is None:
-            raise RowError(base.NO_SPLIT, f"{given!r}; known are train, validation and test with their usual forms")
+            raise RowError(base.NO_SPLIT, f"{shown(given)}; known are train, validation, test and their usual forms")
         table.reading.keep(_example(table, row, values, name=name))
     except RowError as left:
-        table.reading.leave(name, split or str(given), left.reason, left.detail)
+        table.reading.leave(name, split or base.one_line(given), left.reason, left.detail)
     except BadImageError as bad:
-        table.reading.leave(name, split or str(given), bad.reason, bad.detail)
+        table.reading.leave(name, split or base.one_line(given), bad.reason, bad.detail)
 
 
 def _example(table: _Table, row: Row, values: Mapping[str, Any], *, name: str) -> Example:
     missing = [_wanted(table.columns, role) for role in NEEDED if values[role] is _ABSENT]
     if missing:
         raise RowError(base.MISSING_COLUMN, f"{', '.join(missing)}; the row has {', '.join(row.values) or 'none'}")
-    question = base.one_line(values["question"])
+    question = base.answer_text(values["question"])
+    if question is None:
+        raise RowError(base.QUESTION_NOT_TEXT, f"got {shown(values['question'])}")
     if not question:
         raise RowError(base.EMPTY_QUESTION)
     options = choices.options_of(_first(values["options"], None))
@@ -216,7 +219,7 @@ def _example(table: _Table, row: Row, values: Mapping[str, Any], *, name: str) -
         references=references,
         kind=infer_kind(references, options),
         options=options,
-        rationale=str(_first(values["rationale"], "")).strip() or None,
+        rationale=_rationale(values["rationale"]),
         metadata={
             **_metadata(table.columns, row.values, values),
             **({"shown": records} if any(record is not None for record in records) else {}),
@@ -231,7 +234,7 @@ def _view(table: _Table, values: Mapping[str, Any]) -> View:
         view = make_view(**{**table.view, **own})
     except UserError as error:
         raise RowError(NO_VIEW, str(error)) from error
-    return replace(view, ct=str(_first(values["modality"], "")).strip().lower() in CT)
+    return replace(view, ct=base.one_line(_first(values["modality"], "")).lower() in CT)
 
 
 def _references(table: _Table, value: Any, options: Sequence[str], *, name: str) -> tuple[str, ...]:
@@ -242,7 +245,7 @@ def _references(table: _Table, value: Any, options: Sequence[str], *, name: str)
     for part in value if isinstance(value, list | tuple) else [value]:
         text = base.answer_text(part)
         if text is None:
-            raise RowError(base.NOT_TEXT, f"got {part!r:.80}")
+            raise RowError(base.NOT_TEXT, f"got {shown(part)}")
         if base.is_number(part):
             table.reading.converted.append(name)
         texts.append(text)
@@ -254,7 +257,7 @@ def _references(table: _Table, value: Any, options: Sequence[str], *, name: str)
     resolved = tuple(dict.fromkeys(choices.resolve(text, options) for text in references))
     named = tuple(text for text in resolved if text is not None)
     if len(named) < len(resolved):
-        raise RowError(NOT_AN_OPTION, f"{references[0]!r:.60} in {' | '.join(options)!s:.120}")
+        raise RowError(NOT_AN_OPTION, f"{shown(references[0], 60)} in {' | '.join(options):.120}")
     return named
 
 
@@ -263,8 +266,8 @@ def _image_values(value: Any) -> list[Any]:
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise RowError(base.NO_IMAGE, f"{value!r:.60} is not a JSON list") from error
+        except (ValueError, RecursionError) as error:
+            raise RowError(base.NO_IMAGE, f"{shown(value, 60)} is not a JSON list") from error
     values = value if isinstance(value, list | tuple) else [value]
     return [image for image in values if image is not None and image != "" and image is not _ABSENT]
 
@@ -281,11 +284,11 @@ def _image(table: _Table, value: Any, view: View) -> tuple[Path, dict[str, Any] 
     if value.startswith("data:"):
         try:
             return materialise(base64.b64decode(value.partition(",")[2], validate=True), table.cache), None
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one, and so is text that is not ASCII
             raise RowError(base.NO_IMAGE, f"a data address that is not base64 ({error})") from error
     if value.startswith(("http://", "https://")):
-        raise RowError(base.NO_IMAGE, f"{value:.80} is a web address; download it first")
-    path = table.folder / value
+        raise RowError(base.NO_IMAGE, f"{shown(value)} is a web address; download it first")
+    path = image_in(table.folder, value)
     if (path, view) not in table.shown:
         table.shown[path, view] = show(path, view, table.cache)
     return table.shown[path, view] or (path, None)
@@ -324,8 +327,8 @@ def _wanted(columns: Mapping[str, Any], role: str) -> str:
 def _metadata(columns: Mapping[str, Any], row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Columns without a role; modality, organ and question type under these names; what images inside were called."""
     used = {column for role in ("id", "image", "question", "rationale") for column in _columns_of(columns, role, row)}
-    rest = {key: _plain(value) for key, value in row.items() if key not in used and not _holds_bytes(value)}
-    named = {role: _plain(values[role]) for role in ("modality", "organ", "question_type")}
+    rest = {key: value for key, value in row.items() if key not in used and not _holds_bytes(value)}
+    named = {role: values[role] for role in ("modality", "organ", "question_type")}
     sources = [str(i.get("path")) for i in _image_values(values["image"]) if isinstance(i, Mapping) and i.get("bytes")]
     given = {role: value for role, value in named.items() if values[role] is not _ABSENT}
     return {**rest, **given, **({"source": sources} if sources else {})}
@@ -338,18 +341,12 @@ def _columns_of(columns: Mapping[str, Any], role: str, row: Mapping[str, Any]) -
     return [column for column in USUAL[role] if column in row][:1]
 
 
-def _holds_bytes(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_holds_bytes(inner) for inner in value.values())
-    return isinstance(value, bytes) or (isinstance(value, list) and any(_holds_bytes(inner) for inner in value))
+def _holds_bytes(value: Any, depth: int = DEEPEST) -> bool:
+    if not depth or not isinstance(value, Mapping | list):
+        return isinstance(value, bytes)
+    return any(_holds_bytes(inner, depth - 1) for inner in (value.values() if isinstance(value, Mapping) else value))
 
 
-def _plain(value: Any) -> Any:
-    """A value that strict JSON can hold: NaN as `None`, dates and the like as text."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
+def _rationale(value: Any) -> str | None:
+    """A chain of thought with its line breaks."""
+    return value.strip() or None if isinstance(value, str) else None

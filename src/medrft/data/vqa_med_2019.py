@@ -15,8 +15,17 @@ from pathlib import Path
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
-from medrft.data.fields import Fields, find_file, is_hub_form, keep_row, plain_fields, read_hub, require_any
-from medrft.data.layout import Release
+from medrft.data.fields import (
+    Fields,
+    find_file,
+    is_hub_form,
+    keep_row,
+    plain_fields,
+    read_hub,
+    require_any,
+    with_ending,
+)
+from medrft.data.layout import Release, require_file
 from medrft.errors import DataError
 from medrft.types import SPLITS, Split
 
@@ -86,16 +95,11 @@ def parse_test(line: str) -> tuple[str, str, str, tuple[str, ...]] | None:
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers from 0; raises `DataError` if not UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = require_file(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     # Not splitlines: it also cuts at form feeds and the like, which would move every later number.
     yield from ((number, line) for number, line in enumerate(text.split("\n")) if line.strip())
-
-
-def image_named(images: Path, name: str) -> Path:
-    """The image file of an id, which the lists give without its ending."""
-    return images / (name if Path(name).suffix else f"{name}.jpg")
 
 
 def _sources(root: Path, split: Split) -> list[tuple[str, Path]]:
@@ -146,7 +150,8 @@ def _read_lines(
         fields = Fields(
             question=question,
             answers=answers,
-            images=(image_named(images, image),) if image else (),
+            images=(with_ending(image),) if image else (),
+            folder=images,
             metadata={"synpic_id": image, **({"category": category, "question_type": category} if category else {})},
         )
         keep_row(reading, name, split, fields)

@@ -15,9 +15,18 @@ from pathlib import Path
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
-from medrft.data.fields import Fields, find_file, is_hub_form, keep_row, plain_fields, read_hub, require_any
+from medrft.data.fields import (
+    Fields,
+    find_file,
+    is_hub_form,
+    keep_row,
+    plain_fields,
+    read_hub,
+    require_any,
+    with_ending,
+)
 from medrft.data.layout import Release
-from medrft.data.vqa_med_2019 import image_named, lines_of, parse_pair
+from medrft.data.vqa_med_2019 import lines_of, parse_pair
 from medrft.types import SPLITS, Split
 
 OFFICIAL = Form(name="the official release", rows={"validation": 500, "test": 500})
@@ -122,7 +131,8 @@ def _keep(reading: Reading, image: str, question: str, answers: tuple[str, ...],
     fields = Fields(
         question=question,
         answers=answers,
-        images=(image_named(images, image),) if image else (),
+        images=(with_ending(image),) if image else (),
+        folder=images,
         metadata={"synpic_id": image, "question_type": "abnormality"},
     )
     keep_row(reading, f"vqa_med_2021/{split}/{image}", split, fields)

@@ -19,6 +19,7 @@ from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form as Published
 from medrft.data.fields import is_hub_form, plain_fields, read_hub
 from medrft.data.layout import Release
+from medrft.data.values import shown
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
 from medrft.text import infer_kind
@@ -100,22 +101,25 @@ def _files(root: Path, form: str) -> list[tuple[Path, Split | None]]:
 
 def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, images: Path) -> None:
     if not isinstance(row, dict):
-        reading.leave(f"vqa_rad/{split or 'train'}/row{number}", split or "train", base.NOT_A_ROW, repr(row)[:80])
+        reading.leave(f"vqa_rad/{split or 'train'}/row{number}", split or "train", base.NOT_A_ROW, shown(row))
         return
     prefix, needed = ("", (*COLUMNS, "phrase_type")) if split is None else ("c", COLUMNS)
-    split = split or ("test" if str(row.get("phrase_type")).startswith("test") else "train")
-    name = f"vqa_rad/{split}/{prefix}{row['qid']}" if "qid" in row else f"vqa_rad/{split}/row{number}"
+    split = split or ("test" if base.one_line(row.get("phrase_type")).startswith("test") else "train")
+    qid = base.one_line(row.get("qid"))
+    name = f"vqa_rad/{split}/{prefix}{qid}" if qid else f"vqa_rad/{split}/row{number}"
     missing = [column for column in needed if column not in row]
-    question, answer = base.one_line(_text(row.get("question"))), base.answer_text(_text(row.get("answer")))
+    question, answer = base.answer_text(_text(row.get("question"))), base.answer_text(_text(row.get("answer")))
     if missing:
         reading.leave(name, split, base.MISSING_COLUMN, ", ".join(missing))
     elif answer is None:
-        reading.leave(name, split, base.NOT_TEXT, f"got {row['answer']!r}")
+        reading.leave(name, split, base.NOT_TEXT, f"got {shown(row['answer'])}")
     elif answer in NULLS:
         reading.leave(name, split, base.EMPTY_ANSWER)
+    elif question is None:
+        reading.leave(name, split, base.QUESTION_NOT_TEXT, f"got {shown(row['question'])}")
     elif question in NULLS:
         reading.leave(name, split, base.EMPTY_QUESTION)
-    else:
+    elif (image := base.image_or_leave(reading, images, row["image_name"], name=name, split=split)) is not None:
         if base.is_number(row["answer"]):
             reading.converted.append(name)
         reading.keep(
@@ -123,7 +127,7 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, i
                 id=name,
                 dataset="vqa_rad",
                 split=split,
-                images=(images / str(row["image_name"]),),
+                images=(image,),
                 question=question,
                 references=(answer,),
                 kind=infer_kind((answer,), ()),
@@ -139,7 +143,7 @@ def _text(value: Any) -> Any:
 
 def _metadata(row: dict[str, Any], question: str, answer: str) -> dict[str, Any]:
     """Official fields, with `organ` and one spelling of each question type; `…_official` where we changed a text."""
-    types = [kind.strip().upper() for kind in str(row.get("question_type", "")).split(",")]
+    types = [kind.strip().upper() for kind in base.one_line(row.get("question_type")).split(",")]
     ours = {
         "question": question,
         "answer": answer,

@@ -6,7 +6,7 @@ Stages talk through files of the run directory, so each can be done again, and a
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.pipeline.held_out import by_dataset, load_tests, with_images
 from medrft.rundir import RunDir, fingerprint, read_json, write_json
 from medrft.types import KINDS, SPLITS, Example
 
@@ -42,6 +43,8 @@ class Job:
     recipe: Recipe
     run: RunDir
     data: Loaded
+    others: tuple[Loaded, ...] = ()
+    """The data sets of `eval.data`."""
     bar: Bar = no_bar
     resume: bool = False
 
@@ -60,10 +63,10 @@ class Job:
         return [example for example in self.split("train") if example.id in used]
 
     def tests(self) -> dict[str, list[Example]]:
-        """Test examples by data set, at most `eval.limit` of each, drawn by seed."""
-        sets: dict[str, list[Example]] = defaultdict(list)
-        for example in self.split("test"):
-            sets[example.dataset].append(example)
+        """Test examples by data set, those of `eval.data` last; at most `eval.limit` of each, drawn by seed."""
+        sets = by_dataset(self.split("test"))
+        for other in self.others:
+            sets |= by_dataset(other.split("test"))
         return {name: draw(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()}
 
 
@@ -175,7 +178,8 @@ def check_names(recipe: Recipe) -> None:
 
     pick_device(recipe.model.device)
     get_prompt(recipe.prompt)
-    check_options(recipe.data.name, recipe.data.options)
+    for source in (recipe.data, *recipe.eval.data):
+        check_options(source.name, source.options)
     build_scorer(recipe.correct.scorer, encoder=recipe.encoder)
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
     if recipe.eval.judge is not None:
@@ -191,13 +195,15 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
 
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
+        others = load_tests(recipe, data, on_progress=advance)
     run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
-    job = Job(recipe=recipe, run=run, data=data, bar=bar, resume=resume)
+    job = Job(recipe=recipe, run=run, data=data, others=others, bar=bar, resume=resume)
     if not job.split("train") and recipe.stages:
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
     if is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
-        write_json(run.path / "data.json", {**describe_data(data), "leakage": describe_leakage(job)})
+        tests = {"tests": [describe_data(other) for other in others]} if others else {}
+        write_json(run.path / "data.json", {**describe_data(data), **tests, "leakage": describe_leakage(job)})
         write_environment(job)
     return job
 
@@ -228,8 +234,11 @@ def describe_leakage(job: Job) -> dict[str, Any]:
     from medrft.data.leaks import find_leaks, leak_note
 
     used = {"train": job.trained(), "validation": job.split("validation")}
-    sets = {**used, "test": [example for rows in job.tests().values() for example in rows]}
-    sets = {name: rows for name, rows in sets.items() if rows}
+    tests = job.tests()
+    own = by_dataset(job.split("test"))
+    sets = {**used, "test": [example for name in own for example in tests[name]]}
+    apart = {name: rows for name, rows in tests.items() if name not in own}
+    sets = {name: rows for name, rows in {**sets, **apart}.items() if rows}
     rows = fingerprint([f"{name}\t{example.id}" for name, examples in sets.items() for example in examples])
     path = job.run.path / "data.json"
     before: dict[str, Any] = read_json(path).get("leakage", {}) if path.is_file() else {}
@@ -241,7 +250,12 @@ def describe_leakage(job: Job) -> dict[str, Any]:
         return {"rows": rows, "pairs": {}, "notes": [note]}
     drawn = job.recipe.data.name == "phantom"
     with job.bar("Looking for leaks") as advance:
-        found = find_leaks(sets, copies=not drawn, on_progress=lambda label, done, total: advance(done, total))
+        found = find_leaks(
+            sets,
+            copies=not drawn,
+            wanted=lambda a, b: a in used or b not in apart,  # tests beside one another train nothing
+            on_progress=lambda label, done, total: advance(done, total),
+        )
     pairs = found["pairs"]
     counts = {pair: {key: n for key, n in leak.items() if isinstance(n, int)} for pair, leak in pairs.items()}
     notes = [leak_note(pair, leak) for pair, leak in pairs.items()]
@@ -338,17 +352,22 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 
 def evaluate_stage(job: Job, stage: str) -> None:
-    """Evaluate a stage's model on every test set; predictions that are complete are kept."""
+    """Evaluate a stage's model on every test set; predictions that are complete are kept.
+
+    An example whose image has vanished or broken since it was loaded is left out, and listed in `data.json`
+    (`evaluation_left_out`). Raises `StrictError` for one where the recipe is `strict`.
+    """
     from medrft.evaluation.runner import evaluate
     from medrft.models.load import load_policy
 
+    tests = with_images(job, stage)
     policy = load_policy(job.recipe.model, source_of(job, stage))
     with job.bar(f"Evaluating {stage}") as advance:
         evaluate(
             policy,
             job.recipe,
             stage=stage,
-            examples_by_dataset=job.tests(),
+            examples_by_dataset=tests,
             train=job.split("train"),
             run=job.run,
             on_progress=advance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,14 @@ class Facts:
     has_images: bool
 
 
+def _evaluation_notes(data: Mapping[str, Any]) -> list[str]:
+    """What was left out of an evaluation because its image was no longer there."""
+    return [
+        f"{len(rows):,} test examples were left out of the evaluation of {stage}: their image had vanished or broken"
+        for stage, rows in data.get("evaluation_left_out", {}).items()
+    ]
+
+
 def facts_of(run: RunFiles) -> Facts:
     """Collect the facts of a run."""
     data, environment = run.data, run.environment
@@ -73,7 +81,7 @@ def facts_of(run: RunFiles) -> Facts:
     return Facts(
         splits=tuple(data.get("splits", {}).items()),
         left_out=dict(data.get("left_out", {}).get("reasons", {})),
-        notes=tuple(data.get("notes", ())),
+        notes=(*data.get("notes", ()), *_evaluation_notes(data)),
         leaks=tuple(data.get("leakage", {}).get("notes", ())),
         prompt_name=run.recipe.prompt,
         prompt_hash=prompt_hash,

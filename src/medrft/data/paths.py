@@ -1,0 +1,62 @@
+"""The files that rows name. A name is data: it may not lead out of the folder of the images, whatever it says."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from medrft.data.images import BadImageError
+from medrft.data.values import shown
+
+OUTSIDE = "image outside its folder"
+NO_NAME = "image name that no file can have"
+LONGEST = 4_096
+"""Characters of a path that a system takes."""
+
+
+def image_in(folder: Path, name: str) -> Path:
+    """The file that a row names, relative to `folder`; the file itself need not be there.
+
+    Raises `BadImageError` for a name that leads out of the folder (`..`, an absolute path, a link to elsewhere), and
+    for one that no file can have. The folder itself may be a link, and so may what it lies in.
+    """
+    try:
+        usable = "\0" not in name and len(name) <= LONGEST and len(os.fsencode(name)) <= LONGEST
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise BadImageError(NO_NAME, shown(name))
+    path = folder / name
+    if not _within(Path(os.path.normpath(path)), Path(os.path.normpath(folder))):
+        raise BadImageError(OUTSIDE, f"{shown(name)} leads out of {folder}; image_root names another folder")
+    try:
+        real = _real(path.parent) / path.name
+        if ".." in path.parts or real.is_symlink():
+            real = real.resolve()
+        # What links point at is known now; reading a directory or a pipe is refused by `header_reason`.
+        if not any(_within(real, place) for place in _places(folder)):
+            raise BadImageError(OUTSIDE, f"{shown(name)} is a link to {shown(str(real))}, which is outside {folder}")
+        path.is_file()
+    except (OSError, RuntimeError) as error:  # a name or a link that the system refuses, or links in a circle
+        raise BadImageError(NO_NAME, f"{shown(name)}: {getattr(error, 'strerror', None) or error}") from error
+    return path
+
+
+@functools.lru_cache(maxsize=100_000)
+def _real(folder: Path) -> Path:
+    return folder.resolve()
+
+
+@functools.lru_cache(maxsize=1_000)
+def _places(folder: Path) -> tuple[Path, ...]:
+    """The folder itself; and in a download of the hub's (`…/snapshots/REVISION/…`) the files its links stand for."""
+    parts = folder.absolute().parts
+    if "snapshots" not in parts:
+        return (_real(folder),)
+    repository = Path(*parts[: parts.index("snapshots")])
+    return _real(folder), _real(repository) / "blobs"
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return path == folder or path.is_relative_to(folder)

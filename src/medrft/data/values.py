@@ -1,0 +1,118 @@
+"""Values of rows that nobody has checked: shown in one short line, and made into what strict JSON can hold.
+
+A pickle of a few bytes can hold a list that repeats itself into billions of elements, and JSON nests as deep as it
+likes; so nothing here walks further than a fixed number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+DEEPEST = 8
+"""Levels of nesting that metadata keep."""
+LARGEST = 10_000
+"""Values that one field of metadata keeps."""
+LONGEST = 300
+"""Characters of a row's id and of a reason's detail in the list of rows left out."""
+DIGITS = 1_024
+"""Bits of a whole number above which it is no number that a data set means."""
+CUT = "…"
+
+
+class _Brief(reprlib.Repr):
+    """`repr` that looks at the first few elements alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 80, 80
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 4
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if is_small(x) else f"a number of {x.bit_length()} bits"
+
+
+_BRIEF = _Brief()
+
+
+def is_small(number: int) -> bool:
+    """Whether a whole number is one that can be written out."""
+    return number.bit_length() <= DIGITS
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Any value in at most `limit` characters of one line.
+
+    >>> shown({"answer": ["yes"]}), shown([[[[1]]]]), shown("x" * 200, 12)
+    ("{'answer': ['yes']}", '[[[...]]]', "'xxxxxxxxxxx")
+    """
+    text = _BRIEF.repr(value)
+    if isinstance(value, str):
+        text = repr(value[:limit])
+    return " ".join(text.split())[:limit]
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written as UTF-8: no lone half of a surrogate pair.
+
+    >>> is_unicode("Ω"), is_unicode("\\ud800")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def writable(text: str, limit: int | None = None) -> str:
+    """Text that any file can hold, cut to `limit` characters."""
+    kept = text if limit is None or len(text) <= limit else text[: limit - 1] + CUT
+    return kept if is_unicode(kept) else kept.encode("utf-8", "replace").decode()
+
+
+def plain(value: Any) -> Any:
+    """A value that strict JSON can hold: NaN and infinities as `None`, dates and the like as text, bytes not at all.
+
+    What is nested deeper than `DEEPEST` or has more parts than `LARGEST` ends in `…`.
+    """
+    return _plain(value, DEEPEST, [LARGEST])
+
+
+def _plain(value: Any, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return writable(value)
+    if isinstance(value, int):
+        return value if is_small(value) else shown(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes | bytearray):
+        return None
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _parts(value, depth - 1, left) if depth and left[0] > 0 else CUT
+    return writable(str(value), LONGEST)
+
+
+def _parts(value: Any, depth: int, left: list[int]) -> Any:
+    if isinstance(value, Mapping):
+        pairs = islice(value.items(), max(0, left[0]))
+        return {_key(key): _plain(inner, depth, left) for key, inner in pairs}
+    return list(_listed(value, depth, left))
+
+
+def _listed(values: Any, depth: int, left: list[int]) -> Iterator[Any]:
+    for inner in values:
+        if left[0] <= 0:
+            yield CUT
+            return
+        yield _plain(inner, depth, left)
+
+
+def _key(key: object) -> str:
+    return writable(key) if isinstance(key, str) else shown(key)

@@ -1,0 +1,66 @@
+"""The sheet of `medrft data leaks --output`: each pair of copies and look-alikes side by side, with its distance."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TypedDict
+
+import jinja2
+
+from medrft.data.images import thumbnail
+from medrft.data.leaks import Leaks, Pictures
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHOWN = 300
+"""Pairs on the page for each pair of sets; copies come first."""
+
+
+class Card(TypedDict):
+    """One pair of images."""
+
+    label: str
+    likeness: float
+    distance: float
+    names: tuple[str, str]
+    images: tuple[str, str]
+
+
+class Group(TypedDict):
+    """The pairs of two sets, or within one."""
+
+    title: str
+    copies: int
+    similar: int
+    cards: list[Card]
+
+
+def render_leaks(found: Leaks, *, size: int = 288) -> str:
+    """One self-contained page; `size` is the longer side of a thumbnail in pixels. Distance is 1 - likeness."""
+    groups = [_group(pair.replace("|", " | "), leak["neighbours"], size) for pair, leak in found["pairs"].items()]
+    groups += [_group(f"within {name}", one["neighbours"], size) for name, one in found.get("within", {}).items()]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("leak_sheet.html.j2").render(groups=groups, shown=SHOWN)
+
+
+def _group(title: str, neighbours: list[Pictures], size: int) -> Group:
+    ranked = sorted(neighbours, key=lambda pair: (pair["label"] != "copy", -pair["likeness"]))
+    copies = sum(pair["label"] == "copy" for pair in neighbours)
+    cards = [_card(pair, size) for pair in ranked[:SHOWN]]
+    return {"title": title, "copies": copies, "similar": len(neighbours) - copies, "cards": cards}
+
+
+def _card(pair: Pictures, size: int) -> Card:
+    paths = Path(pair["a"]), Path(pair["b"])
+    a, b = (f"data:image/png;base64,{base64.b64encode(thumbnail(path, size)).decode()}" for path in paths)
+    first, second = (f"{path.parent.name}/{path.name}" for path in paths)
+    likeness = pair["likeness"]
+    return {
+        "label": pair["label"],
+        "likeness": likeness,
+        "distance": round(1 - likeness, 4),
+        "names": (first, second),
+        "images": (a, b),
+    }
