@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from medrft.errors import RecipeError
 from medrft.types import KINDS, Kind
@@ -21,6 +21,19 @@ TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
 
 Device = Literal["auto", "cpu", "cuda"]
+ControlName = Literal[
+    "blank",
+    "shuffled",
+    "question_only",
+    "same_modality",
+    "blur",
+    "contrast",
+    "options",
+    "paraphrase",
+    "flip",
+    "negated",
+    "sides",
+]
 
 
 class Shape(BaseModel):
@@ -176,11 +189,22 @@ class EvalConfig(Shape):
     batch_size: int = Field(default=32, gt=0)
     max_new_tokens: int = Field(default=256, gt=0)
     sampled: SampledConfig | None = None
-    controls: tuple[Literal["blank", "shuffled"], ...] = ("blank",)
+    controls: tuple[ControlName, ...] = ("blank",)
+    """Other ways of asking the same model, each a further pass over the test set; `all` is every one."""
     zero_shot: bool = True
     """Evaluate the start model with the `short` prompt."""
     resamples: int = Field(default=1000, gt=0)
     """Bootstrap resamples of each interval."""
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _all_controls(cls, value: Any) -> Any:
+        """`all` as every control; a name given twice is asked once."""
+        if value == "all" or value == ["all"]:
+            return get_args(ControlName)
+        return (
+            list(dict.fromkeys(value)) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+        )
 
 
 class AuditConfig(Shape):

@@ -12,19 +12,23 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError
 from medrft.evaluation import controls
+from medrft.evaluation.biases import biases
+from medrft.evaluation.consistency import control_table
 from medrft.evaluation.metrics import summarise
 from medrft.evaluation.scoring import Answer, Marker, as_row
+from medrft.evaluation.text_only import check_text_only
 from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
+    from medrft.evaluation.pictures import Images
     from medrft.models.load import Policy
     from medrft.models.prompts import Prompt
 
@@ -93,6 +97,8 @@ def write_metrics(predictions: Path, *, resamples: int) -> dict[str, Any]:
         **header,
         "interval": f"95 % percentile bootstrap, {resamples} resamples over images, seed {header['seed']}",
         "results": summarise(rows, seed=header["seed"], resamples=resamples),
+        "controls": control_table(rows, header.get("left_out", {}), seed=header["seed"], resamples=resamples),
+        "biases": biases(rows, seed=header["seed"], resamples=resamples),
     }
     write_json(predictions.with_name("metrics.json"), metrics)
     return metrics
@@ -104,7 +110,7 @@ def is_finished(path: Path, header: Mapping[str, Any]) -> bool:
 
 
 def passes(recipe: Recipe, *, stage: str) -> list[Pass]:
-    """Greedy answers first, then sampled ones and the picture controls; the start model is a baseline and has none."""
+    """Greedy answers first, then sampled ones and the controls; the start model is a baseline and has none."""
     greedy = [Pass(control="none")]
     if stage == BASE:
         return greedy
@@ -126,12 +132,19 @@ def _ask(
     from medrft.models.generate import generate
 
     answers = []
+    pictures = {example.id: example.images for example in examples}
     for sweep in sweeps:
+        asked, images = controls.applied(sweep.control, examples, _opened(recipe), seed=recipe.seed)
+        advance(sweep.samples * (len(examples) - len(asked)))
+        if not asked:
+            continue
+        if sweep.control == controls.QUESTION_ONLY:
+            check_text_only(policy, prompt)
         groups = generate(
             policy,
             prompt,
-            examples,
-            images=_images(recipe, sweep.control, examples),
+            asked,
+            images=images,
             max_new_tokens=recipe.eval.max_new_tokens,
             temperature=sweep.temperature,
             samples=sweep.samples,
@@ -140,8 +153,8 @@ def _ask(
             on_progress=advance,
         )
         answers += [
-            _answer(example, completion, sweep, sample, prompt, recipe)
-            for example, group in zip(examples, groups, strict=True)
+            _answer(replace(example, images=pictures[example.id]), completion, sweep, sample, prompt, recipe)
+            for example, group in zip(asked, groups, strict=True)
             for sample, completion in enumerate(group)
         ]
     return answers
@@ -169,18 +182,11 @@ def _frequent(examples: Sequence[Example], train: Sequence[Example]) -> list[Ans
     return [Answer.bare(example, say(example), control=control) for control, say in ways for example in examples]
 
 
-def _images(recipe: Recipe, control: str, examples: Sequence[Example]) -> controls.Images:
-    """How a pass opens the pictures of an example."""
+def _opened(recipe: Recipe) -> Images:
+    """How the pictures of an example are opened."""
     from medrft.data.images import open_image
 
-    def opened(example: Example) -> list[Any]:
-        return [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images]
-
-    if control == "blank":
-        return controls.blank(opened)
-    if control == "shuffled":
-        return controls.shuffled(opened, examples, seed=recipe.seed)
-    return opened
+    return lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images]
 
 
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
@@ -238,6 +244,11 @@ def _header(
                 for p in passes(recipe, stage=stage)
             ],
             "max_pixels": recipe.data.max_pixels,
+        },
+        "left_out": {
+            p.control: found
+            for p in passes(recipe, stage=stage)
+            if (found := controls.left_out(p.control, examples, seed=recipe.seed))
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),
