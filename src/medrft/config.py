@@ -21,19 +21,9 @@ TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
 
 Device = Literal["auto", "cpu", "cuda"]
-ControlName = Literal[
-    "blank",
-    "shuffled",
-    "question_only",
-    "same_modality",
-    "blur",
-    "contrast",
-    "options",
-    "paraphrase",
-    "flip",
-    "negated",
-    "sides",
-]
+OnPictures = Literal["blank", "shuffled", "question_only", "same_modality", "blur", "contrast"]
+OnQuestions = Literal["options", "paraphrase", "flip", "negated", "sides"]
+ControlName = Literal[OnPictures, OnQuestions]
 
 
 class Shape(BaseModel):
@@ -199,12 +189,7 @@ class EvalConfig(Shape):
     @field_validator("controls", mode="before")
     @classmethod
     def _all_controls(cls, value: Any) -> Any:
-        """`all` as every control; a name given twice is asked once."""
-        if value == "all" or value == ["all"]:
-            return get_args(ControlName)
-        return (
-            list(dict.fromkeys(value)) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-        )
+        return get_args(ControlName) if value in ("all", ["all"]) else value
 
 
 class AuditConfig(Shape):

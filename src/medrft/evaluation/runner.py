@@ -117,7 +117,7 @@ def passes(recipe: Recipe, *, stage: str) -> list[Pass]:
     sampled = recipe.eval.sampled
     if sampled is not None:
         greedy.append(Pass(control="none", temperature=sampled.temperature, samples=sampled.samples))
-    return greedy + [Pass(control=control) for control in recipe.eval.controls]
+    return greedy + [Pass(control=control) for control in dict.fromkeys(recipe.eval.controls)]
 
 
 def _ask(
