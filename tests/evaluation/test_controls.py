@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -7,6 +8,7 @@ from typing import get_args
 import pytest
 from PIL import Image, ImageOps
 
+import medrft
 from medrft.config import ControlName, parse_recipe
 from medrft.errors import RecipeError, UnknownNameError
 from medrft.evaluation.controls import CONTROLS, FrequentAnswers, applied, left_out
@@ -211,3 +213,10 @@ def test_a_control_named_twice_is_asked_once():
         {"name": "t", "model": {"id": "tiny:llava"}, "data": {"name": "table"}, "eval": {"controls": ["flip", "flip"]}}
     )
     assert [one.control for one in passes(recipe, stage="sft")] == ["none", "flip"]
+
+
+@pytest.mark.parametrize("package", ["data", "models", "pipeline", "training"])
+def test_training_never_mirrors_a_picture(package):
+    mirrors = re.compile(r"ImageOps\.(?:mirror|flip)|FLIP_LEFT_RIGHT|fliplr|horizontal_?flip", re.IGNORECASE)
+    paths = list((Path(medrft.__file__).parent / package).rglob("*.py"))
+    assert paths and not [path for path in paths if mirrors.search(path.read_text(encoding="utf-8"))]

@@ -28,7 +28,7 @@ NO_OTHER = "no other picture of its modality and organ"
 
 
 def blank(images: Images) -> Images:
-    """The same examples with every picture replaced by a blank one of its size."""
+    """Every picture replaced by a grey one of its size. A good model is right less often: it looked."""
     from medrft.data.images import blank_like
 
     return lambda example: [blank_like(image) for image in images(example)]
@@ -37,14 +37,18 @@ def blank(images: Images) -> Images:
 def shuffled(images: Images, examples: Sequence[Example], *, seed: int) -> Images:
     """The same examples, each with the pictures of another one: the questions no longer fit them.
 
-    The other example has as many pictures but not the same ones, where the data have such an example.
+    The other example has as many pictures but not the same ones, where the data have such an example. A good model is
+    right less often.
     """
     found = partners(examples, seed=seed, key=lambda example: len(example.images))
     return lambda example: images(found.get(example.id, example))
 
 
 def same_modality(images: Images, examples: Sequence[Example], *, seed: int) -> Images:
-    """Each example with the pictures of another one of the same modality, and of the same organ where that is known."""
+    """Each example with the pictures of another patient's, of the same modality and, where that is known, organ.
+
+    A good model is right less often, though what holds of most such pictures still holds: modality, organ, plane.
+    """
     found = partners(examples, seed=seed, key=sort_of)
     return lambda example: images(found[example.id])
 
@@ -90,7 +94,7 @@ def _case(example: Example) -> Hashable:
 
 
 def blurred(images: Images) -> Images:
-    """Every picture through a Gaussian of `BLUR`."""
+    """Every picture through a Gaussian of `BLUR`. A good model answers the same, but for the finest detail."""
     from PIL import ImageFilter
 
     def blur(image: Image) -> Image:
@@ -100,7 +104,10 @@ def blurred(images: Images) -> Images:
 
 
 def contrasted(images: Images, *, seed: int) -> Images:
-    """Every picture with less or with more contrast, drawn by seed and by the pictures' names."""
+    """Every picture with less or with more contrast, drawn by seed and by the pictures' names.
+
+    A good model answers the same: windows differ from hospital to hospital.
+    """
     from PIL import ImageEnhance
 
     def change(example: Example) -> list[Image]:
@@ -116,7 +123,10 @@ def _names(images: Sequence[Path]) -> str:
 
 
 def mirrored(images: Images) -> Images:
-    """Every picture with left and right exchanged."""
+    """Every picture with left and right exchanged. A good model states the other side.
+
+    Markers burnt into a picture are mirrored with it, and anatomy that has a side of its own looks unusual.
+    """
     from PIL import ImageOps
 
     return lambda example: [ImageOps.mirror(image) for image in images(example)]

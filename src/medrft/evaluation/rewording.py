@@ -50,7 +50,7 @@ SAME_QUESTION = "strict agreement"
 
 
 def negated(example: Example) -> Changed:
-    """A closed question turned into its negation: yes and no change places."""
+    """A closed question turned into its negation. A good model answers the opposite: yes and no change places."""
     if example.kind != "closed":
         return NOT_CLOSED
     negation = negate(example.question)
@@ -67,7 +67,10 @@ def negated(example: Example) -> Changed:
 
 
 def other_side(example: Example) -> Changed:
-    """A closed question about one side, asked about the other. What is true there, only phantom data tell."""
+    """A closed question about one side, asked about the other. A good model may answer otherwise.
+
+    What is true of the other side only phantom data tell; elsewhere the share of answers that change is all there is.
+    """
     if example.kind != "closed":
         return NOT_CLOSED
     side = side_of(example.question)
@@ -82,7 +85,8 @@ def other_side(example: Example) -> Changed:
 def mirrored_side(example: Example) -> Changed:
     """An example whose answer, or whose yes/no question, states a side, as it is in the mirror.
 
-    An answer's side turns. Of a yes/no question about one side only phantom data tell what is true in the mirror.
+    A good model's answer turns to the other side. Of a yes/no question about one side only phantom data tell what is
+    true in the mirror.
     """
     if not _mirrorable(example):
         return NOT_MIRRORED
@@ -111,7 +115,10 @@ def _mirrored_closed(example: Example) -> Changed:
 
 
 def reordered(example: Example, *, seed: int) -> Changed:
-    """The same options in another order, drawn by seed and example; never the order they had."""
+    """The same options in another order, drawn by seed and example, never the one they had.
+
+    A good model chooses the same text.
+    """
     if example.kind != "choice":
         return NOT_CHOICE
     if len({normalize(option) for option in example.options}) < 2:
@@ -130,7 +137,8 @@ def reordered(example: Example, *, seed: int) -> Changed:
 def rephrased(examples: Sequence[Example]) -> list[Changed]:
     """Each question in the words that another clinician found for it (VQA-RAD), where these ask the very same.
 
-    Pairs are asked one way only, from the first wording to the second, or each would count twice.
+    A good model answers the same. Pairs are asked one way only, from the first wording to the second, or each would
+    count twice.
     """
     linked: dict[tuple[str, str], Example] = {}
     for example in examples:
