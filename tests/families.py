@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from medrft.models.generate import encode
+from medrft.models.encode import encode
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
 from medrft.training.groups import take

@@ -6,7 +6,8 @@ import pytest
 
 from medrft.config import parse_recipe
 from medrft.errors import DataError
-from medrft.evaluation.runner import evaluate, weights_hash
+from medrft.evaluation.engines import Transformers, weights_hash
+from medrft.evaluation.runner import evaluate
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
 from medrft.rundir import RunDir, read_jsonl
@@ -63,7 +64,8 @@ def examples(tmp_path_factory):
 def policy(tmp_path_factory, examples):
     config = make_recipe().model
     texts = list(get_prompt("direct").texts(examples))
-    return load_policy(config, resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("model"), seed=0))
+    source = resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("model"), seed=0)
+    return Transformers(load_policy(config, source))
 
 
 def run_stage(policy, recipe, run, examples, stage="sft", **more):

@@ -72,7 +72,7 @@ def test_greedy_answers_are_those_of_generate(made, family, images):
     made_rows = {w.number: w.ids for w in write(found.model, asks, found.config(**settings), size=5)}
     assert made_rows == {ask.number: plain(found, ask, **settings) for ask in asks}
     if family != "gemma3":  # which repeats itself when greedy
-        assert len({len(ids) for ids in made_rows.values()}) > 3
+        assert len({len(ids) for ids in made_rows.values()}) > 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
