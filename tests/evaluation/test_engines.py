@@ -135,9 +135,9 @@ def move(path, url, other):
 
 
 def test_a_server_that_answers_nothing_is_an_error(examples, tmp_path):
-    with Loopback(lambda request, number: Answer(status=401, body=b"no key")) as server:
-        with pytest.raises(EndpointError, match="tested answered none of 6 requests: HTTP 401"):
-            run(server, examples, tmp_path / "run")
+    refused = pytest.raises(EndpointError, match="tested answered none of 6 requests: HTTP 401")
+    with Loopback(lambda request, number: Answer(status=401, body=b"no key")) as server, refused:
+        run(server, examples, tmp_path / "run")
 
 
 def test_samples_are_drawn_apart(examples, tmp_path):
