@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from medrft.models.generate import encode
+from medrft.models.encode import encode
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
+from medrft.training.groups import take
 from medrft.types import Example
 
 SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 2, "hidden": 32, "layers": 2, "mlp": 64, "vocab": 400}
@@ -139,3 +140,31 @@ def _qwen(images):
     ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
     inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "mm_token_type_ids": (ids == image).int(), **pixels}
     return Toy(model, 0, inputs, [images] * 3)
+
+
+def generated(found, copies, **settings):
+    """What stock `generate` writes, cut after the end token."""
+    place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
+    fields = take(found.fields, place)
+    fields.pop("num_images")
+    config = found.config(**settings)
+    with torch.no_grad():
+        whole = found.model.generate(
+            input_ids=found.ids[place], attention_mask=found.mask[place], **fields, generation_config=config
+        )
+    rows, ends = whole[:, found.ids.shape[1] :].tolist(), settings.get("eos_token_id", [1])
+    stops = [next((i + 1 for i, token in enumerate(row) if token in ends), len(row)) for row in rows]
+    return [row[:stop] for row, stop in zip(rows, stops, strict=True)]
+
+
+def chi_squared(one, other):
+    """Two samples' statistic over its 99.9 % quantile; rare outcomes are counted together."""
+    from scipy.stats import chi2
+
+    outcomes = [outcome for outcome in set(one) if one.count(outcome) + other.count(outcome) >= 20]
+    counts = [[sample.count(outcome) for outcome in outcomes] for sample in (one, other)]
+    counts = [[*row, len(one) - sum(row)] for row in counts]
+    counts = list(zip(*[row for row in zip(*counts, strict=True) if sum(row)], strict=True))
+    statistic = sum((a - b) ** 2 / (a + b) for a, b in zip(*counts, strict=True))
+    assert len(counts[0]) > 2
+    return statistic / chi2.ppf(0.999, len(counts[0]) - 1)

@@ -176,7 +176,10 @@ class EvalConfig(Shape):
 
     limit: int | None = Field(default=None, gt=0)
     """Examples per data set, drawn by seed; all by default."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What the model runs in; `vllm` must be installed."""
     batch_size: int = Field(default=32, gt=0)
+    """Answers written at a time."""
     max_new_tokens: int = Field(default=256, gt=0)
     sampled: SampledConfig | None = None
     controls: tuple[ControlName, ...] = ("blank",)

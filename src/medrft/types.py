@@ -83,8 +83,8 @@ class Completion:
     """Text a policy produced for one prompt."""
 
     text: str
-    n_tokens: int
-    """Generated tokens, the end token included."""
+    n_tokens: int | None
+    """Generated tokens, the end token included; `None` where a server does not say."""
     truncated: bool
     """The token limit was reached before an end token."""
 

@@ -11,6 +11,7 @@ from medrft.config import parse_recipe
 from medrft.data import load_data
 from medrft.errors import ModelError
 from medrft.evaluation.controls import CONTROLS, left_out
+from medrft.evaluation.engines import Transformers
 from medrft.evaluation.rewording import mirrored_side
 from medrft.evaluation.runner import evaluate, write_metrics
 from medrft.evaluation.text_only import check_text_only
@@ -52,7 +53,7 @@ def asked(recipe, examples, folder):
     policy, run = tiny_policy(recipe, examples, folder / "model"), RunDir.create(folder / "run")
     ticks = []
     found = evaluate(
-        policy,
+        Transformers(policy),
         recipe,
         stage="sft",
         examples_by_dataset={recipe.data.name: test},

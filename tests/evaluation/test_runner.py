@@ -6,7 +6,9 @@ import pytest
 
 from medrft.config import parse_recipe
 from medrft.errors import DataError
-from medrft.evaluation.runner import evaluate, weights_hash
+from medrft.evaluation import runner
+from medrft.evaluation.engines import Transformers, weights_hash
+from medrft.evaluation.runner import evaluate
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
 from medrft.rundir import RunDir, read_jsonl
@@ -63,7 +65,8 @@ def examples(tmp_path_factory):
 def policy(tmp_path_factory, examples):
     config = make_recipe().model
     texts = list(get_prompt("direct").texts(examples))
-    return load_policy(config, resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("model"), seed=0))
+    source = resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("model"), seed=0)
+    return Transformers(load_policy(config, source))
 
 
 def run_stage(policy, recipe, run, examples, stage="sft", **more):
@@ -192,3 +195,38 @@ def test_other_weights_have_another_hash(tmp_path):
         (tmp_path / name / "model.safetensors").write_bytes(content)
     a, b, c = (weights_hash(tmp_path / name) for name in "abc")
     assert a == c != b
+
+
+class Interrupted:
+    """An engine that breaks after some answers, and counts them."""
+
+    def __init__(self, engine, after=None):
+        self.engine, self.after, self.given = engine, after, 0
+        self.id, self.describe = engine.id, engine.describe
+
+    def answers(self, *args, **kwargs):
+        for found in self.engine.answers(*args, **kwargs):
+            if self.given == self.after:
+                raise KeyboardInterrupt
+            self.given += 1
+            yield found
+
+
+@pytest.mark.parametrize("after", [3, 8, 20])
+def test_an_interrupted_evaluation_goes_on_with_the_same_answers(
+    evaluated, policy, examples, tmp_path, monkeypatch, after
+):
+    """Sampled answers too: their draws depend on neither the batch nor what was answered before."""
+    monkeypatch.setattr(runner, "KEPT", 1)
+    run, recipe = RunDir.create(tmp_path / "run"), evaluated[1]
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(Interrupted(policy, after), recipe, run, examples)
+    rest = Interrupted(policy)
+    ticks = []
+    run_stage(rest, recipe, run, examples, on_progress=lambda *tick: ticks.append(tick))
+    assert rest.given == 24 - after
+    assert ticks[-1] == (30, 30)
+    names = ("predictions.jsonl", "metrics.json")
+    assert [(run.evaluation("sft", "toy") / n).read_bytes() for n in names] == [
+        (evaluated[0].evaluation("sft", "toy") / n).read_bytes() for n in names
+    ]

@@ -38,12 +38,11 @@ def test_samples_are_seeded_and_differ(policy, examples, pictures):
 
 
 def test_greedy_samples_are_computed_once(policy, examples, pictures):
-    done = []
-    found = generate(
-        policy, PROMPT, examples, images=pictures, max_new_tokens=2, samples=2, batch_size=4, on_progress=done.append
-    )
+    asked = []
+    policy.model.get_output_embeddings().register_forward_pre_hook(lambda module, args: asked.append(len(args[0])))
+    found = generate(policy, PROMPT, examples, images=pictures, max_new_tokens=1, samples=2)
     assert all(len(completions) == 2 and completions[0] == completions[1] for completions in found)
-    assert done == [8, 4]
+    assert sum(asked) == 6 + 6 + 1  # the stems, the ends of the prompts, one prompt once more to verify
 
 
 def favour(policy, token, bonus=100.0):

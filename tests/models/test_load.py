@@ -10,7 +10,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, UnknownNameError
-from medrft.models.generate import encode, generate
+from medrft.models.encode import encode
+from medrft.models.generate import generate
 from medrft.models.load import (
     Policy,
     end_ids,

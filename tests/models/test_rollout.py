@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from families import FAMILIES, toy
+from families import FAMILIES, chi_squared, generated, toy
 from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models import prefix
-from medrft.models.rollout import Cache, rollouts
+from medrft.models.cascade import Rows
+from medrft.models.rollout import rollouts
 from medrft.training.groups import take
 
 
@@ -27,21 +28,6 @@ def write(found, copies, **settings):
     temperature = settings.get("temperature", 1.0)
     config = found.config(**settings)
     return rollouts(found.model, found.ids, found.mask, inputs(found), copies, config, temperature=temperature)
-
-
-def generated(found, copies, **settings):
-    """What stock `generate` writes, cut after the end token."""
-    place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
-    fields = take(found.fields, place)
-    fields.pop("num_images")
-    config = found.config(**settings)
-    with torch.no_grad():
-        whole = found.model.generate(
-            input_ids=found.ids[place], attention_mask=found.mask[place], **fields, generation_config=config
-        )
-    rows, ends = whole[:, found.ids.shape[1] :].tolist(), settings.get("eos_token_id", [1])
-    stops = [next((i + 1 for i, token in enumerate(row) if token in ends), len(row)) for row in rows]
-    return [row[:stop] for row, stop in zip(rows, stops, strict=True)]
 
 
 MANY_ENDS = list(range(100, 200))
@@ -115,19 +101,6 @@ def test_sampling_is_distributed_as_in_generate(made, name):
     assert chi_squared(ours, stock) < 1
 
 
-def chi_squared(one, other):
-    """Two samples' statistic over its 99.9 % quantile; rare outcomes are counted together."""
-    from scipy.stats import chi2
-
-    outcomes = [outcome for outcome in set(one) if one.count(outcome) + other.count(outcome) >= 20]
-    counts = [[sample.count(outcome) for outcome in outcomes] for sample in (one, other)]
-    counts = [[*row, len(one) - sum(row)] for row in counts]
-    counts = list(zip(*[row for row in zip(*counts, strict=True) if sum(row)], strict=True))
-    statistic = sum((a - b) ** 2 / (a + b) for a, b in zip(*counts, strict=True))
-    assert len(counts[0]) > 2
-    return statistic / chi2.ppf(0.999, len(counts[0]) - 1)
-
-
 def test_the_same_seed_draws_the_same(made):
     found = made("llava")
     drawn = []
@@ -139,14 +112,12 @@ def test_the_same_seed_draws_the_same(made):
 
 def test_finished_rows_stop_costing(made, monkeypatch):
     found = made("llava")
-    kept = []
-    true = Cache.keep
-    monkeypatch.setattr(Cache, "keep", lambda self, p, r, c: (kept.append((len(p), len(r), c)), true(self, p, r, c)))
+    sizes = []
+    true = Rows.keep
+    monkeypatch.setattr(Rows, "keep", lambda self, rows: (sizes.append(len(rows)), true(self, rows)))
     torch.manual_seed(0)
     write(found, [8, 8, 8], eos_token_id=MANY_ENDS)
-    sizes = [rows for _, rows, _ in kept]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] <= 6
-    assert all(prompts * copies == rows for prompts, rows, copies in kept)
 
 
 def test_the_model_is_left_as_it_was(made):

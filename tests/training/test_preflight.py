@@ -13,7 +13,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from medrft.config import ModelConfig
 from medrft.errors import DataError, PreflightError
-from medrft.models.generate import encode
+from medrft.models.encode import encode
 from medrft.models.load import load_policy, placeholder_ids, resolve_base
 from medrft.models.prompts import get_prompt
 from medrft.training.preflight import preflight

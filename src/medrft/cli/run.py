@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,6 +11,9 @@ from rich.table import Table
 from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
 from medrft.config import Recipe, load_recipe
 from medrft.errors import RecipeError
+
+if TYPE_CHECKING:
+    from medrft.evaluation.engines import Engine
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, such as those in recipes/.")]
 Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe name> by default.", file_okay=False)]
@@ -55,21 +58,70 @@ def grpo(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    source: Annotated[Path, typer.Argument(metavar="RECIPE_OR_RUN", help="A run folder, or a recipe.")],
     stage: Stage = None,
+    model: Annotated[str | None, typer.Option(help="Another model: hub id, ID@REVISION, or a folder.")] = None,
+    endpoint: Annotated[str | None, typer.Option(metavar="URL", help="A server: http://localhost:8000/v1.")] = None,
+    endpoint_model: Annotated[str | None, typer.Option(metavar="NAME", help="The server's name of the model.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VAR", help="The environment variable that holds the server's key.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.")] = 8,
+    prompt: Annotated[str, typer.Option(help="What another model is asked with.")] = "short",
+    output: Output = None,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Evaluate the models of a run folder again, from its files; --set eval.limit=… and the like apply."""
-    from medrft.pipeline.run import evaluate_stage, open_job, recipe_of, report_run
+    """Evaluate the models of a run folder again, from its files; --set eval.limit=… and the like apply.
 
-    recipe = recipe_of(existing_run(run), overrides=overrides(set_))
-    job = open_job(recipe, output=run, resume=True, bar=progress_bar)
-    done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
-    for name in stage or ["base", *done]:
-        evaluate_stage(job, name)
+    With --model or --endpoint, evaluate that model instead on the recipe's test data, under a name of its own. A
+    recipe's results go to runs/<recipe name> or --output. The same command goes on where a killed one was.
+    """
+    from medrft.pipeline.run import evaluate_engine, evaluate_stage, open_job, open_model, outside_name, report_run
+
+    if endpoint and model:
+        raise RecipeError("--model and --endpoint name two models; pass one of them")
+    if bool(endpoint) != bool(endpoint_model):
+        raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
+    outside = model or endpoint_model
+    recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
+    server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
+    job = open_job(recipe, output=folder, resume=(folder / "recipe.yaml").is_file(), bar=progress_bar)
+    if outside:
+        engine = server or open_model(job, outside)
+        evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt)
+    else:
+        done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
+        for name in stage or ["base", *done]:
+            evaluate_stage(job, name)
     report_run(job)
-    show_results(run, json_)
+    show_results(folder, json_)
+
+
+def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outside: bool) -> tuple[Recipe, Path]:
+    """The recipe to evaluate by, and the run folder that the results go to."""
+    from medrft.pipeline.run import check_same, recipe_of
+
+    if source.is_dir():
+        if output is not None:
+            raise RecipeError("--output is for a recipe; the results of a run folder go into it")
+        return recipe_of(existing_run(source), overrides=changes), source
+    recipe = load_recipe(source, overrides=changes)
+    if not outside:
+        raise RecipeError(f"{source} is a recipe, which has no models yet: pass a run folder, --model or --endpoint")
+    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    check_same(recipe, folder)
+    return recipe, folder
+
+
+def _server(url: str, model: str, api_key_env: str | None, concurrency: int) -> Engine:
+    """A server as the model under test; its key is looked for now, not after the data are loaded."""
+    from medrft.endpoint import Endpoint
+    from medrft.evaluation.engines import Remote
+
+    endpoint = Endpoint(model=model, base_url=url, api_key_env=api_key_env, concurrency=concurrency, timeout=600.0)
+    endpoint.key()
+    return Remote(endpoint)
 
 
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], json_: Json = False) -> None:

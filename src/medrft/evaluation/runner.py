@@ -1,38 +1,41 @@
-"""Evaluate a policy: generate, score, set beside its controls, and write it down.
+"""Evaluate a model: ask, score, set beside its controls, and write it down.
 
     eval/<stage>/<dataset>/predictions.jsonl   a header line, then one row per answer
     eval/<stage>/<dataset>/metrics.json        means with intervals per kind and control
 
 The start model (stage `base`) is asked with the `short` prompt and without controls: it is a baseline itself. Both
-files are written whole or not at all; predictions whose header is what would be written again are kept.
+files are written whole or not at all; predictions whose header is what would be written again are kept. Scored rows
+are kept as they come (`partial`), so that an evaluation that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError
+from medrft.errors import DataError, EndpointError
 from medrft.evaluation import controls
 from medrft.evaluation.biases import biases
 from medrft.evaluation.consistency import control_table
+from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
 from medrft.evaluation.metrics import summarise
+from medrft.evaluation.partial import Key, Partial, is_finished
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.text_only import check_text_only
-from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json, write_jsonl
+from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
     from medrft.evaluation.pictures import Images
-    from medrft.models.load import Policy
     from medrft.models.prompts import Prompt
 
-Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 """Called with how many answers are done and how many there will be."""
 
@@ -42,17 +45,14 @@ THUMBNAILS, THUMBNAIL = 48, 192
 """Examples whose images are kept for the report, and their longer side in pixels."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """One sweep of the policy over the examples."""
-
-    control: str
-    temperature: float = 0.0
-    samples: int = 1
+HELD = 8
+"""Pictures that are kept open."""
+KEPT, SECONDS = 32, 10.0
+"""Answers are scored and kept once there are as many, or after so long."""
 
 
 def evaluate(
-    policy: Policy,
+    engine: Engine,
     recipe: Recipe,
     *,
     stage: str,
@@ -60,14 +60,16 @@ def evaluate(
     train: Sequence[Example],
     run: RunDir,
     on_progress: Progress | None = None,
+    prompt: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Predictions and metrics of one stage on each data set; returns what `metrics.json` holds, by data set.
 
-    `train` is what the most frequent answers are learned on. Raises `DataError` for a data set without examples.
+    `train` is what the most frequent answers are learned on; `prompt` replaces the recipe's. Raises `DataError` for a
+    data set without examples, and `EndpointError` for an endpoint that answers nothing in a whole pass.
     """
     from medrft.models.prompts import get_prompt
 
-    prompt = get_prompt("short" if stage == BASE else recipe.prompt)
+    asked = get_prompt(prompt or ("short" if stage == BASE else recipe.prompt))
     sweeps = passes(recipe, stage=stage)
     per_example = sum(sweep.samples for sweep in sweeps)
     advance = _counter(on_progress, per_example * sum(map(len, examples_by_dataset.values())))
@@ -76,14 +78,17 @@ def evaluate(
     for dataset, examples in examples_by_dataset.items():
         if not examples:
             raise DataError(f"{dataset} has no examples to evaluate on; see: medrft data check {recipe.data.name}")
-        header = _header(policy, recipe, prompt, stage=stage, dataset=dataset, examples=examples, train=train, run=run)
+        header = _header(engine, recipe, asked, stage=stage, dataset=dataset, examples=examples, train=train, run=run)
         path = run.evaluation(stage, dataset) / "predictions.jsonl"
         if is_finished(path, header):
             advance(per_example * len(examples))
         else:
-            answers = _ask(policy, recipe, prompt, sweeps, examples, advance) + _frequent(examples, train)
-            rows = [as_row(answer, scores) for answer, scores in zip(answers, marker(answers), strict=True)]
-            write_jsonl(path, [header, *rows])
+            partial = Partial(path, header)
+            order = []
+            for sweep in sweeps:
+                order += _sweep(engine, recipe, asked, sweep, examples, partial, marker, advance)
+            order += _add(partial, _frequent(examples, train), marker)
+            partial.finish(order)
         if recipe.report.images == "thumb":
             _keep_thumbnails(run, examples, seed=recipe.seed)
         result[dataset] = write_metrics(path, resamples=recipe.eval.resamples)
@@ -104,13 +109,8 @@ def write_metrics(predictions: Path, *, resamples: int) -> dict[str, Any]:
     return metrics
 
 
-def is_finished(path: Path, header: Mapping[str, Any]) -> bool:
-    """Whether predictions with exactly this header are there; they are written whole, so their start tells."""
-    return path.is_file() and next(read_jsonl(path), None) == header
-
-
 def passes(recipe: Recipe, *, stage: str) -> list[Pass]:
-    """Greedy answers first, then sampled ones and the controls; the start model is a baseline and has none."""
+    """Greedy answers first, then sampled ones and the picture controls; the start model is a baseline and has none."""
     greedy = [Pass(control="none")]
     if stage == BASE:
         return greedy
@@ -120,55 +120,69 @@ def passes(recipe: Recipe, *, stage: str) -> list[Pass]:
     return greedy + [Pass(control=control) for control in dict.fromkeys(recipe.eval.controls)]
 
 
-def _ask(
-    policy: Policy,
+def _sweep(
+    engine: Engine,
     recipe: Recipe,
     prompt: Prompt,
-    sweeps: Sequence[Pass],
+    sweep: Pass,
     examples: Sequence[Example],
+    partial: Partial,
+    marker: Marker,
     advance: Callable[[int], None],
-) -> list[Answer]:
-    """What the policy says in every pass."""
-    from medrft.models.generate import generate
+) -> list[Key]:
+    """Ask and keep what is missing of one pass; the keys of all its rows, in order."""
+    shown, images = controls.applied(sweep.control, examples, _opener(recipe), seed=recipe.seed)
+    pictures = {example.id: example.images for example in examples}  # a row names them though none was shown
+    order = {e.id: [(sweep.control, sweep.temperature, e.id, sample) for sample in range(sweep.samples)] for e in shown}
+    left = [example for example in shown if not all(key in partial.rows for key in order[example.id])]
+    advance(sweep.samples * (len(examples) - len(left)))
+    if left and sweep.control == controls.QUESTION_ONLY and isinstance(engine, Transformers):
+        check_text_only(engine.policy, prompt)
+    waiting: list[Answer] = []
+    kept = time.monotonic()
+    for number, found in engine.answers(prompt, left, images, sweep, recipe.eval, seed=recipe.seed):
+        example = replace(left[number], images=pictures[left[number].id])
+        waiting += [_answer(example, said, sweep, sample, prompt, recipe) for sample, said in enumerate(found)]
+        if len(waiting) >= KEPT or time.monotonic() - kept > SECONDS:
+            _add(partial, waiting, marker)
+            advance(len(waiting))
+            waiting, kept = [], time.monotonic()
+    _add(partial, waiting, marker)
+    advance(len(waiting))
+    keys = [key for example in shown for key in order[example.id]]
+    _tell_failures([partial.failed[key]["error"] for key in keys if key in partial.failed], len(keys), engine)
+    return keys
 
-    answers = []
-    pictures = {example.id: example.images for example in examples}
-    for sweep in sweeps:
-        asked, images = controls.applied(sweep.control, examples, _opened(recipe), seed=recipe.seed)
-        advance(sweep.samples * (len(examples) - len(asked)))
-        if not asked:
-            continue
-        if sweep.control == controls.QUESTION_ONLY:
-            check_text_only(policy, prompt)
-        groups = generate(
-            policy,
-            prompt,
-            asked,
-            images=images,
-            max_new_tokens=recipe.eval.max_new_tokens,
-            temperature=sweep.temperature,
-            samples=sweep.samples,
-            seed=recipe.seed,
-            batch_size=recipe.eval.batch_size,
-            on_progress=advance,
-        )
-        answers += [
-            _answer(replace(example, images=pictures[example.id]), completion, sweep, sample, prompt, recipe)
-            for example, group in zip(asked, groups, strict=True)
-            for sample, completion in enumerate(group)
-        ]
-    return answers
+
+def _add(partial: Partial, answers: Sequence[Answer], marker: Marker) -> list[Key]:
+    """Score and keep the answers that are not there yet; the keys of all."""
+    bare = {(a.control, a.temperature, a.example.id, a.sample): a for a in answers}
+    new = [answer for key, answer in bare.items() if key not in partial.rows]
+    partial.add(as_row(answer, scores) for answer, scores in zip(new, marker(new), strict=True))
+    return list(bare)
+
+
+def _tell_failures(errors: Sequence[str], asked: int, engine: Engine) -> None:
+    """Say how many requests failed; raises `EndpointError` when all did."""
+    if errors and len(errors) == asked:
+        raise EndpointError(f"{engine.id} answered none of {asked} requests: {errors[0]}")
+    if errors:
+        told = f"{len(errors)} of {asked} requests failed and are unscored: {errors[0]}"
+        warnings.warn(f"{engine.id}: {told}; the same command asks for them again", stacklevel=2)
 
 
 def _answer(
-    example: Example, completion: Completion, sweep: Pass, sample: int, prompt: Prompt, recipe: Recipe
+    example: Example, said: Completion | EndpointError, sweep: Pass, sample: int, prompt: Prompt, recipe: Recipe
 ) -> Answer:
     from medrft.scorers import item_of
 
+    if isinstance(said, EndpointError):
+        bare = Answer.bare(example, "", control=sweep.control)
+        return replace(bare, temperature=sweep.temperature, sample=sample, error=str(said))
     return Answer(
         example=example,
-        item=item_of(example, completion, form=prompt.form, max_tokens=recipe.eval.max_new_tokens),
-        completion=completion,
+        item=item_of(example, said, form=prompt.form, max_tokens=recipe.eval.max_new_tokens),
+        completion=said,
         control=sweep.control,
         temperature=sweep.temperature,
         sample=sample,
@@ -182,11 +196,12 @@ def _frequent(examples: Sequence[Example], train: Sequence[Example]) -> list[Ans
     return [Answer.bare(example, say(example), control=control) for control, say in ways for example in examples]
 
 
-def _opened(recipe: Recipe) -> Images:
-    """How the pictures of an example are opened."""
+def _opener(recipe: Recipe) -> Images:
+    """Opens an example's pictures, and holds the few it opened last: examples often share them."""
     from medrft.data.images import open_image
 
-    return lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images]
+    opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=recipe.data.max_pixels))
+    return lambda example: [opened(path) for path in example.images]
 
 
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
@@ -214,7 +229,7 @@ def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
 
 
 def _header(
-    policy: Policy,
+    engine: Engine,
     recipe: Recipe,
     prompt: Prompt,
     *,
@@ -232,9 +247,10 @@ def _header(
     return {
         "stage": stage,
         "dataset": dataset,
-        "model": policy.id,
+        "model": engine.id,
         "checkpoint": str(final.relative_to(run.path)) if final.is_dir() else recipe.model.id,
         "weights": weights_hash(final) if final.is_dir() else recipe.model.revision,
+        **engine.describe(),
         "prompt": prompt.name,
         "prompt_hash": prompt.hash,
         "generation": {
@@ -258,15 +274,6 @@ def _header(
         "data": fingerprint(shown),
         "train": fingerprint([text for e in train for text in (e.id, e.question, *e.references)]),
     }
-
-
-def weights_hash(folder: Path) -> str:
-    """16 hex digits over the weight files of a model folder, so that a stage trained again is evaluated again."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:

@@ -34,6 +34,8 @@ class Answer:
     control: str
     temperature: float = 0.0
     sample: int = 0
+    error: str | None = None
+    """Why there is no answer: the request for it failed."""
 
     @classmethod
     def bare(cls, example: Example, answer: str, *, control: str) -> Answer:
@@ -65,12 +67,15 @@ class Marker:
         """Scores of each answer by name; a scorer that does not concern the answer is absent, unscored is `None`."""
         scores: list[Scores] = [{} for _ in answers]
         for name, scorer in self._scorers.items():
-            where = [i for i, answer in enumerate(answers) if self._asked(name, answer.item)]
+            where = [i for i, answer in enumerate(answers) if not answer.error and self._asked(name, answer.item)]
             for i, score in zip(where, scorer([answers[i].item for i in where]), strict=True):
                 scores[i][name] = score
         for answer, row in zip(answers, scores, strict=True):
-            row["correct"] = self._is_correct(answer.item.kind, row)
-            row.update(_truth(answer))
+            if answer.error:
+                row.update(dict.fromkeys((*SCORERS[answer.item.kind], "correct")))
+            else:
+                row["correct"] = self._is_correct(answer.item.kind, row)
+                row.update(_truth(answer))
         return [dict(sorted(row.items())) for row in scores]
 
     def _asked(self, name: str, item: Item) -> bool:
@@ -104,7 +109,7 @@ def _truth(answer: Answer) -> Scores:
 def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:
     """One line of `predictions.jsonl`."""
     example, completion = answer.example, answer.completion
-    return {
+    row = {
         "id": example.id,
         "dataset": example.dataset,
         "split": example.split,
@@ -123,3 +128,4 @@ def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:
         "scores": scores,
         "metadata": {key: example.metadata[key] for key in KEPT if example.metadata.get(key) is not None},
     }
+    return {**row, "error": answer.error} if answer.error else row

@@ -1,17 +1,24 @@
-"""Batched generation: left padding, greedy or sampled, seeded, with image placeholder tokens ruled out."""
+"""Generation: greedy or sampled, seeded, with image placeholder tokens ruled out.
+
+What prompts about the same pictures share is read once (`stems`, `refill`); where that cannot be, transformers' own
+generation reads each prompt whole, in batches padded on the left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from medrft.errors import ModelError
+from medrft.models.encode import Images, encode
 from medrft.models.load import Policy, end_ids, placeholder_ids
 from medrft.models.prompts import Message, Prompt, with_images
+from medrft.models.refill import write
+from medrft.models.stems import asks, length, seed_of, why_not_shared
 from medrft.types import Completion, Example
-
-Images = Callable[[Example], list[Any]]
-"""The PIL pictures of an example, in order."""
 
 
 def generate(
@@ -25,38 +32,130 @@ def generate(
     samples: int = 1,
     seed: int = 0,
     batch_size: int = 32,
-    on_progress: Callable[[int], None] | None = None,
 ) -> list[list[Completion]]:
-    """`samples` completions for each example, in the order of `examples`.
+    """`samples` completions for each example, in the order of `examples`; see `stream`."""
+    found: list[list[Completion]] = [[] for _ in examples]
+    for number, completions in stream(
+        policy,
+        prompt,
+        examples,
+        images=images,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        samples=samples,
+        seed=seed,
+        batch_size=batch_size,
+    ):
+        found[number] = completions
+    return found
 
-    Greedy at temperature 0, where every sample is the same and is computed once. `batch_size` counts completions;
-    `on_progress` is called after each batch with the number of completions done in it.
+
+def stream(
+    policy: Policy,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    *,
+    images: Images,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Iterator[tuple[int, list[Completion]]]:
+    """Examples by number, each with its `samples` completions, as they are finished.
+
+    Pictures, and what prompts about them begin with, are read once; at most `batch_size` completions are written at a
+    time. Greedy at temperature 0, where every sample is the same and is computed once. Where a model or its template
+    cannot share, a warning says why, and every prompt is read whole.
     """
-    import torch
-
     prompt = prompt.bound(policy.processor)
     drawn = samples if temperature > 0 else 1
-    rows = [number for number in _by_length(prompt, examples) for _ in range(drawn)]
-    found: list[list[Completion]] = [[] for _ in examples]
+    config = generation_config(policy, max_new_tokens, temperature)
+    left = dict.fromkeys(range(len(examples)))
     training = policy.model.training
     policy.model.eval()
-    devices = [policy.device] if policy.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            for start in range(0, len(rows), batch_size):
-                batch = rows[start : start + batch_size]
-                chats = [with_images(prompt.messages(examples[i]), images(examples[i])) for i in batch]
-                texts = complete(policy, chats, max_new_tokens=max_new_tokens, temperature=temperature)
-                for number, completion in zip(batch, texts, strict=True):
-                    text = prompt.finish(completion.text)
-                    made = Completion(text=text, n_tokens=completion.n_tokens, truncated=completion.truncated)
-                    found[number] += [made] * (samples // drawn)
-                if on_progress is not None:
-                    on_progress(len(batch) * (samples // drawn))
+        try:
+            for number, made in _shared(policy, prompt, examples, images, config, drawn, seed, batch_size):
+                del left[number]
+                yield number, _finished(prompt, made, samples)
+        except ModelError as error:
+            warnings.warn(f"prompts are read whole, one by one: {error}", stacklevel=2)
+        plain = _plain(
+            policy, prompt, examples, list(left), images, max_new_tokens, temperature, drawn, seed, batch_size
+        )
+        for number, made in plain:
+            yield number, _finished(prompt, made, samples)
     finally:
         policy.model.train(training)
-    return found
+
+
+def _finished(prompt: Prompt, made: list[Completion], samples: int) -> list[Completion]:
+    """Completions as scorers must see them, `samples` of them."""
+    found = [replace(completion, text=prompt.finish(completion.text)) for completion in made]
+    return found * (samples // len(found))
+
+
+def _shared(
+    policy: Policy,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    images: Images,
+    config: Any,
+    samples: int,
+    seed: int,
+    size: int,
+) -> Iterator[tuple[int, list[Completion]]]:
+    """Completions by shared stems, example by example.
+
+    Raises `ModelError` where that cannot be done, at the latest after all examples for which it can.
+    """
+    reason = why_not_shared(policy, prompt)
+    if reason:
+        raise ModelError(reason)
+    apart: list[int] = []
+    waiting = asks(policy, prompt, examples, images, samples=samples, seed=seed, apart=apart)
+    ends = set(end_ids(policy))
+    made: dict[int, dict[int, Completion]] = {}
+    for written in write(policy.model, waiting, config, size=size):
+        found = made.setdefault(written.number, {})
+        found[written.sample] = _completion(policy, written.ids, ends)
+        if len(found) == samples:
+            del made[written.number]
+            yield written.number, [found[sample] for sample in range(samples)]
+    if apart:
+        raise ModelError(f"{len(apart)} of {len(examples)} have image tokens after their question's beginning")
+
+
+def _plain(
+    policy: Policy,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    numbers: Sequence[int],
+    images: Images,
+    max_new_tokens: int,
+    temperature: float,
+    samples: int,
+    seed: int,
+    size: int,
+) -> Iterator[tuple[int, list[Completion]]]:
+    """Completions by transformers' own generation, batched by length, longest first."""
+    import torch
+
+    order = sorted(numbers, key=lambda number: length(examples[number]), reverse=True)
+    rows = [number for number in order for _ in range(samples)]
+    devices = [policy.device] if policy.device.type == "cuda" else []
+    made: dict[int, list[Completion]] = {}
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        chats = [with_images(prompt.messages(examples[i]), images(examples[i])) for i in batch]
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed_of(seed, examples[batch[0]].id, start))
+            texts = complete(policy, chats, max_new_tokens=max_new_tokens, temperature=temperature)
+        for number, completion in zip(batch, texts, strict=True):
+            made.setdefault(number, []).append(completion)
+            if len(made[number]) == samples:
+                yield number, made.pop(number)
 
 
 def complete(
@@ -71,29 +170,6 @@ def complete(
         written = policy.model.generate(**inputs, generation_config=config)
     ends = set(end_ids(policy))
     return [_completion(policy, ids, ends) for ids in written[:, inputs["input_ids"].shape[1] :].tolist()]
-
-
-def encode(policy: Policy, chats: Sequence[list[Message]]) -> dict[str, Any]:
-    """Model inputs for chats up to the assistant turn, padded on the left, on the policy's device and in its dtype."""
-    inputs = policy.processor.apply_chat_template(
-        list(chats),
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    )
-    return to_device(policy, inputs)
-
-
-def to_device(policy: Policy, inputs: Any) -> dict[str, Any]:
-    """Tensors on the policy's device, pixels in its dtype."""
-    dtype = policy.model.dtype
-    return {
-        key: value.to(policy.device, dtype if value.is_floating_point() else None)
-        for key, value in inputs.items()
-        if hasattr(value, "is_floating_point")
-    }
 
 
 @contextmanager
@@ -132,13 +208,3 @@ def _completion(policy: Policy, ids: list[int], ends: set[int]) -> Completion:
     kept = ids if stop is None else ids[: stop + 1]
     text = policy.processor.tokenizer.decode(kept, skip_special_tokens=True)
     return Completion(text=text, n_tokens=len(kept), truncated=stop is None)
-
-
-def _by_length(prompt: Prompt, examples: Sequence[Example]) -> Iterator[int]:
-    """Example numbers, longest prompt first: rows of one batch need little padding, and memory peaks at the start."""
-
-    def size(number: int) -> tuple[int, int]:
-        example = examples[number]
-        return (len(example.images), len(example.question) + sum(map(len, example.options)))
-
-    yield from sorted(range(len(examples)), key=size, reverse=True)

@@ -73,7 +73,7 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     """
     device = pick_device(config.device)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    processor = _load_processor(str(source), options)
+    processor = load_processor(str(source), trust_remote_code=config.trust_remote_code)
     model = _load_model(str(source), {**options, "dtype": config.dtype}, config.attn_implementation)
     _fit_padding(model, processor)
     model.to(device)
@@ -225,9 +225,11 @@ def _pinned(config: ModelConfig) -> str:
         raise _cannot("model", f"{config.id}@{config.revision}", error) from error
 
 
-def _load_processor(source: str, options: dict[str, Any]) -> Any:
+def load_processor(source: str, *, trust_remote_code: bool) -> Any:
+    """The processor of a model; raises `ModelError` for one without image processor or chat template."""
     from transformers import AutoProcessor
 
+    options = {"trust_remote_code": trust_remote_code}
     try:
         processor = AutoProcessor.from_pretrained(source, backend="pil", padding_side="left", **options)
     except (OSError, ValueError, ImportError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError, PreflightError
-from medrft.models.generate import Images
+from medrft.models.encode import Images
 from medrft.models.load import Policy
 from medrft.models.prompts import Prompt
 from medrft.rundir import write_json

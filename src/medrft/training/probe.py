@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medrft.data.images import blank_like
-from medrft.models.generate import Images, encode, generation_config, to_device
+from medrft.models.encode import Images, encode, to_device
+from medrft.models.generate import generation_config
 from medrft.models.load import Policy, end_ids, placeholder_ids
 from medrft.models.prompts import Prompt, with_images
 from medrft.types import Example

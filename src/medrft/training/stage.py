@@ -11,7 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
-from medrft.models.generate import Images
+from medrft.models.encode import Images
 from medrft.models.load import Policy, load_policy, save_final
 from medrft.models.prompts import Prompt, get_prompt
 from medrft.rundir import RunDir

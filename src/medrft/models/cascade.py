@@ -1,0 +1,323 @@
+"""Attention over what many rows share: keys and values of U stems, each once, and of N rows that branch off them.
+
+    stem     the tokens that several rows begin with, images among them; read once
+    row      one stem's continuation: the end of a prompt and what is written after it
+
+At each pass the queries of a stem's rows meet its keys in one product, and each row's own tokens apart, with one
+softmax over both. All rows write at the same slot of their buffers; a row that joined later, or has a shorter end of a
+prompt, starts at a later slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from medrft.errors import ModelError
+from medrft.models.prefix import Lines, forward_inputs, text_config
+
+if TYPE_CHECKING:
+    import torch
+
+    Pairs = dict[int, tuple[torch.Tensor, torch.Tensor]]
+    """By layer: keys and values."""
+
+NAME = "medrft_shared_prefix"
+"""Our attention's name among transformers' implementations."""
+ROOM = 64
+"""Slots by which the rows' buffers grow."""
+
+
+@dataclass
+class Stems:
+    """Keys and values of U stems of at most P tokens, padded on the left."""
+
+    depth: torch.Tensor
+    """Position of each token in its own sequence, -1 for padding, (U, P)."""
+    lengths: torch.Tensor
+    """Tokens of each stem, (U,)."""
+    after: torch.Tensor
+    """Position id of the token that follows each stem, (U,)."""
+    heads: Pairs = field(default_factory=dict)
+    """(U, heads, P, width)."""
+
+    def join(self, other: Stems) -> Stems:
+        """These stems, then those of another reading."""
+        import torch
+
+        size = max(self.depth.shape[1], other.depth.shape[1])
+        return Stems(
+            torch.cat([_left(stems.depth[:, None, :, None], size, -1)[:, 0, :, 0] for stems in (self, other)]),
+            torch.cat([self.lengths, other.lengths]),
+            torch.cat([self.after, other.after]),
+            _cat(self.heads, other.heads, size),
+        )
+
+    def take(self, places: torch.Tensor) -> Stems:
+        """Some of the stems, without padding that none of them needs."""
+        lengths = self.lengths[places]
+        first = self.depth.shape[1] - int(lengths.max())
+        return Stems(
+            self.depth[places, first:],
+            lengths,
+            self.after[places],
+            {layer: (k[places, :, first:], v[places, :, first:]) for layer, (k, v) in self.heads.items()},
+        )
+
+
+@dataclass
+class Rows:
+    """N rows and the stems they branch off."""
+
+    start: torch.Tensor
+    """The slot of each row's first token, (N,)."""
+    now: int = 0
+    """Slots that are filled: the next token goes there."""
+    tails: Pairs = field(default_factory=dict)
+    """(N, heads, slots, width), with slots to spare."""
+    stems: Stems = field(init=False)
+    place: torch.Tensor = field(init=False)
+    """The stem of each row, (N,)."""
+    cells: torch.Tensor | None = field(init=False)
+    """Each row's place in a grid of stems by `most` rows, (N,); `None` where the rows are that grid."""
+    most: int = field(init=False)
+    first: int = field(init=False)
+    """The earliest slot that any row uses."""
+    seen: dict[Any, torch.Tensor] = field(default_factory=dict)
+    """Masks of this pass."""
+
+    def settle(self, stems: Stems, places: Sequence[int]) -> None:
+        """Branch off these stems, row by row, after rows or stems were added or taken out."""
+        import torch
+
+        counts = [0] * len(stems.lengths)
+        ranks = []
+        for place in places:
+            ranks.append(counts[place])
+            counts[place] += 1
+        self.stems, self.most, self.first = stems, max(counts), int(self.start.min())
+        self.place = torch.tensor(places, device=self.start.device)
+        cells = [place * self.most + rank for place, rank in zip(places, ranks, strict=True)]
+        full = cells == list(range(len(counts) * self.most))
+        self.cells = None if full else torch.tensor(cells, device=self.start.device)
+        self.seen.clear()
+
+    def positions(self, tokens: int) -> torch.Tensor:
+        """Position ids of the next `tokens` slots, (N, tokens); 0 before a row's start."""
+        import torch
+
+        slots = torch.arange(self.now, self.now + tokens, device=self.start.device)
+        return (self.stems.after[self.place] - self.start)[:, None].add(slots).clamp(min=0)
+
+    def step(self, tokens: int) -> None:
+        """The rows go on by some tokens."""
+        self.now += tokens
+        self.seen.clear()
+
+    def join(self, other: Rows) -> None:
+        """Go on with the rows of another reading too, once settled."""
+        import torch
+
+        now = max(self.now, other.now)
+        self.tails = _cat(_cut(self.tails, self.now), _cut(other.tails, other.now), now)
+        self.start = torch.cat([self.start + (now - self.now), other.start + (now - other.now)])
+        self.now = now
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only, once settled; one of them perhaps several times."""
+        start = self.start[rows]
+        first = int(start.min())
+        self.tails = {layer: (k[rows, :, first:], v[rows, :, first:]) for layer, (k, v) in self.tails.items()}
+        self.start, self.now = start - first, self.now - first
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float | None,
+        window: int | None,
+    ) -> torch.Tensor:
+        """The next T tokens of each row, over its stem together with the stem's other rows, over its own alone."""
+        import torch
+
+        rows, heads, tokens, width = query.shape
+        shared = key.shape[1]
+        repeats = heads // shared
+        first = self.first if window is None else max(self.first, self.now + 1 - window)
+        keys, values = (x[:, :, first : self.now + tokens] for x in self._extended(layer, key, value))
+        own = query.reshape(rows, shared, repeats * tokens, width) * (width**-0.5 if scaling is None else scaling)
+        head_keys, head_values = self.stems.heads[layer]
+        head = self._by_stem(own) @ head_keys.transpose(-1, -2)
+        head = head.masked_fill(~self._visible_stem(window, repeats, tokens), -torch.inf)
+        tail = (own @ keys.transpose(-1, -2)).masked_fill(
+            ~self._visible_tail(first, window, repeats, tokens), -torch.inf
+        )
+        weights = torch.cat([head, self._by_stem(tail)], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
+        size = head_keys.shape[2]
+        found = self._by_row(weights[..., :size] @ head_values) + self._by_row(weights[..., size:]) @ values
+        return found.reshape(rows, heads, tokens, found.shape[-1]).transpose(1, 2)
+
+    def _extended(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The layer's buffers with new tokens written at `now`."""
+        end = self.now + key.shape[2]
+        found = self.tails.get(layer) or (key[:, :, :0], value[:, :, :0])
+        if found[0].shape[2] < end:
+            found = (_grown(found[0], end + ROOM), _grown(found[1], end + ROOM))
+            self.tails[layer] = found
+        found[0][:, :, self.now : end], found[1][:, :, self.now : end] = key, value
+        return found
+
+    def _by_stem(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, heads, Q, width) -> (U, heads, most x Q, width)."""
+        _, heads, queries, width = x.shape
+        count = len(self.stems.lengths)
+        if self.cells is not None:
+            x = x.new_zeros(count * self.most, heads, queries, width).index_copy_(0, self.cells, x)
+        split = x.view(count, self.most, heads, queries, width).transpose(1, 2)
+        return split.reshape(count, heads, self.most * queries, width)
+
+    def _by_row(self, x: torch.Tensor) -> torch.Tensor:
+        """The way back."""
+        count, heads, queries, width = x.shape
+        split = x.view(count, heads, self.most, queries // self.most, width).transpose(1, 2)
+        rows = split.reshape(count * self.most, heads, queries // self.most, width)
+        return rows if self.cells is None else rows[self.cells]
+
+    def _visible_stem(self, window: int | None, repeats: int, tokens: int) -> torch.Tensor:
+        """Stem tokens that each query sees, (U, 1, 1 or most x repeats x T, P)."""
+        import torch
+
+        name = ("stem", window, repeats, tokens)
+        if name not in self.seen:
+            depth = self.stems.depth
+            seen = (depth >= 0)[:, None, None]
+            if window is not None:
+                slots = torch.arange(self.now, self.now + tokens, device=depth.device)
+                where = self.stems.lengths[self.place][:, None] + slots - self.start[:, None]
+                where = where.repeat(1, repeats)[:, None, :, None]
+                seen = seen & (depth[:, None, None] > self._by_stem(where) - window)
+            self.seen[name] = seen
+        return self.seen[name]
+
+    def _visible_tail(self, first: int, window: int | None, repeats: int, tokens: int) -> torch.Tensor:
+        """A row's own tokens, from slot `first` on, that each of its queries sees, (N, 1, repeats x T, slots)."""
+        import torch
+
+        name = ("tail", window, repeats, tokens)
+        if name not in self.seen:
+            slots = torch.arange(first, self.now + tokens, device=self.start.device)
+            asked = slots[-tokens:, None]
+            seen = slots <= asked if window is None else (slots <= asked) & (slots > asked - window)
+            seen = seen & (slots >= self.start[:, None, None])
+            self.seen[name] = seen.repeat(1, repeats, 1)[:, None]
+        return self.seen[name]
+
+
+def _left(x: torch.Tensor, size: int, value: int = 0) -> torch.Tensor:
+    """(…, T, width) padded on the left to `size` tokens."""
+    import torch
+
+    return torch.nn.functional.pad(x, (0, 0, size - x.shape[-2], 0), value=value)
+
+
+def _grown(x: torch.Tensor, size: int) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.pad(x, (0, 0, 0, size - x.shape[-2]))
+
+
+def _cut(pairs: Pairs, size: int) -> Pairs:
+    return {layer: (k[:, :, :size], v[:, :, :size]) for layer, (k, v) in pairs.items()}
+
+
+def _cat(one: Pairs, other: Pairs, size: int) -> Pairs:
+    """Both, padded on the left to `size` tokens."""
+    import torch
+
+    return {
+        layer: (
+            torch.cat([_left(one[layer][0], size), _left(other[layer][0], size)]),
+            torch.cat([_left(one[layer][1], size), _left(other[layer][1], size)]),
+        )
+        for layer in one
+    }
+
+
+_ACTIVE: ContextVar[Stems | Rows] = ContextVar("_ACTIVE")
+
+
+def attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    unknown = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    if unknown:
+        raise ModelError(f"attention with {', '.join(unknown)} cannot share a prompt's keys")
+    active, layer = _ACTIVE.get(), module.layer_idx
+    if isinstance(active, Rows):
+        return active.attend(layer, query, key, value, scaling, sliding_window), None
+    active.heads[layer] = (key, value)
+    found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling)
+    return found, None
+
+
+@contextmanager
+def attending(model: Any, active: Stems | Rows) -> Iterator[None]:
+    """The language model reads stems, or goes on with rows; the vision tower attends as ever."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attention)
+    config = text_config(model)
+    before, token = config._attn_implementation, _ACTIVE.set(active)
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _ACTIVE.reset(token)
+
+
+def read_stems(
+    model: Any, prompts: torch.Tensor, mask: torch.Tensor, fields: dict[str, Any]
+) -> tuple[Stems, torch.Tensor]:
+    """Read U stems once: their keys and values, and the logits after each, (U, V).
+
+    `prompts` and `mask` are (U, P), padded on the left; `fields` holds their multimodal inputs. Raises `ModelError` for
+    a model whose attention is not transformers' interface.
+    """
+    import torch
+
+    depth = (mask.long().cumsum(1) - 1).where(mask.bool(), -1)
+    lines = Lines(prompts, torch.where(mask.bool(), 0, -1), depth.clamp(min=0), mask.sum(1))
+    stems = Stems(depth, lines.lengths, lines.lengths)
+    with attending(model, stems):
+        inputs = forward_inputs(model, lines, prompts, mask, fields)
+        logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+    if not stems.heads:
+        raise ModelError(f"{type(model).__name__} has an attention of its own, which cannot share a prompt's keys")
+    where = inputs["position_ids"]
+    stems.after = where.where(mask.bool(), 0).reshape(-1, *mask.shape).amax((0, 2)) + 1
+    return stems, logits
+
+
+def go_on(model: Any, rows: Rows, ids: torch.Tensor) -> torch.Tensor:
+    """Read the next T tokens of each row, (N, T); the logits after the last, (N, V)."""
+    with attending(model, rows):
+        found = model(input_ids=ids, position_ids=rows.positions(ids.shape[1]), use_cache=False, logits_to_keep=1)
+    rows.step(ids.shape[1])
+    logits: torch.Tensor = found.logits[:, -1]
+    return logits

@@ -1,0 +1,279 @@
+"""Writing answers with a batch that stays full: rows that have ended make room for those that wait.
+
+An `Ask` is one question: the stem it shares with others, and the end of its prompt. A stem is read when its first
+question comes, and forgotten after its last; the end of a prompt is read once for all its samples. Sampled tokens come
+from a stream of random numbers of each row's own, so neither the batch nor the order changes what is drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from medrft.errors import ModelError
+from medrft.models.cascade import Rows, Stems, go_on, read_stems
+from medrft.models.prefix import TOKEN_TYPES, plain_model
+from medrft.models.rollout import sampler
+
+if TYPE_CHECKING:
+    import torch
+
+SHARE = 0.25
+"""The share of the batch that must have ended before it is laid out anew."""
+TOLERANCE = 0.05
+"""How far logits may be from those of a plain pass, by their range: bfloat16 stays below, a wrong layout does not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stem:
+    """What several prompts begin with."""
+
+    ids: list[int]
+    fields: dict[str, Any]
+    """Its multimodal inputs, on the model's device; values by token are (1, tokens)."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One prompt, and how often it is to be answered."""
+
+    number: int
+    """The caller's own."""
+    stem: Stem
+    rest: list[int]
+    """The prompt's tokens after the stem, at least one."""
+    samples: list[tuple[int, int]]
+    """For each answer its number and the seed of its draws."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer."""
+
+    number: int
+    sample: int
+    ids: list[int]
+    """Tokens, the end token included."""
+
+
+@dataclass
+class _Row:
+    ask: Ask
+    sample: int
+    draws: Iterator[float]
+    ids: list[int] = field(default_factory=list)
+    done: bool = False
+
+
+def write(model: Any, asks: Iterable[Ask], config: Any, *, size: int) -> Iterator[Written]:
+    """Answers as they are finished, at most `size` being written at a time.
+
+    `config` is a transformers generation config, greedy or sampling, whose settings depend on no earlier token. Raises
+    `ModelError` where the model cannot share a prompt, or does so wrongly: the first one is also read plainly.
+    """
+    writer = _Writer(model, asks, config, size)
+    while writer.fill():
+        yield from writer.step()
+
+
+class _Writer:
+    """The state of one call of `write`."""
+
+    def __init__(self, model: Any, asks: Iterable[Ask], config: Any, size: int):
+        import torch
+
+        self.model, self.size, self.device = model, size, plain_model(model).device
+        self.asks = _divided(asks, size)
+        self.next = next(self.asks, None)
+        self.choose = sampler(model, config, torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        self.ends = set(self.choose.ends.tolist())
+        self.rows: list[_Row] = []
+        self.cache: Rows | None = None
+        self.logits: Any = None
+        """After the newest token of each row, (N, V)."""
+        self.held: list[Stem] = []
+        self.stems: Stems | None = None
+        """What `held` was read as, in its order."""
+        self.verified = False
+
+    def fill(self) -> bool:
+        """Take finished rows out and waiting ones in, once that is worth it; whether any row is left."""
+        import torch
+
+        alive = [i for i, row in enumerate(self.rows) if not row.done]
+        if alive and len(alive) > (1 - SHARE) * (self.size if self.next else len(self.rows)):
+            return True
+        new = self._wanted(self.size - len(alive))
+        if not new and len(alive) == len(self.rows):
+            return bool(alive)
+        with torch.no_grad():
+            self._drop(alive)
+            self._hold([ask.stem for ask in new])
+            if new:
+                self._add(new)
+            if self.cache is not None and self.stems is not None:
+                self.cache.settle(self.stems, [self.held.index(row.ask.stem) for row in self.rows])
+        return bool(self.rows)
+
+    def step(self) -> list[Written]:
+        """One more token for each row; the answers that it finished."""
+        import torch
+
+        with torch.no_grad():
+            chosen = self._chosen()
+            found = []
+            for row, token in zip(self.rows, chosen.tolist(), strict=True):
+                if not row.done:
+                    row.ids.append(token)
+                    row.done = token in self.ends or len(row.ids) == self.choose.most
+                    if row.done:
+                        found.append(Written(row.ask.number, row.sample, row.ids))
+            if self.cache is not None and not all(row.done for row in self.rows):
+                self.logits = go_on(self.model, self.cache, chosen[:, None])
+        return found
+
+    def _wanted(self, room: int) -> list[Ask]:
+        """The asks that come next, as many as there is room for."""
+        found = []
+        while self.next is not None and len(self.next.samples) <= room:
+            found.append(self.next)
+            room -= len(self.next.samples)
+            self.next = next(self.asks, None)
+        return found
+
+    def _chosen(self) -> torch.Tensor:
+        """The next token of each row, (N,)."""
+        import torch
+
+        none = self.logits.new_zeros(len(self.rows), 0, dtype=torch.long)
+        scores = self.choose.processors(none, self.logits.float())
+        if not self.choose.sample:
+            return scores.argmax(-1)
+        below = scores.double().softmax(-1).cumsum(-1)
+        drawn = torch.tensor([next(row.draws) for row in self.rows], dtype=torch.float64, device=self.device)
+        found = torch.searchsorted(below, drawn[:, None] * below[:, -1:], right=True)[:, 0]
+        return found.clamp(max=scores.shape[-1] - 1)
+
+    def _drop(self, alive: list[int]) -> None:
+        """Go on with these rows only."""
+        import torch
+
+        if len(alive) == len(self.rows):
+            return
+        self.rows = [self.rows[i] for i in alive]
+        if self.cache is None or not alive:
+            self.cache = self.logits = None
+            return
+        places = torch.tensor(alive, device=self.device)
+        self.cache.keep(places)
+        self.logits = self.logits[places]
+
+    def _hold(self, wanted: list[Stem]) -> None:
+        """Forget the stems that no row uses any more, and read those that are new."""
+        import torch
+
+        wanted = list(dict.fromkeys(wanted))
+        used = {row.ask.stem for row in self.rows} | {*wanted} | ({self.next.stem} if self.next else set())
+        kept = [i for i, stem in enumerate(self.held) if stem in used]
+        if not kept:
+            self.stems = None
+        elif self.stems is not None and len(kept) < len(self.held):
+            self.stems = self.stems.take(torch.tensor(kept, device=self.device))
+        self.held = [self.held[i] for i in kept]
+        for batch in _alike([stem for stem in wanted if stem not in self.held]):
+            found = read_stems(self.model, *_batched(batch, self.device))[0]
+            self.stems = found if self.stems is None else self.stems.join(found)
+            self.held += batch
+
+    def _add(self, asks: list[Ask]) -> None:
+        """Read the ends of new prompts, each once for all its samples."""
+        import torch
+
+        assert self.stems is not None
+        stems = list(dict.fromkeys(ask.stem for ask in asks))
+        held = [self.held.index(stem) for stem in stems]
+        ids, mask = _padded([ask.rest for ask in asks], self.device)
+        cache = Rows((~mask.bool()).sum(1))
+        cache.settle(self.stems.take(torch.tensor(held, device=self.device)), [stems.index(ask.stem) for ask in asks])
+        logits = go_on(self.model, cache, ids)
+        if not self.verified:
+            self._verify(asks[0], logits[0])
+        copies = [i for i, ask in enumerate(asks) for _ in ask.samples]
+        if len(copies) > len(asks):
+            places = torch.tensor(copies, device=self.device)
+            cache.keep(places)
+            logits = logits[places]
+        if self.cache is None:
+            self.cache, self.logits = cache, logits
+        else:
+            self.cache.join(cache)
+            self.logits = torch.cat([self.logits, logits])
+        self.rows += [_Row(ask, sample, _draws(seed)) for ask in asks for sample, seed in ask.samples]
+
+    def _verify(self, ask: Ask, logits: torch.Tensor) -> None:
+        """Raise `ModelError` unless the logits after a prompt are those of a plain pass over it."""
+        import torch
+
+        ids = torch.tensor([ask.stem.ids + ask.rest], device=self.device)
+        fields = {
+            key: torch.nn.functional.pad(value, (0, len(ask.rest))) if key in TOKEN_TYPES else value
+            for key, value in ask.stem.fields.items()
+        }
+        plain = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **fields, use_cache=False)
+        expected = plain.logits[0, -1].float()
+        apart = float((logits.float() - expected).abs().max() / (expected.max() - expected.min()))
+        if not apart <= TOLERANCE:
+            raise ModelError(f"sharing a prompt changes this model's logits by {apart:.2g} of their range")
+        self.verified = True
+
+
+def _divided(asks: Iterable[Ask], size: int) -> Iterator[Ask]:
+    """Asks of at most `size` samples each."""
+    for ask in asks:
+        for start in range(0, len(ask.samples), size):
+            yield replace(ask, samples=ask.samples[start : start + size])
+
+
+def _draws(seed: int) -> Iterator[float]:
+    """Uniform random numbers, one for each token of a row."""
+    rng = random.Random(seed)
+    while True:
+        yield rng.random()
+
+
+def _alike(stems: list[Stem]) -> list[list[Stem]]:
+    """Stems whose pictures fit into one tensor, together."""
+
+    def shape(stem: Stem) -> str:
+        rest = {k: v.shape if k.startswith("image_") else v.shape[1:] for k, v in stem.fields.items()}
+        return repr(sorted((k, tuple(v)) for k, v in rest.items() if k not in TOKEN_TYPES))
+
+    return [list(batch) for _, batch in groupby(sorted(stems, key=shape), key=shape)]
+
+
+def _batched(stems: list[Stem], device: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    """Token ids and mask, (U, P), and multimodal inputs of stems that are read together."""
+    import torch
+
+    ids, mask = _padded([stem.ids for stem in stems], device)
+    size = ids.shape[1]
+    fields = {}
+    for key in stems[0].fields:
+        values = [stem.fields[key] for stem in stems]
+        if key in TOKEN_TYPES:
+            values = [torch.nn.functional.pad(value, (size - value.shape[1], 0)) for value in values]
+        fields[key] = torch.cat(values)
+    return ids, mask, fields
+
+
+def _padded(rows: list[list[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask, padded on the left."""
+    import torch
+
+    size = max(map(len, rows))
+    ids = torch.tensor([[0] * (size - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (size - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask

@@ -1,0 +1,150 @@
+"""Questions about the same pictures, as asks that share a stem: the longest beginning that holds all image tokens.
+
+The pictures go through the image processor once; each question's text through the processor's own template and
+tokenizer, so that its tokens are those of a plain pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from medrft.models.encode import Images, to_device
+from medrft.models.load import Policy, placeholder_ids
+from medrft.models.prefix import TOKEN_TYPES, why_not
+from medrft.models.prompts import Prompt, render, with_images
+from medrft.models.refill import Ask, Stem
+from medrft.types import Example
+
+
+def why_not_shared(policy: Policy, prompt: Prompt) -> str | None:
+    """Why questions about one picture cannot share it, as far as that is known before the model runs.
+
+    `prompt` must be bound to the policy's processor.
+    """
+    told = why_not(policy.model, rollouts=True)
+    if told is not None:
+        return told
+    example = Example(
+        id="", dataset="", split="", images=(), question="Is it large?", references=("yes",), kind="closed"
+    )
+    plain, shown, other = (prompt.messages(example) for _ in range(3))
+    for messages, text in ((shown, "Is it large?"), (other, "Which plane?")):
+        content = messages[-1]["content"]
+        content[-1] = {**content[-1], "text": content[-1]["text"].replace("Is it large?", text)}
+        content.insert(0, {"type": "image"})
+    texts = [render(policy.processor, messages, generation=True) for messages in (shown, other)]
+    end = texts[0][_shared(texts) :]
+    if render(policy.processor, plain, generation=True).endswith(end):
+        return None
+    return "the chat template puts the question before the picture"
+
+
+def asks(
+    policy: Policy,
+    prompt: Prompt,
+    examples: Sequence[Example],
+    images: Images,
+    *,
+    samples: int,
+    seed: int,
+    apart: list[int],
+) -> Iterator[Ask]:
+    """The examples as asks, those about the same pictures together, long ones first; opens pictures as they come.
+
+    Numbers of examples whose image tokens do not stand in what they share are put into `apart`.
+    """
+    for numbers in _groups(examples, images):
+        texts = [prompt.messages(examples[i]) for i in numbers]
+        pictures = images(examples[numbers[0]])
+        encoded = _encoded(policy, [with_images(messages, pictures) for messages in texts])
+        ids = [inputs["input_ids"][0].tolist() for inputs in encoded]
+        size = min(_shared(ids), min(map(len, ids)) - 1)
+        marks = set(placeholder_ids(policy))
+        if size < 1 or any(marks.intersection(row[size:]) for row in ids):
+            apart += numbers
+            continue
+        stem = Stem(ids[0][:size], _fields(policy, encoded[0], size))
+        order = sorted(range(len(numbers)), key=lambda place: -len(ids[place]))
+        for place in order:
+            number = numbers[place]
+            drawn = [(sample, seed_of(seed, examples[number].id, sample)) for sample in range(samples)]
+            yield Ask(number, stem, ids[place][size:], drawn)
+
+
+def _shared(rows: Sequence[Any]) -> int:
+    """How long a beginning all of them have.
+
+    >>> _shared(["abcd", "abe", "abc"]), _shared([[1, 2]])
+    (2, 2)
+    """
+    first, last = min(rows), max(rows)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def _groups(examples: Sequence[Example], images: Images) -> list[list[int]]:
+    """Numbers of examples by their pictures, those with most pictures and the longest questions first."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    before: tuple[list[Any], tuple[str, ...]] = ([], ())
+    for number in sorted(range(len(examples)), key=lambda i: examples[i].images):
+        pictures = images(examples[number])
+        if len(pictures) != len(before[0]) or any(a is not b for a, b in zip(pictures, before[0], strict=True)):
+            before = (pictures, tuple(_digest(picture) for picture in pictures))
+        found.setdefault(before[1] if pictures else (), []).append(number)
+    groups = [sorted(numbers) for numbers in found.values()]
+    return sorted(groups, key=lambda numbers: max(length(examples[i]) for i in numbers), reverse=True)
+
+
+def length(example: Example) -> tuple[int, int]:
+    """How long an example's prompt is, in pictures and then characters."""
+    return (len(example.images), len(example.question) + sum(map(len, example.options)))
+
+
+def _digest(picture: Any) -> str:
+    return hashlib.sha256(repr((picture.mode, picture.size)).encode() + picture.tobytes()).hexdigest()
+
+
+def seed_of(seed: int, example: str, sample: int) -> int:
+    """A seed for one answer, whatever else is asked."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{example}\0{sample}".encode()).digest()[:7])
+
+
+def _encoded(policy: Policy, chats: Sequence[list[dict[str, Any]]]) -> list[Any]:
+    """Model inputs of chats with the same pictures, each alone; the pictures are processed once."""
+    with _processed_once(policy.processor):
+        return [
+            policy.processor.apply_chat_template(
+                [chat], tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            )
+            for chat in chats
+        ]
+
+
+@contextmanager
+def _processed_once(processor: Any) -> Iterator[None]:
+    """Inside, the image processor looks at the first pictures it is given, and repeats what it said of them."""
+    inner = processor.image_processor
+    plain = inner.preprocess
+    kept: list[Any] = []
+
+    def preprocess(*args: Any, **kwargs: Any) -> Any:
+        if not kept:
+            kept.append(plain(*args, **kwargs))
+        return copy.copy(kept[0])  # processors take keys out of it
+
+    inner.preprocess = preprocess
+    try:
+        yield
+    finally:
+        del inner.preprocess
+
+
+def _fields(policy: Policy, inputs: Any, size: int) -> dict[str, Any]:
+    """The multimodal inputs of a stem of `size` tokens, as the model takes them."""
+    kept = {
+        key: value for key, value in to_device(policy, inputs).items() if key not in ("input_ids", "attention_mask")
+    }
+    return {key: value[:, :size] if key in TOKEN_TYPES else value for key, value in kept.items()}
