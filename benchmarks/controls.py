@@ -17,7 +17,7 @@ from typing import Any
 
 from medrft.data import read_data
 from medrft.evaluation.controls import CONTROLS, FrequentAnswers, left_out
-from medrft.intervals import bootstrap_mean
+from medrft.intervals import mean_interval
 from medrft.text import normalize
 from medrft.types import Example
 
@@ -25,7 +25,7 @@ from medrft.types import Example
 def exact(say: Callable[[Example], str], test: Sequence[Example]) -> dict[str, Any]:
     """Share of test examples whose answer equals a reference, with n and interval."""
     hits = [float(normalize(say(e)) in {normalize(reference) for reference in e.references}) for e in test]
-    return bootstrap_mean(hits, clusters=[e.images for e in test], seed=0).as_json()
+    return mean_interval(hits, clusters=[e.images for e in test]).as_json()
 
 
 def measured(name: str, root: Path) -> dict[str, Any]:

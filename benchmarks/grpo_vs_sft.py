@@ -3,7 +3,7 @@
     python benchmarks/grpo_vs_sft.py --seeds 1 2 3 4 5 --output runs/phantom [--json]
 
 Primary outcome: greedy oracle accuracy (`phantom.truth`), in domain, all kinds, GRPO minus continued SFT, by question;
-the interval resamples seeds, then images. Everything else in the table is secondary. Runs that are there are resumed,
+the interval is over seeds and images. Everything else in the table is secondary. Runs that are there are resumed,
 so the script may be stopped and started again; `--collect` only reads what is there.
 """
 
@@ -48,7 +48,7 @@ def difference(runs: list[Path], a: str, b: str, dataset: str, decoding: str, ki
         images += [one[key][1] for key in keys]
         seeds += [run.name] * len(keys)
         per_run[run.name] = sum(one[key][0] - two[key][0] for key in keys) / len(keys)
-    pooled = paired_difference(left, right, clusters=images, runs=seeds, seed=0, resamples=2000)
+    pooled = paired_difference(left, right, clusters=images, runs=seeds)
     return {**pooled.as_json(), "per_seed": per_run, "positive": sum(value > 0 for value in per_run.values())}
 
 

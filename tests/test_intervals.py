@@ -4,73 +4,129 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
-from medrft.intervals import auroc, bootstrap_mean, paired_difference
+from medrft.intervals import auroc, mean_interval, paired_difference, student
 
 values = st.lists(st.floats(-1, 1), min_size=2, max_size=30)
+scores = st.lists(st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)), min_size=2, max_size=40)
 
 
-@given(values, st.integers(0, 3))
-def test_interval_lies_within_the_values_and_around_a_symmetric_mean(numbers, seed):
-    mean, low, high, n = bootstrap_mean(numbers, seed=seed, resamples=50)
+def in_threes(numbers):
+    return [i // 3 for i in range(len(numbers))]
+
+
+@given(scores, st.booleans())
+def test_interval_holds_the_mean_and_stays_in_bounds(numbers, clustered):
+    mean, low, high, n = mean_interval(numbers, clusters=in_threes(numbers) if clustered else None)
     assert n == len(numbers)
     assert mean == pytest.approx(float(np.mean(numbers)))
-    assert min(numbers) - 1e-9 <= low <= high <= max(numbers) + 1e-9
+    if not math.isnan(low):
+        assert 0 <= low <= mean + 1e-12 and mean - 1e-12 <= high <= 1
 
 
-@given(values)
-def test_same_seed_same_interval(numbers):
-    assert bootstrap_mean(numbers, seed=1, resamples=50) == bootstrap_mean(numbers, seed=1, resamples=50)
+@given(scores, st.randoms(use_true_random=False))
+def test_order_changes_nothing(numbers, random):
+    pairs = list(zip(numbers, in_threes(numbers), strict=True))
+    turned = random.sample(pairs, len(pairs))
+    (a, b), (c, d) = (zip(*rows, strict=True) for rows in (pairs, turned))
+    assert mean_interval(a, clusters=b) == pytest.approx(mean_interval(c, clusters=d), abs=1e-6, nan_ok=True)
 
 
-@given(values, st.integers(0, 3))
-def test_order_of_whole_clusters_does_not_change_the_mean(numbers, seed):
-    clusters = [i % 3 for i in range(len(numbers))]
-    turned = bootstrap_mean(numbers[::-1], clusters=clusters[::-1], seed=seed, resamples=50)
-    assert turned.mean == pytest.approx(bootstrap_mean(numbers, clusters=clusters, seed=seed, resamples=50).mean)
+@given(scores)
+def test_wrong_is_the_mirror_of_right(numbers):
+    assume(len(set(numbers)) > 1 and np.std(numbers) > 1e-3)
+    right, wrong = mean_interval(numbers), mean_interval([1 - value for value in numbers])
+    assert (wrong.low, wrong.high) == pytest.approx((1 - right.high, 1 - right.low), abs=1e-6)
 
 
-def test_coverage_is_near_its_level_for_clustered_data():
-    # the effect of the image dominates: an interval over questions would cover far too seldom
+@given(scores)
+def test_more_of_the_same_images_is_never_wider(numbers):
+    once, twice = mean_interval(numbers), mean_interval(numbers * 2)
+    assert twice.high - twice.low <= once.high - once.low + 1e-9
+
+
+@given(st.integers(2, 300), st.integers(0, 300))
+def test_one_more_right_answer_raises_both_ends(n, right):
+    right = min(right, n - 1)
+    fewer, more = (mean_interval([1.0] * k + [0.0] * (n - k)) for k in (right, right + 1))
+    assert more.mean > fewer.mean
+    if n >= 8:  # with a handful of answers the ends are near 0 and 1 and their order means nothing
+        assert more.low >= fewer.low - 1e-9 and more.high >= fewer.high - 1e-9
+
+
+@pytest.mark.parametrize("df", [1, 1.3, 2, 3.7, 5, 19, 95, 202, 1e4])
+def test_student_agrees_with_scipy(df):
+    assert student(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-7)
+
+
+def test_the_jackknife_is_what_it_says():
     rng = np.random.default_rng(0)
-    covered_clustered = covered_flat = 0
-    for trial in range(200):
-        image = np.repeat(rng.normal(size=40), 5)
-        numbers = image + 0.3 * rng.normal(size=200)
-        clusters = np.repeat(np.arange(40), 5).tolist()
-        clustered = bootstrap_mean(numbers.tolist(), clusters=clusters, seed=trial, resamples=300)
-        flat = bootstrap_mean(numbers.tolist(), seed=trial, resamples=300)
-        covered_clustered += clustered.low <= 0 <= clustered.high
-        covered_flat += flat.low <= 0 <= flat.high
-    assert 0.89 <= covered_clustered / 200 <= 0.99
-    assert covered_flat / 200 < 0.75
+    code = np.repeat(np.arange(9), rng.integers(1, 6, size=9))
+    numbers = rng.random(len(code))
+    left_out = [numbers[code != g].mean() - numbers.mean() for g in range(9)]
+    error = math.sqrt(sum(change**2 for change in left_out))
+    mean, low, high, _ = mean_interval(numbers.tolist(), clusters=code.tolist(), bounds=None)
+    assert (high - mean, mean - low) == pytest.approx((stats.t.ppf(0.975, 8) * error,) * 2)
+    inside = mean_interval(numbers.tolist(), clusters=code.tolist())
+    reach = stats.t.ppf(0.975, 8) * error / (mean * (1 - mean))
+    assert inside.low == pytest.approx(special.expit(special.logit(mean) - reach))
 
 
-def test_known_standard_error():
-    numbers = np.random.default_rng(0).normal(size=2000).tolist()
-    interval = bootstrap_mean(numbers, seed=0, resamples=2000)
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.std(numbers) / math.sqrt(2000), rel=0.08)
+def test_single_values_have_the_classical_interval_nearly():
+    # CR3 divides by (n - 1)^2 where the textbook divides by n (n - 1)
+    numbers = np.random.default_rng(0).normal(size=400)
+    mean, low, _, _ = mean_interval(numbers.tolist(), bounds=None)
+    plain = stats.t.interval(0.95, 399, loc=numbers.mean(), scale=stats.sem(numbers))
+    assert mean - low == pytest.approx((mean - plain[0]) * math.sqrt(400 / 399))
 
 
-def test_clusters_of_unequal_size_use_a_ratio_of_sums():
-    interval = bootstrap_mean([1, 1, 1, 0], clusters=["a", "a", "a", "b"], seed=0)
-    assert interval.mean == 0.75
-    assert (interval.low, interval.high) == (0, 1)
+@pytest.mark.parametrize(("right", "n"), [(0, 7), (7, 7), (0, 203), (96, 96)])
+def test_all_right_or_all_wrong_is_clopper_and_pearson(right, n):
+    expected = stats.binomtest(right, n).proportion_ci(0.95, method="exact")
+    found = mean_interval([1.0] * right + [0.0] * (n - right))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "clusters", "low", "high"),
+    [
+        ([0.5, 0.5], None, 0.5 - 0.5 * (1 - 0.025**0.5), 0.5 + 0.5 * (1 - 0.025**0.5)),  # no spread to go by
+        ([0, 1, 0, 1], "aabb", 0.5 - 0.5 * (1 - 0.025**0.5), 0.5 + 0.5 * (1 - 0.025**0.5)),  # images alike
+    ],
+)
+def test_images_that_do_not_differ(numbers, clusters, low, high):
+    found = mean_interval(numbers, clusters=list(clusters) if clusters else None)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_lengths_have_no_bounds():
+    assert mean_interval([30, 30, 30], bounds=None)[:3] == (30, 30, 30)
+    mean, low, high, _ = mean_interval([2, 90, 4, 3], bounds=None)
+    assert low < 0 < mean < high  # t knows nothing of lengths; four of them say little
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.3])
+def test_coverage_is_near_its_level_for_clustered_answers(icc):
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(1, 16, size=60)
+    code = np.repeat(np.arange(60), sizes).tolist()
+    covered = 0
+    for _ in range(300):
+        share = rng.beta(0.8 * (1 / icc - 1), 0.2 * (1 / icc - 1), size=60) if icc else np.full(60, 0.8)
+        right = (rng.random(len(code)) < share[code]).astype(float)
+        found = mean_interval(right.tolist(), clusters=code)
+        covered += found.low <= 0.8 <= found.high
+    assert 0.91 <= covered / 300 <= 0.985
 
 
 def test_one_cluster_has_no_interval():
-    interval = bootstrap_mean([1, 0, 1], clusters=["a"] * 3, seed=0)
+    interval = mean_interval([1, 0, 1], clusters=["a"] * 3)
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert interval.as_json() == {"mean": pytest.approx(2 / 3), "low": None, "high": None, "n": 3}
-
-
-def test_many_clusters_are_resampled_in_chunks(monkeypatch):
-    monkeypatch.setattr("medrft.intervals.CELLS", 64)
-    interval = bootstrap_mean([0, 1] * 20, seed=0, resamples=400)
-    assert 0.3 < interval.low < 0.5 < interval.high < 0.7
 
 
 @pytest.mark.parametrize(
@@ -80,50 +136,97 @@ def test_many_clusters_are_resampled_in_chunks(monkeypatch):
         ([1.0, math.nan], None, "finite"),
         ([1.0, math.inf], None, "finite"),
         ([1.0, 2.0], ["a"], "2 labels"),
+        ([1.0, 2.0], None, r"\[0, 1\]"),
     ],
 )
 def test_bad_values(numbers, clusters, message):
     with pytest.raises(ValueError, match=message):
-        bootstrap_mean(numbers, clusters=clusters, seed=0)
+        mean_interval(numbers, clusters=clusters)
 
 
 def test_paired_difference_is_narrower_than_unpaired():
     rng = np.random.default_rng(0)
     hard = rng.normal(size=200)
     a, b = (hard + 0.1 + 0.1 * rng.normal(size=200)).tolist(), hard.tolist()
-    interval = paired_difference(a, b, seed=0)
+    interval = paired_difference(a, b)
     assert 0 < interval.low < 0.1 < interval.high < 0.15
 
 
 @given(values)
 def test_difference_changes_sign_with_its_sides(numbers):
     other = [0.5] * len(numbers)
-    forth, back = (paired_difference(x, y, seed=0, resamples=50) for x, y in ((numbers, other), (other, numbers)))
+    forth, back = (paired_difference(x, y) for x, y in ((numbers, other), (other, numbers)))
     assert forth.mean == pytest.approx(-back.mean)
     assert forth.low == pytest.approx(-back.high, abs=1e-9) and forth.high == pytest.approx(-back.low, abs=1e-9)
 
 
-def test_pooling_over_runs_counts_the_spread_between_them():
+def test_a_difference_of_scores_stays_within_one():
+    assert paired_difference([1, 1, 0], [0, 0, 0]).high == 1.0
+    assert paired_difference([9, 1, 0], [0, 0, 0]).high > 9  # lengths
+
+
+def test_two_models_that_never_differ_may_still_differ_on_what_was_not_asked():
+    found = paired_difference([1, 0, 1] * 20, [1, 0, 1] * 20)
+    assert found.mean == 0 and -found.low == pytest.approx(found.high) == pytest.approx(1 - 0.025 ** (1 / 60))
+
+
+def test_a_difference_agrees_with_scipy_on_single_pairs():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=50), rng.normal(size=50)
+    plain = stats.ttest_rel(a, b).confidence_interval(0.95)
+    found = paired_difference(a.tolist(), b.tolist())
+    assert found.high - found.low == pytest.approx((plain.high - plain.low) * math.sqrt(50 / 49))
+
+
+def seeds_and_images(effects, *, noise, images=100):
     rng = np.random.default_rng(0)
-    effects = [0.3, -0.1, 0.2, 0.0, 0.1]
-    a = np.concatenate([effect + 0.05 * rng.normal(size=100) for effect in effects]).tolist()
-    runs = np.repeat(np.arange(5), 100).tolist()
-    images = list(range(100)) * 5
-    pooled = paired_difference(a, [0.0] * 500, clusters=images, runs=runs, seed=0)
-    naive = paired_difference(a, [0.0] * 500, clusters=images, seed=0)
+    a = np.concatenate([effect + noise * rng.normal(size=images) for effect in effects]).tolist()
+    return a, np.repeat(np.arange(len(effects)), images).tolist(), list(range(images)) * len(effects)
+
+
+def test_pooling_over_runs_counts_the_spread_between_them():
+    a, runs, images = seeds_and_images([0.3, -0.1, 0.2, 0.0, 0.1], noise=0.05)
+    pooled = paired_difference(a, [0.0] * 500, clusters=images, runs=runs)
+    naive = paired_difference(a, [0.0] * 500, clusters=images)
     assert pooled.mean == pytest.approx(naive.mean)
     assert pooled.high - pooled.low > 5 * (naive.high - naive.low)
     assert pooled.low < 0.0 < pooled.high
+    # nearly all of the spread lies between runs: a t-test on the runs' means, but for CR3's n / (n - 1)
+    means = np.array(a).reshape(5, 100).mean(axis=1)
+    plain = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert pooled.high - pooled.low == pytest.approx((plain.high - plain.low) * math.sqrt(5 / 4), rel=0.03)
 
 
-def test_one_run_is_resampled_by_image_alone():
+def test_runs_that_agree_cost_nothing():
+    once = np.random.default_rng(1).normal(size=100).tolist()
+    runs, images = np.repeat(np.arange(3), 100).tolist(), list(range(100)) * 3
+    pooled = paired_difference(once * 3, [0.0] * 300, clusters=images, runs=runs)
+    single = paired_difference(once, [0.0] * 100)
+    assert pooled[:3] == pytest.approx(single[:3], rel=1e-6)
+
+
+def test_few_runs_make_it_wide():
+    def width(runs):
+        a, labels, images = seeds_and_images([0.1, -0.1] * (runs // 2) + [0.0] * (runs % 2), noise=0.01)
+        found = paired_difference(a, [0.0] * len(a), clusters=images, runs=labels)
+        return found.high - found.low
+
+    assert width(2) > 4 * width(5)
+
+
+def test_one_image_under_several_runs_has_the_runs_interval():
+    found = paired_difference([0.1, 0.2, 0.4], [0.0] * 3, clusters=["a"] * 3, runs=[1, 2, 3])
+    assert found.low < 0.1 and found.high > 0.4
+
+
+def test_one_run_is_one_run():
     a, b = [1, 0, 1, 1], [0, 0, 1, 0]
-    assert paired_difference(a, b, runs=[7] * 4, seed=3) == paired_difference(a, b, seed=3)
+    assert paired_difference(a, b, runs=[7] * 4) == paired_difference(a, b)
 
 
 def test_pairs_of_unequal_length():
     with pytest.raises(ValueError, match="equal lengths, got 2 and 1"):
-        paired_difference([1, 2], [1], seed=0)
+        paired_difference([1, 2], [1])
 
 
 @given(

@@ -171,6 +171,15 @@ class SampledConfig(Shape):
     samples: int = Field(default=1, gt=0)
 
 
+class EvalJudgeConfig(Shape):
+    """A judge of greedy answers to open questions. Keys beyond this are the judge's own options (docs/judge.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    repeats: int = Field(default=1, gt=0)
+    """How often each answer is judged; the metric is the mean, and the spread stands beside it."""
+
+
 class EvalConfig(Shape):
     """How models are evaluated after each stage."""
 
@@ -186,8 +195,10 @@ class EvalConfig(Shape):
     """Other ways of asking the same model, each a further pass over the test set; `all` is every one."""
     zero_shot: bool = True
     """Evaluate the start model with the `short` prompt."""
+    judge: EvalJudgeConfig | None = None
+    """A language model that judges open answers as well; off by default."""
     resamples: int = Field(default=1000, gt=0)
-    """Bootstrap resamples of each interval."""
+    """Of no effect: intervals are closed formulas. Kept so that older recipes load."""
 
     @field_validator("controls", mode="before")
     @classmethod

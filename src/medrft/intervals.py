@@ -1,29 +1,36 @@
-"""Seeded intervals: the cluster bootstrap, paired differences, and the area under the ROC curve. Numpy only.
+"""Intervals for clustered values: means, paired differences, and the area under the ROC curve. Numpy only.
 
-Questions about one image share what the model sees in it, so images are resampled, not questions: each resample draws
-as many clusters as there are, with replacement, and divides the sum of their values by the sum of their sizes (a ratio
-estimator; Davison and Hinkley 1997, section 3.8). Intervals are percentile intervals. Values that are all alike have an
-interval of no width, whatever n is: read it with n.
+Questions about one image share what the model sees in it, so the unit is the image, not the question. A mean over
+questions is a ratio of two sums over images; its variance is the jackknife's over clusters (CR3; Bell and McCaffrey,
+Survey Methodology 28, 2002), its interval Student's t with as many degrees of freedom as clusters less one. For values
+in [0, 1] the interval is made on the logit scale and so stays inside. docs/evaluation.md says how often it covers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Bounds = tuple[float, float]
 
 LEVEL = 0.95
+UNIT: Bounds = (0.0, 1.0)
+METHOD = "cluster-robust t over images (jackknife variance), on the logit scale for values in [0, 1]"
 CELLS = 4_000_000
 """Largest matrix of resampled weights at a time (32 MB), whatever the number of clusters."""
+SAME = 1e-12
+"""A standard error of less, on the scale of the values, is none: the clusters are all alike."""
 
 
 class Interval(NamedTuple):
-    """A mean with its interval; `low` and `high` are NaN where there is one cluster and nothing to resample."""
+    """A mean with its interval; `low` and `high` are NaN where there is one cluster, which says nothing of others."""
 
     mean: float
     low: float
@@ -35,25 +42,29 @@ class Interval(NamedTuple):
         return {"mean": self.mean, "low": _known(self.low), "high": _known(self.high), "n": self.n}
 
 
-def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    seed: int,
-    resamples: int = 1000,
+def mean_interval(
+    values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = UNIT
 ) -> Interval:
-    """Mean of `values` with its interval, resampling whole `clusters` (each value its own by default).
+    """Mean of `values` with its 95 % interval, over whole `clusters` (each value its own by default).
 
-    Raises `ValueError` for no values, or for values that are not finite.
+    `bounds` are the least and greatest value there can be; `None` for values without bounds, such as a number of
+    tokens. Where the clusters do not differ at all, t has nothing to go by: with G clusters, whatever was not seen may
+    still have a share of r = 1 - 0.025^(1/G) (Clopper and Pearson 1934), so that the interval reaches from the mean a
+    share r of the way to each bound. Raises `ValueError` for no values, values that are not finite or not in `bounds`.
 
-    >>> bootstrap_mean([1, 0, 1, 1], seed=0).mean
+    >>> mean_interval([1, 0, 1, 1]).mean
     0.75
+    >>> [round(x, 3) for x in mean_interval([1.0] * 10)[:3]]
+    [1.0, 0.692, 1.0]
     """
     numbers, code = _checked(values, clusters)
-    sums, sizes = np.bincount(code, weights=numbers), np.bincount(code).astype(float)
-    rng = np.random.default_rng(seed)
-    draws = [(weights @ sums) / (weights @ sizes) for weights in _weights(rng, len(sums), resamples)]
-    return _interval(float(numbers.mean()), np.concatenate(draws), len(numbers), units=len(sums))
+    if bounds is not None and not bounds[0] <= numbers.min() <= numbers.max() <= bounds[1]:
+        raise ValueError(f"values must lie in [{bounds[0]:g}, {bounds[1]:g}], got {numbers.min()} to {numbers.max()}")
+    mean, units = float(numbers.mean()), int(code.max()) + 1
+    if units < 2:
+        return Interval(mean, math.nan, math.nan, len(numbers))
+    error = math.sqrt(_jackknife(numbers, code))
+    return Interval(mean, *_ends(mean, error, units - 1, units=units, bounds=bounds), len(numbers))
 
 
 def paired_difference(
@@ -62,24 +73,32 @@ def paired_difference(
     *,
     clusters: Sequence[Hashable] | None = None,
     runs: Sequence[Hashable] | None = None,
-    seed: int,
-    resamples: int = 1000,
+    seed: int = 0,
+    resamples: int = 0,
 ) -> Interval:
-    """Mean of `a - b` over pairs, with its interval.
+    """Mean of `a - b` over pairs, with its 95 % interval by t, over whole `clusters`.
 
-    `runs` names the training seed of each pair. With more than one, runs are resampled first and then clusters within
-    each drawn run, so that the interval covers another training as well as other images.
+    `runs` names the training seed of each pair. With more than one, the interval covers another training as well as
+    other images: the variances over runs and over clusters are added and that over both at once is taken off (Cameron,
+    Gelbach and Miller, JBES 29, 2011), with Satterthwaite's degrees of freedom, so that few runs make it wide. Where
+    all of `a` and `b` lie in [0, 1] the interval stays in [-1, 1]. `seed` and `resamples` are of no effect.
     """
     if len(a) != len(b):
         raise ValueError(f"pairs need equal lengths, got {len(a)} and {len(b)}")
-    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    if runs is None or len(set(runs)) < 2:
-        return bootstrap_mean(differences.tolist(), clusters=clusters, seed=seed, resamples=resamples)
-    numbers, code = _checked(differences.tolist(), clusters)
-    run = _codes(runs, len(numbers))
-    rng = np.random.default_rng(seed)
-    draws = _nested(rng, numbers, code, run, resamples)
-    return _interval(float(numbers.mean()), draws, len(numbers), units=int(run.max()) + 1)
+    left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    numbers, code = _checked((left - right).tolist(), clusters)
+    inside = min(left.min(), right.min()) >= 0 and max(left.max(), right.max()) <= 1
+    bounds = (-1.0, 1.0) if inside else None
+    mean, units = float(numbers.mean()), int(code.max()) + 1
+    run = _codes(runs, len(numbers)) if runs is not None else np.zeros(len(numbers), dtype=np.intp)
+    trained = int(run.max()) + 1
+    if trained < 2:
+        if units < 2:
+            return Interval(mean, math.nan, math.nan, len(numbers))
+        error, df = math.sqrt(_jackknife(numbers, code)), float(units - 1)
+    else:
+        error, df = _two_way(numbers, code, run)
+    return Interval(mean, *_ends(mean, error, df, units=max(units, trained), bounds=bounds), len(numbers))
 
 
 def auroc(
@@ -125,7 +144,7 @@ def auroc(
     return _interval(mean, draws[~np.isnan(draws)], len(high) + len(low), units=units)
 
 
-def _checked(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[Floats, NDArray[np.intp]]:
+def _checked(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[Floats, Codes]:
     """Values as an array and their clusters as 0, 1, …"""
     numbers = np.asarray(values, dtype=float)
     if numbers.ndim != 1 or not len(numbers):
@@ -136,7 +155,7 @@ def _checked(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tu
     return numbers, code
 
 
-def _codes(labels: Sequence[Hashable], n: int) -> NDArray[np.intp]:
+def _codes(labels: Sequence[Hashable], n: int) -> Codes:
     """Labels as 0, 1, … in order of appearance."""
     if len(labels) != n:
         raise ValueError(f"{n} values need {n} labels, got {len(labels)}")
@@ -149,31 +168,67 @@ def _counts(rng: np.random.Generator, units: int, resamples: int) -> Floats:
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(float)
 
 
-def _weights(rng: np.random.Generator, units: int, resamples: int) -> Iterator[Floats]:
-    """`_counts` in chunks that fit in memory."""
-    chunk = max(1, CELLS // units)
-    for start in range(0, resamples, chunk):
-        yield _counts(rng, units, min(chunk, resamples - start))
+def _jackknife(numbers: Floats, code: Codes) -> float:
+    """Variance of the mean over two or more clusters (CR3).
+
+    The sum over clusters of (change of the mean when that cluster is left out)^2.
+    """
+    sums, sizes = np.bincount(code, weights=numbers), np.bincount(code).astype(float)
+    changes = (sums - sizes * (sums.sum() / sizes.sum())) / (sizes.sum() - sizes)
+    return float(changes @ changes)
 
 
-def _nested(
-    rng: np.random.Generator, numbers: Floats, code: NDArray[np.intp], run: NDArray[np.intp], resamples: int
-) -> Floats:
-    """Resampled means: runs first, then the clusters within each drawn run."""
-    runs = []
-    for r in range(int(run.max()) + 1):
-        _, inner = np.unique(code[run == r], return_inverse=True)
-        runs.append((np.bincount(inner, weights=numbers[run == r]), np.bincount(inner).astype(float)))
-    means = np.empty(resamples)
-    for i in range(resamples):
-        total = size = 0.0
-        for r in rng.integers(len(runs), size=len(runs)):
-            sums, sizes = runs[r]
-            weights = _counts(rng, len(sums), 1)[0]
-            total += float(weights @ sums)
-            size += float(weights @ sizes)
-        means[i] = total / size
-    return means
+def _two_way(numbers: Floats, code: Codes, run: Codes) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a mean over runs and clusters that both might have been others."""
+    units, runs = int(code.max()) + 1, int(run.max()) + 1
+    of_runs = _jackknife(numbers, run)
+    of_units = _jackknife(numbers, code) if units > 1 else 0.0
+    _, both = np.unique(run * units + code, return_inverse=True)
+    variance = max(of_runs + of_units - _jackknife(numbers, both), of_runs, of_units)
+    spread = of_runs**2 / (runs - 1) + of_units**2 / max(units - 1, 1)
+    df = variance**2 / spread if spread > 0 else runs - 1.0
+    return math.sqrt(variance), min(max(df, 1.0), runs + units - 2.0) if units > 1 else runs - 1.0
+
+
+def _ends(mean: float, error: float, df: float, *, units: int, bounds: Bounds | None) -> tuple[float, float]:
+    """Both ends of the interval of a mean with its standard error, from two or more units."""
+    if bounds is None:
+        return mean - student(df) * error, mean + student(df) * error
+    low, high = bounds
+    if error <= SAME * (high - low):
+        unseen = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+        return mean - unseen * (mean - low), mean + unseen * (high - mean)
+    if bounds != UNIT:
+        return max(low, mean - student(df) * error), min(high, mean + student(df) * error)
+    logit, reach = math.log(mean / (1 - mean)), student(df) * error / (mean * (1 - mean))
+    return min(_logistic(logit - reach), mean), max(_logistic(logit + reach), mean)
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+@lru_cache(maxsize=4096)
+def student(df: float) -> float:
+    """What |t| with `df` >= 1 degrees of freedom exceeds in 5 % of cases.
+
+    With t = sqrt(df) tan(angle), P(|T| <= t) is an integral of cos^(df - 1), here by Gauss and Legendre; then Newton
+    from below, which cannot overshoot, since that probability is concave in t.
+
+    >>> round(student(1), 3), round(student(4), 3), round(student(1e6), 3)
+    (12.706, 2.776, 1.96)
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    scale = 2 / math.sqrt(math.pi) * math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2))
+    t = 1.9
+    for _ in range(60):
+        angle = math.atan(t / math.sqrt(df))
+        inside = scale * angle / 2 * float(weights @ np.cos(angle / 2 * (nodes + 1)) ** (df - 1))
+        step = (LEVEL - inside) * math.sqrt(df) / (scale * math.cos(angle) ** (df + 1))
+        t += step
+        if abs(step) < 1e-12 * t:
+            break
+    return t
 
 
 def _interval(mean: float, draws: Floats, n: int, *, units: int) -> Interval:

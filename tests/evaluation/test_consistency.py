@@ -34,7 +34,7 @@ def row(number, answer, *references, kind="closed", control="none", correct=None
 
 
 def table(rows, left=None):
-    return control_table(rows, left or {}, seed=0, resamples=50)
+    return control_table(rows, left or {})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_kinds_are_apart_and_samples_and_strangers_are_not_looked_at():
 
 def test_without_plain_answers_there_is_nothing_to_compare():
     assert table([row(0, "yes", "yes", control="blank")]) == {}
-    assert biases([], seed=0, resamples=10) == {}
+    assert biases([]) == {}
 
 
 ANSWERS = st.one_of(
@@ -139,7 +139,7 @@ def test_any_answers_make_a_table_of_shares(rows):
         for figures in control["kinds"].values():
             for share in filter(None, (figures["score"], figures.get("same"), figures.get("turned"))):
                 assert 0 <= share["mean"] <= 1 and share["n"] > 0
-    json.dumps(biases(rows, seed=0, resamples=10), allow_nan=False)
+    json.dumps(biases(rows), allow_nan=False)
 
 
 # ---- models whose behaviour is known ----
@@ -166,7 +166,7 @@ def marked(tmp_path_factory):
         rows = [as_row(answer, scores) for answer, scores in zip(answers, marker(answers), strict=True)]
         header = {"seed": 0, "left_out": {c: lo for c in CONTROLS if (lo := left_out(c, examples, seed=0))}}
         write_jsonl(folder / "predictions.jsonl", [header, *rows])
-        return write_metrics(folder / "predictions.jsonl", resamples=50)
+        return write_metrics(folder / "predictions.jsonl")
 
     return mark
 
@@ -220,7 +220,7 @@ def test_a_model_that_reads_only_the_question_is_found_out(marked):
 
 def test_yes_bias_counts_what_says_neither_as_no_yes():
     rows = [row(i, answer, "no") for i, answer in enumerate(["yes", "yes", "perhaps", None])]
-    found = biases(rows, seed=0, resamples=50)["yes"]
+    found = biases(rows)["yes"]
     assert (found["answers"], found["references"], found["unread"]) == (0.5, 0.0, 2)
     assert found["difference"]["mean"] == 0.5 and found["difference"]["n"] == 4
 
@@ -229,10 +229,10 @@ def test_prior_bias_looks_at_wrong_answers_whose_question_has_another_right_one(
     answers = ["lung", "lung", "heart", "liver"]
     rows = [row(i, a, "liver", kind="open", correct=float(a == "liver")) for i, a in enumerate(answers)]
     usual = [row(i, "lung", "liver", kind="open", correct=0.0, control=FREQUENT_TYPE) for i in range(4)]
-    found = biases(rows + usual, seed=0, resamples=50)["prior"]
+    found = biases(rows + usual)["prior"]
     assert found["open"]["mean"] == pytest.approx(2 / 3) and found["open"]["n"] == 3
     right = [{**one, "scores": {"correct": 1.0}} for one in usual]  # the usual answer is right: no bias can show
-    assert "prior" not in biases(rows + right, seed=0, resamples=50)
+    assert "prior" not in biases(rows + right)
 
 
 def test_length_bias_parts_right_from_wrong():
@@ -241,7 +241,7 @@ def test_length_bias_parts_right_from_wrong():
         row(1, "the left lung and the right lung", "liver", kind="open", correct=0.0, tokens=12),
         row(2, None, "liver", kind="open", correct=0.0, tokens=2),
     ]
-    found = biases(rows, seed=0, resamples=50)["length"]["open"]
+    found = biases(rows)["length"]["open"]
     assert found["right"] == {"n": 1, "words": 1.0, "reference_words": 1.0, "tokens": 4.0}
     assert found["wrong"] == {"n": 2, "words": 2.5, "reference_words": 1.0, "tokens": 7.0}
     assert found["difference"]["mean"] == pytest.approx(1.0)
@@ -254,7 +254,7 @@ def test_position_bias_compares_places_chosen_with_places_right():
         for i, (answer, right) in enumerate([("A", "MRI"), ("A", "CT"), ("ct", "PET"), ("none", "MRI")])
     ]
     rows.append(row(9, "B", "no", kind="choice", options=("yes", "no")))
-    found = biases(rows, seed=0, resamples=50)["position"]
+    found = biases(rows)["position"]
     assert [one["letter"] for one in found] == ["A", "B", "C"]
     assert (found[0]["chosen"], found[0]["right"]) == (0.6, 0.2)
     assert found[0]["difference"]["mean"] == pytest.approx(0.4)

@@ -111,9 +111,9 @@ def test_a_row_is_what_the_contract_says(evaluated):
     row = next(row for row in rows if row["kind"] == "open" and row["control"] == "none")
     assert row["id"] == "toy/test/2" and row["split"] == "test"
     assert len(row["images"][0]) == 64
-    assert row["metadata"] == {"modality": "CR"}
+    assert row["metadata"] == {"modality": "CR", "frequency": "head"}
     assert set(row["scores"]) == {
-        *("exact_match", "recall", "bleu1", "rouge1", "bertscore", "cosine", "answer_format", "correct"),
+        *("exact_match", "clinical", "recall", "bleu1", "rouge1", "bertscore", "cosine", "answer_format", "correct"),
     }
     assert row["n_tokens"] <= 5 and isinstance(row["truncated"], bool)
 
@@ -123,12 +123,22 @@ def test_each_kind_has_its_metrics_with_n_and_interval(evaluated):
     assert set(results["none"]) == {"closed", "choice", "open", "all"}
     assert results["none"]["closed"]["accuracy"]["n"] == 2
     assert set(results["none"]["open"]) >= {"exact_match", "recall", "average", "truncated", "answer_format"}
-    assert results["sampled"]["open"]["correct"]["n"] == 4
+    assert results["sampled"]["open"]["correct"]["n"] == 2  # questions, not samples
+    assert results["sampled"]["open"]["pass@2"]["n"] == results["sampled"]["open"]["maj@2"]["n"] == 2
+    assert "pass@1" not in results["none"]["open"]
+    assert evaluated[2]["conditional_on"] == "this training seed"
+    assert evaluated[2]["strata"]["none"]["closed"]["modality"]["CR"]["accuracy"]["n"] == 2
     # train asks the same three questions as test, so the most frequent answer is always right here
     assert results["frequent_question"]["closed"]["accuracy"]["mean"] == 1.0
     assert results["frequent_question"]["choice"]["accuracy"]["mean"] == 1.0
     assert results["frequent_question"]["open"]["exact_match"]["mean"] == 1.0
     assert "answer_format" not in results["frequent_question"]["open"]
+
+
+def test_explanations_are_for_greedy_answers_to_open_questions(evaluated):
+    _, rows = rows_of(evaluated[0])
+    explained = [row for row in rows if "explanation" in row]
+    assert {(row["kind"], row["control"], row["temperature"]) for row in explained} <= {("open", "none", 0.0)}
 
 
 def test_progress_reaches_its_total(evaluated):

@@ -42,7 +42,7 @@ def recipe(dataset: str = "phantom") -> Recipe:
                 {"name": "sft", "kind": "sft", "trl": {"learning_rate": 1e-3, "max_steps": 400}},
                 {"name": "grpo", "kind": "grpo", "trl": {"temperature": 1.0, "beta": 0.02, "num_generations": 8}},
             ],
-            "eval": {"resamples": 200, "sampled": {"temperature": 1.0, "samples": 1}},
+            "eval": {"resamples": 200, "sampled": {"temperature": 1.0, "samples": 4}},
         }
     )
 
@@ -62,7 +62,7 @@ def make_run(folder: Path, *, dataset: str = "phantom", examples: int = 120, ste
         path = run.evaluation(stage, dataset) / "predictions.jsonl"
         header = {"stage": stage, "dataset": dataset, "seed": 0, "model": "tiny:llava", "images": 24}
         write_jsonl(path, [header, *_predictions(stage, skill, dataset, examples, hashes)])
-        write_metrics(path, resamples=200)
+        write_metrics(path)
     return folder
 
 
@@ -185,16 +185,17 @@ def _rollout(
 
 def _predictions(stage: str, skill: float, dataset: str, examples: int, hashes: list[str]) -> list[dict]:
     rows = []
-    passes = [("none", 0.0, skill)]
+    passes = [("none", 0.0, skill, 0)]
     if stage != "base":
-        passes += [("none", 1.0, skill - 0.05), ("blank", 0.0, 0.3)]
-    passes += [("frequent_type", 0.0, 0.35), ("frequent_question", 0.0, 0.4)]
-    for control, temperature, chance in passes:
+        passes += [("none", 1.0, skill - 0.05 * sample, sample) for sample in range(4)] + [("blank", 0.0, 0.3, 0)]
+    passes += [("frequent_type", 0.0, 0.35, 0), ("frequent_question", 0.0, 0.4, 0)]
+    for control, temperature, chance, sample in passes:
         for i in range(examples):
             kind = ("open", "closed", "choice", "open", "closed")[i % 5]
             question, reference = QUESTIONS[kind][i % len(QUESTIONS[kind])]
             right = (i * 37 % 101) / 101 < chance or (i * 17 % 89) / 89 < chance / 8
-            rows.append(_prediction(dataset, i, kind, question, reference, right, control, temperature, hashes))
+            row = _prediction(dataset, i, kind, question, reference, right, control, temperature, hashes)
+            rows.append({**row, "sample": sample})
     return rows
 
 
@@ -212,7 +213,7 @@ def _prediction(
     answer = reference if right else HOSTILE if i == 7 else WRONG[reference]
     hit = float(right)
     match = {"closed": {"yes_no_match": hit}, "choice": {"choice_match": hit}}
-    four = dict.fromkeys(("exact_match", "recall", "bleu1", "rouge1"), hit)
+    four = dict.fromkeys(("exact_match", "clinical", "recall", "bleu1", "rouge1"), hit)
     scores = match.get(kind, {**four, "bertscore": 0.5 + hit / 2, "cosine": 0.4 + hit / 2})
     scores = {**scores, "correct": hit}
     if dataset == "phantom":
@@ -237,5 +238,10 @@ def _prediction(
         "truncated": False if wrote else None,
         "n_tokens": 12 if wrote else None,
         "scores": scores,
-        "metadata": {},
+        "metadata": {"modality": ("CT", "MR")[i % 2], "organ": HOSTILE, "frequency": "head" if i % 3 else "tail"},
+        **({"explanation": _clash(reference)} if kind == "open" and not right and control == "none" else {}),
     }
+
+
+def _clash(reference: str) -> dict:
+    return {"contradiction": True, "route": "findings", "reference": reference, "clashed": [f"side: left / {HOSTILE}"]}

@@ -48,7 +48,7 @@ def run(tmp_path_factory):
         "negated": {"not a yes/no question": 72},
     }
     write_jsonl(path, [header, *others, *asked_otherwise(plain)])
-    write_metrics(path, resamples=50)
+    write_metrics(path)
     return folder
 
 

@@ -257,8 +257,8 @@ def test_it_is_a_scorer_by_name():
     with Loopback(sensible) as server:
         scorer = build_scorer("judge", model="toy", base_url=server.url, task="equivalence")
         assert isinstance(scorer, Scorer) and scorer([item()]) == [0.0]
-    with pytest.raises(RecipeError, match="no option 'temperature'"):
-        build_scorer("judge", model="toy", base_url=server.url, temperature=1)
+    with pytest.raises(RecipeError, match="no option 'top_p'"):
+        build_scorer("judge", model="toy", base_url=server.url, top_p=1)
     with pytest.raises(RecipeError, match="needs option model"):
         build_scorer("nli")
 

@@ -20,7 +20,7 @@ from medrft.types import KINDS
 Figures = dict[str, Any]
 
 
-def biases(rows: Iterable[Row], *, seed: int, resamples: int) -> Figures:
+def biases(rows: Iterable[Row]) -> Figures:
     """`{yes, prior, length, position}`, each only where it can be told; empty without plain answers.
 
     yes       closed: share of answers that say yes, minus the share of references that do
@@ -33,15 +33,15 @@ def biases(rows: Iterable[Row], *, seed: int, resamples: int) -> Figures:
     plain = [row for row in first if source_of(row) == "none"]
     frequent = {row["id"]: row for row in first if row["control"] == FREQUENT_TYPE}
     made = {
-        "yes": _yes(plain, seed=seed, resamples=resamples),
-        "prior": _prior(plain, frequent, seed=seed, resamples=resamples),
-        "length": _length(plain, seed=seed, resamples=resamples),
-        "position": _position(plain, seed=seed, resamples=resamples),
+        "yes": _yes(plain),
+        "prior": _prior(plain, frequent),
+        "length": _length(plain),
+        "position": _position(plain),
     }
     return {name: figures for name, figures in made.items() if figures}
 
 
-def _yes(rows: Sequence[Row], *, seed: int, resamples: int) -> Figures:
+def _yes(rows: Sequence[Row]) -> Figures:
     """Answers that say neither count as no yes; they are counted as `unread`."""
     closed = [row for row in rows if row["kind"] == "closed" and row["references"]]
     if not closed:
@@ -49,7 +49,7 @@ def _yes(rows: Sequence[Row], *, seed: int, resamples: int) -> Figures:
     answers = [float(yes_no(row["answer"] or "") == "yes") for row in closed]
     references = [float(yes_no(row["references"][0]) == "yes") for row in closed]
     clusters = [cluster_of(row) for row in closed]
-    difference = paired_difference(answers, references, clusters=clusters, seed=seed, resamples=resamples)
+    difference = paired_difference(answers, references, clusters=clusters)
     return {
         "answers": sum(answers) / len(closed),
         "references": sum(references) / len(closed),
@@ -58,7 +58,7 @@ def _yes(rows: Sequence[Row], *, seed: int, resamples: int) -> Figures:
     }
 
 
-def _prior(rows: Sequence[Row], frequent: Mapping[str, Row], *, seed: int, resamples: int) -> Figures:
+def _prior(rows: Sequence[Row], frequent: Mapping[str, Row]) -> Figures:
     """Of two answers to a yes/no question the wrong one is no choice, so closed questions are not looked at."""
     found: Figures = {}
     for kind in KINDS[1:]:
@@ -70,11 +70,11 @@ def _prior(rows: Sequence[Row], frequent: Mapping[str, Row], *, seed: int, resam
         ]
         if wrong:
             hits = [float(said(row) is not None and said(row) == said(usual)) for row, usual in wrong]
-            found[kind] = share(hits, [cluster_of(row) for row, _ in wrong], seed=seed, resamples=resamples)
+            found[kind] = share(hits, [cluster_of(row) for row, _ in wrong])
     return found
 
 
-def _length(rows: Sequence[Row], *, seed: int, resamples: int) -> Figures:
+def _length(rows: Sequence[Row]) -> Figures:
     found: Figures = {}
     for kind in KINDS:
         some = [row for row in rows if row["kind"] == kind and row["references"]]
@@ -89,8 +89,6 @@ def _length(rows: Sequence[Row], *, seed: int, resamples: int) -> Figures:
                     [_words(row["answer"] or "") for row in some],
                     [_words(row["references"][0]) for row in some],
                     clusters=[cluster_of(row) for row in some],
-                    seed=seed,
-                    resamples=resamples,
                 ).as_json(),
             }
     return found
@@ -106,7 +104,7 @@ def _mean_lengths(rows: Sequence[Row]) -> Figures:
     }
 
 
-def _position(rows: Sequence[Row], *, seed: int, resamples: int) -> list[Figures]:
+def _position(rows: Sequence[Row]) -> list[Figures]:
     """One entry per place, over the questions that have one; answers that choose nothing choose no place."""
     choices = [
         (row, place_of(row, row["answer"] or ""), place_of(row, row["references"][0])) for row in _offering(rows)
@@ -117,7 +115,7 @@ def _position(rows: Sequence[Row], *, seed: int, resamples: int) -> list[Figures
         some = [(a, b, cluster_of(row)) for row, a, b in choices if len(row["options"]) > place]
         picked, right = ([float(pair[i] == place) for pair in some] for i in (0, 1))
         clusters = [cluster for _, _, cluster in some]
-        difference = paired_difference(picked, right, clusters=clusters, seed=seed, resamples=resamples)
+        difference = paired_difference(picked, right, clusters=clusters)
         found.append(
             {
                 "letter": ascii_uppercase[place],

@@ -16,7 +16,7 @@ from typing import Any
 from medrft.evaluation.controls import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
 from medrft.evaluation.metrics import Row, cluster_of, source_of
 from medrft.evaluation.sides import side_of, swapped
-from medrft.intervals import bootstrap_mean, paired_difference
+from medrft.intervals import mean_interval, paired_difference
 from medrft.scorers.choice import chosen
 from medrft.text import normalize, yes_no
 from medrft.types import KINDS, Score
@@ -25,9 +25,7 @@ Pair = tuple[Row, Row]
 """The plain answer and the one under the control, to the same example."""
 
 
-def control_table(
-    rows: Iterable[Row], left_out: Mapping[str, Mapping[str, int]], *, seed: int, resamples: int
-) -> dict[str, dict[str, Any]]:
+def control_table(rows: Iterable[Row], left_out: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
     """`{control: {good, left_out, kinds: {kind: figures}}}` of every control that was asked, in the tables' order.
 
     `left_out` is the header's `{control: {reason: n}}`. Train's most frequent answers stand among them: `good` is
@@ -43,19 +41,19 @@ def control_table(
         name: {
             "good": CONTROLS[name].good if name in CONTROLS else "below",
             "left_out": dict(left_out.get(name, {})),
-            "kinds": _by_kind(name, pairs.get(name, []), seed=seed, resamples=resamples),
+            "kinds": _by_kind(name, pairs.get(name, [])),
         }
         for name in (FREQUENT_TYPE, FREQUENT_QUESTION, *CONTROLS)
         if name in pairs or (plain and left_out.get(name))
     }
 
 
-def _by_kind(control: str, pairs: Sequence[Pair], *, seed: int, resamples: int) -> dict[str, dict[str, Any]]:
+def _by_kind(control: str, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
     found = {kind: [pair for pair in pairs if pair[0]["kind"] == kind] for kind in KINDS}
-    return {kind: _figures(control, some, seed=seed, resamples=resamples) for kind, some in found.items() if some}
+    return {kind: _figures(control, some) for kind, some in found.items() if some}
 
 
-def _figures(control: str, pairs: Sequence[Pair], *, seed: int, resamples: int) -> dict[str, Any]:
+def _figures(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     """One row of the table."""
     metric = "truth" if "truth" in pairs[0][0]["scores"] else "correct"
     marked = [
@@ -66,14 +64,12 @@ def _figures(control: str, pairs: Sequence[Pair], *, seed: int, resamples: int) 
     figures: dict[str, Any] = {"n": len(pairs), "metric": metric, "score": None, "difference": None}
     if marked:
         after_all, before_all, clusters = zip(*marked, strict=True)
-        figures["score"] = share(after_all, clusters, seed=seed, resamples=resamples)
-        figures["difference"] = paired_difference(
-            after_all, before_all, clusters=clusters, seed=seed, resamples=resamples
-        ).as_json()
-    return figures | (_answers(control, pairs, seed=seed, resamples=resamples) if control in CONTROLS else {})
+        figures["score"] = share(after_all, clusters)
+        figures["difference"] = paired_difference(after_all, before_all, clusters=clusters).as_json()
+    return figures | (_answers(control, pairs) if control in CONTROLS else {})
 
 
-def _answers(control: str, pairs: Sequence[Pair], *, seed: int, resamples: int) -> dict[str, Any]:
+def _answers(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Which answers stayed, and, where they should turn, which turned."""
     turns = CONTROLS[control].good == "turns"
     read = [pair for pair in pairs if (opposite(pair[0]) if turns else said(pair[0])) is not None]
@@ -81,10 +77,10 @@ def _answers(control: str, pairs: Sequence[Pair], *, seed: int, resamples: int) 
     if read:
         clusters = [cluster_of(plain) for plain, _ in read]
         stayed = [float(said(plain) == said(row)) for plain, row in read]
-        out["same"] = share(stayed, clusters, seed=seed, resamples=resamples)
+        out["same"] = share(stayed, clusters)
     if read and turns:
         turned = [float(opposite(plain) == said(row)) for plain, row in read]
-        out["turned"] = share(turned, clusters, seed=seed, resamples=resamples)
+        out["turned"] = share(turned, clusters)
     return out
 
 
@@ -124,11 +120,9 @@ def opposite(row: Row) -> str | None:
     return normalize(swapped(words)) if side_of(words) is not None else None
 
 
-def share(
-    values: Sequence[float], clusters: Sequence[Hashable], *, seed: int, resamples: int
-) -> dict[str, float | int | None]:
+def share(values: Sequence[float], clusters: Sequence[Hashable]) -> dict[str, float | int | None]:
     """Mean of values in [0, 1] with its interval over images, as JSON."""
-    return bootstrap_mean(values, clusters=clusters, seed=seed, resamples=resamples).as_json()
+    return mean_interval(values, clusters=clusters).as_json()
 
 
 def _score(row: Row, metric: str) -> Score:

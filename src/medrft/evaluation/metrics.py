@@ -1,6 +1,7 @@
 """From scored predictions to metrics: a mean, its interval and n for each metric, kind and control.
 
-Works on the rows of `predictions.jsonl` alone, so metrics can be made again without a model.
+Works on the rows of `predictions.jsonl` alone, so metrics can be made again without a model. Sampled answers to one
+example count once, as their mean. The formulas stand in docs/evaluation.md, "Metrics, defined once".
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medrft.intervals import bootstrap_mean
+from medrft.evaluation.repeated import agreement, is_verdict, of_samples
+from medrft.intervals import UNIT, mean_interval
 from medrft.types import KINDS, Kind, Score
 
 Row = Mapping[str, Any]
+Cluster = tuple[str, ...]
 
 PAPERS_FOUR = ("bleu1", "rouge1", "bertscore", "cosine")
 """ARMed's figure for open questions is the mean of these (arXiv 2508.12957)."""
@@ -19,7 +22,7 @@ PAPERS_FOUR = ("bleu1", "rouge1", "bertscore", "cosine")
 SCORERS: dict[Kind, tuple[str, ...]] = {
     "closed": ("yes_no_match",),
     "choice": ("choice_match",),
-    "open": ("exact_match", "recall", *PAPERS_FOUR),
+    "open": ("exact_match", "clinical", "recall", *PAPERS_FOUR),
 }
 """Scorers whose values are reported for each kind; `answer_format` is added where the prompt asks for a form."""
 
@@ -27,6 +30,8 @@ METRICS: dict[str, str] = {
     "accuracy": "share answered right (closed: yes or no; choice: the option)",
     "correct": "share that meets the recipe's `correct`",
     "exact_match": "share equal to a reference after normalisation",
+    "clinical": "findings and their facets compared: 1 the same meaning, 0 a contradiction",
+    "judge": "share that a language model calls the same as the reference",
     "recall": "share of the reference's words that the answer holds",
     "bleu1": "share of the answer's words that are in the reference, less for short answers",
     "rouge1": "overlap of words with the reference (F1)",
@@ -60,7 +65,8 @@ def values_of(row: Row) -> dict[str, Score]:
     scores: Mapping[str, Score] = row["scores"]
     values: dict[str, Score] = {}
     for name, score in scores.items():
-        values["accuracy" if name in ("yes_no_match", "choice_match") else name] = score
+        if not is_verdict(name):
+            values["accuracy" if name in ("yes_no_match", "choice_match") else name] = score
     if all(name in scores for name in PAPERS_FOUR):
         four = [score for name in PAPERS_FOUR if (score := scores[name]) is not None]
         values["average"] = sum(four) / 4 if len(four) == 4 else None
@@ -70,48 +76,77 @@ def values_of(row: Row) -> dict[str, Score]:
     return values
 
 
-def cluster_of(row: Row) -> tuple[str, ...]:
-    """The images of a row: what is resampled. A question without an image is a cluster of its own."""
+def cluster_of(row: Row) -> Cluster:
+    """The images of a row, the unit of every interval. A question without an image is a cluster of its own."""
     return tuple(row["images"]) or (str(row["id"]),)
 
 
-def summarise(rows: Iterable[Row], *, seed: int, resamples: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{source: {kind: {metric: {n, mean, low, high, unscored}}}}`; `all` holds what may be pooled over kinds."""
+def summarise(rows: Iterable[Row], *, seed: int = 0, resamples: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+    """`{source: {kind: {metric: {n, mean, low, high, unscored}}}}`; `all` holds what may be pooled over kinds.
+
+    The source `sampled` has `pass@k` and `maj@k` as well. Nothing is drawn: `seed` and `resamples` are of no effect.
+    """
+    return {
+        source: {
+            kind: _metrics(kinds[kind], pooled=kind == "all", sampled=source == "sampled")
+            for kind in (*KINDS, "all")
+            if kind in kinds
+        }
+        for source, kinds in by_source(rows).items()
+    }
+
+
+def by_source(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Rows by source and kind; each stands under its kind and under `all`."""
     sources: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         kinds = sources.setdefault(source_of(row), {})
         kinds.setdefault(row["kind"], []).append(row)
         kinds.setdefault("all", []).append(row)
-    return {
-        source: {
-            kind: _metrics(kinds[kind], pooled=kind == "all", seed=seed, resamples=resamples)
-            for kind in (*KINDS, "all")
-            if kind in kinds
-        }
-        for source, kinds in sources.items()
-    }
+    return sources
 
 
-def _metrics(rows: Sequence[Row], *, pooled: bool, seed: int, resamples: int) -> dict[str, Any]:
-    """Each metric over some rows."""
-    columns: dict[str, list[tuple[Score, tuple[str, ...]]]] = {}
-    for row in rows:
-        for name, value in values_of(row).items():
-            if not pooled or name in POOLED:
-                columns.setdefault(name, []).append((value, cluster_of(row)))
-    return {
-        name: _metric(columns[name], seed=seed, resamples=resamples)
-        for name in [*METRICS, *sorted(columns.keys() - METRICS)]
-        if name in columns
-    }
-
-
-def _metric(pairs: Sequence[tuple[Score, tuple[str, ...]]], *, seed: int, resamples: int) -> dict[str, Any]:
-    """Mean, interval and n over the scored values, and how many were unscored."""
+def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]]) -> dict[str, Any]:
+    """Mean, interval and n over the scored values of one metric, and how many were unscored."""
     scored = [(value, cluster) for value, cluster in pairs if value is not None]
     unscored = len(pairs) - len(scored)
     if not scored:
         return {"mean": None, "low": None, "high": None, "n": 0, "unscored": unscored}
     values, clusters = zip(*scored, strict=True)
-    interval = bootstrap_mean(values, clusters=clusters, seed=seed, resamples=resamples)
+    inside = name != "n_tokens" and min(values) >= 0 and max(values) <= 1
+    interval = mean_interval(values, clusters=clusters, bounds=UNIT if inside else None)
     return {**interval.as_json(), "unscored": unscored}
+
+
+def _metrics(rows: Sequence[Row], *, pooled: bool, sampled: bool) -> dict[str, Any]:
+    """Each metric over some rows."""
+    columns: dict[str, list[tuple[Score, Cluster]]] = {}
+    for values, cluster in _examples(rows) if sampled else ((values_of(row), cluster_of(row)) for row in rows):
+        for name, value in values.items():
+            if not pooled or name in POOLED:
+                columns.setdefault(name, []).append((value, cluster))
+    names = [*METRICS, *sorted(columns.keys() - METRICS, key=_natural)]
+    found = {name: metric_of(name, columns[name]) for name in names if name in columns}
+    if "judge" in found:
+        found["judge"] |= agreement(row["scores"] for row in rows)
+    return found
+
+
+def _examples(rows: Sequence[Row]) -> Iterable[tuple[dict[str, Score], Cluster]]:
+    """The values of each sampled example, as means over its samples, and its cluster."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row["id"]), []).append(row)
+    for group in groups.values():
+        columns: dict[str, list[float]] = {}
+        for row in group:
+            for name, value in values_of(row).items():
+                columns.setdefault(name, []).extend([] if value is None else [value])
+        means = {name: sum(column) / len(column) if column else None for name, column in columns.items()}
+        yield {**means, **of_samples(group)}, cluster_of(group[0])
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """`pass@4` before `pass@16`."""
+    word, _, number = name.partition("@")
+    return word, int(number) if number.isdigit() else 0

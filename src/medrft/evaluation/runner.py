@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError, EndpointError
 from medrft.evaluation import controls
-from medrft.evaluation.biases import biases
-from medrft.evaluation.consistency import control_table
 from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
-from medrft.evaluation.metrics import summarise
+from medrft.evaluation.judged import judge_facts
+from medrft.evaluation.measure import measured
 from medrft.evaluation.partial import Key, Partial, is_finished
+from medrft.evaluation.rewarded import rewarded
 from medrft.evaluation.scoring import Answer, Marker, as_row
+from medrft.evaluation.strata import with_frequency
 from medrft.evaluation.text_only import check_text_only
 from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json
 from medrft.types import Completion, Example
@@ -83,28 +84,23 @@ def evaluate(
         if is_finished(path, header):
             advance(per_example * len(examples))
         else:
+            counted = with_frequency(examples, train)
             partial = Partial(path, header)
             order = []
             for sweep in sweeps:
-                order += _sweep(engine, recipe, asked, sweep, examples, partial, marker, advance)
-            order += _add(partial, _frequent(examples, train), marker)
+                order += _sweep(engine, recipe, asked, sweep, counted, partial, marker, advance)
+            order += _add(partial, _frequent(counted, train), marker)
             partial.finish(order)
         if recipe.report.images == "thumb":
             _keep_thumbnails(run, examples, seed=recipe.seed)
-        result[dataset] = write_metrics(path, resamples=recipe.eval.resamples)
+        result[dataset] = write_metrics(path)
     return result
 
 
-def write_metrics(predictions: Path, *, resamples: int) -> dict[str, Any]:
+def write_metrics(predictions: Path) -> dict[str, Any]:
     """Write `metrics.json` beside finished predictions, from them alone, and return it."""
     header, *rows = read_jsonl(predictions)
-    metrics = {
-        **header,
-        "interval": f"95 % percentile bootstrap, {resamples} resamples over images, seed {header['seed']}",
-        "results": summarise(rows, seed=header["seed"], resamples=resamples),
-        "controls": control_table(rows, header.get("left_out", {}), seed=header["seed"], resamples=resamples),
-        "biases": biases(rows, seed=header["seed"], resamples=resamples),
-    }
+    metrics = measured(header, rows)
     write_json(predictions.with_name("metrics.json"), metrics)
     return metrics
 
@@ -268,6 +264,8 @@ def _header(
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),
+        **judge_facts(recipe.eval.judge),
+        "rewarded": rewarded(recipe, stage),
         "seed": recipe.seed,
         "examples": len(examples),
         "images": len({path for e in examples for path in e.images}),

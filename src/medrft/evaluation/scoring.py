@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import RewardConfig, StackConfig
 from medrft.data.images import sha256_of
+from medrft.evaluation.explaining import explanation_of
+from medrft.evaluation.judged import Panel
 from medrft.evaluation.metrics import SCORERS
 from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 Scores = dict[str, Score]
 
-KEPT = ("question_type", "modality", "organ")
+KEPT = ("question_type", "modality", "organ", "frequency")
 """Metadata that predictions carry, where known."""
 
 
@@ -36,6 +38,11 @@ class Answer:
     sample: int = 0
     error: str | None = None
     """Why there is no answer: the request for it failed."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether this is what the model says when it sees the true image and nothing is drawn."""
+        return self.control == "none" and not self.temperature
 
     @classmethod
     def bare(cls, example: Example, answer: str, *, control: str) -> Answer:
@@ -58,6 +65,7 @@ class Marker:
         from medrft.scorers import build_scorer
 
         self._correct = recipe.correct
+        self._panel = Panel(recipe.eval.judge) if recipe.eval.judge is not None else None
         names = {name for kind in KINDS for name in SCORERS[kind]} | {"answer_format", recipe.correct.scorer}
         self._scorers: dict[str, Scorer] = {
             name: build_scorer(name, encoder=recipe.encoder, **_options(recipe.reward, name)) for name in sorted(names)
@@ -76,7 +84,15 @@ class Marker:
             else:
                 row["correct"] = self._is_correct(answer.item.kind, row)
                 row.update(_truth(answer))
+        self._judge(answers, scores)
         return [dict(sorted(row.items())) for row in scores]
+
+    def _judge(self, answers: Sequence[Answer], scores: Sequence[Scores]) -> None:
+        """Add the judge's verdicts on greedy answers to open questions, where the recipe has a judge."""
+        where = [i for i, answer in enumerate(answers) if answer.is_greedy and answer.item.kind == "open"]
+        if self._panel is not None and where:
+            for i, verdicts in zip(where, self._panel([answers[i].item for i in where]), strict=True):
+                scores[i].update(verdicts)
 
     def _asked(self, name: str, item: Item) -> bool:
         wanted = (*SCORERS[item.kind], "answer_format", *((self._correct.scorer,) if item.kind == "open" else ()))
@@ -126,6 +142,7 @@ def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:
         "truncated": completion.truncated if completion else None,
         "n_tokens": completion.n_tokens if completion else None,
         "scores": scores,
+        **({"explanation": explained} if answer.is_greedy and (explained := explanation_of(answer.item)) else {}),
         "metadata": {key: example.metadata[key] for key in KEPT if example.metadata.get(key) is not None},
     }
     return {**row, "error": answer.error} if answer.error else row

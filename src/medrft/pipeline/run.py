@@ -169,6 +169,7 @@ def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfi
 def check_names(recipe: Recipe) -> None:
     """Build what can be built without data or model, so that a wrong name or device ends the run in a second."""
     from medrft.data import check_options
+    from medrft.evaluation.judged import Panel
     from medrft.models.load import pick_device
     from medrft.models.prompts import get_prompt
     from medrft.rewards import build_reward
@@ -180,6 +181,8 @@ def check_names(recipe: Recipe) -> None:
     check_options(recipe.data.name, recipe.data.options)
     build_scorer(recipe.correct.scorer, encoder=recipe.encoder)
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
+    if recipe.eval.judge is not None:
+        Panel(recipe.eval.judge)
     for stage in recipe.stages:
         check_stage(stage, recipe)
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from medrft import __version__
 from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
+from medrft.evaluation.rewarded import rewarded
 from medrft.report import facts, wording
 from medrft.report.audit import run_fragment
 from medrft.report.charts import interval_mark
@@ -24,6 +25,7 @@ from medrft.report.files import RunFiles
 from medrft.report.groups import Group, example_groups
 from medrft.report.heldout import HeldOut, held_out
 from medrft.report.results import Comparison, Source, comparisons, kinds_of, lead_metric, sources_of
+from medrft.report.strata import Below, below, clash_lines
 from medrft.rundir import write_atomic
 from medrft.training.watch import diagnoses
 
@@ -50,6 +52,9 @@ class Results:
     header: dict[str, Any]
     comparisons: tuple[tuple[Comparison, Markup], ...]
     tables: tuple[Table, ...]
+    marks: dict[str, dict[Any, dict[str, str]]]
+    """By stage, kind and metric: whether the stage was trained on that very metric."""
+    below: Below
     held_out: HeldOut | None
 
 
@@ -88,6 +93,7 @@ def page(run: RunFiles) -> str:
             audit=run_fragment(run.path),
             metric_says=METRICS,
             papers_four=PAPERS_FOUR,
+            clash_lines=clash_lines,
             kind_names=KIND_NAMES,
             shares=SHARES,
         )
@@ -123,6 +129,8 @@ def _results(run: RunFiles, dataset: str) -> Results:
         header=list(run.evaluations[dataset].values())[-1],
         comparisons=tuple(marks),
         tables=tuple(table for table in tables if table.kind != "all" or table.lead),
+        marks={stage: dict(rewarded(run.recipe, stage)) for stage in run.evaluations[dataset]},
+        below=below(run, dataset),
         held_out=held_out(run, dataset),
     )
 

@@ -1,7 +1,7 @@
 """What came out: the answers' sources, their metrics, and whether the model got better.
 
-The question "did it get better?" is asked of pairs: the same test questions answered by two models, the interval
-resampling images. The subject is the last GRPO stage (else the last stage); it is compared with a stage that trained
+The question "did it get better?" is asked of pairs: the same test questions answered by two models, the interval over
+images. The subject is the last GRPO stage (else the last stage); it is compared with a stage that trained
 as long in another way where the recipe has one, with its own start, with the start model asked for a short answer,
 with train's most frequent answers, and with itself on blank images.
 """
@@ -141,7 +141,7 @@ def comparisons(run: RunFiles, dataset: str) -> list[Comparison]:
         if metric is None:
             continue
         for rival, rows in others.items():
-            difference = _difference(answers, rows, kind=kind, metric=metric, run=run)
+            difference = _difference(answers, rows, kind=kind, metric=metric)
             if difference is not None:
                 found.append(
                     Comparison(
@@ -151,9 +151,7 @@ def comparisons(run: RunFiles, dataset: str) -> list[Comparison]:
     return found
 
 
-def _difference(
-    a: Mapping[str, Metric], b: Mapping[str, Metric], *, kind: str, metric: str, run: RunFiles
-) -> Interval | None:
+def _difference(a: Mapping[str, Metric], b: Mapping[str, Metric], *, kind: str, metric: str) -> Interval | None:
     """Paired difference over the questions that both answered and that are scored in both."""
     pairs = []
     for key in a.keys() & b.keys():
@@ -164,6 +162,4 @@ def _difference(
     if not pairs:
         return None
     _, ours_all, theirs_all, clusters = zip(*sorted(pairs), strict=True)
-    return paired_difference(
-        ours_all, theirs_all, clusters=clusters, seed=run.recipe.seed, resamples=run.recipe.eval.resamples
-    )
+    return paired_difference(ours_all, theirs_all, clusters=clusters)

@@ -9,6 +9,7 @@ LABELS: dict[str, str] = {
     "rouge1": "ROUGE-1",
     "bertscore": "BERTScore",
     "average": "papers' average",
+    "frequency": "frequency of the right answer in train",
     "answer_format": "format",
     "truncated": "cut off",
     "n_tokens": "tokens",

@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from medrft.endpoint import Endpoint, Messages, Reply
@@ -52,11 +53,13 @@ class Asker:
     max_tokens: int
     max_chars: int
     system: bool
+    temperature: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter, compare=False)
 
     def verdicts(self, conversations: Sequence[Messages], task: Task) -> tuple[list[Score], Reasons]:
         """One verdict per conversation; `None` with its reason, and one warning, where there is none."""
-        replies = self.endpoint.ask(conversations, max_tokens=self.max_tokens) if conversations else []
+        ask = partial(self.endpoint.ask, max_tokens=self.max_tokens, temperature=self.temperature)
+        replies = ask(conversations) if conversations else []
         found = [self._verdict(reply, task) for reply in replies]
         problems = Counter(problem for _, problem in found if problem)
         self.outcomes.update(problem.partition(":")[0] for problem in problems.elements())
@@ -225,6 +228,7 @@ def judge(
     max_tokens: int = 512,
     max_chars: int | None = None,
     system: bool = True,
+    temperature: float = 0.0,
     concurrency: int = 8,
     timeout: float = 60.0,
     retries: int = 3,
@@ -235,10 +239,11 @@ def judge(
     price_out: float | None = None,
     body: Mapping[str, Any] | None = None,
 ) -> Scorer:
-    """A judge for `task` at an endpoint; all else is in `Endpoint` and docs/judge.md. Temperature is 0.
+    """A judge for `task` at an endpoint; all else is in `Endpoint` and docs/judge.md.
 
-    `max_tokens` of a reply; `max_chars` of what is judged (2,000 for an answer, 16,000 for a thought); `system: false`
-    for models whose template has no system role. Raises `RecipeError` for options that cannot work.
+    `temperature` is for an evaluation that asks several times; a reward needs 0. `max_tokens` of a reply; `max_chars`
+    of what is judged (2,000 for an answer, 16,000 for a thought); `system: false` for models whose template has no
+    system role. Raises `RecipeError` for options that cannot work.
     """
     if task not in WORDS:
         raise unknown_name("judge task", task, WORDS)
@@ -260,6 +265,10 @@ def judge(
     )
     if max_tokens < 1 or (max_chars is not None and max_chars < 1):
         raise RecipeError(f"judge max_tokens and max_chars must be at least 1, got {max_tokens} and {max_chars}")
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
+        raise RecipeError(f"judge temperature must be a number from 0 to 2, got {temperature!r}")
     endpoint.key()  # a missing key is told before training, not in its first step
-    asker = Asker(endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system)
+    asker = Asker(
+        endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system, float(temperature)
+    )
     return EquivalenceJudge(asker) if task == "equivalence" else ReasoningJudge(asker)

@@ -132,7 +132,8 @@ def _results(run: RunDir, recipe: Recipe, stage: str) -> Iterator[str]:
                     interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
                     yield f"| {path.parent.name} | {kind} | {name} | {row['mean']:.3f} | {interval} | {row['n']} |"
     yield ""
-    yield f"Greedy answers on test; intervals by bootstrap over images. Similarity metrics use `{recipe.encoder.id}`."
+    yield "Greedy answers on test; 95 % intervals over images, for this training seed."
+    yield f"Similarity metrics use `{recipe.encoder.id}`."
     yield "Baselines and controls stand beside these figures in the run's report; read them together."
     yield ""
 

@@ -1,0 +1,64 @@
+"""Why an open answer got its clinical score, short enough to stand in its row of `predictions.jsonl`.
+
+    {"contradiction": true, "route": "findings", "reference": "left pleural effusion",
+     "matched": ["finding: fluid", "anatomy: pleura"], "clashed": ["side: left / right"]}
+
+`medrft score --explain` tells the same at length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from medrft.scorers.base import readable
+from medrft.scorers.clinical import Explanation, explain, score_pair
+from medrft.types import Item
+
+MOST = 6
+"""Entries of each list."""
+WIDTH = 120
+"""Characters of each entry."""
+
+
+def explanation_of(item: Item) -> dict[str, Any]:
+    """What matched, what clashed, what is missing, less or more, against the reference that scores best.
+
+    Empty for other kinds than open and where there is no answer that can be read; empty lists are left out.
+    """
+    if item.kind != "open" or item.answer is None or not readable(item):
+        return {}
+    scores = [score_pair(reference, item.answer, item.question) for reference in item.references]
+    found = explain(item.references[scores.index(max(scores))], item.answer, item.question)
+    lists: dict[str, list[str]] = {"matched": [], "close": [], "less": [], "more": [], "clashed": [], "missing": []}
+    for group, text in _entries(found):
+        lists[group].append(_cut(text))
+    lists["also"] = [_cut(text) for text in found.extra]
+    return {
+        "contradiction": found.contradiction,
+        "route": found.route,
+        "reference": _cut(found.reference),
+        **{group: texts[:MOST] for group, texts in lists.items() if texts},
+    }
+
+
+def _entries(found: Explanation) -> Iterator[tuple[str, str]]:
+    """Each facet of each finding of the reference, with the list it belongs to."""
+    groups = {"same": "matched", "near": "close", "less": "less", "more": "more", "clash": "clashed"}
+    for finding in found.findings:
+        if finding.candidate is None:
+            yield "missing", finding.reference
+        elif finding.contradicted and not any(line.verdict == "clash" for line in finding.facets):
+            yield "clashed", f"{finding.reference} / {finding.candidate}"
+        for line in finding.facets:
+            both = line.reference if line.verdict == "same" else f"{_said(line.reference)} / {_said(line.candidate)}"
+            yield groups[line.verdict], f"{line.facet}: {both}"
+
+
+def _said(text: str) -> str:
+    return text or "not said"
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

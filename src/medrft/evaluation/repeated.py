@@ -1,0 +1,93 @@
+"""What several tries at one question say: pass@k and maj@k of sampled answers, and a judge's agreement with itself.
+
+pass@k is the chance that at least one of k samples is right, estimated without bias from n samples of which c are:
+1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). maj@k is whether the answer that most of the first k
+samples give is right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from medrft.text import normalize
+from medrft.types import Score
+
+VERDICT = re.compile(r"judge_\d+")
+
+
+def is_verdict(name: str) -> bool:
+    """Whether a score is one of a judge's repeated verdicts, of which `judge` is the mean."""
+    return VERDICT.fullmatch(name) is not None
+
+
+def pass_at(k: int, *, n: int, right: int) -> float:
+    """Chance that at least one of `k` answers is right, from `n` >= k samples of which `right` are.
+
+    >>> pass_at(1, n=4, right=1), pass_at(2, n=4, right=1), pass_at(4, n=4, right=1)
+    (0.25, 0.5, 1.0)
+    """
+    return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def majority(answers: Sequence[str | None]) -> int | None:
+    """Position of the first answer that says what most say, after normalisation; of equals the one said first.
+
+    No answer (`None`, or nothing that can be read) has no vote; `None` where nobody has one.
+
+    >>> majority(["Lung.", "heart", "the lung"]), majority(["heart", "lung"]), majority([None, ""])
+    (0, 0, None)
+    """
+    said = [normalize(answer or "") for answer in answers]
+    votes = Counter(text for text in said if text)
+    return said.index(votes.most_common(1)[0][0]) if votes else None
+
+
+def of_samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """`pass@k` and, from k = 2, `maj@k` of one example's samples, for k = 1, 2, 4, ... up to their number.
+
+    By the recipe's `correct`. `None` where it is unscored for any sample.
+    """
+    rows = sorted(rows, key=lambda row: int(row["sample"]))
+    if any("correct" not in row["scores"] for row in rows):
+        return {}
+    right: list[Score] = [row["scores"]["correct"] for row in rows]
+    sizes = list(_powers(len(rows)))
+    names = [f"pass@{k}" for k in sizes] + [f"maj@{k}" for k in sizes[1:]]
+    known = [value for value in right if value is not None]
+    if len(known) < len(right):
+        return dict.fromkeys(names)
+    found: dict[str, Score] = {}
+    for k in sizes:
+        found[f"pass@{k}"] = pass_at(k, n=len(rows), right=sum(value > 0 for value in known))
+        if k > 1:
+            place = majority([row["answer"] for row in rows[:k]])
+            found[f"maj@{k}"] = 0.0 if place is None else known[place]
+    return found
+
+
+def _powers(n: int) -> Iterator[int]:
+    k = 1
+    while k <= n:
+        yield k
+        k *= 2
+
+
+def agreement(scores: Iterable[Mapping[str, Score]]) -> dict[str, Any]:
+    """How far a judge asked several times agrees with itself, over the rows with every verdict.
+
+    `repeats`; `repeat_sd`, the standard deviation of the mean from one asking to the next; `flips`, the share of rows
+    whose verdict was not always the same. The last two are `None` with fewer than two repeats.
+    """
+    tables = [{name: score for name, score in row.items() if is_verdict(name)} for row in scores]
+    repeats = max(map(len, tables), default=0)
+    whole = [list(row.values()) for row in tables if len(row) == repeats and None not in row.values()]
+    if repeats < 2 or not whole:
+        return {"repeats": repeats, "repeat_sd": None, "flips": None}
+    means = [statistics.fmean(score for score in column if score is not None) for column in zip(*whole, strict=True)]
+    flips = sum(len(set(row)) > 1 for row in whole) / len(whole)
+    return {"repeats": repeats, "repeat_sd": statistics.stdev(means), "flips": flips}

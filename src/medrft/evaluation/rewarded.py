@@ -1,0 +1,65 @@
+"""Which metrics a stage was trained on: where reward and metric are one function, a gain shows that training works.
+
+It does not show that answers are better: that takes a metric the reward did not hold.
+"""
+
+from __future__ import annotations
+
+from medrft.config import Recipe, StackConfig, StageConfig
+from medrft.evaluation.metrics import PAPERS_FOUR, SCORERS
+from medrft.rewards import resolve
+from medrft.rewards.reward import ALL
+from medrft.types import KINDS, Kind
+
+SAME = "reward = metric"
+
+
+def rewarded(recipe: Recipe, stage: str) -> dict[Kind, dict[str, str]]:
+    """`{kind: {metric: mark}}` of what the stage, or any stage that it started from, was rewarded for.
+
+    The mark is `reward = metric`; for the papers' average also `3 of 4 in the reward`. Empty for the start model and
+    where nothing but SFT was done.
+    """
+    found: dict[Kind, dict[str, str]] = {}
+    for trained in _line(recipe, stage):
+        if trained.kind == "grpo":
+            for kind in trained.kinds or KINDS:
+                found.setdefault(kind, {}).update(_marks(recipe, kind))
+    return {kind: marks for kind, marks in found.items() if marks}
+
+
+def _line(recipe: Recipe, stage: str) -> list[StageConfig]:
+    """The stage and those it started from, the start model excepted."""
+    stages = {one.name: one for one in recipe.stages}
+    line = []
+    while stage in stages:
+        line.append(stages[stage])
+        stage = recipe.start_of(stages[stage])
+    return line
+
+
+def _marks(recipe: Recipe, kind: Kind) -> dict[str, str]:
+    stacks = resolve(recipe.reward)
+    stack = stacks.get(kind, stacks.get(ALL))
+    if stack is None:
+        return {}
+    names = _scorers(stack)
+    outcome = recipe.correct.scorer if kind == "open" else SCORERS[kind][0]
+    if "correct" in names:
+        names.add(outcome)
+    marks = {_metric(name): SAME for name in names}
+    if outcome in names:
+        marks["correct"] = SAME
+    shared = len(names & set(PAPERS_FOUR))
+    if shared and kind == "open":
+        marks["average"] = SAME if shared == len(PAPERS_FOUR) else f"{shared} of {len(PAPERS_FOUR)} in the reward"
+    return marks
+
+
+def _scorers(stack: StackConfig) -> set[str]:
+    gate = {stack.gate.scorer} if stack.gate is not None else set()
+    return {part.scorer for part in stack.parts} | gate
+
+
+def _metric(scorer: str) -> str:
+    return "accuracy" if scorer in ("yes_no_match", "choice_match") else scorer
