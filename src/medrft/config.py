@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from medrft.errors import RecipeError
 from medrft.types import KINDS, Kind
@@ -21,6 +21,9 @@ TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
 
 Device = Literal["auto", "cpu", "cuda"]
+OnPictures = Literal["blank", "shuffled", "question_only", "same_modality", "blur", "contrast"]
+OnQuestions = Literal["options", "paraphrase", "flip", "negated", "sides"]
+ControlName = Literal[OnPictures, OnQuestions]
 
 
 class Shape(BaseModel):
@@ -197,11 +200,17 @@ class EvalConfig(Shape):
     """Answers written at a time."""
     max_new_tokens: int = Field(default=256, gt=0)
     sampled: SampledConfig | None = None
-    controls: tuple[Literal["blank", "shuffled"], ...] = ("blank",)
+    controls: tuple[ControlName, ...] = ("blank",)
+    """Other ways of asking the same model, each a further pass over the test set; `all` is every one."""
     zero_shot: bool = True
     """Evaluate the start model with the `short` prompt."""
     judge: EvalJudgeConfig | None = None
     """A language model that judges open answers as well; off by default."""
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _all_controls(cls, value: Any) -> Any:
+        return get_args(ControlName) if value in ("all", ["all"]) else value
 
 
 class AuditConfig(Shape):

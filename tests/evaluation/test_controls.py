@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from medrft.evaluation.controls import FrequentAnswers, blank, shuffled
+import medrft
+from medrft.config import ControlName, parse_recipe
+from medrft.errors import RecipeError, UnknownNameError
+from medrft.evaluation.controls import CONTROLS, FrequentAnswers, applied, left_out
+from medrft.evaluation.pictures import CONTRAST, blank, blurred, contrasted, mirrored, shuffled
+from medrft.evaluation.runner import passes
 from medrft.types import Example
 
 
@@ -87,3 +95,128 @@ def test_shuffled_gives_every_example_another_picture():
     for one in examples:
         assert images(one)[0].tobytes() != named(one)[0].tobytes()
         assert images(one)[0].tobytes() == again(one)[0].tobytes()
+
+
+def half_lit(example):
+    """A picture that is bright on one side: its mirror image is another one."""
+    images = []
+    for number, _ in enumerate(example.images):
+        image = Image.new("RGB", (40, 20), (20 + number, 20, 20))
+        image.paste((220, 220, 220), (0, 0, 10, 20))
+        images.append(image)
+    return images
+
+
+def test_the_mirror_turns_left_and_right_alone():
+    picture = example(0, "Where?", "left")
+    [image] = mirrored(half_lit)(picture)
+    assert image.getpixel((39, 5)) == (220, 220, 220) and image.getpixel((0, 5)) == (20, 20, 20)
+    assert ImageOps.mirror(image).tobytes() == half_lit(picture)[0].tobytes()
+
+
+def test_blur_and_contrast_keep_size_and_mode_and_come_again():
+    picture = example(0, "Where?", "left")
+    for images in (blurred(half_lit), contrasted(half_lit, seed=0)):
+        [image] = images(picture)
+        assert (image.size, image.mode) == ((40, 20), "RGB")
+        assert image.tobytes() != half_lit(picture)[0].tobytes()
+        assert image.tobytes() == images(picture)[0].tobytes()
+
+
+def test_contrast_draws_both_ways_and_a_picture_has_one():
+    spreads = set()
+    for number in range(20):
+        [image] = contrasted(half_lit, seed=0)(example(number, "Where?", "left", image=f"{number}.png"))
+        low, high = image.convert("L").getextrema()
+        spreads.add(high - low > 200)
+    assert spreads == {True, False} and len(CONTRAST) == 2
+    same = [contrasted(half_lit, seed=0)(example(n, "Where?", "left"))[0].tobytes() for n in range(4)]
+    assert len(set(same)) == 1  # questions about one picture see one picture
+
+
+def cases():
+    """Three CT of two organs, two X-rays of one patient, and one picture of no known sort."""
+    sorts = [
+        ("CT", "lung", "a"),
+        ("CT", "lung", "b"),
+        ("CT", "liver", "c"),
+        ("X-Ray", "lung", "d"),
+        ("X-Ray", "lung", "e"),
+    ]
+    found = [
+        replace(
+            example(i, "Where?", "left", image=f"{i}.png"),
+            metadata={"modality": modality, "organ": organ, "image_case_url": "case" if modality == "X-Ray" else name},
+        )
+        for i, (modality, organ, name) in enumerate(sorts)
+    ]
+    return [*found, example(9, "Where?", "left", image="9.png")]
+
+
+def test_same_modality_borrows_from_another_patient_and_says_where_it_cannot():
+    shown = {}
+
+    def opened(one):
+        shown[one.id] = one.images
+        return [one.images]
+
+    asked, images = applied("same_modality", cases(), opened, seed=0)
+    assert [one.id for one in asked] == ["toy/train/0", "toy/train/1"]
+    assert images(asked[0]) == [(Path("1.png"),)] and images(asked[1]) == [(Path("0.png"),)]
+    assert left_out("same_modality", cases(), seed=0) == {
+        "no other picture of its modality and organ": 3,  # one liver; two X-rays of one case
+        "its modality is not known": 1,
+    }
+
+
+def test_question_only_has_no_picture_in_the_prompt_and_keeps_the_rest():
+    from medrft.models.prompts import get_prompt
+
+    asked, _ = applied("question_only", TRAIN[:2], named, seed=0)
+    assert [one.id for one in asked] == [one.id for one in TRAIN[:2]]
+    blocks = get_prompt("direct").messages(asked[0])[0]["content"]
+    assert {block["type"] for block in blocks} == {"text"}
+
+
+@pytest.mark.parametrize("control", sorted(CONTROLS))
+def test_every_control_keeps_ids_counts_what_it_leaves_and_is_the_same_again(control):
+    asked, _ = applied(control, TRAIN, named, seed=1)
+    assert len(asked) + sum(left_out(control, TRAIN, seed=1).values()) == len(TRAIN)
+    assert {one.id for one in asked} <= {one.id for one in TRAIN}
+    assert asked == applied(control, TRAIN, named, seed=1)[0]
+
+
+def test_no_control_changes_nothing():
+    assert applied("none", TRAIN, named, seed=0) == (TRAIN, named)
+    assert left_out("none", TRAIN, seed=0) == {}
+
+
+def test_a_wrong_name_gets_the_right_one():
+    with pytest.raises(UnknownNameError, match="blank"):
+        applied("blanc", TRAIN, named, seed=0)
+
+
+def evaluation(controls):
+    return parse_recipe({"name": "t", "model": {"id": "tiny:llava"}, "data": {"name": "table"}, "eval": controls}).eval
+
+
+def test_a_recipe_names_controls_or_all_of_them():
+    assert get_args(ControlName) == tuple(CONTROLS)
+    assert evaluation({}).controls == ("blank",)
+    assert evaluation({"controls": "all"}).controls == tuple(CONTROLS)
+    with pytest.raises(RecipeError, match=r"eval\.controls"):
+        evaluation({"controls": ["mirror"]})
+
+
+def test_a_control_named_twice_is_asked_once():
+    recipe = parse_recipe(
+        {"name": "t", "model": {"id": "tiny:llava"}, "data": {"name": "table"}, "eval": {"controls": ["flip", "flip"]}}
+    )
+    assert [one.control for one in passes(recipe, stage="sft")] == ["none", "flip"]
+
+
+@pytest.mark.parametrize("package", ["data", "models", "pipeline", "training"])
+def test_training_never_mirrors_a_picture(package):
+    mirrors = re.compile(r"ImageOps\.(?:mirror|flip)|FLIP_LEFT_RIGHT|fliplr|horizontal_?flip", re.IGNORECASE)
+    paths = list((Path(medrft.__file__).parent / package).rglob("*.py"))
+    assert paths and not [path for path in paths if mirrors.search(path.read_text(encoding="utf-8"))]

@@ -19,7 +19,7 @@ from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import EvalConfig
-    from medrft.evaluation.controls import Images
+    from medrft.evaluation.pictures import Images
     from medrft.models.load import Policy
     from medrft.models.offline import Loaded
     from medrft.models.prompts import Prompt

@@ -21,18 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError, EndpointError
 from medrft.evaluation import controls
-from medrft.evaluation.engines import Engine, Pass, weights_hash
+from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
 from medrft.evaluation.judged import judge_facts
 from medrft.evaluation.measure import measured
 from medrft.evaluation.partial import Key, Partial, is_finished
 from medrft.evaluation.rewarded import rewarded
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import with_frequency
+from medrft.evaluation.text_only import check_text_only
 from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
+    from medrft.evaluation.pictures import Images
     from medrft.models.prompts import Prompt
 
 Progress = Callable[[int, int], None]
@@ -111,7 +113,7 @@ def passes(recipe: Recipe, *, stage: str) -> list[Pass]:
     sampled = recipe.eval.sampled
     if sampled is not None:
         greedy.append(Pass(control="none", temperature=sampled.temperature, samples=sampled.samples))
-    return greedy + [Pass(control=control) for control in recipe.eval.controls]
+    return greedy + [Pass(control=control) for control in dict.fromkeys(recipe.eval.controls)]
 
 
 def _sweep(
@@ -125,14 +127,17 @@ def _sweep(
     advance: Callable[[int], None],
 ) -> list[Key]:
     """Ask and keep what is missing of one pass; the keys of all its rows, in order."""
-    shown, images = _shown(recipe, sweep.control, examples)
+    shown, images = controls.applied(sweep.control, examples, _opener(recipe), seed=recipe.seed)
+    pictures = {example.id: example.images for example in examples}  # a row names them though none was shown
     order = {e.id: [(sweep.control, sweep.temperature, e.id, sample) for sample in range(sweep.samples)] for e in shown}
     left = [example for example in shown if not all(key in partial.rows for key in order[example.id])]
-    advance(sweep.samples * (len(shown) - len(left)))
+    advance(sweep.samples * (len(examples) - len(left)))
+    if left and sweep.control == controls.QUESTION_ONLY and isinstance(engine, Transformers):
+        check_text_only(engine.policy, prompt)
     waiting: list[Answer] = []
     kept = time.monotonic()
     for number, found in engine.answers(prompt, left, images, sweep, recipe.eval, seed=recipe.seed):
-        example = left[number]
+        example = replace(left[number], images=pictures[left[number].id])
         waiting += [_answer(example, said, sweep, sample, prompt, recipe) for sample, said in enumerate(found)]
         if len(waiting) >= KEPT or time.monotonic() - kept > SECONDS:
             _add(partial, waiting, marker)
@@ -187,17 +192,7 @@ def _frequent(examples: Sequence[Example], train: Sequence[Example]) -> list[Ans
     return [Answer.bare(example, say(example), control=control) for control, say in ways for example in examples]
 
 
-def _shown(recipe: Recipe, control: str, examples: Sequence[Example]) -> tuple[Sequence[Example], controls.Images]:
-    """What a pass asks, and how it opens the pictures: a control changes nothing else."""
-    opened = _opener(recipe)
-    if control == "blank":
-        return examples, controls.blank(opened)
-    if control == "shuffled":
-        return examples, controls.shuffled(opened, examples, seed=recipe.seed)
-    return examples, opened
-
-
-def _opener(recipe: Recipe) -> controls.Images:
+def _opener(recipe: Recipe) -> Images:
     """Opens an example's pictures, and holds the few it opened last: examples often share them."""
     from medrft.data.images import open_image
 
@@ -261,6 +256,11 @@ def _header(
                 for p in passes(recipe, stage=stage)
             ],
             "max_pixels": recipe.data.max_pixels,
+        },
+        "left_out": {
+            p.control: found
+            for p in passes(recipe, stage=stage)
+            if (found := controls.left_out(p.control, examples, seed=recipe.seed))
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),

@@ -19,6 +19,7 @@ from medrft.evaluation.rewarded import rewarded
 from medrft.report import facts, wording
 from medrft.report.audit import run_fragment
 from medrft.report.charts import interval_mark
+from medrft.report.controls import controls_of
 from medrft.report.curves import Panel, panels, short_log
 from medrft.report.files import RunFiles
 from medrft.report.groups import Group, example_groups
@@ -85,6 +86,7 @@ def page(run: RunFiles) -> str:
             name=run.path.resolve().name,
             version=__version__,
             results=[_results(run, dataset) for dataset in run.evaluations],
+            controls=controls_of(run),
             stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
             diagnoses=diagnoses(row for rows in run.metrics.values() for row in rows),
             facts=facts.facts_of(run),

@@ -79,12 +79,14 @@ def _grade_closed(
 
 
 def expected(facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:
-    """Whether the right answer to a closed question is yes."""
+    """Whether the right answer to a closed question is yes; `asked["negated"]` says that it asks for the contrary."""
     attribute, value = asked["attribute"], asked["value"]
     if attribute != "presence":
-        return bool((facts if target is None else target)[attribute] == value)
-    types = {finding["type"] for finding in facts["findings"]}
-    return {"normal": not types, "abnormal": bool(types)}.get(value, value in types)
+        holds = bool((facts if target is None else target)[attribute] == value)
+    else:
+        types = {finding["type"] for finding in facts["findings"]}
+        holds = {"normal": not types, "abnormal": bool(types)}.get(value, value in types)
+    return holds != bool(asked.get("negated"))
 
 
 # ---- is a claim true ------------------------------------------------------------------------------------------------
