@@ -67,7 +67,7 @@ def _chain(recipe: Recipe | None, start: str | None) -> tuple[Shared, ...]:
     """Every stage of a base recipe, as shared stages."""
     if recipe is None:
         return ()
-    shared, rest = split(recipe, start)
+    shared, rest = split(recipe, start, most=len(recipe.stages))
     if rest:
         raise RecipeError(f"the base recipe {recipe.name!r} may hold sft stages in a row only, not {rest[0].name!r}")
     return shared
@@ -76,7 +76,7 @@ def _chain(recipe: Recipe | None, start: str | None) -> tuple[Shared, ...]:
 def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
     if base:
         recipe = recipe.model_copy(update={"model": base[-1].recipe.model})
-    shared, rest = split(recipe, base[-1].key if base else None)
+    shared, rest = split(recipe, base[-1].key if base else None, most=1)
     chain = (*base, *shared)
     own = recipe.model_copy(update={"stages": _restarted(rest, shared)})
     evaluated = {key: _dumped(recipe, (key,)).get(key) for key in ("eval", *REWARDS[1:])}
@@ -84,13 +84,14 @@ def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
     return Arm(name=name, seed=seed, key=digest(content), recipe=own, shared=chain)
 
 
-def split(recipe: Recipe, start: str | None) -> tuple[tuple[Shared, ...], tuple[StageConfig, ...]]:
-    """A recipe's leading SFT stages in a row, each with its key, and the stages after them.
+def split(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared, ...], tuple[StageConfig, ...]]:
+    """A recipe's leading SFT stages in a row, at most so many, each with its key, and the stages after them.
 
-    They depend on no reward, so arms that differ by their reward share them.
+    They depend on no reward, so arms that differ by their reward share them. Of an arm it is the first alone: what
+    comes after it is the arm's own, and counts in its cost.
     """
     shared: list[Shared] = []
-    for stage in recipe.stages:
+    for stage in recipe.stages[:most]:
         follows = stage.start in (None, shared[-1].stage.name if shared else "base")
         if stage.kind != "sft" or stage.wall_clock_of is not None or not follows:
             break

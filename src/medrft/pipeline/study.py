@@ -140,8 +140,11 @@ def grid(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]
     return arms
 
 
-def load_study(path: Path) -> Study:
-    """Read and check a study; raises `RecipeError` or `UnknownNameError` in one line."""
+def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read and check a study, with recipe values for all its arms, such as where the data lie.
+
+    Raises `RecipeError` or `UnknownNameError` in one line.
+    """
     if not path.is_file():
         raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
     try:
@@ -151,7 +154,8 @@ def load_study(path: Path) -> Study:
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
     try:
-        study = Study(StudyTable.model_validate(table), path)
+        read = StudyTable.model_validate(table)
+        study = Study(read.model_copy(update={"set": {**read.set, **(overrides or {})}}), path)
     except ValidationError as error:
         raise _told(error, path) from error
     _check_arms(study)
