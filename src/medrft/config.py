@@ -241,7 +241,8 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
     """Read, override and validate a recipe.
 
     `overrides` maps dotted keys to values, list positions as numbers or names: `{"stages.grpo.trl.beta": 0.01}`. A
-    stage that is set to `None` is left out. Raises `RecipeError` naming the key, what was got and the nearest known key.
+    stage that is set to `None` is left out.
+    Raises `RecipeError` naming the key, what was got and the nearest known key.
     """
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)

@@ -164,7 +164,7 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
 
 def _told(error: ValidationError, path: Path) -> RecipeError:
     """The first problem of a table, with the nearest key where a key is unknown."""
-    problem = error.errors()[0]
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         shapes = {"primary": Primary, "budget": Budget}
