@@ -77,7 +77,8 @@ def difference(
     if not left:
         return None
     found = paired_difference(left, right, clusters=_clusters(clusters, runs), runs=runs, seed=0, resamples=RESAMPLES)
-    return _rounded({**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())})
+    facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
+    return {key: _rounded(value) for key, value in facts.items()}
 
 
 def _clusters(clusters: Sequence[Hashable], runs: Sequence[Hashable]) -> list[Hashable]:
@@ -99,7 +100,7 @@ def pooled(results: Sequence[Result], **where: Any) -> dict[str, Any] | None:
     interval = paired_difference(
         values, zero, clusters=_clusters(clusters, runs), runs=runs, seed=0, resamples=RESAMPLES
     )
-    return _rounded({**interval.as_json(), "seeds": len(set(runs))})
+    return {key: _rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
 
 
 def _rounded(value: Any) -> Any:

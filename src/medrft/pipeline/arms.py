@@ -107,7 +107,7 @@ def _restarted(rest: tuple[StageConfig, ...], shared: tuple[Shared, ...]) -> tup
     """An arm's own stages, which start where the shared ones end; only the last is evaluated."""
     last = shared[-1].stage.name if shared else "base"
     gone = {one.stage.name for one in shared[:-1]}
-    found = []
+    found: list[StageConfig] = []
     for stage in rest:
         if stage.start in gone or stage.wall_clock_of in {*gone, last}:
             raise RecipeError(

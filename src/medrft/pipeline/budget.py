@@ -33,7 +33,7 @@ def own_cost(result: Result) -> dict[str, float]:
 
 def costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any]:
     """Cost of each arm, the mean over its seeds, and whether those that trained kept to the budget's rule."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, found in arms.items():
         each = [own_cost(result) for result in found]
         rows.append(

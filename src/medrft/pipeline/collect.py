@@ -58,7 +58,7 @@ def label(result: Result) -> str:
 
 def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
     own = study.table.primary
-    where = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
+    where: dict[str, Any] = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
     return difference(arms.get(own.a, ()), arms.get(own.against, ()), **where)
 
 
@@ -88,7 +88,7 @@ def tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
 
 def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[str, Any] | None:
     metric = lead_of(arms[name], dataset)
-    where = {"dataset": dataset, "kind": kind, "metric": metric}
+    where: dict[str, Any] = {"dataset": dataset, "kind": kind, "metric": metric}
     own = pooled(arms[name], **where)
     if own is None:
         return None
@@ -136,7 +136,7 @@ def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
         return []
     rows = []
     for dataset in datasets_of(arms):
-        where = {"dataset": dataset, "kind": "all", "metric": lead_of(arms["none"], dataset)}
+        where: dict[str, Any] = {"dataset": dataset, "kind": "all", "metric": lead_of(arms["none"], dataset)}
         by = {result["seed"]: column(result, **where) for result in arms["none"]}
         for name in arms:
             if name in ("none", against):
@@ -198,7 +198,7 @@ def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
         for name in arms:
             if name == own.against:
                 continue
-            where = {"dataset": dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
+            where: dict[str, Any] = {"dataset": dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
             found = difference(arms[name], arms.get(own.against, ()), **where)
             values = list(found["per_seed"].values()) if found else []
             if found is None or len(values) < 3:

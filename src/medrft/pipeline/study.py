@@ -167,7 +167,7 @@ def _told(error: ValidationError, path: Path) -> RecipeError:
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        shapes = {"primary": Primary, "budget": Budget}
+        shapes: dict[str, type[Shape]] = {"primary": Primary, "budget": Budget}
         shape = shapes.get(str(problem["loc"][0]), StudyTable)
         return RecipeError(f"{path}: {unknown_name('study key', str(problem['loc'][-1]), shape.model_fields)}")
     if problem["type"] == "value_error":
