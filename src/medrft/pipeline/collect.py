@@ -13,7 +13,7 @@ from medrft.types import KINDS
 
 CONTROLS = ("blank", "shuffled", "frequent_question")
 SIDE_METRICS = (
-    *("truth", "correct", "accuracy", "exact_match", "recall", "bleu1", "rouge1", "bertscore", "cosine", "average"),
+    *("truth", "correct", "exact_match", "bleu1", "rouge1", "bertscore", "cosine", "average"),
     *("answer_format", "side_flip", "polarity_flip", "n_tokens"),
 )
 EFFECTS = (0.01, 0.02, 0.03, 0.05)

@@ -23,9 +23,11 @@ from medrft.types import Example
 
 Row = dict[str, Any]
 
-OUTCOMES = ("truth", "correct", "accuracy", "exact_match", "answer_format", "in_grammar", "side_flip", "polarity_flip")
-"""0 or 1 for each answer, packed for every source."""
-GRADES = ("recall", "bleu1", "rouge1", "bertscore", "cosine", "average", "n_tokens")
+VERDICTS = ("truth", "correct")
+"""0 or 1 for each answer, packed for the controls too; `correct` is the accuracy of closed and choice questions."""
+OUTCOMES = (*VERDICTS, "exact_match", "answer_format", "in_grammar", "side_flip", "polarity_flip")
+"""0 or 1 for each answer of the model."""
+GRADES = ("bleu1", "rouge1", "bertscore", "cosine", "average", "n_tokens")
 """Graded values, packed for the model's own answers alone; tokens as whole numbers."""
 CURVES = (
     *("reward", "reward_std", "correct", "truth", "completion_length", "kl", "entropy", "near_zero_spread"),
@@ -88,7 +90,7 @@ def _metrics(results: Mapping[str, Any]) -> Row:
             kind: {
                 name: [_short(value[key]) for key in ("mean", "low", "high", "n")]
                 for name, value in metrics.items()
-                if source in ("none", "sampled") or name in ("truth", "correct", "accuracy")
+                if source in ("none", "sampled") or name in VERDICTS
             }
             for kind, metrics in kinds.items()
         }
@@ -109,7 +111,7 @@ def pack(rows: Sequence[Row]) -> Row:
     numbers = [clusters.setdefault(cluster_of(first[name]), len(clusters)) for name in ids]
     values: dict[str, dict[str, list[float | None]]] = {}
     for source, found in _by_source(rows).items():
-        names = (*OUTCOMES, *GRADES) if source == "none" else OUTCOMES
+        names = (*OUTCOMES, *GRADES) if source == "none" else VERDICTS
         columns = {name: [_mean(found.get(key, {}).get(name)) for key in ids] for name in names}
         values[source] = {k: column for k, column in columns.items() if any(v is not None for v in column)}
     return {
