@@ -2,7 +2,7 @@
 
     python benchmarks/results_docs.py [--check]
 
-Between `<!-- study: NAME -->` and `<!-- end -->` stands what `medrft study recipes/studies/NAME.yaml --collect --markdown`
+Between `<!-- study: NAME -->` and `<!-- end -->` stands what `medrft study … --collect --markdown` of NAME.yaml
 prints; everything else on the page is written by hand. `--check` changes nothing and fails where they differ.
 """
 
