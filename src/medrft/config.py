@@ -270,7 +270,8 @@ class Recipe(Shape):
 def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read, override and validate a recipe.
 
-    `overrides` maps dotted keys to values, list positions as numbers: `{"stages.1.trl.beta": 0.01}`.
+    `overrides` maps dotted keys to values, list positions as numbers or names: `{"stages.grpo.trl.beta": 0.01}`. A
+    stage that is set to `None` is left out.
     Raises `RecipeError` naming the key, what was got and the nearest known key.
     """
     if not path.is_file():
@@ -285,15 +286,17 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
         raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
     for key, value in (overrides or {}).items():
         _assign(table, key, value)
-    return parse_recipe(_found_files(table, path.parent), source=str(path))
+    if isinstance(table.get("stages"), list):
+        table["stages"] = [stage for stage in table["stages"] if stage is not None]
+    return parse_recipe(found_files(table, path.parent), source=str(path))
 
 
-def _found_files(value: Any, folder: Path) -> Any:
+def found_files(value: Any, folder: Path) -> Any:
     """The recipe with each `file.py:Name` that lies beside it made absolute, so that it is found from anywhere."""
     if isinstance(value, dict):
-        return {key: _found_files(inner, folder) for key, inner in value.items()}
+        return {key: found_files(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_found_files(inner, folder) for inner in value]
+        return [found_files(inner, folder) for inner in value]
     where, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if where.endswith(".py") and name.isidentifier() and (folder / where).is_file():
         return f"{(folder / where).resolve()}:{name}"
@@ -359,7 +362,7 @@ def _assign(table: dict[str, Any], key: str, value: Any) -> None:
 
 def _index(values: list[Any], part: str, key: str) -> int:
     """A list position by number, or by the `name` of the table that stands there."""
-    names = [value.get("name") for value in values if isinstance(value, dict)]
+    names = [value.get("name") if isinstance(value, dict) else None for value in values]
     if part in names:
         return names.index(part)
     if part.isdigit() and int(part) < len(values):

@@ -36,7 +36,7 @@ def make_recipe(dataset, root, *, family="llava", **evaluation):
             "model": {"id": f"tiny:{family}", "tiny": SMALL, "device": "cpu"},
             "data": {"name": dataset, "root": str(root), "max_pixels": 1024, **DATA[dataset]},
             "stages": [{"name": "sft", "kind": "sft"}],
-            "eval": {"max_new_tokens": 3, "resamples": 20, "controls": "all", **evaluation},
+            "eval": {"max_new_tokens": 3, "controls": "all", **evaluation},
         }
     )
 

@@ -47,7 +47,7 @@ def recipe(**evaluation):
             "model": {"id": "unused"},
             "data": {"name": "table"},
             "report": {"images": "none"},
-            "eval": {"max_new_tokens": 7, "resamples": 50, "controls": [], **evaluation},
+            "eval": {"max_new_tokens": 7, "controls": [], **evaluation},
         }
     )
 

@@ -38,7 +38,7 @@ examples = [
 recipe = parse_recipe(
     {
         "name": "toy", "prompt": "short", "model": {"id": "unused"}, "data": {"name": "table"},
-        "report": {"images": "none"}, "eval": {"max_new_tokens": 7, "resamples": 50, "controls": ["blank"]},
+        "report": {"images": "none"}, "eval": {"max_new_tokens": 7, "controls": ["blank"]},
     }
 )
 runner.evaluate(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medrft import __version__
-from medrft.cli import audit, common, compare, data, doctor, rescore, rollouts, run, score
+from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, study
 from medrft.errors import FULL, MedrftError, UserError
 
 app = typer.Typer(
@@ -35,8 +35,10 @@ app.command("eval")(run.evaluate)
 app.command("report")(run.report)
 app.command("score")(score.score)
 app.command("audit")(audit.audit)
+app.command("curate")(curate.curate)
 app.command("compare")(compare.compare)
 app.command("rescore")(rescore.rescore)
+app.command("study")(study.study)
 app.command("rollouts")(rollouts.rollouts)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")

@@ -3,6 +3,7 @@
     think    <think>…</think><answer>…</answer>
     direct   <answer>…</answer>
     short    the whole text is the answer
+    plain    the words of think, but the whole text is the answer: for pretraining a study's base
 
 A prompt becomes chat messages; the model's own chat template turns those into tokens. `bound` fits a prompt to one
 template: it uses the system role where there is one, and knows what the template opens by itself.
@@ -135,6 +136,13 @@ PROMPTS: dict[str, Prompt] = {
             form="short",
             role=ROLE,
             instruction="Answer with a single word or a short phrase.",
+        ),
+        Prompt(
+            name="plain",  # pretraining rows under the words of `think`: their text is learned as it is
+            version=1,
+            form="short",
+            role=ROLE,
+            instruction="Think inside <think></think>, then give only the answer inside <answer></answer>.",
         ),
     )
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from medrft.data.base import Loaded
 from medrft.data.phantom.canvas import Pixels, save_png
 from medrft.data.phantom.draw import draw
+from medrft.data.phantom.pretraining import FORMAL_THOUGHT, pretraining_rows
 from medrft.data.phantom.questions import Asked, ask
 from medrft.data.phantom.rationale import teach_wrong, think
 from medrft.data.phantom.world import Scene, draw_scene, pick
@@ -52,17 +53,23 @@ def load(
     questions: int = 4,
     size: int = 192,
     teacher_errors: float = 0.0,
+    thoughts: str = "drawn",
+    pretraining: float | None = None,
     cache: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """Draw the phantom data: train, validation, test, and an out-of-domain test as dataset `phantom_ood`.
 
     `images` counts train pictures and `test_images` those of each test set; each gets `questions` questions. `size` is
-    the side of a picture in pixels. `teacher_errors` is the share of train rationales that carry an error. Pictures
-    are written once, below `root`, else `cache`, else the user's cache folder. `on_progress(done, total)` counts them.
+    the side of a picture in pixels. `teacher_errors` is the share of train rationales that carry an error. `thoughts:
+    formal` puts one sentence without any finding in the place of every rationale. `pretraining` turns train and
+    validation into captions and bare answers, and is the share of rows in the form of the `think` prompt with an empty
+    thought. Pictures are written once, below `root`, else `cache`, else the user's cache folder. `on_progress(done,
+    total)` counts them.
     Raises `DataError` for values out of range.
     """
     _check(images, validation_images, test_images, questions, size, teacher_errors)
+    _check_texts(thoughts, pretraining)
     folder = (root or cache or cache_root()) / fingerprint(seed=seed, size=size)
     plans = (
         Plan(stream="train", dataset="phantom", split="train", images=images),
@@ -80,9 +87,14 @@ def load(
             path = folder / plan.stream / f"{number:05d}.png"
             if not path.exists():
                 save_png(path, picture_of(seed, plan.stream, number, size))
-            for example in _examples(scene, plan, path, seed, number, rows, questions, teacher_errors):
-                examples.append(example)
-                rows += 1
+            drawn = list(_examples(scene, plan, path, seed, number, rows, questions, teacher_errors))
+            rows += len(drawn)
+            if thoughts == "formal":
+                drawn = [replace(example, rationale=FORMAL_THOUGHT) for example in drawn]
+            if pretraining is not None and plan.split != "test":
+                rng = _rng(seed, plan.stream, number, 3)
+                drawn = pretraining_rows(rng, scene, drawn, number=number, share=pretraining)
+            examples += drawn
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
@@ -176,3 +188,10 @@ def _check(
         raise DataError(f"phantom size is {size} pixels; give 32 to 1024")
     if not 0.0 <= teacher_errors <= 1.0:
         raise DataError(f"phantom teacher_errors is {teacher_errors}; give a share between 0 and 1")
+
+
+def _check_texts(thoughts: str, pretraining: float | None) -> None:
+    if thoughts not in ("drawn", "formal"):
+        raise DataError(f"phantom thoughts is {thoughts!r}; give drawn or formal")
+    if pretraining is not None and not 0.0 <= pretraining <= 1.0:
+        raise DataError(f"phantom pretraining is {pretraining}; give a share between 0 and 1, or leave it out")

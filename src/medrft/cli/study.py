@@ -1,0 +1,101 @@
+"""`medrft study`: run a grid of arms and seeds, and say what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medrft.cli.common import Json, Set, err, out, overrides, print_json, progress_bar
+
+StudyPath = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="A study: a YAML file, such as those in recipes/studies/.")
+]
+
+
+def study(
+    study: StudyPath,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print arms, shared stages and hours; run nothing.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="An arm's name; may be repeated.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds by commas, such as 1,2; the study's own by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Run folders; runs/studies/<name> by default.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Small result files; the study's own folder by default.")] = None,
+    collect: Annotated[bool, typer.Option("--collect", help="Only read the result files that are there.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Run STUDY arm by arm and write its table and page.
+
+    An arm whose result file is there, for exactly its content, is not run again; a killed one goes on. Start the same
+    command on several cores at once to share the work: each takes arms that no other has.
+    """
+    from medrft.pipeline.arms import arms_of
+    from medrft.pipeline.grid import Grid
+    from medrft.pipeline.study import load_study
+    from medrft.report.study import collected, study_markdown, write_study_page
+
+    plan = load_study(study, overrides=overrides(set_))
+    arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
+    grid = Grid(
+        output=output or Path("runs/studies") / plan.name,
+        results=results or plan.results,
+        bar=progress_bar,
+        tell=lambda line: err.print(line, highlight=False, soft_wrap=True),
+    )
+    if dry_run:
+        from medrft.pipeline.budget import forecast
+
+        facts = forecast(plan, grid, arms)
+        _print_forecast(facts) if not json_ else print_json(facts)
+        return
+    if not collect:
+        grid.run(arms)
+    facts = collected(plan, grid.results)
+    page = write_study_page(facts, grid.output)
+    if json_:
+        print_json(facts)
+    elif markdown:
+        typer.echo(study_markdown(facts))
+    else:
+        out.print(study_markdown(facts), highlight=False, soft_wrap=True, markup=False)
+    err.print(f"Page: {page}", highlight=False, soft_wrap=True)
+
+
+def _print_forecast(facts: dict[str, Any]) -> None:
+    """What a study would do, as lines."""
+    primary = facts["primary"]
+    typer.echo(
+        f"Study {facts['study']}: primary outcome {primary['a']} - {primary['against']}, {primary['dataset']}, "
+        f"{primary['kind']}, {primary['metric']} ({primary['source']})"
+    )
+    typer.echo(f"Budget: {facts['budget']}")
+    for arm in facts["arms"]:
+        typer.echo(
+            f"  {'done' if arm['done'] else 'to do':6} {arm['arm']:28} {' > '.join(arm['stages']) or 'no stage'}"
+        )
+    typer.echo(f"Shared stages to train: {len(facts['shared'])}")
+    for shared in facts["shared"]:
+        typer.echo(f"  {shared['stage']:12} seed {shared['seed']:<5} {shared['key']}")
+    each = (
+        "unknown" if facts["seconds_per_arm"] is None else f"{facts['seconds_per_arm']:.0f} s ({facts['seconds_from']})"
+    )
+    hours = "unknown" if facts["hours"] is None else f"{facts['hours']:.2f}"
+    without = "" if facts["seconds_per_shared_stage"] or not facts["shared"] else ", shared stages not counted"
+    typer.echo(
+        f"Arms to run: {facts['left']} of {len(facts['arms'])}, {each} each; hours on one core: {hours}{without}"
+    )
+
+
+def _seeds(text: str | None, own: list[int]) -> list[int]:
+    from medrft.errors import RecipeError
+
+    if text is None:
+        return own
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise RecipeError(f"--seeds takes whole numbers by commas, got {text!r}; for example --seeds 1,2,3") from error

@@ -1,0 +1,227 @@
+"""What a study found, from its small result files alone: the primary outcome, tables, costs, curves and power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from medrft.pipeline.answers import Result, column, difference, pooled
+from medrft.pipeline.budget import costs
+from medrft.pipeline.study import Study
+from medrft.types import KINDS
+
+CONTROLS = ("blank", "shuffled", "frequent_question")
+SIDE_METRICS = (
+    *("truth", "correct", "exact_match", "bleu1", "rouge1", "bertscore", "cosine", "average"),
+    *("answer_format", "side_flip", "polarity_flip", "n_tokens"),
+)
+EFFECTS = (0.01, 0.02, 0.03, 0.05)
+Z = 1.959964, 0.841621
+"""Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
+
+Arms = Mapping[str, Sequence[Result]]
+
+
+def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
+    """All figures of a study. `keys` has each arm's key now: a result of another content is left out and named."""
+    fresh = [result for result in results if keys.get(label(result)) == result["key"]]
+    arms = {name: [result for result in fresh if result["arm"] == name] for name in study.arms}
+    arms = {name: found for name, found in arms.items() if found}
+    table = study.table
+    there = {label(result) for result in fresh}
+    return {
+        "study": study.name,
+        "question": table.question,
+        "claim": table.claim,
+        "seeds": sorted({result["seed"] for result in fresh}),
+        "planned_seeds": list(table.seeds),
+        "stale": sorted(label(r) for r in results if keys.get(label(r)) not in (None, r["key"])),
+        "missing": [name for name in keys if name not in there],
+        "encoder": sorted({result["encoder"] for result in fresh}),
+        "form": _form(fresh),
+        "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
+        "tables": tables(arms, against=table.primary.against),
+        "metrics": side_metrics(arms, against=table.primary.against),
+        "difficulty": difficulty(arms, against=table.primary.against),
+        "pass_at": {name: _pass_at(found) for name, found in arms.items() if _pass_at(found)},
+        "cost": costs(arms, table.budget),
+        "curves": {name: mean_curves(found) for name, found in arms.items() if mean_curves(found)},
+        "power": power(arms, study),
+    }
+
+
+def label(result: Result) -> str:
+    """`<arm>-seed<k>`."""
+    return f"{result['arm']}-seed{result['seed']}"
+
+
+def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
+    own = study.table.primary
+    where: dict[str, Any] = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
+    return difference(arms.get(own.a, ()), arms.get(own.against, ()), **where)
+
+
+def lead_of(found: Sequence[Result], dataset: str) -> str:
+    """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
+    values = found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {})
+    return "truth" if "truth" in values else "correct"
+
+
+def datasets_of(arms: Arms) -> list[str]:
+    """Data sets that any arm was evaluated on."""
+    return sorted({name for found in arms.values() for result in found for name in result["answers"]})
+
+
+def tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """One table per data set and kind: each arm's mean with its controls, and its difference to `against`."""
+    made = []
+    for dataset in datasets_of(arms):
+        for kind in ("all", *KINDS):
+            rows = [row for name in arms if (row := _row(arms, name, against, dataset, kind)) is not None]
+            if rows:
+                made.append({"dataset": dataset, "kind": kind, "metric": rows[0].pop("metric"), "rows": rows})
+                for row in rows[1:]:
+                    row.pop("metric")
+    return made
+
+
+def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[str, Any] | None:
+    metric = lead_of(arms[name], dataset)
+    where: dict[str, Any] = {"dataset": dataset, "kind": kind, "metric": metric}
+    own = pooled(arms[name], **where)
+    if own is None:
+        return None
+    apart = None if name == against else difference(arms[name], arms.get(against, ()), **where)
+    controls = {source: _mean(pooled(arms[name], **where, source=source)) for source in ("sampled", *CONTROLS)}
+    return {
+        "metric": metric,
+        "arm": name,
+        **own,
+        "controls": {source: value for source, value in controls.items() if value is not None},
+        "flips": {
+            flip: _mean(pooled(arms[name], **{**where, "metric": flip})) for flip in ("side_flip", "polarity_flip")
+        },
+        "difference": apart,
+    }
+
+
+def _mean(interval: dict[str, Any] | None) -> float | None:
+    return None if interval is None else float(interval["mean"])
+
+
+def side_metrics(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """Every metric of open answers, each arm minus `against`: does a reward move more than its own metric?"""
+    rows = []
+    for dataset in datasets_of(arms):
+        for name in arms:
+            if name == against:
+                continue
+            found = {
+                metric: difference(arms[name], arms.get(against, ()), dataset=dataset, kind="open", metric=metric)
+                for metric in SIDE_METRICS
+            }
+            known = {metric: value for metric, value in found.items() if value is not None}
+            if known:
+                rows.append({"dataset": dataset, "arm": name, "metrics": known})
+    return rows
+
+
+def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """Each arm minus `against` on questions that the arm `none` answered right (easy) and wrong (hard), by seed.
+
+    Both sides of the difference are other trainings than `none`, so regression to the mean is the same for both.
+    """
+    if "none" not in arms or against == "none":
+        return []
+    rows = []
+    for dataset in datasets_of(arms):
+        where: dict[str, Any] = {"dataset": dataset, "kind": "all", "metric": lead_of(arms["none"], dataset)}
+        by = {result["seed"]: column(result, **where) for result in arms["none"]}
+        for name in arms:
+            if name in ("none", against):
+                continue
+            row: dict[str, Any] = {"dataset": dataset, "arm": name}
+            for level, right in (("easy", 1.0), ("hard", 0.0)):
+                only = {
+                    seed: {key for key, (value, _) in found.items() if value == right} for seed, found in by.items()
+                }
+                row[level] = difference(arms[name], arms.get(against, ()), only=only, **where)
+                row[f"{level}_tokens"] = difference(
+                    arms[name], arms.get(against, ()), only=only, **{**where, "metric": "n_tokens"}
+                )
+            rows.append(row)
+    return rows
+
+
+def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """pass@k by data set, the mean over seeds."""
+    made: dict[str, dict[str, float]] = {}
+    for dataset in {name for result in found for name in result["pass_at"]}:
+        curves = [result["pass_at"][dataset] for result in found if dataset in result["pass_at"]]
+        made[dataset] = {k: round(fmean(curve[k] for curve in curves), 4) for k in curves[0]}
+    return dict(sorted(made.items()))
+
+
+def _form(results: Sequence[Result]) -> dict[str, Any] | None:
+    """The measured share of the base's sampled completions in the form."""
+    return next((dict(result["form"]) for result in results if result.get("form")), None)
+
+
+def mean_curves(found: Sequence[Result]) -> dict[str, list[float | None]]:
+    """Curves of an arm's last trained stage, the mean over seeds at each point."""
+    runs = [list(result["curves"].values())[-1] for result in found if result["curves"]]
+    if not runs:
+        return {}
+    n = min(len(run["step"]) for run in runs)
+    names = dict.fromkeys(key for run in runs for key in run)
+    return {
+        name: [_across([run[name][i] for run in runs if name in run and i < len(run[name])]) for i in range(n)]
+        for name in names
+    }
+
+
+def _across(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(f"{fmean(known):.4g}") if known else None
+
+
+def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
+    """How the differences spread from seed to seed, and the seeds that an effect would need at 80 % power.
+
+    n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2 (the normal formula with Guenther's term for the t test),
+    two-sided at 5 %; sd is that of the per-seed differences of the primary metric, questions as many as here.
+    """
+    own = study.table.primary
+    rows = []
+    for dataset in datasets_of(arms):
+        for name in arms:
+            if name == own.against:
+                continue
+            where: dict[str, Any] = {"dataset": dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
+            found = difference(arms[name], arms.get(own.against, ()), **where)
+            values = list(found["per_seed"].values()) if found else []
+            if found is None or len(values) < 3:
+                continue
+            spread = stdev(values)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "arm": name,
+                    "sd": round(spread, 5),
+                    "seeds": len(values),
+                    "questions": found["n"] // len(values),
+                    "needed": {str(effect): seeds_needed(spread, effect) for effect in EFFECTS},
+                }
+            )
+    return rows
+
+
+def seeds_needed(sd: float, effect: float) -> int:
+    """Seeds for a paired effect at 80 % power, two-sided 5 %; at least 2.
+
+    >>> seeds_needed(0.02, 0.02), seeds_needed(0.02, 0.01)
+    (10, 34)
+    """
+    exact = (sum(Z) * sd / effect) ** 2 + Z[0] ** 2 / 2
+    return max(2, int(-(-exact // 1)))

@@ -1,0 +1,213 @@
+"""Running a study: arm by arm, shared stages once, each arm's result file as it finishes.
+
+Several processes may run one study at the same time, each on its own core: who finds an arm or a shared stage locked
+takes another, or waits for it. A lock goes with its process, so a kill leaves none behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrft.pipeline.arms import Arm, Shared, placed
+from medrft.pipeline.outcome import cost_of, write_outcome
+from medrft.pipeline.run import Bar, Job, check_names, evaluate_stage, no_bar, open_job, start_model, train_stage
+from medrft.rundir import RunDir, read_json, write_json
+
+Tell = Callable[[str], None]
+
+FORM_SHARE = (0.05, 0.30)
+"""The share of sampled completions in the form that a study's base must lie in."""
+FORM_QUESTIONS = 200
+
+
+@dataclass
+class Grid:
+    """A study being run: where its runs, its shared stages and its results go."""
+
+    output: Path
+    results: Path
+    bar: Bar = no_bar
+    tell: Tell = print
+    trained: list[str] = field(default_factory=list)
+    """Keys of the shared stages that this process trained."""
+
+    @property
+    def cache(self) -> Path:
+        """Shared stages by key; studies beside each other share them."""
+        return self.output.parent / "cache"
+
+    def result(self, arm: Arm) -> Path:
+        """The arm's small result file."""
+        return self.results / f"{arm.label}.json"
+
+    def folder(self, arm: Arm) -> Path:
+        """The arm's run folder: another content never meets an older run."""
+        return self.output / f"{arm.label}-{arm.key[:8]}"
+
+    def is_done(self, arm: Arm) -> bool:
+        """Whether the arm's result is there, and is of exactly this content."""
+        path = self.result(arm)
+        return path.is_file() and read_json(path).get("key") == arm.key
+
+    def run(self, arms: list[Arm]) -> list[Path]:
+        """Run what has no result yet and return the new result files; a second call does nothing."""
+        for arm in {arm.name: arm for arm in arms}.values():
+            check_names(arm.recipe)
+        done: list[Path] = []
+        waiting = [arm for arm in arms if not self.is_done(arm)]
+        while waiting:
+            left = []
+            for arm in waiting:
+                with locked(self.folder(arm).with_suffix(".lock"), wait=False) as free:
+                    if not free:
+                        left.append(arm)
+                    elif not self.is_done(arm):
+                        done.append(self.run_arm(arm, number=len(done) + 1, of=len(waiting)))
+            waiting = [arm for arm in left if not self.is_done(arm)]
+            if waiting:
+                time.sleep(5)
+        return done
+
+    def run_arm(self, arm: Arm, *, number: int, of: int) -> Path:
+        """Train what the arm needs, evaluate it, and write its result file."""
+        self.tell(f"{arm.label} ({number} of {of})")
+        began = time.monotonic()
+        model, costs = self.shared_models(arm)
+        form = self.form(arm, model)
+        recipe = placed(arm.recipe, model)
+        job = open_job(recipe, output=self.folder(arm), resume=True, bar=self.bar)
+        start_model(job)
+        for stage in recipe.stages:
+            train_stage(job, stage)
+            costs.append(cost_of(job.run, stage.name, shared=None))
+        last = recipe.stages[-1].name if recipe.stages else "start"
+        asked = time.monotonic()
+        evaluate_start(job) if last == "start" else evaluate_stage(job, last)
+        evaluation = time.monotonic() - asked
+        extra = {"cost": costs, "evaluation_seconds": round(evaluation, 1), "form": form}
+        path = self.result(arm)
+        write_outcome(path, arm, job, stage=last, extra=extra)
+        for stage in recipe.stages:
+            shutil.rmtree(job.run.checkpoints(stage.name), ignore_errors=True)
+        self.tell(f"{arm.label}: done in {time.monotonic() - began:.0f} s, {path}")
+        return path
+
+    def shared_models(self, arm: Arm) -> tuple[Path | None, list[dict[str, Any]]]:
+        """Where the model before the arm's own stages lies, and what each shared stage cost, whoever trained it."""
+        model: Path | None = None
+        costs = []
+        for shared in arm.shared:
+            run = RunDir(self.cache / shared.key)
+            with locked(run.path.with_suffix(".lock"), wait=True):
+                if not is_trained(run, shared):
+                    self.tell(f"  shared stage {shared.stage.name} ({shared.key})")
+                    train_shared(shared, run, model, self.bar)
+                    self.trained.append(shared.key)
+            model = run.final(shared.stage.name)
+            costs.append(cost_of(run, shared.stage.name, shared=shared.key))
+        return model, costs
+
+    def form(self, arm: Arm, model: Path | None) -> dict[str, Any] | None:
+        """How often the study's base writes the form when sampled; measured once per base and kept beside it."""
+        bases = [shared for shared in arm.shared if shared.recipe.prompt != arm.recipe.prompt]
+        if not bases:
+            return None
+        run = RunDir(self.cache / bases[-1].key)
+        path = run.path / f"form-{arm.recipe.prompt}.json"
+        with locked(run.path.with_suffix(".lock"), wait=True):
+            if not path.is_file():
+                write_json(path, measure_form(arm, run.final(bases[-1].stage.name)))
+        facts: dict[str, Any] = read_json(path)
+        low, high = FORM_SHARE
+        if not low <= facts["answered"] <= high:
+            self.tell(f"  warning: the base writes the form in {facts['answered']:.1%}, not in 5 to 30 %")
+        return facts
+
+
+def is_trained(run: RunDir, shared: Shared) -> bool:
+    """Whether a shared stage lies there, finished."""
+    path = run.stage(shared.stage.name) / "stage.json"
+    return path.is_file() and read_json(path).get("status") == "done"
+
+
+def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> None:
+    """Train a shared stage, or go on with it."""
+    job = open_job(placed(shared.recipe, start), output=run.path, resume=True, bar=bar)
+    start_model(job)
+    train_stage(job, shared.stage)
+    shutil.rmtree(run.checkpoints(shared.stage.name), ignore_errors=True)
+
+
+def evaluate_start(job: Job) -> None:
+    """Evaluate an arm without stages of its own: its start, asked as every arm is, with the controls."""
+    from medrft.evaluation.runner import evaluate
+    from medrft.models.load import load_policy
+
+    policy = load_policy(job.recipe.model, start_model(job))
+    with job.bar("Evaluating start") as advance:
+        evaluate(
+            policy,
+            job.recipe,
+            stage="start",
+            examples_by_dataset=job.tests(),
+            train=job.split("train"),
+            run=job.run,
+            on_progress=advance,
+        )
+
+
+def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
+    """The share of completions sampled at T = 1 that hold an answer in the form, on validation questions."""
+    from medrft.data import load_data
+    from medrft.data.images import open_image
+    from medrft.models.generate import generate
+    from medrft.models.load import load_policy
+    from medrft.models.prompts import get_prompt
+    from medrft.text import extract
+
+    recipe = placed(arm.recipe, model)
+    loaded = load_data(recipe.data, seed=recipe.seed)
+    asked = [example for example in loaded.examples if example.split == "validation"][:FORM_QUESTIONS]
+    prompt = get_prompt(recipe.prompt)
+    samples = 4
+    groups = generate(
+        load_policy(recipe.model, model),
+        prompt,
+        asked,
+        images=lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images],
+        max_new_tokens=recipe.eval.max_new_tokens,
+        temperature=1.0,
+        samples=samples,
+        seed=recipe.seed,
+        batch_size=recipe.eval.batch_size,
+    )
+    found = [extract(completion.text, prompt.form) for group in groups for completion in group]
+    n = len(found)
+    return {
+        "answered": round(sum(one.answer is not None for one in found) / n, 4),
+        "well_formed": round(sum(one.well_formed for one in found) / n, 4),
+        "n": n,
+        "questions": len(asked),
+        "temperature": 1.0,
+        "seed": recipe.seed,
+    }
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file; yields False at once where another process holds it and `wait` is off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,195 @@
+"""A study: one recipe, arms that differ from it by a few values, seeds, and one outcome named before the first run.
+
+    name: length
+    question: Does paying for length help?
+    recipe: phantom_rl.yaml
+    base: ../phantom_base.yaml
+    arms:
+      none: {}
+      ecr: {reward.open: zhu_ecr}
+    seeds: [1, 2, 3]
+    primary: {a: ecr, against: none, dataset: phantom, kind: all, metric: truth}
+    budget: {rule: steps, statement: each arm takes 40 steps of 128 completions}
+
+`factors` in the place of `arms` give a full grid: `{reward: {text: {…}, armed: {…}}, start: {base: {…}, sft: {…}}}`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from medrft.config import Recipe, Shape, found_files, load_recipe
+from medrft.errors import RecipeError, unknown_name
+from medrft.types import KINDS
+
+Overrides = dict[str, Any]
+ARM = r"^[a-z0-9][a-z0-9_-]*$"
+
+
+class Primary(Shape):
+    """The one outcome a study is about: arm `a` minus arm `against`, paired by question and seed."""
+
+    a: str
+    against: str
+    dataset: str
+    kind: Literal["all", "closed", "choice", "open"] = "all"
+    metric: str = "truth"
+    source: str = "none"
+    """`none` is the model's greedy answers, `sampled` its sampled ones; else a control."""
+
+
+class Budget(Shape):
+    """What is held equal between the arms; the table shows what each used and says where they differ."""
+
+    rule: Literal["steps", "examples", "tokens", "wall_clock"]
+    """What the arms spend after the stages they share."""
+    statement: str
+    tolerance: float = Field(default=0.0, ge=0)
+    """The largest arm may use this much more than the smallest, as a share."""
+    seconds_per_arm: float | None = Field(default=None, gt=0)
+    """What an arm is expected to take, for `--dry-run` before anything was measured."""
+
+
+class StudyTable(Shape):
+    """The shape of a STUDY.yaml."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    question: str
+    claim: str | None = None
+    """What a paper says about it."""
+    recipe: str
+    """The base recipe, relative to the study's file."""
+    base: str | None = None
+    """A recipe whose final model every arm starts from; built once."""
+    set: Overrides = Field(default_factory=dict)
+    arms: dict[str, Overrides] | None = None
+    factors: dict[str, dict[str, Overrides]] | None = None
+    seeds: tuple[int, ...] = Field(min_length=1)
+    primary: Primary
+    budget: Budget
+    results: str | None = None
+    """Folder of the small result files, relative to the study's file."""
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> StudyTable:
+        if (self.arms is None) == (self.factors is None):
+            raise ValueError("a study has either arms or factors; give one of the two")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds holds one twice: {list(self.seeds)}")
+        return self
+
+
+class Study:
+    """A study that was read: its table, where it lies, and its arms by name."""
+
+    def __init__(self, table: StudyTable, path: Path) -> None:
+        self.table = table
+        self.path = path
+        self.arms: dict[str, Overrides] = table.arms or grid(table.factors or {})
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.table.name
+
+    @property
+    def results(self) -> Path:
+        """Where the small result files lie, unless a command says otherwise."""
+        folder = self.table.results or f"../../benchmarks/results/studies/{self.name}"
+        return (self.path.parent / folder).resolve()
+
+    def recipe(self, arm: str, seed: int) -> Recipe:
+        """The resolved recipe of one arm; raises `RecipeError` naming arm and key."""
+        path = self.path.parent / self.table.recipe
+        own = found_files({**self.table.set, **self.arms[arm]}, self.path.parent)
+        try:
+            return load_recipe(path, overrides={**own, "seed": seed})
+        except RecipeError as error:
+            raise RecipeError(f"arm {arm!r} of {self.path}: {error}") from error
+
+    def base(self) -> Recipe | None:
+        """The recipe of the model that every arm starts from."""
+        return None if self.table.base is None else load_recipe(self.path.parent / self.table.base)
+
+    def chosen(self, arms: list[str] | None) -> list[str]:
+        """The arms asked for in the study's order; raises `UnknownNameError` for one that it lacks."""
+        for arm in arms or ():
+            if arm not in self.arms:
+                raise unknown_name(f"arm of study {self.name}", arm, self.arms)
+        return [arm for arm in self.arms if not arms or arm in arms]
+
+
+def grid(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]:
+    """Every combination of one level per factor, as arms named by their levels.
+
+    >>> grid({"start": {"base": {"a": 1}, "sft": {}}, "reward": {"text": {"b": 2}}})
+    {'base-text': {'a': 1, 'b': 2}, 'sft-text': {'b': 2}}
+    """
+    arms: dict[str, Overrides] = {}
+    for levels in itertools.product(*(of.items() for of in factors.values())):
+        merged: Overrides = {}
+        for _, values in levels:
+            merged |= values
+        arms["-".join(name for name, _ in levels)] = merged
+    return arms
+
+
+def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read and check a study, with recipe values for all its arms, such as where the data lie.
+
+    Raises `RecipeError` or `UnknownNameError` in one line.
+    """
+    if not path.is_file():
+        raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(table, dict):
+        raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
+    try:
+        read = StudyTable.model_validate(table)
+        study = Study(read.model_copy(update={"set": {**read.set, **(overrides or {})}}), path)
+    except ValidationError as error:
+        raise _told(error, path) from error
+    _check_arms(study)
+    return study
+
+
+def _told(error: ValidationError, path: Path) -> RecipeError:
+    """The first problem of a table, with the nearest key where a key is unknown."""
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        shapes: dict[str, type[Shape]] = {"primary": Primary, "budget": Budget}
+        shape = shapes.get(str(problem["loc"][0]), StudyTable)
+        return RecipeError(f"{path}: {unknown_name('study key', str(problem['loc'][-1]), shape.model_fields)}")
+    if problem["type"] == "value_error":
+        return RecipeError(f"{path}: {problem['ctx']['error']}")
+    if problem["type"] == "missing":
+        return RecipeError(f"{path}: {where} is missing; docs/studies.md says what a study holds")
+    return RecipeError(f"{path}: {where}: {problem['msg'].lower()}, got {problem['input']!r}")
+
+
+def _check_arms(study: Study) -> None:
+    import re
+
+    if not study.arms:
+        raise RecipeError(f"{study.path}: a study needs at least one arm")
+    for arm in study.arms:
+        if not re.fullmatch(ARM, arm):
+            raise RecipeError(f"{study.path}: arm {arm!r} names files, so use lower-case letters, digits, - and _")
+    for key in ("a", "against"):
+        name = getattr(study.table.primary, key)
+        if name not in study.arms:
+            raise unknown_name(f"arm in primary.{key} of study {study.name}", name, study.arms)
+    for arm in study.arms:
+        study.recipe(arm, study.table.seeds[0])
+    study.base()
+    assert study.table.primary.kind in ("all", *KINDS)

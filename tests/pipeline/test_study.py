@@ -1,0 +1,367 @@
+"""Studies: what a YAML may say, keys by content, shared stages, small files, and their arithmetic."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from medrft.errors import DataError, RecipeError, UnknownNameError
+from medrft.pipeline.answers import column, difference, pooled, read_results
+from medrft.pipeline.arms import arms_of
+from medrft.pipeline.budget import costs, forecast
+from medrft.pipeline.collect import collect, difficulty, power, seeds_needed
+from medrft.pipeline.grid import Grid, locked
+from medrft.pipeline.outcome import pack, packed, pass_at, thinned, unpacked
+from medrft.pipeline.study import Budget, grid, load_study
+from medrft.rundir import read_json, write_json
+from toys import TABLE
+
+STUDIES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "studies").glob("*.yaml"))
+
+BASE = {
+    **TABLE,
+    "name": "toybase",
+    "seed": 1000,
+    "prompt": "plain",
+    "data": {**TABLE["data"], "pretraining": 0.3},
+    "stages": [{"name": "pretrain", "kind": "sft", "trl": {"max_steps": 1, "per_device_train_batch_size": 4}}],
+}
+STUDY = {
+    "name": "toystudy",
+    "question": "Does it?",
+    "recipe": "toy.yaml",
+    "base": "toybase.yaml",
+    "arms": {"none": {"stages.grpo": None}, "text": {"reward.open": "text"}},
+    "seeds": [1, 2],
+    "primary": {"a": "text", "against": "none", "dataset": "phantom"},
+    "budget": {"rule": "steps", "statement": "two steps"},
+    "results": "results",
+}
+
+
+def written(folder: Path, **changes) -> Path:
+    """A toy study in a folder, with some of its keys changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in (("toy", TABLE), ("toybase", BASE), ("study", {**STUDY, **changes})):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    return folder / "study.yaml"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"armes": {}}, "did you mean 'arms'"),
+        ({"arms": None}, "either arms or factors"),
+        ({"factors": {"x": {"y": {}}}}, "either arms or factors"),
+        ({"seeds": [1, 1]}, "holds one twice"),
+        ({"seeds": []}, "seeds"),
+        ({"arms": {"none": {}, "text": {"rewrad.open": "text"}}}, "arm 'text'.*did you mean 'reward'"),
+        ({"arms": {"none": {}, "text": {"stages.gpo.trl.beta": 1}}}, "arm 'text'.*'gpo'"),
+        ({"arms": {"None": {}, "text": {}}}, "names files"),
+        ({"primary": {"a": "txt", "against": "none", "dataset": "phantom"}}, "did you mean 'text'"),
+        ({"primary": {"a": "text", "against": "none", "datset": "phantom"}}, "did you mean 'dataset'"),
+        ({"primary": {"a": "text", "against": "none"}}, "primary.dataset is missing"),
+        ({"budget": {"rule": "hours", "statement": "x"}}, "budget.rule"),
+        ({"recipe": "toi.yaml"}, "did you mean"),
+        ({"base": "toy.yaml"}, None),
+    ],
+)
+def test_mistakes_name_what_is_wrong(tmp_path, changes, expected):
+    path = written(tmp_path, **changes)
+    if expected is None:
+        with pytest.raises(RecipeError, match="base recipe"):
+            arms_of(load_study(path), ["none"], [1])
+        return
+    with pytest.raises((RecipeError, UnknownNameError), match=expected):
+        load_study(path)
+
+
+def test_no_study_and_no_yaml(tmp_path):
+    with pytest.raises(RecipeError, match="no study at"):
+        load_study(tmp_path / "absent.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_study(tmp_path / "bad.yaml")
+
+
+def test_unknown_arm_on_the_command_line(tmp_path):
+    study = load_study(written(tmp_path))
+    assert study.chosen(["text"]) == ["text"] and study.chosen(None) == ["none", "text"]
+    with pytest.raises(UnknownNameError, match="did you mean 'text'"):
+        study.chosen(["txet"])
+
+
+def test_grid_has_every_combination():
+    made = grid({"a": {"x": {"k": 1}, "y": {"k": 2}}, "b": {"p": {"l": 3}, "q": {}}})
+    assert made == {"x-p": {"k": 1, "l": 3}, "x-q": {"k": 1}, "y-p": {"k": 2, "l": 3}, "y-q": {"k": 2}}
+
+
+def test_shared_stages_have_one_key_and_arms_their_own(tmp_path):
+    study = load_study(
+        written(tmp_path, arms={"none": {"stages.grpo": None}, "text": {"reward.open": "text"}, "a": {}})
+    )
+    none, text, armed, *second = arms_of(study, ["none", "text", "a"], [1, 2])
+    assert [one.stage.name for one in text.shared] == ["pretrain", "sft"] and not none.recipe.stages
+    assert none.shared[-1].key == text.shared[-1].key == armed.shared[-1].key
+    assert len({arm.key for arm in (none, text, armed, *second)}) == 6
+    assert second[0].shared[0].key == none.shared[0].key != second[0].shared[1].key != none.shared[1].key
+
+
+def test_keys_depend_on_content_alone(tmp_path):
+    here, there = written(tmp_path / "a"), written(tmp_path / "b")
+
+    def keys(path, **overrides):
+        return [arm.key for arm in arms_of(load_study(path, overrides=overrides), ["none", "text"], [1])]
+
+    assert keys(here) == keys(there)  # not on the place
+    assert keys(here, **{"data.root": str(tmp_path)}) == keys(here)
+    assert keys(here, **{"report.images": "none", "name": "other"}) == keys(here)
+    table = yaml.safe_load(here.read_text())
+    here.write_text(yaml.safe_dump({**table, "name": "renamed", "question": "Is it?"}))
+    assert keys(here) == keys(there)
+    changed = keys(there, **{"stages.grpo.trl.beta": 0.5})
+    assert changed[0] == keys(there)[0] and changed[1] != keys(there)[1]  # `none` has no GRPO stage
+    assert keys(there, **{"data.images": 25})[0] != keys(there)[0]
+    assert keys(there, **{"eval.limit": 5})[0] != keys(there)[0]  # the result would be another
+
+
+def test_a_scorer_file_counts_by_its_text(tmp_path):
+    path = written(tmp_path, arms={"none": {}, "text": {"reward.open": {"parts": [{"scorer": "s.py:S", "weight": 1}]}}})
+
+    def key():
+        return arms_of(load_study(path), ["text"], [1])[0].key
+
+    (tmp_path / "s.py").write_text("class S: pass")
+    first = key()
+    (tmp_path / "s.py").write_text("class S: 1")
+    assert key() != first
+
+
+def test_a_later_stage_may_not_start_inside_the_shared_ones(tmp_path):
+    more = {"name": "more", "kind": "sft", "wall_clock_of": "sft", "trl": {}}
+    path = written(tmp_path, arms={"none": {}, "text": {"stages.grpo": more}})
+    with pytest.raises(RecipeError, match="earlier shared stage"):
+        arms_of(load_study(path), ["text"], [1])
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_shipped_studies_load(path):
+    study = load_study(path)
+    assert study.name == path.stem and study.table.claim and study.table.budget.seconds_per_arm
+    arms = arms_of(study, list(study.arms), list(study.table.seeds))
+    assert len({arm.key for arm in arms}) == len(arms) == len(study.arms) * len(study.table.seeds)
+
+
+# ---- small files ----------------------------------------------------------------------------------------------------
+
+
+def made(arm, seed, truths, *, blank=None, key="k", steps=3, tokens=100):
+    """A result file as `write_outcome` makes them."""
+    bits = "".join(str(int(value)) for value in truths)
+    values = {"none": {"truth": bits}, **({"blank": {"truth": blank}} if blank else {})}
+    n = len(truths)
+    answers = {"prefix": "phantom/test/", "ids": " ".join(map(str, range(n))), "kinds": "lo" * (n // 2)}
+    own = {"stage": "grpo", "shared": None, "steps": steps, "seconds": 2.0, "tokens": tokens, "seen": 4}
+    return {
+        **{"arm": arm, "seed": seed, "key": key, "encoder": "e", "form": None, "pass_at": {}, "curves": {}},
+        "answers": {"phantom": {**answers, "clusters": " ".join(str(i // 2) for i in range(n)), "values": values}},
+        **{"metrics": {}, "cost": [own], "evaluation_seconds": 1.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("truth", [1.0, 0.0, None, 1.0]),
+        ("truth", [0.125, 1.0, None, 0.5]),  # a mean over samples
+        ("cosine", [0.25, None, 1.0, 0.0]),
+        ("n_tokens", [12.0, 3.0, None, 64.0]),
+        ("truth", [1.0]),
+    ],
+)
+def test_packing_is_undone_by_unpacking(name, values):
+    assert unpacked(name, packed(name, values), len(values)) == values
+
+
+def row(id_, kind, truth, *, image="i", control="none", temperature=0.0, sample=0):
+    scores = {"truth": truth, "correct": truth}
+    return {
+        **{"id": id_, "kind": kind, "images": [image], "control": control, "temperature": temperature},
+        **{"sample": sample, "scores": scores, "truncated": False, "n_tokens": 7},
+    }
+
+
+def test_packed_rows_come_back_by_question():
+    rows = [
+        row("d/test/10", "open", 1.0, image="x"),
+        row("d/test/2", "closed", 0.0),
+        row("d/test/2", "closed", 1.0, control="blank"),
+    ]
+    result = {"answers": {"d": pack(rows)}}
+    assert result["answers"]["d"]["prefix"] == "d/test/" and result["answers"]["d"]["ids"] == "2 10"
+    assert column(result, dataset="d", kind="all", metric="truth") == {"2": (0.0, "0"), "10": (1.0, "1")}
+    assert column(result, dataset="d", kind="open", metric="truth") == {"10": (1.0, "1")}
+    assert column(result, dataset="d", kind="all", metric="truth", source="blank") == {"2": (1.0, "0")}
+    assert column(result, dataset="d", kind="all", metric="n_tokens") == {"2": (7.0, "0"), "10": (7.0, "1")}
+    assert column(result, dataset="other", kind="all", metric="truth") == {}
+
+
+def test_pass_at_k_is_the_unbiased_estimate():
+    rows = [
+        row(f"d/test/{q}", "open", float(s < right), temperature=1.0, sample=s)
+        for q, right in enumerate((0, 1, 4))
+        for s in range(4)
+    ]
+    found = pass_at(rows)
+    assert found == {
+        "1": pytest.approx((0 + 0.25 + 1) / 3, abs=1e-4),
+        "2": pytest.approx((0 + 0.5 + 1) / 3, abs=1e-4),
+        "4": pytest.approx(2 / 3, abs=1e-4),
+    }
+    assert pass_at([row("d/test/1", "open", 1.0)]) == {}
+
+
+def test_curves_are_thinned_to_sixty_points():
+    assert thinned([1.0, None, 3.0]) == [1.0, None, 3.0]
+    long = thinned([float(i) for i in range(150)])
+    assert len(long) == 50 and long[0] == 1.0 and long[-1] == 148.0
+
+
+def test_differences_agree_with_direct_computation():
+    rng = np.random.default_rng(0)
+    a = {seed: rng.integers(0, 2, 40) for seed in (1, 2, 3)}
+    b = {seed: rng.integers(0, 2, 40) for seed in (1, 2)}
+    found = difference(
+        [made("a", s, v) for s, v in a.items()],
+        [made("b", s, v) for s, v in b.items()],
+        dataset="phantom",
+        kind="all",
+        metric="truth",
+    )
+    both = np.concatenate([a[s] - b[s] for s in (1, 2)])  # seed 3 has no partner
+    assert found["mean"] == pytest.approx(both.mean(), abs=1e-5) and found["n"] == 80
+    assert found["per_seed"] == {str(s): pytest.approx((a[s] - b[s]).mean(), abs=1e-5) for s in (1, 2)}
+    assert found["low"] < found["mean"] < found["high"]
+    open_ = difference([made("a", 1, a[1])], [made("b", 1, b[1])], dataset="phantom", kind="open", metric="truth")
+    assert open_["mean"] == pytest.approx((a[1] - b[1])[1::2].mean(), abs=1e-5)
+    assert difference([made("a", 9, a[1])], [made("b", 1, b[1])], dataset="phantom", kind="all", metric="truth") is None
+    mean = pooled([made("a", s, v) for s, v in a.items()], dataset="phantom", kind="all", metric="truth")
+    assert mean["mean"] == pytest.approx(np.concatenate(list(a.values())).mean(), abs=1e-5) and mean["seeds"] == 3
+
+
+def test_collect_reports_the_primary_outcome_and_leaves_other_contents_out(tmp_path):
+    study = load_study(written(tmp_path))
+    text, none = [1, 1, 0, 1], [0, 1, 0, 0]
+    results = [made("text", s, text) for s in (1, 2)] + [made("none", s, none, blank="0100") for s in (1, 2)]
+    keys = {f"{arm}-seed{seed}": "k" for arm in ("text", "none") for seed in (1, 2)}
+    facts = collect(study, results, keys=keys)
+    assert facts["primary"]["outcome"]["mean"] == 0.5 and facts["missing"] == [] and facts["seeds"] == [1, 2]
+    table = next(t for t in facts["tables"] if t["kind"] == "all")
+    assert [r["arm"] for r in table["rows"]] == ["none", "text"] and table["rows"][0]["controls"] == {"blank": 0.25}
+    stale = collect(study, [*results[:3], made("none", 2, none, key="old")], keys=keys)
+    assert stale["stale"] == ["none-seed2"] == stale["missing"] and stale["seeds"] == [1, 2]
+
+
+def test_difficulty_splits_by_what_the_arm_none_knew():
+    arms = {
+        "none": [made("none", 1, [1, 1, 0, 0])],
+        "a": [made("a", 1, [1, 1, 1, 0])],
+        "b": [made("b", 1, [1, 0, 0, 0])],
+    }
+    (found,) = difficulty(arms, against="b")
+    assert found["easy"]["mean"] == 0.5 and found["hard"]["mean"] == 0.5 and found["easy"]["n"] == 2
+
+
+def test_budget_is_checked_and_not_only_stated():
+    arms = {
+        "none": [made("none", 1, [1, 0], steps=0, tokens=0)],
+        "a": [made("a", 1, [1, 0])],
+        "b": [made("b", 1, [1, 0], tokens=130)],
+    }
+    steps = costs(arms, Budget(rule="steps", statement="s"))
+    assert steps["kept"] and steps["ratio"] == 1.0
+    tokens = costs(arms, Budget(rule="tokens", statement="s", tolerance=0.2))
+    assert not tokens["kept"] and tokens["ratio"] == 1.3
+    assert costs(arms, Budget(rule="tokens", statement="s", tolerance=0.3))["kept"]
+
+
+def test_power_from_the_spread_between_seeds(tmp_path):
+    study = load_study(written(tmp_path))
+    arms = {
+        "none": [made("none", s, [0, 0, 0, 0]) for s in (1, 2, 3)],
+        "text": [made("text", s, [1] * s + [0] * (4 - s)) for s in (1, 2, 3)],
+    }
+    (found,) = power(arms, study)
+    assert found["sd"] == 0.25 and found["seeds"] == 3 and found["questions"] == 4
+    assert found["needed"]["0.05"] == seeds_needed(0.25, 0.05) > 190
+    assert seeds_needed(0.0, 0.01) == 2
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path):
+    write_json(tmp_path / "a-seed1.json", {"arm": "a"})
+    with pytest.raises(DataError, match=r"a-seed1\.json is not an arm's result"):
+        read_results(tmp_path)
+
+
+# ---- running --------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_that_is_there_is_not_run_again(tmp_path):
+    study = load_study(written(tmp_path))
+    arms = arms_of(study, ["none", "text"], [1])
+    grid = Grid(output=tmp_path / "runs" / "s", results=study.results, tell=lambda line: None)
+    for arm in arms:
+        write_json(
+            grid.result(arm), {"key": arm.key, **{k: v for k, v in made(arm.name, 1, [1, 0]).items() if k != "key"}}
+        )
+    assert grid.run(arms) == [] and not (tmp_path / "runs").exists()
+    facts = forecast(study, grid, arms)
+    assert facts["left"] == 0 and facts["hours"] == 0.0 and all(arm["done"] for arm in facts["arms"])
+    write_json(grid.result(arms[0]), {"key": "another"})
+    assert not grid.is_done(arms[0])
+
+
+def test_forecast_counts_each_shared_stage_once(tmp_path):
+    study = load_study(written(tmp_path))
+    arms = arms_of(study, ["none", "text"], [1, 2])
+    facts = forecast(study, Grid(output=tmp_path / "runs" / "s", results=study.results), arms)
+    assert [one["stage"] for one in facts["shared"]] == ["pretrain", "sft", "sft"]
+    assert facts["left"] == 4 and facts["hours"] is None and facts["seconds_from"] == "unknown"
+
+
+def test_a_lock_is_not_given_twice(tmp_path):
+    with locked(tmp_path / "a.lock", wait=False) as first, locked(tmp_path / "a.lock", wait=False) as second:
+        assert (first, second) == (True, False)
+    with locked(tmp_path / "a.lock", wait=False) as again:
+        assert again
+
+
+def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    study = load_study(written(tmp_path))
+    arms = arms_of(study, ["none", "text"], [1, 2])
+    grid = Grid(output=tmp_path / "runs" / "s", results=study.results, tell=lambda line: None)
+    assert len(grid.run(arms)) == 4
+    assert sorted(grid.trained) == sorted({one.key for arm in arms for one in arm.shared})  # SFT once per seed
+    text = read_json(study.results / "text-seed1.json")
+    assert text["form"]["n"] and [(c["stage"], c["shared"] is None) for c in text["cost"]] == [
+        ("pretrain", False),
+        ("sft", False),
+        ("grpo", True),
+    ]
+    assert text["cost"][-1]["tokens"] > 0 and len(text["curves"]["grpo"]["step"]) == 2
+    assert str(tmp_path) not in json.dumps(text)  # nothing of this machine
+    for arm in arms:
+        predictions = (
+            grid.folder(arm) / "eval" / ("start" if arm.name == "none" else "grpo") / "phantom" / "predictions.jsonl"
+        )
+        _, *rows = map(json.loads, predictions.read_text().splitlines())
+        greedy = {r["id"].rpartition("/")[2]: r["scores"]["truth"] for r in rows if r["control"] == "none"}
+        found = column(read_json(grid.result(arm)), dataset="phantom", kind="all", metric="truth")
+        assert {key: value for key, (value, _) in found.items()} == greedy
+    again = Grid(output=tmp_path / "elsewhere" / "s", results=study.results, tell=lambda line: None)
+    assert again.run(arms) == [] and not (tmp_path / "elsewhere").exists()  # a fresh clone goes on from the small files
+    facts = collect(study, read_results(study.results), keys={arm.label: arm.key for arm in arms})
+    assert facts["missing"] == [] and facts["primary"]["outcome"]["n"] > 0 and facts["cost"]["kept"]

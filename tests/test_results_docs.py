@@ -1,0 +1,15 @@
+"""docs/results.md says what the committed result files say."""
+
+import importlib.util
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "results_docs.py"
+
+
+def test_tables_agree_with_the_result_files():
+    spec = importlib.util.spec_from_file_location("results_docs", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert len(module.BLOCK.findall(page)) >= 7
+    assert module.written(page) == page, "run python benchmarks/results_docs.py"
