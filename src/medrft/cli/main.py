@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medrft import __version__
-from medrft.cli import audit, common, data, doctor, rollouts, run, score
+from medrft.cli import audit, common, curate, data, doctor, rollouts, run, score
 from medrft.errors import FULL, MedrftError, UserError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("eval")(run.evaluate)
 app.command("report")(run.report)
 app.command("score")(score.score)
 app.command("audit")(audit.audit)
+app.command("curate")(curate.curate)
 app.command("rollouts")(rollouts.rollouts)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
