@@ -74,9 +74,7 @@ def test_answers_are_counted_as_normalised():
 
 def test_same_seed_same_pairs():
     examples = rows("yes", 200, questions=90)
-    kept = [
-        [e.id for e in thin(examples, CurateConfig(tau=20), seed=seed, embed=embed).kept] for seed in (0, 0, 1)
-    ]
+    kept = [[e.id for e in thin(examples, CurateConfig(tau=20), seed=seed, embed=embed).kept] for seed in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
 
 

@@ -94,6 +94,8 @@ SIDE = "Is the effusion on the left side?"
         ("Which side?", "left", "The mark is seen there. The answer is: right.", True),
         ("What is seen?", "a nodule", "A round density. That is all.", False),  # nothing to hold against it
         ("What is seen?", "a nodule", "", False),
+        ("Is there a mass?", "no", "The question is: is there a mass? The liver is smooth.", False),  # asks
+        ("Is there a mass?", "no", "To see if there is a mass, one looks at the liver.", False),  # supposes
     ],
 )
 def test_contradictions(question, answer, thought, expected):

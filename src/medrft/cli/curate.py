@@ -94,7 +94,11 @@ def _print(folder: Path, manifest: dict[str, Any]) -> None:
     thinning, result = manifest["thinning"], manifest["result"]
     say = common.out.print
     frequent = thinning["frequent"]
-    say(Text(f"{thinning['rows']:,} train rows; {len(frequent):,} frequent answers (more than {_tau(manifest)} rows)"))
+    say(
+        Text(
+            f"{thinning['rows']:,} train rows; {len(frequent):,} frequent answer{'s' * (len(frequent) != 1)} (more than {_tau(manifest)} rows)"
+        )
+    )
     for one in frequent[:LISTED]:
         say(Text(f"  {one['answer'][:60]}: {one['rows']:,} rows, {one['kept']:,} kept"))
     if len(frequent) > LISTED:
@@ -109,7 +113,8 @@ def _print(folder: Path, manifest: dict[str, Any]) -> None:
             table.add_row(f"{count:,}", RULES[rule])
     table.add_row(f"{result['kept']:,}", "kept")
     say(table)
-    say(Text(f"{result['kept']:,} of {thinning['asked']:,} pairs got a thought: {folder / 'curated.jsonl'}"))
+    kept = f"{result['kept']:,} of {thinning['asked']:,} pairs got a thought: {folder / 'curated.jsonl'}"
+    say(Text(kept), soft_wrap=True)
     common.err.print(Text(f"Look at them: {folder / 'sheet.html'}"), soft_wrap=True)
 
 

@@ -38,6 +38,10 @@ LEAKS = tuple(
 
 SENTENCES = re.compile(r"(?<=[.!?。])\s+|\n+")
 CONCLUSION = re.compile(r"\banswer\b\s*(?:must be|should be|would be|is|:)\s*:?\s*([^.\n]+)", re.IGNORECASE)
+ASKING = re.compile(
+    r"[??]|\b(?:whether|if|question|asks?|asked|asking|look(?:ing)? for|would|could|might)\b", re.IGNORECASE
+)
+"""A sentence that asks, supposes or repeats the question states nothing."""
 MAX_SENTENCES = 60
 """Of a longer thought, the last ones are read."""
 
@@ -73,7 +77,8 @@ def contradicts(thought: str, answer: str, example: Example) -> bool:
         found = compare(answer, last, example.question)
         if said is None and (found.contradiction or found.score >= SUPPORTED):
             return found.contradiction
-    sentences = [part for part in SENTENCES.split(thought) if part.strip()][-MAX_SENTENCES:]
+    stated = [part for part in SENTENCES.split(thought) if part.strip() and not ASKING.search(part)]
+    sentences = stated[-MAX_SENTENCES:]
     if said is not None:
         told_of = _told(sentences, example.question)
         return bool(told_of) and said not in told_of
