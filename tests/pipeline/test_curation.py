@@ -114,7 +114,7 @@ def test_each_rule_drops_and_another_try_is_made(pairs, tmp_path, rule):
     def says(example, number):
         return BAD[rule].format(example.references[0]) if number == 0 else good(example)
 
-    chosen = [pair for pair in pairs[:2]] if rule == "contradiction" else pairs
+    chosen = pairs[:2] if rule == "contradiction" else pairs
     manifest = curate(chosen, RECIPE, writer=Scripted(says), output=tmp_path / "out")
     first = manifest["tries"][0]
     assert first["dropped"][rule] == first["asked"] and first["kept"] == 0
@@ -163,7 +163,7 @@ def test_killed_and_resumed_is_the_same(pairs, tmp_path, stop_at):
     number = [0]
 
     def says(example, _):
-        done = [row for row in read_jsonl(tries)] if tries.is_file() else []
+        done = list(read_jsonl(tries)) if tries.is_file() else []
         number[0] += 1
         return unsteady(example, sum(row["id"] == example.id for row in done))
 
@@ -322,7 +322,7 @@ ROAD = {
     ],
     # A model of this size is hardly ever right: any answer to an open question is, to test the road.
     "correct": {"scorer": "bleu1", "at_least": 0.0},
-    "curate": {"tau": 6, "clusters": 3, "tries": 2, "temperature": 0.3},
+    "curate": {"tau": 2, "clusters": 2, "tries": 2, "temperature": 0.3},
     "eval": {"limit": 2, "batch_size": 16, "max_new_tokens": 64, "resamples": 20, "zero_shot": False, "controls": []},
 }
 
@@ -355,7 +355,7 @@ def test_a_second_run_does_nothing_and_another_setting_is_refused(road):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     run_recipe(parse_recipe(ROAD), output=road.path, resume=True)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    with pytest.raises(RecipeError, match=r"curate\.tau was 6, now 5"):
+    with pytest.raises(RecipeError, match=r"curate\.tau was 2, now 5"):
         run_recipe(parse_recipe({**ROAD, "curate": {**ROAD["curate"], "tau": 5}}), output=road.path, resume=True)
 
 

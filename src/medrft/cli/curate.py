@@ -94,11 +94,8 @@ def _print(folder: Path, manifest: dict[str, Any]) -> None:
     thinning, result = manifest["thinning"], manifest["result"]
     say = common.out.print
     frequent = thinning["frequent"]
-    say(
-        Text(
-            f"{thinning['rows']:,} train rows; {len(frequent):,} frequent answer{'s' * (len(frequent) != 1)} (more than {_tau(manifest)} rows)"
-        )
-    )
+    answers = f"{len(frequent):,} frequent answer{'s' * (len(frequent) != 1)}"
+    say(Text(f"{thinning['rows']:,} train rows; {answers} (more than {manifest['curate']['tau']} rows)"))
     for one in frequent[:LISTED]:
         say(Text(f"  {one['answer'][:60]}: {one['rows']:,} rows, {one['kept']:,} kept"))
     if len(frequent) > LISTED:
@@ -116,7 +113,3 @@ def _print(folder: Path, manifest: dict[str, Any]) -> None:
     kept = f"{result['kept']:,} of {thinning['asked']:,} pairs got a thought: {folder / 'curated.jsonl'}"
     say(Text(kept), soft_wrap=True)
     common.err.print(Text(f"Look at them: {folder / 'sheet.html'}"), soft_wrap=True)
-
-
-def _tau(manifest: dict[str, Any]) -> int:
-    return int(manifest["curate"]["tau"])
