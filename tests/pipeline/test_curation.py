@@ -130,6 +130,8 @@ def test_truncated_is_dropped(pairs, tmp_path):
     with pytest.raises(DataError, match="none of 6 pairs got a thought"):
         curate(pairs, RECIPE, writer=Cut(good), output=tmp_path / "out")
     assert read_json(tmp_path / "out" / "manifest.json")["rules"]["truncated"] == 18
+    with pytest.raises(DataError, match="none of 6 pairs got a thought"):  # and again, without asking anybody
+        curate(pairs, RECIPE, writer=Cut(good, stop_at=0), output=tmp_path / "out", resume=True)
 
 
 def test_near_identical_thoughts_of_other_questions_are_dropped(pairs, tmp_path):

@@ -62,8 +62,20 @@ def curate(
     """
     header = made_with(examples, recipe, writer)
     manifest = _open(output, header, resume=resume)
-    if manifest.get("status") == "done":
-        return manifest
+    if manifest.get("status") != "done":
+        manifest = _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
+    if not manifest["result"]["kept"]:
+        rules = ", ".join(f"{RULES[rule]}: {n:,}" for rule, n in manifest["rules"].items() if n)
+        raise DataError(
+            f"none of {manifest['thinning']['asked']:,} pairs got a thought ({rules}); every try is in {output}"
+        )
+    return manifest
+
+
+def _curate(
+    examples: Sequence[Example], recipe: Recipe, header: dict[str, Any], *, writer: Writer, output: Path, bar: Bar
+) -> dict[str, Any]:
+    """Thin, gather thoughts, write the files."""
     with bar("Embedding questions") as advance:
         thinned = thin(examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder))
         advance(1, 1)
@@ -72,10 +84,6 @@ def curate(
     tries = write_thoughts(thinned.kept, recipe, writer=writer, output=output, bar=bar)
     manifest = {**header, "status": "done", **_counts(thinned, tries, len(examples)), **_versions()}
     _write(output, thinned.kept, tries, manifest)
-    kept = manifest["result"]["kept"]
-    if not kept:
-        rules = ", ".join(f"{RULES[rule]}: {n:,}" for rule, n in manifest["rules"].items() if n)
-        raise DataError(f"none of {len(thinned.kept):,} pairs got a thought ({rules}); every try is in {output}")
     return manifest
 
 
