@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from medrft.pipeline.curation import curate, taught
 from medrft.pipeline.run import run_recipe
 from medrft.pipeline.writers import find_policy, teacher
 from medrft.report.curation import draw, write_sheet
+from medrft.report.results import rivals_of
 from medrft.rundir import read_json, read_jsonl
 from medrft.types import Completion, Example
 from toys import TABLE
@@ -350,6 +352,24 @@ def test_a_stage_trains_on_what_the_one_before_it_wrote(road):
         f"written by first for {record['curated']['rows']} of {record['curated']['of']} rows"
         in road.report.read_text(encoding="utf-8")
     )
+
+
+def test_the_report_sets_the_last_stage_beside_the_one_that_wrote():
+    recipe = parse_recipe(
+        {
+            **ROAD,
+            "stages": [
+                {"name": "armed_i", "kind": "grpo"},
+                {"name": "armed_a", "kind": "sft", "curate": "armed_i", "start": "base"},
+                {"name": "armed_r", "kind": "grpo"},
+            ],
+        }
+    )
+    run = SimpleNamespace(
+        recipe=recipe, evaluations={"phantom": {name: {"results": {}} for name in ("armed_i", "armed_a", "armed_r")}}
+    )
+    rivals = [rival.name for rival in rivals_of(run, "phantom", "armed_r")]
+    assert rivals[:2] == ["armed_a, which it started from", "armed_i, whose thoughts armed_a learned"]
 
 
 def test_a_second_run_does_nothing_and_another_setting_is_refused(road):
