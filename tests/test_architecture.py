@@ -12,7 +12,7 @@ import medrft
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
     {"types", "errors"},
-    {"text", "intervals", "rundir", "store", "endpoint"},
+    {"text", "intervals", "rundir", "store", "endpoint", "curation_config"},
     {"config"},
     {"data", "scorers"},
     {"rewards"},

@@ -43,8 +43,20 @@ def test_rewards_by_kind_as_documented(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_real_data_is_never_asked_to_think(path):
     recipe = load_recipe(path)
-    taught = any(stage.kind == "sft" for stage in recipe.stages)
+    taught = any(stage.kind == "sft" and not stage.curate for stage in recipe.stages)  # curated rows bring a thought
     if recipe.data.options.get("pretraining") is not None:
         assert recipe.prompt == "plain"  # the base of the phantom studies, which learns captions and bare answers
     elif taught:
         assert recipe.prompt == ("think" if recipe.data.name == "phantom" else "direct")
+
+
+
+@pytest.mark.parametrize("name", ["armed", "armed_tiny"])
+def test_armed_has_all_three_stages_and_takes_both_starts(name):
+    path = next(path for path in RECIPES if path.stem == name)
+    for start in ("armed_i", "base"):
+        recipe = load_recipe(path, overrides={"stages.armed_a.start": start})
+        first, data, second = (next(s for s in recipe.stages if s.name == n) for n in ("armed_i", "armed_a", "armed_r"))
+        assert first.kind == second.kind == "grpo" and first.trl == second.trl  # the same GRPO again
+        assert data.kind == "sft" and data.curate == "armed_i" and recipe.start_of(data) == start
+        assert recipe.start_of(second) == "armed_a"

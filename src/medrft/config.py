@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from medrft.curation_config import CurateConfig
 from medrft.errors import RecipeError
 from medrft.types import KINDS, Kind
 
@@ -160,6 +161,8 @@ class StageConfig(Shape):
     """Checkpoints are chosen on at most this many validation examples, drawn by seed."""
     wall_clock_of: str | None = None
     """Train for as long as that earlier stage took, whatever its number of steps."""
+    curate: str | None = None
+    """Train on thoughts that this earlier stage's model writes for thinned data, as `curate:` says (sft)."""
     evaluate: bool = True
     resample_groups: int = Field(default=0, ge=0)
     """Rounds in which other examples replace groups whose completions are all `correct` or all not (grpo)."""
@@ -243,6 +246,7 @@ class Recipe(Shape):
     reward: RewardConfig = "armed"
     stages: tuple[StageConfig, ...] = ()
     audit: AuditConfig = AuditConfig()
+    curate: CurateConfig = CurateConfig()
     eval: EvalConfig = EvalConfig()
     report: ReportConfig = ReportConfig()
 
@@ -252,10 +256,12 @@ class Recipe(Shape):
         for stage in self.stages:
             if stage.name in seen:
                 raise ValueError(f"stage name {stage.name!r} is used twice; give each stage its own name")
-            for key in ("start", "wall_clock_of"):
+            for key in ("start", "wall_clock_of", "curate"):
                 value = getattr(stage, key)
                 if value is not None and value not in seen:
                     raise ValueError(f"stage {stage.name!r}: {key} is {value!r}, but the stages before it are {seen}")
+            if stage.curate is not None and stage.kind != "sft":
+                raise ValueError(f"stage {stage.name!r}: curate is for sft stages, this one is {stage.kind}")
             seen.append(stage.name)
         return self
 
@@ -395,15 +401,15 @@ def _unknown_key(where: str, location: Sequence[int | str]) -> str:
 
 def _known_keys(location: Sequence[int | str]) -> list[str]:
     """Keys of the table in which an unknown key was found."""
-    shapes: list[type[Shape]] = [Recipe]
+    shapes: list[type[BaseModel]] = [Recipe]
     for part in location[:-1]:
         found = [shape.model_fields[str(part)].annotation for shape in shapes if str(part) in shape.model_fields]
         shapes = [shape for annotation in found for shape in _shapes_in(annotation)] or shapes
     return [name for shape in shapes for name in shape.model_fields]
 
 
-def _shapes_in(annotation: Any) -> list[type[Shape]]:
-    if isinstance(annotation, type) and issubclass(annotation, Shape):
+def _shapes_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [shape for inner in get_args(annotation) for shape in _shapes_in(inner)]
 

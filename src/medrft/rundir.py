@@ -82,6 +82,16 @@ def write_jsonl(path: Path, rows: Iterator[Mapping[str, Any]] | list[Any]) -> No
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def whole_lines(path: Path) -> Path:
+    """Cut off a last line that a kill left unfinished."""
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        with path.open("r+b") as file:
+            file.truncate(end)
+    return path
+
+
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     line = json.dumps(row, ensure_ascii=False, allow_nan=False)
     with path.open("a", encoding="utf-8") as file:

@@ -30,6 +30,7 @@ EXTRAS = {
     "httpx": "judge",
     **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate", "datasets"), "train"),
     "sentence_transformers": "train",
+    "sklearn": "train",
 }
 """Import name of a third-party package -> the extra that brings it."""
 

@@ -127,7 +127,9 @@ def check_same(recipe: Recipe, output: Path) -> None:
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
     free = {"name", "output", "report", "eval", "audit", "stages", "strict"}
     if not any(stage.kind == "grpo" for stage in begun):
-        free |= {"reward", "correct", "encoder"}
+        free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder"}
+    if not any(stage.curate for stage in begun):
+        free.add("curate")
     names = {stage.name for stage in begun}
 
     def settled(of: Recipe) -> dict[str, Any]:
@@ -338,8 +340,11 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
     """Train one stage, or find it finished already."""
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
+    from medrft.training.state import is_done
 
-    train = job.drawn(stage)
+    if job.resume and is_done(job.run, stage.name):
+        return job.run.final(stage.name)
+    train = curated(job, stage) if stage.curate else job.drawn(stage)
     if not train:
         raise DataError(f"stage {stage.name!r} has nothing to train on: no train row is of kind {stage.kinds}")
     validation = [e for e in job.split("validation") if stage.kinds is None or e.kind in stage.kinds]
@@ -352,6 +357,20 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
         run=job.run,
         resume=job.resume,
     )
+
+
+def curated(job: Job, stage: StageConfig) -> list[Example]:
+    """What a stage with `curate:` trains on: thinned pairs with thoughts; the stage's record says how many."""
+    from medrft.pipeline.curation import curate_for_stage
+    from medrft.training.processes import is_main
+    from medrft.training.state import write_stage
+
+    assert stage.curate is not None
+    examples, folder = curate_for_stage(job, stage, policy=source_of(job, stage.curate))
+    if is_main():
+        facts = {"folder": str(folder.relative_to(job.run.path)), "rows": len(examples), "of": len(job.drawn(stage))}
+        write_stage(job.run, stage.name, curated=facts)
+    return examples
 
 
 def evaluate_stage(job: Job, stage: str) -> None:

@@ -114,6 +114,8 @@ def _stage(run: RunFiles, index: int) -> StageFact:
     if stage.wall_clock_of:
         settings.insert(0, f"for as long as {stage.wall_clock_of}")
     record = run.record(stage.name)
+    if stage.curate:
+        settings.insert(0, f"on thoughts written by {stage.curate}{_curated(record)}")
     took = record.get("seconds") or max((row["seconds"] for row in rows if row.get("seconds")), default=None)
     steps = record.get("steps") or max((row["step"] for row in rows if row.get("step")), default=None)
     return StageFact(
@@ -127,6 +129,12 @@ def _stage(run: RunFiles, index: int) -> StageFact:
         preflight=tuple(run.record(stage.name, "preflight.json").get("checks", ())),
         failures=(*_failures(run, stage.name), *_fallbacks(record.get("prefix", {}))),
     )
+
+
+def _curated(record: dict[str, Any]) -> str:
+    """How many of the rows got one."""
+    found = record.get("curated")
+    return f" for {plain(found['rows'])} of {plain(found['of'])} rows" if found else ""
 
 
 def _failures(run: RunFiles, stage: str) -> Iterator[str]:

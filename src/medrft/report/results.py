@@ -120,6 +120,9 @@ def rivals_of(run: RunFiles, dataset: str, subject: str) -> list[Source]:
     start = run.recipe.start_of(recipe[subject])
     if start in stages and start != BASE:
         rivals.append(Source(stage=start, source="none", name=f"{start}, which it started from"))
+    writer = recipe[start].curate if start in recipe else None
+    if writer in stages and writer not in (start, BASE):
+        rivals.append(Source(stage=str(writer), source="none", name=f"{writer}, whose thoughts {start} learned"))
     if BASE in stages:
         rivals.append(Source(stage=BASE, source="none", name=_stage_name(BASE)))
     own = {FREQUENT_QUESTION: "most frequent answers of train", "blank": "itself on blank images"}

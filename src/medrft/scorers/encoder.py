@@ -90,6 +90,13 @@ class BertScore(EncoderScorer):
         return [_unit((score - low) / (1 - low)) for score, _ in self._pair_scores(pairs, encoder)]
 
 
+def embed(texts: Sequence[str], config: EncoderConfig) -> list[list[float]]:
+    """The unit sentence vector of each text, by the encoder of cosine."""
+    cut = [for_model(text, limit=MAX_CHARACTERS) for text in texts]
+    encoded = _encoder(config).encode(cut)
+    return [encoded[text].sentence.tolist() for text in cut]
+
+
 def _encoder(config: EncoderConfig, *, idf_corpus: str | None = None) -> Encoder:
     """The one encoder of this process for these settings."""
     from medrft.scorers.encoder_model import get_encoder

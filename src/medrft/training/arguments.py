@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, unknown_name
+from medrft.models.prompts import get_prompt
 from medrft.training.processes import world_size
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
                 "take one of the two out"
             )
     _check_trackers(stage)
+    if stage.curate and get_prompt(recipe.prompt).form != "think":
+        raise RecipeError(
+            f"stages.{stage.name}.curate writes thoughts to learn, but prompt is {recipe.prompt!r}, which has none; "
+            "use prompt: think"
+        )
     if stage.kind == "grpo":
         _check_groups(stage)
     if stage.wall_clock_of and not str(stage.trl.get("lr_scheduler_type", "constant")).startswith("constant"):

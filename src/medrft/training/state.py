@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError
-from medrft.rundir import RunDir, read_json, read_jsonl, write_json, write_jsonl
+from medrft.rundir import RunDir, read_json, read_jsonl, whole_lines, write_json, write_jsonl
 from medrft.store import supersede
 from medrft.training.processes import is_main, world_size
 
@@ -153,22 +153,12 @@ def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
         run.lost(stage).unlink(missing_ok=True)
     for path in (run.metrics, run.warnings):
         if path.is_file():
-            rows = list(read_jsonl(_whole_lines(path)))
+            rows = list(read_jsonl(whole_lines(path)))
             kept = [row for row in rows if row["stage"] != stage or row["step"] <= step]
             if len(kept) < len(rows):
                 write_jsonl(path, kept)
     if run.rollouts.is_dir():
         supersede(run.rollouts, stage=stage, step=step)
-
-
-def _whole_lines(path: Path) -> Path:
-    """Cut off a last line that a kill left unfinished."""
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return path
 
 
 def read_stage(run: RunDir, stage: str) -> dict[str, Any]:

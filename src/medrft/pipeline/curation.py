@@ -1,0 +1,329 @@
+"""Curation, ARMed's data stage (arXiv 2508.12957): frequent answers thinned, a thought written for each pair left.
+
+    tries.jsonl     every completion, appended batch by batch: what an interrupted curation goes on from
+    curated.jsonl   the pairs that got a thought, as rows of the `table` loader
+    dropped.jsonl   the pairs that got none, with each try and the rule that dropped it
+    manifest.json   settings, who wrote, counts per rule
+
+The writer samples up to `tries` completions for a pair; the first that passes every rule is kept. Tries are judged in
+the order of tries, then of pairs, whenever they were written: an interrupted curation ends with the same files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.config import Recipe, StageConfig
+from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError
+from medrft.pipeline.duplicates import Kept
+from medrft.pipeline.judging import RULES, Judge
+from medrft.pipeline.run import Bar, Job, no_bar
+from medrft.pipeline.thinning import Thinned, thin
+from medrft.pipeline.writers import PolicyWriter, Writer, batch_seed, think_prompt
+from medrft.rundir import environment, fingerprint, read_json, read_jsonl, whole_lines, write_json, write_jsonl
+from medrft.types import Completion, Example
+
+if TYPE_CHECKING:
+    from medrft.config import EncoderConfig
+
+NAMED = ("modality", "organ", "question_type")
+"""Metadata that curated rows carry, where known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One completion for a pair, and what became of it."""
+
+    completion: Completion
+    thought: str
+    rule: str | None
+    """The rule that dropped it; `None` for the one that is kept."""
+
+
+def curate(
+    examples: Sequence[Example],
+    recipe: Recipe,
+    *,
+    writer: Writer,
+    output: Path,
+    resume: bool = False,
+    bar: Bar = no_bar,
+) -> dict[str, Any]:
+    """Curate `examples` (the train rows) into `output`, and return its manifest.
+
+    With `resume` an interrupted curation goes on and a finished one is left as it is. Raises `RunExistsError` for an
+    output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails,
+    `DataError` when no pair is left or none got a thought.
+    """
+    header = made_with(examples, recipe, writer)
+    manifest = _open(output, header, resume=resume)
+    if manifest.get("status") != "done":
+        manifest = _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
+    if not manifest["result"]["kept"]:
+        rules = ", ".join(f"{RULES[rule]}: {n:,}" for rule, n in manifest["rules"].items() if n)
+        raise DataError(
+            f"none of {manifest['thinning']['asked']:,} pairs got a thought ({rules}); every try is in {output}"
+        )
+    return manifest
+
+
+def _curate(
+    examples: Sequence[Example], recipe: Recipe, header: dict[str, Any], *, writer: Writer, output: Path, bar: Bar
+) -> dict[str, Any]:
+    """Thin, gather thoughts, write the files."""
+    with bar("Embedding questions") as advance:
+        thinned = thin(examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder))
+        advance(1, 1)
+    if not thinned.kept:
+        raise DataError("no pair is left after thinning: no answer is frequent; lower curate.tau or keep the long tail")
+    tries = write_thoughts(thinned.kept, recipe, writer=writer, output=output, bar=bar)
+    manifest = {**header, "status": "done", **_counts(thinned, tries, len(examples)), **_versions()}
+    _write(output, thinned.kept, tries, manifest)
+    return manifest
+
+
+def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> dict[str, Any]:
+    """All that the result depends on; equal headers mean equal results."""
+    from medrft.data.images import sha256_of
+
+    prompt = think_prompt(recipe)
+    shown = [text for e in examples for text in (e.id, e.question, *e.references, *map(sha256_of, e.images))]
+    return {
+        "writer": writer.identity,
+        "prompt": prompt.name,
+        "prompt_hash": prompt.hash,
+        "curate": recipe.curate.model_dump(mode="json"),
+        "max_new_tokens": recipe.eval.max_new_tokens,
+        "batch_size": recipe.eval.batch_size,
+        "max_pixels": recipe.data.max_pixels,
+        "correct": recipe.correct.model_dump(mode="json"),
+        "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir"}),
+        "seed": recipe.seed,
+        "dataset": recipe.data.name,
+        "rows": len(examples),
+        "data": fingerprint(shown),
+    }
+
+
+def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+    """The manifest of a folder that may be written to."""
+    path = output / "manifest.json"
+    if output.exists() and not output.is_dir():
+        raise RunExistsError(f"{output} is a file; choose another --output")
+    if not path.is_file():
+        if output.is_dir() and any(not entry.name.startswith(".manifest.json.") for entry in output.iterdir()):
+            raise RunExistsError(f"{output} holds files but no manifest.json; choose another --output")
+        write_json(path, {**header, "status": "running"})
+    elif not resume:
+        raise RunExistsError(f"{output} already holds a curation; choose another --output or pass --resume")
+    manifest: dict[str, Any] = read_json(path)
+    apart = [key for key in header if manifest.get(key) != header[key]]
+    if apart:
+        shown = "; ".join(f"{key} was {manifest.get(key)!r}, now {header[key]!r}" for key in apart[:2])
+        raise RecipeError(f"{output} was begun otherwise: {shown}; choose another --output")
+    return manifest
+
+
+def write_thoughts(
+    pairs: Sequence[Example], recipe: Recipe, *, writer: Writer, output: Path, bar: Bar = no_bar
+) -> dict[str, list[Try]]:
+    """The tries of each pair by its id; the last one has no rule against it where the pair got a thought."""
+    judge = Judge(recipe)
+    done = _read_tries(output)
+    tries: dict[str, list[Try]] = {example.id: [] for example in pairs}
+    kept = Kept(None, ())
+    for number in range(recipe.curate.tries):
+        left = [example for example in pairs if not tries[example.id] or tries[example.id][-1].rule]
+        if not left:
+            break
+        with bar(f"Thoughts, try {number + 1} of {recipe.curate.tries}") as advance:
+            _write_round(left, recipe, number, done=done, writer=writer, output=output, advance=advance)
+        completions = [done[example.id, number] for example in left]
+        verdicts = judge(left, completions)
+        if number == 0:
+            kept = Kept(recipe.curate.near_identical, (verdict.thought for verdict in verdicts))
+        for example, completion, (thought, rule) in zip(left, completions, verdicts, strict=True):
+            if rule is None and kept.repeats(thought, example.question):
+                rule = "near_identical"
+            if rule is None:
+                kept.add(example.id, thought, example.question)
+            tries[example.id].append(Try(completion=completion, thought=thought, rule=rule))
+    return tries
+
+
+Done = dict[tuple[str, int], Completion]
+"""(example id, number of the try from 0) -> what was written."""
+
+
+def _write_round(
+    left: Sequence[Example], recipe: Recipe, number: int, *, done: Done, writer: Writer, output: Path, advance: Any
+) -> None:
+    """Write what is missing of one round, batch by batch, into `tries.jsonl` and `done`."""
+    size = recipe.eval.batch_size
+    for start in range(0, len(left), size):
+        batch = left[start : start + size]
+        missing = {example.id for example in batch if (example.id, number) not in done}
+        if missing:
+            asked = [example for example in batch if writer.whole or example.id in missing]
+            seed = batch_seed(recipe.seed, number, [example.id for example in batch])
+            written = dict(zip((example.id for example in asked), writer(asked, seed=seed), strict=True))
+            good = {name: one for name, one in written.items() if name in missing and isinstance(one, Completion)}
+            _append(output / "tries.jsonl", [_try_row(name, number, one) for name, one in good.items()])
+            done |= {(name, number): one for name, one in good.items()}
+            failed = [one for one in written.values() if isinstance(one, EndpointError)]
+            if failed:
+                raise EndpointError(
+                    f"the teacher failed on {len(failed)} of {len(asked)} requests ({failed[0]}); what was written is "
+                    f"kept, go on with --resume"
+                )
+        advance(start + len(batch), len(left))
+
+
+def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
+    return {
+        "id": name,
+        "try": number,
+        "text": written.text,
+        "n_tokens": written.n_tokens,
+        "truncated": written.truncated,
+    }
+
+
+def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lines)
+
+
+def _read_tries(output: Path) -> Done:
+    path = output / "tries.jsonl"
+    if not path.is_file():
+        return {}
+    return {
+        (row["id"], row["try"]): Completion(text=row["text"], n_tokens=row["n_tokens"], truncated=row["truncated"])
+        for row in read_jsonl(whole_lines(path))
+    }
+
+
+def _embed(texts: Sequence[str], encoder: EncoderConfig) -> list[list[float]]:
+    from medrft.scorers.encoder import embed
+
+    return embed(texts, encoder)
+
+
+def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> dict[str, Any]:
+    """Counts for the manifest: thinning, each round of tries, and the rules over all tries."""
+    asked = len(thinned.kept)
+    rounds: list[dict[str, Any]] = []
+    for number in range(max(map(len, tries.values()))):
+        rules = Counter(found[number].rule for found in tries.values() if len(found) > number)
+        dropped = {rule: rules[rule] for rule in RULES}
+        rounds.append({"try": number + 1, "asked": rules.total(), "kept": rules[None], "dropped": dropped})
+    with_thought = [example for example in thinned.kept if tries[example.id][-1].rule is None]
+    return {
+        "thinning": {
+            "rows": rows,
+            "frequent": [
+                {"answer": answer, "rows": before, "kept": after}
+                for answer, (before, after) in thinned.frequent.items()
+            ],
+            "thinned_out": sum(before - after for before, after in thinned.frequent.values()),
+            "rare_answers": thinned.rare_answers,
+            "long_tail": thinned.long_tail,
+            "asked": asked,
+        },
+        "tries": rounds,
+        "rules": {rule: sum(one["dropped"][rule] for one in rounds) for rule in RULES},
+        "result": {
+            "kept": len(with_thought),
+            "without_thought": asked - len(with_thought),
+            "kinds": dict(Counter(example.kind for example in with_thought)),
+            **_phantom_truth(with_thought, tries),
+        },
+    }
+
+
+def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try]]) -> dict[str, int]:
+    """On phantom data, how many kept completions answer truly by its own judge; told, never used to choose."""
+    from medrft.data.phantom import truth
+    from medrft.text import extract
+
+    drawn = [example for example in examples if example.dataset.startswith("phantom")]
+    if not drawn:
+        return {}
+    answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in drawn]
+    return {"true_by_phantom": sum(truth(e, answer).correct for e, answer in zip(drawn, answers, strict=True))}
+
+
+def _versions() -> dict[str, Any]:
+    return {"versions": environment()["versions"]}
+
+
+def _write(output: Path, pairs: Sequence[Example], tries: Mapping[str, Sequence[Try]], manifest: Any) -> None:
+    """The result, the manifest last: it says that all is there."""
+    kept = [example for example in pairs if tries[example.id][-1].rule is None]
+    dropped = [example for example in pairs if tries[example.id][-1].rule is not None]
+    write_jsonl(output / "curated.jsonl", [_row(output, e, tries[e.id]) for e in kept])
+    write_jsonl(
+        output / "dropped.jsonl",
+        [
+            {
+                **_pair(output, e),
+                "tries": [{"rule": one.rule, "text": one.completion.text} for one in tries[e.id]],
+            }
+            for e in dropped
+        ],
+    )
+    write_json(output / "manifest.json", manifest)
+
+
+def _row(output: Path, example: Example, tries: Sequence[Try]) -> dict[str, Any]:
+    return {**_pair(output, example), "rationale": tries[-1].thought, "try": len(tries)}
+
+
+def _pair(output: Path, example: Example) -> dict[str, Any]:
+    """An example as a row of the `table` loader; images below `output` by their place in it, else absolute."""
+    folder = output.resolve()
+    places = [path.resolve() for path in example.images]
+    references = list(example.references)
+    return {
+        "id": example.id,
+        "dataset": example.dataset,
+        "split": example.split,
+        "kind": example.kind,
+        "images": [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in places],
+        "question": example.question,
+        "answer": references[0] if len(references) == 1 else references,
+        **({"options": list(example.options)} if example.options else {}),
+        **{key: example.metadata[key] for key in NAMED if example.metadata.get(key) is not None},
+    }
+
+
+def taught(examples: Sequence[Example], folder: Path) -> list[Example]:
+    """The examples that a curation kept, each with the thought it got."""
+    thoughts = {row["id"]: row["rationale"] for row in read_jsonl(folder / "curated.jsonl")}
+    return [replace(e, rationale=thoughts[e.id]) for e in examples if e.id in thoughts]
+
+
+def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list[Example], Path]:
+    """What a stage with `curate:` trains on, and the folder it lies in; `policy` is where the writing model lies.
+
+    The folder is named by all that its content depends on, so stages that ask for the same share it.
+    """
+    from medrft.report.curation import write_sheet
+    from medrft.training.processes import is_main, main_first
+
+    examples = job.drawn(stage)
+    writer = PolicyWriter(recipe=job.recipe, model=job.recipe.model, source=policy)
+    key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
+    folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
+    with main_first():
+        curate(examples, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
+        if is_main() and not (folder / "sheet.html").is_file():
+            write_sheet(folder, images=job.recipe.report.images == "thumb", seed=job.recipe.seed)
+    return taught(examples, folder), folder

@@ -1,0 +1,110 @@
+"""The sheet of `medrft curate`: counts per rule, and kept and dropped thoughts beside their images."""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import jinja2
+
+from medrft.data.images import BadImageError, thumbnail
+from medrft.pipeline.judging import RULES
+from medrft.rundir import read_json, read_jsonl, write_atomic
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHOWN, SIDE = 40, 256
+"""Kept and dropped pairs on the sheet, each; longer side of their images in pixels."""
+MAX_TEXT = 4_000
+
+
+class Card(TypedDict):
+    """One pair as the template wants it."""
+
+    id: str
+    kind: str
+    question: str
+    answers: list[str]
+    options: list[str]
+    images: list[str]
+    state: str
+    """`kept`, or the rule that dropped the last try."""
+    tries: list[dict[str, str]]
+    """`{rule, text}`; of a kept pair its thought alone."""
+
+
+def write_sheet(folder: Path, *, images: bool, seed: int) -> Path:
+    """Write `sheet.html` from the files of a finished curation, and return it; all text is escaped.
+
+    Without `images` the sheet holds none. Pairs are drawn by seed, the dropped ones evenly over the rules.
+    """
+    manifest = read_json(folder / "manifest.json")
+    kept = [_kept(row) for row in read_jsonl(folder / "curated.jsonl")]
+    dropped = [_dropped(row) for row in read_jsonl(folder / "dropped.jsonl")]
+    cards = [*draw(kept, SHOWN, seed=seed), *draw(dropped, SHOWN, seed=seed)]
+    for card in cards:
+        card["images"] = [_address(folder / place) for place in card["images"]] if images else []
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("curation.html.j2").render(
+        manifest=manifest, cards=cards, rules=RULES, counts={"kept": len(kept), "dropped": len(dropped)}, images=images
+    )
+    write_atomic(folder / "sheet.html", page)
+    return folder / "sheet.html"
+
+
+def draw(cards: Sequence[Card], limit: int, *, seed: int) -> list[Card]:
+    """At most `limit` cards, drawn evenly over their states, in their order."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, card in enumerate(cards):
+        groups[card["state"]].append(number)
+    rng = random.Random(seed)
+    for numbers in groups.values():
+        rng.shuffle(numbers)
+    drawn: list[int] = []
+    while len(drawn) < min(limit, len(cards)):
+        drawn += [numbers.pop() for numbers in groups.values() if numbers]
+    return [cards[number] for number in sorted(drawn[:limit])]
+
+
+def _kept(row: dict[str, Any]) -> Card:
+    return _card(row, "kept", [{"rule": f"kept, try {row['try']}", "text": row["rationale"]}])
+
+
+def _dropped(row: dict[str, Any]) -> Card:
+    tries = [{"rule": RULES[one["rule"]], "text": one["text"]} for one in row["tries"]]
+    return _card(row, row["tries"][-1]["rule"], tries)
+
+
+def _card(row: dict[str, Any], state: str, tries: list[dict[str, str]]) -> Card:
+    answer = row["answer"]
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "question": row["question"],
+        "answers": answer if isinstance(answer, list) else [answer],
+        "options": row.get("options", []),
+        "images": row["images"],
+        "state": state,
+        "tries": [{**one, "text": _cut(one["text"])} for one in tries],
+    }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} … ({len(text):,} characters)"
+
+
+def _address(path: Path) -> str:
+    """A thumbnail inside the page; empty where the file cannot be opened any more."""
+    try:
+        return "data:image/png;base64," + base64.b64encode(thumbnail(path, SIDE)).decode("ascii")
+    except BadImageError:
+        return ""
