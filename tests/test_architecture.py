@@ -12,8 +12,9 @@ import medrft
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
     {"types", "errors"},
-    {"text", "intervals", "rundir", "store", "endpoint", "curation_config"},
+    {"text", "intervals", "rundir", "store", "endpoint"},
     {"config"},
+    {"recipes"},
     {"data", "scorers"},
     {"rewards"},
     {"models"},

@@ -1,7 +1,8 @@
 import pytest
 
-from medrft.config import Recipe, load_recipe, parse_recipe, parse_set, reward_of
+from medrft.config import Recipe, reward_of
 from medrft.errors import RecipeError
+from medrft.recipes import load_recipe, parse_recipe, parse_set
 
 MINIMAL = {"name": "toy", "model": {"id": "tiny:llava"}, "data": {"name": "phantom"}}
 

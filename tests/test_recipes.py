@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from medrft.config import load_recipe, reward_of
+from medrft.config import reward_of
 from medrft.data import check_options
 from medrft.models.prompts import get_prompt
+from medrft.recipes import load_recipe
 from medrft.rewards import build_reward
 from medrft.training import check_stage
 from medrft.types import KINDS
@@ -48,7 +49,6 @@ def test_real_data_is_never_asked_to_think(path):
         assert recipe.prompt == "plain"  # the base of the phantom studies, which learns captions and bare answers
     elif taught:
         assert recipe.prompt == ("think" if recipe.data.name == "phantom" else "direct")
-
 
 
 @pytest.mark.parametrize("name", ["armed", "armed_tiny"])

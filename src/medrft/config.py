@@ -1,25 +1,17 @@
 """The recipe's shape: frozen pydantic models that refuse unknown keys.
 
-A recipe is a YAML file. `load_recipe` reads it, applies `--set a.b=c` overrides and validates it; names (scorer, data
-set, model) are checked where they are built. Importable without torch.
+`recipes` reads them from YAML files. Names (scorer, data set, model) are checked where they are built.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from medrft.curation_config import CurateConfig
 from medrft.errors import RecipeError
 from medrft.types import KINDS, Kind
-
-TAGS = ("preset", "stack", "by_kind", "[key]")
-"""Names of union members in pydantic's error locations; not keys of a recipe."""
 
 Device = Literal["auto", "cpu", "cuda"]
 OnPictures = Literal["blank", "shuffled", "question_only", "same_modality", "blur", "contrast"]
@@ -181,6 +173,32 @@ class SampledConfig(Shape):
     samples: int = Field(default=1, gt=0)
 
 
+class CurateConfig(Shape):
+    """How `medrft curate` and stages with `curate:` thin answers and gather thoughts (docs/armed.md).
+
+    The paper publishes neither tau nor the cluster counts, and nothing of its checks: every default is ours.
+    """
+
+    tau: int = Field(default=50, ge=1)
+    """An answer that more train rows than this have is frequent, and thinned."""
+    clusters: int | None = Field(default=None, gt=0)
+    """K-means clusters, so pairs left, of each frequent answer; by default `tau`, so that none ends up rarer."""
+    long_tail: Literal["keep", "drop"] = "keep"
+    """What becomes of the pairs whose answer is not frequent."""
+    tries: int = Field(default=4, gt=0)
+    """Thoughts sampled for a pair until one passes."""
+    temperature: float = Field(default=0.7, gt=0)
+    min_words: int = Field(default=5, gt=0)
+    """Shorter thoughts are dropped."""
+    near_identical: float | None = Field(default=0.9, gt=0, le=1)
+    """Drop a thought whose word trigrams overlap this much (Jaccard) with one kept for another question."""
+
+    @property
+    def left(self) -> int:
+        """Pairs that a frequent answer keeps, at most."""
+        return self.clusters or self.tau
+
+
 class EvalJudgeConfig(Shape):
     """A judge of greedy answers to open questions. Keys beyond this are the judge's own options (docs/judge.md)."""
 
@@ -271,147 +289,6 @@ class Recipe(Shape):
             return stage.start
         names = ["base", *(other.name for other in self.stages)]
         return names[names.index(stage.name) - 1]
-
-
-def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read, override and validate a recipe.
-
-    `overrides` maps dotted keys to values, list positions as numbers or names: `{"stages.grpo.trl.beta": 0.01}`. A
-    stage that is set to `None` is left out.
-    Raises `RecipeError` naming the key, what was got and the nearest known key.
-    """
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise RecipeError(f"no recipe at {path}{hint}")
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(table, dict):
-        raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
-    for key, value in (overrides or {}).items():
-        _assign(table, key, value)
-    if isinstance(table.get("stages"), list):
-        table["stages"] = [stage for stage in table["stages"] if stage is not None]
-    return parse_recipe(found_files(table, path.parent), source=str(path))
-
-
-def found_files(value: Any, folder: Path) -> Any:
-    """The recipe with each `file.py:Name` that lies beside it made absolute, so that it is found from anywhere."""
-    if isinstance(value, dict):
-        return {key: found_files(inner, folder) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [found_files(inner, folder) for inner in value]
-    where, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if where.endswith(".py") and name.isidentifier() and (folder / where).is_file():
-        return f"{(folder / where).resolve()}:{name}"
-    return value
-
-
-def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
-    """Validate a recipe's table; raises `RecipeError` with one line."""
-    try:
-        return Recipe.model_validate(dict(table))
-    except ValidationError as error:
-        raise RecipeError(f"{source}: {_one_line(error)}") from error
-
-
-def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=x"]` as a mapping; values are read as YAML.
-
-    >>> parse_set(["seed=3", "data.root=/data", "eval.limit=null"])
-    {'seed': 3, 'data.root': '/data', 'eval.limit': None}
-    """
-    result: dict[str, Any] = {}
-    for assignment in assignments:
-        key, found, value = assignment.partition("=")
-        if not found or not key.strip():
-            raise RecipeError(f"--set takes key=value, got {assignment!r}; for example --set seed=1")
-        try:
-            result[key.strip()] = _number(yaml.safe_load(value)) if value else None
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: {value!r} is not a YAML value; put it in quotes") from error
-    return result
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as a string; people mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value) if any(c.isdigit() for c in value) else value
-        except ValueError:
-            return value
-    return value
-
-
-def _assign(table: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key inside nested tables and lists."""
-    parts = key.split(".")
-    here: Any = table
-    for position, part in enumerate(parts):
-        last = position == len(parts) - 1
-        if isinstance(here, list):
-            index = _index(here, part, key)
-            if last:
-                here[index] = value
-            else:
-                here = here[index]
-        elif isinstance(here, dict):
-            if last:
-                here[part] = value
-            else:
-                here = here.setdefault(part, {})
-        else:
-            raise RecipeError(f"--set {key}: {'.'.join(parts[:position])} is {here!r}, which has no key {part!r}")
-
-
-def _index(values: list[Any], part: str, key: str) -> int:
-    """A list position by number, or by the `name` of the table that stands there."""
-    names = [value.get("name") if isinstance(value, dict) else None for value in values]
-    if part in names:
-        return names.index(part)
-    if part.isdigit() and int(part) < len(values):
-        return int(part)
-    raise RecipeError(f"--set {key}: {part!r} is no position or name in a list of {len(values)} ({names})")
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first few problems of a validation, each with the key's path."""
-    lines = []
-    for problem in error.errors()[:3]:
-        where = ".".join(str(part) for part in problem["loc"] if part not in TAGS)
-        if problem["type"] == "extra_forbidden":
-            lines.append(_unknown_key(where, problem["loc"]))
-        elif problem["type"] == "value_error":
-            lines.append(str(problem["ctx"]["error"]))
-        else:
-            got = repr(problem["input"])
-            lines.append(f"{where}: {problem['msg'].lower()}, got {got if len(got) < 80 else got[:77] + '...'}")
-    more = error.error_count() - len(lines)
-    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
-
-
-def _unknown_key(where: str, location: Sequence[int | str]) -> str:
-    known = _known_keys(location)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-    return f"unknown key {where!r}; {hint}"
-
-
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    """Keys of the table in which an unknown key was found."""
-    shapes: list[type[BaseModel]] = [Recipe]
-    for part in location[:-1]:
-        found = [shape.model_fields[str(part)].annotation for shape in shapes if str(part) in shape.model_fields]
-        shapes = [shape for annotation in found for shape in _shapes_in(annotation)] or shapes
-    return [name for shape in shapes for name in shape.model_fields]
-
-
-def _shapes_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [shape for inner in get_args(annotation) for shape in _shapes_in(inner)]
 
 
 def reward_of(config: RewardConfig, kind: Kind) -> str | StackConfig:

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from families import SIZES
-from medrft.config import parse_recipe
 from medrft.data import load_data
 from medrft.errors import ModelError
 from medrft.evaluation.controls import CONTROLS, left_out
@@ -17,6 +16,7 @@ from medrft.evaluation.runner import evaluate, write_metrics
 from medrft.evaluation.text_only import check_text_only
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_jsonl
 from medrft.types import Example
 

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image, ImageOps
 
 import medrft
-from medrft.config import ControlName, parse_recipe
+from medrft.config import ControlName
 from medrft.errors import RecipeError, UnknownNameError
 from medrft.evaluation.controls import CONTROLS, FrequentAnswers, applied, left_out
 from medrft.evaluation.pictures import CONTRAST, blank, blurred, contrasted, mirrored, shuffled
 from medrft.evaluation.runner import passes
+from medrft.recipes import parse_recipe
 from medrft.types import Example
 
 

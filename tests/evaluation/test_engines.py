@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 from loopback import Answer, Loopback, say
-from medrft.config import ModelConfig, parse_recipe
+from medrft.config import ModelConfig
 from medrft.endpoint import Endpoint
 from medrft.errors import EndpointError, ModelError
 from medrft.evaluation.engines import Remote
 from medrft.evaluation.runner import evaluate
 from medrft.models.offline import load_offline
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_jsonl
 from medrft.types import Example
 

@@ -8,11 +8,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loopback import Loopback, say
-from medrft.config import EvalJudgeConfig, parse_recipe
+from medrft.config import EvalJudgeConfig
 from medrft.errors import RecipeError
 from medrft.evaluation.judged import Panel, judge_facts
 from medrft.evaluation.scoring import Answer, Marker
 from medrft.pipeline.run import check_names
+from medrft.recipes import parse_recipe
 from medrft.types import Example, Item
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medrft.config import parse_recipe
+from medrft.recipes import parse_recipe
 from medrft.endpoint import Endpoint
 from medrft.evaluation import runner
 from medrft.evaluation.engines import Remote

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from medrft.config import parse_recipe
 from medrft.evaluation.rewarded import SAME, rewarded
+from medrft.recipes import parse_recipe
 
 STAGES = [{"name": "sft", "kind": "sft"}, {"name": "grpo", "kind": "grpo"}, {"name": "more", "kind": "sft"}]
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from medrft.config import parse_recipe
 from medrft.errors import DataError
 from medrft.evaluation import runner
 from medrft.evaluation.engines import Transformers, weights_hash
 from medrft.evaluation.runner import evaluate
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_jsonl
 from medrft.types import Example
 

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from loopback import Answer, Loopback, say
-from medrft.config import parse_recipe
 from medrft.data import read_data
 from medrft.errors import DataError, EndpointError, ModelError, RecipeError, RunExistsError, UnknownNameError
 from medrft.pipeline.curation import curate, taught
 from medrft.pipeline.run import run_recipe
 from medrft.pipeline.writers import find_policy, teacher
+from medrft.recipes import parse_recipe
 from medrft.report.curation import draw, write_sheet
 from medrft.report.results import rivals_of
 from medrft.rundir import read_json, read_jsonl

@@ -4,10 +4,11 @@ import csv
 
 import pytest
 
-from medrft.config import parse_recipe
 from medrft.errors import DataError, RecipeError, StrictError, UnknownNameError
 from medrft.pipeline.held_out import with_images
-from medrft.pipeline.run import check_names, open_job
+from medrft.pipeline.job import open_job
+from medrft.pipeline.run import check_names
+from medrft.recipes import parse_recipe
 from medrft.report.facts import facts_of
 from medrft.report.files import RunFiles
 from medrft.rundir import read_json

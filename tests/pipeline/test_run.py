@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from medrft.config import parse_recipe
 from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
-from medrft.pipeline.run import check_same, chosen_stages, draw, run_recipe
+from medrft.pipeline.job import draw
+from medrft.pipeline.run import check_same, chosen_stages, run_recipe
+from medrft.recipes import parse_recipe
 from medrft.rundir import read_json, read_jsonl
 from toys import TABLE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medrft.curation_config import CurateConfig
+from medrft.config import CurateConfig
 from medrft.pipeline.thinning import answer_of, clusters, spread, thin
 from medrft.types import Example
 

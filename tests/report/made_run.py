@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from medrft.config import Recipe, parse_recipe
+from medrft.config import Recipe
 from medrft.evaluation.runner import write_metrics
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, write_atomic, write_json, write_jsonl
 from medrft.store import RolloutWriter
 

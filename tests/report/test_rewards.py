@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from medrft.config import parse_recipe
+from medrft.recipes import parse_recipe
 from medrft.report.files import RunFiles
 from medrft.report.rewards import OURS, reward_facts
 from medrft.rewards import build_reward

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from medrft.config import parse_recipe
 from medrft.data import load_data
 from medrft.models.load import resolve_base
 from medrft.models.prompts import get_prompt
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
 
 collect_ignore = ["replay.py"]  # a program that tests start

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from medrft.config import StageConfig, parse_recipe
+from medrft.config import StageConfig
 from medrft.errors import RecipeError, UnknownNameError
+from medrft.recipes import parse_recipe
 from medrft.training.arguments import changed, check_stage, total_steps, trl_config
 
 CPU = torch.device("cpu")

@@ -109,7 +109,7 @@ def test_a_full_disk_and_a_file_cut_short_cost_one_checkpoint(reused, whole, run
 MARKED = """
 import sys
 from pathlib import Path
-from medrft.config import load_recipe
+from medrft.recipes import load_recipe
 from medrft.pipeline.run import run_recipe
 from medrft.training import grpo, sft
 

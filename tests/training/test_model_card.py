@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from medrft.config import parse_recipe
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, write_json
 from medrft.training.model_card import write_model_card
 from medrft.training.publish import hub_target

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medrft.config import parse_recipe
+from medrft.recipes import parse_recipe
 from medrft.rundir import read_jsonl
 from medrft.store import read
 from medrft.training.grpo import run_grpo

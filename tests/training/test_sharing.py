@@ -8,10 +8,10 @@ import torch
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
-from medrft.config import parse_recipe
 from medrft.models import prefix
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt
+from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.training import groups, sharing
 from medrft.training.fallback import Sharing

@@ -152,8 +152,8 @@ def _material(
 
 def _form(form: str | None, rewards: list[str], run: Path | None) -> Form:
     """The form asked for, else that of the run's or the first recipe's prompt, else `think`."""
-    from medrft.config import load_recipe
     from medrft.models.prompts import get_prompt
+    from medrft.recipes import load_recipe
 
     forms: tuple[Form, ...] = ("think", "direct", "short")
     if form is not None:

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from medrft.config import parse_set
 from medrft.errors import DataError
+from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
 out = Console()

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
-from medrft.config import load_recipe
 from medrft.errors import DataError, RecipeError
+from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
     from medrft.pipeline.writers import Writer

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
-from medrft.config import Recipe, load_recipe
+from medrft.config import Recipe
 from medrft.errors import RecipeError
+from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
     from medrft.evaluation.engines import Engine
@@ -77,7 +78,9 @@ def evaluate(
     With --model or --endpoint, evaluate that model instead on the recipe's test data, under a name of its own. A
     recipe's results go to runs/<recipe name> or --output. The same command goes on where a killed one was.
     """
-    from medrft.pipeline.run import evaluate_engine, evaluate_stage, open_job, open_model, outside_name, report_run
+    from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
+    from medrft.pipeline.job import open_job
+    from medrft.pipeline.run import report_run
 
     if endpoint and model:
         raise RecipeError("--model and --endpoint name two models; pass one of them")

@@ -147,7 +147,7 @@ def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     >>> scorer_options(["judge.model=qwen3", "judge.retries=1"])
     {'judge': {'model': 'qwen3', 'retries': 1}}
     """
-    from medrft.config import parse_set
+    from medrft.recipes import parse_set
 
     found: dict[str, dict[str, Any]] = {}
     for key, value in parse_set(assignments).items():

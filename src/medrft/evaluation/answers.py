@@ -12,9 +12,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from medrft.config import load_recipe
 from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import source_of
+from medrft.recipes import load_recipe
 from medrft.rundir import read_jsonl
 from medrft.types import KINDS
 

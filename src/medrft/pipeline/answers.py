@@ -16,7 +16,6 @@ Column = dict[str, tuple[float, Hashable]]
 """Question -> its value and its image cluster."""
 
 KINDS = {letter: kind for kind, letter in KIND_LETTERS.items()}
-RESAMPLES = 2000
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -36,7 +35,8 @@ def column(result: Result, *, dataset: str, kind: str, metric: str, source: str 
     text = None if packed is None else packed["values"].get(source, {}).get(metric)
     if packed is None or text is None:
         return {}
-    ids, clusters = packed["ids"].split(" "), packed["clusters"].split(" ")
+    ids, images = packed["ids"].split(" "), packed["images"].split(" ")
+    clusters = [images[int(number)] for number in packed["clusters"].split(" ")]
     values = unpacked(metric, text, len(ids))
     rows = zip(ids, clusters, packed["kinds"], values, strict=True)
     return {
@@ -55,7 +55,7 @@ def difference(
 ) -> dict[str, Any] | None:
     """Mean of `a` minus `b`, paired by question within each seed that both have, with its interval.
 
-    The interval resamples seeds, then images within each. `where` names dataset, kind, metric and source; `only` keeps
+    The interval covers other seeds and other images. `where` names dataset, kind, metric and source; `only` keeps
     some questions of each seed. `None` where no question is shared.
     """
     left, right, clusters, runs = [], [], [], []
@@ -76,18 +76,13 @@ def difference(
         per_seed[str(seed)] = sum(one[key][0] - two[key][0] for key in keys) / len(keys)
     if not left:
         return None
-    found = paired_difference(left, right, clusters=_clusters(clusters, runs), runs=runs, seed=0, resamples=RESAMPLES)
+    found = paired_difference(left, right, clusters=clusters, runs=runs)
     facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
     return {key: _rounded(value) for key, value in facts.items()}
 
 
-def _clusters(clusters: Sequence[Hashable], runs: Sequence[Hashable]) -> list[Hashable]:
-    """Clusters are numbered within a seed; with one run they are what is resampled."""
-    return list(zip(runs, clusters, strict=True))
-
-
 def pooled(results: Sequence[Result], **where: Any) -> dict[str, Any] | None:
-    """Mean over questions and seeds with its interval, resampling seeds and then images; `None` without values."""
+    """Mean over questions and seeds with its interval over seeds and images; `None` without values."""
     values, clusters, runs = [], [], []
     for result in results:
         found = column(result, **where)
@@ -97,9 +92,7 @@ def pooled(results: Sequence[Result], **where: Any) -> dict[str, Any] | None:
     if not values:
         return None
     zero = [0.0] * len(values)
-    interval = paired_difference(
-        values, zero, clusters=_clusters(clusters, runs), runs=runs, seed=0, resamples=RESAMPLES
-    )
+    interval = paired_difference(values, zero, clusters=clusters, runs=runs)
     return {key: _rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
 
 

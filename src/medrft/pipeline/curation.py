@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError
 from medrft.pipeline.duplicates import Kept
+from medrft.pipeline.job import Bar, Job, no_bar
 from medrft.pipeline.judging import RULES, Judge
-from medrft.pipeline.run import Bar, Job, no_bar
 from medrft.pipeline.thinning import Thinned, thin
 from medrft.pipeline.writers import PolicyWriter, Writer, batch_seed, think_prompt
 from medrft.rundir import environment, fingerprint, read_json, read_jsonl, whole_lines, write_json, write_jsonl

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from medrft.pipeline.arms import Arm, Shared, placed
+from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
+from medrft.pipeline.job import Bar, Job, no_bar, open_job, start_model
 from medrft.pipeline.outcome import cost_of, write_outcome
-from medrft.pipeline.run import Bar, Job, check_names, evaluate_stage, no_bar, open_job, start_model, train_stage
+from medrft.pipeline.run import check_names, train_stage
 from medrft.rundir import RunDir, read_json, write_json
 
 Tell = Callable[[str], None]
@@ -147,20 +149,7 @@ def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> N
 
 def evaluate_start(job: Job) -> None:
     """Evaluate an arm without stages of its own: its start, asked as every arm is, with the controls."""
-    from medrft.evaluation.runner import evaluate
-    from medrft.models.load import load_policy
-
-    policy = load_policy(job.recipe.model, start_model(job))
-    with job.bar("Evaluating start") as advance:
-        evaluate(
-            policy,
-            job.recipe,
-            stage="start",
-            examples_by_dataset=job.tests(),
-            train=job.split("train"),
-            run=job.run,
-            on_progress=advance,
-        )
+    evaluate_engine(job, open_engine(job, start_model(job)), stage="start")
 
 
 def measure_form(arm: Arm, model: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from medrft.types import Example
 if TYPE_CHECKING:
     from medrft.config import Recipe
     from medrft.data.base import Loaded
-    from medrft.pipeline.run import Job
+    from medrft.pipeline.job import Job
 
 
 def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:

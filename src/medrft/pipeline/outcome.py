@@ -17,8 +17,8 @@ from typing import Any
 
 from medrft.evaluation.metrics import cluster_of, source_of, values_of
 from medrft.pipeline.arms import Arm
-from medrft.pipeline.run import Job
-from medrft.rundir import RunDir, environment, read_json, read_jsonl, write_atomic
+from medrft.pipeline.job import Job
+from medrft.rundir import RunDir, environment, fingerprint, read_json, read_jsonl, write_atomic
 from medrft.types import Example
 
 Row = dict[str, Any]
@@ -103,7 +103,7 @@ def _short(value: float | None) -> float | None:
 
 
 def pack(rows: Sequence[Row]) -> Row:
-    """Answers by question: ids without what they have in common, image clusters by number, kinds, and values."""
+    """Answers by question: ids without what they have in common, image clusters, kinds, and values."""
     first: dict[str, Row] = {row["id"]: row for row in sorted(rows, key=lambda row: _natural(row["id"]))}
     ids = list(first)
     prefix = _common(ids)
@@ -117,6 +117,7 @@ def pack(rows: Sequence[Row]) -> Row:
     return {
         "prefix": prefix,
         "ids": " ".join(name.removeprefix(prefix) for name in ids),
+        "images": " ".join(fingerprint(cluster)[:10] for cluster in clusters),
         "clusters": " ".join(map(str, numbers)),
         "kinds": _kinds(first, ids),
         "values": {

@@ -24,8 +24,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from medrft.config import Recipe, Shape, found_files, load_recipe
+from medrft.config import Recipe, Shape
 from medrft.errors import RecipeError, unknown_name
+from medrft.recipes import found_files, load_recipe
 from medrft.types import KINDS
 
 Overrides = dict[str, Any]

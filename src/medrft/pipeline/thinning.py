@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medrft.curation_config import CurateConfig
+from medrft.config import CurateConfig
 from medrft.text import normalize
 from medrft.types import Example
 

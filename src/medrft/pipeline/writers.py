@@ -68,7 +68,7 @@ class PolicyWriter:
     @property
     def identity(self) -> dict[str, Any]:
         """The model's name and the hash of its weights; for a hub id its revision."""
-        from medrft.evaluation.runner import weights_hash
+        from medrft.evaluation.engines import weights_hash
 
         folder = Path(self.source)
         return {

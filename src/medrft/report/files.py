@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medrft.config import Recipe, load_recipe
+from medrft.config import Recipe
 from medrft.errors import DataError
 from medrft.evaluation.metrics import source_of
+from medrft.recipes import load_recipe
 from medrft.rundir import read_json, read_jsonl
 
 Row = dict[str, Any]

@@ -1,0 +1,84 @@
+"""Evaluating a run's stages, or a model from outside it, on the run's test sets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrft.config import Recipe
+from medrft.errors import RecipeError
+from medrft.pipeline.held_out import with_images
+from medrft.pipeline.job import Job, source_of
+
+if TYPE_CHECKING:
+    from medrft.config import ModelConfig
+    from medrft.evaluation.engines import Engine
+
+
+def evaluate_stage(job: Job, stage: str) -> None:
+    """Evaluate a stage's model on every test set; predictions that are complete are kept."""
+    evaluate_engine(job, open_engine(job, source_of(job, stage)), stage=stage)
+
+
+def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None = None) -> None:
+    """Evaluate whatever answers on every test set, as `stage`; `prompt` replaces the recipe's.
+
+    An example whose image has vanished or broken since it was loaded is left out, and listed in `data.json`
+    (`evaluation_left_out`). Raises `StrictError` for one where the recipe is `strict`.
+    """
+    from medrft.evaluation.runner import evaluate
+
+    tests = with_images(job, stage)
+    with job.bar(f"Evaluating {stage}") as advance:
+        evaluate(
+            engine,
+            job.recipe,
+            stage=stage,
+            examples_by_dataset=tests,
+            train=job.split("train"),
+            run=job.run,
+            on_progress=advance,
+            prompt=prompt,
+        )
+
+
+def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> Engine:
+    """The model at `source` in the recipe's engine; `model` stands in for the recipe's, for one from outside."""
+    from medrft.evaluation.engines import Offline, Transformers
+    from medrft.models.load import load_policy
+
+    config = model or job.recipe.model
+    checkpoint, revision = (config.id, config.revision) if model else (None, None)
+    if job.recipe.eval.engine == "vllm":
+        from medrft.models.offline import load_offline
+
+        images = max((len(e.images) for examples in job.tests().values() for e in examples), default=1)
+        return Offline(load_offline(config, source, images=images, seed=job.recipe.seed), checkpoint, revision)
+    return Transformers(load_policy(config, source), checkpoint, revision)
+
+
+def open_model(job: Job, name: str) -> Engine:
+    """A model from outside the run, `ID`, `ID@REVISION` or a folder, with the recipe's other model settings."""
+    from medrft.models.load import resolve_base
+
+    place, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    model = job.recipe.model.model_copy(update={"id": place, "revision": revision or None, "lora": None, "freeze": ()})
+    if place.startswith("tiny:"):
+        raise RecipeError(f"--model {name!r} is a random model; pass a hub id or the folder of a saved one")
+    source = resolve_base(model, texts=(), output=job.run.final("base"), seed=job.recipe.seed)
+    return open_engine(job, source, model=model)
+
+
+def outside_name(recipe: Recipe, model: str) -> str:
+    """What a model from outside is called beside a recipe's stages.
+
+    >>> from medrft.recipes import parse_recipe
+    >>> outside_name(parse_recipe({"name": "a", "model": {"id": "m"}, "data": {"name": "d"}}), "Qwen/Qwen2.5-VL-3B")
+    'qwen_qwen2_5_vl_3b'
+    """
+    parts = Path(model).parts[-2:] if Path(model).is_dir() else (model,)
+    name = re.sub(r"[^a-z0-9]+", "_", "_".join(parts).lower()).strip("_") or "model"
+    if name in ("base", *(stage.name for stage in recipe.stages)):
+        return f"{name}_outside"
+    return name

@@ -1,0 +1,187 @@
+"""A recipe with its data loaded and its run folder open: what every part of a run starts from."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.config import Recipe, StageConfig
+from medrft.errors import DataError
+from medrft.pipeline.held_out import by_dataset, load_tests
+from medrft.rundir import RunDir, fingerprint, read_json, write_json
+from medrft.types import SPLITS, Example
+
+if TYPE_CHECKING:
+    from medrft.data.base import Loaded
+
+Advance = Callable[[int, int], None]
+Bar = Callable[[str], AbstractContextManager[Advance]]
+"""Opens a progress bar under a label; the bar is told (done, total)."""
+
+LEAK_IMAGES = 20_000
+"""Images of a run up to which it looks for leaks by itself."""
+
+
+@contextmanager
+def no_bar(label: str) -> Iterator[Advance]:
+    """Show nothing."""
+    yield lambda done, total: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A recipe with its data loaded and its run folder open."""
+
+    recipe: Recipe
+    run: RunDir
+    data: Loaded
+    others: tuple[Loaded, ...] = ()
+    """The data sets of `eval.data`."""
+    bar: Bar = no_bar
+    resume: bool = False
+
+    def split(self, name: str) -> list[Example]:
+        """The examples of one split."""
+        return [example for example in self.data.examples if example.split == name]
+
+    def drawn(self, stage: StageConfig) -> list[Example]:
+        """The train examples of one stage: those of its kinds, at most `limit`, drawn by seed."""
+        rows = [example for example in self.split("train") if stage.kinds is None or example.kind in stage.kinds]
+        return draw(rows, stage.limit, seed=self.recipe.seed)
+
+    def trained(self) -> list[Example]:
+        """The train examples of all stages."""
+        used = {example.id for stage in self.recipe.stages for example in self.drawn(stage)}
+        return [example for example in self.split("train") if example.id in used]
+
+    def tests(self) -> dict[str, list[Example]]:
+        """Test examples by data set, those of `eval.data` last; at most `eval.limit` of each, drawn by seed."""
+        sets = by_dataset(self.split("test"))
+        for other in self.others:
+            sets |= by_dataset(other.split("test"))
+        return {name: draw(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()}
+
+
+def draw(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
+    """At most `limit` examples, drawn by seed and kept in order."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
+    return [examples[index] for index in chosen]
+
+
+def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar) -> Job:
+    """Open the run folder, load the data, and write down recipe, environment and data."""
+    from medrft.data import load_data
+    from medrft.training.processes import is_main
+
+    with bar("Loading data") as advance:
+        data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
+        others = load_tests(recipe, data, on_progress=advance)
+    run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
+    job = Job(recipe=recipe, run=run, data=data, others=others, bar=bar, resume=resume)
+    if not job.split("train") and recipe.stages:
+        raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
+    if is_main():
+        run.write_recipe(recipe.model_dump(mode="json"))
+        tests = {"tests": [describe_data(other) for other in others]} if others else {}
+        write_json(run.path / "data.json", {**describe_data(data), **tests, "leakage": describe_leakage(job)})
+        write_environment(job)
+    return job
+
+
+def describe_data(data: Loaded) -> dict[str, Any]:
+    """Counts, images, leakage notes and fingerprints of the loaded data, for the report and the model card."""
+    splits = {}
+    for split in SPLITS:
+        rows = [example for example in data.examples if example.split == split]
+        if rows:
+            splits[split] = {
+                "examples": len(rows),
+                "images": len({image for example in rows for image in example.images}),
+                "kinds": dict(Counter(example.kind for example in rows)),
+                "datasets": dict(Counter(example.dataset for example in rows)),
+                "fingerprint": fingerprint([f"{e.id}\t{e.question}\t{e.references}" for e in rows]),
+            }
+    report = data.report
+    left_out = {"reasons": dict(report.reasons()), "rows": [asdict(row) for row in report.left_out]}
+    return {"dataset": report.dataset, "splits": splits, "left_out": left_out, "notes": list(report.notes)}
+
+
+def describe_leakage(job: Job) -> dict[str, Any]:
+    """What the run trains, selects and tests on has in common: counts by pair, and a sentence for each.
+
+    What an earlier start of the run found for the same rows is taken over.
+    """
+    from medrft.data.leaks import find_leaks, leak_note
+
+    used = {"train": job.trained(), "validation": job.split("validation")}
+    tests = job.tests()
+    own = by_dataset(job.split("test"))
+    sets = {**used, "test": [example for name in own for example in tests[name]]}
+    apart = {name: rows for name, rows in tests.items() if name not in own}
+    sets = {name: rows for name, rows in {**sets, **apart}.items() if rows}
+    rows = fingerprint([f"{name}\t{example.id}" for name, examples in sets.items() for example in examples])
+    path = job.run.path / "data.json"
+    before: dict[str, Any] = read_json(path).get("leakage", {}) if path.is_file() else {}
+    if before.get("rows") == rows:
+        return before
+    images = len({image for examples in sets.values() for example in examples for image in example.images})
+    if images > LEAK_IMAGES:
+        note = f"leakage was not measured: over {LEAK_IMAGES:,} images; medrft data leaks measures it"
+        return {"rows": rows, "pairs": {}, "notes": [note]}
+    drawn = job.recipe.data.name == "phantom"
+    with job.bar("Looking for leaks") as advance:
+        found = find_leaks(
+            sets,
+            copies=not drawn,
+            wanted=lambda a, b: a in used or b not in apart,  # tests beside one another train nothing
+            on_progress=lambda label, done, total: advance(done, total),
+        )
+    pairs = found["pairs"]
+    counts = {pair: {key: n for key, n in leak.items() if isinstance(n, int)} for pair, leak in pairs.items()}
+    notes = [leak_note(pair, leak) for pair, leak in pairs.items()]
+    if drawn:
+        notes.append("copies were not looked for: each image is drawn anew, and two of one kind are like each other")
+    return {"rows": rows, "pairs": counts, "notes": notes}
+
+
+def write_environment(job: Job) -> None:
+    """`environment.json`: versions, hardware, seed, prompt hashes and encoder."""
+    from medrft.models.prompts import get_prompt
+
+    prompts = {name: get_prompt(name).hash for name in (job.recipe.prompt, "short")}
+    splits = read_json(job.run.path / "data.json")["splits"]
+    job.run.write_environment(
+        seed=job.recipe.seed,
+        prompts=prompts,
+        encoder=job.recipe.encoder.model_dump(mode="json"),
+        data={split: facts["fingerprint"] for split, facts in splits.items()},
+    )
+
+
+def start_model(job: Job) -> str:
+    """The start model: a hub id or path as it is, a tiny one built from its config into `stages/base/final`."""
+    from medrft.models.load import resolve_base
+    from medrft.models.prompts import get_prompt
+
+    train = job.split("train")
+    texts = (text for name in (job.recipe.prompt, "short") for text in get_prompt(name).texts(train))
+    source = resolve_base(job.recipe.model, texts=texts, output=job.run.final("base"), seed=job.recipe.seed)
+    write_json(job.run.stage("base") / "source.json", {"source": source})
+    return source
+
+
+def source_of(job: Job, stage: str) -> str:
+    """Where the model of a finished stage lies; raises `DataError` when that stage has not been done."""
+    if stage == "base":
+        return start_model(job)
+    final = job.run.final(stage)
+    if not (final / "config.json").is_file():
+        raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
+    return str(final)
