@@ -106,7 +106,7 @@ def test_the_whole_command_with_a_teacher(recipe, tmp_path, monkeypatch, capsys)
         assert len(server.seen) == asked  # finished: nothing is asked again
     told = json.loads(capsys.readouterr().out)
     assert told["output"] == str(out) and told["thinning"]["asked"] == 4
-    rows = read_data("table", out / "curated.jsonl").examples
+    rows = read_data("table", out / "curated.jsonl", options={"image_root": "/"}).examples
     assert len(rows) == told["result"]["kept"] > 0 and all(row.rationale for row in rows)
     assert (out / "sheet.html").is_file()
 

@@ -51,7 +51,7 @@ def example(**values):
 @pytest.mark.parametrize("name", PROMPTS)
 def test_a_prompt_is_its_name_version_and_form(name):
     prompt = get_prompt(name)
-    assert (prompt.name, prompt.form, prompt.version) == (name, name, 1)
+    assert (prompt.name, prompt.form, prompt.version) == (name, {"plain": "short"}.get(name, name), 1)
     assert prompt.hash == replace(prompt, system_role=True, opened="<think>").hash
     assert prompt.hash != replace(prompt, version=2).hash
     assert prompt.hash != replace(prompt, instruction="Answer.").hash

@@ -163,10 +163,14 @@ def made(arm, seed, truths, *, blank=None, key="k", steps=3, tokens=100):
     values = {"none": {"truth": bits}, **({"blank": {"truth": blank}} if blank else {})}
     n = len(truths)
     answers = {"prefix": "phantom/test/", "ids": " ".join(map(str, range(n))), "kinds": "lo" * (n // 2)}
+    clusters = {
+        "images": " ".join(f"{seed}x{i}" for i in range((n + 1) // 2)),  # each seed draws its own
+        "clusters": " ".join(str(i // 2) for i in range(n)),
+    }
     own = {"stage": "grpo", "shared": None, "steps": steps, "seconds": 2.0, "tokens": tokens, "seen": 4}
     return {
         **{"arm": arm, "seed": seed, "key": key, "encoder": "e", "form": None, "pass_at": {}, "curves": {}},
-        "answers": {"phantom": {**answers, "clusters": " ".join(str(i // 2) for i in range(n)), "values": values}},
+        "answers": {"phantom": {**answers, **clusters, "values": values}},
         **{"metrics": {}, "cost": [own], "evaluation_seconds": 1.0},
     }
 
@@ -201,10 +205,12 @@ def test_packed_rows_come_back_by_question():
     ]
     result = {"answers": {"d": pack(rows)}}
     assert result["answers"]["d"]["prefix"] == "d/test/" and result["answers"]["d"]["ids"] == "2 10"
-    assert column(result, dataset="d", kind="all", metric="truth") == {"2": (0.0, "0"), "10": (1.0, "1")}
-    assert column(result, dataset="d", kind="open", metric="truth") == {"10": (1.0, "1")}
-    assert column(result, dataset="d", kind="all", metric="truth", source="blank") == {"2": (1.0, "0")}
-    assert column(result, dataset="d", kind="all", metric="n_tokens") == {"2": (7.0, "0"), "10": (7.0, "1")}
+    i, x = result["answers"]["d"]["images"].split(" ")
+    assert i != x and pack([row("e/test/1", "open", 0.0, image="x")])["images"] == x  # the same image in any file
+    assert column(result, dataset="d", kind="all", metric="truth") == {"2": (0.0, i), "10": (1.0, x)}
+    assert column(result, dataset="d", kind="open", metric="truth") == {"10": (1.0, x)}
+    assert column(result, dataset="d", kind="all", metric="truth", source="blank") == {"2": (1.0, i)}
+    assert column(result, dataset="d", kind="all", metric="n_tokens") == {"2": (7.0, i), "10": (7.0, x)}
     assert column(result, dataset="other", kind="all", metric="truth") == {}
 
 

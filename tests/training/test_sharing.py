@@ -269,8 +269,8 @@ class TestVerify:
     def test_wrong_rollouts_fall_back_and_are_written_again(self, light, monkeypatch):
         from medrft.models import rollout
 
-        true = rollout._Writer._next
-        monkeypatch.setattr(rollout._Writer, "_next", lambda self, step: true(self, step + 3))
+        true = rollout.go_on
+        monkeypatch.setattr(rollout, "go_on", lambda model, cache, ids: 1.5 * true(model, cache, ids))
         trainer = light(Sharing(verify="first"), max_steps=2)
         trainer.train()
         assert set(trainer.sharing.fallen) == {"rollouts"}
