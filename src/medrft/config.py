@@ -76,6 +76,8 @@ class DataConfig(Shape):
     """Share of train images cut off for validation where there is no official split."""
     exclude_test_images: bool = False
     """Leave out train rows whose image is also in test."""
+    blank: bool = False
+    """Show a grey picture of the same size in place of each, in training and evaluation: the control that never saw."""
 
     @property
     def options(self) -> dict[str, Any]:

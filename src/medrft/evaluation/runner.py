@@ -176,7 +176,7 @@ def _images(recipe: Recipe, control: str, examples: Sequence[Example]) -> contro
     def opened(example: Example) -> list[Any]:
         return [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images]
 
-    if control == "blank":
+    if control == "blank" or recipe.data.blank:
         return controls.blank(opened)
     if control == "shuffled":
         return controls.shuffled(opened, examples, seed=recipe.seed)
@@ -238,6 +238,7 @@ def _header(
                 for p in passes(recipe, stage=stage)
             ],
             "max_pixels": recipe.data.max_pixels,
+            **({"pictures": "blank"} if recipe.data.blank else {}),
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),

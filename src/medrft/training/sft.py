@@ -58,7 +58,7 @@ def run_sft(
     policy, prompt = opened.policy, opened.prompt
     taught, left_out = teachable(train, prompt)
     held_out = [example for example in validation if prompt.form != "think" or (example.rationale or "").strip()]
-    pictures = Pictures(max_pixels=recipe.data.max_pixels)
+    pictures = Pictures(max_pixels=recipe.data.max_pixels, blanked=recipe.data.blank)
     output = run.checkpoints(stage.name)
     args = trl_config(stage, recipe, output=output, device=policy.device, rows=len(taught), validation=len(held_out))
     check_inputs(opened, args, taught, pictures)
