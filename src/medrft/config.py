@@ -82,6 +82,8 @@ class DataConfig(SourceConfig):
     """Share of train images cut off for validation where there is no official split."""
     exclude_test_images: bool | Literal["copies"] = False
     """Leave out train rows whose image is also in test; `copies`: also recompressed, resized or cropped."""
+    blank: bool = False
+    """Show a grey picture of the same size in place of each, in training and evaluation: the control that never saw."""
     by_image: float | None = Field(default=None, gt=0, lt=1)
     """Split all rows anew by image, this share of the images to test: not the official split."""
 

@@ -25,3 +25,23 @@ def test_the_example_loader_runs(tmp_path, image_file):
 def test_the_example_loader_says_what_is_missing(tmp_path):
     with pytest.raises(DataError, match=r"looks for train\.txt"):
         load_data(DataConfig(name=LOADER, root=str(tmp_path)), seed=0)
+
+
+BOTH = LOADER.replace("my_dataset.py", "slake_and_vqa_rad.py")
+
+
+def test_two_data_sets_are_read_as_one(tmp_path, slake_root, vqa_rad_root):
+    (tmp_path / "slake").symlink_to(slake_root)
+    loaded = load_data(DataConfig(name=BOTH, root=str(tmp_path), exclude_test_images=True), seed=0)
+    found = {(e.split, e.dataset) for e in loaded.examples}
+    assert found == {(split, name) for split in ("train", "test") for name in ("slake", "vqa_rad")} | {
+        ("validation", "slake")
+    }
+    test = {path for e in loaded.examples if e.split == "test" for path in e.images}
+    assert not any(set(e.images) & test for e in loaded.examples if e.split != "test")
+    assert loaded.report.reasons()["image is also in test"] > 0
+
+
+def test_two_data_sets_need_both_folders(tmp_path, vqa_rad_root):
+    with pytest.raises(DataError, match="folders slake and vqa_rad"):
+        load_data(DataConfig(name=BOTH, root=str(tmp_path)), seed=0)

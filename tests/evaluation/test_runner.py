@@ -118,6 +118,25 @@ def test_a_row_is_what_the_contract_says(evaluated):
     assert row["n_tokens"] <= 5 and isinstance(row["truncated"], bool)
 
 
+def test_a_blank_data_set_is_answered_as_the_blank_control_is(evaluated, policy, examples, tmp_path):
+    recipe = make_recipe(controls=[])
+    run = RunDir.create(tmp_path / "run")
+    blank = recipe.model_copy(update={"data": recipe.data.model_copy(update={"blank": True})})
+    run_stage(policy, blank, run, examples)
+    header, rows = rows_of(run)
+    assert header["generation"]["pictures"] == "blank"
+    before, known = rows_of(evaluated[0])
+    assert "pictures" not in before["generation"]
+
+    def said(rows, control):
+        return {row["id"]: row["prediction"] for row in rows if row["control"] == control and not row["temperature"]}
+
+    assert said(rows, "none") == said(known, "blank")
+    assert [row["images"] for row in rows if row["control"] == "none"] == [
+        row["images"] for row in known if row["control"] == "blank"
+    ]  # the true ones: what intervals resample
+
+
 def test_each_kind_has_its_metrics_with_n_and_interval(evaluated):
     results = evaluated[2]["results"]
     assert set(results["none"]) == {"closed", "choice", "open", "all"}

@@ -116,6 +116,18 @@ def test_one_picture_cannot_be_shuffled(policy):
     assert [check["name"] for check in report["checks"] if check["passed"] is None] == ["shuffled_image"]
 
 
+def test_a_run_on_blank_pictures_is_not_asked_to_see(policy):
+    def grey(example):
+        return [Image.new("RGB", (56, 40), (127, 127, 127)) for _ in example.images]
+
+    report = preflight(policy, PROMPT, EXAMPLES, images=grey, blanked=True)
+    skipped = {check["name"]: check["detail"] for check in report["checks"] if check["passed"] is None}
+    assert set(skipped) == {"blank_image", "shuffled_image"}
+    assert all("data.blank" in why for why in skipped.values())
+    with pytest.raises(PreflightError, match="does not see"):
+        preflight(policy, PROMPT, EXAMPLES, images=grey)
+
+
 def test_no_examples(policy):
     with pytest.raises(DataError, match="at least one example"):
         preflight(policy, PROMPT, [], images=pictures)

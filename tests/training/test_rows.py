@@ -70,6 +70,14 @@ def test_pictures_travel_without_what_they_hold(two):
     assert again.max_pixels == 50 and again(two[0])[0].size == pictures(two[0])[0].size
 
 
+def test_blanked_pictures_are_grey_and_of_the_same_size(two):
+    pictures = Pictures(max_pixels=50, blanked=True)
+    for each in (pictures, pickle.loads(pickle.dumps(pictures))):
+        (shown,) = each(two[0])
+        assert shown.size == Pictures(max_pixels=50)(two[0])[0].size
+        assert shown.getcolors() == [(shown.width * shown.height, (127, 127, 127))]
+
+
 def test_an_example_without_rationale_is_left_out_of_think_and_named():
     kept, left = teachable([example(0), example(1, rationale=None), example(2, rationale=" ")], get_prompt("think"))
     assert [e.id for e in kept] == ["toy/train/0"] and left == ["toy/train/1", "toy/train/2"]

@@ -25,6 +25,7 @@ from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
 from medrft.evaluation.judged import judge_facts
 from medrft.evaluation.measure import measured
 from medrft.evaluation.partial import Key, Partial, is_finished
+from medrft.evaluation.pictures import blank
 from medrft.evaluation.rewarded import rewarded
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import with_frequency
@@ -197,7 +198,11 @@ def _opener(recipe: Recipe) -> Images:
     from medrft.data.images import open_image
 
     opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=recipe.data.max_pixels))
-    return lambda example: [opened(path) for path in example.images]
+
+    def images(example: Example) -> list[Any]:
+        return [opened(path) for path in example.images]
+
+    return blank(images) if recipe.data.blank else images
 
 
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
@@ -256,6 +261,7 @@ def _header(
                 for p in passes(recipe, stage=stage)
             ],
             "max_pixels": recipe.data.max_pixels,
+            **({"pictures": "blank"} if recipe.data.blank else {}),
         },
         "left_out": {
             p.control: found

@@ -173,7 +173,7 @@ def run_grpo(
     if "reward" in opened.saved:
         reward.load_state_dict(opened.saved["reward"])
     columns = columns_of(reward)
-    pictures = Pictures(max_pixels=recipe.data.max_pixels)
+    pictures = Pictures(max_pixels=recipe.data.max_pixels, blanked=recipe.data.blank)
     args = _arguments(opened, columns, rows=len(train), validation=len(validation))
     _check_enough(stage, args, len(train))
     _tell_what_is_lost(stage, args)

@@ -36,7 +36,7 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
         WARNING,
         "",
         *_training(recipe, facts),
-        *_data(data),
+        *_data(data, blanked=recipe.data.blank),
         *_reward(recipe, facts),
         *_results(run, recipe, stage),
         *_licence(recipe),
@@ -80,7 +80,7 @@ def _training(recipe: Recipe, facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _data(data: Mapping[str, Any]) -> Iterator[str]:
+def _data(data: Mapping[str, Any], *, blanked: bool) -> Iterator[str]:
     yield "## Data"
     yield ""
     for split, facts in data.get("splits", {}).items():
@@ -91,6 +91,8 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
         )
     for reason, count in data.get("left_out", {}).get("reasons", {}).items():
         yield f"- Left out: {count} ({reason})"
+    if blanked:
+        yield "- A grey picture in place of each (`data.blank`): a control, not a policy that sees"
     yield ""
     yield "### Leakage"
     yield ""

@@ -26,6 +26,8 @@ LOW_PRECISION_LIMIT = 0.05
 """Nats per token that rollout and training log-probabilities may differ by."""
 NOISE_FACTOR = 10
 """An image must move the logits by more than this many times what merely running again does."""
+SEEING = ("blank_image", "shuffled_image")
+"""Checks that ask whether the picture matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +60,16 @@ def preflight(
     temperature: float = 1.0,
     suppress: Sequence[int] | None = None,
     autocast: str | None = None,
+    blanked: bool = False,
     seed: int = 0,
     output: Path | None = None,
 ) -> dict[str, Any]:
     """Ask every question of a policy that is about to be trained; a few seconds for a tiny model.
 
     `max_length` is SFT's cut in tokens, `temperature` and `suppress` (token ids ruled out; by default ours) are the
-    rollouts', `autocast` is the mixed precision of training ("bfloat16", "float16") if any. The report goes to
-    `output` as JSON before `PreflightError` is raised for what failed. Raises `DataError` without examples.
+    rollouts', `autocast` is the mixed precision of training ("bfloat16", "float16") if any, and `blanked` says that the
+    recipe shows grey pictures only. The report goes to `output` as JSON before `PreflightError` is raised for what
+    failed. Raises `DataError` without examples.
     """
     if not examples:
         raise DataError("preflight needs at least one example")
@@ -83,7 +87,7 @@ def preflight(
         seed=seed,
     )
     with probe.still():
-        checks = _ask(probe)
+        checks = _ask(probe, blanked=blanked)
     failed = [check for check in checks if check.passed is False]
     report = {
         "passed": not failed,
@@ -103,16 +107,17 @@ def preflight(
     return report
 
 
-def _ask(probe: Probe) -> list[Check]:
+def _ask(probe: Probe, *, blanked: bool) -> list[Check]:
     """Reading first; a model is only run on inputs that passed."""
     checks = [ask(probe) for ask in (_image_tokens, _padding_side, _uncut, _same_prompt, _loss_mask)]
     if checks[0].passed is False:
         why = "needs image_tokens to pass first"
         return [
             *checks,
-            *(_not_run(name, why) for name in ("blank_image", "shuffled_image", "log_probs", "placeholders")),
+            *(_not_run(name, why) for name in (*SEEING, "log_probs", "placeholders")),
         ]
-    return [*checks, *_image_matters(probe), _log_probs(probe), _placeholders(probe)]
+    seeing = [_not_run(name, "data.blank shows no picture") for name in SEEING] if blanked else _image_matters(probe)
+    return [*checks, *seeing, _log_probs(probe), _placeholders(probe)]
 
 
 def _draw(examples: Sequence[Example], prompt: Prompt, n: int, seed: int) -> list[Example]:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.data.images import UNREADABLE, BadImageError, blank, open_image, shrink
+from medrft.data.images import UNREADABLE, BadImageError, blank, blank_like, open_image, shrink
 from medrft.errors import DataError, StrictError
 from medrft.models.prompts import Prompt
 from medrft.types import Example
@@ -28,10 +28,13 @@ CACHED_PIXELS = 64 * 1024 * 1024
 
 
 class Pictures:
-    """Opens images, shrunk to `max_pixels`, and keeps the newest ones decoded."""
+    """Opens images, shrunk to `max_pixels`, and keeps the newest ones decoded.
 
-    def __init__(self, *, max_pixels: int | None, cached_pixels: int = CACHED_PIXELS):
-        self.max_pixels, self.cached_pixels = max_pixels, cached_pixels
+    With `blanked` each is a grey one of that size.
+    """
+
+    def __init__(self, *, max_pixels: int | None, blanked: bool = False, cached_pixels: int = CACHED_PIXELS):
+        self.max_pixels, self.blanked, self.cached_pixels = max_pixels, blanked, cached_pixels
         self._kept: OrderedDict[Path, Any] = OrderedDict()
         self._pixels = 0
 
@@ -47,6 +50,8 @@ class Pictures:
             image = open_image(path, max_pixels=self.max_pixels)
         except OSError as error:  # a folder that is gone, a share that does not answer
             raise BadImageError(UNREADABLE, str(error), path=path) from error
+        if self.blanked:
+            image = blank_like(image)
         self._kept[path] = image
         self._pixels += image.width * image.height
         while self._pixels > self.cached_pixels and len(self._kept) > 1:
@@ -56,11 +61,11 @@ class Pictures:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel (to a data loader's worker) without the pictures."""
-        return (_pictures, (self.max_pixels, self.cached_pixels))
+        return (_pictures, (self.max_pixels, self.blanked, self.cached_pixels))
 
 
-def _pictures(max_pixels: int | None, cached_pixels: int) -> Pictures:
-    return Pictures(max_pixels=max_pixels, cached_pixels=cached_pixels)
+def _pictures(max_pixels: int | None, blanked: bool, cached_pixels: int) -> Pictures:
+    return Pictures(max_pixels=max_pixels, blanked=blanked, cached_pixels=cached_pixels)
 
 
 Shown = tuple[Example, list[Any], str | None]

@@ -97,6 +97,7 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
         max_length=getattr(args, "max_length", None),
         temperature=getattr(args, "temperature", 1.0),
         suppress=generation.get("suppress_tokens"),
+        blanked=opened.recipe.data.blank,
         autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else None,
         seed=opened.recipe.seed,
         output=opened.run.stage(opened.config.name) / "preflight.json" if is_main() else None,
