@@ -18,7 +18,7 @@ from medrft.data.fingerprints import CELLS, Fingerprint, Floats, likeness, shrun
 
 COPY = 0.96
 """Likeness from which a pair is a copy."""
-COPY_SMALL = 0.86
+COPY_SMALL = 0.85
 """The same where one of the two has fewer pixels than a fingerprint has cells, so that detail is lost."""
 SIMILAR = 0.7
 """Likeness from which a pair that is no copy is worth a look: neighbouring slices, films of one patient."""
