@@ -3,7 +3,8 @@
     medrft data check examples/slake_and_vqa_rad.py:load DATA
 
 DATA holds the folders `slake` and `vqa_rad`. Every test image of VQA-RAD but one is in its train split too, so train
-with `data.exclude_test_images=true`. Validation is SLAKE's: VQA-RAD has none of its own, and none is cut where a set has one.
+with `data.exclude_test_images=true`. Validation is SLAKE's: VQA-RAD has none of its own, and
+none is cut where a set has one.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import trl
 from transformers import GenerationMixin, Trainer
 from transformers.trainer_callback import ExportableState
 from trl import GRPOTrainer, SFTTrainer
+from trl.trainer import utils
 from trl.trainer.utils import RepeatSampler
 
 from medrft.training.exact import KEPT
@@ -57,6 +58,14 @@ def test_every_override_has_a_signature_above(ours, theirs):
     mixins = [SharesPrompts] if ours is GRPO else []
     private = {name for owner in (ours, *mixins) for name in vars(owner) if hasattr(theirs, name) and name[:2] != "__"}
     assert private == {name for owner, name in SIGNATURES if owner is theirs}
+
+
+def test_what_decides_which_positions_the_fused_head_scores():
+    """`training.scored` answers this question for a CPU while SFT computes its loss."""
+    source = inspect.getsource(utils.add_fused_lm_head)
+    assert source.count("_use_triton") == 1 and "compact = _use_triton(hidden_states.device)" in source
+    assert list(inspect.signature(utils._use_triton).parameters) == ["device"]
+    assert "return_outputs" in inspect.signature(SFTTrainer.compute_loss).parameters
 
 
 def test_the_tested_minor_version_is_installed():

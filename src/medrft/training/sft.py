@@ -18,6 +18,7 @@ from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.exact import Exact
 from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
+from medrft.training.scored import ScoresAnswers
 from medrft.training.stage import check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
@@ -25,7 +26,7 @@ from medrft.training.weights import ReadsWeights
 from medrft.types import Example
 
 
-class SFT(Exact, ReadsWeights, SFTTrainer):  # type: ignore[misc]
+class SFT(Exact, ReadsWeights, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, without its telemetry and its own card in each checkpoint."""
 
     def _send_telemetry(self) -> None:
