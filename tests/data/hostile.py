@@ -76,7 +76,7 @@ OTHERS = (
         ["yes"],
         {"a": None},
         {"bytes": None, "path": "x"},
-        nested(60),
+        nested(30),
         {"a": {"b": {"c": [1, {"d": 2}]}}},
     ),
     *([["A"]], [{"letter": 1, "content": []}], {"A": {}, "B": [1]}, ["x"] * 300),
