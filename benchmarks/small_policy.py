@@ -4,19 +4,18 @@
 
 Outcome: exact match after normalisation on all questions of the test set, open and closed alike, greedy. Primary: stage
 `sft` minus (a) train's most frequent answer to exactly this question, (b) stage `sft` of the run with data.blank=true.
-Intervals resample images. A run or stage that is not there is left out.
+Intervals are over images. A run or stage that is not there is left out.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from medrft.intervals import bootstrap_mean, paired_difference
+from medrft.intervals import mean_interval, paired_difference
 from medrft.rundir import read_json, read_jsonl
 from medrft.text import normalize
 
 LOOKUP = "frequent_question"
-RESAMPLES = 2000
 Answers = dict[str, tuple[float, str, str]]
 """Question id -> (1 where the answer is a reference after normalisation, image, kind)."""
 
@@ -56,7 +55,7 @@ def mean(rows: Answers, kind: str | None = None) -> dict:
     """Exact match with its interval, of one kind or all."""
     kept = [row for row in rows.values() if kind in (None, row[2])]
     values, images, _ = zip(*kept, strict=True)
-    return bootstrap_mean(values, clusters=images, seed=0, resamples=RESAMPLES).as_json()
+    return mean_interval(values, clusters=images).as_json()
 
 
 def difference(a: Answers, b: Answers) -> dict:
@@ -65,7 +64,7 @@ def difference(a: Answers, b: Answers) -> dict:
         raise SystemExit(f"the two answer {len(a)} and {len(b)} questions, not the same ones; evaluate both on all")
     ids = sorted(a)
     pairs = ([a[i][0] for i in ids], [b[i][0] for i in ids])
-    return paired_difference(*pairs, clusters=[a[i][1] for i in ids], seed=0, resamples=RESAMPLES).as_json()
+    return paired_difference(*pairs, clusters=[a[i][1] for i in ids]).as_json()
 
 
 def collect(run: Path, blank: Path, dataset: str) -> dict:

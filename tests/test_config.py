@@ -26,6 +26,8 @@ def recipe(**changes):
         ({"reward": {"parts": [{"scorer": "bleu1", "weigth": 1}]}}, "'reward.parts.0.weigth'; did you mean 'weight'?"),
         ({"reward": {"open": {"parts": []}}}, "reward.open.parts"),
         ({"eval": {"limit": 0}}, "eval.limit: input should be greater than 0, got 0"),
+        ({"eval": {"controls": "blanc"}}, "eval.controls.0: input should be 'blank', 'shuffled'"),
+        ({"eval": {"resamples": 1000}}, "unknown key 'eval.resamples'; it was removed"),
     ],
 )
 def test_wrong_recipes_name_key_and_way_out(changes, expected):
@@ -33,6 +35,11 @@ def test_wrong_recipes_name_key_and_way_out(changes, expected):
         recipe(**changes)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("controls", "names"), [("flip", ("flip",)), (["blur", "flip"], ("blur", "flip")), ([], ())])
+def test_one_control_needs_no_list(controls, names):
+    assert recipe(eval={"controls": controls}).eval.controls == names
 
 
 def test_recipe_is_frozen():

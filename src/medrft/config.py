@@ -233,7 +233,9 @@ class EvalConfig(Shape):
     @field_validator("controls", mode="before")
     @classmethod
     def _all_controls(cls, value: Any) -> Any:
-        return get_args(ControlName) if value in ("all", ["all"]) else value
+        if value in ("all", ["all"]):
+            return get_args(ControlName)
+        return (value,) if isinstance(value, str) else value
 
 
 class AuditConfig(Shape):

@@ -136,7 +136,13 @@ def _one_line(error: ValidationError) -> str:
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 
 
+REMOVED = {"eval.resamples": "it was removed, for intervals are formulas now; delete the line"}
+"""Keys that recipes of earlier versions have, and what to do about them."""
+
+
 def _unknown_key(where: str, location: Sequence[int | str]) -> str:
+    if where in REMOVED:
+        return f"unknown key {where!r}; {REMOVED[where]}"
     known = _known_keys(location)
     near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"

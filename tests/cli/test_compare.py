@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from medrft.cli.main import app
 from medrft.errors import DataError
+from medrft.rundir import read_jsonl, write_jsonl
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -62,6 +63,13 @@ def test_a_mistake_is_one_line(run, tmp_path):
         call(run)
     with pytest.raises(DataError, match="nothing at"):
         call(run, tmp_path / "absent")
+
+
+def test_answers_to_other_questions_cannot_be_compared(run, tmp_path):
+    header, *rows = read_jsonl(run / "eval/grpo/vqa_rad/predictions.jsonl")
+    write_jsonl(tmp_path / "other.jsonl", [header, *({**row, "id": f"{row['id']}b"} for row in rows)])
+    with pytest.raises(DataError, match="shares no example with"):
+        call(run, tmp_path / "other.jsonl")
 
 
 class Elements(HTMLParser):

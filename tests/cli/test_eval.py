@@ -38,6 +38,11 @@ def recipe(tmp_path):
         ),
         (("--endpoint", "localhost:1", "--endpoint-model", "m"), "base_url must begin with http"),
         (("--model", "tiny:llava"), "is a random model"),
+        (("--model", "runs/no/such/model"), "no folder at runs/no/such/model"),
+        (("--model", "a/b", "--stage", "sft"), "--stage names a model of the run"),
+        (("--model", "a/b", "--prompt", "thnk"), "unknown prompt 'thnk'; did you mean 'think'?"),
+        (("--prompt", "think"), "--prompt is for --model and --endpoint"),
+        (("--model", "a/b", "--api-key-env", "KEY"), "--api-key-env is for --endpoint"),
     ],
 )
 def test_a_mistake_is_one_line(recipe, tmp_path, more, expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import functools
 import io
@@ -75,7 +76,7 @@ OTHERS = (
         ["yes"],
         {"a": None},
         {"bytes": None, "path": "x"},
-        nested(60),
+        nested(30),
         {"a": {"b": {"c": [1, {"d": 2}]}}},
     ),
     *([["A"]], [{"letter": 1, "content": []}], {"A": {}, "B": [1]}, ["x"] * 300),
@@ -180,7 +181,7 @@ class Hostile:
         if kind < 0.01:
             return BIG
         pool: tuple[Any, ...] = self.texts if kind < 0.45 else OTHERS if kind < 0.85 else self.names
-        return self.rng.choice(pool)
+        return copy.deepcopy(self.rng.choice(pool))  # a later row may change it
 
     def image(self) -> str:
         """A name of an image: one that leads elsewhere, or one of a file that is there, good or bad."""

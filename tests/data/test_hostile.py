@@ -19,7 +19,10 @@ from medrft.data.paths import image_in
 from medrft.errors import DataError, UserError
 
 ROWS = 700
-"""Rows of each of 21 sources, one in ten of them good; Parquet and CSV cannot hold some, which are not written."""
+"""Rows of each of 21 sources, one in ten of them good; Parquet and CSV cannot hold some, which are not written.
+
+Four fifths are written at least, so that all sources together get over 10,000 mutated rows.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +76,7 @@ def check(source, tmp_path, outside, *, rows, seed):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: f"{s.name}-{s.label}".strip("-"))
 def test_each_row_is_kept_or_listed(source, tmp_path, outside):
-    assert check(source, tmp_path, outside, rows=ROWS, seed=0) >= ROWS * 0.6
+    assert check(source, tmp_path, outside, rows=ROWS, seed=0) >= ROWS * 0.8
 
 
 @pytest.mark.slow

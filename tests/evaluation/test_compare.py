@@ -127,6 +127,21 @@ def test_a_metric_that_means_something_else_is_not_compared(tmp_path):
     assert {entry["setting"] for entry in against["settings"]} == {"correct", "prompt_hash"}
 
 
+def test_settings_that_bear_on_greedy_answers_are_told_one_by_one(tmp_path):
+    def header(prompt, tokens, passes):
+        return {
+            **HEADER,
+            "prompt": prompt,
+            "prompt_hash": prompt,
+            "generation": {"max_tokens": tokens, "passes": passes},
+        }
+
+    rows = [row(i, "open") for i in range(3)]
+    found = compared(tmp_path, rows, rows, a=header("short", 32, [1]), b=header("think", 256, [1, 2]))
+    told = {entry["setting"]: (entry["a"], entry["b"]) for entry in found["against"][0]["settings"]}
+    assert told == {"prompt": ("short", "think"), "max_tokens": (32, 256)}
+
+
 def test_questions_without_images_are_their_own_clusters(tmp_path):
     rows = [row(i) | {"images": []} for i in range(5)]
     (test,) = compared(tmp_path, rows, rows)["tests"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from statistics import mean
 
 import pytest
 from made_run import HOSTILE, make_run
@@ -61,10 +62,25 @@ def test_every_control_stands_in_the_table_of_each_kind_it_applies_to(run):
     [found] = controls_of(RunFiles(run))
     assert (found.dataset, found.stage) == ("vqa_rad", "grpo")
     groups = {group.kind: [row.control for row in group.rows] for group in found.groups}
-    assert groups["closed"] == ["frequent_type", "frequent_question", *(name for name in CONTROLS if name != "options")]
+    controls = [name for name in CONTROLS if name != "options"]
+    assert groups["closed"] == ["frequent_type", "frequent_question", "base", *controls]
     assert "negated" not in groups["open"] and "options" in groups["choice"]
     shown = section(run)
     assert all(str(escape(NAMES[name])) in shown for name in CONTROLS)
+
+
+def test_the_start_model_is_set_beside_the_plain_answers_to_the_same_questions(run):
+    files = RunFiles(run)
+    [found] = controls_of(files)
+    plain, start = (files.answers(stage, "vqa_rad") for stage in ("grpo", "base"))
+    for group in found.groups:
+        keys = [key for key in plain.keys() & start.keys() if plain[key]["kind"] == group.kind]
+        row = next(row for row in group.rows if row.control == "base")
+        ours, theirs = (mean(rows[key]["scores"]["correct"] for key in keys) for rows in (plain, start))
+        assert row.figures["n"] == len(keys) > 0
+        assert row.figures["score"]["mean"] == pytest.approx(theirs)
+        assert row.figures["difference"]["mean"] == pytest.approx(theirs - ours)
+    assert "the start model, asked for a short answer" in section(run)
 
 
 def test_figures_are_those_of_the_metrics_file(run):

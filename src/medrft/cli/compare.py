@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
+from medrft.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,11 @@ def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: com
 
     sides = read_sides(runs, stage=stage)
     found = compared(sides)
+    if not any(against["paired"] for against in found["against"]):
+        others = ", ".join(against["name"] for against in found["against"])
+        raise DataError(
+            f"{found['baseline']} shares no example with {others}; compare takes answers to the same questions"
+        )
     if output is not None:
         from medrft.report.compare import render_comparison
         from medrft.rundir import write_atomic

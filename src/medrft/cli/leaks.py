@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -87,7 +89,10 @@ def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[
 
 def _print(found: Leaks) -> None:
     if found["pairs"]:
-        common.out.print(_table(found))
+        table = _table(found)
+        wide = common.out.options.update(width=10_000)
+        needed = Measurement.get(common.out, wide, table).maximum  # a name that is cut short names no set
+        Console(width=max(needed, common.out.width), highlight=False).print(table)
     for pair, leak in found["pairs"].items():
         if leak["neighbours"] or leak["items"]:
             common.out.print(Text(pair.replace("|", " | ")), style="bold")
@@ -99,11 +104,13 @@ def _print(found: Leaks) -> None:
 
 
 def _table(found: Leaks) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, title="Of B, in A too", title_justify="left")
+    table = Table(
+        box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, title="Of B, in A too", title_justify="left"
+    )
     for header in ("A", "B"):
         table.add_column(header, no_wrap=True)
     for header in ("images", "same", "copies", "similar", "items", "same", "nearly"):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
     for pair, leak in found["pairs"].items():
         images = (leak["total_images_b"], leak["shared_images"], leak["copies"], leak["similar"])
         numbers = (*images, leak["total_items_b"], leak["shared_items"], leak["similar_questions"])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, such as those in recipes/.")]
 Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe name> by default.", file_okay=False)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the output folder holds.")]
+SHORT = "short"
+"""The prompt that a model from outside a run is asked with by default."""
 Stage = Annotated[
     list[str] | None, typer.Option("--stage", help="A stage's name; may be repeated. All that fit by default.")
 ]
@@ -68,7 +70,7 @@ def evaluate(
         str | None, typer.Option(metavar="VAR", help="The environment variable that holds the server's key.")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.")] = 8,
-    prompt: Annotated[str, typer.Option(help="What another model is asked with.")] = "short",
+    prompt: Annotated[str | None, typer.Option(help="What another model is asked with.", show_default="short")] = None,
     output: Output = None,
     set_: Set = None,
     json_: Json = False,
@@ -80,25 +82,42 @@ def evaluate(
     """
     from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
     from medrft.pipeline.job import open_job
-    from medrft.pipeline.run import report_run
+    from medrft.pipeline.run import chosen_stages, report_run
 
     if endpoint and model:
         raise RecipeError("--model and --endpoint name two models; pass one of them")
     if bool(endpoint) != bool(endpoint_model):
         raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
     outside = model or endpoint_model
+    _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
     recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
+    chosen_stages(recipe, stage)
     server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
     job = open_job(recipe, output=folder, resume=(folder / "recipe.yaml").is_file(), bar=progress_bar)
     if outside:
         engine = server or open_model(job, outside)
-        evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt)
+        evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
     else:
         done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
         for name in stage or ["base", *done]:
             evaluate_stage(job, name)
     report_run(job)
     show_results(folder, json_)
+
+
+def _check_fits(
+    outside: str | None, *, stage: list[str] | None, prompt: str | None, endpoint: str | None, api_key_env: str | None
+) -> None:
+    """Refuse an option that would do nothing beside the others, and a prompt that is none."""
+    from medrft.models.prompts import get_prompt
+
+    if outside and stage:
+        raise RecipeError("--stage names a model of the run, --model and --endpoint another; pass one of them")
+    if prompt and not outside:
+        raise RecipeError("--prompt is for --model and --endpoint; a stage is asked with the prompt it was trained on")
+    if api_key_env and not endpoint:
+        raise RecipeError("--api-key-env is for --endpoint URL")
+    get_prompt(prompt or SHORT)
 
 
 def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outside: bool) -> tuple[Recipe, Path]:

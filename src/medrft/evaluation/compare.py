@@ -25,8 +25,8 @@ LEADING = ("truth", "accuracy", "correct", "exact_match", "clinical", "average")
 NEED: dict[str, tuple[str, ...]] = {"correct": ("correct",), "average": ("encoder",)}
 """Entries of the header on which a metric's meaning depends: where they differ, it is not compared."""
 
-SETTINGS = ("prompt_hash", "generation", "correct", "encoder")
-"""Entries of the header that are said where they differ."""
+SETTINGS = ("prompt", "prompt_hash", "correct", "encoder")
+"""Entries of the header that are said where they differ, beside those of `generation`; the hash where names do not."""
 
 FACTS = ("model", "evaluator", "checkpoint", "prompt", "encoder")
 """Entries of the header that say what a side is."""
@@ -231,12 +231,21 @@ def _skipped(a: Side, b: Side) -> dict[tuple[str, str], str]:
 def _settings(a: Side, b: Side) -> list[dict[str, Any]]:
     """How the two sides were asked differently; the reader must know, because it may explain the difference."""
     found = [
-        {"dataset": dataset, "setting": name, "a": one[name], "b": two[name]}
+        {"dataset": dataset, "setting": name, "a": ours[name], "b": theirs[name]}
         for dataset, one, two in _headers(a, b)
-        for name in SETTINGS
-        if name in one and name in two and one[name] != two[name]
+        for ours, theirs in [(_asked(one), _asked(two))]
+        for name in ours
+        if name in theirs and ours[name] != theirs[name]
     ]
+    named = {entry["dataset"] for entry in found if entry["setting"] == "prompt"}
+    found = [entry for entry in found if entry["setting"] != "prompt_hash" or entry["dataset"] not in named]
     return [entry for i, entry in enumerate(found) if entry not in found[:i]]
+
+
+def _asked(header: Row) -> dict[str, Any]:
+    """A header's settings that bear on greedy answers, those of generation one by one."""
+    generation = {key: value for key, value in (header.get("generation") or {}).items() if key != "passes"}
+    return {**{name: header[name] for name in SETTINGS if header.get(name) is not None}, **generation}
 
 
 def _conditional(sides: Sequence[Side]) -> str:

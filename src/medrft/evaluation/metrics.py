@@ -28,7 +28,7 @@ SCORERS: dict[Kind, tuple[str, ...]] = {
 
 METRICS: dict[str, str] = {
     "accuracy": "share answered right (closed: yes or no; choice: the option)",
-    "correct": "share that meets the recipe's `correct`",
+    "correct": "share that meets the recipe's own test",
     "exact_match": "share equal to a reference after normalisation",
     "clinical": "findings and their facets compared: 1 the same meaning, 0 a contradiction",
     "judge": "share that a language model calls the same as the reference",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import RewardConfig, StackConfig
 from medrft.data.images import sha256_of
+from medrft.errors import RecipeError
 from medrft.evaluation.explaining import explanation_of
 from medrft.evaluation.judged import Panel
 from medrft.evaluation.metrics import SCORERS
@@ -70,6 +71,7 @@ class Marker:
         self._scorers: dict[str, Scorer] = {
             name: build_scorer(name, encoder=recipe.encoder, **_options(recipe.reward, name)) for name in sorted(names)
         }
+        check_correct(recipe.correct.scorer, self._scorers[recipe.correct.scorer])
 
     def __call__(self, answers: Sequence[Answer]) -> list[Scores]:
         """Scores of each answer by name; a scorer that does not concern the answer is absent, unscored is `None`."""
@@ -105,8 +107,21 @@ class Marker:
     def _is_correct(self, kind: Kind, scores: Mapping[str, Score]) -> Score:
         """The recipe's one binary outcome, as 0 or 1."""
         name, at_least = (self._correct.scorer, self._correct.at_least) if kind == "open" else (SCORERS[kind][0], 1.0)
-        score = scores[name]
+        score = scores.get(name)
         return None if score is None else float(score >= at_least)
+
+
+def check_correct(name: str, scorer: Scorer) -> None:
+    """Raise `RecipeError` for a `correct.scorer` that says nothing of a bare answer to an open question.
+
+    Baselines are bare answers, so such a scorer cannot mark them.
+    """
+    bare = Item(references=("pleural effusion",), kind="open", answer="pleural effusion", question="What is shown?")
+    if not scorer.applies(bare):
+        raise RecipeError(
+            f"correct.scorer: {name!r} does not judge a plain answer to an open question; "
+            "choose one that compares answer and reference, such as exact_match or clinical"
+        )
 
 
 def _options(reward: RewardConfig, scorer: str) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, see
     before anything is built.
     """
     pick_device(config.device)
+    if (config.id.startswith(("/", ".", "~")) or config.id.count("/") > 1) and not Path(config.id).is_dir():
+        raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
     if not config.id.startswith(TINY):
         return _pinned(config) if config.revision and not Path(config.id).is_dir() else config.id
     if not (output / "config.json").is_file():

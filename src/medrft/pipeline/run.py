@@ -111,6 +111,7 @@ def check_names(recipe: Recipe) -> None:
     """Build what can be built without data or model, so that a wrong name or device ends the run in a second."""
     from medrft.data import check_options
     from medrft.evaluation.judged import Panel
+    from medrft.evaluation.scoring import check_correct
     from medrft.models.load import pick_device
     from medrft.models.prompts import get_prompt
     from medrft.rewards import build_reward
@@ -121,7 +122,7 @@ def check_names(recipe: Recipe) -> None:
     get_prompt(recipe.prompt)
     for source in (recipe.data, *recipe.eval.data):
         check_options(source.name, source.options)
-    build_scorer(recipe.correct.scorer, encoder=recipe.encoder)
+    check_correct(recipe.correct.scorer, build_scorer(recipe.correct.scorer, encoder=recipe.encoder))
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
     if recipe.eval.judge is not None:
         Panel(recipe.eval.judge)

@@ -9,10 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from medrft.evaluation.controls import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
+from medrft.evaluation.metrics import cluster_of, values_of
+from medrft.intervals import mean_interval, paired_difference
 from medrft.report import wording
 from medrft.report.charts import interval_mark
 from medrft.report.files import RunFiles
-from medrft.report.results import subject_of
+from medrft.report.results import BASE, subject_of
 from medrft.types import KINDS
 
 Figure = Mapping[str, Any]
@@ -20,6 +22,7 @@ Figure = Mapping[str, Any]
 NAMES = {
     FREQUENT_TYPE: "train's most frequent answer for the question type",
     FREQUENT_QUESTION: "train's most frequent answer for the exact question",
+    BASE: "the start model, asked for a short answer",
     **{name: control.says for name, control in CONTROLS.items()},
 }
 GOOD = {
@@ -31,6 +34,8 @@ GOOD = {
 """What a good model does under each sort of control."""
 UNKNOWN = "may answer otherwise"
 """What it does where the right answer is not known."""
+EITHER = "is right as often"
+"""What it does where the right answer is known and may be either: a mass may be on both sides, or on none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,9 @@ def controls_of(run: RunFiles) -> list[Controls]:
         metrics = stages[stage]
         table: Mapping[str, Figure] = metrics.get("controls") or {}
         if table or metrics.get("biases"):
-            groups = [_group(kind, table, metrics["results"]["none"]) for kind in KINDS]
+            groups = [
+                _group(kind, table, metrics["results"]["none"], _start(run, dataset, stage, kind)) for kind in KINDS
+            ]
             found.append(
                 Controls(
                     dataset=dataset,
@@ -90,11 +97,14 @@ def controls_of(run: RunFiles) -> list[Controls]:
     return found
 
 
-def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure]) -> Group | None:
+def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure], start: Figure | None) -> Group | None:
     found = [(name, control, control["kinds"][kind]) for name, control in table.items() if kind in control["kinds"]]
     if not found or kind not in plain:
         return None
     metric = found[0][2]["metric"]
+    if start is not None:
+        baselines = sum(name in (FREQUENT_TYPE, FREQUENT_QUESTION) for name, _, _ in found)
+        found.insert(baselines, (BASE, {"good": "below"}, start))
     reach = _reach([figures["difference"] for _, _, figures in found])
     return Group(
         kind=kind,
@@ -104,13 +114,40 @@ def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure]) 
             Row(
                 control=name,
                 name=NAMES.get(name, name),
-                good=GOOD[control["good"]] if figures["score"] else UNKNOWN,
+                good=_good(name, control["good"], kind, known=bool(figures["score"])),
                 figures=figures,
                 mark=_mark(figures["difference"], reach),
             )
             for name, control, figures in found
         ),
     )
+
+
+def _good(name: str, sort: str, kind: str, *, known: bool) -> str:
+    """What a good model does, told to a reader."""
+    if kind == "closed" and name in ("flip", "sides"):
+        return EITHER if known else UNKNOWN
+    return GOOD[sort] if known else UNKNOWN
+
+
+def _start(run: RunFiles, dataset: str, stage: str, kind: str) -> Figure | None:
+    """The start model's row: its score, and the difference from the stage, over the questions that both answered."""
+    if stage == BASE or BASE not in run.evaluations[dataset]:
+        return None
+    plain, start = run.answers(stage, dataset), run.answers(BASE, dataset)
+    shared = sorted(key for key in plain.keys() & start.keys() if plain[key]["kind"] == kind)
+    metric = "truth" if shared and "truth" in plain[shared[0]]["scores"] else "correct"
+    both = [(values_of(start[k]).get(metric), values_of(plain[k]).get(metric), cluster_of(plain[k])) for k in shared]
+    scored = [(theirs, ours, image) for theirs, ours, image in both if theirs is not None and ours is not None]
+    if not scored:
+        return None
+    theirs, ours, images = zip(*scored, strict=True)
+    return {
+        "n": len(shared),
+        "metric": metric,
+        "score": mean_interval(theirs, clusters=images).as_json(),
+        "difference": paired_difference(theirs, ours, clusters=images).as_json(),
+    }
 
 
 def _reach(differences: Sequence[Figure | None]) -> float:

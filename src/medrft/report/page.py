@@ -43,6 +43,12 @@ class Table:
     rows: tuple[tuple[Source, dict[str, Any], Markup | None], ...]
     """Source, its metrics, and its leading metric drawn as a mark."""
 
+    @property
+    def asked_apart(self) -> bool:
+        """Whether the models answered different numbers of questions."""
+        asked = [next(iter(metrics.values())) for source, metrics, _ in self.rows if source.source == "none"]
+        return len({metric["n"] + metric["unscored"] for metric in asked}) > 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Results:

@@ -100,7 +100,7 @@ def _kind(kind: str, fields: Mapping[str, Any], found: Mapping[str, Any]) -> Str
     controls = [name for name in AGAINST if kind in found.get(name, {})]
     rows = []
     for field in told:
-        for value, metrics in sorted(fields[field].items(), key=lambda pair: _order(pair[1], lead)):
+        for value, metrics in sorted(fields[field].items(), key=lambda pair: _order(pair[0], pair[1], lead)):
             beside = [found[name][kind].get(field, {}).get(value, {}).get(lead) for name in controls]
             own = metrics.get(lead, {"n": 0, "small": True})
             rows.append(
@@ -114,9 +114,9 @@ def _kind(kind: str, fields: Mapping[str, Any], found: Mapping[str, Any]) -> Str
     )
 
 
-def _order(metrics: Mapping[str, Metric], lead: str) -> int:
-    """Large strata first."""
-    return -int(metrics.get(lead, {}).get("n", 0))
+def _order(value: str, metrics: Mapping[str, Metric], lead: str) -> tuple[bool, int]:
+    """Large strata first, but tail always after head."""
+    return value == "tail", -int(metrics.get(lead, {}).get("n", 0))
 
 
 def _tries(stages: Mapping[str, Row]) -> list[Tries]:
