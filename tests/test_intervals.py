@@ -258,3 +258,11 @@ def test_auroc_interval_covers_and_is_wider_with_clusters():
     assert flat.low < flat.mean < flat.high
     assert clustered.mean == flat.mean
     assert clustered.high - clustered.low > flat.high - flat.low
+
+
+def test_a_mean_over_seeds_stays_within_its_bounds():
+    values, seeds = [1.0] * 9 + [0.0] + [1.0] * 10, [1] * 10 + [2] * 10
+    found = mean_interval(values, clusters=[f"{s}/{i}" for i, s in enumerate(seeds)], runs=seeds)
+    assert 0 < found.low < 0.95 < found.high <= 1
+    assert found.high - found.low > mean_interval(values).high - mean_interval(values).low
+    assert mean_interval(values, runs=[1] * 20) == mean_interval(values)

@@ -43,9 +43,17 @@ class Interval(NamedTuple):
 
 
 def mean_interval(
-    values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = UNIT
+    values: Sequence[float],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    runs: Sequence[Hashable] | None = None,
+    bounds: Bounds | None = UNIT,
 ) -> Interval:
     """Mean of `values` with its 95 % interval, over whole `clusters` (each value its own by default).
+
+    `runs` names the training seed of each value. With more than one, the interval covers another training as well as
+    other images: the variances over runs and over clusters are added and that over both at once is taken off (Cameron,
+    Gelbach and Miller, JBES 29, 2011), with Satterthwaite's degrees of freedom, so that few runs make it wide.
 
     `bounds` are the least and greatest value there can be; `None` for values without bounds, such as a number of
     tokens. Where the clusters do not differ at all, t has nothing to go by: with G clusters, whatever was not seen may
@@ -60,11 +68,7 @@ def mean_interval(
     numbers, code = _checked(values, clusters)
     if bounds is not None and not bounds[0] <= numbers.min() <= numbers.max() <= bounds[1]:
         raise ValueError(f"values must lie in [{bounds[0]:g}, {bounds[1]:g}], got {numbers.min()} to {numbers.max()}")
-    mean, units = float(numbers.mean()), int(code.max()) + 1
-    if units < 2:
-        return Interval(mean, math.nan, math.nan, len(numbers))
-    error = math.sqrt(_jackknife(numbers, code))
-    return Interval(mean, *_ends(mean, error, units - 1, units=units, bounds=bounds), len(numbers))
+    return _interval_of(numbers, code, runs, bounds)
 
 
 def paired_difference(
@@ -76,23 +80,25 @@ def paired_difference(
 ) -> Interval:
     """Mean of `a - b` over pairs, with its 95 % interval by t, over whole `clusters`.
 
-    `runs` names the training seed of each pair. With more than one, the interval covers another training as well as
-    other images: the variances over runs and over clusters are added and that over both at once is taken off (Cameron,
-    Gelbach and Miller, JBES 29, 2011), with Satterthwaite's degrees of freedom, so that few runs make it wide. Where
-    all of `a` and `b` lie in [0, 1] the interval stays in [-1, 1].
+    `runs` names the training seed of each pair, as for `mean_interval`. Where all of `a` and `b` lie in [0, 1] the
+    interval stays in [-1, 1].
     """
     if len(a) != len(b):
         raise ValueError(f"pairs need equal lengths, got {len(a)} and {len(b)}")
     left, right = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     numbers, code = _checked((left - right).tolist(), clusters)
     inside = min(left.min(), right.min()) >= 0 and max(left.max(), right.max()) <= 1
-    bounds = (-1.0, 1.0) if inside else None
+    return _interval_of(numbers, code, runs, (-1.0, 1.0) if inside else None)
+
+
+def _interval_of(numbers: Floats, code: Codes, runs: Sequence[Hashable] | None, bounds: Bounds | None) -> Interval:
+    """The interval of a mean, over clusters or over runs and clusters."""
     mean, units = float(numbers.mean()), int(code.max()) + 1
     run = _codes(runs, len(numbers)) if runs is not None else np.zeros(len(numbers), dtype=np.intp)
     trained = int(run.max()) + 1
+    if max(units, trained) < 2:
+        return Interval(mean, math.nan, math.nan, len(numbers))
     if trained < 2:
-        if units < 2:
-            return Interval(mean, math.nan, math.nan, len(numbers))
         error, df = math.sqrt(_jackknife(numbers, code)), float(units - 1)
     else:
         error, df = _two_way(numbers, code, run)

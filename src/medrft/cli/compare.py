@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -92,8 +91,8 @@ def _print_notes(baseline: str, against: Mapping[str, Any]) -> None:
 def _table(baseline: str, other: str, dataset: str, tests: list[Mapping[str, Any]]) -> Table:
     """The tests on one data set, in percent and percentage points, narrow enough for a terminal."""
     title = Text(f"{dataset}: B = {other} minus A = {baseline}, in percent")
-    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    table.add_column("kind, metric")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    table.add_column("kind, metric", no_wrap=True)
     for header in ("n", "clusters", "A", "B", "B - A", "95 % interval", "p", "p (Holm)"):
         table.add_column(header, justify="right", no_wrap=True)
     for test in tests:

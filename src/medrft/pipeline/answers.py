@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError
-from medrft.intervals import paired_difference
+from medrft.intervals import UNIT, mean_interval, paired_difference
 from medrft.pipeline.outcome import KIND_LETTERS, unpacked
 from medrft.rundir import read_json
 
@@ -91,8 +91,8 @@ def pooled(results: Sequence[Result], **where: Any) -> dict[str, Any] | None:
         runs += [result["seed"]] * len(found)
     if not values:
         return None
-    zero = [0.0] * len(values)
-    interval = paired_difference(values, zero, clusters=clusters, runs=runs)
+    bounds = UNIT if all(0 <= value <= 1 for value in values) else None
+    interval = mean_interval(values, clusters=clusters, runs=runs, bounds=bounds)
     return {key: _rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
 
 
