@@ -58,8 +58,17 @@ def test_a_server_is_evaluated_outside_a_run(recipe, tmp_path):
         assert done.returncode == 0, line
         asked = len(server.seen)
         again, _ = medrft(*words, cwd=tmp_path)
+        assert len(server.seen) == asked
+        run = tmp_path / "runs/toy"
+        before = [(run / name).read_bytes() for name in ("recipe.yaml", "data.json")]
+        fewer = ("--endpoint", server.url, "--endpoint-model", "Other", "--set", "eval.limit=1")
+        assert medrft("eval", run, *fewer, cwd=tmp_path)[0].returncode == 0
+    assert [(run / name).read_bytes() for name in ("recipe.yaml", "data.json")] == before  # a guest changes neither
+    assert len(list(read_jsonl(run / "eval/other/phantom/predictions.jsonl"))) < len(
+        list(read_jsonl(run / "eval/org_model_3b/phantom/predictions.jsonl"))
+    )
     assert json.loads(done.stdout)["results"] and json.loads(again.stdout) == json.loads(done.stdout)
-    assert len(server.seen) == asked > 0
+    assert asked > 0
     header, *rows = read_jsonl(tmp_path / "runs/toy/eval/org_model_3b/phantom/predictions.jsonl")
     assert (header["engine"], header["model"], header["prompt"]) == ("endpoint", "Org/Model-3B", "short")
     assert {row["control"] for row in rows} >= {"none", "blank"}

@@ -93,7 +93,8 @@ def evaluate(
     recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
     server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
-    job = open_job(recipe, output=folder, resume=(folder / "recipe.yaml").is_file(), bar=progress_bar)
+    begun = (folder / "recipe.yaml").is_file()
+    job = open_job(recipe, output=folder, resume=begun, bar=progress_bar, record=not (outside and begun))
     if outside:
         engine = server or open_model(job, outside)
         evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)

@@ -75,8 +75,11 @@ def draw(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[E
     return [examples[index] for index in chosen]
 
 
-def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar) -> Job:
-    """Open the run folder, load the data, and write down recipe, environment and data."""
+def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, record: bool = True) -> Job:
+    """Open the run folder, load the data, and write down recipe, environment and data.
+
+    Without `record` nothing is written: a guest's evaluation in a run's folder is not what the run did.
+    """
     from medrft.data import load_data
     from medrft.training.processes import is_main
 
@@ -87,7 +90,7 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
     job = Job(recipe=recipe, run=run, data=data, others=others, bar=bar, resume=resume)
     if not job.split("train") and recipe.stages:
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
-    if is_main():
+    if record and is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
         tests = {"tests": [describe_data(other) for other in others]} if others else {}
         write_json(run.path / "data.json", {**describe_data(data), **tests, "leakage": describe_leakage(job)})
