@@ -64,7 +64,7 @@ def main() -> None:
         extra = common.EXTRAS[package]
         fail(f"this command needs the package {package}; install it with: pip install 'medrft[{extra}]'", status=2)
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on where this stopped (a run and a curation: with --resume)", status=130)
+        fail("interrupted; the same command goes on where it stopped (run, curate: with --resume)", status=130)
 
 
 def fail(message: str, *, status: int) -> None:
