@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,19 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def write_jsonl(path: Path, rows: Iterator[Mapping[str, Any]] | list[Any]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSONL, atomically."""
-    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_atomic(path, _lines(rows))
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a JSONL file, in one write."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_lines(rows))
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def whole_lines(path: Path) -> Path:
@@ -90,12 +100,6 @@ def whole_lines(path: Path) -> Path:
         with path.open("r+b") as file:
             file.truncate(end)
     return path
-
-
-def _append(path: Path, row: Mapping[str, Any]) -> None:
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,11 @@ class RunDir:
 
     def append_metrics(self, stage: str, row: Mapping[str, Any]) -> None:
         """Append one row to `metrics.jsonl`; non-finite numbers are refused."""
-        _append(self.metrics, {"stage": stage, **row})
+        append_jsonl(self.metrics, [{"stage": stage, **row}])
 
     def append_warning(self, row: Mapping[str, Any]) -> None:
         """Append one row to `warnings.jsonl`."""
-        _append(self.warnings, row)
+        append_jsonl(self.warnings, [row])
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
         """Write the resolved recipe."""

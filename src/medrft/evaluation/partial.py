@@ -8,12 +8,11 @@ own order and removes this one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrft.rundir import read_jsonl, write_jsonl
+from medrft.rundir import append_jsonl, read_jsonl, whole_lines, write_jsonl
 
 Row = dict[str, Any]
 Key = tuple[str, float, str, int]
@@ -33,7 +32,7 @@ class Partial:
         self.place = path.with_name(f"{path.stem}.partial{path.suffix}")
         self.rows: dict[Key, Row] = {}
         self.failed: dict[Key, Row] = {}
-        found = _whole_lines(self.place)
+        found = list(read_jsonl(whole_lines(self.place))) if self.place.is_file() else []
         if not found or found[0] != self.header:
             found = list(read_jsonl(path)) if _begins(path, self.header) else [self.header]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +41,13 @@ class Partial:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Keep rows; those that hold an answer are on disk when this returns."""
-        lines = []
+        answered = []
         for row in rows:
             kept = self.failed if "error" in row else self.rows
             kept[key_of(row)] = row
             if kept is self.rows:
-                lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        with self.place.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+                answered.append(row)
+        append_jsonl(self.place, answered)
 
     def finish(self, order: Sequence[Key]) -> None:
         """Write all rows in this order, and remove the partial file."""
@@ -65,15 +63,3 @@ def is_finished(path: Path, header: Mapping[str, Any]) -> bool:
 
 def _begins(path: Path, header: Mapping[str, Any]) -> bool:
     return path.is_file() and next(read_jsonl(path), None) == header
-
-
-def _whole_lines(path: Path) -> list[Row]:
-    """Rows of a file whose last line may have been cut by a kill; the file is cut to them."""
-    if not path.is_file():
-        return []
-    whole = path.read_bytes()
-    end = whole.rfind(b"\n") + 1
-    if end < len(whole):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return list(read_jsonl(path))

@@ -25,7 +25,16 @@ from medrft.pipeline.job import Bar, Job, no_bar
 from medrft.pipeline.judging import RULES, Judge
 from medrft.pipeline.thinning import Thinned, thin
 from medrft.pipeline.writers import PolicyWriter, Writer, batch_seed, think_prompt
-from medrft.rundir import environment, fingerprint, read_json, read_jsonl, whole_lines, write_json, write_jsonl
+from medrft.rundir import (
+    append_jsonl,
+    environment,
+    fingerprint,
+    read_json,
+    read_jsonl,
+    whole_lines,
+    write_json,
+    write_jsonl,
+)
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -173,7 +182,7 @@ def _write_round(
             seed = batch_seed(recipe.seed, number, [example.id for example in batch])
             written = dict(zip((example.id for example in asked), writer(asked, seed=seed), strict=True))
             good = {name: one for name, one in written.items() if name in missing and isinstance(one, Completion)}
-            _append(output / "tries.jsonl", [_try_row(name, number, one) for name, one in good.items()])
+            append_jsonl(output / "tries.jsonl", [_try_row(name, number, one) for name, one in good.items()])
             done |= {(name, number): one for name, one in good.items()}
             failed = [one for one in written.values() if isinstance(one, EndpointError)]
             if failed:
@@ -192,12 +201,6 @@ def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
         "n_tokens": written.n_tokens,
         "truncated": written.truncated,
     }
-
-
-def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(lines)
 
 
 def _read_tries(output: Path) -> Done:
