@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from medrft.pipeline.study import load_study
-from medrft.report.study import collected, study_markdown
+from medrft.report.study import collected
+from medrft.report.study_markdown import study_markdown
 from medrft.rundir import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,8 @@
 """Studies: what a YAML may say, keys by content, shared stages, small files, and their arithmetic."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,15 @@ import pytest
 import yaml
 
 from medrft.errors import DataError, RecipeError, UnknownNameError
-from medrft.pipeline.answers import column, difference, pooled, read_results
+from medrft.pipeline.answers import column, difference, pooled, read_result, read_results
 from medrft.pipeline.arms import arms_of
 from medrft.pipeline.budget import costs, forecast
-from medrft.pipeline.collect import collect, difficulty, power, seeds_needed
+from medrft.pipeline.collect import collect, power, seeds_needed, tables
+from medrft.pipeline.contrasts import comparisons, difficulty, lengths
 from medrft.pipeline.grid import Grid, locked
 from medrft.pipeline.outcome import pack, packed, pass_at, thinned, unpacked
-from medrft.pipeline.study import Budget, grid, load_study
+from medrft.pipeline.starts import predictors, starts
+from medrft.pipeline.study import Budget, Pair, grid, load_study
 from medrft.rundir import read_json, write_json
 from toys import TABLE
 
@@ -40,6 +44,8 @@ STUDY = {
     "results": "results",
 }
 
+PRIMARY = STUDY["primary"]
+
 
 def written(folder: Path, **changes) -> Path:
     """A toy study in a folder, with some of its keys changed."""
@@ -63,6 +69,19 @@ def written(folder: Path, **changes) -> Path:
         ({"primary": {"a": "txt", "against": "none", "dataset": "phantom"}}, "did you mean 'text'"),
         ({"primary": {"a": "text", "against": "none", "datset": "phantom"}}, "did you mean 'dataset'"),
         ({"primary": {"a": "text", "against": "none"}}, "primary.dataset is missing"),
+        (
+            {"primary": {"a": "text", "against": "text", "dataset": "phantom"}},
+            "primary holds the arm 'text' against its",
+        ),
+        ({"primary": {**PRIMARY, "metric": "exact"}}, "primary.metric.*did you mean 'exact_match'"),
+        ({"primary": {**PRIMARY, "metric": "n_tokens"}}, "unknown metric in primary.metric"),
+        ({"primary": {**PRIMARY, "source": "blanc"}}, "primary.source.*did you mean 'blank'"),
+        ({"primary": {**PRIMARY, "source": "blank", "metric": "cosine"}}, "source blank 'cosine'"),
+        ({"secondary": [{"a": "text", "against": "nine"}]}, "secondary.0.against.*did you mean 'none'"),
+        ({"secondary": [{"a": "text", "agianst": "none"}]}, "did you mean 'against'"),
+        ({"arms": {}}, "at least one arm"),
+        ({"arms": None, "factors": {"x": {"p": {"seed": 1}}, "y": {"q": {"seed": 2}}}}, "two factors set seed"),
+        ({"arms": None, "factors": {"x": {"a-b": {}, "a": {}}, "y": {"c": {}, "b-c": {}}}}, "two arms called 'a-b-c'"),
         ({"budget": {"rule": "hours", "statement": "x"}}, "budget.rule"),
         ({"recipe": "toi.yaml"}, "did you mean"),
         ({"base": "toy.yaml"}, None),
@@ -84,6 +103,16 @@ def test_no_study_and_no_yaml(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(RecipeError, match="not valid YAML"):
         load_study(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_study(tmp_path / "bad.yaml")
+
+
+def test_an_arm_that_stands_twice_replaces_no_other(tmp_path):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace("arms:\n", "arms:\n  text: {}\n"))
+    with pytest.raises(RecipeError, match="'text' stands twice"):
+        load_study(path)
 
 
 def test_unknown_arm_on_the_command_line(tmp_path):
@@ -107,6 +136,15 @@ def test_shared_stages_have_one_key_and_arms_their_own(tmp_path):
     assert none.shared[-1].key == text.shared[-1].key == armed.shared[-1].key
     assert len({arm.key for arm in (none, text, armed, *second)}) == 6
     assert second[0].shared[0].key == none.shared[0].key != second[0].shared[1].key != none.shared[1].key
+
+
+def test_the_base_is_known_whatever_its_prompt(tmp_path):
+    path = written(tmp_path)
+    (tmp_path / "toybase.yaml").write_text(yaml.safe_dump({**BASE, "prompt": "think"}))
+    none, text = arms_of(load_study(path), ["none", "text"], [1])
+    assert none.base == text.base == none.shared[0] and none.base.stage.name == "pretrain"
+    path.write_text(yaml.safe_dump({key: value for key, value in STUDY.items() if key != "base"}))
+    assert arms_of(load_study(path), ["none"], [1])[0].base is None
 
 
 def test_keys_depend_on_content_alone(tmp_path):
@@ -167,7 +205,7 @@ def made(arm, seed, truths, *, blank=None, key="k", steps=3, tokens=100):
         "images": " ".join(f"{seed}x{i}" for i in range((n + 1) // 2)),  # each seed draws its own
         "clusters": " ".join(str(i // 2) for i in range(n)),
     }
-    own = {"stage": "grpo", "shared": None, "steps": steps, "seconds": 2.0, "tokens": tokens, "seen": 4}
+    own = {"stage": "grpo", "kind": "grpo", "shared": None, "steps": steps, "seconds": 2.0, "tokens": tokens, "seen": 4}
     return {
         **{"arm": arm, "seed": seed, "key": key, "encoder": "e", "form": None, "pass_at": {}, "curves": {}},
         "answers": {"phantom": {**answers, **clusters, "values": values}},
@@ -207,10 +245,14 @@ def test_packed_rows_come_back_by_question():
     assert result["answers"]["d"]["prefix"] == "d/test/" and result["answers"]["d"]["ids"] == "2 10"
     i, x = result["answers"]["d"]["images"].split(" ")
     assert i != x and pack([row("e/test/1", "open", 0.0, image="x")])["images"] == x  # the same image in any file
-    assert column(result, dataset="d", kind="all", metric="truth") == {"2": (0.0, i), "10": (1.0, x)}
-    assert column(result, dataset="d", kind="open", metric="truth") == {"10": (1.0, x)}
-    assert column(result, dataset="d", kind="all", metric="truth", source="blank") == {"2": (1.0, i)}
-    assert column(result, dataset="d", kind="all", metric="n_tokens") == {"2": (7.0, i), "10": (7.0, x)}
+    assert column(result, dataset="d", kind="all", metric="truth") == {
+        "d/test/2": (0.0, i),
+        "d/test/10": (1.0, x),
+    }
+    assert column(result, dataset="d", kind="open", metric="truth") == {"d/test/10": (1.0, x)}
+    assert column(result, dataset="d", kind="all", metric="truth", source="blank") == {"d/test/2": (1.0, i)}
+    tokens = column(result, dataset="d", kind="all", metric="n_tokens")
+    assert tokens == {"d/test/2": (7.0, i), "d/test/10": (7.0, x)}
     assert column(result, dataset="other", kind="all", metric="truth") == {}
 
 
@@ -291,6 +333,8 @@ def test_budget_is_checked_and_not_only_stated():
     tokens = costs(arms, Budget(rule="tokens", statement="s", tolerance=0.2))
     assert not tokens["kept"] and tokens["ratio"] == 1.3
     assert costs(arms, Budget(rule="tokens", statement="s", tolerance=0.3))["kept"]
+    arms["sft"] = [made("sft", 1, [1, 0], tokens=0)]  # trained, and sampled nothing
+    assert not costs(arms, Budget(rule="tokens", statement="s", tolerance=9))["kept"]
 
 
 def test_power_from_the_spread_between_seeds(tmp_path):
@@ -305,10 +349,91 @@ def test_power_from_the_spread_between_seeds(tmp_path):
     assert seeds_needed(0.0, 0.01) == 2
 
 
-def test_a_file_that_is_no_result_is_named(tmp_path):
-    write_json(tmp_path / "a-seed1.json", {"arm": "a"})
-    with pytest.raises(DataError, match=r"a-seed1\.json is not an arm's result"):
-        read_results(tmp_path)
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"arm": "a", "seed": 1}', "it lacks answers, cost"),
+        ("[]", "it lacks answers, arm"),
+        ('{"arm": "a"', "is not JSON.*take it away"),
+        (json.dumps(made("b", 1, [1, 0])), "holds the result of b-seed1"),  # a copy would count twice
+    ],
+)
+def test_a_file_that_is_no_result_is_named(tmp_path, text, says):
+    (tmp_path / "a-seed1.json").write_text(text)
+    for read in (lambda: read_results(tmp_path), lambda: read_result(tmp_path / "a-seed1.json")):
+        with pytest.raises(DataError, match=rf"a-seed1\.json.*{says}"):
+            read()
+
+
+def test_results_that_the_plan_does_not_know_are_named(tmp_path):
+    study = load_study(written(tmp_path))
+    results = [made("text", 9, [1, 0]), made("gone", 1, [1, 0]), made("text", 1, [1, 0])]
+    facts = collect(study, results, keys={"text-seed1": "k", "none-seed1": "k"})
+    assert facts["unplanned"] == ["gone-seed1", "text-seed9"] and facts["missing"] == ["none-seed1"]
+    assert facts["stale"] == [] and facts["seeds"] == [1]
+
+
+def test_ids_with_spaces_are_kept_apart():
+    result = {"answers": {"d": pack([row("d/test/case 1", "open", 1.0), row("d/test/case 2", "open", 0.0)])}}
+    found = column(result, dataset="d", kind="all", metric="truth")
+    assert [value for value, _ in found.values()] == [1.0, 0.0]
+
+
+def with_tokens(result, tokens):
+    """The result with a number of tokens for each answer."""
+    result["answers"]["phantom"]["values"]["none"]["n_tokens"] = " ".join(map(str, tokens))
+    return result
+
+
+def test_lengths_of_right_and_of_wrong_answers():
+    arms = {
+        "a": [with_tokens(made("a", 1, [1, 1, 0, 0]), [10, 20, 30, 50])],
+        "b": [with_tokens(made("b", 1, [1, 0, 0, 1]), [7, 8, 29, 1])],
+    }
+    a, b = lengths(arms, against="b")
+    assert a["right"]["mean"] == 15 and a["wrong"]["mean"] == 40 and b["right"]["mean"] == 4
+    assert a["right_difference"]["mean"] == 3 and a["right_difference"]["n"] == 1  # both right: the first
+    assert a["wrong_difference"]["mean"] == 1 and b["right_difference"] is None
+
+
+def test_secondary_pairs_hold_every_metric_of_two_arms():
+    arms = {"a": [made("a", 1, [1, 1, 0, 0])], "b": [made("b", 1, [1, 0, 0, 0])]}
+    (found,) = comparisons(arms, [Pair(a="a", against="b"), Pair(a="a", against="absent")], kind="all")
+    assert (found["arm"], found["against"]) == ("a", "b") and found["metrics"]["truth"]["mean"] == 0.25
+    assert list(found["metrics"]) == ["truth"]
+
+
+def test_flipped_answers_have_a_paired_difference():
+    arms = {"a": [made("a", 1, [1, 0])], "b": [made("b", 1, [0, 0])]}
+    arms["a"][0]["answers"]["phantom"]["values"]["none"]["side_flip"] = "01"
+    arms["b"][0]["answers"]["phantom"]["values"]["none"]["side_flip"] = "00"
+    a, b = next(table for table in tables(arms, against="b") if table["kind"] == "all")["rows"]
+    assert a["flips"]["side_flip"]["mean"] == 0.5 == a["flips"]["side_flip"]["difference"]["mean"]
+    assert b["flips"]["side_flip"] == {"mean": 0.0, "difference": None} and a["flips"]["polarity_flip"] is None
+
+
+def begun(arm, seed, truths, *, shared, trained, passed=None):
+    """A result that began from a shared stage."""
+    result = made(arm, seed, truths)
+    stage = {"stage": "sft", "kind": "sft", "shared": shared, "steps": 1, "seconds": 1.0}
+    own = {"stage": "grpo", "kind": "grpo", "shared": None, "steps": 1, "seconds": 1.0}
+    return {**result, "cost": [stage, own] if trained else [stage], "pass_at": {"phantom": passed} if passed else {}}
+
+
+def test_pass_at_k_of_the_start_as_a_predictor():
+    arms = {
+        "low": [begun("low", s, [1, 0, 0, 0], shared="x", trained=False, passed={"1": 0.2, "8": 0.9}) for s in (1, 2)],
+        "high": [
+            begun("high", s, [1, 1, 0, 0], shared="y", trained=False, passed={"1": 0.4, "8": 0.6}) for s in (1, 2)
+        ],
+        "low_rl": [begun("low_rl", s, [1, 1, 1, 0], shared="x", trained=True) for s in (1, 2)],
+        "high_rl": [begun("high_rl", s, [1, 1, 0, 0], shared="y", trained=True) for s in (1, 2)],
+    }
+    found = starts(arms)
+    assert [(row["start"], row["after"]) for row in found] == [("low", "low_rl"), ("high", "high_rl")]
+    assert (found[0]["greedy"], found[0]["reached"], found[0]["gain"]["mean"]) == (0.25, 0.75, 0.5)
+    agreed = {row["predictor"]: (row["agree"], row["of"]) for row in predictors(arms)}
+    assert agreed == {"greedy": (0, 2), "pass@1": (0, 2), "pass@8": (2, 2)}
 
 
 # ---- running --------------------------------------------------------------------------------------------------------
@@ -325,7 +450,7 @@ def test_a_result_that_is_there_is_not_run_again(tmp_path):
     assert grid.run(arms) == [] and not (tmp_path / "runs").exists()
     facts = forecast(study, grid, arms)
     assert facts["left"] == 0 and facts["hours"] == 0.0 and all(arm["done"] for arm in facts["arms"])
-    write_json(grid.result(arms[0]), {"key": "another"})
+    write_json(grid.result(arms[0]), made("none", 1, [1, 0], key="another"))
     assert not grid.is_done(arms[0])
 
 
@@ -335,6 +460,43 @@ def test_forecast_counts_each_shared_stage_once(tmp_path):
     facts = forecast(study, Grid(output=tmp_path / "runs" / "s", results=study.results), arms)
     assert [one["stage"] for one in facts["shared"]] == ["pretrain", "sft", "sft"]
     assert facts["left"] == 4 and facts["hours"] is None and facts["seconds_from"] == "unknown"
+
+
+def test_forecast_takes_the_seconds_of_the_same_arm_and_the_same_stage(tmp_path):
+    study = load_study(written(tmp_path, budget={"rule": "steps", "statement": "s", "seconds_per_arm": 50}))
+    arms = arms_of(study, ["none", "text"], [1, 2])
+    grid = Grid(output=tmp_path / "runs" / "s", results=study.results)
+    assert forecast(study, grid, arms)["seconds_from"] == "stated"
+    none = next(arm for arm in arms if arm.label == "none-seed1")
+    before = [
+        {"stage": one.stage.name, "kind": "sft", "shared": one.key, "steps": 1, "seconds": seconds}
+        for one, seconds in zip(none.shared, (700.0, 60.0), strict=True)
+    ]
+    write_json(grid.result(none), {**made("none", 1, [1, 0], key=none.key), "cost": before})
+    facts = forecast(study, grid, arms)
+    assert {(one["stage"], one["seconds"]) for one in facts["shared"]} == {("pretrain", 700.0), ("sft", 60.0)}
+    # left: none-seed2 as its first seed (1 s of evaluation), two arms that train as stated, three shared stages
+    assert facts["hours"] == round((1 + 2 * 50 + 700 + 2 * 60) / 3600, 2)
+
+
+def test_who_waits_says_so(tmp_path):
+    grid = Grid(output=tmp_path / "runs" / "s", results=tmp_path, tell=print)
+    told = []
+    arms = arms_of(load_study(written(tmp_path)), ["none"], [1])
+    lock = grid.folder(arms[0]).with_suffix(".lock")
+    holder = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    lock.parent.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+
+        def tell(line):  # the other process finishes its arm and goes
+            told.append(line)
+            write_json(grid.result(arms[0]), made("none", 1, [1, 0], key=arms[0].key))
+            process.kill()
+
+        grid.tell = tell
+        assert grid.run(arms) == []
+    assert told == ["waiting for other processes: none-seed1"]
 
 
 def test_a_lock_is_not_given_twice(tmp_path):
@@ -364,7 +526,7 @@ def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):
             grid.folder(arm) / "eval" / ("start" if arm.name == "none" else "grpo") / "phantom" / "predictions.jsonl"
         )
         _, *rows = map(json.loads, predictions.read_text().splitlines())
-        greedy = {r["id"].rpartition("/")[2]: r["scores"]["truth"] for r in rows if r["control"] == "none"}
+        greedy = {r["id"]: r["scores"]["truth"] for r in rows if r["control"] == "none"}
         found = column(read_json(grid.result(arm)), dataset="phantom", kind="all", metric="truth")
         assert {key: value for key, (value, _) in found.items()} == greedy
     again = Grid(output=tmp_path / "elsewhere" / "s", results=study.results, tell=lambda line: None)

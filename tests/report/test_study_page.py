@@ -4,25 +4,35 @@ import re
 
 import pytest
 
-from medrft.report.study import label_of, study_markdown, study_page, verdict, write_study_page
+from medrft.report.study import study_page, write_study_page
+from medrft.report.study_markdown import label_of, study_markdown, verdict
 
 FOUND = {"mean": 0.02, "low": 0.01, "high": 0.03, "n": 800, "per_seed": {"1": 0.03, "2": 0.01}, "positive": 2}
+TOKENS = {**FOUND, "mean": -2.5, "low": -3.0, "high": -2.0}
 EVIL = "<script>alert(1)</script>|x"
 
 
 def facts(**changes):
     row = {"arm": "a", "mean": 0.6, "low": 0.5, "high": 0.7, "n": 800, "seeds": 2, "controls": {"blank": 0.3}}
-    row |= {"flips": {"side_flip": 0.05, "polarity_flip": None}, "difference": FOUND}
+    row |= {"flips": {"side_flip": {"mean": 0.05, "difference": FOUND}, "polarity_flip": None}, "difference": FOUND}
     cost = dict.fromkeys(
         ("steps", "completions", "seen", "tokens", "seconds", "evaluation_seconds", "shared_seconds"), 1.0
     )
+    pair = {"dataset": "phantom", "arm": "a", "against": "b", "metrics": {"cosine": FOUND, "n_tokens": TOKENS}}
+    length = {"dataset": "phantom", "arm": "a", "right": {"mean": 31.0}, "wrong": None}
+    length |= {"right_difference": TOKENS, "wrong_difference": None}
+    start = {"dataset": "phantom", "start": "s", "after": "s_rl", "seeds": 2, "greedy": 0.4, "pass_at": {"8": 0.9}}
+    start |= {"reached": 0.5, "gain": FOUND}
     made = {
         "study": "toy",
         "question": EVIL,
         "claim": EVIL,
         "seeds": [1, 2],
+        "planned_seeds": [1, 2],
         "stale": [],
+        "unplanned": [],
         "missing": ["a-seed3"],
+        "datasets": ["phantom"],
         "encoder": ["mini"],
         "form": {"answered": 0.1, "well_formed": 0.0, "n": 800},
         "primary": {"a": "a", "against": "b", "dataset": EVIL, "kind": "all", "metric": "truth", "outcome": FOUND},
@@ -34,8 +44,14 @@ def facts(**changes):
                 "rows": [row, {**row, "arm": "b", "difference": None}],
             }
         ],
-        "metrics": [{"dataset": "phantom", "arm": "a", "metrics": {"cosine": FOUND, "n_tokens": FOUND}}],
-        "difficulty": [{"dataset": "phantom", "arm": "a", "easy": FOUND, "hard": None}],
+        "metrics": [pair],
+        "comparisons": [{**pair, "against": "c"}],
+        "difficulty": [
+            {"dataset": "phantom", "arm": "a", "easy": FOUND, "hard": None, "easy_tokens": TOKENS, "hard_tokens": None}
+        ],
+        "lengths": [length],
+        "starts": [start],
+        "predictors": [{"dataset": "phantom", "predictor": "pass@8", "agree": 5, "of": 6}],
         "pass_at": {"a": {"phantom": {"1": 0.5, "8": 0.9}}},
         "cost": {
             **{"rule": "wall_clock", "statement": EVIL, "tolerance": 0.25, "ratio": 1.5, "kept": False, "hours": 1.0},
@@ -50,13 +66,12 @@ def facts(**changes):
 def test_the_page_escapes_and_reaches_for_nothing():
     page = study_page(facts())
     assert "<script" not in page and "&lt;script&gt;" in page and "not kept" in page
-    assert not re.search(r'(?:src|href)="(?:https?:)?//', page) and "a-seed3" in page
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page) and "not run: a (seed 3)" in page
 
 
 def test_an_empty_study_has_a_page():
-    empty = facts(
-        tables=[], metrics=[], difficulty=[], pass_at={}, curves={}, power=[], form=None, seeds=[], encoder=[]
-    )
+    lists = ("tables", "metrics", "comparisons", "difficulty", "lengths", "starts", "predictors", "power", "datasets")
+    empty = facts(**{name: [] for name in lists}, pass_at={}, curves={}, form=None, seeds=[], encoder=[])
     empty["cost"] = {**empty["cost"], "arms": [], "ratio": None}
     empty["primary"] = {**empty["primary"], "outcome": None}
     assert "no result yet" in study_page(empty) and "no result yet" in study_markdown(empty)
@@ -77,11 +92,87 @@ def test_the_verdict_follows_the_interval(low, high, mean, claim, css):
     assert (verdict(given)["claim"], verdict(given)["css"]) == (claim, css)
 
 
+def with_primary(**changes):
+    """Facts whose primary outcome is another."""
+    given = facts()
+    own = given["primary"]
+    outcome = {**own["outcome"], **changes.pop("outcome", {})}
+    return {**given, **changes, "primary": {**own, "dataset": "phantom", "outcome": outcome}}
+
+
+def test_one_seed_decides_nothing_and_few_seeds_say_so_far():
+    one = verdict(with_primary(outcome={"per_seed": {"1": 0.03}}))
+    assert one["css"] == "unclear" and "one seed" in one["claim"]
+    few = verdict(with_primary(planned_seeds=[1, 2, 3]))
+    assert few["claim"] == "So far, a is better than b" and "2 of 3 planned seeds" in few["detail"]
+
+
+def test_fewer_flipped_answers_are_better():
+    given = with_primary()
+    given["primary"]["metric"] = "side_flip"
+    assert verdict(given)["claim"] == "a is worse than b"
+
+
+def test_a_data_set_that_no_result_has_is_named():
+    given = facts()
+    given["primary"] = {**given["primary"], "dataset": "phantm", "outcome": None}
+    assert verdict(given)["claim"] == "The result files lack the data set"
+    assert verdict(given)["detail"].endswith("the data sets there are phantom")
+
+
+def test_all_that_is_left_out_is_named():
+    given = facts(missing=["a-seed3", "c-seed1", "c-seed2"], stale=["b-seed1"], unplanned=["a-seed9"])
+    for text in (study_markdown(given), study_page(given)):
+        assert "not run: a (seed 3), c;" in text and "another content: b-seed1" in text and "seed: a-seed9" in text
+
+
+def test_a_base_that_writes_too_much_or_too_little_in_the_form_is_named():
+    assert "in 10 % of 800 completions at T = 1." in study_markdown(facts(missing=[]))
+    given = facts(form={"answered": 0.02, "well_formed": 0.0, "n": 800})
+    assert "in 2 % of 800 completions at T = 1, not in 5 to 30 %" in study_markdown(given)
+
+
+def test_controls_and_flips_are_columns_only_where_there_are_any():
+    given = facts()
+    row = given["tables"][0]["rows"][0]
+    none = {"side_flip": None, "polarity_flip": None}
+    other = {**row, "flips": none, "controls": {"shuffled": 0.4, "question_only": 0.2}}
+    real = {**given, "tables": [{**given["tables"][0], "rows": [other]}]}
+    for text in (study_markdown(real), study_page(real)):
+        assert "shuffled" in text and "question only" in text and "blank" not in text and "side flips" not in text
+    assert "| 5.0 (+2.0 [+1.0, +3.0]) |" in study_markdown(given) and "side flips" in study_page(given)
+
+
+def test_partners_that_are_fewer_are_counted():
+    given = facts()
+    row = given["tables"][0]["rows"][0]
+    given["tables"][0]["rows"][0] = {**row, "n": 900}
+    assert "+2.0 [+1.0, +3.0], n 800 |" in study_markdown(given) and "n 800" in study_page(given)
+
+
+def test_more_arms_than_colours_have_dashed_lines():
+    curve = {"step": [1, 2, 3], "reward": [0.1, 0.2, 0.3]}
+    page = study_page(facts(curves={f"a{i}": curve for i in range(9)}))
+    assert 'class="line c8"' in page and ".line.c8 {" in page and 'class="key c8"' in page
+
+
 def test_markdown_has_each_arm_and_no_broken_cell():
     text = study_markdown(facts())
     rows = [line for line in text.splitlines() if line.startswith("| a |")]
     assert "+2.0 [+1.0, +3.0]" in rows[0] and "60.0 [50.0, 70.0]" in rows[0]
     assert "<script" not in text and label_of(None) == "–"
+
+
+def test_every_section_stands_in_the_markdown_and_on_the_page():
+    given = with_primary()
+    text, page = study_markdown(given), study_page(given)
+    assert "| a | +2.0 [+1.0, +3.0] | −2.5 [−3.0, −2.0] |" in text and "| a − c |" in text
+    assert "| a | +2.0 [+1.0, +3.0] | – | −2.5 [−3.0, −2.0] | – |" in text  # easy and hard
+    assert "| a | 31 | −2.5 [−3.0, −2.0] | – | – |" in text  # lengths
+    assert "| s | s_rl | phantom | 40.0 | 8: 90.0 | 50.0 | +2.0 [+1.0, +3.0] |" in text
+    assert "phantom: pass@8 5 of 6." in text and "| a | 2.0 | 3 | 34 |" in text
+    for part in ("Other pairs of arms", "Lengths", "Easy and hard", "pass@8 5 of 6", "8: 90.0"):
+        assert part in page
 
 
 def test_files_of_a_study(tmp_path):

@@ -36,7 +36,8 @@ def study(
     from medrft.pipeline.arms import arms_of
     from medrft.pipeline.grid import Grid
     from medrft.pipeline.study import load_study
-    from medrft.report.study import collected, study_markdown, write_study_page
+    from medrft.report.study import collected, write_study_page
+    from medrft.report.study_markdown import study_markdown
 
     plan = load_study(study, overrides=overrides(set_))
     arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
@@ -55,6 +56,8 @@ def study(
     if not collect:
         grid.run(arms)
     facts = collected(plan, grid.results)
+    if not facts["seeds"]:
+        err.print(f"No result of this study in {grid.results}", highlight=False, soft_wrap=True)
     page = write_study_page(facts, grid.output)
     if json_:
         print_json(facts)
@@ -79,12 +82,17 @@ def _print_forecast(facts: dict[str, Any]) -> None:
         )
     typer.echo(f"Shared stages to train: {len(facts['shared'])}")
     for shared in facts["shared"]:
-        typer.echo(f"  {shared['stage']:12} seed {shared['seed']:<5} {shared['key']}")
+        took = "" if shared["seconds"] is None else f"  {shared['seconds']:.0f} s (measured)"
+        typer.echo(f"  {shared['stage']:12} seed {shared['seed']:<5} {shared['key']}{took}")
+    if not facts["left"]:
+        typer.echo(f"Arms to run: none of {len(facts['arms'])}")
+        return
     each = (
         "unknown" if facts["seconds_per_arm"] is None else f"{facts['seconds_per_arm']:.0f} s ({facts['seconds_from']})"
     )
     hours = "unknown" if facts["hours"] is None else f"{facts['hours']:.2f}"
-    without = "" if facts["seconds_per_shared_stage"] or not facts["shared"] else ", shared stages not counted"
+    unknown = sum(shared["seconds"] is None for shared in facts["shared"])
+    without = f", {unknown} shared stages not counted" if unknown else ""
     typer.echo(
         f"Arms to run: {facts['left']} of {len(facts['arms'])}, {each} each; hours on one core: {hours}{without}"
     )
@@ -96,6 +104,9 @@ def _seeds(text: str | None, own: list[int]) -> list[int]:
     if text is None:
         return own
     try:
-        return [int(word) for word in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise RecipeError(f"--seeds takes whole numbers by commas, got {text!r}; for example --seeds 1,2,3") from error
+        seeds = [int(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise RecipeError(f"--seeds takes different whole numbers by commas, got {text!r}; for example --seeds 1,2,3")
+    return seeds

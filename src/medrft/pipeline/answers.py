@@ -12,25 +12,45 @@ from medrft.pipeline.outcome import KIND_LETTERS, unpacked
 from medrft.rundir import read_json
 
 Result = Mapping[str, Any]
+Arms = Mapping[str, Sequence[Result]]
 Column = dict[str, tuple[float, Hashable]]
 """Question -> its value and its image cluster."""
 
 KINDS = {letter: kind for kind, letter in KIND_LETTERS.items()}
 
 
+NEEDED = frozenset(
+    ("arm", "seed", "key", "encoder", "form", "cost", "evaluation_seconds", "curves", "answers", "pass_at")
+)
+
+
+def label(result: Result) -> str:
+    """`<arm>-seed<k>`."""
+    return f"{result['arm']}-seed{result['seed']}"
+
+
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """Every result file of a folder, by arm and seed; raises `DataError` for one that is none."""
-    found = []
-    for path in sorted(folder.glob("*-seed*.json")):
+    return [read_result(path) for path in sorted(folder.glob("*-seed*.json"))]
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """One result file; raises `DataError` for one that is broken, or that another arm's file was copied to."""
+    try:
         result = read_json(path)
-        if not {"arm", "seed", "key", "answers"} <= result.keys():
-            raise DataError(f"{path} is not an arm's result: it lacks arm, seed, key or answers; take it away")
-        found.append(result)
+    except DataError as error:
+        raise DataError(f"{error}; take it away, and its arm is run again") from error
+    lacks = sorted(NEEDED - (result.keys() if isinstance(result, dict) else set()))
+    if lacks:
+        raise DataError(f"{path} is not an arm's result: it lacks {', '.join(lacks)}; take it away")
+    if path.stem != label(result):
+        raise DataError(f"{path} holds the result of {label(result)}; take it away, as it would count twice")
+    found: dict[str, Any] = result
     return found
 
 
 def column(result: Result, *, dataset: str, kind: str, metric: str, source: str = "none") -> Column:
-    """One metric's values by question; empty where the arm has none."""
+    """One metric's values by question id; empty where the arm has none."""
     packed = result["answers"].get(dataset)
     text = None if packed is None else packed["values"].get(source, {}).get(metric)
     if packed is None or text is None:
@@ -40,7 +60,7 @@ def column(result: Result, *, dataset: str, kind: str, metric: str, source: str 
     values = unpacked(metric, text, len(ids))
     rows = zip(ids, clusters, packed["kinds"], values, strict=True)
     return {
-        name: (value, cluster)
+        f"{packed['prefix']}{name}": (value, cluster)
         for name, cluster, letter, value in rows
         if value is not None and kind in ("all", KINDS[letter])
     }
@@ -81,19 +101,36 @@ def difference(
     return {key: _rounded(value) for key, value in facts.items()}
 
 
-def pooled(results: Sequence[Result], **where: Any) -> dict[str, Any] | None:
-    """Mean over questions and seeds with its interval over seeds and images; `None` without values."""
+def pooled(
+    results: Sequence[Result], *, only: Mapping[int, set[str]] | None = None, **where: Any
+) -> dict[str, Any] | None:
+    """Mean over questions and seeds with its interval over seeds and images; `None` without values.
+
+    `only` keeps some questions of each seed.
+    """
     values, clusters, runs = [], [], []
     for result in results:
         found = column(result, **where)
-        values += [value for value, _ in found.values()]
-        clusters += [cluster for _, cluster in found.values()]
-        runs += [result["seed"]] * len(found)
+        kept = [value for key, value in found.items() if only is None or key in only.get(result["seed"], ())]
+        values += [value for value, _ in kept]
+        clusters += [cluster for _, cluster in kept]
+        runs += [result["seed"]] * len(kept)
     if not values:
         return None
     bounds = UNIT if all(0 <= value <= 1 for value in values) else None
     interval = mean_interval(values, clusters=clusters, runs=runs, bounds=bounds)
     return {key: _rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
+
+
+def lead_of(found: Sequence[Result], dataset: str) -> str:
+    """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
+    values = found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {})
+    return "truth" if "truth" in values else "correct"
+
+
+def datasets_of(arms: Arms) -> list[str]:
+    """Data sets that any arm was evaluated on."""
+    return sorted({name for found in arms.values() for result in found for name in result["answers"]})
 
 
 def _rounded(value: Any) -> Any:

@@ -50,6 +50,8 @@ class Arm:
     """Its own stages; its model is that of the last shared stage, or of the recipe."""
     shared: tuple[Shared, ...]
     """The stages before its own, first to last; those of the base included."""
+    base: Shared | None = None
+    """The last stage of the study's base, where it has one."""
 
     @property
     def label(self) -> str:
@@ -81,7 +83,7 @@ def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
     own = recipe.model_copy(update={"stages": _restarted(rest, shared)})
     evaluated = {key: _dumped(recipe, (key,)).get(key) for key in ("eval", *REWARDS[1:])}
     content = {"start": chain[-1].key if chain else None, **_content(own), "evaluated": evaluated}
-    return Arm(name=name, seed=seed, key=digest(content), recipe=own, shared=chain)
+    return Arm(name=name, seed=seed, key=digest(content), recipe=own, shared=chain, base=base[-1] if base else None)
 
 
 def split(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared, ...], tuple[StageConfig, ...]]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medrft.pipeline.arms import Arm
+from medrft.pipeline.answers import Result, read_result
+from medrft.pipeline.arms import Arm, Shared
+from medrft.pipeline.grid import Grid, is_trained
 from medrft.pipeline.study import Budget, Study
-from medrft.rundir import read_json
+from medrft.rundir import RunDir
 
-if TYPE_CHECKING:
-    from medrft.pipeline.grid import Grid
-
-Result = Mapping[str, Any]
 SPENT = {"steps": "steps", "examples": "seen", "tokens": "tokens", "wall_clock": "seconds"}
 """Rule of a budget -> key of a stage's cost."""
 
@@ -41,12 +39,13 @@ def costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any
         )
     spent = [row[SPENT[budget.rule]] for row in rows if row["steps"]]
     ratio = max(spent) / min(spent) if spent and min(spent) > 0 else None
+    apart = ratio is not None and ratio > 1 + budget.tolerance + 1e-9
     return {
         "rule": budget.rule,
         "statement": budget.statement,
         "tolerance": budget.tolerance,
         "ratio": None if ratio is None else round(ratio, 4),
-        "kept": ratio is None or ratio <= 1 + budget.tolerance + 1e-9,
+        "kept": not apart and (ratio is not None or len(spent) < 2),  # nothing spent by one, such as tokens in SFT
         "arms": rows,
         "hours": round(sum((r["seconds"] + r["evaluation_seconds"]) * r["seeds"] for r in rows) / 3600, 2),
     }
@@ -54,24 +53,28 @@ def costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any
 
 def forecast(study: Study, grid: Grid, arms: Sequence[Arm]) -> dict[str, Any]:
     """Arms, shared stages and hours before anything is run: measured where result files are, else as stated."""
-    done = [arm for arm in arms if grid.is_done(arm)]
-    known = [own_cost(read_json(grid.result(arm))) for arm in done]
-    measured = fmean(cost["seconds"] + cost["evaluation_seconds"] for cost in known) if known else None
-    each = measured or study.table.budget.seconds_per_arm
-    left = [arm for arm in arms if arm not in done]
-    shared = {one.key: one for arm in left for one in arm.shared if not _trained(grid, one.key, one.stage.name)}
-    stages = {s["shared"]: s["seconds"] for arm in done for s in read_json(grid.result(arm))["cost"] if s["shared"]}
-    per_stage = fmean(stages.values()) if stages else None
-    hours = None if each is None else round(len(left) * each / 3600 + len(shared) * (per_stage or 0) / 3600, 2)
+    results = {arm.label: read_result(grid.result(arm)) for arm in arms if grid.is_done(arm)}
+    left = [arm for arm in arms if arm.label not in results]
+    shared = {one.key: one for arm in left for one in arm.shared if not is_trained(RunDir(grid.cache / one.key), one)}
+    stages = {s["shared"]: s for result in results.values() for s in result["cost"] if s["shared"]}
+    stage_seconds = {key: _stage_seconds(one, stages) for key, one in shared.items()}
+    seconds = [_arm_seconds(arm, results, study.table.budget.seconds_per_arm) for arm in left]
+    known = [value for value in seconds if value is not None]
+    each = fmean(known) if known else None
+    total = sum(known) + sum(value for value in stage_seconds.values() if value is not None)
     return {
         "study": study.name,
-        "arms": [{"arm": arm.label, "key": arm.key, "done": arm in done, "stages": _stages(arm)} for arm in arms],
-        "shared": [{"key": key, "stage": one.stage.name, "seed": one.recipe.seed} for key, one in shared.items()],
+        "arms": [
+            {"arm": arm.label, "key": arm.key, "done": arm.label in results, "stages": _stages(arm)} for arm in arms
+        ],
+        "shared": [
+            {"key": key, "stage": one.stage.name, "seed": one.recipe.seed, "seconds": stage_seconds[key]}
+            for key, one in shared.items()
+        ],
         "left": len(left),
         "seconds_per_arm": None if each is None else round(each, 1),
-        "seconds_from": "measured" if measured else "stated" if each else "unknown",
-        "seconds_per_shared_stage": None if per_stage is None else round(per_stage, 1),
-        "hours": hours,
+        "seconds_from": "measured" if results else "stated" if each else "unknown",
+        "hours": None if len(known) < len(left) else round(total / 3600, 2),
         "budget": study.table.budget.statement,
         "primary": study.table.primary.model_dump(),
     }
@@ -81,6 +84,18 @@ def _stages(arm: Arm) -> list[str]:
     return [*(f"{one.stage.name} (shared)" for one in arm.shared), *(stage.name for stage in arm.recipe.stages)]
 
 
-def _trained(grid: Grid, key: str, stage: str) -> bool:
-    path = grid.cache / key / "stages" / stage / "stage.json"
-    return path.is_file() and read_json(path).get("status") == "done"
+def _arm_seconds(arm: Arm, results: Mapping[str, Result], stated: float | None) -> float | None:
+    """What an arm will take: as its other seeds did, else as arms that train (or do not) alike, else as stated."""
+    costs = {label: (result["arm"], own_cost(result)) for label, result in results.items()}
+    same = [cost for name, cost in costs.values() if name == arm.name]
+    alike = [cost for _, cost in costs.values() if bool(cost["steps"]) == bool(arm.recipe.stages)]
+    measured = same or alike
+    return fmean(cost["seconds"] + cost["evaluation_seconds"] for cost in measured) if measured else stated
+
+
+def _stage_seconds(shared: Shared, stages: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """What a shared stage took when it was trained for a result that is there, else what stages of its name took."""
+    if shared.key in stages:
+        return float(stages[shared.key]["seconds"])
+    alike = [stage["seconds"] for stage in stages.values() if stage["stage"] == shared.stage.name]
+    return round(fmean(alike), 1) if alike else None

@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from medrft.pipeline.answers import Result, column, difference, pooled
+from medrft.pipeline.answers import Arms, Result, datasets_of, difference, label, lead_of, pooled
 from medrft.pipeline.budget import costs
-from medrft.pipeline.study import Study
+from medrft.pipeline.contrasts import comparisons, difficulty, lengths, side_metrics
+from medrft.pipeline.starts import predictors, starts
+from medrft.pipeline.study import FLIPS, SOURCES, Study
 from medrft.types import KINDS
 
-CONTROLS = ("blank", "shuffled", "frequent_question")
-SIDE_METRICS = (
-    *("truth", "correct", "exact_match", "bleu1", "rouge1", "bertscore", "cosine", "average"),
-    *("answer_format", "side_flip", "polarity_flip", "n_tokens"),
-)
+CONTROLS = tuple(source for source in SOURCES if source not in ("none", "frequent_type"))
+"""Shown beside an arm's own answers; of the two lookups without a picture the stronger."""
 EFFECTS = (0.01, 0.02, 0.03, 0.05)
 Z = 1.959964, 0.841621
 """Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
-
-Arms = Mapping[str, Sequence[Result]]
 
 
 def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -29,6 +26,7 @@ def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str])
     arms = {name: [result for result in fresh if result["arm"] == name] for name in study.arms}
     arms = {name: found for name, found in arms.items() if found}
     table = study.table
+    against = table.primary.against
     there = {label(result) for result in fresh}
     return {
         "study": study.name,
@@ -37,13 +35,19 @@ def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str])
         "seeds": sorted({result["seed"] for result in fresh}),
         "planned_seeds": list(table.seeds),
         "stale": sorted(label(r) for r in results if keys.get(label(r)) not in (None, r["key"])),
+        "unplanned": sorted(label(r) for r in results if label(r) not in keys),
         "missing": [name for name in keys if name not in there],
+        "datasets": datasets_of(arms),
         "encoder": sorted({result["encoder"] for result in fresh}),
         "form": _form(fresh),
         "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
-        "tables": tables(arms, against=table.primary.against),
-        "metrics": side_metrics(arms, against=table.primary.against),
-        "difficulty": difficulty(arms, against=table.primary.against),
+        "tables": tables(arms, against=against),
+        "metrics": side_metrics(arms, against=against),
+        "comparisons": comparisons(arms, table.secondary, kind=table.primary.kind),
+        "difficulty": difficulty(arms, against=against),
+        "lengths": lengths(arms, against=against),
+        "starts": starts(arms),
+        "predictors": predictors(arms),
         "pass_at": {name: _pass_at(found) for name, found in arms.items() if _pass_at(found)},
         "cost": costs(arms, table.budget),
         "curves": {name: mean_curves(found) for name, found in arms.items() if mean_curves(found)},
@@ -51,26 +55,10 @@ def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str])
     }
 
 
-def label(result: Result) -> str:
-    """`<arm>-seed<k>`."""
-    return f"{result['arm']}-seed{result['seed']}"
-
-
 def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
     own = study.table.primary
     where: dict[str, Any] = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
     return difference(arms.get(own.a, ()), arms.get(own.against, ()), **where)
-
-
-def lead_of(found: Sequence[Result], dataset: str) -> str:
-    """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
-    values = found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {})
-    return "truth" if "truth" in values else "correct"
-
-
-def datasets_of(arms: Arms) -> list[str]:
-    """Data sets that any arm was evaluated on."""
-    return sorted({name for found in arms.values() for result in found for name in result["answers"]})
 
 
 def tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
@@ -93,65 +81,28 @@ def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[s
     if own is None:
         return None
     apart = None if name == against else difference(arms[name], arms.get(against, ()), **where)
-    controls = {source: _mean(pooled(arms[name], **where, source=source)) for source in ("sampled", *CONTROLS)}
+    controls = {source: _mean(pooled(arms[name], **where, source=source)) for source in CONTROLS}
     return {
         "metric": metric,
         "arm": name,
         **own,
         "controls": {source: value for source, value in controls.items() if value is not None},
-        "flips": {
-            flip: _mean(pooled(arms[name], **{**where, "metric": flip})) for flip in ("side_flip", "polarity_flip")
-        },
+        "flips": {flip: _flips(arms, name, against, {**where, "metric": flip}) for flip in FLIPS},
         "difference": apart,
     }
 
 
+def _flips(arms: Arms, name: str, against: str, where: dict[str, Any]) -> dict[str, Any] | None:
+    """The share of flipped answers, and its paired difference; `None` where the data know no truth."""
+    own = pooled(arms[name], **where)
+    if own is None:
+        return None
+    apart = None if name == against else difference(arms[name], arms.get(against, ()), **where)
+    return {"mean": own["mean"], "difference": apart}
+
+
 def _mean(interval: dict[str, Any] | None) -> float | None:
     return None if interval is None else float(interval["mean"])
-
-
-def side_metrics(arms: Arms, *, against: str) -> list[dict[str, Any]]:
-    """Every metric of open answers, each arm minus `against`: does a reward move more than its own metric?"""
-    rows = []
-    for dataset in datasets_of(arms):
-        for name in arms:
-            if name == against:
-                continue
-            found = {
-                metric: difference(arms[name], arms.get(against, ()), dataset=dataset, kind="open", metric=metric)
-                for metric in SIDE_METRICS
-            }
-            known = {metric: value for metric, value in found.items() if value is not None}
-            if known:
-                rows.append({"dataset": dataset, "arm": name, "metrics": known})
-    return rows
-
-
-def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
-    """Each arm minus `against` on questions that the arm `none` answered right (easy) and wrong (hard), by seed.
-
-    Both sides of the difference are other trainings than `none`, so regression to the mean is the same for both.
-    """
-    if "none" not in arms or against == "none":
-        return []
-    rows = []
-    for dataset in datasets_of(arms):
-        where: dict[str, Any] = {"dataset": dataset, "kind": "all", "metric": lead_of(arms["none"], dataset)}
-        by = {result["seed"]: column(result, **where) for result in arms["none"]}
-        for name in arms:
-            if name in ("none", against):
-                continue
-            row: dict[str, Any] = {"dataset": dataset, "arm": name}
-            for level, right in (("easy", 1.0), ("hard", 0.0)):
-                only = {
-                    seed: {key for key, (value, _) in found.items() if value == right} for seed, found in by.items()
-                }
-                row[level] = difference(arms[name], arms.get(against, ()), only=only, **where)
-                row[f"{level}_tokens"] = difference(
-                    arms[name], arms.get(against, ()), only=only, **{**where, "metric": "n_tokens"}
-                )
-            rows.append(row)
-    return rows
 
 
 def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
@@ -173,7 +124,7 @@ def mean_curves(found: Sequence[Result]) -> dict[str, list[float | None]]:
     runs = [list(result["curves"].values())[-1] for result in found if result["curves"]]
     if not runs:
         return {}
-    n = min(len(run["step"]) for run in runs)
+    n = min(len(run.get("step", ())) for run in runs)
     names = dict.fromkeys(key for run in runs for key in run)
     return {
         name: [_across([run[name][i] for run in runs if name in run and i < len(run[name])]) for i in range(n)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medrft.pipeline.answers import read_result
 from medrft.pipeline.arms import Arm, Shared, placed
 from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
 from medrft.pipeline.job import Bar, Job, no_bar, open_job, start_model
@@ -56,13 +57,14 @@ class Grid:
     def is_done(self, arm: Arm) -> bool:
         """Whether the arm's result is there, and is of exactly this content."""
         path = self.result(arm)
-        return path.is_file() and read_json(path).get("key") == arm.key
+        return path.is_file() and read_result(path)["key"] == arm.key
 
     def run(self, arms: list[Arm]) -> list[Path]:
         """Run what has no result yet and return the new result files; a second call does nothing."""
         for arm in {arm.name: arm for arm in arms}.values():
             check_names(arm.recipe)
         done: list[Path] = []
+        said = 0
         waiting = [arm for arm in arms if not self.is_done(arm)]
         while waiting:
             left = []
@@ -71,8 +73,11 @@ class Grid:
                     if not free:
                         left.append(arm)
                     elif not self.is_done(arm):
-                        done.append(self.run_arm(arm, number=len(done) + 1, of=len(waiting)))
+                        done.append(self.run_arm(arm, number=arms.index(arm) + 1, of=len(arms)))
             waiting = [arm for arm in left if not self.is_done(arm)]
+            if waiting and len(waiting) != said:
+                self.tell(f"waiting for other processes: {', '.join(arm.label for arm in waiting)}")
+                said = len(waiting)
             if waiting:
                 time.sleep(5)
         return done
@@ -82,7 +87,7 @@ class Grid:
         self.tell(f"{arm.label} ({number} of {of})")
         began = time.monotonic()
         model, costs = self.shared_models(arm)
-        form = self.form(arm, model)
+        form = self.form(arm)
         recipe = placed(arm.recipe, model)
         job = open_job(recipe, output=self.folder(arm), resume=True, bar=self.bar)
         start_model(job)
@@ -107,7 +112,7 @@ class Grid:
         costs = []
         for shared in arm.shared:
             run = RunDir(self.cache / shared.key)
-            with locked(run.path.with_suffix(".lock"), wait=True):
+            with locked(run.path.with_suffix(".lock"), wait=True, tell=self.tell):
                 if not is_trained(run, shared):
                     self.tell(f"  shared stage {shared.stage.name} ({shared.key})")
                     train_shared(shared, run, model, self.bar)
@@ -116,16 +121,15 @@ class Grid:
             costs.append(cost_of(run, shared.stage.name, shared=shared.key))
         return model, costs
 
-    def form(self, arm: Arm, model: Path | None) -> dict[str, Any] | None:
+    def form(self, arm: Arm) -> dict[str, Any] | None:
         """How often the study's base writes the form when sampled; measured once per base and kept beside it."""
-        bases = [shared for shared in arm.shared if shared.recipe.prompt != arm.recipe.prompt]
-        if not bases:
+        if arm.base is None:
             return None
-        run = RunDir(self.cache / bases[-1].key)
+        run = RunDir(self.cache / arm.base.key)
         path = run.path / f"form-{arm.recipe.prompt}.json"
-        with locked(run.path.with_suffix(".lock"), wait=True):
+        with locked(run.path.with_suffix(".lock"), wait=True, tell=self.tell):
             if not path.is_file():
-                write_json(path, measure_form(arm, run.final(bases[-1].stage.name)))
+                write_json(path, measure_form(arm, run.final(arm.base.stage.name)))
         facts: dict[str, Any] = read_json(path)
         low, high = FORM_SHARE
         if not low <= facts["answered"] <= high:
@@ -190,13 +194,16 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file; yields False at once where another process holds it and `wait` is off."""
+def locked(path: Path, *, wait: bool, tell: Tell = print) -> Iterator[bool]:
+    """Hold a lock file; where another process holds it, yields False at once, or says so and waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-            return
+            if not wait:
+                yield False
+                return
+            tell(f"  waiting for another process to finish {path.with_suffix('').name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield True

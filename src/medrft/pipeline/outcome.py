@@ -18,17 +18,12 @@ from typing import Any
 from medrft.evaluation.metrics import cluster_of, source_of, values_of
 from medrft.pipeline.arms import Arm
 from medrft.pipeline.job import Job
+from medrft.pipeline.study import GRADES, OUTCOMES, VERDICTS
 from medrft.rundir import RunDir, environment, fingerprint, read_json, read_jsonl, write_atomic
 from medrft.types import Example
 
 Row = dict[str, Any]
 
-VERDICTS = ("truth", "correct")
-"""0 or 1 for each answer, packed for the controls too; `correct` is the accuracy of closed and choice questions."""
-OUTCOMES = (*VERDICTS, "exact_match", "answer_format", "in_grammar", "side_flip", "polarity_flip")
-"""0 or 1 for each answer of the model."""
-GRADES = ("bleu1", "rouge1", "bertscore", "cosine", "average", "n_tokens")
-"""Graded values, packed for the model's own answers alone; tokens as whole numbers."""
 CURVES = (
     *("reward", "reward_std", "correct", "truth", "completion_length", "kl", "entropy", "near_zero_spread"),
     *("no_answer", "truncated", "gate", "calibration_saturated"),
@@ -116,7 +111,7 @@ def pack(rows: Sequence[Row]) -> Row:
         values[source] = {k: column for k, column in columns.items() if any(v is not None for v in column)}
     return {
         "prefix": prefix,
-        "ids": " ".join(name.removeprefix(prefix) for name in ids),
+        "ids": " ".join(name.removeprefix(prefix).replace(" ", "%20") for name in ids),
         "images": " ".join(fingerprint(cluster)[:10] for cluster in clusters),
         "clusters": " ".join(map(str, numbers)),
         "kinds": _kinds(first, ids),

@@ -17,20 +17,30 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from medrft.config import Recipe, Shape
+from medrft.config import ControlName, Recipe, Shape
 from medrft.errors import RecipeError, unknown_name
 from medrft.recipes import found_files, load_recipe
-from medrft.types import KINDS
 
 Overrides = dict[str, Any]
 ARM = r"^[a-z0-9][a-z0-9_-]*$"
+
+VERDICTS = ("truth", "correct")
+"""0 or 1 for each answer, kept for the controls too; `correct` is the accuracy of closed and choice questions."""
+FLIPS = ("side_flip", "polarity_flip")
+"""0 or 1 for each answer to a phantom; fewer is better."""
+OUTCOMES = (*VERDICTS, "exact_match", "answer_format", "in_grammar", *FLIPS)
+"""0 or 1 for each answer of the model."""
+GRADES = ("bleu1", "rouge1", "bertscore", "cosine", "average", "n_tokens")
+"""Graded values, kept for the model's own answers alone; tokens as whole numbers."""
+SOURCES = ("none", "sampled", *get_args(ControlName), "frequent_type", "frequent_question")
 
 
 class Primary(Shape):
@@ -43,6 +53,13 @@ class Primary(Shape):
     metric: str = "truth"
     source: str = "none"
     """`none` is the model's greedy answers, `sampled` its sampled ones; else a control."""
+
+
+class Pair(Shape):
+    """Two arms that are held against each other beside the primary outcome, in every metric."""
+
+    a: str
+    against: str
 
 
 class Budget(Shape):
@@ -73,6 +90,7 @@ class StudyTable(Shape):
     factors: dict[str, dict[str, Overrides]] | None = None
     seeds: tuple[int, ...] = Field(min_length=1)
     primary: Primary
+    secondary: tuple[Pair, ...] = ()
     budget: Budget
     results: str | None = None
     """Folder of the small result files, relative to the study's file."""
@@ -92,7 +110,9 @@ class Study:
     def __init__(self, table: StudyTable, path: Path) -> None:
         self.table = table
         self.path = path
-        self.arms: dict[str, Overrides] = table.arms or grid(table.factors or {})
+        self.arms: dict[str, Overrides] = (
+            grid(table.factors) if table.arms is None and table.factors else table.arms or {}
+        )
 
     @property
     def name(self) -> str:
@@ -131,14 +151,32 @@ def grid(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]
 
     >>> grid({"start": {"base": {"a": 1}, "sft": {}}, "reward": {"text": {"b": 2}}})
     {'base-text': {'a': 1, 'b': 2}, 'sft-text': {'b': 2}}
+
+    Raises `RecipeError` where one level would undo another: two factors with one key, or two arms of one name.
     """
     arms: dict[str, Overrides] = {}
     for levels in itertools.product(*(of.items() for of in factors.values())):
-        merged: Overrides = {}
+        name, merged = "-".join(level for level, _ in levels), dict[str, Any]()
         for _, values in levels:
+            if twice := sorted(merged.keys() & values.keys()):
+                raise RecipeError(f"two factors set {twice[0]} in arm {name!r}; each key belongs to one factor")
             merged |= values
-        arms["-".join(name for name, _ in levels)] = merged
+        if name in arms:
+            raise RecipeError(f"the levels of the factors give two arms called {name!r}; rename one level")
+        arms[name] = merged
     return arms
+
+
+class _Once(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, so that no arm replaces another unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The table of a node; raises `ConstructorError` for a key that stands twice."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
 
 
 def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
@@ -149,8 +187,8 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
     if not path.is_file():
         raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        table = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
@@ -168,7 +206,7 @@ def _told(error: ValidationError, path: Path) -> RecipeError:
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        shapes: dict[str, type[Shape]] = {"primary": Primary, "budget": Budget}
+        shapes: dict[str, type[Shape]] = {"primary": Primary, "secondary": Pair, "budget": Budget}
         shape = shapes.get(str(problem["loc"][0]), StudyTable)
         return RecipeError(f"{path}: {unknown_name('study key', str(problem['loc'][-1]), shape.model_fields)}")
     if problem["type"] == "value_error":
@@ -179,18 +217,33 @@ def _told(error: ValidationError, path: Path) -> RecipeError:
 
 
 def _check_arms(study: Study) -> None:
-    import re
-
     if not study.arms:
         raise RecipeError(f"{study.path}: a study needs at least one arm")
     for arm in study.arms:
         if not re.fullmatch(ARM, arm):
             raise RecipeError(f"{study.path}: arm {arm!r} names files, so use lower-case letters, digits, - and _")
-    for key in ("a", "against"):
-        name = getattr(study.table.primary, key)
+    table = study.table
+    named = {f"{key}.{side}": getattr(pair, side) for key, pair in _pairs(table).items() for side in ("a", "against")}
+    for where, name in named.items():
         if name not in study.arms:
-            raise unknown_name(f"arm in primary.{key} of study {study.name}", name, study.arms)
+            raise unknown_name(f"arm in {where} of study {study.name}", name, study.arms)
+    for key, pair in _pairs(table).items():
+        if pair.a == pair.against:
+            raise RecipeError(f"{study.path}: {key} holds the arm {pair.a!r} against itself")
+    _check_outcome(table.primary)
     for arm in study.arms:
-        study.recipe(arm, study.table.seeds[0])
+        study.recipe(arm, table.seeds[0])
     study.base()
-    assert study.table.primary.kind in ("all", *KINDS)
+
+
+def _pairs(table: StudyTable) -> dict[str, Primary | Pair]:
+    return {"primary": table.primary, **{f"secondary.{i}": pair for i, pair in enumerate(table.secondary)}}
+
+
+def _check_outcome(primary: Primary) -> None:
+    """That the result files hold what the study is about."""
+    if primary.source not in SOURCES:
+        raise unknown_name("source in primary.source", primary.source, SOURCES)
+    known = [name for name in (*OUTCOMES, *GRADES) if name != "n_tokens"] if primary.source == "none" else VERDICTS
+    if primary.metric not in known:
+        raise unknown_name(f"metric in primary.metric with source {primary.source}", primary.metric, known)

@@ -18,7 +18,19 @@ from medrft.pipeline.collect import collect
 from medrft.pipeline.study import Study
 from medrft.report.charts import Series, interval_mark, line_chart
 from medrft.report.curves import Panel
-from medrft.report.wording import MINUS, NONE, label, percent, plain, points, share
+from medrft.report.study_markdown import (
+    controls_of,
+    flips_of,
+    is_clear,
+    label_of,
+    length_cells,
+    pass_cell,
+    status,
+    study_markdown,
+    verdict,
+    written,
+)
+from medrft.report.wording import label, percent, plain, points, share
 from medrft.rundir import write_atomic, write_json
 
 Row = Mapping[str, Any]
@@ -35,7 +47,8 @@ CURVES: dict[str, tuple[str, str, bool]] = {
     "entropy": ("Entropy", "How undecided the policy is per token.", False),
     "no_answer": ("No readable answer", "Share of sampled answers without exactly one answer in the form.", True),
 }
-COLOURS = 7
+COLOURS = 14
+"""Seven colours, and the same seven dashed."""
 
 
 def collected(study: Study, results: Path) -> dict[str, Any]:
@@ -63,37 +76,18 @@ def study_page(facts: Row) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"label": label, "percent": percent, "plain": plain, "points": points, "share": share}
+    shared = (label, percent, plain, points, share, written, pass_cell, length_cells, controls_of, flips_of)
+    environment.globals |= {function.__name__: function for function in shared}
     shown = environment.get_template("study.html.j2").render(
         facts=facts,
         verdict=verdict(facts),
+        status=status(facts),
         tables=[{**table, "rows": [_marked(row, table) for row in table["rows"]]} for table in facts["tables"]],
         panels=list(panels(facts["curves"])),
         of=label_of,
         version=__version__,
     )
     return str(shown)
-
-
-def verdict(facts: Row) -> dict[str, str]:
-    """The primary outcome in words: a class for its colour, a sign, a sentence and its detail."""
-    own = facts["primary"]
-    found = own["outcome"]
-    what = f"{own['a']} {MINUS} {own['against']}, {own['dataset']}, {own['kind']}, {label(own['metric'])}"
-    if found is None:
-        return {"css": "unclear", "sign": "…", "claim": "The primary outcome has no result yet", "detail": what}
-    per = ", ".join(points(value) for value in found["per_seed"].values())
-    n = len(found["per_seed"])
-    detail = f"{what}: {points(found['mean'])} points{_bounds(found)}; by seed {per}; {found['n']:,} pairs, {n} seeds"
-    if found["low"] is None or (not found["low"] > 0 and not found["high"] < 0):
-        return {"css": "unclear", "sign": "?", "claim": "Undecided at this power", "detail": detail}
-    better = found["low"] > 0
-    claim = f"{own['a']} is {'better' if better else 'worse'} than {own['against']}"
-    return {"css": "better" if better else "worse", "sign": "✓" if better else "✗", "claim": claim, "detail": detail}
-
-
-def _bounds(found: Row) -> str:
-    return "" if found["low"] is None else f" [{points(found['low'])}, {points(found['high'])}]"
 
 
 def _marked(row: Row, table: Row) -> dict[str, Any]:
@@ -103,9 +97,9 @@ def _marked(row: Row, table: Row) -> dict[str, Any]:
         return {**row, "mark": None, "css": ""}
     ends = [abs(d[key]) for r in table["rows"] if (d := r["difference"]) for key in ("low", "high", "mean") if d[key]]
     reach = max([0.01, *ends])
-    says = f"{points(apart['mean'])} points{_bounds(apart)}"
+    says = label_of(apart)
     mark = interval_mark(apart["mean"], apart["low"], apart["high"], scale=(-reach, reach), says=says, zero=True)
-    clear = apart["low"] is not None and (apart["low"] > 0 or apart["high"] < 0)
+    clear = is_clear(apart) and len(apart["per_seed"]) > 1  # one seed shows no other training
     css = ("better" if apart["mean"] > 0 else "worse") if clear else "unclear"
     return {**row, "mark": mark, "css": css, "says": says}
 
@@ -135,110 +129,3 @@ def _line(arm: str, run: Mapping[str, Sequence[float | None]], key: str, number:
         return None
     steps, values = zip(*pairs, strict=True)
     return Series(name=arm, steps=steps, values=values, color=number % COLOURS)
-
-
-def label_of(found: Row | None) -> str:
-    """A difference in points with its interval, for a table's cell.
-
-    >>> label_of({"mean": 0.012, "low": -0.01, "high": 0.034}), label_of(None)
-    ('+1.2 [−1.0, +3.4]', '–')
-    """
-    return NONE if found is None else f"{points(found['mean'])}{_bounds(found)}"
-
-
-# ---- Markdown -------------------------------------------------------------------------------------------------------
-
-
-def study_markdown(facts: Row) -> str:
-    """The study's tables as Markdown: what docs/results.md holds between its markers."""
-    said = verdict(facts)
-    lines = [f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.", "", _status(facts), ""]
-    for table in facts["tables"]:
-        lines += _table_lines(table, facts["primary"]["against"])
-    lines += _cost_lines(facts["cost"])
-    lines += _pass_lines(facts["pass_at"])
-    return "\n".join(lines).rstrip()
-
-
-def _cell(text: str) -> str:
-    """Text that cannot leave its table cell."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-
-
-def _status(facts: Row) -> str:
-    seeds = ", ".join(map(str, facts["seeds"])) or "none"
-    parts = [f"Seeds {seeds}", f"encoder {', '.join(facts['encoder']) or NONE}"]
-    if facts["form"] is not None:
-        form = facts["form"]
-        parts.append(f"the base writes the form in {share(form['answered'])} of {form['n']} completions at T = 1")
-    if facts["missing"]:
-        parts.append(f"{len(facts['missing'])} arms of the plan not run")
-    return "; ".join(parts) + "."
-
-
-def _table_lines(table: Row, against: str) -> list[str]:
-    controls = [
-        c
-        for c in ("sampled", "blank", "shuffled", "frequent_question")
-        if any(c in r["controls"] for r in table["rows"])
-    ]
-    heads = [
-        "arm",
-        "mean",
-        f"minus {against}, points",
-        *(label(c) for c in controls),
-        "side flips",
-        "polarity flips",
-        "n",
-        "seeds",
-    ]
-    lines = [f"{table['dataset']}, {table['kind']}, {label(table['metric'])} in percent:", ""]
-    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in table["rows"]:
-        own = f"{percent(row['mean'])}" + (
-            "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
-        )
-        cells = [row["arm"], own, label_of(row["difference"]), *(percent(row["controls"].get(c)) for c in controls)]
-        cells += [
-            percent(row["flips"]["side_flip"]),
-            percent(row["flips"]["polarity_flip"]),
-            f"{row['n']:,}",
-            str(row["seeds"]),
-        ]
-        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
-    return [*lines, ""]
-
-
-def _cost_lines(cost: Row) -> list[str]:
-    ratio = (
-        ""
-        if cost["ratio"] is None
-        else f" (largest over smallest {cost['ratio']:.2f}, {'kept' if cost['kept'] else 'not kept'})"
-    )
-    lines = [f"Budget, {cost['rule'].replace('_', ' ')}: {_cell(cost['statement'])}{ratio}. Mean per arm and seed:", ""]
-    lines += [
-        "| arm | steps | completions | sampled tokens | seconds | evaluation | shared stages before |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in cost["arms"]:
-        cells = [
-            row[key] for key in ("steps", "completions", "tokens", "seconds", "evaluation_seconds", "shared_seconds")
-        ]
-        lines.append(f"| {_cell(row['arm'])} | " + " | ".join(f"{value:,.0f}" for value in cells) + " |")
-    return [*lines, ""]
-
-
-def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    if not passed:
-        return []
-    ks = list(next(iter(next(iter(passed.values())).values())))
-    lines = [
-        "pass@k of sampled answers, percent:",
-        "",
-        "| arm | data set | " + " | ".join(f"k = {k}" for k in ks) + " |",
-    ]
-    lines.append("|" + "---|" * (len(ks) + 2))
-    for arm, sets in passed.items():
-        for dataset, values in sets.items():
-            lines.append(f"| {_cell(arm)} | {dataset} | " + " | ".join(percent(values.get(k)) for k in ks) + " |")
-    return [*lines, ""]

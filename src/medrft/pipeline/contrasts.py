@@ -1,0 +1,93 @@
+"""What an arm changes beside its score, from the result files: other metrics, lengths, easy and hard questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from medrft.pipeline.answers import Arms, Result, column, datasets_of, difference, lead_of, pooled
+from medrft.pipeline.study import FLIPS, Pair
+
+SIDE_METRICS = (
+    *("truth", "correct", "exact_match", "bleu1", "rouge1", "bertscore", "cosine", "average"),
+    *("answer_format", *FLIPS, "n_tokens"),
+)
+
+
+def side_metrics(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """Every metric of open answers, each arm minus `against`: does a reward move more than its own metric?"""
+    pairs = [Pair(a=name, against=against) for name in arms if name != against]
+    return comparisons(arms, pairs, kind="open")
+
+
+def comparisons(arms: Arms, pairs: Iterable[Pair], *, kind: str) -> list[dict[str, Any]]:
+    """Every metric's paired difference of each pair of arms, by data set; pairs without results are left out."""
+    rows = []
+    for dataset in datasets_of(arms):
+        for pair in pairs:
+            found = {
+                metric: difference(
+                    arms.get(pair.a, ()), arms.get(pair.against, ()), dataset=dataset, kind=kind, metric=metric
+                )
+                for metric in SIDE_METRICS
+            }
+            known = {metric: value for metric, value in found.items() if value is not None}
+            if known:
+                rows.append({"dataset": dataset, "arm": pair.a, "against": pair.against, "metrics": known})
+    return rows
+
+
+# ---- easy and hard questions, right and wrong answers ---------------------------------------------------------------
+
+
+def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """Each arm minus `against` on questions that the arm `none` answered right (easy) and wrong (hard), by seed.
+
+    Both sides of the difference are other trainings than `none`, so regression to the mean is the same for both.
+    """
+    if "none" not in arms or against == "none":
+        return []
+    rows = []
+    for dataset in datasets_of(arms):
+        where: dict[str, Any] = {"dataset": dataset, "kind": "all", "metric": lead_of(arms["none"], dataset)}
+        for name in arms:
+            if name in ("none", against):
+                continue
+            row: dict[str, Any] = {"dataset": dataset, "arm": name}
+            for level, right in (("easy", 1.0), ("hard", 0.0)):
+                only = _answered([arms["none"]], right, where)
+                two = arms[name], arms.get(against, ())
+                row[level] = difference(*two, only=only, **where)
+                row[f"{level}_tokens"] = difference(*two, only=only, **{**where, "metric": "n_tokens"})
+            rows.append(row)
+    return rows
+
+
+def lengths(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """Tokens of each arm's right and of its wrong answers, and minus `against` where both answer right (or wrong).
+
+    The means of two arms are over different questions, so only the differences compare like with like.
+    """
+    rows = []
+    for dataset in datasets_of(arms):
+        for name, found in arms.items():
+            where: dict[str, Any] = {"dataset": dataset, "kind": "all", "metric": lead_of(found, dataset)}
+            tokens = {**where, "metric": "n_tokens"}
+            row: dict[str, Any] = {"dataset": dataset, "arm": name}
+            for level, right in (("right", 1.0), ("wrong", 0.0)):
+                row[level] = pooled(found, only=_answered([found], right, where), **tokens)
+                both = _answered([found, arms.get(against, ())], right, where)
+                apart = None if name == against else difference(found, arms.get(against, ()), only=both, **tokens)
+                row[f"{level}_difference"] = apart
+            if row["right"] or row["wrong"]:
+                rows.append(row)
+    return rows
+
+
+def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, Any]) -> dict[int, set[str]]:
+    """Seed -> the questions to which all these arms gave an answer worth exactly `value`."""
+    found: dict[int, set[str]] = {}
+    for i, results in enumerate(arms):
+        these = {r["seed"]: {k for k, (v, _) in column(r, **where).items() if v == value} for r in results}
+        found = these if i == 0 else {seed: found[seed] & these[seed] for seed in found.keys() & these.keys()}
+    return found

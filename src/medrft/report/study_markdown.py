@@ -1,0 +1,289 @@
+"""A study in words and Markdown: its verdict, what is missing, and the tables that docs/results.md holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from medrft.pipeline.grid import FORM_SHARE
+from medrft.pipeline.study import FLIPS
+from medrft.report.wording import MINUS, NONE, label, percent, plain, points, share
+
+Row = Mapping[str, Any]
+
+
+def verdict(facts: Row) -> dict[str, str]:
+    """The primary outcome in words: a class for its colour, a sign, a sentence and its detail."""
+    own = facts["primary"]
+    found = own["outcome"]
+    what = f"{own['a']} {MINUS} {own['against']}, {own['dataset']}, {own['kind']}, {label(own['metric'])}"
+    if found is None:
+        there = ", ".join(facts["datasets"])
+        lacking = there and own["dataset"] not in facts["datasets"]
+        claim = "The result files lack the data set" if lacking else "The primary outcome has no result yet"
+        detail = f"{what}; the data sets there are {there}" if lacking else what
+        return {"css": "unclear", "sign": "…", "claim": claim, "detail": detail}
+    per = ", ".join(points(value) for value in found["per_seed"].values())
+    n, planned = len(found["per_seed"]), len(facts["planned_seeds"])
+    seeds = f"{n} of {planned} planned seeds" if n < planned else f"{n} seed{'s' if n > 1 else ''}"
+    detail = f"{what}: {points(found['mean'])} points{_bounds(found)}; by seed {per}; {found['n']:,} pairs, {seeds}"
+    if n < 2:
+        return {"css": "unclear", "sign": "?", "claim": "Undecided: one seed shows no other training", "detail": detail}
+    if not is_clear(found):
+        return {"css": "unclear", "sign": "?", "claim": "Undecided at this power", "detail": detail}
+    better = (found["low"] > 0) != (own["metric"] in FLIPS)
+    claim = f"{own['a']} is {'better' if better else 'worse'} than {own['against']}"
+    claim = f"So far, {claim}" if n < planned else claim
+    return {"css": "better" if better else "worse", "sign": "✓" if better else "✗", "claim": claim, "detail": detail}
+
+
+def is_clear(found: Row) -> bool:
+    """Whether a difference's interval lies on one side of 0."""
+    return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+
+
+def label_of(found: Row | None, metric: str = "truth") -> str:
+    """A difference in points (of tokens: in tokens) with its interval, for a table's cell.
+
+    >>> label_of({"mean": 0.012, "low": -0.01, "high": 0.034}), label_of(None)
+    ('+1.2 [−1.0, +3.4]', '–')
+    >>> label_of({"mean": -2.5, "low": None, "high": None}, "n_tokens")
+    '−2.5'
+    """
+    return NONE if found is None else f"{written(found['mean'], metric)}{_bounds(found, metric)}"
+
+
+def written(value: float | None, metric: str) -> str:
+    """A difference of a metric, signed: tokens as they are, everything else in points."""
+    return points(value / 100 if value is not None and metric == "n_tokens" else value)
+
+
+def _bounds(found: Row, metric: str = "truth") -> str:
+    return "" if found["low"] is None else f" [{written(found['low'], metric)}, {written(found['high'], metric)}]"
+
+
+def status(facts: Row) -> list[str]:
+    """What the figures rest on, and all that is not in them, a sentence part each."""
+    parts = [f"Seeds {', '.join(map(str, facts['seeds'])) or 'none'}", f"encoder {', '.join(facts['encoder']) or NONE}"]
+    if (form := facts["form"]) is not None:
+        parts.append(f"the base writes the form in {share(form['answered'])} of {form['n']} completions at T = 1")
+        if not FORM_SHARE[0] <= form["answered"] <= FORM_SHARE[1]:
+            parts[-1] += f", not in {100 * FORM_SHARE[0]:.0f} to {share(FORM_SHARE[1])}"
+    if any(row["seeds"] == 1 for table in facts["tables"] for row in table["rows"]):
+        parts.append("intervals of arms with one seed are over images alone")
+    if facts["missing"]:
+        parts.append(f"not run: {_by_arm(facts['missing'], len(facts['planned_seeds']))}")
+    if facts["stale"]:
+        parts.append(f"left out, made under another content: {', '.join(facts['stale'])}")
+    if facts["unplanned"]:
+        parts.append(f"left out, of no planned arm or seed: {', '.join(facts['unplanned'])}")
+    return parts
+
+
+def _by_arm(labels: Sequence[str], planned: int) -> str:
+    """Arms with their seeds where not all of them are meant.
+
+    >>> _by_arm(["a-seed1", "b-seed1", "a-seed2"], 2)
+    'a, b (seed 1)'
+    """
+    seeds: dict[str, list[str]] = {}
+    for name in labels:
+        arm, _, seed = name.rpartition("-seed")
+        seeds.setdefault(arm, []).append(seed)
+    return ", ".join(arm if len(own) == planned else f"{arm} (seed {', '.join(own)})" for arm, own in seeds.items())
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def study_markdown(facts: Row) -> str:
+    """The study's tables as Markdown: what docs/results.md holds between its markers."""
+    said = verdict(facts)
+    lines = [f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.", "", _cell("; ".join(status(facts))) + ".", ""]
+    for table in facts["tables"]:
+        lines += _table_lines(table, facts["primary"]["against"])
+    lines += _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
+    lines += _cost_lines(facts["cost"]) + _pass_lines(facts["pass_at"]) + _start_lines(facts) + _power_lines(facts)
+    return "\n".join(lines).rstrip()
+
+
+def _cell(text: str) -> str:
+    """Text that cannot leave its table cell."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _grid(says: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table under a line that says what it holds; nothing where it has no rows."""
+    body = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    head = ["| " + " | ".join(map(_cell, heads)) + " |", "|" + "---|" * len(heads)]
+    return [_cell(says), "", *head, *body, ""] if body else []
+
+
+def controls_of(table: Row) -> list[str]:
+    """The controls that any arm of a table has, and its sampled answers."""
+    return list(dict.fromkeys(control for row in table["rows"] for control in row["controls"]))
+
+
+def flips_of(table: Row) -> list[str]:
+    """The kinds of flipped answers that a table knows of: none without phantoms."""
+    return [flip for flip in FLIPS if any(row["flips"][flip] for row in table["rows"])]
+
+
+def _table_lines(table: Row, against: str) -> list[str]:
+    controls, flips = controls_of(table), flips_of(table)
+    heads = ["arm", "mean", f"minus {against}, points", *map(label, controls), *(f"{label(f)}s" for f in flips)]
+    rows = []
+    for row in table["rows"]:
+        own = percent(row["mean"])
+        own += "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
+        cells = [row["arm"], own, _paired(row), *(percent(row["controls"].get(c)) for c in controls)]
+        rows.append([*cells, *(_flip(row["flips"][flip]) for flip in flips), f"{row['n']:,}", str(row["seeds"])])
+    says = f"{table['dataset']}, {table['kind']}, {label(table['metric'])} in percent"
+    says += "; flipped answers in percent, and their difference in points:" if flips else ":"
+    return _grid(says, [*heads, "n", "seeds"], rows)
+
+
+def _paired(row: Row) -> str:
+    """An arm's difference, with its n where not all of the arm's answers have a partner."""
+    apart = row["difference"]
+    return label_of(apart) + (f", n {apart['n']:,}" if apart and apart["n"] != row["n"] else "")
+
+
+def _flip(found: Row | None) -> str:
+    if found is None:
+        return NONE
+    return percent(found["mean"]) + (f" ({label_of(found['difference'])})" if found["difference"] else "")
+
+
+def _metric_lines(facts: Row) -> list[str]:
+    """Every metric on the primary data set: each arm against the primary's baseline, then the secondary pairs."""
+    own = facts["primary"]
+    where = f"Every metric, {own['dataset']}"
+    unit = "in points (tokens in tokens):"
+    return [
+        *_metrics(f"{where}, open, minus {own['against']}, {unit}", facts["metrics"], own["dataset"], pairs=False),
+        *_metrics(f"{where}, {own['kind']}, other pairs, {unit}", facts["comparisons"], own["dataset"], pairs=True),
+    ]
+
+
+def _metrics(says: str, rows: Sequence[Row], dataset: str, *, pairs: bool) -> list[str]:
+    here = [row for row in rows if row["dataset"] == dataset]
+    names = list(dict.fromkeys(metric for row in here for metric in row["metrics"]))
+    body = [
+        [
+            f"{row['arm']} {MINUS} {row['against']}" if pairs else row["arm"],
+            *(label_of(row["metrics"].get(name), name) for name in names),
+        ]
+        for row in here
+    ]
+    return _grid(says, ["arms" if pairs else "arm", *map(label, names)], body)
+
+
+def _difficulty_lines(facts: Row) -> list[str]:
+    """Easy and hard questions of the primary data set."""
+    own = facts["primary"]
+    rows = [
+        [row["arm"], *(label_of(row[key], metric) for key, metric in LEVELS)]
+        for row in facts["difficulty"]
+        if row["dataset"] == own["dataset"]
+    ]
+    says = (
+        f"Easy and hard questions of {own['dataset']} (those that the arm none answers right and wrong), minus "
+        f"{own['against']}, oracle accuracy or correct in points, and tokens:"
+    )
+    return _grid(says, ["arm", "easy", "hard", "tokens, easy", "tokens, hard"], rows)
+
+
+LEVELS = (("easy", "truth"), ("hard", "truth"), ("easy_tokens", "n_tokens"), ("hard_tokens", "n_tokens"))
+
+
+def _length_lines(facts: Row) -> list[str]:
+    """Lengths of right and of wrong answers on the primary data set."""
+    own = facts["primary"]
+    rows = [[row["arm"], *length_cells(row)] for row in facts["lengths"] if row["dataset"] == own["dataset"]]
+    both = f"minus {own['against']} where both are"
+    says = f"Tokens per answer, {own['dataset']}:"
+    return _grid(says, ["arm", "right answers", f"{both} right", "wrong answers", f"{both} wrong"], rows)
+
+
+def length_cells(row: Row) -> list[str]:
+    """Mean tokens of right answers and their difference, then of wrong ones."""
+    cells = []
+    for level in ("right", "wrong"):
+        cells.append(NONE if row[level] is None else plain(row[level]["mean"]))
+        cells.append(label_of(row[f"{level}_difference"], "n_tokens"))
+    return cells
+
+
+def _cost_lines(cost: Row) -> list[str]:
+    ratio = (
+        ""
+        if cost["ratio"] is None
+        else f" (largest over smallest {cost['ratio']:.2f}, {'kept' if cost['kept'] else 'not kept'})"
+    )
+    lines = [f"Budget, {cost['rule'].replace('_', ' ')}: {_cell(cost['statement'])}{ratio}. Mean per arm and seed:", ""]
+    lines += [
+        "| arm | steps | completions | sampled tokens | seconds | evaluation | shared stages before |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in cost["arms"]:
+        cells = [
+            row[key] for key in ("steps", "completions", "tokens", "seconds", "evaluation_seconds", "shared_seconds")
+        ]
+        lines.append(f"| {_cell(row['arm'])} | " + " | ".join(f"{value:,.0f}" for value in cells) + " |")
+    return [*lines, ""]
+
+
+def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    ks = list(dict.fromkeys(k for sets in passed.values() for values in sets.values() for k in values))
+    rows = [
+        [arm, dataset, *(percent(values.get(k)) for k in ks)]
+        for arm, sets in passed.items()
+        for dataset, values in sets.items()
+    ]
+    return _grid("pass@k of sampled answers, percent:", ["arm", "data set", *(f"k = {k}" for k in ks)], rows)
+
+
+def _start_lines(facts: Row) -> list[str]:
+    """Each start beside what GRPO made of it, and how well its figures foretell the order."""
+    heads = ["start", "after GRPO", "data set", "start, greedy", "pass@k of the start", "reached", "gain, points"]
+    rows = [
+        [
+            *(row["start"], row["after"], row["dataset"], percent(row["greedy"]), pass_cell(row["pass_at"])),
+            *(percent(row["reached"]), label_of(row["gain"])),
+        ]
+        for row in facts["starts"]
+    ]
+    lines = _grid("Starts, and GRPO from them, percent:", heads, rows)
+    for dataset, found in groupby(facts["predictors"], key=lambda row: row["dataset"]):
+        said = ", ".join(f"{row['predictor']} {row['agree']} of {row['of']}" for row in found)
+        says = (
+            "Pairs of starts, within a seed, that a figure of the start orders as GRPO from them does (half by chance)"
+        )
+        lines += [f"{says}, {_cell(dataset)}: {said}.", ""]
+    return lines
+
+
+def pass_cell(values: Mapping[str, float]) -> str:
+    """pass@k in one cell.
+
+    >>> pass_cell({"1": 0.5, "8": 0.912})
+    '1: 50.0 · 8: 91.2'
+    """
+    return " · ".join(f"{k}: {percent(value)}" for k, value in values.items())
+
+
+def _power_lines(facts: Row) -> list[str]:
+    own = facts["primary"]
+    here = [row for row in facts["power"] if row["dataset"] == own["dataset"]]
+    effects = list(here[0]["needed"]) if here else []
+    rows = [
+        [row["arm"], percent(row["sd"]), str(row["seeds"]), *(str(row["needed"][effect]) for effect in effects)]
+        for row in here
+    ]
+    says = (
+        f"Power, {own['dataset']}, {own['kind']}, {label(own['metric'])}: sd of the per-seed differences to "
+        f"{own['against']}, and the seeds that an effect would need (80 % power, two-sided 5 %):"
+    )
+    return _grid(says, ["arm", "sd, points", "from seeds", *(points(float(effect)) for effect in effects)], rows)
