@@ -63,11 +63,16 @@ def _sentence(sentence: str, facts: Mapping[str, Any]) -> bool | None:
     if any(facts[name] != value for name, value in about_image if not (types or details)):
         return False
     if normal and not types:
-        return not findings or bool(details)
+        return not findings or (bool(details) and not any(_all(finding, details) for finding in findings))
     present = {finding["type"] for finding in findings}
     if denied:
         return not present & set(types)
     return set(types) <= present and all(_some(findings, types, name, value) for name, value in details)
+
+
+def _all(finding: Mapping[str, Any], details: Sequence[tuple[str, str]]) -> bool:
+    """Whether a finding lies where the details say: then that place is not normal."""
+    return all(value in (finding[name], _implied(finding, name)) for name, value in details)
 
 
 def _some(findings: Sequence[Mapping[str, Any]], types: Sequence[str], name: str, value: str) -> bool:

@@ -28,3 +28,11 @@ def test_drawn_thoughts_are_sound_and_erring_ones_are_not(tmp_path):
 @pytest.mark.parametrize("thought", ["", "I look at the image and answer.", "zebra", "."])
 def test_a_thought_that_claims_nothing_earns_nothing(tmp_path, thought):
     assert set(verdicts(load(tmp_path, **SMALL).examples[:8], thought)) == {0.0}
+
+
+def test_a_place_with_a_finding_is_not_normal(tmp_path):
+    examples = [e for e in load(tmp_path, **SMALL).examples if e.metadata["facts"]["modality"] == "xray"]
+    for side, other in (("left", "right"), ("right", "left")):
+        found = [e for e in examples if {f["side"] for f in e.metadata["facts"]["findings"]} == {side}]
+        assert found and set(verdicts(found, f"The {side} lung is normal.")) == {0.0}
+        assert set(verdicts(found, f"The {other} lung is normal.")) == {1.0}
