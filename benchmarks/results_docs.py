@@ -1,46 +1,91 @@
-"""Write the tables of docs/results.md from the committed result files of the studies.
+"""Write the tables and pictures of docs/results.md from the committed result files of the studies.
 
     python benchmarks/results_docs.py [--check]
 
 Between `<!-- study: NAME -->` and `<!-- end -->` stands what `medrft study … --collect --markdown` of NAME.yaml
-prints; everything else on the page is written by hand. `--check` changes nothing and fails where they differ.
+prints, under its picture (docs/images/study_NAME.svg); between `<!-- summary -->` and `<!-- end -->` a row for each.
+Everything else on the page is written by hand. `--check` changes nothing and fails where they differ.
 """
 
 import argparse
 import re
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from medrft.pipeline.study import load_study
+from medrft.report.forest import forest
 from medrft.report.study import collected
-from medrft.report.study_markdown import study_markdown
+from medrft.report.study_markdown import label_of, study_markdown, verdict
+from medrft.report.wording import MINUS, label
 from medrft.rundir import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
 BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(name: str) -> str:
-    """The tables of one study, or that it has no result yet."""
+@cache
+def facts_of(name: str) -> dict[str, Any]:
+    """All figures of one study."""
     study = load_study(ROOT / "recipes" / "studies" / f"{name}.yaml")
-    facts = collected(study, study.results)
-    return study_markdown(facts) if facts["seeds"] else "No arm has been run."
+    return collected(study, study.results)
+
+
+def picture(name: str) -> Path:
+    """Where a study's picture lies."""
+    return PAGE.parent / "images" / f"study_{name}.svg"
+
+
+def block(name: str) -> str:
+    """The picture and tables of one study, or that it has no result yet."""
+    facts = facts_of(name)
+    if not facts["seeds"]:
+        return "No arm has been run."
+    shown = f"![Each arm minus {facts['primary']['against']}](images/{picture(name).name})\n\n" if forest(facts) else ""
+    return shown + study_markdown(facts)
+
+
+def summary(names: list[str]) -> str:
+    """One row per study: its primary outcome, what it found, and what it took."""
+    lines = ["| study | primary outcome | difference, points | pairs, seeds | | hours |", "|---|---|---|---|---|---|"]
+    for name in names:
+        facts = facts_of(name)
+        own, found = facts["primary"], facts["primary"]["outcome"]
+        what = f"{own['a']} {MINUS} {own['against']}: {own['dataset']}, {own['kind']}, {label(own['metric'])}"
+        ran = f"{found['n']:,}, {len(found['per_seed'])}" if found else "–"
+        hours = f"{facts['cost']['hours']:.1f}" if facts["seeds"] else "–"
+        says = verdict(facts)["claim"]
+        lines.append(f"| [{name}](#{name}) | {what} | {label_of(found)} | {ran} | {says} | {hours} |")
+    return "\n".join(lines)
 
 
 def written(text: str) -> str:
-    """The page with every study's block made anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{table(found[2])}\n\n{found[3]}", text)
+    """The page with every study's block and the summary made anew."""
+    names = [found[2] for found in BLOCK.finditer(text)]
+    text = BLOCK.sub(lambda found: f"{found[1]}\n{block(found[2])}\n\n{found[3]}", text)
+    return SUMMARY.sub(lambda found: f"{found[1]}\n{summary(names)}\n\n{found[2]}", text)
+
+
+def files() -> dict[Path, str]:
+    """What the page and its pictures should hold."""
+    text = written(PAGE.read_text(encoding="utf-8"))
+    drawn = {picture(found[2]): forest(facts_of(found[2])) for found in BLOCK.finditer(text)}
+    return {PAGE: text, **{path: svg for path, svg in drawn.items() if svg}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the page differs")
-    before = PAGE.read_text(encoding="utf-8")
-    after = written(before)
-    if parser.parse_args().check:
-        sys.exit(f"{PAGE.name} differs from the result files; run {Path(__file__).name}" if before != after else 0)
-    write_atomic(PAGE, after)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a file differs")
+    check = parser.parse_args().check
+    for path, text in files().items():
+        same = path.is_file() and path.read_text(encoding="utf-8") == text
+        if check and not same:
+            sys.exit(f"{path.name} differs from the result files; run {Path(__file__).name}")
+        if not same:
+            write_atomic(path, text)
 
 
 if __name__ == "__main__":

@@ -157,10 +157,10 @@ def test_more_arms_than_colours_have_dashed_lines():
 
 
 def test_markdown_has_each_arm_and_no_broken_cell():
-    text = study_markdown(facts())
+    text = study_markdown(with_primary())
     rows = [line for line in text.splitlines() if line.startswith("| a |")]
     assert "+2.0 [+1.0, +3.0]" in rows[0] and "60.0 [50.0, 70.0]" in rows[0]
-    assert "<script" not in text and label_of(None) == "–"
+    assert "<script" not in study_markdown(facts()) and label_of(None) == "–"
 
 
 def test_every_section_stands_in_the_markdown_and_on_the_page():

@@ -18,6 +18,7 @@ from medrft.pipeline.collect import collect
 from medrft.pipeline.study import Study
 from medrft.report.charts import Series, interval_mark, line_chart
 from medrft.report.curves import Panel
+from medrft.report.forest import ends_of, reach_of
 from medrft.report.study_markdown import (
     controls_of,
     flips_of,
@@ -95,8 +96,7 @@ def _marked(row: Row, table: Row) -> dict[str, Any]:
     apart = row["difference"]
     if apart is None:
         return {**row, "mark": None, "css": ""}
-    ends = [abs(d[key]) for r in table["rows"] if (d := r["difference"]) for key in ("low", "high", "mean") if d[key]]
-    reach = max([0.01, *ends])
+    reach = reach_of(end for other in table["rows"] for end in ends_of(other["difference"]))
     says = label_of(apart)
     mark = interval_mark(apart["mean"], apart["low"], apart["high"], scale=(-reach, reach), says=says, zero=True)
     clear = is_clear(apart) and len(apart["per_seed"]) > 1  # one seed shows no other training

@@ -98,14 +98,28 @@ def _by_arm(labels: Sequence[str], planned: int) -> str:
 
 
 def study_markdown(facts: Row) -> str:
-    """The study's tables as Markdown: what docs/results.md holds between its markers."""
+    """The study as Markdown, what docs/results.md holds between its markers: the primary table open, others folded."""
     said = verdict(facts)
+    own = facts["primary"]
+    against = own["against"]
+    lead = [table for table in facts["tables"] if (table["dataset"], table["kind"]) == (own["dataset"], own["kind"])]
+    others = [table for table in facts["tables"] if table not in lead]
     lines = [f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.", "", _cell("; ".join(status(facts))) + ".", ""]
-    for table in facts["tables"]:
-        lines += _table_lines(table, facts["primary"]["against"])
-    lines += _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
-    lines += _cost_lines(facts["cost"]) + _pass_lines(facts["pass_at"]) + _start_lines(facts) + _power_lines(facts)
+    lines += [line for table in lead for line in _table_lines(table, against)]
+    lines += _pass_lines(facts["pass_at"]) + _start_lines(facts)
+    lines += _folded("Other data sets and kinds", [line for table in others for line in _table_lines(table, against)])
+    lines += _folded("Every metric, lengths, easy and hard questions", _side_lines(facts))
+    lines += _folded("Cost and power", _cost_lines(facts["cost"]) + _power_lines(facts))
     return "\n".join(lines).rstrip()
+
+
+def _side_lines(facts: Row) -> list[str]:
+    return _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Tables that a page shows when their title is opened."""
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "</details>", ""] if lines else []
 
 
 def _cell(text: str) -> str:
