@@ -108,8 +108,10 @@ def main() -> None:
     parser.add_argument("--dataset", default="slake")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    if not (args.run / "eval" / "sft").is_dir():
-        raise SystemExit(f"{args.run} has no evaluated stage sft; run recipes/small_policy.yaml first")
+    if not (args.run / "eval" / "sft" / args.dataset / "predictions.jsonl").is_file():
+        raise SystemExit(
+            f"{args.run} has no stage sft evaluated on {args.dataset}; run recipes/small_policy.yaml first"
+        )
     result = collect(args.run, args.blank, args.dataset)
     print(json.dumps(result, indent=2) if args.json else table(result))
 

@@ -156,6 +156,10 @@ def main() -> None:
     parser.add_argument("--vision", type=Path, required=True, help="a folder with a LLaVA whose vision tower to take")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write the start model to")
     args = parser.parse_args()
+    if not (args.vision / "config.json").is_file():
+        raise SystemExit(
+            f"{args.vision} holds no model; train one first: medrft sft recipes/slake.yaml (docs/small_policy.md)"
+        )
     model, processor = assemble(*read_language(args.packages), args.vision)
     model.save_pretrained(args.output)
     processor.save_pretrained(args.output)

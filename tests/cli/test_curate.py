@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loopback import Loopback, say
+from loopback import Answer, Loopback, say
 from medrft.cli.main import main
 from medrft.data import read_data
 from toys import TABLE
@@ -57,6 +57,8 @@ TEACHER = ("--endpoint", "http://127.0.0.1:9/v1", "--endpoint-model", "big")
         ((*TEACHER, "--api-key-env", "NO_SUCH_KEY_HERE"), "NO_SUCH_KEY_HERE is not set"),
         (("--policy", "tiny:llava"), "random until it is trained"),
         (("--policy", "./nowhere"), "no policy at ./nowhere"),
+        (("--policy", "runs/nowhere:armed_i"), "no policy at runs/nowhere:armed_i"),
+        ((*TEACHER, "--set", "correct.scorer=clincal"), "did you mean 'clinical'?"),
         ((*TEACHER, "--set", "curate.tou=3"), "did you mean 'tau'?"),
         ((*TEACHER, "--set", "curate.tau=0"), "greater than or equal to 1"),
         ((*TEACHER, "--set", "curate.long_tail=some"), "'keep' or 'drop'"),
@@ -118,3 +120,25 @@ def test_no_thought_is_told_and_the_sheet_is_there(recipe, tmp_path, monkeypatch
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "none of 4 pairs got a thought (not in the think form: 4)" in message
     assert "not in the think form" in (tmp_path / "out" / "sheet.html").read_text()
+
+
+def test_what_is_refused_leaves_the_folder_as_it_is(recipe, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with Loopback(answering) as server:
+        words = (recipe, "--endpoint", server.url, "--endpoint-model", "big", "--output", out)
+        assert run(monkeypatch, *words, "--set", "report.images=none") == 0
+        page = (out / "sheet.html").read_text()
+        assert run(monkeypatch, *words) == 2
+        assert (out / "sheet.html").read_text() == page  # not made again, with images
+        (out / "manifest.json").unlink()
+        assert run(monkeypatch, *words) == 2
+    assert "holds files but no manifest.json" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_teacher_that_refuses_blocks_nothing(recipe, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with Loopback(lambda request, number: Answer(status=400, body=b"{}")) as server:
+        assert run(monkeypatch, recipe, "--endpoint", server.url, "--endpoint-model", "big", "--output", out) == 1
+    assert "the teacher failed on 4 of 4 requests" in capsys.readouterr().err
+    with Loopback(answering) as server:
+        assert run(monkeypatch, recipe, "--endpoint", server.url, "--endpoint-model", "other", "--output", out) == 0

@@ -13,7 +13,7 @@ import pytest
 from loopback import Answer, Loopback, say
 from medrft.data import read_data
 from medrft.errors import DataError, EndpointError, ModelError, RecipeError, RunExistsError, UnknownNameError
-from medrft.pipeline.curation import curate, taught
+from medrft.pipeline.curation import check_kept, curate, made_with, taught
 from medrft.pipeline.run import run_recipe
 from medrft.pipeline.writers import find_policy, teacher
 from medrft.recipes import parse_recipe
@@ -107,6 +107,7 @@ BAD = {
     "short": form("It is.", "{}"),
     "leak": form("The reference answer says so, and one can see it.", "{}"),
     "incorrect": form("One sees it at once in the picture.", "something else"),
+    "form ": form("In the <image> one sees it at once.", "{}"),  # training would look for one more picture
     "contradiction": form("One sees it at once. So the answer is no.", "{}"),
 }
 
@@ -114,8 +115,9 @@ BAD = {
 @pytest.mark.parametrize("rule", BAD)
 def test_each_rule_drops_and_another_try_is_made(pairs, tmp_path, rule):
     def says(example, number):
-        return BAD[rule].format(example.references[0]) if number == 0 else good(example)
+        return bad.format(example.references[0]) if number == 0 else good(example)
 
+    bad, rule = BAD[rule], rule.strip()
     chosen = pairs[:2] if rule == "contradiction" else pairs
     manifest = curate(chosen, RECIPE, writer=Scripted(says), output=tmp_path / "out")
     first = manifest["tries"][0]
@@ -129,11 +131,12 @@ def test_truncated_is_dropped(pairs, tmp_path):
         def __call__(self, examples, *, seed):
             return [replace(one, truncated=True) for one in super().__call__(examples, seed=seed)]
 
-    with pytest.raises(DataError, match="none of 6 pairs got a thought"):
-        curate(pairs, RECIPE, writer=Cut(good), output=tmp_path / "out")
-    assert read_json(tmp_path / "out" / "manifest.json")["rules"]["truncated"] == 18
-    with pytest.raises(DataError, match="none of 6 pairs got a thought"):  # and again, without asking anybody
-        curate(pairs, RECIPE, writer=Cut(good, stop_at=0), output=tmp_path / "out", resume=True)
+    out = tmp_path / "out"
+    manifest = curate(pairs, RECIPE, writer=Cut(good), output=out)
+    assert manifest["rules"]["truncated"] == 18
+    with pytest.raises(DataError, match=r"none of 6 pairs got a thought .*: 18"):
+        check_kept(manifest, out)
+    assert curate(pairs, RECIPE, writer=Cut(good, stop_at=0), output=out, resume=True) == manifest  # nobody is asked
 
 
 def test_near_identical_thoughts_of_other_questions_are_dropped(pairs, tmp_path):
@@ -191,10 +194,50 @@ def test_finished_is_left_alone_and_other_settings_are_refused(pairs, tmp_path):
         curate(pairs, other, writer=Scripted(good), output=out, resume=True)
     with pytest.raises(RecipeError, match="rows was 9, now 8"):
         curate(pairs[:-1], RECIPE, writer=Scripted(good), output=out, resume=True)
+    (out / "tries.jsonl").unlink()  # not needed any more
+    with pytest.raises(RunExistsError, match="already holds a curation"):
+        curate(pairs, other, writer=Scripted(good), output=out)
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy" / "notes.txt").write_text("mine")
     with pytest.raises(RunExistsError, match="holds files but no manifest"):
         curate(pairs, RECIPE, writer=Scripted(good), output=tmp_path / "busy")
+
+
+def test_a_mistake_before_the_first_thought_blocks_nothing(pairs, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        curate(pairs, RECIPE, writer=Scripted(good, stop_at=0), output=out)
+    other = RECIPE.model_copy(update={"seed": 1})
+    assert curate(pairs, other, writer=Scripted(good), output=out)["seed"] == 1
+
+
+def test_a_changed_setting_is_named(pairs, tmp_path):
+    curate(pairs, RECIPE, writer=Scripted(good), output=tmp_path / "out")
+    other = RECIPE.model_copy(update={"curate": RECIPE.curate.model_copy(update={"tau": 4})})
+    with pytest.raises(RecipeError, match=r"otherwise: curate\.tau was 3, now 4; choose"):
+        curate(pairs, other, writer=Scripted(good), output=tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("manifest.json", "[]", "not the manifest of a curation"),
+        ("tries.jsonl", '{"id": "toy/train/0"}\n', "row 1: no 'text'; take that line out"),
+    ],
+)
+def test_a_damaged_file_is_named(pairs, tmp_path, name, text, error):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        curate(pairs, RECIPE, writer=Scripted(good, stop_at=1), output=out)
+    (out / name).write_text(text)
+    with pytest.raises(DataError, match=error):
+        curate(pairs, RECIPE, writer=Scripted(good), output=out, resume=True)
+
+
+@pytest.mark.parametrize("change", [{"options": ("a", "b")}, {"kind": "open"}, {"references": ("no",)}])
+def test_the_key_sees_all_that_is_asked(pairs, change):
+    before, after = (made_with([pair], RECIPE, Scripted(good)) for pair in (pairs[0], replace(pairs[0], **change)))
+    assert [key for key in before if before[key] != after[key]] == ["data"]
 
 
 def test_nothing_left_to_ask(pairs, tmp_path):
@@ -399,6 +442,8 @@ def test_the_command_takes_a_runs_stage(road, tmp_path):
         ("{run}:grpo", "unknown stage of .* 'grpo'.*armed_a, base, first"),
         ("{run}/stages", "holds no model"),
         ("/nowhere/model", "no policy at /nowhere/model"),
+        ("runs/nowhere:armed_i", "no policy at runs/nowhere:armed_i"),
+        ("", "no policy at ''"),
         ("tiny:llava", "random until it is trained"),
     ],
 )

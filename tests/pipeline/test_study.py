@@ -177,11 +177,30 @@ def test_a_scorer_file_counts_by_its_text(tmp_path):
     assert key() != first
 
 
-def test_a_later_stage_may_not_start_inside_the_shared_ones(tmp_path):
-    more = {"name": "more", "kind": "sft", "wall_clock_of": "sft", "trl": {}}
+@pytest.mark.parametrize("reference", [{"wall_clock_of": "sft"}, {"start": "base"}, {"curate": "base"}])
+def test_a_later_stage_may_not_refer_to_what_lies_before_the_last_shared_one(tmp_path, reference):
+    more = {"name": "more", "kind": "sft", "trl": {}, **reference}
     path = written(tmp_path, arms={"none": {}, "text": {"stages.grpo": more}})
-    with pytest.raises(RecipeError, match="earlier shared stage"):
+    with pytest.raises(RecipeError, match="before the last shared stage"):
         arms_of(load_study(path), ["text"], [1])
+
+
+def test_a_curated_stage_counts_by_what_its_thoughts_depend_on(tmp_path):
+    curated = {"prompt": "think", "stages.grpo": {"name": "armed_a", "kind": "sft", "curate": "sft"}}
+    changes = {"tau": {"curate.tau": 9}, "correct": {"correct.scorer": "rouge1"}, "batch": {"eval.batch_size": 5}}
+    arms = {"none": curated, "text": curated, **{name: {**curated, **more} for name, more in changes.items()}}
+    none, text, *others = arms_of(load_study(written(tmp_path, arms=arms)), list(arms), [1])
+    assert none.key == text.key and len({arm.key for arm in (none, *others)}) == 4
+    assert len({arm.shared[-1].key for arm in (none, *others)}) == 1  # the model that writes is the same
+    (stage,) = none.recipe.stages
+    assert (stage.start, stage.curate) == ("base", "base")  # where the shared stage ends
+
+
+def test_a_shared_stage_that_curates_has_a_key_of_its_own(tmp_path):
+    curated = {"prompt": "think", "stages.sft.curate": "base"}
+    path = written(tmp_path, arms={"none": curated, "text": {**curated, "curate.tau": 9}})
+    none, text = arms_of(load_study(path), ["none", "text"], [1])
+    assert none.shared[-1].key != text.shared[-1].key and none.shared[-1].stage.curate == "base"
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

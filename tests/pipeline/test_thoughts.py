@@ -41,6 +41,8 @@ def example(question, answer, *, kind=None, options=()):
         "The correct answer is already given: cyst.",
         "AS PER THE EXPECTED LABEL it is a mass.",
         "According to the reference, the spleen is large.",
+        "The answer given is yes, so there must be fluid.",
+        "The provided response is pneumonia.",
     ],
 )
 def test_leaks(thought):
@@ -60,6 +62,11 @@ def test_leaks(thought):
         "The target sign is seen in the bowel.",
         "Contrast was given, and the lesion enhances.",
         "Given that the lungs are clear, there is no effusion.",
+        "Of the given answer options, only CT fits.",
+        "Based on the answer choices, it must be a lung.",
+        "This is written in the expected answer format.",
+        "The expected response to contrast is seen.",
+        "The answer given the bright rim is a cyst.",
         "",
     ],
 )
@@ -87,15 +94,25 @@ SIDE = "Is the effusion on the left side?"
         ("On which side is the nodule?", "left", "There is a nodule in the right upper zone.", True),
         ("On which side is the nodule?", "right", "There is a nodule in the right upper zone.", False),
         ("Which lung is abnormal?", "left", "The right lung is clear. The left lung has an opacity.", False),
+        ("Where is the lesion?", "right lung", "The left lung is clear.", False),  # clears the other side
+        ("Where is the lesion?", "right lung", "The left lung has a lesion.", True),
+        ("On which side is the effusion?", "left", "There is no effusion on the right side.", False),
+        ("On which side is the effusion?", "right", "There is no effusion on the right side.", True),
+        (SIDE, "yes", "There is no effusion on the right side.", False),
+        ("Is the left lung normal?", "yes", "The right lung is normal.", False),
         ("What is seen in the lung?", "pneumothorax", "The lungs show no pneumothorax.", True),
         ("What abnormality is seen?", "none", "There is no abnormality.", False),
         ("Is there a fracture?", "yes", "It is hard to see. So the answer is no.", True),  # in so many words
         ("Is there a fracture?", "no", "A fracture line? An artefact. So the answer is no.", False),
         ("Which side?", "left", "The mark is seen there. The answer is: right.", True),
+        ("How large is it?", "2.5 cm", "One measures it. The answer is 2.5 cm.", False),
+        ("How large is it?", "3 cm", "One measures it. The answer is 3.5 cm.", True),
         ("What is seen?", "a nodule", "A round density. That is all.", False),  # nothing to hold against it
         ("What is seen?", "a nodule", "", False),
         ("Is there a mass?", "no", "The question is: is there a mass? The liver is smooth.", False),  # asks
         ("Is there a mass?", "no", "To see if there is a mass, one looks at the liver.", False),  # supposes
+        ("Is there a mass?", "no", "There is a mass\uff1f The liver is smooth.", False),  # asks, in full width
+        ("Is this an MRI?", "yes", "One sees bone.\u3002This is a CT scan of the abdomen.", True),
     ],
 )
 def test_contradictions(question, answer, thought, expected):

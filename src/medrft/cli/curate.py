@@ -48,24 +48,26 @@ def curate(
     medrft curate recipes/armed.yaml --endpoint http://localhost:8000/v1 --endpoint-model qwen --set curate.tau=20
     """
     from medrft.data import check_options, load_data
+    from medrft.evaluation.scoring import check_correct
+    from medrft.pipeline.curation import check_kept
     from medrft.pipeline.curation import curate as run_curation
     from medrft.pipeline.writers import think_prompt
     from medrft.report.curation import write_sheet
+    from medrft.scorers import build_scorer
 
     loaded = load_recipe(recipe, overrides=common.overrides(set_))
     think_prompt(loaded)
     check_options(loaded.data.name, loaded.data.options)
+    check_correct(loaded.correct.scorer, build_scorer(loaded.correct.scorer, encoder=loaded.encoder))
     writer = _writer(loaded, policy, endpoint, endpoint_model, api_key_env)
     with common.progress_bar("Loading data") as advance:
         data = load_data(loaded.data, seed=loaded.seed, on_progress=advance)
     if not (train := data.split("train")):
         raise DataError(f"{loaded.data.name} has no train rows to curate")
     folder = output or Path("curated") / loaded.name
-    try:
-        manifest = run_curation(train, loaded, writer=writer, output=folder, resume=resume, bar=common.progress_bar)
-    finally:
-        if (folder / "dropped.jsonl").is_file():
-            write_sheet(folder, images=loaded.report.images == "thumb", seed=loaded.seed)
+    manifest = run_curation(train, loaded, writer=writer, output=folder, resume=resume, bar=common.progress_bar)
+    write_sheet(folder, images=loaded.report.images == "thumb", seed=loaded.seed)
+    check_kept(manifest, folder)
     if json_:
         common.print_json({"output": str(folder), **manifest})
     else:

@@ -20,6 +20,9 @@ TRAINS = ("seed", "prompt", "model", "data", "stages")
 """Keys of a recipe that every training depends on."""
 REWARDS = ("reward", "correct", "encoder")
 """Keys that only a stage with a reward depends on."""
+CURATES = ("curate", "correct", "encoder")
+WRITES = ("batch_size", "max_new_tokens")
+"""Keys, and keys of `eval`, that only a stage with `curate:` depends on."""
 ABOUT_PLACES = {"data": ("root", "cache"), "encoder": ("cache_dir",)}
 ABOUT_LOGGING = ("evaluate", "verify_prefix")
 
@@ -94,10 +97,11 @@ def split(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared
     """
     shared: list[Shared] = []
     for stage in recipe.stages[:most]:
-        follows = stage.start in (None, shared[-1].stage.name if shared else "base")
+        before_it = (None, shared[-1].stage.name if shared else "base")
+        follows = stage.start in before_it and stage.curate in before_it
         if stage.kind != "sft" or stage.wall_clock_of is not None or not follows:
             break
-        alone = stage.model_copy(update={"start": None, "evaluate": False})
+        alone = stage.model_copy(update={"start": None, "evaluate": False, "curate": stage.curate and "base"})
         own = recipe.model_copy(update={"stages": (alone,)})
         before = shared[-1].key if shared else start
         key = digest({"start": before, **_content(own, model=before is None)})
@@ -108,16 +112,17 @@ def split(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared
 def _restarted(rest: tuple[StageConfig, ...], shared: tuple[Shared, ...]) -> tuple[StageConfig, ...]:
     """An arm's own stages, which start where the shared ones end; only the last is evaluated."""
     last = shared[-1].stage.name if shared else "base"
-    gone = {one.stage.name for one in shared[:-1]}
+    gone = {one.stage.name for one in shared[:-1]} | ({"base"} if shared else set())
     found: list[StageConfig] = []
     for stage in rest:
-        if stage.start in gone or stage.wall_clock_of in {*gone, last}:
+        if {stage.start, stage.curate} & gone or stage.wall_clock_of in {*gone, last}:
             raise RecipeError(
-                f"stage {stage.name!r} refers to an earlier shared stage; in a study it may start from the last SFT "
-                f"stage ({last!r}) or a stage after it"
+                f"stage {stage.name!r} refers to a model before the last shared stage; in a study it may start from "
+                f"that SFT stage ({last!r}) or a stage after it, and so with curate"
             )
         start = "base" if stage.start == last or (stage.start is None and not found) else stage.start
-        found.append(stage.model_copy(update={"start": start, "evaluate": stage is rest[-1]}))
+        curate = "base" if stage.curate == last else stage.curate
+        found.append(stage.model_copy(update={"start": start, "curate": curate, "evaluate": stage is rest[-1]}))
     return tuple(found)
 
 
@@ -133,7 +138,10 @@ def placed(recipe: Recipe, model: Path | None) -> Recipe:
 def _content(recipe: Recipe, *, model: bool = True) -> dict[str, Any]:
     """What the training of a recipe's stages depends on."""
     rewarded = any(stage.kind == "grpo" for stage in recipe.stages)
-    found = _dumped(recipe, TRAINS + (REWARDS if rewarded else ()))
+    curates = any(stage.curate for stage in recipe.stages)
+    found = _dumped(recipe, TRAINS + (REWARDS if rewarded else ()) + (CURATES if curates else ()))
+    if curates:
+        found["writes"] = recipe.eval.model_dump(mode="json", include=set(WRITES))
     for stage in found.get("stages", ()):
         for key in ABOUT_LOGGING:
             stage.pop(key, None)

@@ -67,18 +67,23 @@ def curate(
 
     With `resume` an interrupted curation goes on and a finished one is left as it is. Raises `RunExistsError` for an
     output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails,
-    `DataError` when no pair is left or none got a thought.
+    `DataError` when no pair is left. That none got a thought is for `check_kept` to say.
     """
     header = made_with(examples, recipe, writer)
     manifest = _open(output, header, resume=resume)
-    if manifest.get("status") != "done":
-        manifest = _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
+    if manifest["status"] == "done":
+        return manifest
+    return _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
+
+
+def check_kept(manifest: Mapping[str, Any], output: Path) -> None:
+    """Raise `DataError` where none of the pairs got a thought."""
     if not manifest["result"]["kept"]:
         rules = ", ".join(f"{RULES[rule]}: {n:,}" for rule, n in manifest["rules"].items() if n)
         raise DataError(
-            f"none of {manifest['thinning']['asked']:,} pairs got a thought ({rules}); every try is in {output}"
+            f"none of {manifest['thinning']['asked']:,} pairs got a thought ({rules}); look at "
+            f"{output / 'sheet.html'}, then let another model write, lower correct.at_least or raise curate.tries"
         )
-    return manifest
 
 
 def _curate(
@@ -101,7 +106,9 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
     from medrft.data.images import sha256_of
 
     prompt = think_prompt(recipe)
-    shown = [text for e in examples for text in (e.id, e.question, *e.references, *map(sha256_of, e.images))]
+    rows = [
+        (e.id, e.kind, e.question, e.options, e.references, [sha256_of(path) for path in e.images]) for e in examples
+    ]
     return {
         "writer": writer.identity,
         "prompt": prompt.name,
@@ -115,7 +122,7 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
         "seed": recipe.seed,
         "dataset": recipe.data.name,
         "rows": len(examples),
-        "data": fingerprint(shown),
+        "data": fingerprint([json.dumps(row) for row in rows]),
     }
 
 
@@ -124,18 +131,38 @@ def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str,
     path = output / "manifest.json"
     if output.exists() and not output.is_dir():
         raise RunExistsError(f"{output} is a file; choose another --output")
-    if not path.is_file():
+    manifest = _read_manifest(path)
+    begun = manifest is not None and (manifest["status"] == "done" or (output / "tries.jsonl").is_file())
+    if manifest is None:
         if output.is_dir() and any(not entry.name.startswith(".manifest.json.") for entry in output.iterdir()):
             raise RunExistsError(f"{output} holds files but no manifest.json; choose another --output")
-        write_json(path, {**header, "status": "running"})
-    elif not resume:
+    elif begun and not resume:
         raise RunExistsError(f"{output} already holds a curation; choose another --output or pass --resume")
-    manifest: dict[str, Any] = read_json(path)
-    apart = [key for key in header if manifest.get(key) != header[key]]
+    if manifest is None or not begun:  # a mistake found before the first thought leaves a manifest and no more
+        manifest = {**header, "status": "running"}
+        write_json(path, manifest)
+    apart = [line for key in header for line in _apart(key, manifest.get(key), header[key])]
     if apart:
-        shown = "; ".join(f"{key} was {manifest.get(key)!r}, now {header[key]!r}" for key in apart[:2])
-        raise RecipeError(f"{output} was begun otherwise: {shown}; choose another --output")
+        raise RecipeError(f"{output} was begun otherwise: {'; '.join(apart[:2])}; choose another --output")
     return manifest
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """A curation's manifest, if there is one; raises `DataError` for a file that is none."""
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or "status" not in manifest:
+        raise DataError(f"{path} is not the manifest of a curation; choose another --output")
+    return manifest
+
+
+def _apart(key: str, before: Any, now: Any) -> list[str]:
+    """Where two values of the manifest differ, setting by setting."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*now, *(name for name in before if name not in now)]
+        return [line for name in keys for line in _apart(f"{key}.{name}", before.get(name), now.get(name))]
+    return [] if before == now else [f"{key} was {before!r}, now {now!r}"]
 
 
 def write_thoughts(
@@ -153,7 +180,9 @@ def write_thoughts(
         with bar(f"Thoughts, try {number + 1} of {recipe.curate.tries}") as advance:
             _write_round(left, recipe, number, done=done, writer=writer, output=output, advance=advance)
         completions = [done[example.id, number] for example in left]
-        verdicts = judge(left, completions)
+        with bar(f"Judging, try {number + 1} of {recipe.curate.tries}") as advance:
+            verdicts = judge(left, completions)
+            advance(len(left), len(left))
         if number == 0:
             kept = Kept(recipe.curate.near_identical, (verdict.thought for verdict in verdicts))
         for example, completion, (thought, rule) in zip(left, completions, verdicts, strict=True):
@@ -174,6 +203,7 @@ def _write_round(
 ) -> None:
     """Write what is missing of one round, batch by batch, into `tries.jsonl` and `done`."""
     size = recipe.eval.batch_size
+    advance(0, len(left))
     for start in range(0, len(left), size):
         batch = left[start : start + size]
         missing = {example.id for example in batch if (example.id, number) not in done}
@@ -182,7 +212,8 @@ def _write_round(
             seed = batch_seed(recipe.seed, number, [example.id for example in batch])
             written = dict(zip((example.id for example in asked), writer(asked, seed=seed), strict=True))
             good = {name: one for name, one in written.items() if name in missing and isinstance(one, Completion)}
-            append_jsonl(output / "tries.jsonl", [_try_row(name, number, one) for name, one in good.items()])
+            if good:
+                append_jsonl(output / "tries.jsonl", [_try_row(name, number, one) for name, one in good.items()])
             done |= {(name, number): one for name, one in good.items()}
             failed = [one for one in written.values() if isinstance(one, EndpointError)]
             if failed:
@@ -204,13 +235,18 @@ def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
 
 
 def _read_tries(output: Path) -> Done:
+    """What `tries.jsonl` holds; raises `DataError` for a row that is no try."""
     path = output / "tries.jsonl"
     if not path.is_file():
         return {}
-    return {
-        (row["id"], row["try"]): Completion(text=row["text"], n_tokens=row["n_tokens"], truncated=row["truncated"])
-        for row in read_jsonl(whole_lines(path))
-    }
+    done: Done = {}
+    for number, row in enumerate(read_jsonl(whole_lines(path)), 1):
+        try:
+            written = Completion(text=row["text"], n_tokens=row["n_tokens"], truncated=row["truncated"])
+            done[row["id"], row["try"]] = written
+        except KeyError as error:
+            raise DataError(f"{path}, row {number}: no {error}; take that line out and go on with --resume") from error
+    return done
 
 
 def _embed(texts: Sequence[str], encoder: EncoderConfig) -> list[list[float]]:
@@ -316,7 +352,8 @@ def taught(examples: Sequence[Example], folder: Path) -> list[Example]:
 def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list[Example], Path]:
     """What a stage with `curate:` trains on, and the folder it lies in; `policy` is where the writing model lies.
 
-    The folder is named by all that its content depends on, so stages that ask for the same share it.
+    The folder is named by all that its content depends on, so stages that ask for the same share it. Raises
+    `DataError` where no pair got a thought.
     """
     from medrft.report.curation import write_sheet
     from medrft.training.processes import is_main, main_first
@@ -326,7 +363,8 @@ def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list
     key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
     folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
     with main_first():
-        curate(examples, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
+        manifest = curate(examples, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
         if is_main() and not (folder / "sheet.html").is_file():
             write_sheet(folder, images=job.recipe.report.images == "thumb", seed=job.recipe.seed)
+    check_kept(manifest, folder)
     return taught(examples, folder), folder

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from medrft.config import Recipe
-from medrft.pipeline.thoughts import contradicts, leaks
+from medrft.pipeline.thoughts import CONTROL, contradicts, leaks
 from medrft.scorers import item_of
 from medrft.scorers.correct import Correct
 from medrft.text import extract, normalize, tokens
@@ -59,6 +59,8 @@ class Judge:
             return "truncated"
         if item.answer is None or not extract(item.completion or "", "think").well_formed:
             return "form" if thought.strip() or item.answer is None else "short"
+        if CONTROL.search(thought):
+            return "form"
         if len(tokens(thought)) < self.recipe.curate.min_words:
             return "short"
         if leaks(thought) is not None:

@@ -1,4 +1,4 @@
-"""What a thought must not do: say that it was told the answer, or contradict the answer it leads to.
+"""What a thought must not do: hold control tokens, say that it was told the answer, or contradict it.
 
 The contradiction check reads sentence by sentence with the clinical scorer's grammar, and drops only what it is sure
 of: polarity, side, modality, plane and normality. What it finds and misses is measured in docs/armed.md.
@@ -18,28 +18,33 @@ from medrft.types import Example
 GIVEN = r"(?:given|provided|supplied|reference|gold|gold[- ]standard|ground[- ]truth|labell?ed|expected|target)"
 SAYS = r"(?:says|said|states?|stated|indicates?|indicated|tells|reads|is that)"
 MEASURED = r"(?!\s+(?:line|range|point|value|level|standard|image|frame|interval))"
+ASKED_FOR = r"(?!\s+(?:options?|choices?|candidates?|formats?|forms?|tags?))"
+"""What a question itself gives: "the given answer options" are no answer."""
 LEAKS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\b{GIVEN}\s+(?:correct\s+)?(?:answer|label|response|solution)s?\b",
+        rf"\b{GIVEN}\s+(?:correct\s+)?(?:(?:answer|label|solution)s?\b{ASKED_FOR}|responses?\b(?!\s+(?:to|of)))",
         rf"\breference\s+{SAYS}\b",
         rf"\b(?:according to|as per|based on|consistent with)\s+the\s+reference\b{MEASURED}",
         r"\bground[- ]truth\b",
         r"\banswer[- ]key\b",
-        r"\b(?:according to|as per|based on)\s+the\s+(?:correct\s+)?answer\b",
+        rf"\b(?:according to|as per|based on)\s+the\s+(?:correct\s+)?answers?\b{ASKED_FOR}",
         r"\bas\s+(?:stated|given|indicated|provided)\s+(?:in|by)\s+the\s+(?:correct\s+)?answer\b",
         r"\b(?:since|because|knowing|given)\s+(?:that\s+)?the\s+correct\s+answer\b",
         r"\bthe\s+(?:correct\s+)?answer\s+(?:was|is|has been)\s+(?:already\s+)?(?:given|provided|supplied|known)\b",
         r"\b(?:told|given|informed)\s+(?:that\s+)?the\s+(?:correct\s+)?answer\b",
+        r"\banswer\s+(?:that\s+(?:was|is)\s+)?(?:given|provided|supplied)\s+(?:is|was|says)\b",
         r"\bmatch(?:es)?\s+the\s+correct\s+answer\b",
     )
 )
 """A thought that saw the answer argues for it. "The correct answer is …" is no leak: that is how models conclude."""
 
-SENTENCES = re.compile(r"(?<=[.!?。])\s+|\n+")
-CONCLUSION = re.compile(r"\banswer\b\s*(?:must be|should be|would be|is|:)\s*:?\s*([^.\n]+)", re.IGNORECASE)
+SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+CONCLUSION = re.compile(
+    r"\banswer\b\s*(?:must be|should be|would be|is|:)\s*:?\s*((?:[^.\n]|\.(?=\d))+)", re.IGNORECASE
+)
 ASKING = re.compile(
-    r"[??]|\b(?:whether|if|question|asks?|asked|asking|look(?:ing)? for|would|could|might)\b", re.IGNORECASE
+    r"[?\uff1f]|\b(?:whether|if|question|asks?|asked|asking|look(?:ing)? for|would|could|might)\b", re.IGNORECASE
 )
 """A sentence that asks, supposes or repeats the question states nothing."""
 MAX_SENTENCES = 60
@@ -48,6 +53,12 @@ MAX_SENTENCES = 60
 TOLD = frozenset(("polarity", "side", "modality", "plane", "normality"))
 """Facets whose clash with the question says no; others clash too often by words that the lexicon does not know."""
 AFFIRMED, SUPPORTED = 0.9, 0.5
+
+CONTROL = re.compile(
+    r"<\|[^<>|]{1,40}\|>|</?(?:image|img|video|audio|image_soft_token|(?:start|end)_of_(?:image|turn)"
+    r"|fake_token_around_image|global-img|bos|eos|pad|unk|s)>|\[/?(?:INST|IMG)\]"
+)
+"""What chat templates mark pictures and turns with: a processor would look for one more picture, or end the turn."""
 
 
 def leaks(thought: str) -> str | None:
@@ -90,7 +101,8 @@ def _told(sentences: list[str], question: str) -> set[str]:
     told = set()
     for sentence in sentences:
         found = compare(question, sentence)
-        if found.contradiction and _clashes(found) & TOLD:
+        clashes = _clashes(found) & TOLD if found.contradiction else set()
+        if clashes and not _clears_another_side(sentence, clashes):
             told.add("no")
         elif not found.contradiction and found.score >= AFFIRMED:
             told.add("yes")
@@ -99,15 +111,24 @@ def _told(sentences: list[str], question: str) -> set[str]:
 
 def _against(sentences: list[str], answer: str, question: str) -> bool:
     """Whether no sentence supports the answer, and one names the other side or denies what was asked for."""
-    found = [compare(answer, sentence, question) for sentence in sentences]
-    if any(one.score >= SUPPORTED and not one.contradiction for one in found):
+    found = [(sentence, compare(answer, sentence, question)) for sentence in sentences]
+    if any(one.score >= SUPPORTED and not one.contradiction for _, one in found):
         return False
-    if any(one.contradiction and "side" in _clashes(one) for one in found):
+    clashes = {sentence: _clashes(one) if one.contradiction else set() for sentence, one in found}
+    telling = {sentence: facets for sentence, facets in clashes.items() if not _clears_another_side(sentence, facets)}
+    if any("side" in facets for facets in telling.values()):
         return True
     if _negative(read(answer)):
         return False
-    denied = [compare(question, sentence) for sentence in sentences]
+    denied = [compare(question, sentence) for sentence in telling]
     return any(one.contradiction and "polarity" in _clashes(one) for one in denied)
+
+
+def _clears_another_side(sentence: str, clashes: set[str]) -> bool:
+    """Whether a sentence only says that nothing is on the side that it names: "The left lung is clear"."""
+    return "side" in clashes and all(
+        finding.negative or "normal" in finding.values.get("normality", ()) for finding in read(sentence).findings
+    )
 
 
 def _negative(reading: Reading) -> bool:

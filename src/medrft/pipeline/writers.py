@@ -67,7 +67,7 @@ class PolicyWriter:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The model's name and the hash of its weights; for a hub id its revision."""
+        """The model's name, the hash of its weights (for a hub id its revision), and the precision it is loaded in."""
         from medrft.evaluation.engines import weights_hash
 
         folder = Path(self.source)
@@ -75,6 +75,7 @@ class PolicyWriter:
             "model": self.model.id,
             "weights": weights_hash(folder) if folder.is_dir() else None,
             "revision": self.model.revision,
+            "dtype": self.model.dtype,
         }
 
     def __call__(self, examples: Sequence[Example], *, seed: int) -> list[Written]:
@@ -150,14 +151,14 @@ def find_policy(text: str, recipe: Recipe) -> PolicyWriter:
     for run, stage in ((text, None), (before, after)):
         if run and (Path(run) / "recipe.yaml").is_file():
             return _of_run(RunDir(Path(run)), stage, recipe)
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         if not (Path(text) / "config.json").is_file():
             raise DataError(f"{text} holds no model (config.json) and no run (recipe.yaml); pass --policy RUN[:STAGE]")
         return _plain(text, recipe)
-    if text.startswith(("/", ".", "~")) or text.count("/") > 1:
-        raise DataError(f"no policy at {text}; --policy takes RUN[:STAGE], a model folder or a hub id")
     if text.startswith("tiny:"):
         raise ModelError(f"{text} is random until it is trained; pass --policy RUN[:STAGE] of a run that trained it")
+    if text.startswith(("/", ".", "~")) or text.count("/") > 1 or ":" in text or not text:
+        raise DataError(f"no policy at {text or repr(text)}; --policy takes RUN[:STAGE], a model folder or a hub id")
     return _plain(text, recipe)
 
 
@@ -177,17 +178,17 @@ def _of_run(run: RunDir, stage: str | None, recipe: Recipe) -> PolicyWriter:
     from medrft.pipeline.run import recipe_of
 
     trained = recipe_of(run.path)
+    model = trained.model.model_copy(update={"device": recipe.model.device})
     done = [one.name for one in trained.stages if (run.final(one.name) / "config.json").is_file()]
     if stage == "base":
         source = run.stage("base") / "source.json"
         if not source.is_file():
             raise DataError(f"{run.path} has no start model yet; run it first")
-        return PolicyWriter(recipe=recipe, model=trained.model, source=str(read_json(source)["source"]))
+        return PolicyWriter(recipe=recipe, model=model, source=str(read_json(source)["source"]))
     if stage is not None and stage not in [one.name for one in trained.stages]:
         raise unknown_name(f"stage of {run.path}", stage, ["base", *(one.name for one in trained.stages)])
     if not done or (stage is not None and stage not in done):
         raise DataError(f"{run.path} has no finished stage{f' {stage!r}' if stage else ''}; finished: {done or 'none'}")
-    model = trained.model.model_copy(update={"device": recipe.model.device})
     return PolicyWriter(recipe=recipe, model=model, source=str(run.final(stage or done[-1])))
 
 
