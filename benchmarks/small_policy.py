@@ -70,7 +70,8 @@ def difference(a: Answers, b: Answers) -> dict:
 def collect(run: Path, blank: Path, dataset: str) -> dict:
     """All figures from the files of the runs."""
     found = sources(run, blank, dataset)
-    against = [("sft", "lookup"), ("sft", "blank-trained sft"), ("grpo", "sft"), ("grpo", "lookup")]
+    against = [(stage, other) for stage in ("sft", "grpo") for other in ("lookup", "blank-trained sft")]
+    against.append(("grpo", "sft"))
     kinds = [kind for kind in ("closed", "open") if any(row[2] == kind for row in found["lookup"].values())]
     return {
         "outcome": "exact match after normalisation, all test questions, greedy",
