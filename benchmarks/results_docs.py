@@ -1,30 +1,35 @@
-"""Write the tables and pictures of docs/results.md from the committed result files of the studies.
+"""Write the tables and pictures of docs/results.md and the power table of docs/studies.md from the result files.
 
     python benchmarks/results_docs.py [--check]
 
 Between `<!-- study: NAME -->` and `<!-- end -->` stands what `medrft study … --collect --markdown` of NAME.yaml
-prints, under its picture (docs/images/study_NAME.svg); between `<!-- summary -->` and `<!-- end -->` a row for each.
-Everything else on the page is written by hand. `--check` changes nothing and fails where they differ.
+prints, under its picture (docs/images/study_NAME.svg); after `<!-- summary -->` and `<!-- power -->` stands a row for each.
+Everything else on the pages is written by hand. `--check` changes nothing and fails where they differ.
 """
 
 import argparse
 import re
 import sys
 from functools import cache
+from math import sqrt
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from medrft.pipeline.collect import EFFECTS, seeds_needed
 from medrft.pipeline.study import load_study
 from medrft.report.forest import forest
 from medrft.report.study import collected
 from medrft.report.study_markdown import label_of, study_markdown, verdict
-from medrft.report.wording import MINUS, label
+from medrft.report.wording import MINUS, label, percent
 from medrft.rundir import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
+DESIGN = ROOT / "docs" / "studies.md"
 BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- end -->)", re.DOTALL)
+POWER = re.compile(r"(<!-- power -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @cache
@@ -62,6 +67,25 @@ def summary(names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def power_table(names: list[str]) -> str:
+    """Seeds that an effect needs, by the spread between seeds that each study had: pooled over its pairs of arms."""
+    lines = [
+        "| study, outcome | questions a seed | pairs of arms, seeds | sd, points | by images | 1 point | 2 | 3 | 5 |",
+        "|---" * 9 + "|",
+    ]
+    for name in names:
+        own = facts_of(name)["primary"]
+        rows = [row for row in facts_of(name)["power"] if row["dataset"] == own["dataset"]]
+        if not rows:
+            continue
+        sd, within = (sqrt(fmean(row[key] ** 2 for row in rows)) for key in ("sd", "within_sd"))
+        needed = " | ".join(str(seeds_needed(sd, effect)) for effect in EFFECTS)
+        what = f"{name}: {own['kind']}, {label(own['metric'])}"
+        ran = f"{len(rows)}, {max(row['seeds'] for row in rows)}"
+        lines.append(f"| {what} | {rows[0]['questions']} | {ran} | {percent(sd)} | {percent(within)} | {needed} |")
+    return "\n".join(lines)
+
+
 def written(text: str) -> str:
     """The page with every study's block and the summary made anew."""
     names = [found[2] for found in BLOCK.finditer(text)]
@@ -73,7 +97,10 @@ def files() -> dict[Path, str]:
     """What the page and its pictures should hold."""
     text = written(PAGE.read_text(encoding="utf-8"))
     drawn = {picture(found[2]): forest(facts_of(found[2])) for found in BLOCK.finditer(text)}
-    return {PAGE: text, **{path: svg for path, svg in drawn.items() if svg}}
+    names = [found[2] for found in BLOCK.finditer(text)]
+    design = DESIGN.read_text(encoding="utf-8")
+    design = POWER.sub(lambda found: f"{found[1]}\n{power_table(names)}\n\n{found[2]}", design)
+    return {PAGE: text, DESIGN: design, **{path: svg for path, svg in drawn.items() if svg}}
 
 
 def main() -> None:

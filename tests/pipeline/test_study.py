@@ -364,6 +364,8 @@ def test_power_from_the_spread_between_seeds(tmp_path):
     }
     (found,) = power(arms, study)
     assert found["sd"] == 0.25 and found["seeds"] == 3 and found["questions"] == 4
+    # two images of two questions: the variance of a seed's mean is 1/16, 1/4 and 1/16
+    assert found["within_sd"] == pytest.approx(0.125**0.5, abs=1e-4)
     assert found["needed"]["0.05"] == seeds_needed(0.25, 0.05) > 190
     assert seeds_needed(0.0, 0.01) == 2
 

@@ -58,7 +58,17 @@ def facts(**changes):
             "arms": [{"arm": "a", "seeds": 2, **cost}],
         },
         "curves": {"a": {"step": [1, 2, 3], "reward": [0.1, None, 0.3]}},
-        "power": [{"dataset": "phantom", "arm": "a", "sd": 0.02, "seeds": 3, "questions": 400, "needed": {"0.01": 34}}],
+        "power": [
+            {
+                "dataset": "phantom",
+                "arm": "a",
+                "sd": 0.02,
+                "within_sd": 0.01,
+                "seeds": 3,
+                "questions": 400,
+                "needed": {"0.01": 34},
+            }
+        ],
     }
     return {**made, **changes}
 

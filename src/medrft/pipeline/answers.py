@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +77,11 @@ def difference(
 ) -> dict[str, Any] | None:
     """Mean of `a` minus `b`, paired by question within each seed that both have, with its interval.
 
-    The interval covers other seeds and other images. `where` names dataset, kind, metric and source; `only` keeps
-    some questions of each seed. `None` where no question is shared.
+    The interval covers other seeds and other images; `within_sd` is the part of the spread between seeds that another
+    draw of images alone would bring (the root of the mean over seeds of the cluster variance). `where` names dataset,
+    kind, metric and source; `only` keeps some questions of each seed. `None` where no question is shared.
     """
-    left, right, clusters, runs = [], [], [], []
+    left, right, clusters, runs, within = [], [], [], [], []
     per_seed: dict[str, float] = {}
     others = {result["seed"]: result for result in b}
     for result in a:
@@ -93,12 +96,25 @@ def difference(
         right += [two[key][0] for key in keys]
         clusters += [one[key][1] for key in keys]
         runs += [seed] * len(keys)
-        per_seed[str(seed)] = sum(one[key][0] - two[key][0] for key in keys) / len(keys)
+        apart = [(one[key][0] - two[key][0], one[key][1]) for key in keys]
+        per_seed[str(seed)] = sum(value for value, _ in apart) / len(apart)
+        within.append(_variance(apart))
     if not left:
         return None
     found = paired_difference(left, right, clusters=clusters, runs=runs)
     facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
+    facts["within_sd"] = sqrt(sum(within) / len(within))
     return {key: _rounded(value) for key, value in facts.items()}
+
+
+def _variance(apart: Sequence[tuple[float, Hashable]]) -> float:
+    """Sampling variance of the mean of one seed's differences, over its image clusters."""
+    mean = sum(value for value, _ in apart) / len(apart)
+    sums: dict[Hashable, float] = defaultdict(float)
+    for value, cluster in apart:
+        sums[cluster] += value - mean
+    n = len(sums)
+    return sum(total**2 for total in sums.values()) / len(apart) ** 2 * n / (n - 1) if n > 1 else 0.0
 
 
 def pooled(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from medrft.pipeline.answers import Result, read_result
@@ -30,13 +30,15 @@ def own_cost(result: Result) -> dict[str, float]:
 
 
 def costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any]:
-    """Cost of each arm, the mean over its seeds, and whether those that trained kept to the budget's rule."""
-    rows: list[dict[str, Any]] = []
-    for name, found in arms.items():
-        each = [own_cost(result) for result in found]
-        rows.append(
-            {"arm": name, "seeds": len(each), **{key: round(fmean(c[key] for c in each), 1) for key in each[0]}}
-        )
+    """Cost of each arm, the median over its seeds, and whether those that trained kept to the budget's rule.
+
+    A median, because a machine that others use, or that was stopped, makes one arm ten times as long by the clock.
+    """
+    each = {name: [own_cost(result) for result in found] for name, found in arms.items()}
+    rows: list[dict[str, Any]] = [
+        {"arm": name, "seeds": len(own), **{key: round(median(cost[key] for cost in own), 1) for key in own[0]}}
+        for name, own in each.items()
+    ]
     spent = [row[SPENT[budget.rule]] for row in rows if row["steps"]]
     ratio = max(spent) / min(spent) if spent and min(spent) > 0 else None
     apart = ratio is not None and ratio > 1 + budget.tolerance + 1e-9
@@ -47,7 +49,7 @@ def costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any
         "ratio": None if ratio is None else round(ratio, 4),
         "kept": not apart and (ratio is not None or len(spent) < 2),  # nothing spent by one, such as tokens in SFT
         "arms": rows,
-        "hours": round(sum((r["seconds"] + r["evaluation_seconds"]) * r["seeds"] for r in rows) / 3600, 2),
+        "hours": round(sum(c["seconds"] + c["evaluation_seconds"] for own in each.values() for c in own) / 3600, 2),
     }
 
 
@@ -90,7 +92,7 @@ def _arm_seconds(arm: Arm, results: Mapping[str, Result], stated: float | None) 
     same = [cost for name, cost in costs.values() if name == arm.name]
     alike = [cost for _, cost in costs.values() if bool(cost["steps"]) == bool(arm.recipe.stages)]
     measured = same or alike
-    return fmean(cost["seconds"] + cost["evaluation_seconds"] for cost in measured) if measured else stated
+    return median(cost["seconds"] + cost["evaluation_seconds"] for cost in measured) if measured else stated
 
 
 def _stage_seconds(shared: Shared, stages: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -98,4 +100,4 @@ def _stage_seconds(shared: Shared, stages: Mapping[str, Mapping[str, Any]]) -> f
     if shared.key in stages:
         return float(stages[shared.key]["seconds"])
     alike = [stage["seconds"] for stage in stages.values() if stage["stage"] == shared.stage.name]
-    return round(fmean(alike), 1) if alike else None
+    return round(median(alike), 1) if alike else None

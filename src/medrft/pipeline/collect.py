@@ -141,7 +141,8 @@ def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
     """How the differences spread from seed to seed, and the seeds that an effect would need at 80 % power.
 
     n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2 (the normal formula with Guenther's term for the t test),
-    two-sided at 5 %; sd is that of the per-seed differences of the primary metric, questions as many as here.
+    two-sided at 5 %; sd is that of the per-seed differences of the primary metric, questions as many as here;
+    `within_sd` is what their images alone bring of it: where that is nearly all, more questions help as more seeds do.
     """
     own = study.table.primary
     rows = []
@@ -160,6 +161,7 @@ def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
                     "dataset": dataset,
                     "arm": name,
                     "sd": round(spread, 5),
+                    "within_sd": found["within_sd"],
                     "seeds": len(values),
                     "questions": found["n"] // len(values),
                     "needed": {str(effect): seeds_needed(spread, effect) for effect in EFFECTS},

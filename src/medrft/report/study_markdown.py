@@ -236,7 +236,7 @@ def _cost_lines(cost: Row) -> list[str]:
         if cost["ratio"] is None
         else f" (largest over smallest {cost['ratio']:.2f}, {'kept' if cost['kept'] else 'not kept'})"
     )
-    lines = [f"Budget, {cost['rule'].replace('_', ' ')}: {_cell(cost['statement'])}{ratio}. Mean per arm and seed:", ""]
+    lines = [f"Budget, {cost['rule'].replace('_', ' ')}: {_cell(cost['statement'])}{ratio}. Median over seeds:", ""]
     lines += [
         "| arm | steps | completions | sampled tokens | seconds | evaluation | shared stages before |",
         "|---|---|---|---|---|---|---|",
@@ -293,11 +293,19 @@ def _power_lines(facts: Row) -> list[str]:
     here = [row for row in facts["power"] if row["dataset"] == own["dataset"]]
     effects = list(here[0]["needed"]) if here else []
     rows = [
-        [row["arm"], percent(row["sd"]), str(row["seeds"]), *(str(row["needed"][effect]) for effect in effects)]
+        [
+            row["arm"],
+            percent(row["sd"]),
+            percent(row["within_sd"]),
+            str(row["seeds"]),
+            *(str(row["needed"][effect]) for effect in effects),
+        ]
         for row in here
     ]
     says = (
         f"Power, {own['dataset']}, {own['kind']}, {label(own['metric'])}: sd of the per-seed differences to "
-        f"{own['against']}, and the seeds that an effect would need (80 % power, two-sided 5 %):"
+        f"{own['against']}, what the images alone bring, and the seeds that an effect would need (80 % power, 5 %):"
     )
-    return _grid(says, ["arm", "sd, points", "from seeds", *(points(float(effect)) for effect in effects)], rows)
+    return _grid(
+        says, ["arm", "sd, points", "by images", "from seeds", *(points(float(effect)) for effect in effects)], rows
+    )
