@@ -3,7 +3,7 @@
     python benchmarks/results_docs.py [--check]
 
 Between `<!-- study: NAME -->` and `<!-- end -->` stands what `medrft study … --collect --markdown` of NAME.yaml
-prints, under its picture (docs/images/study_NAME.svg); after `<!-- summary -->` and `<!-- power -->` stands a row for each.
+prints, under its picture (docs/images/study_NAME.svg); after `<!-- summary -->` and `<!-- power -->` a row for each.
 Everything else on the pages is written by hand. `--check` changes nothing and fails where they differ.
 """
 

@@ -180,7 +180,7 @@ def test_every_section_stands_in_the_markdown_and_on_the_page():
     assert "| a | +2.0 [+1.0, +3.0] | – | −2.5 [−3.0, −2.0] | – |" in text  # easy and hard
     assert "| a | 31 | −2.5 [−3.0, −2.0] | – | – |" in text  # lengths
     assert "| s | s_rl | phantom | 40.0 | 8: 90.0 | 50.0 | +2.0 [+1.0, +3.0] |" in text
-    assert "phantom: pass@8 5 of 6." in text and "| a | 2.0 | 3 | 34 |" in text
+    assert "phantom: pass@8 5 of 6." in text and "| a | 2.0 | 1.0 | 3 | 34 |" in text
     for part in ("Other pairs of arms", "Lengths", "Easy and hard", "pass@8 5 of 6", "8: 90.0"):
         assert part in page
 
