@@ -14,7 +14,7 @@ from medrft.pipeline.answers import column, difference, pooled, read_result, rea
 from medrft.pipeline.arms import arms_of
 from medrft.pipeline.budget import costs, forecast
 from medrft.pipeline.collect import collect, power, seeds_needed, tables
-from medrft.pipeline.contrasts import comparisons, difficulty, lengths
+from medrft.pipeline.contrasts import comparisons, difficulty, learning, lengths
 from medrft.pipeline.grid import Grid, locked
 from medrft.pipeline.outcome import pack, packed, pass_at, thinned, unpacked
 from medrft.pipeline.starts import predictors, starts
@@ -354,6 +354,22 @@ def test_budget_is_checked_and_not_only_stated():
     assert costs(arms, Budget(rule="tokens", statement="s", tolerance=0.3))["kept"]
     arms["sft"] = [made("sft", 1, [1, 0], tokens=0)]  # trained, and sampled nothing
     assert not costs(arms, Budget(rule="tokens", statement="s", tolerance=9))["kept"]
+
+
+def test_what_an_arm_was_paid_from_its_first_to_its_last_quarter():
+    def run(seed, reward):
+        steps = list(range(len(reward)))
+        return {
+            **made("text", seed, [1, 0]),
+            "curves": {"grpo": {"step": steps, "reward": reward, "truth": [None] * 8}},
+        }
+
+    runs = [run(1, [0.0, 0.2, 9, 9, 9, 9, 0.4, None]), run(2, [0.1, 0.1, 9, 9, 9, 9, 0.3, 0.3])]
+    (found,) = learning({"none": [made("none", 1, [1, 0])], "text": runs})
+    assert found["arm"] == "text" and "truth" not in found
+    assert (found["reward"]["first"], found["reward"]["last"], found["reward"]["mean"]) == (0.1, 0.35, 0.25)
+    assert found["reward"]["low"] < 0 < found["reward"]["high"] and found["reward"]["seeds"] == 2
+    assert learning({"text": [run(1, [0.5, 0.5])]}) == []  # too short to have quarters
 
 
 def test_power_from_the_spread_between_seeds(tmp_path):

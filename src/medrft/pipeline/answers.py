@@ -104,7 +104,7 @@ def difference(
     found = paired_difference(left, right, clusters=clusters, runs=runs)
     facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
     facts["within_sd"] = sqrt(sum(within) / len(within))
-    return {key: _rounded(value) for key, value in facts.items()}
+    return {key: rounded(value) for key, value in facts.items()}
 
 
 def _variance(apart: Sequence[tuple[float, Hashable]]) -> float:
@@ -135,7 +135,7 @@ def pooled(
         return None
     bounds = UNIT if all(0 <= value <= 1 for value in values) else None
     interval = mean_interval(values, clusters=clusters, runs=runs, bounds=bounds)
-    return {key: _rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
+    return {key: rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
 
 
 def lead_of(found: Sequence[Result], dataset: str) -> str:
@@ -149,8 +149,8 @@ def datasets_of(arms: Arms) -> list[str]:
     return sorted({name for found in arms.values() for result in found for name in result["answers"]})
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Floats at five digits, so that files agree on every machine."""
     if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
+        return {key: rounded(inner) for key, inner in value.items()}
     return round(value, 5) + 0.0 if isinstance(value, float) else value

@@ -8,7 +8,7 @@ from typing import Any
 
 from medrft.pipeline.answers import Arms, Result, datasets_of, difference, label, lead_of, pooled
 from medrft.pipeline.budget import costs
-from medrft.pipeline.contrasts import comparisons, difficulty, lengths, side_metrics
+from medrft.pipeline.contrasts import comparisons, difficulty, learning, lengths, side_metrics
 from medrft.pipeline.starts import predictors, starts
 from medrft.pipeline.study import FLIPS, SOURCES, Study
 from medrft.types import KINDS
@@ -46,6 +46,7 @@ def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str])
         "comparisons": comparisons(arms, table.secondary, kind=table.primary.kind),
         "difficulty": difficulty(arms, against=against),
         "lengths": lengths(arms, against=against),
+        "learning": learning(arms),
         "starts": starts(arms),
         "predictors": predictors(arms),
         "pass_at": {name: _pass_at(found) for name, found in arms.items() if _pass_at(found)},

@@ -1,11 +1,13 @@
-"""What an arm changes beside its score, from the result files: other metrics, lengths, easy and hard questions."""
+"""What an arm changes beside its score, from the result files: its own reward, other metrics, lengths, easy and hard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
-from medrft.pipeline.answers import Arms, Result, column, datasets_of, difference, lead_of, pooled
+from medrft.intervals import mean_interval
+from medrft.pipeline.answers import Arms, Result, column, datasets_of, difference, lead_of, pooled, rounded
 from medrft.pipeline.study import FLIPS, Pair
 
 SIDE_METRICS = (
@@ -91,3 +93,37 @@ def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, A
         these = {r["seed"]: {k for k, (v, _) in column(r, **where).items() if v == value} for r in results}
         found = these if i == 0 else {seed: found[seed] & these[seed] for seed in found.keys() & these.keys()}
     return found
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def learning(arms: Arms) -> list[dict[str, Any]]:
+    """What each arm was paid in the first and in the last quarter of its steps: did it learn its own reward at all?
+
+    The change has a t interval over seeds. Sampled training answers, so each quarter sees other questions.
+    """
+    rows = []
+    for name, found in arms.items():
+        row: dict[str, Any] = {"arm": name}
+        for key in LEARNED:
+            quarters = [ends for result in found if (ends := _quarters(result, key)) is not None]
+            if quarters:
+                gains = mean_interval([last - first for first, last in quarters], bounds=None)
+                first, last = (fmean(values) for values in zip(*quarters, strict=True))
+                facts = {"first": first, "last": last, **gains.as_json(), "seeds": len(quarters)}
+                row[key] = {k: rounded(value) for k, value in facts.items()}
+        if "reward" in row:
+            rows.append(row)
+    return rows
+
+
+LEARNED = ("reward", "truth", "correct")
+
+
+def _quarters(result: Result, key: str) -> tuple[float, float] | None:
+    """Means of the first and of the last quarter of a curve of the last stage with curves."""
+    curve = list(result["curves"].values())[-1].get(key, ()) if result["curves"] else ()
+    size = len(curve) // 4
+    ends = [[v for v in part if v is not None] for part in (curve[:size], curve[len(curve) - size :])]
+    return (fmean(ends[0]), fmean(ends[1])) if all(ends) else None

@@ -24,6 +24,7 @@ from medrft.report.study_markdown import (
     flips_of,
     is_clear,
     label_of,
+    learning_cells,
     length_cells,
     pass_cell,
     status,
@@ -77,7 +78,19 @@ def study_page(facts: Row) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = (label, percent, plain, points, share, written, pass_cell, length_cells, controls_of, flips_of)
+    shared = (
+        label,
+        percent,
+        plain,
+        points,
+        share,
+        written,
+        pass_cell,
+        learning_cells,
+        length_cells,
+        controls_of,
+        flips_of,
+    )
     environment.globals |= {function.__name__: function for function in shared}
     shown = environment.get_template("study.html.j2").render(
         facts=facts,

@@ -108,13 +108,13 @@ def study_markdown(facts: Row) -> str:
     lines += [line for table in lead for line in _table_lines(table, against)]
     lines += _pass_lines(facts["pass_at"]) + _start_lines(facts)
     lines += _folded("Other data sets and kinds", [line for table in others for line in _table_lines(table, against)])
-    lines += _folded("Every metric, lengths, easy and hard questions", _side_lines(facts))
+    lines += _folded("Training reward, every metric, lengths, easy and hard questions", _side_lines(facts))
     lines += _folded("Cost and power", _cost_lines(facts["cost"]) + _power_lines(facts))
     return "\n".join(lines).rstrip()
 
 
 def _side_lines(facts: Row) -> list[str]:
-    return _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
+    return _learning_lines(facts) + _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
 
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:
@@ -192,6 +192,22 @@ def _metrics(says: str, rows: Sequence[Row], dataset: str, *, pairs: bool) -> li
         for row in here
     ]
     return _grid(says, ["arms" if pairs else "arm", *map(label, names)], body)
+
+
+def _learning_lines(facts: Row) -> list[str]:
+    """What each arm was paid at the beginning and at the end of its training."""
+    rows = [[row["arm"], *learning_cells(row)] for row in facts["learning"]]
+    says = "Sampled training answers, first and last quarter of the steps; change in points, its interval over seeds:"
+    return _grid(says, ["arm", "reward", "change", "oracle accuracy or correct", "change"], rows)
+
+
+def learning_cells(row: Row) -> list[str]:
+    """Reward, and right answers by the best judge there is: from the first to the last quarter, and the change."""
+    cells = []
+    for found in (row["reward"], row.get("truth") or row.get("correct")):
+        said = NONE if found is None else f"{percent(found['first'])} to {percent(found['last'])}"
+        cells += [said, label_of(found)]
+    return cells
 
 
 def _difficulty_lines(facts: Row) -> list[str]:
