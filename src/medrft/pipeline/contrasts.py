@@ -1,4 +1,4 @@
-"""What an arm changes beside its score, from the result files: its own reward, other metrics, lengths, easy and hard."""
+"""What an arm changes beside its score, from the result files: its reward, other metrics, lengths, easy and hard."""
 
 from __future__ import annotations
 
