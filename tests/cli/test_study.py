@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -61,3 +62,13 @@ def test_collecting_nothing_says_where_it_looked(path):
     assert "no result yet" in found.stdout and f"No result of this study in {path.parent / 'results'}" in found.stderr
     assert (path.parent / "out" / "study.html").is_file()
     assert json.loads(call(path, "--collect", "--json").stdout)["missing"][0] == "none-seed1"
+
+
+def test_the_terminal_shows_the_primary_table_and_markdown_all_of_them(tmp_path):
+    shipped = Path(__file__).resolve().parents[2] / "recipes" / "studies" / "armed_ablation.yaml"
+    call = ["study", str(shipped), "--collect", "--output", str(tmp_path)]
+    shown = CliRunner().invoke(app, call, catch_exceptions=False, env={"COLUMNS": "80"}).stdout
+    markdown = CliRunner().invoke(app, [*call, "--markdown"], catch_exceptions=False).stdout
+    assert "824 pairs, 5 seeds." in shown and "normalise_then_sum" in shown and "…" not in shown
+    assert "<details>" not in shown and "phantom_ood" not in shown
+    assert "phantom_ood, closed" in markdown and markdown.count("<details>") == markdown.count("</details>") == 3

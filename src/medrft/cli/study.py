@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from medrft.cli.common import Json, Set, err, out, overrides, print_json, progress_bar
 
@@ -64,8 +66,33 @@ def study(
     elif markdown:
         typer.echo(study_markdown(facts))
     else:
-        out.print(study_markdown(facts), highlight=False, soft_wrap=True, markup=False)
+        _print(facts)
     err.print(f"Page: {page}", highlight=False, soft_wrap=True)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    """The verdict and the primary outcome's table; everything else stands on the page."""
+    from medrft.report.study_markdown import label_of, status, verdict
+    from medrft.report.wording import label, percent
+
+    said, own = verdict(facts), facts["primary"]
+    for line in (f"{said['claim']}. {said['detail']}.", f"{'; '.join(status(facts))}."):
+        out.print(Text(line), soft_wrap=True)
+    for shown in facts["tables"]:
+        if (shown["dataset"], shown["kind"]) != (own["dataset"], own["kind"]):
+            continue
+        title = Text(
+            f"{shown['dataset']}, {shown['kind']}, {label(shown['metric'])} in percent, minus {own['against']}"
+        )
+        table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+        for name in ("arm", "mean", "minus, points", "blank", "n"):
+            table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+        for row in shown["rows"]:
+            bounds = "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
+            blank, n = percent(row["controls"].get("blank")), f"{row['n']:,}"
+            cells = (row["arm"], percent(row["mean"]) + bounds, label_of(row["difference"]), blank, n)
+            table.add_row(*map(Text, cells))
+        out.print(table)
 
 
 def _print_forecast(facts: dict[str, Any]) -> None:
