@@ -361,7 +361,7 @@ def test_what_an_arm_was_paid_from_its_first_to_its_last_quarter():
         steps = list(range(len(reward)))
         return {
             **made("text", seed, [1, 0]),
-            "curves": {"grpo": {"step": steps, "reward": reward, "truth": [None] * 8}},
+            "curves": {"grpo": {"step": steps, "reward": reward, "part/x/raw": reward, "truth": [None] * 8}},
         }
 
     runs = [run(1, [0.0, 0.2, 9, 9, 9, 9, 0.4, None]), run(2, [0.1, 0.1, 9, 9, 9, 9, 0.3, 0.3])]
@@ -369,6 +369,7 @@ def test_what_an_arm_was_paid_from_its_first_to_its_last_quarter():
     assert found["arm"] == "text" and "truth" not in found
     assert (found["reward"]["first"], found["reward"]["last"], found["reward"]["mean"]) == (0.1, 0.35, 0.25)
     assert found["reward"]["low"] < 0 < found["reward"]["high"] and found["reward"]["seeds"] == 2
+    assert found["parts"] == {"x": found["reward"]}
     assert learning({"text": [run(1, [0.5, 0.5])]}) == []  # too short to have quarters
 
 

@@ -50,7 +50,14 @@ def facts(**changes):
             {"dataset": "phantom", "arm": "a", "easy": FOUND, "hard": None, "easy_tokens": TOKENS, "hard_tokens": None}
         ],
         "lengths": [length],
-        "learning": [{"arm": "a", "reward": {"first": 0.4, "last": 0.42, **FOUND}, "correct": None}],
+        "learning": [
+            {
+                "arm": "a",
+                "reward": {"first": 0.4, "last": 0.42, **FOUND},
+                "correct": None,
+                "parts": {"fact": {"first": 0.3, "last": 0.9}},
+            }
+        ],
         "starts": [start],
         "predictors": [{"dataset": "phantom", "predictor": "pass@8", "agree": 5, "of": 6}],
         "pass_at": {"a": {"phantom": {"1": 0.5, "8": 0.9}}},
@@ -179,7 +186,8 @@ def test_every_section_stands_in_the_markdown_and_on_the_page():
     text, page = study_markdown(given), study_page(given)
     assert "| a | +2.0 [+1.0, +3.0] | −2.5 [−3.0, −2.0] |" in text and "| a − c |" in text
     assert "| a | +2.0 [+1.0, +3.0] | – | −2.5 [−3.0, −2.0] | – |" in text  # easy and hard
-    assert "| a | 40.0 to 42.0 | +2.0 [+1.0, +3.0] | – | – |" in text and "40.0 to 42.0" in page
+    assert "| a | 40.0 to 42.0 | +2.0 [+1.0, +3.0] | – | – | fact 30.0 to 90.0 |" in text
+    assert "fact 30.0 to 90.0" in page
     assert "| a | 31 | −2.5 [−3.0, −2.0] | – | – |" in text  # lengths
     assert "| s | s_rl | phantom | 40.0 | 8: 90.0 | 50.0 | +2.0 [+1.0, +3.0] |" in text
     assert "phantom: pass@8 5 of 6." in text and "| a | 2.0 | 1.0 | 3 | 34 |" in text

@@ -101,29 +101,40 @@ def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, A
 def learning(arms: Arms) -> list[dict[str, Any]]:
     """What each arm was paid in the first and in the last quarter of its steps: did it learn its own reward at all?
 
-    The change has a t interval over seeds. Sampled training answers, so each quarter sees other questions.
+    Reward, right answers and each part's raw score; changes have a t interval over seeds. Sampled training answers, so
+    each quarter sees other questions.
     """
     rows = []
     for name, found in arms.items():
-        row: dict[str, Any] = {"arm": name}
-        for key in LEARNED:
-            quarters = [ends for result in found if (ends := _quarters(result, key)) is not None]
-            if quarters:
-                gains = mean_interval([last - first for first, last in quarters], bounds=None)
-                first, last = (fmean(values) for values in zip(*quarters, strict=True))
-                facts = {"first": first, "last": last, **gains.as_json(), "seeds": len(quarters)}
-                row[key] = {k: rounded(value) for k, value in facts.items()}
-        if "reward" in row:
-            rows.append(row)
+        changes = {key: change for key in LEARNED if (change := _change(found, key)) is not None}
+        names = dict.fromkeys(key for result in found for key in _last_curve(result) if key.startswith("part/"))
+        parts = {key.split("/")[1]: change for key in names if (change := _change(found, key)) is not None}
+        if "reward" in changes:
+            rows.append({"arm": name, **changes, "parts": parts})
     return rows
+
+
+def _change(found: Sequence[Result], key: str) -> dict[str, Any] | None:
+    """A quantity in the first and last quarter, means over seeds, and its change with an interval over seeds."""
+    quarters = [ends for result in found if (ends := _quarters(_last_curve(result).get(key, ()))) is not None]
+    if not quarters:
+        return None
+    gains = mean_interval([last - first for first, last in quarters], bounds=None)
+    first, last = (fmean(values) for values in zip(*quarters, strict=True))
+    facts = {"first": first, "last": last, **gains.as_json(), "seeds": len(quarters)}
+    return {name: rounded(value) for name, value in facts.items()}
 
 
 LEARNED = ("reward", "truth", "correct")
 
 
-def _quarters(result: Result, key: str) -> tuple[float, float] | None:
-    """Means of the first and of the last quarter of a curve of the last stage with curves."""
-    curve = list(result["curves"].values())[-1].get(key, ()) if result["curves"] else ()
+def _last_curve(result: Result) -> dict[str, Sequence[float | None]]:
+    """Curves of the last stage that has any."""
+    return list(result["curves"].values())[-1] if result["curves"] else {}
+
+
+def _quarters(curve: Sequence[float | None]) -> tuple[float, float] | None:
+    """Means of the first and of the last quarter of a curve."""
     size = len(curve) // 4
     ends = [[v for v in part if v is not None] for part in (curve[:size], curve[len(curve) - size :])]
     return (fmean(ends[0]), fmean(ends[1])) if all(ends) else None

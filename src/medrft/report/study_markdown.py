@@ -197,8 +197,9 @@ def _metrics(says: str, rows: Sequence[Row], dataset: str, *, pairs: bool) -> li
 def _learning_lines(facts: Row) -> list[str]:
     """What each arm was paid at the beginning and at the end of its training."""
     rows = [[row["arm"], *learning_cells(row)] for row in facts["learning"]]
-    says = "Sampled training answers, first and last quarter of the steps; change in points, its interval over seeds:"
-    return _grid(says, ["arm", "reward", "change", "oracle accuracy or correct", "change"], rows)
+    says = "Sampled training answers, percent, first to last quarter of the steps; changes in points, over seeds:"
+    heads = ["arm", "reward", "change", "oracle accuracy or correct", "change", "parts of the reward, raw"]
+    return _grid(says, heads, rows)
 
 
 def learning_cells(row: Row) -> list[str]:
@@ -207,7 +208,8 @@ def learning_cells(row: Row) -> list[str]:
     for found in (row["reward"], row.get("truth") or row.get("correct")):
         said = NONE if found is None else f"{percent(found['first'])} to {percent(found['last'])}"
         cells += [said, label_of(found)]
-    return cells
+    parts = (f"{name} {percent(part['first'])} to {percent(part['last'])}" for name, part in row["parts"].items())
+    return [*cells, ", ".join(parts) or NONE]
 
 
 def _difficulty_lines(facts: Row) -> list[str]:
