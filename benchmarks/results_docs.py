@@ -55,7 +55,10 @@ def block(name: str) -> str:
 
 def summary(names: list[str]) -> str:
     """One row per study: its primary outcome, what it found, and what it took."""
-    lines = ["| study | primary outcome | difference, points | pairs, seeds | | hours |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| study | primary outcome | difference, points | pairs, seeds | verdict | hours, without shared stages |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in names:
         facts = facts_of(name)
         own, found = facts["primary"], facts["primary"]["outcome"]

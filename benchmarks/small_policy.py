@@ -58,11 +58,11 @@ def mean(rows: Answers, kind: str | None = None) -> dict:
     return mean_interval(values, clusters=images).as_json()
 
 
-def difference(a: Answers, b: Answers) -> dict:
-    """Exact match of `a` minus that of `b` on the same questions."""
+def difference(a: Answers, b: Answers, kind: str | None = None) -> dict:
+    """Exact match of `a` minus that of `b` on the same questions, of one kind or all."""
     if a.keys() != b.keys():
         raise SystemExit(f"the two answer {len(a)} and {len(b)} questions, not the same ones; evaluate both on all")
-    ids = sorted(a)
+    ids = sorted(i for i, row in a.items() if kind in (None, row[2]))
     pairs = ([a[i][0] for i in ids], [b[i][0] for i in ids])
     return paired_difference(*pairs, clusters=[a[i][1] for i in ids]).as_json()
 
@@ -77,7 +77,11 @@ def collect(run: Path, blank: Path, dataset: str) -> dict:
         "outcome": "exact match after normalisation, all test questions, greedy",
         "images": len({row[1] for row in found["lookup"].values()}),
         "exact_match": {name: {"all": mean(rows)} | {k: mean(rows, k) for k in kinds} for name, rows in found.items()},
-        "difference": {f"{a} - {b}": difference(found[a], found[b]) for a, b in against if {a, b} <= found.keys()},
+        "difference": {
+            f"{a} - {b}": {kind or "all": difference(found[a], found[b], kind) for kind in (None, *kinds)}
+            for a, b in against
+            if {a, b} <= found.keys()
+        },
         "stages": {
             f"{name} {stage}": {key: facts.get(key) for key in ("steps", "seconds", "best")}
             for name, folder in (("run", run), ("blank", blank))
@@ -92,7 +96,9 @@ def table(result: dict) -> str:
     lines = [f"{result['outcome']}; {result['images']} images", ""]
     for name, kinds in result["exact_match"].items():
         lines.append(f"{name:28}" + "   ".join(f"{kind} {shown(row)}" for kind, row in kinds.items()))
-    lines += ["", *(f"{name}: {shown(row, sign='+')}" for name, row in result["difference"].items())]
+    lines.append("")
+    for name, kinds in result["difference"].items():
+        lines.append(f"{name:28}" + "   ".join(f"{kind} {shown(row, sign='+')}" for kind, row in kinds.items()))
     lines += ["", *(f"{name}: {facts}" for name, facts in result["stages"].items())]
     return "\n".join(lines)
 

@@ -143,7 +143,7 @@ def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
 
     n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2 (the normal formula with Guenther's term for the t test),
     two-sided at 5 %; sd is that of the per-seed differences of the primary metric, questions as many as here;
-    `within_sd` is what their images alone bring of it: where that is nearly all, more questions help as more seeds do.
+    `within_sd` is what their images alone bring of it: where that is nearly all, more pictures help as more seeds do.
     """
     own = study.table.primary
     rows = []
