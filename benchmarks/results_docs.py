@@ -44,12 +44,18 @@ def picture(name: str) -> Path:
     return PAGE.parent / "images" / f"study_{name}.svg"
 
 
+@cache
+def drawn(name: str) -> str:
+    """The picture of a study; empty where nothing compares."""
+    return forest(facts_of(name))
+
+
 def block(name: str) -> str:
     """The picture and tables of one study, or that it has no result yet."""
     facts = facts_of(name)
     if not facts["seeds"]:
         return "No arm has been run."
-    shown = f"![Each arm minus {facts['primary']['against']}](images/{picture(name).name})\n\n" if forest(facts) else ""
+    shown = f"![Each arm minus {facts['primary']['against']}](images/{picture(name).name})\n\n" if drawn(name) else ""
     return shown + study_markdown(facts)
 
 
@@ -99,11 +105,10 @@ def written(text: str) -> str:
 def files() -> dict[Path, str]:
     """What the page and its pictures should hold."""
     text = written(PAGE.read_text(encoding="utf-8"))
-    drawn = {picture(found[2]): forest(facts_of(found[2])) for found in BLOCK.finditer(text)}
     names = [found[2] for found in BLOCK.finditer(text)]
     design = DESIGN.read_text(encoding="utf-8")
     design = POWER.sub(lambda found: f"{found[1]}\n{power_table(names)}\n\n{found[2]}", design)
-    return {PAGE: text, DESIGN: design, **{path: svg for path, svg in drawn.items() if svg}}
+    return {PAGE: text, DESIGN: design, **{picture(name): svg for name in names if (svg := drawn(name))}}
 
 
 def main() -> None:

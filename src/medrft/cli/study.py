@@ -72,15 +72,13 @@ def study(
 
 def _print(facts: dict[str, Any]) -> None:
     """The verdict and the primary outcome's table; everything else stands on the page."""
-    from medrft.report.study_markdown import label_of, status, verdict
+    from medrft.report.study_markdown import label_of, lead_tables, mean_cell, status, verdict
     from medrft.report.wording import label, percent
 
     said, own = verdict(facts), facts["primary"]
     for line in (f"{said['claim']}. {said['detail']}.", f"{'; '.join(status(facts))}."):
         out.print(Text(line), soft_wrap=True)
-    for shown in facts["tables"]:
-        if (shown["dataset"], shown["kind"]) != (own["dataset"], own["kind"]):
-            continue
+    for shown in lead_tables(facts):
         title = Text(
             f"{shown['dataset']}, {shown['kind']}, {label(shown['metric'])} in percent, minus {own['against']}"
         )
@@ -88,9 +86,8 @@ def _print(facts: dict[str, Any]) -> None:
         for name in ("arm", "mean", "minus, points", "blank", "n"):
             table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
         for row in shown["rows"]:
-            bounds = "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
             blank, n = percent(row["controls"].get("blank")), f"{row['n']:,}"
-            cells = (row["arm"], percent(row["mean"]) + bounds, label_of(row["difference"]), blank, n)
+            cells = (row["arm"], mean_cell(row), label_of(row["difference"]), blank, n)
             table.add_row(*map(Text, cells))
         out.print(table)
 

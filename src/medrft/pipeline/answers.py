@@ -138,6 +138,12 @@ def pooled(
     return {key: rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
 
 
+def mean_of(results: Sequence[Result], **where: Any) -> float | None:
+    """The mean of `pooled` alone; `None` without values."""
+    found = pooled(results, **where)
+    return None if found is None else float(found["mean"])
+
+
 def lead_of(found: Sequence[Result], dataset: str) -> str:
     """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
     values = found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {})

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from medrft.pipeline.answers import Arms, Result, datasets_of, difference, label, lead_of, pooled
+from medrft.pipeline.answers import Arms, Result, datasets_of, difference, label, lead_of, mean_of, pooled
 from medrft.pipeline.budget import costs
-from medrft.pipeline.contrasts import comparisons, difficulty, learning, lengths, side_metrics
+from medrft.pipeline.contrasts import comparisons, difficulty, last_curve, learning, lengths, side_metrics
 from medrft.pipeline.starts import predictors, starts
 from medrft.pipeline.study import FLIPS, SOURCES, Study
 from medrft.types import KINDS
@@ -49,9 +49,9 @@ def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str])
         "learning": learning(arms),
         "starts": starts(arms),
         "predictors": predictors(arms),
-        "pass_at": {name: _pass_at(found) for name, found in arms.items() if _pass_at(found)},
+        "pass_at": {name: passed for name, found in arms.items() if (passed := _pass_at(found))},
         "cost": costs(arms, table.budget),
-        "curves": {name: mean_curves(found) for name, found in arms.items() if mean_curves(found)},
+        "curves": {name: run for name, found in arms.items() if (run := mean_curves(found))},
         "power": power(arms, study),
     }
 
@@ -82,7 +82,7 @@ def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[s
     if own is None:
         return None
     apart = None if name == against else difference(arms[name], arms.get(against, ()), **where)
-    controls = {source: _mean(pooled(arms[name], **where, source=source)) for source in CONTROLS}
+    controls = {source: mean_of(arms[name], **where, source=source) for source in CONTROLS}
     return {
         "metric": metric,
         "arm": name,
@@ -102,10 +102,6 @@ def _flips(arms: Arms, name: str, against: str, where: dict[str, Any]) -> dict[s
     return {"mean": own["mean"], "difference": apart}
 
 
-def _mean(interval: dict[str, Any] | None) -> float | None:
-    return None if interval is None else float(interval["mean"])
-
-
 def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
     """pass@k by data set, the mean over seeds."""
     made: dict[str, dict[str, float]] = {}
@@ -122,7 +118,7 @@ def _form(results: Sequence[Result]) -> dict[str, Any] | None:
 
 def mean_curves(found: Sequence[Result]) -> dict[str, list[float | None]]:
     """Curves of an arm's last trained stage, the mean over seeds at each point."""
-    runs = [list(result["curves"].values())[-1] for result in found if result["curves"]]
+    runs = [last_curve(result) for result in found if result["curves"]]
     if not runs:
         return {}
     n = min(len(run.get("step", ())) for run in runs)

@@ -52,13 +52,13 @@ def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     rows = []
     for dataset in datasets_of(arms):
         where: dict[str, Any] = {"dataset": dataset, "kind": "all", "metric": lead_of(arms["none"], dataset)}
+        levels = {level: _answered([arms["none"]], right, where) for level, right in (("easy", 1.0), ("hard", 0.0))}
         for name in arms:
             if name in ("none", against):
                 continue
             row: dict[str, Any] = {"dataset": dataset, "arm": name}
-            for level, right in (("easy", 1.0), ("hard", 0.0)):
-                only = _answered([arms["none"]], right, where)
-                two = arms[name], arms.get(against, ())
+            two = arms[name], arms.get(against, ())
+            for level, only in levels.items():
                 row[level] = difference(*two, only=only, **where)
                 row[f"{level}_tokens"] = difference(*two, only=only, **{**where, "metric": "n_tokens"})
             rows.append(row)
@@ -107,7 +107,7 @@ def learning(arms: Arms) -> list[dict[str, Any]]:
     rows = []
     for name, found in arms.items():
         changes = {key: change for key in LEARNED if (change := _change(found, key)) is not None}
-        names = dict.fromkeys(key for result in found for key in _last_curve(result) if key.startswith("part/"))
+        names = dict.fromkeys(key for result in found for key in last_curve(result) if key.startswith("part/"))
         parts = {key.split("/")[1]: change for key in names if (change := _change(found, key)) is not None}
         if "reward" in changes:
             rows.append({"arm": name, **changes, "parts": parts})
@@ -116,7 +116,7 @@ def learning(arms: Arms) -> list[dict[str, Any]]:
 
 def _change(found: Sequence[Result], key: str) -> dict[str, Any] | None:
     """A quantity in the first and last quarter, means over seeds, and its change with an interval over seeds."""
-    quarters = [ends for result in found if (ends := _quarters(_last_curve(result).get(key, ()))) is not None]
+    quarters = [ends for result in found if (ends := _quarters(last_curve(result).get(key, ()))) is not None]
     if not quarters:
         return None
     gains = mean_interval([last - first for first, last in quarters], bounds=None)
@@ -128,7 +128,7 @@ def _change(found: Sequence[Result], key: str) -> dict[str, Any] | None:
 LEARNED = ("reward", "truth", "correct")
 
 
-def _last_curve(result: Result) -> dict[str, Sequence[float | None]]:
+def last_curve(result: Result) -> dict[str, Sequence[float | None]]:
     """Curves of the last stage that has any."""
     return list(result["curves"].values())[-1] if result["curves"] else {}
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from medrft.pipeline.answers import Arms, Result, column, datasets_of, difference, lead_of, pooled
+from medrft.pipeline.answers import Arms, Result, column, datasets_of, difference, lead_of, mean_of
 
 Pairs = Sequence[tuple[str, str]]
 """(start, the arm that GRPO made of it)."""
@@ -30,9 +30,9 @@ def starts(arms: Arms) -> list[dict[str, Any]]:
                     "start": start,
                     "after": after,
                     "seeds": len(seeds),
-                    "greedy": _mean_of(arms[start], where, seeds),
+                    "greedy": mean_of([result for result in arms[start] if result["seed"] in seeds], **where),
                     "pass_at": {k: round(fmean(curve[k] for curve in curves), 4) for k in curves[0]},
-                    "reached": _mean_of(arms[after], where, seeds),
+                    "reached": mean_of([result for result in arms[after] if result["seed"] in seeds], **where),
                     "gain": difference(arms[after], arms[start], **where),
                 }
             )
@@ -101,8 +101,3 @@ def _ordered(arms: Arms, pairs: Pairs, name: str, dataset: str) -> list[bool]:
             if before and then:
                 of.append(before * then > 0)
     return of
-
-
-def _mean_of(results: Sequence[Result], where: dict[str, Any], seeds: set[int]) -> float | None:
-    found = pooled([result for result in results if result["seed"] in seeds], **where)
-    return None if found is None else float(found["mean"])

@@ -8,8 +8,9 @@ Values under the pointer come from SVG titles. Colours are those of Okabe and It
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -160,10 +161,10 @@ def _y_axis(frame: Frame, write: Write) -> list[Markup]:
     for value in ticks(frame.y0, frame.y1, count=5):
         y = frame.y(value)
         marks.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, _n(y), _n(y))
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, px(y), px(y))
         )
         marks.append(
-            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, _n(y + 3.5), write(value))
+            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, px(y + 3.5), write(value))
         )
     return marks
 
@@ -175,15 +176,15 @@ def _x_axis(frame: Frame) -> list[Markup]:
         x = frame.x(step)
         anchor = "end" if x > WIDTH - RIGHT - 12 else "middle"
         text = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
-        marks.append(text.format(_n(x), HEIGHT - BOTTOM + 16, anchor, plain(step)))
+        marks.append(text.format(px(x), HEIGHT - BOTTOM + 16, anchor, plain(step)))
     return marks
 
 
 def _band(series: Series, frame: Frame) -> list[Markup]:
     assert series.spread is not None
     rows = list(zip(series.steps, series.values, series.spread, strict=True))
-    upper = [f"{_n(frame.x(step))},{_n(frame.y(value + spread))}" for step, value, spread in rows]
-    lower = [f"{_n(frame.x(step))},{_n(frame.y(value - spread))}" for step, value, spread in reversed(rows)]
+    upper = [f"{px(frame.x(step))},{px(frame.y(value + spread))}" for step, value, spread in rows]
+    lower = [f"{px(frame.x(step))},{px(frame.y(value - spread))}" for step, value, spread in reversed(rows)]
     return [Markup('<polygon class="band c{}" points="{}"/>').format(series.color, " ".join(upper + lower))]
 
 
@@ -201,16 +202,21 @@ def _line(series: Series, frame: Frame, write: Write) -> list[Markup]:
             says += f" ± {write(series.spread[i])}"
         if radius:
             marks.append(
-                Markup('<circle class="dot c{}" cx="{}" cy="{}" r="{}"/>').format(series.color, _n(x), _n(y), radius)
+                Markup('<circle class="dot c{}" cx="{}" cy="{}" r="{}"/>').format(series.color, px(x), px(y), radius)
             )
         marks.append(
-            Markup('<circle class="hit" cx="{}" cy="{}" r="7"><title>{}</title></circle>').format(_n(x), _n(y), says)
+            Markup('<circle class="hit" cx="{}" cy="{}" r="7"><title>{}</title></circle>').format(px(x), px(y), says)
         )
     return marks
 
 
 def _path(points: Sequence[tuple[float, float]], css: str) -> Markup:
-    return Markup('<polyline class="{}" points="{}"/>').format(css, " ".join(f"{_n(x)},{_n(y)}" for x, y in points))
+    return Markup('<polyline class="{}" points="{}"/>').format(css, " ".join(f"{px(x)},{px(y)}" for x, y in points))
+
+
+def ends_of(difference: Mapping[str, Any] | None) -> list[float]:
+    """The mean of a difference and the bounds that it has."""
+    return [] if difference is None else [difference[k] for k in ("mean", "low", "high") if difference[k] is not None]
 
 
 def interval_mark(
@@ -220,7 +226,7 @@ def interval_mark(
 
     def at(value: float) -> str:
         share = (value - scale[0]) / (scale[1] - scale[0]) if scale[1] > scale[0] else 0.5
-        return f"{_n(2 + 96 * min(1.0, max(0.0, share)))}%"
+        return f"{px(2 + 96 * min(1.0, max(0.0, share)))}%"
 
     body = Markup('<line class="track" x1="0%" x2="100%" y1="11" y2="11"/>')
     if zero:
@@ -231,6 +237,6 @@ def interval_mark(
     return Markup('<svg class="mark" role="img" aria-label="{}"><title>{}</title>{}</svg>').format(says, says, body)
 
 
-def _n(number: float) -> str:
+def px(number: float) -> str:
     """A coordinate, short."""
     return f"{number:.1f}".removesuffix(".0")

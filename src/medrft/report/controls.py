@@ -12,7 +12,7 @@ from medrft.evaluation.controls import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYP
 from medrft.evaluation.metrics import cluster_of, values_of
 from medrft.intervals import mean_interval, paired_difference
 from medrft.report import wording
-from medrft.report.charts import interval_mark
+from medrft.report.charts import ends_of, interval_mark
 from medrft.report.files import RunFiles
 from medrft.report.results import BASE, subject_of
 from medrft.types import KINDS
@@ -152,7 +152,7 @@ def _start(run: RunFiles, dataset: str, stage: str, kind: str) -> Figure | None:
 
 def _reach(differences: Sequence[Figure | None]) -> float:
     """How far the scale of differences goes to either side."""
-    ends: list[float] = [abs(d[key]) for d in differences if d for key in ("mean", "low", "high") if d[key] is not None]
+    ends: list[float] = [abs(end) for difference in differences for end in ends_of(difference)]
     return max([0.05, *ends]) * 1.05
 
 

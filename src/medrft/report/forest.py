@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from medrft.report.charts import ticks
+from medrft.report.charts import ends_of, px, ticks
 from medrft.report.study_markdown import label_of
 from medrft.report.wording import label, points
 
@@ -45,11 +45,6 @@ def reach_of(ends: Iterable[float]) -> float:
     return max([0.01, *(size for size in sizes if size <= limit)])
 
 
-def ends_of(difference: Row | None) -> list[float]:
-    """The mean of a difference and the bounds that it has."""
-    return [] if difference is None else [difference[k] for k in ("mean", "low", "high") if difference[k] is not None]
-
-
 def forest(facts: Row) -> str:
     """The picture of a study's primary kind: a row per arm, a mark per data set; empty text where nothing compares."""
     own = facts["primary"]
@@ -65,7 +60,7 @@ def forest(facts: Row) -> str:
     says = f"{facts['study']}: each arm minus {own['against']}, {own['kind']}, {label(tables[0]['metric'])}, points"
     shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
     head = Markup(shape + "<title>{says}</title><style>{style}</style>")
-    filled = head.format(w=WIDTH, h=_n(height), says=says, style=Markup(STYLE))
+    filled = head.format(w=WIDTH, h=px(height), says=says, style=Markup(STYLE))
     return str(filled + Markup("\n").join(body) + Markup("</svg>\n"))
 
 
@@ -89,15 +84,15 @@ def _axis(reach: float, height: float) -> list[Markup]:
     text = Markup('<text class="faint" x="{}" y="{}" text-anchor="middle">{}</text>')
     body = []
     for value in ticks(-reach, reach, count=6):
-        x = _n(_x(value, reach))
-        body.append(line.format("zero" if abs(value) < 1e-9 else "grid", TOP - 8, _n(height - BOTTOM + 4), x=x))
-        body.append(text.format(x, _n(height - BOTTOM + 20), points(value) if value else "0"))
+        x = px(_x(value, reach))
+        body.append(line.format("zero" if abs(value) < 1e-9 else "grid", TOP - 8, px(height - BOTTOM + 4), x=x))
+        body.append(text.format(x, px(height - BOTTOM + 20), points(value) if value else "0"))
     return body
 
 
 def _arm(arm: str, tables: Sequence[Row], *, y: float, reach: float) -> list[Markup]:
     middle = y + ROW * (len(tables) - 1) / 2
-    body = [Markup('<text x="0" y="{}">{}</text>').format(_n(middle + 4), arm)]
+    body = [Markup('<text x="0" y="{}">{}</text>').format(px(middle + 4), arm)]
     for i, table in enumerate(tables):
         apart = next((row["difference"] for row in table["rows"] if row["arm"] == arm), None)
         if apart is not None:
@@ -109,19 +104,14 @@ def _mark(apart: Row, *, y: float, reach: float, colour: int) -> list[Markup]:
     body = []
     if apart["low"] is not None:
         whisker = Markup('<line class="whisker c{}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
-        body.append(whisker.format(colour, _n(_x(apart["low"], reach)), _n(_x(apart["high"], reach)), y=_n(y)))
+        body.append(whisker.format(colour, px(_x(apart["low"], reach)), px(_x(apart["high"], reach)), y=px(y)))
     if abs(apart["mean"]) <= reach:
         dot = Markup('<circle class="c{}" cx="{}" cy="{}" r="4.5"/>')
-        body.append(dot.format(colour, _n(_x(apart["mean"], reach)), _n(y)))
+        body.append(dot.format(colour, px(_x(apart["mean"], reach)), px(y)))
     else:
         side = -1 if apart["mean"] < 0 else 1
         tip = _x(side * reach, reach)
         arrow = Markup('<path class="c{}" d="M{} {} l{} -5 v10 z"/>')
-        body.append(arrow.format(colour, _n(tip), _n(y), -9 * side))
+        body.append(arrow.format(colour, px(tip), px(y), -9 * side))
     figure = Markup('<text x="{}" y="{}" text-anchor="end">{}</text>')
-    return [*body, figure.format(WIDTH - 4, _n(y + 4), label_of(apart))]
-
-
-def _n(number: float) -> str:
-    """A coordinate, short."""
-    return f"{number:.1f}".removesuffix(".0")
+    return [*body, figure.format(WIDTH - 4, px(y + 4), label_of(apart))]

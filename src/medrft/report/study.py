@@ -16,9 +16,9 @@ from medrft.pipeline.answers import read_results
 from medrft.pipeline.arms import arms_of
 from medrft.pipeline.collect import collect
 from medrft.pipeline.study import Study
-from medrft.report.charts import Series, interval_mark, line_chart
+from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
-from medrft.report.forest import ends_of, reach_of
+from medrft.report.forest import reach_of
 from medrft.report.study_markdown import (
     controls_of,
     flips_of,

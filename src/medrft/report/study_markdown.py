@@ -100,9 +100,8 @@ def _by_arm(labels: Sequence[str], planned: int) -> str:
 def study_markdown(facts: Row) -> str:
     """The study as Markdown, what docs/results.md holds between its markers: the primary table open, others folded."""
     said = verdict(facts)
-    own = facts["primary"]
-    against = own["against"]
-    lead = [table for table in facts["tables"] if (table["dataset"], table["kind"]) == (own["dataset"], own["kind"])]
+    against = facts["primary"]["against"]
+    lead = lead_tables(facts)
     others = [table for table in facts["tables"] if table not in lead]
     lines = [f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.", "", _cell("; ".join(status(facts))) + ".", ""]
     lines += [line for table in lead for line in _table_lines(table, against)]
@@ -111,6 +110,18 @@ def study_markdown(facts: Row) -> str:
     lines += _folded("Training reward, every metric, lengths, easy and hard questions", _side_lines(facts))
     lines += _folded("Cost and power", _cost_lines(facts["cost"]) + _power_lines(facts))
     return "\n".join(lines).rstrip()
+
+
+def lead_tables(facts: Row) -> list[Row]:
+    """The table of the primary outcome's data set and kind; none where no result has it."""
+    own = facts["primary"]
+    return [table for table in facts["tables"] if (table["dataset"], table["kind"]) == (own["dataset"], own["kind"])]
+
+
+def mean_cell(row: Row) -> str:
+    """An arm's mean with its interval, in percent."""
+    bounds = "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
+    return percent(row["mean"]) + bounds
 
 
 def _side_lines(facts: Row) -> list[str]:
@@ -149,9 +160,7 @@ def _table_lines(table: Row, against: str) -> list[str]:
     heads = ["arm", "mean", f"minus {against}, points", *map(label, controls), *(f"{label(f)}s" for f in flips)]
     rows = []
     for row in table["rows"]:
-        own = percent(row["mean"])
-        own += "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
-        cells = [row["arm"], own, _paired(row), *(percent(row["controls"].get(c)) for c in controls)]
+        cells = [row["arm"], mean_cell(row), _paired(row), *(percent(row["controls"].get(c)) for c in controls)]
         rows.append([*cells, *(_flip(row["flips"][flip]) for flip in flips), f"{row['n']:,}", str(row["seeds"])])
     says = f"{table['dataset']}, {table['kind']}, {label(table['metric'])} in percent"
     says += "; flipped answers in percent, and their difference in points:" if flips else ":"
