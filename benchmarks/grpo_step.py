@@ -31,6 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+from medrft.torchvision_ops import declare_missing_operators
+
+declare_missing_operators()  # before TRL is imported
+
 import torch
 from datasets import Dataset
 from PIL import Image

@@ -17,6 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medrft.torchvision_ops import declare_missing_operators
+
+declare_missing_operators()  # before transformers is imported
+
 import torch
 from transformers import (
     AutoModelForCausalLM,

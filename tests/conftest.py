@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from medrft.torchvision_ops import declare_missing_operators
+
+declare_missing_operators()  # before any test module imports transformers
+
 REPOSITORY = Path(__file__).parents[1]
 
 

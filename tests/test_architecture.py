@@ -12,7 +12,7 @@ import medrft
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
     {"types", "errors"},
-    {"text", "intervals", "rundir", "store", "endpoint"},
+    {"text", "intervals", "rundir", "store", "endpoint", "torchvision_ops"},
     {"config"},
     {"recipes"},
     {"data", "scorers"},
@@ -36,11 +36,12 @@ HEAVY = {
     "sentence_transformers",
     "peft",
     "accelerate",
+    "torchvision",
     "pydicom",
     "nibabel",
 }
 HEAVY_PLACES = (
-    *("models/", "training/", "pipeline/curation", "scorers/encoder", "scorers/nli"),
+    *("models/", "training/", "pipeline/curation", "scorers/encoder", "scorers/nli", "torchvision_ops"),
     *("data/hub", "data/table", "data/dicom", "data/volumes"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

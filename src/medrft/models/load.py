@@ -1,6 +1,6 @@
 """Policies: a model with its processor, by hub id, path or `tiny:<family>`.
 
-Image processors load with `backend="pil"`, so that pixels do not depend on what else is installed.
+Image processors are the PIL ones, so that pixels do not depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError, unknown_name
+from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
     import torch
@@ -229,15 +230,18 @@ def _pinned(config: ModelConfig) -> str:
 
 def load_processor(source: str, *, trust_remote_code: bool) -> Any:
     """The processor of a model; raises `ModelError` for one without image processor or chat template."""
-    from transformers import AutoProcessor
+    declare_missing_operators()
+    from transformers import AutoImageProcessor, AutoProcessor
 
     options = {"trust_remote_code": trust_remote_code}
     try:
-        processor = AutoProcessor.from_pretrained(source, backend="pil", padding_side="left", **options)
+        processor = AutoProcessor.from_pretrained(source, padding_side="left", **options)
+        if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+            raise ModelError(f"{source} has no image processor; medrft needs an image-text-to-text model")
+        # AutoProcessor hands `backend` to the video processor too, which has no PIL version.
+        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
     except (OSError, ValueError, ImportError) as error:
         raise _cannot("the processor of", source, error) from error
-    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
-        raise ModelError(f"{source} has no image processor; medrft needs an image-text-to-text model")
     if not processor.chat_template:
         processor.chat_template = processor.tokenizer.chat_template
     if not processor.chat_template:
@@ -249,6 +253,7 @@ def load_processor(source: str, *, trust_remote_code: bool) -> Any:
 
 
 def _load_model(source: str, options: dict[str, Any], attention: str | None) -> Any:
+    declare_missing_operators()
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 

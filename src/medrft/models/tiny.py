@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from medrft.errors import ModelError, unknown_name
+from medrft.torchvision_ops import declare_missing_operators
 
 PAD, END = "<|pad|>", "<|end|>"
 TURNS = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -60,6 +61,8 @@ def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], s
     `texts` trains the tokenizer; `sizes` overrides `TinySizes`. Raises `UnknownNameError` for another family or size.
     """
     import torch
+
+    declare_missing_operators()
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
     if family not in FAMILIES:

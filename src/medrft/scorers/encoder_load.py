@@ -14,6 +14,7 @@ import torch
 
 from medrft.errors import ModelError
 from medrft.rundir import read_json
+from medrft.torchvision_ops import declare_missing_operators
 
 PACKAGED = "all-MiniLM-L6-v2"
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -77,6 +78,7 @@ def _plain(folder: Path, device: torch.device) -> Parts | None:
         or not settings.get("max_seq_length")
     ):
         return None
+    declare_missing_operators()
     from transformers import AutoModel, AutoTokenizer
 
     home = folder / modules[0][1]
@@ -85,6 +87,7 @@ def _plain(folder: Path, device: torch.device) -> Parts | None:
 
 
 def _any(source: str, revision: str | None, device: torch.device) -> Parts:
+    declare_missing_operators()
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(source, revision=revision, device=str(device)).eval()

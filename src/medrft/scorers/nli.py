@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from medrft.errors import ModelError, RecipeError
 from medrft.scorers.base import AnswerScorer, Pair
 from medrft.text import normalize
+from medrft.torchvision_ops import declare_missing_operators
 from medrft.types import Item, Score
 
 REMEMBERED = 131_072
@@ -209,6 +210,8 @@ class CrossEncoder:
 def _load(model: str, revision: str | None, device: str, dtype: str) -> CrossEncoder:
     """A cross-encoder, loaded once per process; raises `ModelError` when it cannot be."""
     import torch
+
+    declare_missing_operators()
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, unknown_name
 from medrft.models.prompts import get_prompt
+from medrft.torchvision_ops import declare_missing_operators
 from medrft.training.processes import world_size
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def changed(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
 
 
 def _config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
+    declare_missing_operators()
     from trl import GRPOConfig, SFTConfig
 
     found: type[SFTConfig] | type[GRPOConfig] = SFTConfig if stage.kind == "sft" else GRPOConfig

@@ -1,0 +1,34 @@
+"""torchvision from PyPI beside a CPU build of torch: made importable without its compiled operators.
+
+PyPI builds torchvision for GPUs. Beside a CPU-only torch its compiled operators cannot load, and `import torchvision`
+ends in "operator torchvision::nms does not exist"; so does the import of transformers' processors and of TRL.
+Image-text models need torchvision for reading video alone, which takes none of those operators.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+OPERATORS = ("nms", "qnms")
+"""What torchvision's Python part registers something for at import, whether or not it exists."""
+
+
+def declare_missing_operators() -> None:
+    """Let `import torchvision` succeed beside a CPU-only torch; call it before importing a processor or a trainer.
+
+    Does nothing where torchvision is absent, works, or torch itself is built for GPUs.
+    """
+    import torch
+
+    if torch.version.cuda or torch.version.hip or "torchvision" in sys.modules:
+        return
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        for name in OPERATORS:
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
