@@ -1,8 +1,8 @@
 """Small random models of real families, built from their configs with a tokenizer trained on the data.
 
 They save and load like any other model, and make every test of the pipeline a test of the real classes. `llava`,
-`gemma3` and `idefics3` have medrft's own chat template; the others wear their hub checkpoints'. Sizes can be changed one
-by one: `model: {id: tiny:llava, tiny: {hidden: 192}}`.
+`gemma3` and `idefics3` have medrft's own chat template; the others wear their hub checkpoints'. Sizes can be changed
+one by one: `model: {id: tiny:llava, tiny: {hidden: 192}}`.
 """
 
 from __future__ import annotations
