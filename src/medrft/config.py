@@ -54,6 +54,10 @@ class ModelConfig(Shape):
     lora: dict[str, Any] | None = None
     """Keyword arguments of `peft.LoraConfig`; full fine-tuning when absent."""
     trust_remote_code: bool = False
+    chat_template: str | None = None
+    """A Jinja file in place of the model's own chat template."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the chat template, such as `enable_thinking: true`, in every stage and in evaluation."""
     device: Device = "auto"
     tiny: dict[str, Any] = Field(default_factory=dict)
     """Sizes that override those of `tiny:<family>`."""

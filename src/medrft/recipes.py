@@ -42,15 +42,22 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
 
 
 def found_files(value: Any, folder: Path) -> Any:
-    """The recipe with each `file.py:Name` that lies beside it made absolute, so that it is found from anywhere."""
+    """The recipe with each `file.py:Name` and chat template that lies beside it made absolute, found from anywhere."""
     if isinstance(value, dict):
-        return {key: found_files(inner, folder) for key, inner in value.items()}
+        return {key: _found_template(key, found_files(inner, folder), folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [found_files(inner, folder) for inner in value]
     where, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if where.endswith(".py") and name.isidentifier() and (folder / where).is_file():
         return f"{(folder / where).resolve()}:{name}"
     return value
+
+
+def _found_template(key: str, value: Any, folder: Path) -> Any:
+    """`model.chat_template`, if it is a file beside the recipe or here, made absolute."""
+    if key.rpartition(".")[2] != "chat_template" or not isinstance(value, str):
+        return value
+    return next((str(path.resolve()) for path in (folder / value, Path(value)) if path.is_file()), value)
 
 
 def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:

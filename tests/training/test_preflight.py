@@ -23,7 +23,7 @@ from medrft.types import Example
 SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 2, "hidden": 32, "layers": 2, "mlp": 64, "vocab": 400}
 PROMPT = get_prompt("think")
 CHECKS = (
-    *("image_tokens", "padding_side", "uncut_prompt", "same_prompt", "loss_mask"),
+    *("image_tokens", "padding_side", "uncut_prompt", "same_prompt", "loss_mask", "answer_form"),
     *("blank_image", "shuffled_image", "log_probs", "placeholders"),
 )
 EXAMPLES = [

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError, unknown_name
+from medrft.models.template import fit_template, read_template
+from medrft.models.tokens import end_ids, fit_ends, image_token_id, placeholder_ids
 from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
@@ -25,14 +27,44 @@ if TYPE_CHECKING:
 
     from medrft.config import ModelConfig
 
+__all__ = [
+    "PARTS",
+    "TINY",
+    "Policy",
+    "end_ids",
+    "freeze",
+    "image_token_id",
+    "load_policy",
+    "load_processor",
+    "lora_config",
+    "make_checkpointable",
+    "make_head_fast",
+    "part_of",
+    "pick_device",
+    "placeholder_ids",
+    "resolve_base",
+    "save_final",
+]
+
 TINY = "tiny:"
 
 # Where families of transformers keep each part. Read top down: the first that matches owns the parameter.
+NAMES = {
+    "lm_head": ("lm_head",),
+    "projector": (
+        *("multi_modal_projector", "mm_projector", "projector", "connector", "merger", "deepstack_merger_list"),
+        *("aligner", "vision_projection", "language_projection", "image_to_text_projection", "qformer"),
+        *("embed_vision", "vision_embed_tokens", "visual_embeddings_table", "resampler_model"),
+        *("image_newline", "view_separator"),
+    ),
+    "vision": (
+        *("vision_tower", "vision_model", "visual", "vision_encoder", "image_encoder", "image_tower", "video_tower"),
+        "high_res_vision_model",
+    ),
+    "language": ("language_model", "text_model", "layers", "embed_tokens", "norm", "text_decoder"),
+}
 PARTS: dict[str, re.Pattern[str]] = {
-    "lm_head": re.compile(r"(^|\.)lm_head\."),
-    "projector": re.compile(r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|aligner|vision_projection)\."),
-    "vision": re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|image_encoder)\."),
-    "language": re.compile(r"(^|\.)(language_model|text_model|layers|embed_tokens|norm)\."),
+    part: re.compile(rf"(^|\.)({'|'.join(names)})(\.|$)") for part, names in NAMES.items()
 }
 
 
@@ -76,9 +108,10 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     """
     device = pick_device(config.device)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    processor = load_processor(str(source), trust_remote_code=config.trust_remote_code)
+    processor = load_processor(str(source), config)
     model = _load_model(str(source), {**options, "dtype": config.dtype}, config.attn_implementation)
     _fit_padding(model, processor)
+    fit_ends(model, processor)
     model.to(device)
     freeze(model, config.freeze)
     make_head_fast(model)
@@ -137,9 +170,9 @@ def lora_config(config: ModelConfig) -> LoraConfig | None:
     from peft import LoraConfig
 
     options: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", **config.lora}
-    frozen = [PARTS[part].pattern for part in config.freeze]
+    frozen = [name for part in config.freeze for name in NAMES[part]]
     if frozen and "exclude_modules" not in options:
-        options["exclude_modules"] = ".*(" + "|".join(pattern.rstrip(r"\.") for pattern in frozen) + r")(\..*)?"
+        options["exclude_modules"] = rf"(.*\.)?({'|'.join(frozen)})(\..*)?"
     try:
         return LoraConfig(**options)
     except TypeError as error:
@@ -192,32 +225,6 @@ def _contiguous(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (args[0].contiguous(), *args[1:])
 
 
-def placeholder_ids(policy: Policy) -> tuple[int, ...]:
-    """Token ids that stand for images or video: a policy must never sample one, or the next forward pass breaks."""
-    config, processor = policy.model.config, policy.processor
-    tokenizer = processor.tokenizer
-    kinds = ("image", "video", "audio", "boi", "eoi", "vision_start", "vision_end")
-    found: set[Any] = {getattr(config, f"{kind}_token_{end}", None) for kind in kinds for end in ("id", "index")}
-    found |= {getattr(processor, f"{kind}_token_id", None) for kind in kinds}
-    found |= {
-        number
-        for token, number in tokenizer.get_added_vocab().items()
-        if re.fullmatch(r"<[^<>]*(image|img|video|vision|patch|row_\d+_col)[^<>]*>", token)
-    }
-    size = policy.model.get_output_embeddings().weight.shape[0]
-    return tuple(sorted(number for number in found if isinstance(number, int) and 0 <= number < size))
-
-
-def end_ids(policy: Policy) -> tuple[int, ...]:
-    """Token ids that end a completion: the tokenizer's, and those the model declares."""
-    declared = getattr(policy.model.generation_config, "eos_token_id", None)
-    ids = declared if isinstance(declared, list) else [declared]
-    found = {policy.processor.tokenizer.eos_token_id, *ids} - {None}
-    if not found:
-        raise ModelError(f"{policy.id} names no end token; set eos_token in its tokenizer_config.json")
-    return tuple(sorted(found))
-
-
 def _pinned(config: ModelConfig) -> str:
     from huggingface_hub import snapshot_download
 
@@ -228,12 +235,15 @@ def _pinned(config: ModelConfig) -> str:
         raise _cannot("model", f"{config.id}@{config.revision}", error) from error
 
 
-def load_processor(source: str, *, trust_remote_code: bool) -> Any:
-    """The processor of a model; raises `ModelError` for one without image processor or chat template."""
+def load_processor(source: str, config: ModelConfig) -> Any:
+    """The processor of the model at `source`, with the recipe's chat template.
+
+    Raises `ModelError` for one without image processor or chat template.
+    """
     declare_missing_operators()
     from transformers import AutoImageProcessor, AutoProcessor
 
-    options = {"trust_remote_code": trust_remote_code}
+    options = {"trust_remote_code": config.trust_remote_code}
     try:
         processor = AutoProcessor.from_pretrained(source, padding_side="left", **options)
         if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
@@ -242,13 +252,7 @@ def load_processor(source: str, *, trust_remote_code: bool) -> Any:
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
     except (OSError, ValueError, ImportError) as error:
         raise _cannot("the processor of", source, error) from error
-    if not processor.chat_template:
-        processor.chat_template = processor.tokenizer.chat_template
-    if not processor.chat_template:
-        raise ModelError(
-            f"{source} has no chat template, so it is a base model; choose its instruct or chat version, or put a "
-            "chat_template.jinja into the model's folder"
-        )
+    fit_template(processor, source, text=read_template(config), arguments=config.chat_template_kwargs)
     return processor
 
 

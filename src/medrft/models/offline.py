@@ -43,7 +43,7 @@ def load_offline(config: ModelConfig, source: str, *, images: int, seed: int) ->
             "eval.engine is vllm, which is not installed here; install it (docs.vllm.ai), or set eval.engine to "
             "transformers"
         ) from error
-    processor = load_processor(source, trust_remote_code=config.trust_remote_code)
+    processor = load_processor(source, config)
     try:
         llm = vllm.LLM(
             model=source,

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medrft.errors import DataError, ModelError, unknown_name
+from medrft.models.template import WAY_OUT
 from medrft.types import Example, Form
 
 Message = dict[str, Any]
@@ -196,16 +197,13 @@ def _turn(role: str, text: str, *, images: int = 0) -> Message:
 
 def _check_template(processor: Any) -> None:
     if not getattr(processor, "chat_template", None):
-        raise ModelError(
-            f"{_name(processor)} has no chat template, so it is a base model; choose its instruct or chat version, "
-            "or put a chat_template.jinja into the model's folder"
-        )
+        raise ModelError(f"{_name(processor)} has no chat template, so it is a base model; {WAY_OUT}")
     text = render(processor, [_turn("user", "QUESTION")], generation=True)
     seen = render(processor, [_turn("user", "QUESTION", images=1)], generation=True)
     if "QUESTION" not in text or text == seen:
         raise ModelError(
             f"the chat template of {_name(processor)} drops the {'question' if 'QUESTION' not in text else 'image'}; "
-            "give the model a chat_template.jinja that renders content blocks of type text and image"
+            "set model.chat_template to a file that renders content blocks of type text and image"
         )
 
 

@@ -33,6 +33,8 @@ REFUSED: dict[str, str] = {
     "use_cpu": "set model.device to cpu",
     "model_init_kwargs": "use the recipe's model table (dtype, attn_implementation, revision)",
     "trust_remote_code": "set model.trust_remote_code",
+    "chat_template_kwargs": "set model.chat_template_kwargs, which every stage and the evaluation use",
+    "chat_template_path": "set model.chat_template to a file",
 }
 
 NEVER_TRUE: dict[str, str] = {
@@ -61,10 +63,10 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
     known = {field.name for field in fields(_config_class(stage))}
     for key, value in stage.trl.items():
         where = f"stages.{stage.name}.trl.{key}"
-        if key not in known:
-            raise unknown_name(f"{_config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
         if key in REFUSED:
             raise RecipeError(f"{where} contradicts the recipe; take it out and {REFUSED[key]}")
+        if key not in known:
+            raise unknown_name(f"{_config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
         if key in NEVER_TRUE and value:
             raise RecipeError(f"{where}: true would {NEVER_TRUE[key]}; take it out")
         if key == "scale_rewards" and _normalises(recipe):

@@ -9,16 +9,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from medrft.errors import DataError, PreflightError
+from medrft.errors import DataError, PreflightError, in_one_line
 from medrft.models.encode import Images
 from medrft.models.load import Policy
 from medrft.models.prompts import Prompt
 from medrft.rundir import write_json
-from medrft.training.probe import Probe
+from medrft.training.probe import CannotAskError, Probe
 from medrft.types import Example
 
 FP32_LIMIT = 1e-4
@@ -28,6 +28,8 @@ NOISE_FACTOR = 10
 """An image must move the logits by more than this many times what merely running again does."""
 SEEING = ("blank_image", "shuffled_image")
 """Checks that ask whether the picture matters."""
+BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
+"""What a model raises on inputs that it cannot take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ def preflight(
     examples: Sequence[Example],
     *,
     images: Images,
+    kind: Literal["sft", "grpo"] = "sft",
     max_length: int | None = None,
     temperature: float = 1.0,
     suppress: Sequence[int] | None = None,
@@ -66,9 +69,10 @@ def preflight(
 ) -> dict[str, Any]:
     """Ask every question of a policy that is about to be trained; a few seconds for a tiny model.
 
-    `max_length` is SFT's cut in tokens, `temperature` and `suppress` (token ids ruled out; by default ours) are the
-    rollouts', `autocast` is the mixed precision of training ("bfloat16", "float16") if any, and `blanked` says that the
-    recipe shows grey pictures only. The report goes to `output` as JSON before `PreflightError` is raised for what
+    What a stage teaches word by word is asked where `kind` is sft. `max_length` is SFT's cut in tokens, `temperature`
+    and `suppress` (token ids ruled out; by default ours) are the rollouts', `autocast` is the mixed precision of
+    training ("bfloat16", "float16") if any, and `blanked` says that the recipe shows grey pictures only. The report
+    goes to `output` as JSON before `PreflightError` is raised for what
     failed. Raises `DataError` without examples.
     """
     if not examples:
@@ -87,7 +91,7 @@ def preflight(
         seed=seed,
     )
     with probe.still():
-        checks = _ask(probe, blanked=blanked)
+        checks = _ask(probe, taught=kind == "sft", blanked=blanked)
     failed = [check for check in checks if check.passed is False]
     report = {
         "passed": not failed,
@@ -107,17 +111,37 @@ def preflight(
     return report
 
 
-def _ask(probe: Probe, *, blanked: bool) -> list[Check]:
+def _ask(probe: Probe, *, taught: bool, blanked: bool) -> list[Check]:
     """Reading first; a model is only run on inputs that passed."""
-    checks = [ask(probe) for ask in (_image_tokens, _padding_side, _uncut, _same_prompt, _loss_mask)]
+    checks = [_image_tokens(probe), _padding_side(probe), _uncut(probe)]
+    if taught:
+        checks += [_same_prompt(probe), _loss_mask(probe)]
+    else:
+        why = "GRPO teaches no given words: the policy learns from what it writes itself"
+        checks += [_not_run("same_prompt", why), _not_run("loss_mask", why)]
+    checks.append(_answer_form(probe))
     if checks[0].passed is False:
         why = "needs image_tokens to pass first"
-        return [
-            *checks,
-            *(_not_run(name, why) for name in (*SEEING, "log_probs", "placeholders")),
-        ]
-    seeing = [_not_run(name, "data.blank shows no picture") for name in SEEING] if blanked else _image_matters(probe)
-    return [*checks, *seeing, _log_probs(probe), _placeholders(probe)]
+        return [*checks, *(_not_run(name, why) for name in (*SEEING, "log_probs", "placeholders"))]
+    try:
+        seeing = (
+            [_not_run(name, "data.blank shows no picture") for name in SEEING] if blanked else _image_matters(probe)
+        )
+        return [*checks, *seeing, _log_probs(probe), _placeholders(probe)]
+    except BROKEN as error:
+        return [*checks, _broken(error)]
+
+
+def _broken(error: Exception) -> Check:
+    return Check(
+        name="forward_pass",
+        passed=False,
+        measured=None,
+        limit=None,
+        detail=f"the model cannot compute what its own processor made: {in_one_line(error)}",
+        fix="processor and model may be of different versions; try attn_implementation: eager, or a smaller "
+        "data.max_pixels where memory ran out",
+    )
 
 
 def _draw(examples: Sequence[Example], prompt: Prompt, n: int, seed: int) -> list[Example]:
@@ -146,10 +170,15 @@ def _count(name: str, wrong: list[str], detail: str, fix: str) -> Check:
 
 def _image_tokens(probe: Probe) -> Check:
     wrong = []
-    for example in probe.few:
-        tokens, features = probe.image_counts(example)
-        if tokens != features or (example.images and not tokens):
-            wrong.append(f"{example.id} has {tokens} image tokens and {features} image features")
+    try:
+        for example in probe.few:
+            tokens, features = probe.image_counts(example)
+            if tokens != features or (example.images and not tokens):
+                wrong.append(f"{example.id} has {tokens} image tokens and {features} image features")
+    except CannotAskError as error:
+        return _not_run("image_tokens", str(error))
+    except BROKEN as error:
+        return replace(_broken(error), name="image_tokens")
     fix = "processor and model are of different versions or sizes; load both from one folder and don't edit patch_size"
     return _count("image_tokens", wrong, "rows whose image tokens are not as many as its image features", fix)
 
@@ -183,7 +212,11 @@ def _same_prompt(probe: Probe) -> Check:
         for trained, asked in probe.prompts_of_both()
         if trained != asked
     ]
-    fix = "the chat template renders a prompt differently once an answer follows; use one that does not"
+    fix = (
+        "the chat template renders a prompt differently once an answer follows; where it has a switch for thoughts, "
+        "set it in model.chat_template_kwargs (enable_thinking: true for think, false for direct), or set "
+        "model.chat_template to a file that renders both alike"
+    )
     return _count("same_prompt", wrong, "rows whose prompt in training is not the prompt in generation", fix)
 
 
@@ -195,8 +228,21 @@ def _loss_mask(probe: Probe) -> Check:
         for got, expected in probe.learned()
         if not _same_turn(got, expected)
     ]
-    fix = "the chat template must render the assistant turn unchanged and close it with the end token"
+    fix = (
+        "the chat template must render the assistant turn unchanged and close it with the end token; set "
+        "model.chat_template to a file that does"
+    )
     return _count("loss_mask", wrong, "rows whose loss is not on exactly the assistant turn and its end token", fix)
+
+
+def _answer_form(probe: Probe) -> Check:
+    """What a perfect completion looks like to scorers, once it has been tokens."""
+    wrong = [f"{got!r} is read of {written!r}" for written, got in probe.read_back() if got is None]
+    fix = (
+        "the tokenizer or chat template swallows the prompt's tags; un-special them in tokenizer_config.json, or set "
+        "model.chat_template or model.chat_template_kwargs"
+    )
+    return _count("answer_form", wrong, "perfect completions that no answer can be read of", fix)
 
 
 def _same_turn(got: str, expected: Sequence[str]) -> bool:

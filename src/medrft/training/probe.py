@@ -5,21 +5,29 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from medrft.data.images import blank_like
-from medrft.models.encode import Images, encode, to_device
+from medrft.models.encode import Images, encode, to_device, widened
 from medrft.models.generate import generation_config
-from medrft.models.load import Policy, end_ids, placeholder_ids
+from medrft.models.load import Policy
 from medrft.models.prompts import Prompt, with_images
+from medrft.models.tokens import end_ids, image_token_id, placeholder_ids, special_ids
+from medrft.text import extract
 from medrft.types import Example
 
 if TYPE_CHECKING:
     import torch
 
 ROLLOUT_TOKENS = 24
+STAND_IN = "It looks so."
+"""The thought of a perfect completion where no rationale is known."""
 NOT_FEATURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
+
+
+class CannotAskError(Exception):
+    """A question that a model's class has no answer to; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +73,38 @@ class Probe:
         return [with_images(self.prompt.messages(e), shown) for e, shown in zip(examples, own, strict=True)]
 
     def image_counts(self, example: Example) -> tuple[int, int]:
-        """Image tokens in the prompt of an example, and features that the vision tower makes of its pictures."""
+        """Image tokens in the prompt of an example, and features that the vision tower makes of its pictures.
+
+        Raises `CannotAskError` for a model that has no image tokens or tells no features.
+        """
         inputs = encode(self.policy, self.chats([example]))
-        tokens = int((inputs["input_ids"] == self.policy.model.config.image_token_id).sum())
+        token = image_token_id(self.policy)
+        if token is None:
+            raise CannotAskError("neither config nor processor names an image token")
+        tokens = int((inputs["input_ids"] == token).sum())
         return tokens, self._features(inputs) if example.images else 0
 
     def _features(self, inputs: dict[str, Any]) -> int:
         model = self.policy.model
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        known = inspect.signature(base.get_image_features).parameters
+        name = type(base).__name__
+        if any(getattr(base.config.get_text_config(), "cross_attention_layers", None) or ()):
+            raise CannotAskError(f"{name} reads pictures through cross-attention, not in the place of image tokens")
+        ask = getattr(base, "get_image_features", None)
+        if ask is None:
+            raise CannotAskError(f"{name} has no get_image_features")
+        known = inspect.signature(ask).parameters
         given = {key: value for key, value in inputs.items() if key not in NOT_FEATURES and key in known}
-        found = base.get_image_features(**given)
+        try:
+            inspect.signature(ask).bind(**given)
+        except TypeError as error:
+            raise CannotAskError(
+                f"{name}.get_image_features wants other inputs than its processor makes: {error}"
+            ) from error
+        found = ask(**given)
         found = getattr(found, "pooler_output", found)
+        if found is None:
+            raise CannotAskError(f"{name}.get_image_features tells no features per image token")
         parts = found if isinstance(found, (list, tuple)) else [found]
         return sum(part.numel() // part.shape[-1] for part in parts)
 
@@ -125,13 +153,34 @@ class Probe:
             yield ids[:start], encode(self.policy, self.chats([example]))["input_ids"][0].tolist()
 
     def learned(self) -> Iterator[tuple[str, list[str]]]:
-        """For each example the text under the loss, and what it may be: the turn with any of the end tokens."""
+        """For each example the text under the loss, and what it may be: the turn with any of the end tokens.
+
+        Special tokens that a template closes every turn with, before its end token, are left out. Where a template has
+        opened a thought that the prompt does not ask for, the turn begins with that thought's end.
+        """
         tokenizer = self.policy.processor.tokenizer
-        ends = [str(tokenizer.decode([number])) for number in end_ids(self.policy)]
+        ends = end_ids(self.policy)
+        closed = ["</think>"] if self.prompt.opened and self.prompt.form != "think" else []
         for example in self.few:
             _, labels = self._collated(example)
+            ids = _without_closing([label for label in labels if label != -100], ends, special_ids(tokenizer))
             turn = self.prompt.target(example).removeprefix(self.prompt.opened)
-            yield str(tokenizer.decode([label for label in labels if label != -100])), [turn + end for end in ends]
+            turns = [start + turn for start in ("", *closed)]
+            yield str(tokenizer.decode(ids)), [said + str(tokenizer.decode([end])) for said in turns for end in ends]
+
+    def read_back(self) -> Iterator[tuple[str, str | None]]:
+        """For each example a perfect completion, and what scorers read of it once it has been tokens; `None`: no
+        well-formed answer."""
+        tokenizer = self.policy.processor.tokenizer
+        for example in self.few:
+            known = example if (example.rationale or "").strip() else replace(example, rationale=STAND_IN)
+            written = self.prompt.target(known).removeprefix(self.prompt.opened)
+            if self.prompt.opened and self.prompt.form != "think":
+                written = f"{STAND_IN}</think>{written}"
+            ids = [*tokenizer(written, add_special_tokens=False)["input_ids"], end_ids(self.policy)[0]]
+            text = self.prompt.finish(tokenizer.decode(ids, skip_special_tokens=True))
+            found = extract(text, self.prompt.form)
+            yield text, found.answer if found.well_formed else None
 
     # Seeing
 
@@ -192,7 +241,9 @@ class Probe:
         import torch
 
         _, written, _ = self._rollout(self.suppress)
-        ids = list({*placeholder_ids(self.policy), self.policy.model.config.image_token_id})
+        ids = list(placeholder_ids(self.policy))
+        if not ids:
+            return 0.0, 0.0
         sampled = torch.stack(written.scores).float().softmax(-1)[..., ids]
         alone = torch.stack(written.logits).float().softmax(-1)[..., ids]
         return float(sampled.max()), float(alone.sum(-1).max())
@@ -217,15 +268,12 @@ class Probe:
         """Log-probabilities of the completion's tokens in one forward pass, with `more` padding before the prompt."""
         import torch
 
-        tokenizer, model = self.policy.processor.tokenizer, self.policy.model
-        rows, size = completion.shape
-        whole = dict(inputs)
-        for key, value in inputs.items():
-            if key in NOT_FEATURES:
-                fill = tokenizer.pad_token_id if key == "input_ids" else 0
-                before = value.new_full((rows, more), fill)
-                after = {"input_ids": completion, "attention_mask": made.to(value.dtype)}
-                whole[key] = torch.cat([before, value, after.get(key, value.new_zeros((rows, size)))], dim=1)
+        model, (rows, size) = self.policy.model, completion.shape
+        fill = self.policy.processor.tokenizer.pad_token_id
+        whole = widened(inputs, before=more, after=size)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        whole["input_ids"] = torch.cat([ids.new_full((rows, more), fill), ids, completion], dim=1)
+        whole["attention_mask"] = torch.cat([mask.new_zeros((rows, more)), mask, made.to(mask.dtype)], dim=1)
         with self._precision():
             logits = model(**whole, use_cache=False).logits
         return self._chosen(logits[:, -size - 1 : -1].float(), completion)
@@ -244,6 +292,19 @@ class Probe:
         if self.autocast is None:
             return contextlib.nullcontext()
         return torch.autocast(self.policy.device.type, dtype=getattr(torch, self.autocast))
+
+
+def _without_closing(ids: list[int], ends: Sequence[int], special: set[int]) -> list[int]:
+    """Token ids without the special tokens that stand right before the last end token.
+
+    >>> _without_closing([5, 6, 91, 90, 7], [90], {90, 91})
+    [5, 6, 90, 7]
+    """
+    last = max((place for place, token in enumerate(ids) if token in ends), default=len(ids))
+    start = last
+    while start > 0 and last < len(ids) and ids[start - 1] in special and ids[start - 1] not in ends:
+        start -= 1
+    return ids[:start] + ids[last:]
 
 
 def _gap(one: Any, other: Any, mask: Any) -> float:

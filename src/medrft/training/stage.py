@@ -94,6 +94,7 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
         opened.prompt,
         [example for example in examples if all(path.is_file() for path in example.images)] or examples,
         images=images,
+        kind=opened.config.kind,
         max_length=getattr(args, "max_length", None),
         temperature=getattr(args, "temperature", 1.0),
         suppress=generation.get("suppress_tokens"),
