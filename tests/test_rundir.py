@@ -37,7 +37,7 @@ def test_resume_refuses_a_folder_that_holds_no_run(tmp_path):
 
 
 def test_a_run_killed_while_it_wrote_its_recipe_can_be_resumed(tmp_path):
-    (tmp_path / ".recipe.yaml.x1y2").write_text("name: to")
+    (tmp_path / ".recipe.yaml.x1y2.tmp").write_text("name: to")
     assert RunDir.create(tmp_path, resume=True).path == tmp_path
 
 

@@ -8,6 +8,7 @@ MedrftError
 │   ├── ModelError         (ValueError: a model, template or device that cannot be used)
 │   ├── StrictError        (RuntimeError: something failed in a run whose recipe says `strict: true`)
 │   ├── RunExistsError     (FileExistsError: the output folder already holds a run)
+│   ├── RunInUseError      (BlockingIOError: another process works in the folder)
 │   └── StorageError       (OSError: a full disk, a folder that may not be written to)
 ├── PreflightError         (RuntimeError: model, processor and data disagree; training must not start)
 └── EndpointError          (OSError: a remote judge or model did not answer)
@@ -26,6 +27,9 @@ LISTED = 40
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors that say a disk, a quota or a limit on files is used up."""
+
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""Numbers of the errors that say a path cannot be used so: it is read-only, or a file stands where a folder should."""
 
 
 class MedrftError(Exception):
@@ -60,6 +64,10 @@ class RunExistsError(UserError, FileExistsError):
     """The output folder already holds a run."""
 
 
+class RunInUseError(UserError, BlockingIOError):
+    """Another process works in the folder."""
+
+
 class StorageError(UserError, OSError):
     """A file of the run cannot be written."""
 
@@ -89,6 +97,8 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else ""
+    if not names:
+        return UnknownNameError(f"unknown {what} {name!r}; there is none")
     listed = f"{'Known' if close else 'known'}: {', '.join(names)}" if len(names) <= LISTED or not close else ""
     return UnknownNameError(f"unknown {what} {name!r}; {' '.join(filter(None, (hint, listed)))}")
 
@@ -97,7 +107,11 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     """The error for a `path` that the disk refused, with the way out.
 
     >>> str(cannot_write(Path("run/a.parquet"), OSError(errno.ENOSPC, "No space left on device")))
-    'cannot write run/a.parquet: No space left on device; free space there, then go on with --resume'
+    'cannot write run/a.parquet: No space left on device; free space there, then start again (a run: with --resume)'
     """
-    remedy = "free space there" if error.errno in FULL else "make its folder writable"
-    return StorageError(f"cannot write {path}: {error.strerror or error}; {remedy}, then go on with --resume")
+    if isinstance(error, StorageError):
+        return error
+    remedy = "free space there" if error.errno in FULL else "make its folder writable or choose another"
+    return StorageError(
+        f"cannot write {path}: {error.strerror or error}; {remedy}, then start again (a run: with --resume)"
+    )

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from medrft.config import Recipe, Shape
 from medrft.errors import RecipeError
+from medrft.rundir import RESOLVED
 
 TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
@@ -28,17 +29,25 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise RecipeError(f"no recipe at {path}{hint}")
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(table, dict):
-        raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
+    table = _read_table(path)
     for key, value in (overrides or {}).items():
         _assign(table, key, value)
     if isinstance(table.get("stages"), list):
         table["stages"] = [stage for stage in table["stages"] if stage is not None]
     return parse_recipe(found_files(table, path.parent), source=str(path))
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if text.startswith(RESOLVED[:20]) and not text.endswith("...\n"):
+        raise RecipeError(f"{path} was cut off; put the recipe that the run was begun with in its place")
+    if not isinstance(table, dict):
+        raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
+    return table
 
 
 def found_files(value: Any, folder: Path) -> Any:

@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from typing import Any
 import yaml
 
 from medrft.errors import DataError, RunExistsError
+from medrft.files import append_bytes, is_scrap, tell_user
+from medrft.files import write_atomic as write_atomic  # every folder's files are written so
 
 PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
@@ -31,20 +32,7 @@ PACKAGES = (
 )
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would hide a shared run from one's colleagues
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+RESOLVED = "# The resolved recipe of a run, as medrft wrote it. The three dots at its end say that it is whole.\n"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,19 +50,62 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON ({error})") from error
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON object that a run wrote and can write again; empty where there is none.
+
+    A damaged one, such as half a file that a copy left, counts as none, and that is told.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = read_json(path)
+    except DataError as error:
+        tell_user(f"{error}; going on without it, and --resume writes it again")
+        return {}
+    if not isinstance(found, dict):
+        tell_user(f"{path} holds a {type(found).__name__}, not a record; going on without it")
+        return {}
+    return found
+
+
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a JSONL file; raises `DataError` with the line number of a row that is not a JSON object."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: expected an object, got {type(row).__name__}")
-            yield row
+            if line.strip():
+                yield _row(line, f"{path}, line {number}")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, endless brackets
+        raise DataError(f"{where}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected an object, got {type(row).__name__}")
+    return row
+
+
+def read_growing(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a file that a run appends to, by whole lines; none where there is no file.
+
+    What stands after the last newline is a row being written, or one that a kill or a full disk cut off: it is not
+    read, and that is told. Raises `DataError` for any other line that is no row, with the way out.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                tell_user(f"{path}: its last line was cut off after {len(line)} bytes, and is left out")
+                return
+            if line.strip():
+                try:
+                    yield _row(line, f"{path}, line {number}")
+                except DataError as error:
+                    raise DataError(f"{error}; take that line out to go on without it") from error
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -83,23 +114,12 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a JSONL file, in one write."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_lines(rows))
+    """Add rows to a JSONL file: all of them or none."""
+    append_bytes(path, _lines(rows).encode("utf-8"))
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-
-
-def whole_lines(path: Path) -> Path:
-    """Cut off a last line that a kill left unfinished."""
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return path
 
 
 @dataclass(frozen=True)
@@ -126,8 +146,8 @@ class RunDir:
         """Raise `RunExistsError` if `path` cannot be opened as `create` would."""
         if path.exists() and not path.is_dir():
             raise RunExistsError(f"{path} is a file; choose another --output")
-        # A kill in its first moment leaves the recipe half-written, under the name that write_atomic gives it.
-        holds = path.is_dir() and any(not entry.name.startswith(".recipe.yaml.") for entry in path.iterdir())
+        # A lock, or the recipe half-written under a temporary name by a kill in the run's first moment, is no run.
+        holds = path.is_dir() and any(not is_scrap(entry) for entry in path.iterdir())
         is_run = (path / "recipe.yaml").is_file()
         if holds and not resume and not (is_run and not RunDir(path).begun):
             raise RunExistsError(f"{path} already holds a run; choose another --output or pass --resume")
@@ -137,7 +157,8 @@ class RunDir:
     @property
     def begun(self) -> bool:
         """Whether anything was trained or evaluated; a mistake found before that leaves little more than a recipe."""
-        return any(True for where in ("stages/*/stage.json", "eval/*/*") for _ in self.path.glob(where))
+        found = (path for where in ("stages/*/stage.json", "eval/*/*") for path in self.path.glob(where))
+        return any(not is_scrap(path) for path in found)
 
     @property
     def metrics(self) -> Path:
@@ -193,14 +214,14 @@ class RunDir:
         append_jsonl(self.warnings, [row])
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
-        """Write the resolved recipe."""
-        write_atomic(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
+        """Write the resolved recipe, with YAML's mark at its end, so that half of it is known as such."""
+        text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, explicit_start=True, explicit_end=True)
+        write_atomic(self.path / "recipe.yaml", RESOLVED + text)
 
     def write_environment(self, **facts: Any) -> None:
         """Write `environment.json`: versions, commit, hardware and the given facts; earlier facts are kept."""
         path = self.path / "environment.json"
-        before = read_json(path) if path.is_file() else {}
-        write_json(path, {**before, **environment(), **facts})
+        write_json(path, {**read_record(path), **environment(), **facts})
 
 
 def environment() -> dict[str, Any]:

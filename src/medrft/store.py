@@ -11,14 +11,14 @@ A file holds one stage and split; its struct columns have one field per part of 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError, cannot_write, unknown_name
+from medrft.errors import DataError, unknown_name
+from medrft.files import replacing
 
 if TYPE_CHECKING:
     import duckdb
@@ -158,13 +158,11 @@ def select(
 def supersede(folder: Path, *, stage: str, step: int) -> int:
     """Drop a stage's rollouts that come after its checkpoint at `step`, and return how many rows went.
 
-    Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before. What a
-    killed write left goes too. Raises `DataError` for a file that is cut short.
+    Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before. Raises
+    `DataError` for a file that is cut short.
     """
     import pyarrow.compute as pc
 
-    for leftover in folder.glob(f".{stage}-*.parquet.*"):
-        leftover.unlink()
     dropped = 0
     for path in sorted(folder.glob(f"{stage}-*.parquet")):
         table = _table(path)
@@ -194,19 +192,8 @@ def _replace(path: Path, table: pa.Table) -> None:
     """Write a file whole or not at all; once this returns, it is on the disk."""
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        with suppress(OSError):  # gone once it has replaced the file
-            temporary.unlink()
+    with replacing(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def _table(path: Path) -> pa.Table:

@@ -22,7 +22,7 @@ def test_rows_are_taken_over_and_written_in_the_order_asked_for(tmp_path):
     assert set(again.rows) == {key_of(row(1))}
     again.add([row(0)])
     again.finish([key_of(row(0)), key_of(row(1))])
-    assert list(read_jsonl(path)) == [HEADER, row(0), row(1)]
+    assert list(read_jsonl(path)) == [{**HEADER, "rows": 2}, row(0), row(1)]
     assert [p.name for p in path.parent.iterdir()] == ["predictions.jsonl"]
     assert is_finished(path, HEADER) and not is_finished(path, {**HEADER, "seed": 1})
 

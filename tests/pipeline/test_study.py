@@ -15,7 +15,7 @@ from medrft.pipeline.arms import arms_of
 from medrft.pipeline.budget import costs, forecast
 from medrft.pipeline.collect import collect, power, seeds_needed, tables
 from medrft.pipeline.contrasts import comparisons, difficulty, learning, lengths
-from medrft.pipeline.grid import Grid, locked
+from medrft.pipeline.grid import Grid
 from medrft.pipeline.outcome import pack, packed, pass_at, thinned, unpacked
 from medrft.pipeline.starts import predictors, starts
 from medrft.pipeline.study import Budget, Pair, grid, load_study
@@ -521,7 +521,7 @@ def test_who_waits_says_so(tmp_path):
     grid = Grid(output=tmp_path / "runs" / "s", results=tmp_path, tell=print)
     told = []
     arms = arms_of(load_study(written(tmp_path)), ["none"], [1])
-    lock = grid.folder(arms[0]).with_suffix(".lock")
+    lock = grid.folder(arms[0]) / ".lock"
     holder = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
     lock.parent.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE) as process:
@@ -535,13 +535,6 @@ def test_who_waits_says_so(tmp_path):
         grid.tell = tell
         assert grid.run(arms) == []
     assert told == ["waiting for other processes: none-seed1"]
-
-
-def test_a_lock_is_not_given_twice(tmp_path):
-    with locked(tmp_path / "a.lock", wait=False) as first, locked(tmp_path / "a.lock", wait=False) as second:
-        assert (first, second) == (True, False)
-    with locked(tmp_path / "a.lock", wait=False) as again:
-        assert again
 
 
 def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):

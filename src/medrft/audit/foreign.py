@@ -165,16 +165,31 @@ def style_of(spec: str, style: str | None) -> str:
 
 
 def _definition(spec: str) -> ast.AST | None:
-    """The definition of a name in a file, read and not run; `None` for a name that is assigned."""
+    """The definition of a name in a file, read and not run; `None` for a name that is assigned or imported."""
     where, name = split_spec(spec)
     tree = parse(where)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
-            return node
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return None
-    known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
-    raise unknown_name(f"name in {where}", name, known)
+    bound = bound_names(tree.body)
+    if name in bound:
+        return bound[name]
+    raise unknown_name(f"name in {where}", name, [known for known in bound if not known.startswith("_")])
+
+
+def bound_names(body: Sequence[ast.stmt]) -> dict[str, ast.AST | None]:
+    """Names that a file binds at its top, also within `if` and `try`: a function or class with its definition."""
+    found: dict[str, ast.AST | None] = {}
+    for node in body:
+        if isinstance(node, FUNCTION | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            found |= {(alias.asname or alias.name).partition(".")[0]: None for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id: None for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            inner = [*node.body, *getattr(node, "orelse", ()), *getattr(node, "finalbody", ())]
+            inner += [one for handler in getattr(node, "handlers", ()) for one in handler.body]
+            found |= bound_names(inner)
+    return found
 
 
 def parse(where: Path) -> ast.Module:

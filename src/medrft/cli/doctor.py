@@ -10,7 +10,7 @@ import typer
 
 from medrft.cli.common import Json, existing_run, out, print_json
 from medrft.errors import unknown_name
-from medrft.rundir import RunDir, read_jsonl
+from medrft.rundir import RunDir, read_growing
 
 if TYPE_CHECKING:
     from medrft.training.watch import Diagnosis
@@ -31,8 +31,7 @@ def doctor(
 
     if fail_on not in (None, "warning"):
         raise unknown_name("severity for --fail-on", fail_on, ["warning"])
-    metrics = RunDir(existing_run(run)).metrics
-    found = diagnoses(read_jsonl(metrics) if metrics.is_file() else ())
+    found = diagnoses(read_growing(RunDir(existing_run(run)).metrics))
     if json_:
         print_json({"run": str(run), "stages": [asdict(one) for one in found]})
     else:

@@ -9,7 +9,7 @@ import typer
 
 from medrft import __version__
 from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, study
-from medrft.errors import FULL, MedrftError, UserError
+from medrft.errors import FULL, REFUSED, MedrftError, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,6 +53,8 @@ def main() -> None:
     except MedrftError as error:
         fail(str(error), status=1)
     except OSError as error:
+        if error.errno in REFUSED and error.filename:
+            fail(f"cannot use {error.filename}: {error.strerror}; name another place, or change its rights", status=2)
         if error.errno not in FULL:
             raise
         where = f" at {error.filename}" if error.filename else ""

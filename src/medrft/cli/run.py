@@ -11,6 +11,7 @@ from rich.table import Table
 from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
 from medrft.config import Recipe
 from medrft.errors import RecipeError
+from medrft.files import locked_folder
 from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -94,15 +95,17 @@ def evaluate(
     chosen_stages(recipe, stage)
     server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
     begun = (folder / "recipe.yaml").is_file()
-    job = open_job(recipe, output=folder, resume=begun, bar=progress_bar, record=not (outside and begun))
-    if outside:
-        engine = server or open_model(job, outside)
-        evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
-    else:
-        done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
-        for name in stage or ["base", *done]:
-            evaluate_stage(job, name)
-    report_run(job)
+    guest = outside_name(recipe, outside) if outside and begun else None  # beside a run that may still be training
+    with locked_folder(folder / "eval" / guest if guest else folder):
+        job = open_job(recipe, output=folder, resume=begun, bar=progress_bar, record=guest is None)
+        if outside:
+            engine = server or open_model(job, outside)
+            evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
+        else:
+            done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
+            for name in stage or ["base", *done]:
+                evaluate_stage(job, name)
+        report_run(job)
     show_results(folder, json_)
 
 

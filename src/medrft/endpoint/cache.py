@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from medrft.endpoint.attempt import Reply
+from medrft.files import write_atomic
 
 
 def digest(url: str, request: Mapping[str, Any]) -> str:
@@ -33,12 +32,4 @@ def read_cache(folder: Path, key: str) -> Reply | None:
 def write_cache(folder: Path, key: str, request: Mapping[str, Any], reply: Reply) -> None:
     """Store a reply whole or not at all; raises `OSError`."""
     path = folder / key[:2] / f"{key}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"request": request, "reply": asdict(reply)}, file)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_atomic(path, json.dumps({"request": request, "reply": asdict(reply)}), mode=0o600)

@@ -14,6 +14,7 @@ from typing import Any
 
 from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import source_of
+from medrft.evaluation.partial import check_count
 from medrft.recipes import load_recipe
 from medrft.rundir import read_jsonl
 from medrft.types import KINDS
@@ -142,14 +143,17 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
     rows: dict[Key, list[Row]] = {}
     for file in files:
         header: Row = {}
+        count = 0
         for number, row in enumerate(read_jsonl(file), 1):
             if number == 1 and "scores" not in row:
                 header = row
                 continue
+            count += 1
             _check(row, f"{file}, row {number}")
             if source_of(row) == "none":
                 headers.setdefault(row["dataset"], header)
                 rows.setdefault((row["dataset"], row["split"], str(row["id"])), []).append(row)
+        check_count(file, header, count)
     if not rows:
         raise DataError(f"{path} holds no answer of a model to compare")
     return Answers(path=path, stage=stage, headers=headers, rows={key: tuple(found) for key, found in rows.items()})

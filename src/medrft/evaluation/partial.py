@@ -3,16 +3,22 @@
     predictions.partial.jsonl   the header that predictions.jsonl will have, then scored rows in the order they came
 
 A file with the same header is gone on with; a last line that was cut is dropped. `finish` writes the whole file in its
-own order and removes this one.
+own order and removes this one. The header of the whole file says how many rows follow, so that half of it is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from medrft.rundir import append_jsonl, read_jsonl, whole_lines, write_jsonl
+from medrft.errors import DataError
+from medrft.files import tell_user, whole_size
+from medrft.rundir import append_jsonl, read_growing, read_jsonl, write_jsonl
+
+ROWS = "rows"
+"""Key of the header: how many rows follow."""
 
 Row = dict[str, Any]
 Key = tuple[str, float, str, int]
@@ -32,9 +38,9 @@ class Partial:
         self.place = path.with_name(f"{path.stem}.partial{path.suffix}")
         self.rows: dict[Key, Row] = {}
         self.failed: dict[Key, Row] = {}
-        found = list(read_jsonl(whole_lines(self.place))) if self.place.is_file() else []
+        found = list(read_growing(self.place))
         if not found or found[0] != self.header:
-            found = list(read_jsonl(path)) if _begins(path, self.header) else [self.header]
+            found = [self.header, *whole_rows(path)] if begins_with(path, self.header) else [self.header]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_jsonl(self.place, [row for row in found if "error" not in row])
         self.rows = {key_of(row): row for row in found[1:] if "error" not in row}
@@ -52,14 +58,59 @@ class Partial:
     def finish(self, order: Sequence[Key]) -> None:
         """Write all rows in this order, and remove the partial file."""
         every = {**self.failed, **self.rows}
-        write_jsonl(self.path, [self.header, *(every[key] for key in order)])
+        write_jsonl(self.path, [{**self.header, ROWS: len(order)}, *(every[key] for key in order)])
         self.place.unlink()
 
 
+def read_predictions(path: Path) -> tuple[Row, list[Row]]:
+    """The header of finished predictions and their rows; raises `DataError` for a file that is cut or is none."""
+    found = list(read_jsonl(path)) if is_whole(path) else []
+    if not found:
+        raise cut_off(path)
+    check_count(path, found[0], len(found) - 1)
+    return found[0], found[1:]
+
+
+def check_count(path: Path, header: Mapping[str, Any], rows: int) -> None:
+    """Raise `DataError` where a header says that other than so many rows follow."""
+    if header.get(ROWS, rows) != rows:
+        raise cut_off(path)
+
+
+def cut_off(path: Path) -> DataError:
+    """The error for predictions that are not whole."""
+    return DataError(f"{path} was cut off; medrft eval on its run folder, or medrft run --resume, makes it whole")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file ends with a whole line."""
+    return path.stat().st_size > 0 and whole_size(path) == path.stat().st_size
+
+
 def is_finished(path: Path, header: Mapping[str, Any]) -> bool:
-    """Whether predictions with exactly this header are there, none of them failed; they are written whole."""
-    return _begins(path, header) and not any("error" in row for row in read_jsonl(path))
+    """Whether predictions with exactly this header are there, all of them, none of which failed."""
+    if not begins_with(path, header):
+        return False
+    try:
+        _, rows = read_predictions(path)
+    except DataError as error:
+        tell_user(f"{error}; asking for what it lacks")
+        return False
+    return not any("error" in row for row in rows)
 
 
-def _begins(path: Path, header: Mapping[str, Any]) -> bool:
-    return path.is_file() and next(read_jsonl(path), None) == header
+def begins_with(path: Path, header: Mapping[str, Any]) -> bool:
+    """Whether a file of predictions has this header, but for the number of its rows."""
+    try:
+        found = next(read_jsonl(path), {}) if path.is_file() else {}
+    except DataError:  # not even its first line is whole
+        return False
+    return {key: value for key, value in found.items() if key != ROWS} == header
+
+
+def whole_rows(path: Path) -> Iterator[Row]:
+    """The rows of predictions that may be cut, up to the first line that is not one."""
+    rows = read_growing(path)
+    next(rows, None)
+    with suppress(DataError):
+        yield from rows

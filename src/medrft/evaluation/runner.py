@@ -24,13 +24,13 @@ from medrft.evaluation import controls
 from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
 from medrft.evaluation.judged import judge_facts
 from medrft.evaluation.measure import measured
-from medrft.evaluation.partial import Key, Partial, is_finished
+from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
 from medrft.evaluation.pictures import blank
 from medrft.evaluation.rewarded import rewarded
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import with_frequency
 from medrft.evaluation.text_only import check_text_only
-from medrft.rundir import RunDir, fingerprint, read_json, read_jsonl, write_atomic, write_json
+from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def evaluate(
 
 def write_metrics(predictions: Path) -> dict[str, Any]:
     """Write `metrics.json` beside finished predictions, from them alone, and return it."""
-    header, *rows = read_jsonl(predictions)
+    header, rows = read_predictions(predictions)
     metrics = measured(header, rows)
     write_json(predictions.with_name("metrics.json"), metrics)
     return metrics
@@ -284,5 +284,5 @@ def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """`{stage: {dataset: metrics}}` of every evaluation that a run holds."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for path in sorted((run / "eval").glob("*/*/metrics.json")):
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_json(path)
+        found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_record(path)
     return found

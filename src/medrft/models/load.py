@@ -5,10 +5,9 @@ Image processors are the PIL ones, so that pixels do not depend on what else is 
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import ModelError, unknown_name
+from medrft.errors import DataError, ModelError, unknown_name
+from medrft.files import find_flaw, list_files, scratch_folder, tell_user, write_atomic
 from medrft.models.template import fit_template, read_template
 from medrft.models.tokens import end_ids, fit_ends, image_token_id, placeholder_ids
+from medrft.rundir import read_json
 from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ __all__ = [
 ]
 
 TINY = "tiny:"
+
+FILES = "files.json"
+"""Sizes and hashes of a saved model's files, in its folder."""
 
 # Where families of transformers keep each part. Read top down: the first that matches owns the parameter.
 NAMES = {
@@ -93,7 +97,10 @@ def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, see
         raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
     if not config.id.startswith(TINY):
         return _pinned(config) if config.revision and not Path(config.id).is_dir() else config.id
-    if not (output / "config.json").is_file():
+    flaw = find_damage(output, content=True)
+    if flaw is not None:
+        tell_user(f"the start model in {output} is damaged: {flaw}; it is built again")
+    if flaw is not None or not (output / "config.json").is_file():
         from medrft.models.tiny import build_tiny
 
         model, processor = build_tiny(config.id.removeprefix(TINY), texts=texts, sizes=config.tiny, seed=seed)
@@ -107,6 +114,8 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     Raises `ModelError` for an absent device, a model that is not image-text-to-text, or one without chat template.
     """
     device = pick_device(config.device)
+    if (flaw := find_damage(Path(source))) is not None:
+        raise ModelError(f"the model in {source} is damaged: {flaw}; --resume finishes its stage again")
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     processor = load_processor(str(source), config)
     model = _load_model(str(source), {**options, "dtype": config.dtype}, config.attn_implementation)
@@ -258,6 +267,7 @@ def load_processor(source: str, config: ModelConfig) -> Any:
 
 def _load_model(source: str, options: dict[str, Any], attention: str | None) -> Any:
     declare_missing_operators()
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
@@ -275,7 +285,7 @@ def _load_model(source: str, options: dict[str, Any], attention: str | None) -> 
             return AutoModelForImageTextToText.from_pretrained(source, **options)
     except ModelError:
         raise
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _cannot("model", source, error) from error
 
 
@@ -309,15 +319,31 @@ def _quietly() -> Iterator[None]:
 
 def _save(model: Any, processor: Any, folder: Path) -> None:
     """Write into a neighbour first, so that a killed save never leaves half a model behind."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with scratch_folder(folder) as temporary:
         with _quietly():
             model.save_pretrained(temporary)
             processor.save_pretrained(temporary)
+        list_model(temporary)
         folder.mkdir(exist_ok=True)
         names = sorted(os.listdir(temporary), key=lambda name: name == "config.json")  # config.json: it is complete
         for name in names:
             os.replace(temporary / name, folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def list_model(folder: Path) -> None:
+    """Write down the files of a saved model with their sizes and hashes; its card may be written again later."""
+    write_atomic(folder / FILES, json.dumps(list_files(folder, without=(FILES, "README.md")), indent=2) + "\n")
+
+
+def find_damage(folder: Path, *, content: bool = False) -> str | None:
+    """What is wrong with a model that was saved here: a file missing, cut short or, with `content`, of other bytes.
+
+    `None` for one that is whole, and for a folder whose files nobody listed.
+    """
+    if not (folder / FILES).is_file():
+        return None
+    try:
+        listed: dict[str, Any] = read_json(folder / FILES)
+        return find_flaw(folder, listed, content=content)
+    except (DataError, AttributeError, KeyError, TypeError):
+        return f"{FILES} is not the list of files that was written"

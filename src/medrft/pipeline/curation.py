@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError
+from medrft.files import describe_file, find_flaw, is_scrap, tell_user
 from medrft.pipeline.duplicates import Kept
 from medrft.pipeline.job import Bar, Job, no_bar
 from medrft.pipeline.judging import RULES, Judge
@@ -29,9 +30,9 @@ from medrft.rundir import (
     append_jsonl,
     environment,
     fingerprint,
+    read_growing,
     read_json,
     read_jsonl,
-    whole_lines,
     write_json,
     write_jsonl,
 )
@@ -69,11 +70,16 @@ def curate(
     output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails,
     `DataError` when no pair is left. That none got a thought is for `check_kept` to say.
     """
+    from medrft.training.processes import alone_in
+
+    if output.exists() and not output.is_dir():
+        raise RunExistsError(f"{output} is a file; choose another --output")
     header = made_with(examples, recipe, writer)
-    manifest = _open(output, header, resume=resume)
-    if manifest["status"] == "done":
-        return manifest
-    return _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
+    with alone_in(output):
+        manifest = _open(output, header, resume=resume)
+        if manifest["status"] == "done":
+            return manifest
+        return _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
 
 
 def check_kept(manifest: Mapping[str, Any], output: Path) -> None:
@@ -129,12 +135,10 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
 def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     """The manifest of a folder that may be written to."""
     path = output / "manifest.json"
-    if output.exists() and not output.is_dir():
-        raise RunExistsError(f"{output} is a file; choose another --output")
     manifest = _read_manifest(path)
     begun = manifest is not None and (manifest["status"] == "done" or (output / "tries.jsonl").is_file())
     if manifest is None:
-        if output.is_dir() and any(not entry.name.startswith(".manifest.json.") for entry in output.iterdir()):
+        if any(not is_scrap(entry) for entry in output.iterdir()):
             raise RunExistsError(f"{output} holds files but no manifest.json; choose another --output")
     elif begun and not resume:
         raise RunExistsError(f"{output} already holds a curation; choose another --output or pass --resume")
@@ -144,6 +148,10 @@ def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str,
     apart = [line for key in header for line in _apart(key, manifest.get(key), header[key])]
     if apart:
         raise RecipeError(f"{output} was begun otherwise: {'; '.join(apart[:2])}; choose another --output")
+    flaw = find_flaw(output, manifest.get("files", {}), content=True)
+    if flaw is not None:
+        tell_user(f"{output} is damaged: {flaw}; it is made again from tries.jsonl")
+        manifest["status"] = "running"
     return manifest
 
 
@@ -151,7 +159,10 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     """A curation's manifest, if there is one; raises `DataError` for a file that is none."""
     if not path.is_file():
         return None
-    manifest = read_json(path)
+    try:
+        manifest = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; delete {path.parent} to curate anew, or choose another --output") from error
     if not isinstance(manifest, dict) or "status" not in manifest:
         raise DataError(f"{path} is not the manifest of a curation; choose another --output")
     return manifest
@@ -237,10 +248,8 @@ def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
 def _read_tries(output: Path) -> Done:
     """What `tries.jsonl` holds; raises `DataError` for a row that is no try."""
     path = output / "tries.jsonl"
-    if not path.is_file():
-        return {}
     done: Done = {}
-    for number, row in enumerate(read_jsonl(whole_lines(path)), 1):
+    for number, row in enumerate(read_growing(path), 1):
         try:
             written = Completion(text=row["text"], n_tokens=row["n_tokens"], truncated=row["truncated"])
             done[row["id"], row["try"]] = written
@@ -318,6 +327,7 @@ def _write(output: Path, pairs: Sequence[Example], tries: Mapping[str, Sequence[
             for e in dropped
         ],
     )
+    manifest["files"] = {name: describe_file(output / name) for name in ("curated.jsonl", "dropped.jsonl")}
     write_json(output / "manifest.json", manifest)
 
 

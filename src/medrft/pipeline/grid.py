@@ -6,15 +6,15 @@ takes another, or waits for it. A lock goes with its process, so a kill leaves n
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medrft.errors import RunInUseError
+from medrft.files import locked_folder
 from medrft.pipeline.answers import read_result
 from medrft.pipeline.arms import Arm, Shared, placed
 from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
@@ -69,11 +69,12 @@ class Grid:
         while waiting:
             left = []
             for arm in waiting:
-                with locked(self.folder(arm).with_suffix(".lock"), wait=False) as free:
-                    if not free:
-                        left.append(arm)
-                    elif not self.is_done(arm):
-                        done.append(self.run_arm(arm, number=arms.index(arm) + 1, of=len(arms)))
+                try:
+                    with locked_folder(self.folder(arm)):
+                        if not self.is_done(arm):
+                            done.append(self.run_arm(arm, number=arms.index(arm) + 1, of=len(arms)))
+                except RunInUseError:
+                    left.append(arm)
             waiting = [arm for arm in left if not self.is_done(arm)]
             if waiting and len(waiting) != said:
                 self.tell(f"waiting for other processes: {', '.join(arm.label for arm in waiting)}")
@@ -112,7 +113,7 @@ class Grid:
         costs = []
         for shared in arm.shared:
             run = RunDir(self.cache / shared.key)
-            with locked(run.path.with_suffix(".lock"), wait=True, tell=self.tell):
+            with locked_folder(run.path, wait=True, tell=self.tell):
                 if not is_trained(run, shared):
                     self.tell(f"  shared stage {shared.stage.name} ({shared.key})")
                     train_shared(shared, run, model, self.bar)
@@ -127,7 +128,7 @@ class Grid:
             return None
         run = RunDir(self.cache / arm.base.key)
         path = run.path / f"form-{arm.recipe.prompt}.json"
-        with locked(run.path.with_suffix(".lock"), wait=True, tell=self.tell):
+        with locked_folder(run.path, wait=True, tell=self.tell):
             if not path.is_file():
                 write_json(path, measure_form(arm, run.final(arm.base.stage.name)))
         facts: dict[str, Any] = read_json(path)
@@ -139,8 +140,9 @@ class Grid:
 
 def is_trained(run: RunDir, shared: Shared) -> bool:
     """Whether a shared stage lies there, finished."""
-    path = run.stage(shared.stage.name) / "stage.json"
-    return path.is_file() and read_json(path).get("status") == "done"
+    from medrft.training.state import is_done
+
+    return is_done(run, shared.stage.name)
 
 
 def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> None:
@@ -191,19 +193,3 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
         "temperature": 1.0,
         "seed": recipe.seed,
     }
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool, tell: Tell = print) -> Iterator[bool]:
-    """Hold a lock file; where another process holds it, yields False at once, or says so and waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            tell(f"  waiting for another process to finish {path.with_suffix('').name}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield True

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medrft.errors import DataError, RecipeError, StrictError
-from medrft.rundir import read_json, write_json
+from medrft.rundir import read_record, write_json
 from medrft.types import Example
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def with_images(job: Job, stage: str) -> dict[str, list[Example]]:
     bad = {path: reason[0] for path in images if (reason := header_reason(path)) is not None}
     lost = [e for rows in tests.values() for e in rows if any(path in bad for path in e.images)]
     path = job.run.path / "data.json"
-    facts = read_json(path)
+    facts = read_record(path)
     before = facts.get("evaluation_left_out", {})
     rows = [{"row": e.id, "reason": next(bad[p] for p in e.images if p in bad)} for e in lost]
     after = {key: value for key, value in {**before, stage: rows}.items() if value}

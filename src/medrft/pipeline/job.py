@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.pipeline.held_out import by_dataset, load_tests
-from medrft.rundir import RunDir, fingerprint, read_json, write_json
+from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
 from medrft.types import SPLITS, Example
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def describe_leakage(job: Job) -> dict[str, Any]:
     sets = {name: rows for name, rows in {**sets, **apart}.items() if rows}
     rows = fingerprint([f"{name}\t{example.id}" for name, examples in sets.items() for example in examples])
     path = job.run.path / "data.json"
-    before: dict[str, Any] = read_json(path).get("leakage", {}) if path.is_file() else {}
+    before: dict[str, Any] = read_record(path).get("leakage", {})
     if before.get("rows") == rows:
         return before
     images = len({image for examples in sets.values() for example in examples for image in example.images})

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from medrft.evaluation.metrics import cluster_of, source_of, values_of
+from medrft.evaluation.partial import read_predictions
 from medrft.pipeline.arms import Arm
 from medrft.pipeline.job import Job
 from medrft.pipeline.study import GRADES, OUTCOMES, VERDICTS
-from medrft.rundir import RunDir, environment, fingerprint, read_json, read_jsonl, write_atomic
+from medrft.rundir import RunDir, environment, fingerprint, read_growing, read_json, write_atomic
 from medrft.types import Example
 
 Row = dict[str, Any]
@@ -59,7 +60,7 @@ def evaluated(job: Job, stage: str) -> Row:
     found: Row = {"metrics": {}, "answers": {}, "pass_at": {}}
     by_id = {example.id: example for rows in job.tests().values() for example in rows}
     for folder in sorted((job.run.path / "eval" / stage).glob("*")):
-        _, *rows = read_jsonl(folder / "predictions.jsonl")
+        _, rows = read_predictions(folder / "predictions.jsonl")
         scored = [_with_flips(row, by_id.get(row["id"])) for row in rows]
         found["metrics"][folder.name] = _metrics(read_json(folder / "metrics.json")["results"])
         found["answers"][folder.name] = pack(scored)
@@ -192,7 +193,7 @@ def _kind(run: RunDir, stage: str) -> str:
 
 def curves(run: RunDir, stage: str) -> Row:
     """Quantities of a GRPO stage over its steps, thinned; with the length of right and of wrong answers."""
-    rows = [row for row in read_jsonl(run.metrics) if row["stage"] == stage and row.get("split", "train") == "train"]
+    rows = [row for row in read_growing(run.metrics) if row["stage"] == stage and row.get("split", "train") == "train"]
     parts = dict.fromkeys(key for row in rows for key in row if key.startswith("part/") and key.endswith("/raw"))
     columns = {key: [row.get(key) for row in rows] for key in ("step", *CURVES, *parts)}
     columns |= _lengths(run, stage, columns["step"])

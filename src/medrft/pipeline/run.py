@@ -11,10 +11,11 @@ from typing import Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.evaluating import evaluate_stage
 from medrft.pipeline.job import Bar, Job, draw, no_bar, open_job, source_of, start_model
 from medrft.rundir import RunDir
-from medrft.types import KINDS, Example
+from medrft.types import Example
 
 
 def run_recipe(
@@ -25,13 +26,22 @@ def run_recipe(
     `only` names the stages to do (`base` is the start model's evaluation); by default all of them.
     Raises `UserError` for whatever the user can mend, before any work where that is possible.
     """
-    from medrft.training.processes import is_main, main_first, meet
+    from medrft.training.processes import alone_in, is_main
 
     stages = chosen_stages(recipe, only)
     if is_main():
         RunDir.check(output, resume=resume)
         check_same(recipe, output)
     check_names(recipe)
+    with alone_in(output):
+        return _run_stages(recipe, stages, output=output, resume=resume, bar=bar, only=only)
+
+
+def _run_stages(
+    recipe: Recipe, stages: Sequence[StageConfig], *, output: Path, resume: bool, bar: Bar, only: Sequence[str] | None
+) -> RunDir:
+    from medrft.training.processes import is_main, main_first, meet
+
     with main_first():
         job = open_job(recipe, output=output, resume=resume, bar=bar if is_main() else no_bar)
         start_model(job)
@@ -128,37 +138,6 @@ def check_names(recipe: Recipe) -> None:
         Panel(recipe.eval.judge)
     for stage in recipe.stages:
         check_stage(stage, recipe)
-
-
-def audit_reward(job: Job, stages: Sequence[StageConfig]) -> None:
-    """Audit the run's reward on its own train questions before any GRPO stage, once per run.
-
-    Raises `RecipeError` for a finding that the recipe's `audit.stop_on` does not let pass.
-    """
-    kinds = {kind for stage in stages if stage.kind == "grpo" for kind in stage.kinds or KINDS}
-    examples = [example for example in job.split("train") if example.kind in kinds]
-    folder = job.run.path / "audit"
-    if not examples or (folder / "summary.json").is_file():
-        return
-    from medrft.audit import at_least, audit_run_reward
-    from medrft.models.prompts import get_prompt
-    from medrft.report.audit import write_audit_page
-    from medrft.rewards import build_reward
-
-    reward = build_reward(job.recipe.reward, encoder=job.recipe.encoder, correct=job.recipe.correct)
-    with job.bar("Auditing the reward") as advance:
-        form = get_prompt(job.recipe.prompt).form
-        name = job.recipe.reward if isinstance(job.recipe.reward, str) else "reward"
-        summary = audit_run_reward(reward, examples, folder, seed=job.recipe.seed, form=form, name=name)
-        advance(1, 1)
-    write_audit_page(folder)
-    severity = job.recipe.audit.stop_on
-    found = at_least(summary, severity) if severity else []
-    if found:
-        raise RecipeError(
-            f"the audit of the reward found {', '.join(found)}, and audit.stop_on is {severity}; read "
-            f"{folder / 'audit.html'}, then change the reward or set audit.stop_on=null"
-        )
 
 
 def train_stage(job: Job, stage: StageConfig) -> Path:

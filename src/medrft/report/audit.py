@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from medrft.errors import DataError
 from medrft.report import wording
 from medrft.report.audit_charts import bar, histogram, strip_chart
-from medrft.rundir import read_json, write_atomic
+from medrft.rundir import read_json, read_record, write_atomic
 
 TOP = 0.5
 """Where the histograms of spread end."""
@@ -61,9 +61,9 @@ def audit_page(summary: Row) -> str:
 def run_fragment(run: Path) -> dict[str, Any] | None:
     """What a run's report shows of the audit made before training; `None` where the run has none."""
     folder = run / "audit"
-    if not (folder / "summary.json").is_file():
+    summary = read_record(folder / "summary.json")
+    if "rewards" not in summary:
         return None
-    summary = read_summary(folder)
     name, row = next(iter(summary["rewards"].items()))
     rows = [(label, cells) for label, cells in comparison_rows(summary) if label != "verdict"]
     return {"name": name, "verdict": VERDICTS[row["verdict"]], "findings": row["findings"], "rows": rows}

@@ -11,7 +11,7 @@ from medrft.models.prompts import PROMPTS
 from medrft.report.files import RunFiles
 from medrft.report.rewards import RewardFact, reward_facts
 from medrft.report.wording import plain, seconds
-from medrft.rundir import read_jsonl
+from medrft.rundir import read_growing
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
 """Settings of a stage that its line names; all are in the recipe."""
@@ -149,7 +149,7 @@ def _failures(run: RunFiles, stage: str) -> Iterator[str]:
             yield f"{plain(reasons.total())} of {plain(total)} completions unscored: {_most(reasons)}"
     lost = run.path / "stages" / stage / "missing_images.jsonl"
     if lost.is_file():
-        reasons = Counter(str(row["reason"]) for row in read_jsonl(lost))
+        reasons = Counter(str(row["reason"]) for row in read_growing(lost))
         yield f"{plain(reasons.total())} rows gave way to another: {_most(reasons)}"
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from medrft.config import Recipe
 from medrft.errors import DataError
 from medrft.evaluation.metrics import source_of
+from medrft.evaluation.partial import read_predictions
 from medrft.recipes import load_recipe
-from medrft.rundir import read_json, read_jsonl
+from medrft.rundir import read_growing, read_record
 
 Row = dict[str, Any]
 
@@ -53,9 +54,8 @@ class RunFiles:
     @cached_property
     def metrics(self) -> dict[str, list[Row]]:
         """Rows of `metrics.jsonl` by stage, in the order they were written."""
-        path = self.path / "metrics.jsonl"
         by_stage: dict[str, list[Row]] = {}
-        for row in read_jsonl(path) if path.is_file() else ():
+        for row in read_growing(self.path / "metrics.jsonl"):
             by_stage.setdefault(str(row.get("stage", "")), []).append(row)
         return by_stage
 
@@ -72,7 +72,8 @@ class RunFiles:
         found: dict[str, dict[str, Row]] = {}
         for stage in self.stages:
             for path in sorted((self.path / "eval" / stage).glob("*/metrics.json")):
-                found.setdefault(path.parent.name, {})[stage] = read_json(path)
+                if facts := read_record(path):
+                    found.setdefault(path.parent.name, {})[stage] = facts
         order = sorted(found, key=lambda name: (name != self.recipe.data.name, name))
         return {name: found[name] for name in order}
 
@@ -82,8 +83,7 @@ class RunFiles:
 
     def predictions(self, stage: str, dataset: str) -> list[Row]:
         """Rows of one stage's predictions, without the header."""
-        rows = list(read_jsonl(self.path / "eval" / stage / dataset / "predictions.jsonl"))
-        return rows[1:]
+        return read_predictions(self.path / "eval" / stage / dataset / "predictions.jsonl")[1]
 
     def answers(self, stage: str, dataset: str, source: str = "none") -> dict[str, Row]:
         """The first sample of one source's rows, by example id."""
@@ -98,9 +98,7 @@ class RunFiles:
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
     def _json(self, name: str) -> Row:
-        path = self.path / name
-        found = read_json(path) if path.is_file() else {}
-        return found if isinstance(found, dict) else {}
+        return read_record(self.path / name)
 
 
 def series_of(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -43,6 +43,15 @@ def load_custom(spec: str, *, base_dir: Path | None, options: dict[str, Any]) ->
     if "completions" in inspect.signature(found).parameters:
         return TrlFunction(name=called, function=found)
     return ItemFunction(name=called, function=found)
+
+
+def files_in(table: Any) -> list[Path]:
+    """The files of a user's own scorers, `file.py:Name`, that a reward's table names anywhere."""
+    if isinstance(table, str):
+        where = Path(table.rpartition(":")[0])
+        return [where] if where.suffix == ".py" and where.is_file() else []
+    inner = table.values() if isinstance(table, Mapping) else table if isinstance(table, list | tuple) else ()
+    return sorted({path for value in inner for path in files_in(value)})
 
 
 def _load_file(where: str, base_dir: Path | None) -> ModuleType:

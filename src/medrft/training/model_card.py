@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medrft.config import Recipe
-from medrft.rundir import RunDir, read_json, write_atomic
+from medrft.rundir import RunDir, read_record, write_atomic
 from medrft.training.state import read_stage
 
 WARNING = (
@@ -127,7 +127,7 @@ def _results(run: RunDir, recipe: Recipe, stage: str) -> Iterator[str]:
     yield "| data set | kind | metric | mean | 95 % interval | n |"
     yield "|---|---|---|---|---|---|"
     for path in files:
-        for kind, metrics in read_json(path)["results"].get("none", {}).items():
+        for kind, metrics in read_record(path).get("results", {}).get("none", {}).items():
             for name in SHOWN:
                 row = metrics.get(name)
                 if row and row["mean"] is not None:
@@ -151,5 +151,4 @@ def _licence(recipe: Recipe) -> Iterator[str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found
+    return read_record(path)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
+
+from medrft.files import locked_folder
 
 PATIENCE = timedelta(days=2)
 """How long a process waits for the others; the main one evaluates alone, which can take hours."""
@@ -39,3 +42,10 @@ def main_first() -> Iterator[None]:
     yield
     if is_main():
         meet()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for these processes together: the main one takes its lock; raises `RunInUseError` there."""
+    with locked_folder(folder) if is_main() else nullcontext():
+        yield

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data.images import BadImageError, sha256_of, thumbnail
-from medrft.errors import cannot_write
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
 from medrft.training.scoring import Judged
@@ -122,10 +121,7 @@ class Recorder:
                 continue
             target = self.run.images / f"{digest}.png"
             if not target.is_file() and (picture := _thumbnail(path)) is not None:
-                try:
-                    write_atomic(target, picture)
-                except OSError as error:
-                    raise cannot_write(target, error) from error
+                write_atomic(target, picture)
             self._shown.add(digest)
 
 

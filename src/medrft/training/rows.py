@@ -6,7 +6,6 @@ that whatever is written to it is unscored. SFT, which has no such mark, takes a
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.data.images import UNREADABLE, BadImageError, blank, blank_like, open_image, shrink
 from medrft.errors import DataError, StrictError
 from medrft.models.prompts import Prompt
+from medrft.rundir import append_jsonl
 from medrft.types import Example
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class Lost:
                 f"{reason} (of {example.id}), and the recipe is strict; bring the file back and go on with --resume, "
                 "or set strict=false to count such rows and train on others"
             )
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"example": example.id, "reason": reason}) + "\n")
+        append_jsonl(self.path, [{"example": example.id, "reason": reason}])
 
 
 class TaughtRows(Rows):

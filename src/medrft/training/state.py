@@ -3,7 +3,7 @@
     stages/grpo/stage.json                        what was done, from where, in how long
     stages/grpo/checkpoints/checkpoint-40/        TRL's, with our state inside its trainer_state.json
         exact-0.pt                                what else the next step depends on, one per process
-        checkpoint.json                           every file with its size, written last
+        checkpoint.json                           every file with its size and sha256, written last
 
 A checkpoint without its list of files was cut off while it was written: it does not count and is removed. One whose
 files are not as listed is damaged: the one before it counts, and that is told. Whatever was logged after the
@@ -12,15 +12,15 @@ checkpoint is dropped on resume, so that no step is counted twice.
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError
-from medrft.rundir import RunDir, read_json, read_jsonl, whole_lines, write_json, write_jsonl
+from medrft.files import find_flaw, list_files, tell_user
+from medrft.models.load import find_damage
+from medrft.rundir import RunDir, read_growing, read_json, read_record, write_json, write_jsonl
 from medrft.store import supersede
 from medrft.training.processes import is_main, world_size
 
@@ -54,13 +54,8 @@ class Checkpoint:
 
 
 def seal(folder: Path, *, processes: int) -> None:
-    """Make a checkpoint count: put its files on disk, then list them."""
-    sizes: dict[str, int] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    write_json(folder / FILES, {"processes": processes, "files": sizes})
+    """Make a checkpoint count: put its files on disk, then list them with their sizes and hashes."""
+    write_json(folder / FILES, {"processes": processes, "files": list_files(folder, without=(FILES,))})
 
 
 def rotate(folder: Path, *, limit: int | None, best: Path | None) -> None:
@@ -106,13 +101,11 @@ def _flaw(path: Path) -> str | None:
     """What is wrong with a checkpoint: nothing (`None`), cut off while written (empty), or a file not as listed."""
     if not (path / FILES).is_file():
         return ""
-    for name, size in read_json(path / FILES)["files"].items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, {size} were written"
-    return None
+    try:
+        listed = read_json(path / FILES)["files"]
+    except (DataError, KeyError, TypeError):
+        return f"{FILES} is not the list of files that was written"
+    return find_flaw(path, listed, content=True)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -143,7 +136,7 @@ def _remove(path: Path) -> None:
 
 def _tell(message: str) -> None:
     if is_main():
-        sys.stderr.write(f"medrft: {message}\n")
+        tell_user(message)
 
 
 def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
@@ -153,19 +146,15 @@ def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
         run.lost(stage).unlink(missing_ok=True)
     for path in (run.metrics, run.warnings):
         if path.is_file():
-            rows = list(read_jsonl(whole_lines(path)))
-            kept = [row for row in rows if row["stage"] != stage or row["step"] <= step]
-            if len(kept) < len(rows):
-                write_jsonl(path, kept)
+            kept = [row for row in read_growing(path) if row["stage"] != stage or row["step"] <= step]
+            write_jsonl(path, kept)
     if run.rollouts.is_dir():
         supersede(run.rollouts, stage=stage, step=step)
 
 
 def read_stage(run: RunDir, stage: str) -> dict[str, Any]:
     """A stage's record; empty when it has none."""
-    path = run.stage(stage) / "stage.json"
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found
+    return read_record(run.stage(stage) / "stage.json")
 
 
 def write_stage(run: RunDir, stage: str, **facts: Any) -> None:
@@ -174,5 +163,13 @@ def write_stage(run: RunDir, stage: str, **facts: Any) -> None:
 
 
 def is_done(run: RunDir, stage: str) -> bool:
-    """Whether the stage has trained to its end and its final model is there."""
-    return read_stage(run, stage).get("status") == "done" and (run.final(stage) / "config.json").is_file()
+    """Whether the stage has trained to its end and its final model is there, as it was written.
+
+    A damaged one is told, and does not count: the stage goes on from its last checkpoint.
+    """
+    if read_stage(run, stage).get("status") != "done" or not (run.final(stage) / "config.json").is_file():
+        return False
+    flaw = find_damage(run.final(stage), content=True)
+    if flaw is not None:
+        _tell(f"{run.final(stage)} is damaged: {flaw}; stage {stage} goes on from its last checkpoint")
+    return flaw is None

@@ -1,0 +1,270 @@
+"""Files that a kill cannot spoil: written whole or not at all, appended to by whole lines, and held by one process.
+
+    .recipe.yaml.k3x9.tmp   what `write_atomic` is writing; left by a kill, it is removed by `sweep_scraps`
+    .lock                   held by the process that works in a folder; the kernel lets it go when that process ends
+
+The lowest level: every part of medrft may import it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from medrft.errors import MedrftError, RunInUseError, cannot_write
+
+SCRAP = ".tmp"
+LOCK = ".lock"
+Tell = Callable[[str], None]
+
+_held: set[int] = set()
+"""Descriptors of the locks that this process holds; a child made by fork closes its copies."""
+
+
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Write a file whole or not at all; raises `StorageError` naming the file when the disk refuses it.
+
+    `mode` are its permissions: others may read a run, unless a file says otherwise.
+    """
+    with replacing(path, mode=mode) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when the block ends without an error, once it is on the disk.
+
+    Raises `StorageError` naming `path` when the disk refuses it; the file that was there then stays.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.", suffix=SCRAP)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            try_lock(file.fileno())  # so that no other process takes it for what a kill left
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except MedrftError:
+        raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):  # gone once it has replaced the file
+                temporary.unlink()
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A new folder beside `beside`, for what must be whole before it is moved there; removed at the end."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{beside.name}.", suffix=SCRAP))
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try_lock(descriptor)
+        yield folder
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_scraps(folder: Path) -> int:
+    """Remove what killed writes left below `folder`, and return how many; files still being written stay."""
+    swept = 0
+    for path in list(folder.rglob(f".*{SCRAP}")):
+        with suppress(OSError):  # another sweep was faster, or it may not be removed
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                if try_lock(descriptor) is not True:
+                    continue
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                swept += 1
+            finally:
+                os.close(descriptor)
+    return swept
+
+
+def is_scrap(path: Path) -> bool:
+    """Whether a file is a lock or what a killed write left: a folder that holds no more than such is empty.
+
+    >>> is_scrap(Path("a/.lock")), is_scrap(Path("a/.recipe.yaml.k3x9.tmp")), is_scrap(Path("a/recipe.yaml"))
+    (True, True, False)
+    """
+    return path.name == LOCK or (path.name.startswith(".") and path.name.endswith(SCRAP))
+
+
+# ---- lines ----------------------------------------------------------------------------------------------------------
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Add whole lines to a file, all or none of them; a last line that a kill had cut off goes first.
+
+    Raises `StorageError` naming the file when the disk refuses it; the file then ends as it did before.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = whole_size(path)
+            file.truncate(before)
+            left = memoryview(content)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def whole_size(path: Path) -> int:
+    """Bytes of a file up to the end of its last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+# ---- hashes ---------------------------------------------------------------------------------------------------------
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_files(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """`{name: {"size": …, "sha256": …}}` of every file below `folder`, once it is on the disk."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not is_scrap(path)):
+        name = path.relative_to(folder).as_posix()
+        if name not in without:
+            found[name] = describe_file(path)
+    return found
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size and hash of a file, once it is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {"size": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def find_flaw(folder: Path, listed: Mapping[str, Any], *, content: bool) -> str | None:
+    """The first file that is not as `list_files` found it: missing, of another size or, with `content`, another hash.
+
+    `None` when all are as they were written.
+    """
+    for name, facts in listed.items():
+        file = folder / name
+        size = facts["size"] if isinstance(facts, Mapping) else facts  # 0.4 and earlier listed sizes alone
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, {size} were written"
+        if content and isinstance(facts, Mapping) and hash_file(file) != facts["sha256"]:
+            return f"{name} is not what was written (its bytes changed on the disk)"
+    return None
+
+
+# ---- locks ----------------------------------------------------------------------------------------------------------
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Take the kernel's lock on an open file: taken (True), held elsewhere (False), or there are no locks here (None).
+
+    It is let go when the file is closed, also by the end of a killed process.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def tell_user(message: str) -> None:
+    """One line on standard error."""
+    sys.stderr.write(f"medrft: {message}\n")
+
+
+@contextmanager
+def locked_folder(folder: Path, *, wait: bool = False, tell: Tell = tell_user) -> Iterator[None]:
+    """Work in `folder` alone, and sweep what killed writes left there.
+
+    Where another process does, raises `RunInUseError` saying which, or with `wait` says so once and waits. A file
+    system without locks is told in one line, and the work goes on.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    _held.add(descriptor)
+    try:
+        _take(descriptor, folder, wait=wait, tell=tell)
+        sweep_scraps(folder)
+        yield
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path, *, wait: bool, tell: Tell) -> None:
+    taken = try_lock(descriptor)
+    if taken is False and wait:
+        tell(f"waiting for {_holder(descriptor)}, which works in {folder}")
+        while taken is False:
+            time.sleep(1)
+            taken = try_lock(descriptor)
+    if taken is False:
+        raise RunInUseError(
+            f"{folder} is in use by {_holder(descriptor)}; wait until it ends, or choose another --output"
+        )
+    if taken is None:
+        tell(f"the file system of {folder} has no locks: a second process in this folder would not be noticed")
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
+
+
+def _let_go() -> None:
+    """A fork copies descriptors, and with them would keep the lock of a parent that was killed."""
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
