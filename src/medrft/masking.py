@@ -25,7 +25,9 @@ STRONG = frozenset(
 """A name that holds one of these words holds a secret."""
 REFERENCES = frozenset(("env", "envvar", "var", "variable", "file", "path", "dir", "name", "id", "ids", "type", "url"))
 """A name that ends in one of these says where a secret is, as `api_key_env` does."""
-JOINED = re.compile(r"(?:api|access|secret|private|auth|hub|hf|bearer|session|refresh|client|server|wandb)(?:key|token)s?")
+JOINED = re.compile(
+    r"(?:api|access|secret|private|auth|hub|hf|bearer|session|refresh|client|server|wandb)(?:key|token)s?"
+)
 QUALIFIED = frozenset(
     ("api", "access", "secret", "private", "auth", "hub", "hf", "bearer", "session", "refresh", "client", "server")
 )
@@ -62,7 +64,8 @@ FLAG = re.compile(r"(?<![\w-])(?P<name>--[\w-]{1,80})(?P<between>[ =])(?P<value>
 MARK = re.compile(r"[<\[].*[>\]]", re.DOTALL)
 """`<|im_end|>`, `[PAD]`: a token of a vocabulary."""
 ENDPOINT = re.compile(
-    r"base_url|api_base|api_key_env|api-key-env|server_url|endpoint_url|--endpoint|vllm_server_host|\*\*\*", re.IGNORECASE
+    r"base_url|api_base|api_key_env|api-key-env|server_url|endpoint_url|--endpoint|vllm_server_host|\*\*\*",
+    re.IGNORECASE,
 )
 
 _remembered: dict[str, None] = {}
@@ -171,7 +174,7 @@ def _assigned(text: str) -> Iterator[str]:
         if bare.lower() in ("true", "false", "null", "none") or not _is_secret_value(bare):
             continue
         edge = value[0][0] if value[0][0] in "\"'" else ""
-        yield f"{text[done:value.start()]}{edge}{MASK}{edge if value[0].endswith(edge) else ''}"
+        yield f"{text[done : value.start()]}{edge}{MASK}{edge if value[0].endswith(edge) else ''}"
         done = at
     yield text[done:]
 

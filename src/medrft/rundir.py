@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from medrft.errors import DataError, RunExistsError
+from medrft.masking import MASK, is_private, mask_command, masked, masked_paths
 
 PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
@@ -30,9 +31,12 @@ PACKAGES = (
     *("pydicom", "nibabel"),
 )
 
+AGAIN = "To go on, pass your own recipe or --set KEY=VALUE; the hub's token is also taken from HF_TOKEN."
+"""What a run's recipe.yaml says of the secrets that it lacks."""
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
+
+def write_atomic(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Write a file whole or not at all; a `private` one only its owner may read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -40,7 +44,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would hide a shared run from one's colleagues
+        if not private:
+            os.chmod(name, 0o644)  # mkstemp's 0600 would hide a shared run from one's colleagues
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
@@ -48,8 +53,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; a NaN stops here, at its source."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON atomically, without secrets; a NaN stops here, at its source."""
+    text = json.dumps(masked(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(path, text, private=is_private(text))
 
 
 def read_json(path: Path) -> Any:
@@ -78,8 +84,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSONL, atomically."""
-    write_atomic(path, _lines(rows))
+    """Write rows as JSONL, atomically; for its owner alone where the first row, a header, names an endpoint."""
+    text = _lines(rows)
+    write_atomic(path, text, private=is_private(text.partition("\n")[0]))
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -193,8 +200,12 @@ class RunDir:
         append_jsonl(self.warnings, [row])
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
-        """Write the resolved recipe."""
-        write_atomic(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
+        """Write the resolved recipe; secrets stand in it as `***`, and its first line says which."""
+        kept = masked(dict(recipe))
+        text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+        if gone := masked_paths(kept):
+            text = f"# Not kept, {MASK} in its place: {', '.join(gone)}. {AGAIN}\n{text}"
+        write_atomic(self.path / "recipe.yaml", text, private=is_private(text))
 
     def write_environment(self, **facts: Any) -> None:
         """Write `environment.json`: versions, commit, hardware and the given facts; earlier facts are kept."""
@@ -209,7 +220,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "command": " ".join(sys.argv),
+        "command": mask_command(sys.argv),
         "versions": {name: _version(name) for name in PACKAGES if _version(name)},
         "commit": _commit(),
     }

@@ -29,6 +29,7 @@ from medrft.data import (
 )
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
+from medrft.recipes import refuse_masked
 
 
 class Loader(Protocol):
@@ -132,6 +133,7 @@ def find_loader(name: str) -> Loader:
 
 def check_options(name: str, options: Mapping[str, Any]) -> Loader:
     """The loader of a data set that takes these options; raises `UnknownNameError` for a name or option it lacks."""
+    refuse_masked(options, where="data")
     loader = find_loader(name)
     known = option_names(loader)
     for key in options:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.endpoint.attempt import Reply
+from medrft.masking import masked
 
 
 def digest(url: str, request: Mapping[str, Any]) -> str:
@@ -31,13 +32,14 @@ def read_cache(folder: Path, key: str) -> Reply | None:
 
 
 def write_cache(folder: Path, key: str, request: Mapping[str, Any], reply: Reply) -> None:
-    """Store a reply whole or not at all; raises `OSError`."""
+    """Store a reply whole or not at all, for its owner alone and without secrets; raises `OSError`."""
     path = folder / key[:2] / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"request": request, "reply": asdict(reply)}, file)
+            own = masked({name: value for name, value in request.items() if name != "messages"})
+            json.dump({"request": {**own, "messages": request.get("messages")}, "reply": asdict(reply)}, file)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -21,7 +21,9 @@ import httpx
 
 from medrft.endpoint.attempt import FailedError, Reply, post, told, wait_before_retry
 from medrft.endpoint.cache import digest, read_cache, write_cache
+from medrft.endpoint.deadline import Deadline, keep_deadline
 from medrft.errors import EndpointError, RecipeError
+from medrft.masking import mask_known, remember_secret, remember_secrets
 
 Messages = Sequence[Mapping[str, Any]]
 """One conversation: `{"role": …, "content": …}`, as the server takes them."""
@@ -58,7 +60,7 @@ class Endpoint:
     """Name of the environment variable with the key; no key is sent when absent."""
     concurrency: int = 8
     timeout: float = 60.0
-    """Seconds for one attempt."""
+    """Seconds for one attempt, from the look-up of the name to the last byte; with retries, for each of them."""
     retries: int = 3
     """Further attempts after a time-out, a lost connection, 408, 425, 429 or 5xx."""
     backoff: float = 0.5
@@ -77,6 +79,7 @@ class Endpoint:
     _memory: OrderedDict[str, Reply] = field(default_factory=OrderedDict, compare=False, repr=False, init=False)
 
     def __post_init__(self) -> None:
+        remember_secrets(self.body)
         _check(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class Endpoint:
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise RecipeError(f"environment variable {self.api_key_env} is not set; export the endpoint's key there")
+        remember_secret(key)
         if not re.fullmatch(r"[!-~]+", key):
             raise RecipeError(f"the key in {self.api_key_env} holds spaces or characters that no HTTP header may hold")
         return key
@@ -128,7 +132,7 @@ class Endpoint:
         """Send each request, `concurrency` at a time."""
         key = self.key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        breaker = _Breaker(limit=max(3, self.concurrency))
+        breaker, deadline = _Breaker(limit=max(3, self.concurrency)), Deadline()
         pool = ThreadPoolExecutor(min(self.concurrency, len(wanted)), thread_name_prefix="medrft-endpoint")
         with httpx.Client(
             headers=headers,
@@ -137,8 +141,9 @@ class Endpoint:
             verify=_tls(),
             trust_env=not _loopback(self.base_url),
         ) as http:
+            keep_deadline(http, deadline)
             try:
-                jobs = [pool.submit(self._attempts, http, request, breaker, secret=key) for request in wanted.values()]
+                jobs = [pool.submit(self._attempts, http, request, breaker, deadline) for request in wanted.values()]
                 answers = [job.result() for job in jobs]
             finally:
                 breaker.stopped.set()
@@ -147,7 +152,7 @@ class Endpoint:
         return dict(zip(wanted, answers, strict=True))
 
     def _attempts(
-        self, http: httpx.Client, request: Mapping[str, Any], breaker: _Breaker, *, secret: str | None
+        self, http: httpx.Client, request: Mapping[str, Any], breaker: _Breaker, deadline: Deadline
     ) -> Reply | EndpointError:
         """One request with its retries."""
         content = json.dumps(request, allow_nan=False).encode()
@@ -156,12 +161,12 @@ class Endpoint:
                 return EndpointError(f"not asked: {self.base_url} is down")
             breaker.count()
             try:
-                reply = post(http, self._url, content, seconds=self.timeout)
+                reply = post(http, self._url, content, seconds=self.timeout, deadline=deadline)
             except FailedError as failed:
                 wait = wait_before_retry(attempt, failed.retry_after, backoff=self.backoff)
                 if not failed.again or attempt == self.retries or wait > self.max_wait:
                     breaker.note(down=failed.down)
-                    return EndpointError(told(failed, attempt, wait if wait > self.max_wait else None, secret))
+                    return EndpointError(told(failed, attempt, wait if wait > self.max_wait else None))
                 breaker.stopped.wait(wait)
             else:
                 breaker.note(down=False)
@@ -179,6 +184,7 @@ class Endpoint:
             return self._memory[key]
         reply = read_cache(Path(self.cache_dir).expanduser(), key) if self.cache_dir else None
         if reply is not None:
+            reply = replace(reply, text=mask_known(reply.text))  # an older cache may hold a key that a server repeated
             self._remember(key, reply)
         return reply
 

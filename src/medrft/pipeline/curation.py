@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError
+from medrft.masking import masked
 from medrft.pipeline.duplicates import Kept
 from medrft.pipeline.job import Bar, Job, no_bar
 from medrft.pipeline.judging import RULES, Judge
@@ -69,7 +70,7 @@ def curate(
     output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails,
     `DataError` when no pair is left. That none got a thought is for `check_kept` to say.
     """
-    header = made_with(examples, recipe, writer)
+    header = masked(made_with(examples, recipe, writer))
     manifest = _open(output, header, resume=resume)
     if manifest["status"] == "done":
         return manifest

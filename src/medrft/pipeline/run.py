@@ -11,6 +11,7 @@ from typing import Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.masking import masked
 from medrft.pipeline.evaluating import evaluate_stage
 from medrft.pipeline.job import Bar, Job, draw, no_bar, open_job, source_of, start_model
 from medrft.rundir import RunDir
@@ -70,7 +71,10 @@ def check_same(recipe: Recipe, output: Path) -> None:
 
     def settled(of: Recipe) -> dict[str, Any]:
         stages = [stage for stage in of.stages if stage.name in names]
-        return _flat(of.model_dump(mode="json", exclude=free) | {"stages": [stage.model_dump() for stage in stages]})
+        told = of.model_dump(mode="json", exclude=free) | {
+            "stages": [stage.model_dump(mode="json") for stage in stages]
+        }
+        return _flat(masked(told))  # what was written is compared: secrets may change
 
     old, new = settled(before), settled(recipe)
     apart = [key for key in {**old, **new} if old.get(key) != new.get(key)]
