@@ -1,8 +1,8 @@
 """The one place that keeps secrets out of what is written, printed, logged or raised.
 
-A secret is known by the key it stands under (`hub_token`, `apiKey`, `X-Api-Key`), by its form (`hf_…`, `sk-…`, a password
-in a URL), or by its value: what a recipe, `--set` or an environment variable gave under such a key is masked wherever it
-turns up again, such as in a server's error message. `***` stands in its place.
+A secret is known by the key it stands under (`hub_token`, `apiKey`, `X-Api-Key`), by its form (`hf_…`, `sk-…`, a
+password in a URL), or by its value: what a recipe, `--set` or an environment variable gave under such a key is masked
+wherever it turns up again, such as in a server's error message. `***` stands in its place.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ MASK = "***"
 
 STRONG = frozenset(
     (
-        *("secret", "secrets", "password", "passwords", "passwd", "passphrase", "passcode", "pwd", "credential"),
-        *("credentials", "authorization", "authentication", "bearer", "cookie", "cookies", "apikey", "apikeys"),
+        *("secret", "secrets", "passphrase", "passcode", "pwd", "credential", "credentials", "authorization"),
+        *("authentication", "bearer", "cookie", "cookies"),
     )
 )
 """A name that holds one of these words holds a secret."""
@@ -89,6 +89,8 @@ def is_secret_key(name: str) -> bool:
     if not words or words[-1] in REFERENCES:
         return False
     last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if any("password" in word or "passwd" in word or "apikey" in word for word in words):
+        return True
     if STRONG & set(words) or JOINED.fullmatch(last) or last == "auth":
         return True
     if last in ("token", "key"):
@@ -114,7 +116,7 @@ def masked(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str) and is_secret_key(value[0]):
-            return type(value)((value[0], _hidden(value[1])))
+            return [value[0], _hidden(value[1])]
         return [masked(inner) for inner in value] if isinstance(value, list) else tuple(masked(v) for v in value)
     return value
 

@@ -71,10 +71,9 @@ def check_same(recipe: Recipe, output: Path) -> None:
 
     def settled(of: Recipe) -> dict[str, Any]:
         stages = [stage for stage in of.stages if stage.name in names]
-        told = of.model_dump(mode="json", exclude=free) | {
-            "stages": [stage.model_dump(mode="json") for stage in stages]
-        }
-        return _flat(masked(told))  # what was written is compared: secrets may change
+        told = of.model_dump(mode="json", exclude=free)
+        told["stages"] = [stage.model_dump(mode="json") for stage in stages]
+        return _flat(masked(told))  # as it was written: a secret may be another one now
 
     old, new = settled(before), settled(recipe)
     apart = [key for key in {**old, **new} if old.get(key) != new.get(key)]
