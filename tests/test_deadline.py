@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpcore
 import pytest
@@ -27,11 +27,8 @@ def server(serve):
     listener = socket.create_server(("127.0.0.1", 0))
 
     def talk(connection):
-        with connection:
-            try:
-                serve(connection, closing)
-            except OSError:
-                pass  # the client left, as it should
+        with connection, suppress(OSError):  # the client left, as it should
+            serve(connection, closing)
 
     def accept():
         while not closing.is_set():
@@ -126,11 +123,11 @@ def test_every_address_of_a_name_is_tried(monkeypatch):
         port = there.http.server_port
         found = [(socket.AF_INET6, 1, 6, "", ("::1", port)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
         real = socket.getaddrinfo
-        monkeypatch.setattr(
-            socket,
-            "getaddrinfo",
-            lambda host, *rest, **more: found if host == "localhost" else real(host, *rest, **more),
-        )
+
+        def resolve(host, *rest, **more):
+            return found if host == "localhost" else real(host, *rest, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
         endpoint = Endpoint(model="toy", base_url=f"http://localhost:{port}/v1", retries=0)
         assert endpoint.ask([[{"role": "user", "content": "a"}]], max_tokens=8)[0].text == "YES"
 

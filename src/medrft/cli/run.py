@@ -11,10 +11,11 @@ from rich.table import Table
 from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
 from medrft.config import Recipe
 from medrft.errors import RecipeError
+from medrft.outgoing import PICTURES, recipients_of, refuse_private
 from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
-    from medrft.evaluation.engines import Engine
+    from medrft.evaluation.engines import Remote
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, such as those in recipes/.")]
 Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe name> by default.", file_okay=False)]
@@ -93,6 +94,10 @@ def evaluate(
     recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
     server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
+    refuse_private(
+        recipe.data.private,
+        [*recipients_of(recipe.model_dump()), *(server.endpoint.recipients("--endpoint") if server else ())],
+    )
     begun = (folder / "recipe.yaml").is_file()
     job = open_job(recipe, output=folder, resume=begun, bar=progress_bar, record=not (outside and begun))
     if outside:
@@ -137,12 +142,20 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     return recipe, folder
 
 
-def _server(url: str, model: str, api_key_env: str | None, concurrency: int) -> Engine:
+def _server(url: str, model: str, api_key_env: str | None, concurrency: int) -> Remote:
     """A server as the model under test; its key is looked for now, not after the data are loaded."""
     from medrft.endpoint import Endpoint
     from medrft.evaluation.engines import Remote
 
-    endpoint = Endpoint(model=model, base_url=url, api_key_env=api_key_env, concurrency=concurrency, timeout=600.0)
+    endpoint = Endpoint(
+        model=model,
+        base_url=url,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        timeout=600.0,
+        who="model under test",
+        sends=PICTURES,
+    )
     endpoint.key()
     return Remote(endpoint)
 

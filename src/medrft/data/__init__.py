@@ -59,7 +59,7 @@ LOADERS: dict[str, Loader] = {
 OURS = ("seed", "cache", "on_progress")
 """Parameters of a loader that are not options of a recipe; each is passed to the loaders that have it."""
 
-SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank")
+SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank", "private")
 """Keys of `data:` that hold for every data set."""
 
 

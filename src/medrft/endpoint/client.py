@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from medrft.endpoint.cache import digest, read_cache, write_cache
 from medrft.endpoint.deadline import Deadline, keep_deadline
 from medrft.errors import EndpointError, RecipeError
 from medrft.masking import mask_known, remember_secret, remember_secrets
+from medrft.outgoing import Recipient, announce, is_loopback
 
 Messages = Sequence[Mapping[str, Any]]
 """One conversation: `{"role": …, "content": …}`, as the server takes them."""
@@ -75,6 +75,9 @@ class Endpoint:
     """Price of a million completion tokens."""
     body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """More of the server's own request fields, passed through."""
+    who: str = field(default="the model", compare=False)
+    """What it is to its user, such as `judge`, and what it is sent: for the line that tells of other machines."""
+    sends: str = field(default="whatever its requests hold", compare=False)
     counts: Counts = field(default_factory=Counts, compare=False, repr=False)
     _memory: OrderedDict[str, Reply] = field(default_factory=OrderedDict, compare=False, repr=False, init=False)
 
@@ -84,6 +87,12 @@ class Endpoint:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_memory": OrderedDict()}
+
+    def recipients(self, key: str) -> list[Recipient]:
+        """This server as one that data are sent to, named by its `key`; empty where it is this machine."""
+        if is_loopback(self.base_url):
+            return []
+        return [Recipient(key=key, who=f"{self.who} {self.model}", where=self.base_url, what=self.sends)]
 
     def key(self) -> str | None:
         """The API key; raises `RecipeError` when its variable is named and not set."""
@@ -129,7 +138,8 @@ class Endpoint:
         return {**own, **limit, **self.body}
 
     def _send(self, wanted: Mapping[str, dict[str, Any]]) -> dict[str, Reply | EndpointError]:
-        """Send each request, `concurrency` at a time."""
+        """Send each request, `concurrency` at a time; where that is another machine, say so first."""
+        announce(self.recipients("base_url"))
         key = self.key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         breaker, deadline = _Breaker(limit=max(3, self.concurrency)), Deadline()
@@ -139,7 +149,7 @@ class Endpoint:
             timeout=self.timeout,
             limits=httpx.Limits(max_connections=self.concurrency),
             verify=_tls(),
-            trust_env=not _loopback(self.base_url),
+            trust_env=not is_loopback(self.base_url),  # no proxy can reach this machine's own
         ) as http:
             keep_deadline(http, deadline)
             try:
@@ -273,15 +283,6 @@ def _check_url(base_url: str) -> None:
 def _tls() -> ssl.SSLContext:
     """Certificates, read once: that takes longer than a request."""
     return httpx.create_ssl_context()
-
-
-def _loopback(base_url: str) -> bool:
-    """Whether a URL is this machine's own, which no proxy can reach."""
-    host = httpx.URL(base_url).host
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Breaker:
