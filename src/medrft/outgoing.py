@@ -95,24 +95,30 @@ def refuse_private(private: bool, recipients: Sequence[Recipient]) -> None:
         raise RecipeError(f"data.private is true, so nothing may leave this machine; take {keys} out: {told}")
 
 
+def is_private(table: Any) -> bool:
+    """Whether a recipe, as a plain table, says that its data are private."""
+    data = table.get("data") if isinstance(table, Mapping) else None
+    return bool(isinstance(data, Mapping) and data.get("private"))
+
+
 def recipients_of(table: Mapping[str, Any]) -> list[Recipient]:
     """All that a recipe, as a plain table, would send to other machines."""
-    found = [*_servers(table.get("reward"), "reward"), *_servers(table.get("correct"), "correct")]
-    found += _servers((table.get("eval") or {}).get("judge"), "eval.judge")
+    found = [*servers_in(table.get("reward"), "reward"), *servers_in(table.get("correct"), "correct")]
+    found += servers_in((table.get("eval") or {}).get("judge"), "eval.judge")
     for stage in table.get("stages") or ():
         trl, where = stage.get("trl") or {}, f"stages.{stage.get('name')}.trl"
         found += [*_trackers(trl, where), *_hub(trl, where), *_generators(trl, where)]
     return list({recipient.key: recipient for recipient in found}.values())
 
 
-def _servers(value: Any, path: str, *, table: Mapping[str, Any] | None = None) -> Iterator[Recipient]:
-    """Addresses in a reward, wherever they stand."""
+def servers_in(value: Any, path: str, *, table: Mapping[str, Any] | None = None) -> Iterator[Recipient]:
+    """Addresses on other machines in a reward or in scorers' options, wherever they stand; `path` is its key."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _servers(inner, f"{path}.{key}", table=value)
+            yield from servers_in(inner, f"{path}.{key}", table=value)
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            yield from _servers(inner, f"{path}.{number}", table=table)
+            yield from servers_in(inner, f"{path}.{number}", table=table)
     elif isinstance(value, str) and value.lower().startswith(("http://", "https://")) and not is_loopback(value):
         model = (table or {}).get("model")
         yield judge_at(path, model=str(model or ""), where=value, thoughts=(table or {}).get("task") == "reasoning")
