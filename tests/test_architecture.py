@@ -11,7 +11,7 @@ import medrft
 
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
-    {"types", "errors", "files"},
+    {"types", "errors", "files", "masking", "outgoing"},
     {"text", "intervals", "rundir", "store", "endpoint", "torchvision_ops"},
     {"config"},
     {"recipes"},

@@ -88,6 +88,8 @@ class DataConfig(SourceConfig):
     """Leave out train rows whose image is also in test; `copies`: also recompressed, resized or cropped."""
     blank: bool = False
     """Show a grey picture of the same size in place of each, in training and evaluation: the control that never saw."""
+    private: bool = False
+    """Nothing of the data may leave this machine: judges, teachers, trackers and the hub elsewhere are refused."""
     by_image: float | None = Field(default=None, gt=0, lt=1)
     """Split all rows anew by image, this share of the images to test: not the official split."""
 

@@ -22,6 +22,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from medrft.masking import mask_text
+
 LISTED = 40
 """Known names are listed up to this many, unless none of them is near."""
 
@@ -33,7 +35,10 @@ REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, 
 
 
 class MedrftError(Exception):
-    """Base of every error that medrft raises on purpose."""
+    """Base of every error that medrft raises on purpose; a secret in its message is masked."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(mask_text(value) if isinstance(value, str) else value for value in args))
 
 
 class UserError(MedrftError):
@@ -85,7 +90,7 @@ def in_one_line(error: BaseException) -> str:
     ours = (str(Path(__file__).parent), "importlib", "concurrent")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(name in f.filename for name in ours)]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{where}"
+    return f"{type(error).__name__}: {mask_text(' '.join(str(error).split()))[:200]}{where}"
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError:

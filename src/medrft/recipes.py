@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from medrft.config import Recipe, Shape
 from medrft.errors import RecipeError
+from medrft.masking import masked_paths, remember_secrets
 from medrft.rundir import RESOLVED
 
 TAGS = ("preset", "stack", "by_kind", "[key]")
@@ -71,6 +72,7 @@ def _found_template(key: str, value: Any, folder: Path) -> Any:
 
 def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """Validate a recipe's table; raises `RecipeError` with one line."""
+    remember_secrets(table)
     try:
         return Recipe.model_validate(dict(table))
     except ValidationError as error:
@@ -92,7 +94,17 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
             result[key.strip()] = _number(yaml.safe_load(value)) if value else None
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {key}: {value!r} is not a YAML value; put it in quotes") from error
+    remember_secrets(result)
     return result
+
+
+def refuse_masked(table: Mapping[str, Any], *, where: str) -> None:
+    """Refuse settings whose secret a run's recipe.yaml did not keep; raises `RecipeError` naming the first."""
+    if gone := masked_paths(table):
+        raise RecipeError(
+            f"{where}: {gone[0]} is ***, for a run's recipe.yaml keeps no secrets; start from your own "
+            "recipe, or give it again with --set"
+        )
 
 
 def _number(value: Any) -> Any:

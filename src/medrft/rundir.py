@@ -24,6 +24,7 @@ import yaml
 from medrft.errors import DataError, RunExistsError
 from medrft.files import append_bytes, is_scrap, tell_user
 from medrft.files import write_atomic as write_atomic  # every folder's files are written so
+from medrft.masking import MASK, is_private, mask_command, masked, masked_paths
 
 PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
@@ -31,13 +32,16 @@ PACKAGES = (
     *("pydicom", "nibabel"),
 )
 
+AGAIN = "To go on, pass your own recipe or --set KEY=VALUE; the hub's token is also taken from HF_TOKEN."
+"""What a run's recipe.yaml says of the secrets that it lacks."""
 
 RESOLVED = "# The resolved recipe of a run, as medrft wrote it. The three dots at its end say that it is whole.\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; a NaN stops here, at its source."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON atomically, without secrets; a NaN stops here, at its source."""
+    text = json.dumps(masked(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(path, text, mode=0o600 if is_private(text) else 0o644)
 
 
 def read_json(path: Path) -> Any:
@@ -109,8 +113,9 @@ def read_growing(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSONL, atomically."""
-    write_atomic(path, _lines(rows))
+    """Write rows as JSONL, atomically; for its owner alone where the first row, a header, names an endpoint."""
+    text = _lines(rows)
+    write_atomic(path, text, mode=0o600 if is_private(text.partition("\n")[0]) else 0o644)
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -214,9 +219,15 @@ class RunDir:
         append_jsonl(self.warnings, [row])
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
-        """Write the resolved recipe, with YAML's mark at its end, so that half of it is known as such."""
-        text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, explicit_start=True, explicit_end=True)
-        write_atomic(self.path / "recipe.yaml", RESOLVED + text)
+        """Write the resolved recipe, with YAML's mark at its end, so that half of it is known as such.
+
+        Secrets stand in it as `***`, and a line says which.
+        """
+        kept = masked(dict(recipe))
+        text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, explicit_start=True, explicit_end=True)
+        if gone := masked_paths(kept):
+            text = f"# Not kept, {MASK} in its place: {', '.join(gone)}. {AGAIN}\n{text}"
+        write_atomic(self.path / "recipe.yaml", RESOLVED + text, mode=0o600 if is_private(text) else 0o644)
 
     def write_environment(self, **facts: Any) -> None:
         """Write `environment.json`: versions, commit, hardware and the given facts; earlier facts are kept."""
@@ -230,7 +241,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "command": " ".join(sys.argv),
+        "command": mask_command(sys.argv),
         "versions": {name: _version(name) for name in PACKAGES if _version(name)},
         "commit": _commit(),
     }

@@ -17,6 +17,7 @@ import yaml
 from medrft.audit.foreign import LIMIT, Foreign, style_of, swallowed_errors
 from medrft.config import EncoderConfig
 from medrft.errors import RecipeError
+from medrft.outgoing import is_private, recipients_of, refuse_private
 from medrft.rewards import RawScores, Reward, build_reward
 from medrft.rewards.state import load_state
 from medrft.types import Item, Kind, Score
@@ -259,6 +260,7 @@ def _from_yaml(path: Path) -> tuple[Any, EncoderConfig]:
         raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a reward is a table of parts, a recipe one of keys")
+    refuse_private(is_private(table), recipients_of(table))
     if "parts" in table or set(table) <= {"closed", "choice", "open"}:
         return table, EncoderConfig()
     encoder = table.get("encoder") or {}

@@ -81,6 +81,7 @@ def audit(
     from medrft.audit import Settings, thresholds
     from medrft.audit.verdict import parse_thresholds
 
+    _keep_private(reward, run)
     limits, floors, stops = thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
     options: dict[str, Any] = {
@@ -103,6 +104,22 @@ def audit(
         err.print(f"failed: {failure}", markup=False, highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _keep_private(specs: list[str], run: Path | None) -> None:
+    """Rollouts of a run whose data are private go to no other machine; raises `RecipeError`."""
+    import yaml
+
+    from medrft.outgoing import recipients_of, refuse_private
+    from medrft.recipes import load_recipe
+
+    if run is None or not (run / "recipe.yaml").is_file() or not load_recipe(run / "recipe.yaml").data.private:
+        return
+    for spec in specs:
+        path = Path(spec)
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            table = yaml.safe_load(path.read_text(encoding="utf-8"))
+            refuse_private(True, recipients_of(table if "reward" in table else {"reward": table}))
 
 
 def _perform(specs: list[str], material: Material, settings: Settings, output: Path, **options: Any) -> dict[str, Any]:

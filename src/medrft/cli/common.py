@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medrft.errors import DataError
+from medrft.masking import masked
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
@@ -74,8 +75,8 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, not wrapped and not coloured."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON document on standard output, not wrapped and not coloured, without secrets."""
+    sys.stdout.write(json.dumps(masked(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def existing_run(path: Path) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from medrft import __version__
 from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, study
 from medrft.errors import FULL, REFUSED, MedrftError, UserError
+from medrft.masking import MaskedStream, mask_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +46,11 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line; exits 2 on a user's mistake, 1 on a failure of ours, 130 on Ctrl-C."""
+    """Run the command line; exits 2 on a user's mistake, 1 on a failure of ours, 130 on Ctrl-C.
+
+    Whatever is printed, other libraries' warnings and tracebacks included, goes through a mask for secrets.
+    """
+    sys.stdout, sys.stderr = cast("Any", MaskedStream(sys.stdout)), cast("Any", MaskedStream(sys.stderr))
     try:
         app()
     except UserError as error:
@@ -71,5 +76,5 @@ def main() -> None:
 
 def fail(message: str, *, status: int) -> None:
     """Print one line on standard error and exit."""
-    sys.stderr.write(f"medrft: {' '.join(message.split())}\n")
+    sys.stderr.write(f"medrft: {' '.join(mask_text(message).split())}\n")
     sys.exit(status)

@@ -12,10 +12,11 @@ from medrft.cli.common import Json, Set, err, existing_run, out, overrides, prin
 from medrft.config import Recipe
 from medrft.errors import RecipeError
 from medrft.files import locked_folder
+from medrft.outgoing import PICTURES, recipients_of, refuse_private
 from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
-    from medrft.evaluation.engines import Engine
+    from medrft.evaluation.engines import Remote
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, such as those in recipes/.")]
 Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe name> by default.", file_okay=False)]
@@ -94,6 +95,10 @@ def evaluate(
     recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
     server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
+    refuse_private(
+        recipe.data.private,
+        [*recipients_of(recipe.model_dump()), *(server.endpoint.recipients("--endpoint") if server else ())],
+    )
     begun = (folder / "recipe.yaml").is_file()
     guest = outside_name(recipe, outside) if outside and begun else None  # beside a run that may still be training
     with locked_folder(folder / "eval" / guest if guest else folder):
@@ -140,12 +145,20 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     return recipe, folder
 
 
-def _server(url: str, model: str, api_key_env: str | None, concurrency: int) -> Engine:
+def _server(url: str, model: str, api_key_env: str | None, concurrency: int) -> Remote:
     """A server as the model under test; its key is looked for now, not after the data are loaded."""
     from medrft.endpoint import Endpoint
     from medrft.evaluation.engines import Remote
 
-    endpoint = Endpoint(model=model, base_url=url, api_key_env=api_key_env, concurrency=concurrency, timeout=600.0)
+    endpoint = Endpoint(
+        model=model,
+        base_url=url,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        timeout=600.0,
+        who="model under test",
+        sends=PICTURES,
+    )
     endpoint.key()
     return Remote(endpoint)
 

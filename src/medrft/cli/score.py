@@ -13,6 +13,7 @@ from rich.table import Table
 
 from medrft.cli.common import Json, err, out, print_json
 from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.outgoing import is_private, refuse_private, servers_in
 
 if TYPE_CHECKING:
     from medrft.config import EncoderConfig
@@ -108,6 +109,8 @@ def build(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dic
     from medrft.rewards import build_reward
 
     table, config, shared = _load(spec, encoder)
+    private = shared.pop("private")
+    refuse_private(private, [*servers_in(table, "reward"), *servers_in(options, "--option")])
     reward = build_reward(table, encoder=config, options=options, **shared)
     return reward, {"reward": spec, "encoder": config.id}
 
@@ -138,7 +141,15 @@ def _load(spec: str, encoder: str | None) -> tuple[Any, EncoderConfig, dict[str,
         first = error.errors()[0]
         raise RecipeError(f"{path}: {first['loc'][0]}: {first['msg']}") from error
     config = config.model_copy(update={"id": encoder}) if encoder else config
-    return table, config, {"base_dir": path.parent if path.suffix else None, "correct": correct}
+    return (
+        table,
+        config,
+        {
+            "base_dir": path.parent if path.suffix else None,
+            "correct": correct,
+            "private": is_private(whole),
+        },
+    )
 
 
 def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ from medrft.data import (
 )
 from medrft.data.base import Loaded
 from medrft.errors import DataError, unknown_name
+from medrft.recipes import refuse_masked
 
 
 class Loader(Protocol):
@@ -58,7 +59,7 @@ LOADERS: dict[str, Loader] = {
 OURS = ("seed", "cache", "on_progress")
 """Parameters of a loader that are not options of a recipe; each is passed to the loaders that have it."""
 
-SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank")
+SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank", "private")
 """Keys of `data:` that hold for every data set."""
 
 
@@ -132,6 +133,7 @@ def find_loader(name: str) -> Loader:
 
 def check_options(name: str, options: Mapping[str, Any]) -> Loader:
     """The loader of a data set that takes these options; raises `UnknownNameError` for a name or option it lacks."""
+    refuse_masked(options, where="data")
     loader = find_loader(name)
     known = option_names(loader)
     for key in options:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import time
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
+
+from medrft.endpoint.deadline import Deadline
+from medrft.masking import mask_known, mask_text
 
 RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504, 529))
 MAX_BYTES = 4 * 1024 * 1024
@@ -38,18 +41,21 @@ class FailedError(Exception):
         self.again, self.down, self.retry_after = again, down, retry_after
 
 
-def post(http: httpx.Client, url: str, content: bytes, *, seconds: float) -> Reply:
-    """One attempt; read in pieces, because httpx's own time-out starts anew with each byte a slow server sends."""
-    end = time.monotonic() + seconds
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+"""A compressed body could be a thousand times as long as it is on the wire."""
+
+
+def post(http: httpx.Client, url: str, content: bytes, *, seconds: float, deadline: Deadline) -> Reply:
+    """One attempt, which ends after so many seconds whatever the server does: see `deadline`."""
+    deadline.start(seconds)
     received = bytearray()
     try:
-        with http.stream("POST", url, content=content, headers={"Content-Type": "application/json"}) as response:
-            for piece in response.iter_bytes():
+        with http.stream("POST", url, content=content, headers=HEADERS) as response:
+            for piece in response.iter_raw():
                 received += piece
                 if len(received) > MAX_BYTES:
                     raise FailedError(f"malformed reply: over {MAX_BYTES} bytes", again=False)
-                if time.monotonic() > end:
-                    raise FailedError(f"time-out after {seconds:g} s", again=True)
+        received = _unpacked(received, response.headers.get("Content-Encoding", "identity"))
     except httpx.TimeoutException as error:
         raise FailedError(f"time-out after {seconds:g} s", again=True) from error
     except httpx.ConnectError as error:
@@ -67,6 +73,22 @@ def post(http: httpx.Client, url: str, content: bytes, *, seconds: float) -> Rep
     return _parse(bytes(received))
 
 
+def _unpacked(body: bytearray, encoding: str) -> bytearray:
+    """The body of a server that compresses unasked; raises `FailedError` for one that grows beyond the limit."""
+    if encoding.strip().lower() in ("", "identity"):
+        return body
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        raise FailedError(f"malformed reply: Content-Encoding {encoding[:20]}, which was not asked for", again=False)
+    reader = zlib.decompressobj(wbits=47)  # gzip or zlib, by its own header
+    try:
+        plain = reader.decompress(bytes(body), MAX_BYTES + 1)
+    except zlib.error as error:
+        raise FailedError("malformed reply: its compression is broken", again=False, down=False) from error
+    if len(plain) > MAX_BYTES:
+        raise FailedError(f"malformed reply: over {MAX_BYTES} bytes", again=False)
+    return bytearray(plain)
+
+
 def _parse(body: bytes) -> Reply:
     """The reply in a response's body; raises `FailedError` for any other shape than a chat completion's."""
     try:
@@ -81,22 +103,23 @@ def _parse(body: bytes) -> Reply:
         raise FailedError("malformed reply: content is not text", again=False, down=False)
     finish = choice.get("finish_reason")
     prompt, completion = (n if type(n) is int and n >= 0 else None for n in usage.values())
-    finish = finish if isinstance(finish, str) else None
-    return Reply(text=text or "", finish=finish, prompt_tokens=prompt, completion_tokens=completion)
+    # A server may send halves of a character (lone surrogates), which no file can hold, and repeat our key.
+    text = mask_known((text or "").encode("utf-8", "replace").decode())
+    finish = mask_known(finish)[:40] if isinstance(finish, str) else None
+    return Reply(text=text, finish=finish, prompt_tokens=prompt, completion_tokens=completion)
 
 
 def _excerpt(body: bytes | bytearray) -> str:
     """The beginning of a body, printable and on one line."""
-    text = bytes(body[:1_000]).decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "empty body"
+    text = mask_text(bytes(body[:8_000]).decode("utf-8", "replace"))  # masked before it is cut, so that no half is left
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:1_000]).split()) or "empty body"
 
 
-def told(failed: FailedError, attempt: int, wait: float | None, secret: str | None) -> str:
-    """What happened, in one line without the key, which servers may repeat."""
+def told(failed: FailedError, attempt: int, wait: float | None) -> str:
+    """What happened, in one line without keys, which servers may repeat."""
     tries = f" ({attempt + 1} attempts)" if attempt else ""
     asked = f"; it asks to wait {wait:g} s" if wait is not None else ""
-    what = str(failed).replace(secret, "***") if secret else str(failed)
-    return f"{what[:160]}{tries}{asked}"
+    return f"{mask_text(str(failed))[:160]}{tries}{asked}"
 
 
 def wait_before_retry(attempt: int, retry_after: str | None, *, backoff: float, now: datetime | None = None) -> float:

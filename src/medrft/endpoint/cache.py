@@ -11,6 +11,7 @@ from typing import Any
 
 from medrft.endpoint.attempt import Reply
 from medrft.files import write_atomic
+from medrft.masking import masked
 
 
 def digest(url: str, request: Mapping[str, Any]) -> str:
@@ -30,6 +31,8 @@ def read_cache(folder: Path, key: str) -> Reply | None:
 
 
 def write_cache(folder: Path, key: str, request: Mapping[str, Any], reply: Reply) -> None:
-    """Store a reply whole or not at all; raises `OSError`."""
+    """Store a reply whole or not at all, for its owner alone and without secrets; raises `OSError`."""
     path = folder / key[:2] / f"{key}.json"
-    write_atomic(path, json.dumps({"request": request, "reply": asdict(reply)}), mode=0o600)
+    own = masked({name: value for name, value in request.items() if name != "messages"})
+    kept = {"request": {**own, "messages": request.get("messages")}, "reply": asdict(reply)}
+    write_atomic(path, json.dumps(kept), mode=0o600)

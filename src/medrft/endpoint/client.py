@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -21,7 +20,10 @@ import httpx
 
 from medrft.endpoint.attempt import FailedError, Reply, post, told, wait_before_retry
 from medrft.endpoint.cache import digest, read_cache, write_cache
+from medrft.endpoint.deadline import Deadline, keep_deadline
 from medrft.errors import EndpointError, RecipeError
+from medrft.masking import mask_known, remember_secret, remember_secrets
+from medrft.outgoing import Recipient, announce, is_loopback
 
 Messages = Sequence[Mapping[str, Any]]
 """One conversation: `{"role": …, "content": …}`, as the server takes them."""
@@ -58,7 +60,7 @@ class Endpoint:
     """Name of the environment variable with the key; no key is sent when absent."""
     concurrency: int = 8
     timeout: float = 60.0
-    """Seconds for one attempt."""
+    """Seconds for one attempt, from the look-up of the name to the last byte; with retries, for each of them."""
     retries: int = 3
     """Further attempts after a time-out, a lost connection, 408, 425, 429 or 5xx."""
     backoff: float = 0.5
@@ -73,14 +75,24 @@ class Endpoint:
     """Price of a million completion tokens."""
     body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """More of the server's own request fields, passed through."""
+    who: str = field(default="the model", compare=False)
+    """What it is to its user, such as `judge`, and what it is sent: for the line that tells of other machines."""
+    sends: str = field(default="whatever its requests hold", compare=False)
     counts: Counts = field(default_factory=Counts, compare=False, repr=False)
     _memory: OrderedDict[str, Reply] = field(default_factory=OrderedDict, compare=False, repr=False, init=False)
 
     def __post_init__(self) -> None:
+        remember_secrets(self.body)
         _check(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_memory": OrderedDict()}
+
+    def recipients(self, key: str) -> list[Recipient]:
+        """This server as one that data are sent to, named by its `key`; empty where it is this machine."""
+        if is_loopback(self.base_url):
+            return []
+        return [Recipient(key=key, who=f"{self.who} {self.model}", where=self.base_url, what=self.sends)]
 
     def key(self) -> str | None:
         """The API key; raises `RecipeError` when its variable is named and not set."""
@@ -89,6 +101,7 @@ class Endpoint:
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise RecipeError(f"environment variable {self.api_key_env} is not set; export the endpoint's key there")
+        remember_secret(key)
         if not re.fullmatch(r"[!-~]+", key):
             raise RecipeError(f"the key in {self.api_key_env} holds spaces or characters that no HTTP header may hold")
         return key
@@ -125,20 +138,22 @@ class Endpoint:
         return {**own, **limit, **self.body}
 
     def _send(self, wanted: Mapping[str, dict[str, Any]]) -> dict[str, Reply | EndpointError]:
-        """Send each request, `concurrency` at a time."""
+        """Send each request, `concurrency` at a time; where that is another machine, say so first."""
+        announce(self.recipients("base_url"))
         key = self.key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        breaker = _Breaker(limit=max(3, self.concurrency))
+        breaker, deadline = _Breaker(limit=max(3, self.concurrency)), Deadline()
         pool = ThreadPoolExecutor(min(self.concurrency, len(wanted)), thread_name_prefix="medrft-endpoint")
         with httpx.Client(
             headers=headers,
             timeout=self.timeout,
             limits=httpx.Limits(max_connections=self.concurrency),
             verify=_tls(),
-            trust_env=not _loopback(self.base_url),
+            trust_env=not is_loopback(self.base_url),  # no proxy can reach this machine's own
         ) as http:
+            keep_deadline(http, deadline)
             try:
-                jobs = [pool.submit(self._attempts, http, request, breaker, secret=key) for request in wanted.values()]
+                jobs = [pool.submit(self._attempts, http, request, breaker, deadline) for request in wanted.values()]
                 answers = [job.result() for job in jobs]
             finally:
                 breaker.stopped.set()
@@ -147,7 +162,7 @@ class Endpoint:
         return dict(zip(wanted, answers, strict=True))
 
     def _attempts(
-        self, http: httpx.Client, request: Mapping[str, Any], breaker: _Breaker, *, secret: str | None
+        self, http: httpx.Client, request: Mapping[str, Any], breaker: _Breaker, deadline: Deadline
     ) -> Reply | EndpointError:
         """One request with its retries."""
         content = json.dumps(request, allow_nan=False).encode()
@@ -156,12 +171,12 @@ class Endpoint:
                 return EndpointError(f"not asked: {self.base_url} is down")
             breaker.count()
             try:
-                reply = post(http, self._url, content, seconds=self.timeout)
+                reply = post(http, self._url, content, seconds=self.timeout, deadline=deadline)
             except FailedError as failed:
                 wait = wait_before_retry(attempt, failed.retry_after, backoff=self.backoff)
                 if not failed.again or attempt == self.retries or wait > self.max_wait:
                     breaker.note(down=failed.down)
-                    return EndpointError(told(failed, attempt, wait if wait > self.max_wait else None, secret))
+                    return EndpointError(told(failed, attempt, wait if wait > self.max_wait else None))
                 breaker.stopped.wait(wait)
             else:
                 breaker.note(down=False)
@@ -179,6 +194,7 @@ class Endpoint:
             return self._memory[key]
         reply = read_cache(Path(self.cache_dir).expanduser(), key) if self.cache_dir else None
         if reply is not None:
+            reply = replace(reply, text=mask_known(reply.text))  # an older cache may hold a key that a server repeated
             self._remember(key, reply)
         return reply
 
@@ -267,15 +283,6 @@ def _check_url(base_url: str) -> None:
 def _tls() -> ssl.SSLContext:
     """Certificates, read once: that takes longer than a request."""
     return httpx.create_ssl_context()
-
-
-def _loopback(base_url: str) -> bool:
-    """Whether a URL is this machine's own, which no proxy can reach."""
-    host = httpx.URL(base_url).host
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Breaker:

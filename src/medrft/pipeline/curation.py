@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError
 from medrft.files import describe_file, find_flaw, is_scrap, tell_user
+from medrft.masking import masked
 from medrft.pipeline.duplicates import Kept
 from medrft.pipeline.job import Bar, Job, no_bar
 from medrft.pipeline.judging import RULES, Judge
@@ -74,7 +75,7 @@ def curate(
 
     if output.exists() and not output.is_dir():
         raise RunExistsError(f"{output} is a file; choose another --output")
-    header = made_with(examples, recipe, writer)
+    header = masked(made_with(examples, recipe, writer))
     with alone_in(output):
         manifest = _open(output, header, resume=resume)
         if manifest["status"] == "done":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from medrft.config import Recipe
 from medrft.errors import RecipeError
+from medrft.outgoing import refuse_private
 from medrft.pipeline.held_out import with_images
 from medrft.pipeline.job import Job, source_of
 
@@ -29,6 +30,8 @@ def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None 
     """
     from medrft.evaluation.runner import evaluate
 
+    server = getattr(engine, "endpoint", None)
+    refuse_private(job.recipe.data.private, server.recipients("the endpoint") if server is not None else [])
     tests = with_images(job, stage)
     with job.bar(f"Evaluating {stage}") as advance:
         evaluate(

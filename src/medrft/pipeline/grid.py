@@ -20,7 +20,7 @@ from medrft.pipeline.arms import Arm, Shared, placed
 from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
 from medrft.pipeline.job import Bar, Job, no_bar, open_job, start_model
 from medrft.pipeline.outcome import cost_of, write_outcome
-from medrft.pipeline.run import check_names, train_stage
+from medrft.pipeline.run import check_names, tell_recipients, train_stage
 from medrft.rundir import RunDir, read_json, write_json
 
 Tell = Callable[[str], None]
@@ -63,6 +63,8 @@ class Grid:
         """Run what has no result yet and return the new result files; a second call does nothing."""
         for arm in {arm.name: arm for arm in arms}.values():
             check_names(arm.recipe)
+            for shared in arm.shared:
+                tell_recipients(shared.recipe)
         done: list[Path] = []
         said = 0
         waiting = [arm for arm in arms if not self.is_done(arm)]

@@ -11,6 +11,8 @@ from typing import Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.masking import masked
+from medrft.outgoing import announce, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.evaluating import evaluate_stage
 from medrft.pipeline.job import Bar, Job, draw, no_bar, open_job, source_of, start_model
@@ -80,7 +82,9 @@ def check_same(recipe: Recipe, output: Path) -> None:
 
     def settled(of: Recipe) -> dict[str, Any]:
         stages = [stage for stage in of.stages if stage.name in names]
-        return _flat(of.model_dump(mode="json", exclude=free) | {"stages": [stage.model_dump() for stage in stages]})
+        told = of.model_dump(mode="json", exclude=free)
+        told["stages"] = [stage.model_dump(mode="json") for stage in stages]
+        return _flat(masked(told))  # as it was written: a secret may be another one now
 
     old, new = settled(before), settled(recipe)
     apart = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -118,7 +122,11 @@ def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfi
 
 
 def check_names(recipe: Recipe) -> None:
-    """Build what can be built without data or model, so that a wrong name or device ends the run in a second."""
+    """Build what can be built without data or model, so that a wrong name or device ends the run in a second.
+
+    Tells of every other machine that will be sent something, or refuses that where the data are private.
+    """
+    tell_recipients(recipe)
     from medrft.data import check_options
     from medrft.evaluation.judged import Panel
     from medrft.evaluation.scoring import check_correct
@@ -138,6 +146,13 @@ def check_names(recipe: Recipe) -> None:
         Panel(recipe.eval.judge)
     for stage in recipe.stages:
         check_stage(stage, recipe)
+
+
+def tell_recipients(recipe: Recipe) -> None:
+    """Tell of each other machine that a recipe sends something to; raises `RecipeError` where the data are private."""
+    recipients = recipients_of(recipe.model_dump())
+    refuse_private(recipe.data.private, recipients)
+    announce(recipients)
 
 
 def train_stage(job: Job, stage: StageConfig) -> Path:

@@ -17,6 +17,7 @@ from medrft.data.images import open_image, png_bytes
 from medrft.endpoint import Endpoint, Reply
 from medrft.errors import DataError, EndpointError, ModelError, unknown_name
 from medrft.models.prompts import Message, Prompt, get_prompt
+from medrft.outgoing import PICTURES, recipients_of, refuse_private
 from medrft.rundir import RunDir, fingerprint, read_json
 from medrft.types import Completion, Example
 
@@ -194,7 +195,10 @@ def _of_run(run: RunDir, stage: str | None, recipe: Recipe) -> PolicyWriter:
 
 def teacher(recipe: Recipe, *, url: str, model: str, api_key_env: str | None = None) -> TeacherWriter:
     """The teacher at an endpoint; raises `RecipeError` for what cannot work."""
-    endpoint = Endpoint(model=model, base_url=url, api_key_env=api_key_env, timeout=SECONDS)
+    endpoint = Endpoint(
+        model=model, base_url=url, api_key_env=api_key_env, timeout=SECONDS, who="teacher", sends=PICTURES
+    )
+    refuse_private(recipe.data.private, [*recipients_of(recipe.model_dump()), *endpoint.recipients("--endpoint")])
     endpoint.key()
     return TeacherWriter(recipe=recipe, endpoint=endpoint)
 

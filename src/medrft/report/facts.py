@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medrft.masking import mask_text
 from medrft.models.prompts import PROMPTS
 from medrft.report.files import RunFiles
 from medrft.report.rewards import RewardFact, reward_facts
@@ -184,4 +185,5 @@ def _environment(run: RunFiles) -> list[tuple[str, str]]:
     gpus = facts.get("gpus")
     rows.append(("gpus", ", ".join(gpus) if gpus else "none" if gpus is not None else None))
     rows.append(("seed", run.recipe.seed))
-    return [(key, str(value)) for key, value in rows if value not in (None, "")]
+    # A run of an earlier medrft may hold a command that was not masked.
+    return [(key, mask_text(str(value))) for key, value in rows if value not in (None, "")]

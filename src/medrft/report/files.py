@@ -14,6 +14,7 @@ from medrft.config import Recipe
 from medrft.errors import DataError
 from medrft.evaluation.metrics import source_of
 from medrft.evaluation.partial import read_predictions
+from medrft.masking import mask_text
 from medrft.recipes import load_recipe
 from medrft.rundir import read_growing, read_record
 
@@ -38,8 +39,8 @@ class RunFiles:
 
     @cached_property
     def recipe_text(self) -> str:
-        """The resolved recipe as it was written."""
-        return (self.path / "recipe.yaml").read_text(encoding="utf-8")
+        """The resolved recipe as it was written, without secrets."""
+        return mask_text((self.path / "recipe.yaml").read_text(encoding="utf-8"))
 
     @cached_property
     def environment(self) -> Row:

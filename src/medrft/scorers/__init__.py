@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError, unknown_name
+from medrft.recipes import refuse_masked
 from medrft.scorers.custom import load_custom
 from medrft.scorers.guarded import Guarded
 from medrft.scorers.items import item_of
@@ -61,6 +62,7 @@ def build_scorer(
     raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option
     that it lacks.
     """
+    refuse_masked(options, where=f"scorer {name}")
     if ":" in name:
         return Guarded(load_custom(name, base_dir=base_dir, options=options))
     if name not in SCORERS:

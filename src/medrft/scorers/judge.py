@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from medrft.endpoint import Endpoint, Messages, Reply
 from medrft.errors import EndpointError, RecipeError, unknown_name
+from medrft.outgoing import judge_at
 from medrft.scorers.base import AnswerScorer, Pair, Reasons
 from medrft.scorers.judge_prompts import VERSION, equivalence, reasoning
 from medrft.text import normalize
@@ -262,6 +263,8 @@ def judge(
         price_in=price_in,
         price_out=price_out,
         body=body or {},
+        who="judge",
+        sends=judge_at("", model=model, where=base_url, thoughts=task == "reasoning").what,
     )
     if max_tokens < 1 or (max_chars is not None and max_chars < 1):
         raise RecipeError(f"judge max_tokens and max_chars must be at least 1, got {max_tokens} and {max_chars}")

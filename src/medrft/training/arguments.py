@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, unknown_name
 from medrft.models.prompts import get_prompt
+from medrft.recipes import refuse_masked
 from medrft.torchvision_ops import declare_missing_operators
 from medrft.training.processes import world_size
 
@@ -60,6 +61,8 @@ EVALUATIONS = 8
 
 def check_stage(stage: StageConfig, recipe: Recipe) -> None:
     """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`."""
+    own = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
+    refuse_masked(own, where=f"stages.{stage.name}.trl")
     known = {field.name for field in fields(_config_class(stage))}
     for key, value in stage.trl.items():
         where = f"stages.{stage.name}.trl.{key}"

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from medrft.config import StageConfig
+from medrft.masking import MASK
 
 
 def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:
-    """Where to push, or `None` when the table does not ask for it.
+    """Where to push, or `None` when the table does not ask for it; a token that no file kept is the environment's.
 
     >>> stage = StageConfig(name="grpo", kind="grpo", trl={"push_to_hub": True, "hub_model_id": "me/vqa"})
     >>> hub_target(stage, default="run-grpo")
@@ -21,7 +22,7 @@ def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:
     return {
         "repo_id": table.get("hub_model_id") or default,
         "private": table.get("hub_private_repo"),
-        "token": table.get("hub_token"),
+        "token": None if table.get("hub_token") == MASK else table.get("hub_token"),
         "revision": table.get("hub_revision"),
     }
 
