@@ -19,7 +19,7 @@ from medrft.pipeline.writers import find_policy, teacher
 from medrft.recipes import parse_recipe
 from medrft.report.curation import draw, write_sheet
 from medrft.report.results import rivals_of
-from medrft.rundir import read_json, read_jsonl
+from medrft.rundir import read_growing, read_json, read_jsonl
 from medrft.types import Completion, Example
 from toys import TABLE
 
@@ -170,7 +170,7 @@ def test_killed_and_resumed_is_the_same(pairs, tmp_path, stop_at):
     number = [0]
 
     def says(example, _):
-        done = list(read_jsonl(tries)) if tries.is_file() else []
+        done = list(read_growing(tries))
         number[0] += 1
         return unsteady(example, sum(row["id"] == example.id for row in done))
 

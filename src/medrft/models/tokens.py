@@ -64,7 +64,8 @@ def image_token_id(policy: Policy) -> int | None:
             if isinstance(number := getattr(owner, name, None), int):
                 return number
     token = getattr(policy.processor, "image_token", None)
-    return policy.processor.tokenizer.get_vocab().get(str(token))
+    found: int | None = policy.processor.tokenizer.get_vocab().get(str(token))
+    return found
 
 
 def end_ids(policy: Policy) -> tuple[int, ...]:
