@@ -2,12 +2,15 @@
 
 import copy
 import dataclasses
+import types
+import weakref
 
 import pytest
 import torch
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
+from medrft.errors import ModelError, StrictError
 from medrft.models import prefix
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt
@@ -18,7 +21,7 @@ from medrft.training.fallback import Sharing
 from medrft.training.grpo import run_grpo
 from medrft.training.rows import Pictures, Rows, dataset
 from medrft.training.sharing import SharesPrompts
-from medrft.training.verify import Difference
+from medrft.training.verify import Batch, Difference, loss_difference
 
 STEPS = 20
 
@@ -335,7 +338,249 @@ def test_what_a_small_batch_loses_is_told(trained, run, recipe, capsys):
     assert "per_device_train_batch_size 4 with gradient_accumulation_steps 2 keep the same batch" in told
 
 
+ERRORS = [
+    ModelError("cannot share"),
+    TypeError("forward() got an unexpected keyword argument 'position_ids'"),
+    AttributeError("'NoneType' object has no attribute 'shape'"),
+    NotImplementedError("no such mask"),
+    KeyError("image_grid_thw"),
+    IndexError("list index out of range"),
+    RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+    AssertionError(),
+]
+
+
+class TestErrorsOfAModelsCode:
+    """Whatever a family raises in code that shares, the run goes on as one that never shared, and says why."""
+
+    @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+    def test_both_paths_fall_back_and_train_as_one_that_never_shared(self, light, monkeypatch, tmp_path, capsys, error):
+        options = {"max_steps": 2, "num_iterations": 1, "learning_rate": 1e-2}
+        torch.manual_seed(3)
+        other = light(Sharing(fallen={"loss": "never", "rollouts": "never"}), **options)
+        start = weights(other).clone()
+        other.train()
+
+        def fails(*args, **kwargs):
+            torch.rand(5)  # as if it had drawn before
+            raise error
+
+        monkeypatch.setattr(sharing, "rollouts", fails)
+        monkeypatch.setattr(sharing, "packed_inputs", fails)
+        torch.manual_seed(3)
+        one = light(Sharing(log=tmp_path / "run" / "fallbacks.log"), **options)
+        one.train()
+        assert torch.equal(weights(one), weights(other)) and not torch.equal(weights(one), start)
+        assert one.sharing.rows == {"loss/plain": 16, "rollouts/plain": 16}
+        told = capsys.readouterr().err
+        assert told.count("prompts are not shared in the loss") == told.count("not shared in the rollouts") == 1
+        assert (tmp_path / "run").exists() == (not isinstance(error, ModelError))
+        if not isinstance(error, ModelError):
+            assert type(error).__name__ in one.sharing.fallen["loss"] and "fallbacks.log" in told
+            log = (tmp_path / "run" / "fallbacks.log").read_text()
+            assert log.count("Traceback (most recent call last)") == 2 and "in fails" in log
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory"),
+            MemoryError(),
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            StrictError("an image has vanished"),
+            OSError("disk"),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["rollouts", "packed_inputs"])
+    def test_what_the_plain_way_cannot_mend_is_raised(self, light, monkeypatch, error, place):
+        def fails(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(sharing, place, fails)
+        with pytest.raises(type(error)):
+            light(Sharing(), max_steps=1).train()
+
+
+class Kept:
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+class Counted:
+    """Bytes that autograd keeps for backward, now and at most; a tensor that is kept twice counts once."""
+
+    def __init__(self, model):
+        self.known = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.held, self.now, self.most = {}, 0, 0
+
+    def __enter__(self):
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept.tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *told):
+        self.hooks.__exit__(*told)
+
+    def _keep(self, tensor):
+        kept = Kept(tensor)
+        place = tensor.untyped_storage().data_ptr()
+        if place not in self.known:
+            if not self.held.get(place):
+                self.now += tensor.untyped_storage().nbytes()
+                self.most = max(self.most, self.now)
+            self.held[place] = self.held.get(place, 0) + 1
+            weakref.finalize(kept, self._release, place, tensor.untyped_storage().nbytes())
+        return kept
+
+    def _release(self, place, size):
+        self.held[place] -= 1
+        if not self.held[place]:
+            self.now -= size
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("group", [4, 8])
+def test_the_comparison_keeps_no_more_than_an_update(light, monkeypatch, checkpointing, group):
+    found = {}
+    trainer = light(
+        Sharing(verify="always"), max_steps=1, num_generations=group, gradient_checkpointing=checkpointing, beta=0.0
+    )
+    compare, update = trainer._loss_difference, trainer._shared
+
+    def compared(*args):
+        with Counted(trainer.model) as counted:
+            result = compare(*args)
+        found["check"] = counted.most
+        return result
+
+    trainer._loss_difference = compared
+    step = trainer.compute_loss
+
+    def stepped(*args, **kwargs):
+        trainer.sharing.verify = "always"
+        with Counted(trainer.model) as first:
+            step(*args, **kwargs)
+        assert first.most
+        trainer.sharing.verify = "never"
+        with Counted(trainer.model) as counted:
+            loss = step(*args, **kwargs)
+        found["update"] = counted.most
+        return loss
+
+    trainer.compute_loss = stepped
+    trainer.train()
+    assert trainer.sharing.checked["loss"].gradient is not None
+    assert 0 < found["check"] <= found["update"], update
+
+
+class TestGradients:
+    def test_of_an_adapter_is_compared_where_it_moves(self, light):
+        trainer = light(Sharing(), max_steps=1, peft=LoraConfig(target_modules="all-linear", r=2, lora_dropout=0.1))
+        trainer.train()
+        found = trainer.sharing.checked["loss"]
+        assert "lora_B" in found.parameter and 0 <= found.gradient < 1e-4
+        assert not trainer.sharing.fallen  # dropout draws no different masks for the two ways
+
+    def test_a_wrong_gradient_of_an_adapter_is_seen(self, light, monkeypatch):
+        true = SharesPrompts._shared
+
+        def detached(self, *args, **kwargs):
+            logps, entropies = true(self, *args, **kwargs)
+            return logps * 0.5 + logps.detach() * 0.5, entropies  # right values, half the gradient
+
+        monkeypatch.setattr(SharesPrompts, "_shared", detached)
+        trainer = light(Sharing(), max_steps=1, peft=LoraConfig(target_modules=["q_proj", "v_proj"], r=2))
+        trainer.train()
+        assert "the gradient of" in trainer.sharing.fallen["loss"] and "by 0.5" in trainer.sharing.fallen["loss"]
+
+    def test_zero_is_no_proof(self):
+        weight = torch.nn.Parameter(torch.ones(2, 2))
+        dead = torch.nn.Parameter(torch.ones(2, 2))
+        batch = Batch(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long), 2, [0, 0], {})
+
+        def way(rows):
+            return (weight * torch.ones(len(rows), 2)[:, :, None]).sum(-1) + 0 * dead.sum()
+
+        options = {"low": False, "temperature": 1.0, "fill": 0}
+        found = loss_difference(way, way, batch, parameters=[("dead", dead), ("alive", weight)], **options)
+        assert (found.parameter, found.gradient) == ("alive", 0.0)
+        found = loss_difference(way, way, batch, parameters=[("dead", dead)], **options)
+        assert (found.parameter, found.gradient, found.unproven) == (None, None, "zero in dead")
+        assert "gradients not proven (zero in dead)" in found.line()
+        found = loss_difference(way, way, batch, parameters="weights are sharded", **options)
+        assert "gradients not proven (weights are sharded)" in found.line()
+
+
+LAYOUTS_OF_PIXELS = {
+    "a grid of patches": (
+        {"pixel_values": [0, 0, 1, 1, 1, 2], "image_grid_thw": [[1, 1, 2], [1, 1, 3], [1, 1, 1]]},
+        {"pixel_values": [1, 1, 1, 2, 0, 0], "image_grid_thw": [[1, 1, 3], [1, 1, 1], [1, 1, 2]]},
+    ),
+    "tiles": ({"pixel_values": [0, 0, 0, 1, 2, 2], "num_tiles": [3, 3]}, {"pixel_values": [1, 2, 2, 0, 0, 0]}),
+    "tiles with shapes": (
+        {
+            "pixel_values": [0, 0, 0, 1, 2, 2],
+            "spatial_shapes": [0, 0, 0, 1, 2, 2],
+            "pixel_attention_mask": [0, 0, 0, 1, 2, 2],
+            "num_tiles": [3, 3],
+        },
+        {"pixel_values": [1, 2, 2, 0, 0, 0], "spatial_shapes": [1, 2, 2, 0, 0, 0]},
+    ),
+    "images": (
+        {"pixel_values": [0, 1, 2], "image_sizes": [0, 1, 2]},
+        {"pixel_values": [1, 2, 0], "image_sizes": [1, 2, 0]},
+    ),
+    "images with positions": (
+        {"pixel_values": [0, 1, 2], "image_position_ids": [0, 1, 2]},
+        {"pixel_values": [1, 2, 0], "image_position_ids": [1, 2, 0]},
+    ),
+    "rows, padded": (
+        {"pixel_values": [[0, -1], [1, 2]], "pixel_attention_mask": [[1, 0], [1, 1]]},
+        {"pixel_values": [[1, 2], [0, -1]], "pixel_attention_mask": [[1, 1], [1, 0]]},
+    ),
+    "of unknown names": (
+        {"pixel_values": [0, 1, 2], "per_image": [0, 1, 2], "batch_num_images": [1, 2]},
+        {"pixel_values": [1, 2, 0], "per_image": [1, 2, 0], "batch_num_images": [2, 1]},
+    ),
+}
+
+
 class TestGroups:
+    @pytest.mark.parametrize("layout", LAYOUTS_OF_PIXELS)
+    def test_each_row_gets_its_own_in_every_layout(self, layout):
+        """One image in the first row, two in the second; the rows change places."""
+        given, expected = LAYOUTS_OF_PIXELS[layout]
+        fields = {key: value if key == "num_tiles" else torch.tensor(value) for key, value in given.items()}
+        taken = groups.take({**fields, "num_images": [1, 2]}, [1, 0])
+        assert {key: taken[key].tolist() for key in expected} == expected
+        assert taken["num_images"] == [2, 1]
+        again = groups.take(taken, [1, 0])
+        assert all(torch.equal(torch.as_tensor(again[key]), torch.as_tensor(fields[key])) for key in fields)
+
+    def test_padded_rows_are_not_taken_for_images(self):
+        fields = {"pixel_values": torch.arange(4), "pixel_attention_mask": torch.arange(4), "num_images": [1, 2, 0, 1]}
+        assert groups.take(fields, [3, 0])["pixel_values"].tolist() == [3, 0]
+
+    def test_tiles_are_counted_as_the_image_processor_does(self):
+        """InternVL and Aya Vision say how many; of LFM2-VL it is rows by columns, and a thumbnail."""
+
+        class Counts:
+            use_thumbnail = True
+
+            def __call__(self, images, return_tensors, crop_to_patches=False, return_row_col_info=False):
+                assert images == [["a"], ["b", "c"]]
+                if crop_to_patches:
+                    return {"num_patches": torch.tensor([4, 1, 3])}
+                return {"image_rows": torch.tensor([2, 1, 1]), "image_cols": torch.tensor([2, 1, 2])}
+
+        processor = types.SimpleNamespace(image_processor=Counts())
+        images = [["a"], ["b", "c"]]
+        found = groups.tiles(processor, images, {"pixel_values": torch.zeros(8, 3, 2, 2)})
+        assert found["num_tiles"] == [4, 4] and [part.tolist() for part in found["num_patches"]] == [[4], [1, 3]]
+        shapes = {"pixel_values": torch.zeros(9, 8, 4), "spatial_shapes": torch.zeros(9, 2)}
+        assert groups.tiles(processor, images, shapes)["num_tiles"] == [5, 4]
+        assert groups.tiles(processor, images, {"pixel_values": torch.zeros(3, 3, 2, 2)}) == {}
+        assert groups.tiles(processor, [None, []], {}) == {}
+
     def test_patches_of_all_images_are_taken_by_row(self):
         fields = {
             "pixel_values": torch.arange(10.0)[:, None],

@@ -61,6 +61,8 @@ class Transformers:
     checkpoint: str | None = None
     """Hub id or path of a model that no stage of the run made."""
     revision: str | None = None
+    faults: Path | None = None
+    """Where the traceback goes of an error that makes prompts be read whole."""
 
     @property
     def id(self) -> str:
@@ -95,6 +97,7 @@ class Transformers:
             samples=sweep.samples,
             seed=seed,
             batch_size=config.batch_size,
+            faults=self.faults,
         )
 
 

@@ -142,20 +142,23 @@ class Rows:
         scaling: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """The next T tokens of each row, over its stem together with the stem's other rows, over its own alone."""
+        """The next T tokens of each row, over its stem together with the stem's other rows, over its own alone.
+
+        A model may ask for the last of them alone (Gemma 4 in layers that reuse another layer's keys).
+        """
         import torch
 
         rows, heads, tokens, width = query.shape
-        shared = key.shape[1]
+        shared, new = key.shape[1:3]
         repeats = heads // shared
         first = self.first if window is None else max(self.first, self.now + 1 - window)
-        keys, values = (x[:, :, first : self.now + tokens] for x in self._extended(layer, key, value))
+        keys, values = (x[:, :, first : self.now + new] for x in self._extended(layer, key, value))
         own = query.reshape(rows, shared, repeats * tokens, width) * (width**-0.5 if scaling is None else scaling)
         head_keys, head_values = self.stems.heads[layer]
         head = self._by_stem(own) @ head_keys.transpose(-1, -2)
-        head = head.masked_fill(~self._visible_stem(window, repeats, tokens), -torch.inf)
+        head = head.masked_fill(~self._visible_stem(window, repeats, tokens, new), -torch.inf)
         tail = (own @ keys.transpose(-1, -2)).masked_fill(
-            ~self._visible_tail(first, window, repeats, tokens), -torch.inf
+            ~self._visible_tail(first, window, repeats, tokens, new), -torch.inf
         )
         weights = torch.cat([head, self._by_stem(tail)], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
         size = head_keys.shape[2]
@@ -188,29 +191,29 @@ class Rows:
         rows = split.reshape(count * self.most, heads, queries // self.most, width)
         return rows if self.cells is None else rows[self.cells]
 
-    def _visible_stem(self, window: int | None, repeats: int, tokens: int) -> torch.Tensor:
-        """Stem tokens that each query sees, (U, 1, 1 or most x repeats x T, P)."""
+    def _visible_stem(self, window: int | None, repeats: int, tokens: int, new: int) -> torch.Tensor:
+        """Stem tokens that each query sees, (U, 1, 1 or most x repeats x T, P); T are the last of `new` tokens."""
         import torch
 
-        name = ("stem", window, repeats, tokens)
+        name = ("stem", window, repeats, tokens, new)
         if name not in self.seen:
             depth = self.stems.depth
             seen = (depth >= 0)[:, None, None]
             if window is not None:
-                slots = torch.arange(self.now, self.now + tokens, device=depth.device)
+                slots = torch.arange(self.now + new - tokens, self.now + new, device=depth.device)
                 where = self.stems.lengths[self.place][:, None] + slots - self.start[:, None]
                 where = where.repeat(1, repeats)[:, None, :, None]
                 seen = seen & (depth[:, None, None] > self._by_stem(where) - window)
             self.seen[name] = seen
         return self.seen[name]
 
-    def _visible_tail(self, first: int, window: int | None, repeats: int, tokens: int) -> torch.Tensor:
+    def _visible_tail(self, first: int, window: int | None, repeats: int, tokens: int, new: int) -> torch.Tensor:
         """A row's own tokens, from slot `first` on, that each of its queries sees, (N, 1, repeats x T, slots)."""
         import torch
 
-        name = ("tail", window, repeats, tokens)
+        name = ("tail", window, repeats, tokens, new)
         if name not in self.seen:
-            slots = torch.arange(first, self.now + tokens, device=self.start.device)
+            slots = torch.arange(first, self.now + new, device=self.start.device)
             asked = slots[-tokens:, None]
             seen = slots <= asked if window is None else (slots <= asked) & (slots > asked - window)
             seen = seen & (slots >= self.start[:, None, None])

@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from medrft.errors import ModelError
 from medrft.models.encode import Images, encode
+from medrft.models.faults import FAULTS, why_failed
 from medrft.models.load import Policy, end_ids, placeholder_ids
 from medrft.models.prompts import Message, Prompt, with_images
 from medrft.models.refill import write
@@ -32,6 +34,7 @@ def generate(
     samples: int = 1,
     seed: int = 0,
     batch_size: int = 32,
+    faults: Path | None = None,
 ) -> list[list[Completion]]:
     """`samples` completions for each example, in the order of `examples`; see `stream`."""
     found: list[list[Completion]] = [[] for _ in examples]
@@ -45,6 +48,7 @@ def generate(
         samples=samples,
         seed=seed,
         batch_size=batch_size,
+        faults=faults,
     ):
         found[number] = completions
     return found
@@ -61,12 +65,14 @@ def stream(
     samples: int = 1,
     seed: int = 0,
     batch_size: int = 32,
+    faults: Path | None = None,
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Examples by number, each with its `samples` completions, as they are finished.
 
     Pictures, and what prompts about them begin with, are read once; at most `batch_size` completions are written at a
     time. Greedy at temperature 0, where every sample is the same and is computed once. Where a model or its template
-    cannot share, a warning says why, and every prompt is read whole.
+    cannot share, a warning says why and for how many, and those prompts are read whole; the traceback of an error that
+    a model's own code raised goes into the file `faults`.
     """
     prompt = prompt.bound(policy.processor)
     drawn = samples if temperature > 0 else 1
@@ -79,8 +85,9 @@ def stream(
             for number, made in _shared(policy, prompt, examples, images, config, drawn, seed, batch_size):
                 del left[number]
                 yield number, _finished(prompt, made, samples)
-        except ModelError as error:
-            warnings.warn(f"prompts are read whole, one by one: {error}", stacklevel=2)
+        except FAULTS as error:
+            why = why_failed(error, faults)
+            warnings.warn(f"{len(left)} prompts are read whole, one by one: {why}", stacklevel=2)
         plain = _plain(
             policy, prompt, examples, list(left), images, max_new_tokens, temperature, drawn, seed, batch_size
         )

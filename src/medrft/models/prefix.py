@@ -10,7 +10,7 @@ log-probabilities. One plain `forward` without a cache, so gradient checkpointin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ATTENTION = ("sdpa", "eager", "flex_attention")
 """Implementations of attention that can see a mask of ours."""
+SLIDING_IMAGES = ("gemma4", "gemma4_unified")
+"""Families whose image tokens see their whole image in layers with a sliding window, and only there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -> Any:
     """Which positions each position sees: one (R, 1, L, L) mask, or one per type of layer where a model has several.
 
     `images` (R, L) numbers the image that each position belongs to, -1 for text, where a model's image tokens see
-    their whole image (Gemma 3).
+    their whole image: in all layers (Gemma 3), or in those of a sliding window alone (Gemma 4).
     """
     import torch
 
@@ -159,13 +161,14 @@ def masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -> Any:
     causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
     seen = segments[:, :, None] == segments[:, None, :]
     seen = causal & (seen | (segments == 0)[:, None, :])
+    whole = seen
     if images is not None:
-        seen |= (images[:, :, None] == images[:, None, :]) & (images >= 0)[:, :, None]
-    full = _shape(config, seen)
+        whole = seen | ((images[:, :, None] == images[:, None, :]) & (images >= 0)[:, :, None])
+    full = _shape(config, seen if _family(model) in SLIDING_IMAGES else whole)
     if kinds == {"full_attention"}:
         return full
     near = depth[:, None, :] > depth[:, :, None] - config.sliding_window
-    return {"full_attention": full, "sliding_attention": _shape(config, seen & near)}
+    return {"full_attention": full, "sliding_attention": _shape(config, whole & near)}
 
 
 def _shape(config: Any, seen: torch.Tensor) -> Any:
@@ -184,16 +187,22 @@ def _shape(config: Any, seen: torch.Tensor) -> Any:
     return seen[:, None]
 
 
-def image_blocks(model: Any, kinds: torch.Tensor | None) -> torch.Tensor | None:
+def image_blocks(model: Any, types: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
     """The number of the image each prompt token belongs to, -1 for text, where image tokens see each other both ways.
 
-    `kinds` are the prompt's `token_type_ids`, (R, P), 1 for image tokens; Gemma 3 alone reads them so.
+    `types` are the prompt's token types, (R, P): Gemma 3 reads `token_type_ids` (1 an image), Gemma 4
+    `mm_token_type_ids` (1 an image, 2 a video) where its configuration says so.
     """
     import torch
 
-    if kinds is None or not str(plain_model(model).config.model_type).startswith("gemma3"):
+    family, found = _family(model), None
+    if family == "gemma3":
+        found = types.get("token_type_ids")
+    elif family in SLIDING_IMAGES and text_config(model).use_bidirectional_attention == "vision":
+        found = types.get("mm_token_type_ids")
+    if found is None:
         return None
-    image = kinds == 1
+    image = (found == 1) | ((found == 2) & (family in SLIDING_IMAGES))
     starts = image & ~torch.nn.functional.pad(image, (1, 0))[:, :-1]
     return torch.where(image, starts.cumsum(1) - 1, -1)
 
@@ -227,6 +236,10 @@ def text_config(model: Any) -> Any:
     return plain_model(model).config.get_text_config()
 
 
+def _family(model: Any) -> str:
+    return str(plain_model(model).config.model_type)
+
+
 def plain_model(model: Any) -> Any:
     """The model inside wrappers and adapters."""
     while hasattr(model, "module"):
@@ -243,6 +256,8 @@ def why_not(model: Any, *, rollouts: bool = False) -> str | None:
     others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
     if others:
         return f"the model has layers of type {', '.join(sorted(others))}"
+    if getattr(config, "cross_attention_layers", None):
+        return "the model looks at images in cross-attention layers, not among its tokens"
     if rollouts or config._attn_implementation in ATTENTION:
         return None
     return f"attention {config._attn_implementation!r} sees no mask of ours; use one of {', '.join(ATTENTION)}"
@@ -276,7 +291,7 @@ def forward_inputs(
     size = prompts.shape[1]
     types = {key: fields[key][:, :size] for key in TOKEN_TYPES if fields.get(key) is not None}
     given = {key: value for key, value in fields.items() if key not in TOKEN_TYPES and value is not None}
-    blocks = image_blocks(model, types.get("token_type_ids"))
+    blocks = image_blocks(model, types)
     return {
         "input_ids": lines.ids,
         "attention_mask": masks(model, lines, None if blocks is None else spread(lines, blocks, rest=-1)),

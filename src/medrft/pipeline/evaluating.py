@@ -49,6 +49,7 @@ def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None 
 def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> Engine:
     """The model at `source` in the recipe's engine; `model` stands in for the recipe's, for one from outside."""
     from medrft.evaluation.engines import Offline, Transformers
+    from medrft.models.faults import LOG
     from medrft.models.load import load_policy
 
     config = model or job.recipe.model
@@ -58,7 +59,7 @@ def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> E
 
         images = max((len(e.images) for examples in job.tests().values() for e in examples), default=1)
         return Offline(load_offline(config, source, images=images, seed=job.recipe.seed), checkpoint, revision)
-    return Transformers(load_policy(config, source), checkpoint, revision)
+    return Transformers(load_policy(config, source), checkpoint, revision, job.run.path / LOG)
 
 
 def open_model(job: Job, name: str) -> Engine:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path as File
 from typing import Any, Literal
+
+import torch
 
 from medrft.training.processes import is_main
 from medrft.training.verify import Difference
@@ -20,6 +25,8 @@ class Sharing:
 
     on: bool = True
     verify: Verify = "first"
+    log: File | None = None
+    """Where the traceback of an error goes that made a path fall back."""
     fallen: dict[Path, str] = field(default_factory=dict)
     """Why rollouts or log-probabilities are TRL's own."""
     checked: dict[Path, Difference] = field(default_factory=dict)
@@ -31,18 +38,17 @@ class Sharing:
         """Whether a path shares prompts."""
         return self.on and path not in self.fallen
 
+    @property
+    def anywhere(self) -> bool:
+        """Whether any path shares prompts."""
+        return self.shares("loss") or self.shares("rollouts")
+
     def due(self, path: Path) -> bool:
         """Whether to compare a path with the plain one now."""
         return self.verify == "always" or (self.verify == "first" and path not in self.checked)
 
-    def judge(self, path: Path, found: Difference, *, agreed: bool) -> None:
-        """Take a comparison; where it did not pass, on any process, the path falls back."""
-        self.checked[path] = found
-        if not agreed:
-            self.fall_back(path, found.line())
-
     def fall_back(self, path: Path, why: str) -> None:
-        """From now on a path is TRL's own; said once."""
+        """From now on a path is TRL's own; said once. Every process must call it at the same place."""
         if self.on and path not in self.fallen:
             self.fallen[path] = why
             if is_main():
@@ -76,3 +82,35 @@ class Sharing:
     def describe(self) -> dict[str, Any]:
         """For the stage's record."""
         return {"on": self.on, "verify": self.verify, **self.state_dict()}
+
+
+RandomState = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def random_state(device: torch.device) -> RandomState:
+    """Where torch's generators stand, of the CPU and of the device."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def rewind(state: RandomState, device: torch.device) -> None:
+    """Put the generators back, so that the plain way draws what it would have drawn alone."""
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+@contextmanager
+def without_dropout(model: Any, device: torch.device) -> Iterator[None]:
+    """Neither dropout modules nor anything else draws random numbers that the run would miss afterwards.
+
+    The rest of the model stays in training mode, which gradient checkpointing asks for.
+    """
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
+    try:
+        for layer in layers:
+            layer.eval()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for layer in layers:
+            layer.train()

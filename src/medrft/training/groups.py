@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 
 GROUP = "group"
 """The batch's own column: the number of each row's group, (B,)."""
@@ -70,12 +70,57 @@ def divided(groups: Sequence[int], most: int) -> list[int]:
 def take(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     """Multimodal inputs of some rows, in that order, repeated where asked; `num_images` among them counts each row's.
 
-    Whatever a family's layout is (per row, per image, patches of all images in one tensor), each row gets its own.
+    Whatever a family's layout is (per row, per image, per tile, patches of all images in one tensor), each row gets
+    its own.
     """
-    split = dict(fields) if isinstance(fields.get("pixel_values"), list) else split_pixel_values_by_grid(dict(fields))
-    taken = {key: pick(value, rows) for key, value in split.items() if value is not None}
-    merged: dict[str, Any] = unsplit_pixel_values_by_grid(taken)
-    return merged
+    taken = {key: pick(value, rows) for key, value in by_row(fields).items() if value is not None}
+    return {key: torch.cat(value) if _in_parts(value) else value for key, value in taken.items()}
+
+
+def by_row(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Multimodal inputs with one entry per row: what is kept per image or tile becomes a list of a tensor per row.
+
+    `num_images`, `num_tiles` and grids say how to cut, by TRL's rules; without `num_images` all is per row already.
+    """
+    counts = fields.get("num_images")
+    if counts is None or isinstance(fields.get("pixel_values"), list):
+        return dict(fields)
+    padded = "pixel_attention_mask" in fields and "spatial_shapes" not in fields  # per row, though TRL may count images
+    cut = dict(fields) if padded else split_pixel_values_by_grid(dict(fields))
+    return {key: list(value.split(counts)) if _per_image(value, counts) else value for key, value in cut.items()}
+
+
+def _per_image(value: Any, counts: Sequence[int]) -> bool:
+    """Whether a tensor has one entry per image rather than per row."""
+    return isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == sum(counts) != len(counts)
+
+
+def _in_parts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], torch.Tensor)
+
+
+def tiles(processor: Any, images: Sequence[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """How many tiles each row has (`num_tiles`) and each image (`num_patches`), where pixels are kept per tile.
+
+    `images` are each row's; `fields` what the processor made of them. Asked of the image processor as TRL does, since
+    the processor drops it. Empty for families that keep pixels per image, per row, or by a grid.
+    """
+    counts = [len(shown or []) for shown in images]
+    pixels = fields.get("pixel_values")
+    if not isinstance(pixels, torch.Tensor) or not sum(counts):
+        return {}
+    shown = [row or [] for row in images]
+    if "spatial_shapes" in fields:
+        found = processor.image_processor(images=shown, return_tensors="pt", return_row_col_info=True)
+        each = found["image_rows"] * found["image_cols"]
+        if processor.image_processor.use_thumbnail:
+            each = each + (each > 1).to(each.dtype)
+    elif pixels.ndim == 4 and len(pixels) != sum(counts) and "image_grid_thw" not in fields:
+        each = processor.image_processor(images=shown, crop_to_patches=True, return_tensors="pt")["num_patches"]
+    else:
+        return {}
+    parts = list(torch.as_tensor(each).flatten().split(counts))
+    return {"num_tiles": [int(part.sum()) for part in parts], "num_patches": parts}
 
 
 def pick(value: Any, rows: Sequence[int]) -> Any:
@@ -92,7 +137,7 @@ def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     """
     blocks = members(batch[GROUP].tolist())
     order = [row for block in torch.randperm(len(blocks)).tolist() for row in blocks[block]]
-    split = split_pixel_values_by_grid(batch)
+    split = by_row(batch)
     shuffled = {key: pick(value, order) for key, value in split.items() if value is not None}
     shuffled = {key: _once(value, shuffled[GROUP].tolist()) for key, value in shuffled.items()}
     found: list[dict[str, Any]] = split_tensor_dict(shuffled, steps)
@@ -101,7 +146,7 @@ def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
 
 def _once(value: Any, groups: Sequence[int]) -> Any:
     """A list of tensors, one per row, in which rows of a group share one tensor of their own."""
-    if not (isinstance(value, list) and value and isinstance(value[0], torch.Tensor)):
+    if not _in_parts(value):
         return value
     kept: dict[int, torch.Tensor] = {}
     return [

@@ -22,6 +22,7 @@ from trl.trainer.utils import RepeatSampler
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
+from medrft.models.faults import LOG
 from medrft.models.load import Policy, lora_config, placeholder_ids
 from medrft.rewards import Reward
 from medrft.rundir import RunDir, write_json
@@ -252,6 +253,7 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
     correct = Correct(recipe.correct, encoder=recipe.encoder)
     thumbnails = recipe.report.images == "thumb"
     generations = saved.get("generations")
+    log = opened.run.stage(stage.name) / LOG
     return Companions(
         judge=Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
         columns=columns,
@@ -259,7 +261,7 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
             opened.run, stage=stage.name, parts=reward.names, thumbnails=thumbnails, generations=generations
         ),
         watch=Watch(stage.name, state=saved.get("watch")),
-        sharing=Sharing(on=stage.share_prefix, verify=stage.verify_prefix).restored(saved.get("sharing")),
+        sharing=Sharing(on=stage.share_prefix, verify=stage.verify_prefix, log=log).restored(saved.get("sharing")),
     )
 
 

@@ -15,46 +15,30 @@ from typing import Any
 
 import torch
 from trl.models import unwrap_model_for_generation
-from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import pad
 
-from medrft.errors import ModelError
 from medrft.models.prefix import TOKEN_TYPES, branches, packed_inputs, why_not
 from medrft.models.rollout import Rollouts, rollouts
 from medrft.training import groups
-from medrft.training.fallback import Sharing
+from medrft.training.agree import Agrees
+from medrft.training.fallback import random_state, rewind, without_dropout
 from medrft.training.groups import GROUP
-from medrft.training.verify import Batch, Difference, loss_difference, probe_parameter, rollout_difference
+from medrft.training.processed import KNOWN, Padding, Processed, extra_columns, extra_fields, forward_fields, stretched
+from medrft.training.verify import Batch, Difference, loss_difference, probe_parameters, rollout_difference
 
-COUNTS = ("num_images", "num_tiles")
-"""Columns that only say how to cut multimodal inputs into rows."""
-
-
-class _Processed:
-    """A processor that has done its work: TRL asks it a second time for what its first call returned."""
-
-    def __init__(self, processor: Any, fields: dict[str, Any]):
-        self._processor, self._fields = processor, fields
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._processor, name)
-
-    def apply_chat_template(self, *args: Any, **kwargs: Any) -> str:
-        """The text of a prompt, which nobody needs again."""
-        return ""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return self._fields
+LogProbs = tuple[torch.Tensor, torch.Tensor | None]
+"""Log-probabilities and, where asked for, entropies, (B, C)."""
 
 
-class SharesPrompts:
+class SharesPrompts(Agrees):
     """Goes before `GRPOTrainer` among the bases; `self.sharing` must be set before the trainer is built."""
 
-    sharing: Sharing
     _groups: list[int]
     """The group of each row of the batch under way."""
     _once: dict[str, Any] | None = None
     """Multimodal inputs of the generation batch, each prompt's once, with `num_images`."""
+    _extra: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    """Multimodal inputs of the batch of an update that TRL does not know."""
 
     @property
     def _group_size(self) -> int:
@@ -70,19 +54,28 @@ class SharesPrompts:
         processor = me.processing_class
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+            if isinstance(me.processing_class, Processed):
+                output |= extra_columns(me.processing_class.fields, output.get("num_images"))
         finally:
             me.processing_class, self._once = processor, None
         output[GROUP] = torch.tensor(self._groups, device=output["prompt_ids"].device)
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        if not self.sharing.on:
-            return super()._tokenize_prompts(prompts)  # type: ignore[misc]
-        first, place = groups.leaders(self._groups)
-        ids, images, fields = super()._tokenize_prompts([prompts[row] for row in first])  # type: ignore[misc]
+        me: Any = self
+        processor, whole = me.processing_class, not self.sharing.anywhere
+        first, place = (list(range(len(prompts))),) * 2 if whole else groups.leaders(self._groups)
+        me.processing_class = Padding(processor)
+        try:
+            ids, images, fields = super()._tokenize_prompts([prompts[row] for row in first])  # type: ignore[misc]
+        finally:
+            me.processing_class = processor
+        if whole:
+            return ids, images, fields
         self._once = groups.tensors(fields, pad=pad)
         if images is not None:
             self._once["num_images"] = [len(shown or []) for shown in images]
+            self._once |= groups.tiles(processor, images, self._once)
             images = [images[number] for number in place]
         return [ids[number] for number in place], images, self._once
 
@@ -93,11 +86,12 @@ class SharesPrompts:
 
     def _hand_over(self) -> None:
         """Let TRL find what the processor has already returned for each row's prompt."""
+        me: Any = self
+        fields = None
         if self._once is not None:
-            me: Any = self
             _, place = groups.leaders(self._groups)
             fields = me._prepare_input(groups.take(self._once, place))
-            me.processing_class = _Processed(me.processing_class, _forward(fields))
+        me.processing_class = Processed(me.processing_class, fields)
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
@@ -107,7 +101,7 @@ class SharesPrompts:
         if made is not None:
             return made.ids, None
         if self._once is not None:
-            multimodal_fields = _forward(groups.take(self._once, groups.leaders(self._groups)[1]))
+            multimodal_fields = forward_fields(groups.take(self._once, groups.leaders(self._groups)[1]))
         return super()._generate_single_turn(  # type: ignore[misc]
             prompt_ids, images, multimodal_fields, num_generations, has_tool_images
         )
@@ -116,16 +110,30 @@ class SharesPrompts:
         """Whether we write rollouts: not those of vLLM, which shares prompts itself, nor those with sharded weights,
         which `generate` gathers in step with the other processes."""
         me: Any = self
-        others = me.use_vllm or me.use_transformers_continuous_batching or me.is_fsdp_enabled or me.is_deepspeed_enabled
-        if others or not self.sharing.shares("rollouts"):
-            return False
-        why = why_not(me.model, rollouts=True)
-        if why is not None:
-            self.sharing.fall_back("rollouts", why)
-        return why is None
+        others = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
+        return not others and self._once is not None and self.sharing.shares("rollouts")
 
     def _shared_rollouts(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts | None:
         """Completions in row order, compared with the plain path where that is due; `None` where it falls back."""
+        me: Any = self
+        device = me.accelerator.device
+        state, checked = random_state(device), self.sharing.checked.get("rollouts")
+        why = self._why_not(me.model, rollouts=True)
+        made = None
+        if why is None:
+            made, why = self._tried(partial(self._written, prompt_ids))
+        found = self.sharing.checked.get("rollouts")
+        if why is None and found is not None and found is not checked and not found.passed:
+            why = found.line()
+        why = self._together(why)
+        if why is None:
+            return made
+        self.sharing.fall_back("rollouts", why)
+        rewind(state, device)
+        return None
+
+    def _written(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts:
+        """Completions in row order; the comparison that is due is left in `sharing.checked`."""
         me: Any = self
         first, place = groups.leaders(self._groups)
         prompts = [torch.tensor(prompt_ids[row]) for row in first]
@@ -135,25 +143,23 @@ class SharesPrompts:
         ids, mask = once.pop("ids"), once.pop("mask")
         check = self.sharing.due("rollouts")
         copies = list(Counter(place).values())
+        temperature = me.temperature if check else None
         with unwrap_model_for_generation(
             me.model_wrapped,
             me.accelerator,
             generation_kwargs=me.generation_kwargs,
             gradient_checkpointing_kwargs=me.args.gradient_checkpointing_kwargs,
         ) as model:
-            try:
-                temperature = me.temperature if check else None
-                made = rollouts(model, ids, mask, _forward(once), copies, me.generation_config, temperature=temperature)
-            except ModelError as error:
-                self.sharing.fall_back("rollouts", str(error))
-                return None
+            fields = forward_fields(once)
+            made = rollouts(model, ids, mask, fields, copies, me.generation_config, temperature=temperature)
         if check:
-            self._check_rollouts(ids, mask, once, made, place)
-        return made if self.sharing.shares("rollouts") else None
+            with without_dropout(me.model, me.accelerator.device):
+                self.sharing.checked["rollouts"] = self._rollout_difference(ids, mask, once, made, place)
+        return made
 
-    def _check_rollouts(
+    def _rollout_difference(
         self, ids: torch.Tensor, mask: torch.Tensor, once: dict[str, Any], made: Rollouts, place: Sequence[int]
-    ) -> None:
+    ) -> Difference:
         me: Any = self
         rows = [torch.tensor(row, device=ids.device) for row in made.ids]
         completions = pad(rows, padding_value=me._tokenizer.pad_token_id, padding_side="right")
@@ -163,7 +169,7 @@ class SharesPrompts:
         fields = _extended(groups.take(once, place), completions.shape[1])
         batch = Batch(*whole, completions.shape[1], list(place), fields)
         chosen = batch.chosen()
-        found = rollout_difference(
+        return rollout_difference(
             partial(self._plain, me.model),
             batch.rows(chosen),
             groups.pick(logps.to(ids.device), chosen),
@@ -171,7 +177,6 @@ class SharesPrompts:
             temperature=me.temperature,
             fill=me._tokenizer.pad_token_id,
         )
-        self.sharing.judge("rollouts", found, agreed=self._agreed(found))
 
     # Updates
 
@@ -186,8 +191,11 @@ class SharesPrompts:
         return me._buffered_inputs[me._step % me.args.steps_per_generation]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        self._groups = inputs[GROUP].tolist()
-        return super()._compute_loss(model, inputs)  # type: ignore[misc]
+        self._groups, self._extra = inputs[GROUP].tolist(), extra_fields(inputs)
+        try:
+            return super()._compute_loss(model, inputs)  # type: ignore[misc]
+        finally:
+            self._extra = {}
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -200,98 +208,152 @@ class SharesPrompts:
         compute_aux_loss: bool = False,
         **fields: Any,
     ) -> Any:
-        given = {key: value for key, value in fields.items() if value is not None}
+        given = {key: value for key, value in {**fields, **self._extra}.items() if value is not None}
         batch = Batch(input_ids, attention_mask, logits_to_keep, self._groups, given)
+        found = None
         if self.sharing.shares("loss"):
-            why = "a mixture of experts balances its load over all tokens" if compute_aux_loss else why_not(model)
-            if why is not None:
-                self.sharing.fall_back("loss", why)
-            elif torch.is_grad_enabled() and self.sharing.due("loss"):
-                self._check_loss(model, batch)
-        shared = self.sharing.shares("loss")
+            aux = "a mixture of experts balances its load over all tokens" if compute_aux_loss else None
+            found = self._shared_loss(model, batch, batch_size, compute_entropy, aux)
         if torch.is_grad_enabled():
-            self.sharing.count("loss", len(batch), shared=shared)
-        if shared:
-            return (*self._shared(model, batch, batch_size, compute_entropy), None)
-        return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-            model,
-            input_ids,
-            attention_mask,
-            logits_to_keep,
-            batch_size=batch_size,
-            compute_entropy=compute_entropy,
-            compute_aux_loss=compute_aux_loss,
-            **groups.take(given, range(len(batch))),
+            self.sharing.count("loss", len(batch), shared=found is not None)
+        if found is not None:
+            return (*found, None)
+        return self._theirs(
+            model, batch, batch_size=batch_size, compute_entropy=compute_entropy, compute_aux_loss=compute_aux_loss
         )
 
-    def _shared(
-        self, model: Any, batch: Batch, batch_size: int | None = None, compute_entropy: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probabilities and entropies, (B, C), of whole groups at a time, about `batch_size` rows of them."""
+    def _theirs(self, model: Any, batch: Batch, *, batch_size: int | None = None, **options: Any) -> Any:
+        """TRL's own computation, or the same for inputs that TRL does not hand on."""
+        fields = groups.take(batch.fields, range(len(batch)))
+        if KNOWN.issuperset(fields):
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
+                model,
+                batch.input_ids,
+                batch.attention_mask,
+                batch.completion,
+                batch_size=batch_size,
+                **options,
+                **fields,
+            )
+        size, found = batch_size or len(batch), []
+        for start in range(0, len(batch), size):
+            part = batch.rows(range(start, min(start + size, len(batch))))
+            labels = part.input_ids.masked_fill(part.attention_mask == 0, -100)
+            labels[:, : -part.completion] = -100
+            given = {"input_ids": part.input_ids, "attention_mask": part.attention_mask, "labels": labels}
+            with self.accelerator.autocast():  # type: ignore[attr-defined]
+                more = stretched(forward_fields(part.fields), part.input_ids.shape[1])
+                found.append(model(**given, **more, fused_lm_head=True))
+        logps = torch.cat([output.log_probs[:, -batch.completion :] for output in found])
+        if not options.get("compute_entropy"):
+            return logps, None, None
+        return logps, torch.cat([output.entropy[:, -batch.completion :] for output in found]), None
+
+    def _shared_loss(
+        self, model: Any, batch: Batch, batch_size: int | None, compute_entropy: bool, aux: str | None
+    ) -> LogProbs | None:
+        """`_shared`, compared with the plain path where that is due; `None` where it falls back.
+
+        Processes agree before each part that talks to the others: on the comparison, on the inputs, on the outcome.
+        An error that only one of them meets inside a forward pass with sharded weights cannot be agreed on.
+        """
         me: Any = self
-        parts = _chunks(batch.groups, batch_size or len(batch))
-        found: list[tuple[torch.Tensor, ...]] = []
-        for rows in parts:
-            part = batch if len(parts) == 1 else batch.rows(rows)
+        device = me.accelerator.device
+        state = random_state(device)
+        why = aux or self._why_not(model)
+        if why is None and torch.is_grad_enabled() and self.sharing.due("loss"):
+            checked, why = self._tried(partial(self._loss_difference, model, batch))
+            if checked is not None:
+                self.sharing.checked["loss"] = checked
+                why = None if checked.passed else checked.line()
+            why = self._together(why)
+        inputs, found = None, None
+        if why is None:
+            inputs, why = self._tried(partial(self._packed, model, batch, batch_size))
+        why = self._together(why)
+        if why is None and inputs is not None:
+            found, why = self._tried(partial(self._shared, model, inputs, compute_entropy))
+            why = self._together(why)
+        if why is None:
+            return found
+        self.sharing.fall_back("loss", why)
+        rewind(state, device)
+        return None
+
+    def _packed(self, model: Any, batch: Batch, batch_size: int | None = None) -> list[tuple[list[int], Any, Any]]:
+        """Whole groups, about `batch_size` rows of them at a time: rows, how they are packed, the model's inputs."""
+        me: Any = self
+        found = []
+        for rows in _chunks(batch.groups, batch_size or len(batch)):
+            part = batch.rows(rows)
             first, place = groups.leaders(_cut(model, part))
             packed, inputs = packed_inputs(
                 model,
                 part.input_ids,
                 part.attention_mask,
                 torch.tensor(place, device=part.input_ids.device),
-                _forward(groups.take(part.fields, first)),
+                forward_fields(groups.take(part.fields, first)),
                 completion=part.completion,
                 fill=me._tokenizer.pad_token_id,
             )
+            found.append((rows, packed, inputs))
+        return found
+
+    def _shared(self, model: Any, parts: list[tuple[list[int], Any, Any]], compute_entropy: bool = False) -> LogProbs:
+        """Log-probabilities and entropies, (B, C), of packed groups."""
+        me: Any = self
+        found: list[tuple[torch.Tensor, ...]] = []
+        for _, packed, inputs in self._in_step(parts):
             with me.accelerator.autocast():
                 outputs = model(**inputs, fused_lm_head=True)
             values = (outputs.log_probs, outputs.entropy) if compute_entropy else (outputs.log_probs,)
             found.append(tuple(packed.unpack(value) for value in values))
-        whole = [torch.cat(values) for values in zip(*found, strict=True)]
+        whole = [torch.cat(values) for values in zip(*found[: len(parts)], strict=True)]
         if len(parts) > 1:
-            back = torch.tensor([row for rows in parts for row in rows], device=whole[0].device).argsort()
+            back = torch.tensor([row for rows, _, _ in parts for row in rows], device=whole[0].device).argsort()
             whole = [values[back] for values in whole]
         return whole[0], whole[1] if compute_entropy else None
 
     def _plain(self, model: Any, batch: Batch) -> torch.Tensor:
         """Log-probabilities, (B, C), the way TRL computes them."""
-        logps, _, _ = super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-            model, batch.input_ids, batch.attention_mask, batch.completion, **batch.fields
-        )
+        logps: torch.Tensor = self._theirs(model, batch)[0]
         return logps
 
-    def _check_loss(self, model: Any, batch: Batch) -> None:
-        """Compare with the plain path on a few groups; sharded weights have no gradient of one block to ask for."""
+    def _loss_difference(self, model: Any, batch: Batch) -> Difference:
+        """Compare with the plain path on a few completions."""
         me: Any = self
-        sharded = me.is_fsdp_enabled or me.is_deepspeed_enabled
-        inner = model if sharded else me.accelerator.unwrap_model(model)
-        with disable_gradient_checkpointing(me.model, me.args.gradient_checkpointing_kwargs):
-            found = loss_difference(
+        inner = model if self._sharded else me.accelerator.unwrap_model(model)
+        reentrant = me.args.gradient_checkpointing and (me.args.gradient_checkpointing_kwargs or {}).get(
+            "use_reentrant"
+        )
+        parameters: Any = probe_parameters(inner)
+        if self._sharded:
+            parameters = "weights are sharded"
+        elif reentrant:
+            parameters = "reentrant checkpointing gives no gradient of one block"
+        with without_dropout(inner, me.accelerator.device):
+            return loss_difference(
                 partial(self._plain, inner),
-                lambda rows: self._shared(inner, rows)[0],
+                lambda rows: self._shared(inner, self._packed(inner, rows))[0],
                 batch.rows(batch.chosen()),
-                parameter=None if sharded else probe_parameter(inner),
+                parameters=parameters,
                 low=self._low(),
                 temperature=me.temperature,
                 fill=me._tokenizer.pad_token_id,
             )
-        self.sharing.judge("loss", found, agreed=self._agreed(found))
+
+    # Falling back
+
+    def _why_not(self, model: Any, *, rollouts: bool = False) -> str | None:
+        """Why a model cannot share prompts, as far as that is known; also when asking it fails."""
+        why, failed = self._tried(partial(why_not, model, rollouts=rollouts))
+        return failed or why
 
     def _low(self) -> bool:
         """Whether training computes in less than float32."""
         me: Any = self
-        return bool(me.args.bf16 or me.args.fp16 or me.model.dtype != torch.float32)
-
-    def _agreed(self, found: Difference) -> bool:
-        """Whether a comparison passed on every process, since all must go the same way."""
-        me: Any = self
-        passed = torch.tensor([float(found.passed)], device=me.accelerator.device)
-        return bool(me.accelerator.gather(passed).min() > 0)
-
-
-def _forward(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a forward pass takes of multimodal fields."""
-    return {key: value for key, value in fields.items() if key not in COUNTS}
+        mixed = me.accelerator.mixed_precision not in (None, "no")
+        return bool(mixed or me.model.dtype != torch.float32)
 
 
 def _extended(fields: dict[str, Any], completion: int) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Is a shared prompt's result the plain one? Compared on a batch under way: log-probabilities, and the gradient of one
 block of parameters.
 
+The comparison must fit where the run fits. The shared way is computed on rows of the batch, so on no more than an
+update computes; the plain way row by row, each with its own backward pass; both with the run's gradient checkpointing.
+
 In float32 both may differ by 1e-4, log-probabilities by 1e-4 / temperature where it is below 1, since they are those of
 logits / temperature. In lower precision the plain path does not agree with itself once its batch is
 padded otherwise, so there the limit is the larger of 0.05 and twice that difference.
@@ -20,6 +23,10 @@ from medrft.training.groups import leaders, pick, take
 FP32_LIMIT = 1e-4
 LOW_PRECISION_LIMIT = 0.05
 MORE_PADDING = 7
+COMPARED = 8
+"""Completions that are compared, where there are as many."""
+PROBED = 4
+"""Blocks of parameters of which the first is taken whose gradient is not zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,16 @@ class Batch:
         )
 
     def chosen(self) -> list[int]:
-        """The rows to compare: those of the first and the last group, which may have prompts of two lengths."""
+        """The rows to compare: some of the first and of the last group, which may have prompts of two lengths.
+
+        As many for batches of the same size, however their groups lie: processes must do the same.
+        """
         first, place = leaders(self.groups)
-        return [row for row, group in enumerate(place) if group in (0, len(first) - 1)]
+        found = []
+        for group in dict.fromkeys((0, len(first) - 1)):
+            found += [row for row, other in enumerate(place) if other == group][: COMPARED // 2]
+        rest = [row for row in range(len(self)) if row not in found]
+        return sorted(found + rest[: max(0, min(COMPARED, len(self)) - len(found))])
 
     def padded(self, more: int, fill: int) -> Batch:
         """The same with `more` padding before the prompts."""
@@ -80,9 +94,10 @@ class Difference:
     """Nats per token, absolute."""
     logps_limit: float
     gradient: float | None = None
-    """Of one block of parameters, relative; `None` where it cannot be asked for."""
+    """Of one block of parameters, relative; `None` where it was not asked for, or could not be (`unproven`)."""
     gradient_limit: float | None = None
     parameter: str | None = None
+    unproven: str | None = None
     completions: int
 
     @property
@@ -96,6 +111,8 @@ class Difference:
         told = f"log-probabilities differ by {self.logps:.2g} (limit {self.logps_limit:.2g})"
         if self.gradient is not None:
             told += f", the gradient of {self.parameter} by {self.gradient:.2g} (limit {self.gradient_limit:.2g})"
+        elif self.unproven is not None:
+            told += f", gradients not proven ({self.unproven})"
         return f"{told} on {self.completions} completions"
 
     def as_json(self) -> dict[str, Any]:
@@ -113,25 +130,35 @@ def loss_difference(
     shared: LogProbs,
     batch: Batch,
     *,
-    parameter: tuple[str, torch.nn.Parameter] | None,
+    parameters: Parameters | str,
     low: bool,
     temperature: float,
     fill: int,
 ) -> Difference:
-    """Compare two ways to compute a batch; with a `parameter` also its gradient. `low`: less than float32."""
-    measured = [_measured(way, batch, parameter) for way in (plain, shared)]
-    own = _gap(measured[0], _measured(plain, batch.padded(MORE_PADDING, fill), parameter)) if low else (0.0, 0.0)
-    logps, gradient = _gap(*measured)
-    full = (_full_limit(temperature), FP32_LIMIT)
-    limits = [max(LOW_PRECISION_LIMIT, 2 * value) if low else limit for value, limit in zip(own, full, strict=True)]
-    return Difference(
-        logps=logps,
-        logps_limit=limits[0],
-        gradient=None if parameter is None else gradient,
-        gradient_limit=None if parameter is None else limits[1],
-        parameter=None if parameter is None else parameter[0],
-        completions=len(batch),
-    )
+    """Compare two ways to compute a batch, and the gradient of the first of `parameters` that has one.
+
+    `parameters` may instead say why no gradient can be asked for. `low`: training computes in less than float32.
+    """
+    asked = () if isinstance(parameters, str) else tuple(parameters)
+    rows, all_rows = [[row] for row in range(len(batch))], [list(range(len(batch)))]
+    first, gradients = _measured(plain, batch, rows, asked)
+    moving = [(name, value) for name, value in asked if bool(gradients[name].norm() != 0)][:1]
+    other, others = _measured(shared, batch, all_rows, moving)
+    own_logps, own = 0.0, 0.0
+    if low:
+        padded, found = _measured(plain, batch.padded(MORE_PADDING, fill), rows, moving)
+        own_logps = float((first - padded).abs().max())
+        own = max((_apart(gradients[name], found[name]) for name, _ in moving), default=0.0)
+    limits = (_full_limit(temperature), FP32_LIMIT)
+    if low:
+        limits = (max(LOW_PRECISION_LIMIT, 2 * own_logps), max(LOW_PRECISION_LIMIT, 2 * own))
+    logps = float((first - other).abs().max())
+    told = Difference(logps=logps, logps_limit=limits[0], completions=len(batch))
+    if not moving:
+        zero = f"zero in {', '.join(name for name, _ in asked)}" if asked else "nothing is trained"
+        return replace(told, unproven=parameters if isinstance(parameters, str) else zero)
+    name = moving[0][0]
+    return replace(told, gradient=_apart(gradients[name], others[name]), gradient_limit=limits[1], parameter=name)
 
 
 def rollout_difference(
@@ -142,8 +169,9 @@ def rollout_difference(
     Token by token and all at once are different kernels, which in low precision differ by more than padding does at
     single tokens, in any implementation; so there the means are compared.
     """
-    with torch.no_grad():
-        found, padded = plain(batch), plain(batch.padded(MORE_PADDING, fill)) if low else None
+    rows = [[row] for row in range(len(batch))]
+    found, _ = _measured(plain, batch, rows, ())
+    padded = _measured(plain, batch.padded(MORE_PADDING, fill), rows, ())[0] if low else None
     if padded is None:
         gap, limit = float((found - written).abs().max()), _full_limit(temperature)
         return Difference(logps=gap, logps_limit=limit, completions=len(batch))
@@ -157,33 +185,44 @@ def _full_limit(temperature: float) -> float:
     return FP32_LIMIT / min(1.0, temperature)
 
 
-Measured = tuple[torch.Tensor, torch.Tensor]
+Parameters = Sequence[tuple[str, torch.nn.Parameter]]
 
 
-def _measured(way: LogProbs, batch: Batch, parameter: tuple[str, torch.nn.Parameter] | None) -> Measured:
-    """Log-probabilities, and the gradient of a fixed weighing of them."""
-    if parameter is None:
-        with torch.no_grad():
-            return way(batch), torch.zeros(1)
-    logps = way(batch)
-    weights = torch.linspace(-1, 1, logps.numel(), device=logps.device).view(logps.shape)
-    (gradient,) = torch.autograd.grad((logps * weights).sum(), parameter[1])
-    return logps.detach(), gradient.float()
+def _measured(
+    way: LogProbs, batch: Batch, parts: Sequence[Sequence[int]], parameters: Parameters
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Log-probabilities, (B, C), and gradients of a fixed weighing of them, some rows of the batch at a time."""
+    size = (len(batch), batch.completion)
+    weights = torch.linspace(-1, 1, size[0] * size[1], device=batch.input_ids.device).view(size)
+    whole = torch.zeros_like(weights)
+    summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in parameters}
+    for rows in parts:
+        with torch.set_grad_enabled(bool(parameters)):
+            logps = way(batch.rows(rows))
+            if parameters:
+                values = [value for _, value in parameters]
+                found = torch.autograd.grad((logps * weights[rows]).sum(), values, allow_unused=True)
+                for (name, _), gradient in zip(parameters, found, strict=True):
+                    summed[name] += 0.0 if gradient is None else gradient.float()
+        whole[rows] = logps.detach().float()
+    return whole, summed
 
 
-def _gap(one: Measured, other: Measured) -> tuple[float, float]:
-    logps = float((one[0] - other[0]).abs().max())
-    size = float(one[1].norm())
-    gradient = float((one[1] - other[1]).norm())
-    return logps, gradient / size if size else gradient
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The difference of two gradients, relative to the first."""
+    return float((one - other).norm() / one.norm())
 
 
-def probe_parameter(model: Any) -> tuple[str, torch.nn.Parameter] | None:
-    """The parameter whose gradient is compared: the first trained matrix of the language model's layers, else any."""
+def probe_parameters(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters whose gradient may be compared: trained matrices, those of the language model's first layer first.
+
+    Of an adapter the half that starts at zero (`lora_B`) comes first: while it is zero, the gradient of the other is.
+    """
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad and value.ndim > 1]
-    inner = [
-        (name, value)
-        for name, value in trained
-        if "layers.0." in name and "vision" not in name and "visual" not in name
-    ]
-    return next(iter(inner or trained), None)
+
+    def rank(one: tuple[str, torch.nn.Parameter]) -> tuple[bool, bool]:
+        name = one[0]
+        language = "layers.0." in name and "vision" not in name and "visual" not in name and "audio" not in name
+        return not language, "lora_A" in name or "lora_embedding_A" in name
+
+    return sorted(trained, key=rank)[:PROBED]

@@ -1,0 +1,58 @@
+"""What is done when code that shares prompts fails on a model: the plain way instead, said in one line, kept in a file.
+
+Families of models that nobody has tried raise whatever their code happens to raise. So may a mistake of ours, which
+must stay visible: the whole traceback goes into a file of the run, and the line names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from pathlib import Path
+
+from medrft.errors import MedrftError, ModelError, StorageError, cannot_write, in_one_line
+
+FAULTS = (
+    *(RuntimeError, ValueError, TypeError, AttributeError, LookupError),  # NotImplementedError, KeyError, IndexError, …
+    *(ArithmeticError, AssertionError, ImportError),
+)
+"""The kinds of errors that a model's own code raises on inputs it does not expect."""
+
+LOG = "fallbacks.log"
+"""The file of a run, or of a stage, that holds the tracebacks."""
+
+
+def why_failed(error: Exception, log: Path | None) -> str:
+    """Why the plain way is taken after `error`, in one line; its traceback is appended to `log` (else to logging).
+
+    A `ModelError` is expected and says all. Raises `error` again where another way would not help or would hide
+    something: memory that ran out, a device that broke, and errors that medrft raises on purpose. Raises
+    `StorageError` for a log that cannot be written.
+    """
+    if isinstance(error, ModelError):
+        return str(error)
+    if isinstance(error, MedrftError) or _is_the_machines(error):
+        raise error
+    told = in_one_line(error)
+    if log is None:
+        logging.getLogger(__name__).error("prompts are not shared", exc_info=error)
+        return told
+    whole = "".join(traceback.format_exception(error))
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"process {os.environ.get('RANK', 0)}: prompts are not shared\n{whole}\n")
+    except OSError as refused:
+        raise cannot_write(log, refused) from error
+    return f"{told}; traceback in {log}"
+
+
+def _is_the_machines(error: Exception) -> bool:
+    """Whether memory ran out or the device broke: the plain way needs more of both."""
+    import torch
+
+    broken: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError)
+    if hasattr(torch, "AcceleratorError"):
+        broken = (*broken, torch.AcceleratorError)
+    return isinstance(error, (*broken, StorageError)) or "can't allocate memory" in str(error)

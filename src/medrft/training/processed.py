@@ -1,0 +1,114 @@
+"""The processor as TRL's GRPO trainer should see it: padded so that prompts come out right, asked once, nothing lost.
+
+TRL 1.16 tokenizes prompts without saying whether to pad. Some processors then pad by default (Gemma 4, Aya Vision), and
+the padding would be read as the prompt's own tokens; others cannot make a tensor of unequal rows (Pixtral). It also
+processes the same images a second time, and hands on only the inputs that it knows by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+
+from medrft.training.groups import by_row, take
+
+COUNTS = ("num_images", "num_tiles", "num_patches")
+"""Columns that only say how to cut multimodal inputs into rows."""
+KNOWN = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
+"""Multimodal inputs that TRL hands to the model, among other arguments."""
+EXTRA = "processor/"
+"""What the batch's columns of other inputs are called, before their name."""
+
+
+class Padding:
+    """A processor that pads prompts and takes the padding out of their token ids again."""
+
+    def __init__(self, processor: Any):
+        self._processor = processor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def apply_chat_template(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Token ids row by row, as long as each prompt is, and whatever else the processor returns, padded."""
+        side = {"padding": True, "padding_side": "left"}
+        found = self._processor.apply_chat_template(*args, **kwargs, processor_kwargs=side)
+        masks = zip(found["input_ids"], found["attention_mask"], strict=True)
+        rows = [[int(token) for token, real in zip(row, mask, strict=True) if real] for row, mask in masks]
+        return {**found, "input_ids": rows}
+
+
+class Processed:
+    """The processor once prompts are tokenized: repeats its `fields`, or remembers what TRL's second call returns."""
+
+    def __init__(self, processor: Any, fields: dict[str, Any] | None):
+        self._processor, self.fields, self._repeats = processor, fields or {}, fields is not None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
+        """The text of a prompt, which nobody needs again where there are fields."""
+        return "" if self._repeats else self._processor.apply_chat_template(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The multimodal inputs of all rows."""
+        if not self._repeats:
+            self.fields = dict(self._processor(*args, **kwargs))
+        return forward_fields(self.fields)
+
+    @property
+    def image_processor(self) -> Any:
+        """The processor's own, which TRL asks again for the tiles of each image."""
+        known = self.fields.get("num_patches")
+        return self._processor.image_processor if known is None else _Counted(self._processor.image_processor, known)
+
+
+class _Counted:
+    """An image processor that has already counted tiles."""
+
+    def __init__(self, image_processor: Any, patches: torch.Tensor):
+        self._image_processor, self._patches = image_processor, patches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._image_processor, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The tiles of each image, where that is the question."""
+        if kwargs.get("crop_to_patches"):
+            return {"num_patches": self._patches}
+        return self._image_processor(*args, **kwargs)
+
+
+def forward_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a forward pass takes of multimodal fields."""
+    return {key: value for key, value in fields.items() if key not in COUNTS}
+
+
+def stretched(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """Inputs of prompts as those of prompts with completions: what a prompt's last token sees of images, these see."""
+    found = dict(fields)
+    mask = found.get("cross_attention_mask")
+    if mask is not None and mask.shape[1] < tokens:
+        more = mask[:, -1:].expand(-1, tokens - mask.shape[1], *mask.shape[2:])
+        found["cross_attention_mask"] = torch.cat([mask, more], dim=1)
+    return found
+
+
+def extra_columns(fields: Mapping[str, Any], num_images: Any) -> dict[str, Any]:
+    """The inputs that TRL would drop, by row, as columns of the batch."""
+    dropped = {key: value for key, value in fields.items() if key not in (*KNOWN, *COUNTS)}
+    if not dropped or num_images is None:
+        return {}
+    cut = by_row({**dropped, "num_images": num_images})
+    return {EXTRA + key: value for key, value in cut.items() if key in dropped}
+
+
+def extra_fields(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs that `extra_columns` kept, as they were."""
+    kept = {key.removeprefix(EXTRA): value for key, value in batch.items() if key.startswith(EXTRA)}
+    return take(kept, range(len(next(iter(kept.values()))))) if kept else {}
