@@ -421,7 +421,7 @@ class Counted:
         self.hooks.__exit__(*told)
 
     def _keep(self, tensor):
-        kept = Kept(tensor)
+        kept = Kept(tensor.detach())  # with its history it would be held by itself
         place = tensor.untyped_storage().data_ptr()
         if place not in self.known:
             if not self.held.get(place):

@@ -205,6 +205,7 @@ def _measured(
                 for (name, _), gradient in zip(parameters, found, strict=True):
                     summed[name] += 0.0 if gradient is None else gradient.float()
         whole[rows] = logps.detach().float()
+        del logps  # and with it what autograd keeps, before the next rows are computed
     return whole, summed
 
 
