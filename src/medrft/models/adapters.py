@@ -83,7 +83,7 @@ def merge_adapter(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> Any:
             f"cannot merge the adapter {adapter.source} into its base {adapter.base}: {told}; an adapter must be of a "
             "kind that merges (LoRA and its like) and belong to that very model"
         ) from error
-    return merged.to(dtype)
+    return merged.to(dtype).requires_grad_(True)  # peft had frozen the base
 
 
 def _file(source: str, name: str, revision: str | None) -> Path | None:
