@@ -12,7 +12,7 @@ import medrft
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
     {"types", "errors", "files", "masking", "outgoing"},
-    {"text", "intervals", "rundir", "store", "endpoint", "torchvision_ops"},
+    {"text", "intervals", "rundir", "store", "endpoint", "torchvision_ops", "hub"},
     {"config"},
     {"recipes"},
     {"data", "scorers"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medrft.data.rows import Row
 from medrft.errors import DataError
+from medrft.hub import hub_silence, without_hub
 
 
 def hub_name(root: Path | None) -> str | None:
@@ -20,11 +21,16 @@ def hub_rows(name: str, *, subset: str | None, revision: str | None) -> Iterator
 
     Raises `DataError` when it cannot be loaded: a wrong name, no network, a subset to choose.
     """
+    silence = hub_silence(name)
     import datasets
 
+    if silence is not None:
+        datasets.config.HF_HUB_OFFLINE = True  # it keeps a switch of its own
     try:
         splits = datasets.load_dataset(name, subset, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if silence is not None:
+            raise DataError(f"cannot load {name!r}: {without_hub(silence, name)}") from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"cannot load {name!r} from the hub: {first[:300]} (check the name, the network, HF_TOKEN for a gated "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,8 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError, ModelError, unknown_name
+from medrft.errors import DataError, ModelError
 from medrft.files import find_flaw, list_files, scratch_folder, tell_user, write_atomic
+from medrft.hub import hub_silence, nowhere
+from medrft.models.adapters import find_adapter, merge_adapter
+from medrft.models.parts import PARTS, freeze, lora_config, part_of
+from medrft.models.refusals import cannot_load, check_layout
 from medrft.models.template import fit_template, read_template
 from medrft.models.tokens import end_ids, fit_ends, image_token_id, placeholder_ids
 from medrft.rundir import read_json
@@ -24,7 +27,6 @@ from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
 
     from medrft.config import ModelConfig
 
@@ -32,6 +34,7 @@ __all__ = [
     "PARTS",
     "TINY",
     "Policy",
+    "check_start",
     "end_ids",
     "freeze",
     "image_token_id",
@@ -52,25 +55,6 @@ TINY = "tiny:"
 FILES = "files.json"
 """Sizes and hashes of a saved model's files, in its folder."""
 
-# Where families of transformers keep each part. Read top down: the first that matches owns the parameter.
-NAMES = {
-    "lm_head": ("lm_head",),
-    "projector": (
-        *("multi_modal_projector", "mm_projector", "projector", "connector", "merger", "deepstack_merger_list"),
-        *("aligner", "vision_projection", "language_projection", "image_to_text_projection", "qformer"),
-        *("embed_vision", "vision_embed_tokens", "visual_embeddings_table", "resampler_model"),
-        *("image_newline", "view_separator"),
-    ),
-    "vision": (
-        *("vision_tower", "vision_model", "visual", "vision_encoder", "image_encoder", "image_tower", "video_tower"),
-        "high_res_vision_model",
-    ),
-    "language": ("language_model", "text_model", "layers", "embed_tokens", "norm", "text_decoder"),
-}
-PARTS: dict[str, re.Pattern[str]] = {
-    part: re.compile(rf"(^|\.)({'|'.join(names)})(\.|$)") for part, names in NAMES.items()
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -84,18 +68,41 @@ class Policy:
     device: torch.device
 
 
+def check_start(config: ModelConfig) -> None:
+    """Refuse a start model that cannot be, in a second or two: nothing is loaded, no library but torch imported.
+
+    Raises `ModelError` for an absent device, folder or template file, and for a hub id that can be had nowhere.
+    """
+    _check_place(config)
+    if not config.id.startswith(TINY):
+        _check_there(config.id)
+
+
+def _check_place(config: ModelConfig) -> None:
+    pick_device(config.device)
+    read_template(config)
+    if (config.id.startswith(("/", ".", "~")) or config.id.count("/") > 1) and not Path(config.id).is_dir():
+        raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
+
+
+def _check_there(source: str) -> None:
+    if (told := nowhere(source)) is not None:
+        raise ModelError(f"cannot load model {source!r}: {told}")
+
+
 def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, seed: int) -> str:
-    """Where the start model lies: a hub id or path as it is; `tiny:<family>` is built once and saved in `output`.
+    """Where the start model lies: a hub id or path as it is; `tiny:<family>`, or an adapter merged into its base, is
+    built once and saved in `output`.
 
     A hub id with a revision becomes the folder of that revision, so that whoever loads it by its name later (TRL's
     reference model) loads the same weights. `texts` trains a tiny model's tokenizer; an `output` that already holds a
     model is reused, so that a resumed run keeps its start. Raises `ModelError` when the device asked for is absent,
     before anything is built.
     """
-    pick_device(config.device)
-    if (config.id.startswith(("/", ".", "~")) or config.id.count("/") > 1) and not Path(config.id).is_dir():
-        raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
-    if not config.id.startswith(TINY):
+    _check_place(config)
+    tiny = config.id.startswith(TINY)
+    adapter = None if tiny else find_adapter(config.id, revision=config.revision)
+    if not tiny and adapter is None:
         return _pinned(config) if config.revision and not Path(config.id).is_dir() else config.id
     flaw = find_damage(output, content=True)
     if flaw is not None:
@@ -103,8 +110,10 @@ def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, see
     if flaw is not None or not (output / "config.json").is_file():
         from medrft.models.tiny import build_tiny
 
-        model, processor = build_tiny(config.id.removeprefix(TINY), texts=texts, sizes=config.tiny, seed=seed)
-        _save(model, processor, output)
+        if adapter is not None:
+            _save(_load_model(config.id, config), load_processor(config.id, config), output)
+        else:
+            _save(*build_tiny(config.id.removeprefix(TINY), texts=texts, sizes=config.tiny, seed=seed), output)
     return str(output)
 
 
@@ -116,9 +125,8 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     device = pick_device(config.device)
     if (flaw := find_damage(Path(source))) is not None:
         raise ModelError(f"the model in {source} is damaged: {flaw}; --resume finishes its stage again")
-    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     processor = load_processor(str(source), config)
-    model = _load_model(str(source), {**options, "dtype": config.dtype}, config.attn_implementation)
+    model = _load_model(str(source), config)
     _fit_padding(model, processor)
     fit_ends(model, processor)
     model.to(device)
@@ -169,56 +177,6 @@ def make_checkpointable(model: Any) -> None:
             module.get_input_embeddings = partial(getattr, inner, "projection")
 
 
-def lora_config(config: ModelConfig) -> LoraConfig | None:
-    """The recipe's `model.lora` as peft's config, for a trainer's `peft_config`; `None` for full fine-tuning.
-
-    By default every linear layer of the parts that are not frozen gets an adapter.
-    """
-    if config.lora is None:
-        return None
-    from peft import LoraConfig
-
-    options: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", **config.lora}
-    frozen = [name for part in config.freeze for name in NAMES[part]]
-    if frozen and "exclude_modules" not in options:
-        options["exclude_modules"] = rf"(.*\.)?({'|'.join(frozen)})(\..*)?"
-    try:
-        return LoraConfig(**options)
-    except TypeError as error:
-        known = LoraConfig.__dataclass_fields__
-        wrong = next(key for key in options if key not in known)
-        raise unknown_name("model.lora key", wrong, known) from error
-
-
-def part_of(parameter: str) -> str | None:
-    """Which part a parameter belongs to, by its name.
-
-    >>> part_of("model.visual.merger.mlp.0.weight"), part_of("model.vision_tower.vision_model.post_layernorm.bias")
-    ('projector', 'vision')
-    >>> part_of("model.language_model.layers.0.mlp.up_proj.weight"), part_of("lm_head.weight")
-    ('language', 'lm_head')
-    """
-    return next((part for part, pattern in PARTS.items() if pattern.search(parameter)), None)
-
-
-def freeze(model: Any, parts: Iterable[str]) -> None:
-    """Stop training the named parts (vision, projector, language, lm_head).
-
-    Raises `ModelError` when a part has no parameters of its own, as a head tied to the embeddings, and when nothing
-    is left to train.
-    """
-    for part in parts:
-        own = [parameter for name, parameter in model.named_parameters() if part_of(name) == part]
-        if not own:
-            tied = part == "lm_head" and model.get_output_embeddings() is not None
-            why = "it is tied to the embeddings; freeze language instead" if tied else "found none by their names"
-            raise ModelError(f"cannot freeze {part}: {type(model).__name__} has no parameters of that part ({why})")
-        for parameter in own:
-            parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError(f"nothing is left to train after freezing {', '.join(parts)}; take one out of model.freeze")
-
-
 def make_head_fast(model: Any) -> None:
     """Hand the head contiguous input.
 
@@ -238,60 +196,84 @@ def _pinned(config: ModelConfig) -> str:
     from huggingface_hub import snapshot_download
 
     other = ["*.gguf", "*.onnx", "*.msgpack", "*.h5", "*.pth", "original/*"]  # for other programs
+    hub_silence(config.id)
     try:
         return str(snapshot_download(config.id, revision=config.revision, ignore_patterns=other))
     except (OSError, ValueError) as error:
-        raise _cannot("model", f"{config.id}@{config.revision}", error) from error
+        raise cannot_load("model", f"{config.id}@{config.revision}", error) from error
 
 
 def load_processor(source: str, config: ModelConfig) -> Any:
-    """The processor of the model at `source`, with the recipe's chat template.
+    """The processor of the model or adapter at `source`, with the recipe's chat template.
 
-    Raises `ModelError` for one without image processor or chat template.
+    Raises `ModelError` for one without image processor or chat template, and for a layout that only code of its own
+    reads.
     """
+    _check_there(source)
     declare_missing_operators()
     from transformers import AutoImageProcessor, AutoProcessor
 
+    adapter = find_adapter(source)
+    source = adapter.processor if adapter is not None else source
     options = {"trust_remote_code": config.trust_remote_code}
+    check_layout(source, **options)
     try:
         processor = AutoProcessor.from_pretrained(source, padding_side="left", **options)
         if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
             raise ModelError(f"{source} has no image processor; medrft needs an image-text-to-text model")
         # AutoProcessor hands `backend` to the video processor too, which has no PIL version.
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
-    except (OSError, ValueError, ImportError) as error:
-        raise _cannot("the processor of", source, error) from error
+    except ModelError:
+        raise
+    except _raised(config) as error:
+        raise cannot_load("the processor of", source, error) from error
     fit_template(processor, source, text=read_template(config), arguments=config.chat_template_kwargs)
     return processor
 
 
-def _load_model(source: str, options: dict[str, Any], attention: str | None) -> Any:
+def _load_model(source: str, config: ModelConfig) -> Any:
+    """The weights at `source`; an adapter's are those of its base with the adapter merged into them."""
+    adapter = find_adapter(source)
+    if adapter is None:
+        return _load_whole(source, config, dtype=config.dtype, revision=None)
+    import torch
+
+    model = _load_whole(adapter.base, config, dtype="float32", revision=adapter.revision)
+    saved = getattr(type(model.config).from_pretrained(adapter.base, revision=adapter.revision), "dtype", None)
+    wanted = saved or torch.float32 if config.dtype == "auto" else getattr(torch, config.dtype)
+    return merge_adapter(model, adapter, dtype=wanted)
+
+
+def _load_whole(source: str, config: ModelConfig, *, dtype: str, revision: str | None) -> Any:
     declare_missing_operators()
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-    if attention:
-        options = {**options, "attn_implementation": attention}
+    plain: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    plain |= {"revision": revision} if revision else {}
+    more = {"attn_implementation": config.attn_implementation} if config.attn_implementation else {}
+    check_layout(source, trust_remote_code=config.trust_remote_code)
     try:
-        plain = {key: options[key] for key in ("trust_remote_code", "revision") if key in options}
-        config = AutoConfig.from_pretrained(source, **plain)
-        if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not options["trust_remote_code"]:
+        found = AutoConfig.from_pretrained(source, **plain)
+        if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not config.trust_remote_code:
             raise ModelError(
-                f"{source} is a {config.model_type} model, which transformers does not load as image-text-to-text; "
+                f"{source} is a {found.model_type} model, which transformers does not load as image-text-to-text; "
                 "choose a vision-language model"
             )
         with _quietly() if Path(source).is_dir() else nullcontext():
-            return AutoModelForImageTextToText.from_pretrained(source, **options)
+            return AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **plain, **more)
     except ModelError:
         raise
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _cannot("model", source, error) from error
+    except _raised(config) as error:
+        raise cannot_load("model", source, error) from error
 
 
-def _cannot(what: str, source: str, error: Exception) -> ModelError:
-    line = " ".join(str(error).split())
-    return ModelError(f"cannot load {what} {source!r}: {line[:300]}")
+def _raised(config: ModelConfig) -> tuple[type[Exception], ...]:
+    """What loading may raise: code that a checkpoint brings was written for another transformers, and breaks anyhow."""
+    from safetensors import SafetensorError
+
+    own: tuple[type[Exception], ...] = (OSError, ValueError, ImportError, SafetensorError)
+    return (*own, AttributeError, TypeError, LookupError, RuntimeError) if config.trust_remote_code else own
 
 
 def _fit_padding(model: Any, processor: Any) -> None:

@@ -130,13 +130,13 @@ def check_names(recipe: Recipe) -> None:
     from medrft.data import check_options
     from medrft.evaluation.judged import Panel
     from medrft.evaluation.scoring import check_correct
-    from medrft.models.load import pick_device
+    from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
     from medrft.rewards import build_reward
     from medrft.scorers import build_scorer
     from medrft.training import check_stage
 
-    pick_device(recipe.model.device)
+    check_start(recipe.model)
     get_prompt(recipe.prompt)
     for source in (recipe.data, *recipe.eval.data):
         check_options(source.name, source.options)

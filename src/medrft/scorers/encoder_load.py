@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from medrft.errors import ModelError
+from medrft.hub import hub_silence, without_hub
 from medrft.rundir import read_json
 from medrft.torchvision_ops import declare_missing_operators
 
@@ -35,11 +36,16 @@ def load(name: str, revision: str | None, device: torch.device) -> Parts:
     from transformers.utils import logging
 
     source = _packaged() if name == PACKAGED else name
+    silence = hub_silence(source)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         return _plain(Path(source), device) or _any(source, revision, device)
     except (OSError, ValueError) as error:
+        if silence is not None:
+            raise ModelError(
+                f"encoder {name!r} cannot be loaded: {without_hub(silence, source)}, or {PACKAGED}"
+            ) from error
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"encoder {name!r} cannot be loaded ({what}); give a hub id or folder, or {PACKAGED}"

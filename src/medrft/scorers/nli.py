@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from medrft.errors import ModelError, RecipeError
+from medrft.hub import hub_silence, without_hub
 from medrft.scorers.base import AnswerScorer, Pair
 from medrft.text import normalize
 from medrft.torchvision_ops import declare_missing_operators
@@ -217,12 +218,15 @@ def _load(model: str, revision: str | None, device: str, dtype: str) -> CrossEnc
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if place != "cpu" and not torch.cuda.is_available():
         raise ModelError(f"nli device {device!r} is not there: torch sees no GPU; use cpu or auto")
+    silence = hub_silence(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
         loaded, info = AutoModelForSequenceClassification.from_pretrained(
             model, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (OSError, ValueError, KeyError) as error:
+        if silence is not None:
+            raise ModelError(f"cannot load {model!r} as a cross-encoder: {without_hub(silence, model)}") from error
         told = " ".join(str(error).split())[:300]
         raise ModelError(f"cannot load {model!r} as a cross-encoder: {told}; give a hub id or a folder") from error
     if info["missing_keys"]:

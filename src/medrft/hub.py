@@ -1,0 +1,83 @@
+"""Is the Hugging Face hub there? Asked once, so that an unreachable one is told in one line, not retried for minutes.
+
+huggingface_hub asks for each file six times, ten seconds a time with up to eight between, and a model has a dozen
+files. Where the hub does not answer it is switched off for this process, as HF_HUB_OFFLINE=1 does: what lies in its
+cache is used, and everything else fails at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SECONDS = 6.0
+"""How long the hub may take to answer, looking its name up included."""
+
+
+def hub_silence(source: str) -> str | None:
+    """Why `source` must come from the hub's cache; `None` where it is a folder here or the hub answers.
+
+    Call it before a library loads `source`: a hub that does not answer is switched off.
+    """
+    from huggingface_hub import constants
+
+    if Path(source).expanduser().exists():
+        return None
+    if (why := _unreachable(constants.ENDPOINT)) is not None:
+        return f"the hub is unreachable ({why})"
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
+
+
+def nowhere(source: str) -> str | None:
+    """What to do about a model of which nothing is in the cache of a hub that cannot be asked; else `None`.
+
+    Needs no library that takes seconds to import.
+    """
+    from huggingface_hub import constants
+
+    if (silence := hub_silence(source)) is None:
+        return None
+    kept = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
+    return None if kept.is_dir() else without_hub(silence, source)
+
+
+def without_hub(silence: str, source: str) -> str:
+    """What to do about a `source` that is not in the cache of a hub that cannot be asked."""
+    return (
+        f"{silence}, and {source} is not whole in its cache: check the name and the network (HTTPS_PROXY for a proxy, "
+        "HF_ENDPOINT for a mirror), or fetch it elsewhere (hf download NAME --local-dir FOLDER) and give the folder"
+    )
+
+
+@cache
+def _unreachable(endpoint: str) -> str | None:
+    """Why the hub does not answer, if so; `None` too where nobody may ask."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    answers: queue.Queue[str | None] = queue.Queue()
+    # In a thread of its own: looking a name up takes as long as the system likes, and cannot be stopped.
+    threading.Thread(target=lambda: answers.put(_asked(endpoint)), daemon=True).start()
+    try:
+        why = answers.get(timeout=SECONDS + 1)
+    except queue.Empty:
+        why = f"{endpoint} did not answer in {SECONDS:g} s"
+    if why is not None:
+        constants.HF_HUB_OFFLINE = True
+    return why
+
+
+def _asked(endpoint: str) -> str | None:
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import _http
+
+    client: Any = getattr(_http, "httpx2", None) or getattr(_http, "httpx")  # noqa: B009  whichever it is built on
+    try:
+        status = get_session().head(endpoint, timeout=SECONDS).status_code
+    except (client.HTTPError, client.InvalidURL, OSError, ValueError) as error:
+        return f"{endpoint}: {' '.join(str(error).split())[:100] or type(error).__name__}"
+    return f"{endpoint} answers {status}" if status >= 500 else None

@@ -1,0 +1,103 @@
+"""LoRA adapters as models: the folder or hub id of an adapter stands for its base with the adapter merged into it.
+
+Merged, because all that follows takes whole models: GRPO's reference is loaded by its folder, vLLM and the final
+folder hold plain weights, and `model.lora` adds a new adapter to what was learned before.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.errors import ModelError
+from medrft.hub import hub_silence
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG = "adapter_config.json"
+PROCESSOR = ("processor_config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter and what it was trained on."""
+
+    source: str
+    """Folder or hub id."""
+    base: str
+    """Folder or hub id of the model below it."""
+    revision: str | None
+    """Of the base."""
+    own_processor: bool
+    """Whether the adapter's folder holds a processor: it may have another chat template than the base."""
+
+    @property
+    def processor(self) -> str:
+        """Where the processor lies."""
+        return self.source if self.own_processor else self.base
+
+
+def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
+    """The adapter at a folder or hub id; `None` where a whole model lies there, or nothing.
+
+    Raises `ModelError` for one that does not say what it belongs to, or whose base is not there.
+    """
+    path = _file(source, CONFIG, revision)
+    if path is None or _file(source, "config.json", revision) is not None:
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {error}; save the adapter again with save_pretrained") from error
+    base = told.get("base_model_name_or_path") if isinstance(told, dict) else None
+    if not base:
+        raise ModelError(f"the adapter {source} names no base; set base_model_name_or_path in its {CONFIG}")
+    beside = path.parent / base
+    place = str(beside.resolve()) if not Path(base).is_dir() and beside.is_dir() else str(base)
+    if place.startswith(("/", ".", "~")) and not Path(place).expanduser().is_dir():
+        raise ModelError(
+            f"the adapter {source} was trained on {base}, and no such folder is here; set base_model_name_or_path in "
+            f"its {CONFIG} to where that model lies"
+        )
+    own = any(_file(source, name, revision) is not None for name in PROCESSOR)
+    return Adapter(source, place, told.get("revision"), own)
+
+
+def merge_adapter(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> Any:
+    """The base with the adapter's weights added to it, in `dtype`; the sum is taken in float32 and rounded once.
+
+    `model` must be in float32. Raises `ModelError` for an adapter that fits another model or cannot be merged.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter.source)
+        merged = adapted.merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        told = " ".join(str(error).split())[:240]
+        raise ModelError(
+            f"cannot merge the adapter {adapter.source} into its base {adapter.base}: {told}; an adapter must be of a "
+            "kind that merges (LoRA and its like) and belong to that very model"
+        ) from error
+    return merged.to(dtype).requires_grad_(True)  # peft had frozen the base
+
+
+def _file(source: str, name: str, revision: str | None) -> Path | None:
+    """A file of a folder or of a hub model, `None` where it has none or the hub cannot be asked."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    if Path(source).exists() or source.count("/") > 1 or source.startswith((".", "~", "/")):
+        return None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    hub_silence(source)
+    try:
+        return Path(hf_hub_download(source, name, revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        return None
