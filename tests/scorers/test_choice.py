@@ -1,7 +1,7 @@
 import pytest
 
 from medrft.scorers import build_scorer
-from medrft.scorers.choice import chosen
+from medrft.text import chosen
 from score_items import item
 
 OPTIONS = ("Chest", "Abdomen", "Head and neck", "Abdomen with contrast")
@@ -65,7 +65,7 @@ def test_choice_match():
 
 
 def test_options_that_are_letters():
-    assert chosen("B", ("B", "A")) is None  # the first by text, the second by letter
+    assert chosen("B", ("B", "A")) == "b"  # the whole answer is an option's text
     assert chosen("A", ("A", "B")) == "a"
 
 

@@ -13,8 +13,7 @@ from medrft.evaluation.consistency import said, share
 from medrft.evaluation.controls import FREQUENT_TYPE
 from medrft.evaluation.metrics import Row, cluster_of, source_of
 from medrft.intervals import paired_difference
-from medrft.scorers.choice import chosen
-from medrft.text import normalize, yes_no
+from medrft.text import chosen, normalize, yes_no
 from medrft.types import KINDS
 
 Figures = dict[str, Any]

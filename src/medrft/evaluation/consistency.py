@@ -17,8 +17,7 @@ from medrft.evaluation.controls import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYP
 from medrft.evaluation.metrics import Row, cluster_of, source_of
 from medrft.evaluation.sides import side_of, swapped
 from medrft.intervals import mean_interval, paired_difference
-from medrft.scorers.choice import chosen
-from medrft.text import normalize, yes_no
+from medrft.text import chosen, normalize, yes_no
 from medrft.types import KINDS, Score
 
 Pair = tuple[Row, Row]

@@ -20,6 +20,7 @@ from typing import Any
 
 from medrft.errors import DataError, ModelError, unknown_name
 from medrft.models.template import WAY_OUT
+from medrft.text import after_thought
 from medrft.types import Example, Form
 
 Message = dict[str, Any]
@@ -91,7 +92,7 @@ class Prompt:
             return text
         if self.form == "think":
             return self.opened + text
-        return text.partition("</think>")[2]  # a thought that never ends leaves no answer
+        return after_thought(self.opened + text)
 
     def bound(self, processor: Any) -> Prompt:
         """This prompt fitted to a processor's chat template.

@@ -6,13 +6,12 @@ text of a policy's gets a number. No answer, or one that cannot be read, gets 0.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
-from medrft.text import CACHED_LENGTH, is_placeholder, normalize, yes_no_said
+from medrft.text import CACHED_LENGTH, chosen, is_placeholder, label_of, normalize, yes_no_said
 from medrft.types import Item, Kind, Score, Scorer
 
 Reasons = Mapping[int, str]
@@ -27,8 +26,6 @@ def scored(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]
     scores, reasons = own(items)
     return scores, reasons
 
-
-LETTER = re.compile(r"\s*\(?([A-Za-z])\)?[.:]?\s*")
 
 
 class Pair(NamedTuple):
@@ -104,11 +101,8 @@ def spelled_out(text: str, options: tuple[str, ...]) -> str:
     >>> spelled_out("(b)", ("CT", "MRI")), spelled_out("B", ("B", "A")), spelled_out("C", ("CT", "MRI"))
     ('MRI', 'B', 'C')
     """
-    letter = LETTER.fullmatch(text) if options else None
-    if letter is None or any(option.strip().lower() == letter[1].lower() for option in options):
-        return text
-    index = ord(letter[1].upper()) - ord("A")
-    return options[index] if index < len(options) else text
+    place = label_of(text, options)
+    return text if place is None else options[place]
 
 
 def is_readable(answer: str, *, reference: str, options: tuple[str, ...] = ()) -> bool:
@@ -137,7 +131,7 @@ def _readable(answer: str, reference: str, options: tuple[str, ...]) -> bool:
         return False
     if len(yes_no_said(reference)) == 1 and len(yes_no_said(answer)) == 2:
         return False
-    return not _lists_all(words, options)
+    return not (_lists_all(words, options) and chosen(answer, options) is None)
 
 
 _readable_short = lru_cache(maxsize=65_536)(_readable)

@@ -20,12 +20,11 @@ from medrft.errors import EndpointError, RecipeError, unknown_name
 from medrft.outgoing import judge_at
 from medrft.scorers.base import AnswerScorer, Pair, Reasons
 from medrft.scorers.judge_prompts import VERSION, equivalence, reasoning
-from medrft.text import normalize
+from medrft.text import extract, normalize
 from medrft.types import Item, Score, Scorer
 
 Task = Literal["equivalence", "reasoning"]
 
-THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 VERDICT = re.compile(r"""[\s"'`*]*(YES|NO|1|0)[\s"'`*.!]*""", re.IGNORECASE)
 WORDS = {"equivalence": {"yes": 1.0, "no": 0.0}, "reasoning": {"1": 1.0, "0": 0.0}}
 
@@ -33,16 +32,16 @@ WORDS = {"equivalence": {"yes": 1.0, "no": 0.0}, "reasoning": {"1": 1.0, "0": 0.
 def verdict(text: str, task: Task) -> Score:
     """The one verdict of a reply; `None` for anything but that word, with or without quotes, emphasis or a full stop.
 
-    A judge's own `<think>` block at the beginning is skipped.
+    A judge's own thought is skipped, in whatever marks, also where its template opened it; one that never ends is none.
 
-    >>> [verdict(text, "equivalence") for text in ("YES", " no.", "**Yes**", "<think>YES?</think>NO")]
-    [1.0, 0.0, 1.0, 0.0]
+    >>> [verdict(text, "equivalence") for text in ("YES", " no.", "**Yes**", "<think>YES?</think>NO", "YES?</think>NO")]
+    [1.0, 0.0, 1.0, 0.0, 0.0]
     >>> [verdict(text, "equivalence") for text in ("YES, because", "YES NO", "1", "", "not YES", "<think>YES")]
     [None, None, None, None, None, None]
     >>> [verdict(text, "reasoning") for text in ("1", "0", "10", "YES")]
     [1.0, 0.0, None, None]
     """
-    found = VERDICT.fullmatch(THOUGHT.sub("", text, count=1))
+    found = VERDICT.fullmatch(extract(text, "short").answer or "")
     return WORDS[task].get(found[1].lower()) if found else None
 
 

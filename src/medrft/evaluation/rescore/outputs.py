@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from medrft.text import extract
-
-BOXED = re.compile(r"\\boxed\s*\{")
-LONGEST = 512
-"""A longer box is no answer."""
+from medrft.text import boxes_of, extract, part_thought
 
 
 def answer_of(output: str) -> str | None:
@@ -23,20 +17,6 @@ def answer_of(output: str) -> str | None:
     """
     if "<answer>" in output or "</answer>" in output:
         return extract(output, "think").answer
-    before, ended, rest = output.rpartition("</think>")
-    if "<think>" in rest or (not ended and "<think>" in before):
+    if len(boxes_of(part_thought(output).rest or "")) > 1:
         return None
-    boxes = {box for match in BOXED.finditer(rest) if (box := _box(rest, match.end()))}
-    if len(boxes) > 1:
-        return None
-    return extract(next(iter(boxes), rest), "short").answer
-
-
-def _box(text: str, start: int) -> str | None:
-    """The text up to the brace that closes the one before `start`; `None` where it never closes."""
-    depth = 1
-    for place in range(start, min(len(text), start + LONGEST)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if not depth:
-            return text[start:place].strip()
-    return None
+    return extract(output, "short").answer

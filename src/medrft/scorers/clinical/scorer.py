@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from medrft.scorers.base import AnswerScorer, Pair
-from medrft.scorers.choice import chosen
 from medrft.scorers.clinical.score import compare, score_pair
+from medrft.text import chosen
 from medrft.types import Item, Score
 
 REMEMBERED = 2_048

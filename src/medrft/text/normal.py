@@ -125,7 +125,7 @@ def normalize(text: str) -> str:
 
 
 def _normalize(text: str) -> str:
-    text = _american(_fold(text[:MAX_LENGTH]))
+    text = _american(fold(text[:MAX_LENGTH]))
     text = NOT.sub(" not", text.replace("can't", "cannot").replace("won't", "will not"))
     text = POSSESSIVE.sub("", text).replace("'", "")
     text = BARE_POINT.sub(r"\g<1>0.", THOUSANDS.sub("", text))
@@ -138,7 +138,7 @@ _short = lru_cache(maxsize=65_536)(_normalize)
 _long = lru_cache(maxsize=16)(_normalize)  # the scorers of one reward ask for the same text one after another
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Lower case and one form of each character."""
     if text.isascii():
         return text.lower()
@@ -198,145 +198,6 @@ def tokens(text: str) -> list[str]:
     (['no', 'evidence', 'of', 'pneumothorax'], ['左', '肺'])
     """
     return normalize(text).split()
-
-
-class Extracted(NamedTuple):
-    """What a completion says in its prompt's form."""
-
-    answer: str | None
-    """Stripped text of the answer; `None` when there is not exactly one."""
-    thinking: str | None = None
-    well_formed: bool = False
-    """The completion is the form and nothing else: what `answer_format` pays for."""
-
-
-TAGS = re.compile(r"</?(?:think|answer)>")
-WHOLE = (["<think>", "</think>", "<answer>", "</answer>"], ["</think>", "<answer>", "</answer>"])
-
-
-def extract(completion: str, form: Form) -> Extracted:
-    """The answer of a completion: the text of its one `<answer>` block, or for `short` the whole stripped text.
-
-    Ambiguity earns nothing. There must be one `<answer>` and one `</answer>`, in order, and, where the completion
-    holds a thought, after its end. Tags are literal (lower case, no spaces). The form is complete (`well_formed`) when
-    nothing but white space stands around its blocks and neither is empty.
-
-    >>> extract("<think>Air on the right.</think> <answer> yes </answer>", "think")
-    Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
-
-    A template may open the thought in the prompt; then the completion begins inside it.
-
-    >>> extract("Air on the right.</think><answer>yes</answer>", "think")
-    Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
-
-    Text around the blocks, or no thought, costs the form and not the answer.
-
-    >>> extract("<think>Air.</think><answer>yes</answer> I think", "think")
-    Extracted(answer='yes', thinking='Air.', well_formed=False)
-    >>> extract("<answer>yes</answer>", "think"), extract("<answer>yes</answer>", "direct").well_formed
-    (Extracted(answer='yes', thinking=None, well_formed=False), True)
-
-    Repeated, nested, unclosed or empty blocks, and an answer inside the thought, are no answer.
-
-    >>> bad = ["<answer>yes</answer><answer>no</answer>", "<answer><answer>yes</answer></answer>", "<answer>yes", "yes"]
-    >>> bad += ["<answer> </answer>", "<think><answer>yes</answer></think>", "<think><answer>yes</answer>"]
-    >>> [extract(completion, "think").answer for completion in bad]
-    [None, None, None, None, None, None, None]
-    >>> extract("Yes.\\n", "short"), extract(" ", "short").answer
-    (Extracted(answer='Yes.', thinking=None, well_formed=True), None)
-    """
-    if form == "short":
-        answer = completion.strip()
-        return Extracted(answer or None, None, bool(answer))
-    found = list(TAGS.finditer(completion))
-    names = [match[0] for match in found]
-    thinking, end_of_thought = _thought(completion, found)
-    if names.count("<answer>") != 1 or names.count("</answer>") != 1:
-        return Extracted(None, thinking)
-    opened, closed = found[names.index("<answer>")], found[names.index("</answer>")]
-    answer = completion[opened.end() : closed.start()].strip() if opened.end() <= closed.start() else ""
-    inside = "think>" in completion and (end_of_thought is None or opened.start() < end_of_thought)
-    if not answer or (inside and any("think" in name for name in names)):
-        return Extracted(None, thinking)
-    before, after = completion[: opened.start()], completion[closed.end() :]
-    if form == "direct":
-        return Extracted(answer, thinking, names == ["<answer>", "</answer>"] and not (before + after).strip())
-    whole = names in WHOLE and bool(thinking) and not after.strip()
-    bare = whole and not (completion[: found[0].start()] * (len(names) == 4) + before[end_of_thought:]).strip()
-    return Extracted(answer, thinking, bare)
-
-
-def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, int | None]:
-    """The thought's text and where it ends; the last `</think>` ends it, and an unclosed thought has no end."""
-    begins = [match.end() for match in found if match[0] == "<think>"]
-    ends = [match for match in found if match[0] == "</think>"]
-    if not ends:
-        return (completion[begins[0] :].strip(), None) if begins else (None, None)
-    start = begins[0] if begins and begins[0] <= ends[-1].start() else 0
-    return completion[start : ends[-1].start()].strip(), ends[-1].end()
-
-
-YES = frozenset(["yes", "yeah", "yep", "是", "是的", "有", "存在", "包含", "包括", "可以", "对"])
-NO = frozenset(
-    ["no", "nope", "否", "不是", "没有", "不存在", "不包含", "不包括", "不可以", "不", "无", "不对", "不能", "没"]
-)
-CLAUSE = re.compile(r"[.,;:!?。,、;:!?/\n]+|\b(?:or|and|but|then)\b|-{1,}(?= )|[—–]")
-MAX_YES_NO = 4_096
-"""Longer texts are sentences, not a yes or a no; only this much of their beginning is read."""
-
-
-def yes_no(text: str) -> Literal["yes", "no"] | None:
-    """Whether a text says yes or no by that word: it leads, or stands as a clause of its own. Both or neither: `None`.
-
-    A sentence whose polarity must be *understood* ("There is no fracture") is the clinical scorer's business.
-
-    >>> [yes_no(text) for text in ("Yes.", "NO", "Yes, there is no fracture", "No pneumothorax", "The answer is: no")]
-    ['yes', 'no', 'yes', 'no', 'no']
-    >>> [yes_no(text) for text in ("yes or no", "Yes. No.", "no, yes", "normal", "There is no fracture", "")]
-    [None, None, None, None, None, None]
-    >>> yes_no("不是"), yes_no("是的。")
-    ('no', 'yes')
-    """
-    said = yes_no_said(text)
-    return said[0] if len(said) == 1 else None
-
-
-def yes_no_said(text: str) -> tuple[Literal["yes", "no"], ...]:
-    """Which of yes and no a text says; both when it hedges.
-
-    >>> yes_no_said("yes and no"), yes_no_said("No fracture."), yes_no_said("lung")
-    (('yes', 'no'), ('no',), ())
-    """
-    clauses = [words for clause in CLAUSE.split(text[:MAX_YES_NO].casefold()) if (words := tokens(clause))]
-    yes = any("yes" in words or "".join(words) in YES for words in clauses)
-    no = any(_says_no(words, leads=not position) for position, words in enumerate(clauses))
-    said: tuple[tuple[Literal["yes", "no"], bool], ...] = (("yes", yes), ("no", no))
-    return tuple(word for word, spoken in said if spoken)
-
-
-def _says_no(words: list[str], *, leads: bool) -> bool:
-    """`no` as a word of its own: it leads the text, ends a clause, or stands beside a `yes`."""
-    if "".join(words) in NO or words[-1] == "no" or (leads and words[0] == "no"):
-        return True
-    return any({left, right} == {"yes", "no"} for left, right in pairwise(words))
-
-
-def infer_kind(references: Sequence[str], options: Sequence[str] = ()) -> Kind:
-    """`choice` if there are options, `closed` if every reference is a plain yes or no, else `open`.
-
-    >>> infer_kind(["Yes"]), infer_kind(["no."]), infer_kind(["No acute findings"]), infer_kind(["None"])
-    ('closed', 'closed', 'open', 'open')
-    >>> infer_kind(["left"], ["left", "right"]), infer_kind(["不是"])
-    ('choice', 'closed')
-    """
-    if options:
-        return "choice"
-    return "closed" if references and all(_plain_yes_no(reference) for reference in references) else "open"
-
-
-def _plain_yes_no(text: str) -> bool:
-    word = "".join(tokens(text)) if len(text) < CACHED_LENGTH else ""
-    return word in YES or word in NO
 
 
 PLACEHOLDERS = frozenset(

@@ -1,0 +1,37 @@
+"""The one place where text is read: normalisation, thoughts and answers, yes and no, choices.
+
+Everything that compares or reads text (scorers, rewards, metrics, audit) goes through this package, so the doctests
+here are the specification. All functions take time linear in the text.
+
+    normal      one spelling for comparisons: `normalize`, `tokens`
+    signs       signs that carry meaning, and numbers, in one spelling
+    thoughts    a model's thought parted from its answer, in the marks of the models that think
+    extraction  the answer of a completion in its prompt's form: `extract`
+    polarity    `yes_no`, and the kind of a question
+    choices     which option an answer chooses: `chosen`
+"""
+
+from medrft.text.choices import chosen, label_of
+from medrft.text.extraction import Extracted, boxes_of, extract
+from medrft.text.normal import CACHED_LENGTH, for_model, is_placeholder, normalize, sentences, tokens
+from medrft.text.polarity import infer_kind, yes_no, yes_no_said
+from medrft.text.thoughts import after_thought, part_thought
+
+__all__ = [
+    "CACHED_LENGTH",
+    "Extracted",
+    "after_thought",
+    "boxes_of",
+    "chosen",
+    "extract",
+    "for_model",
+    "infer_kind",
+    "is_placeholder",
+    "label_of",
+    "normalize",
+    "part_thought",
+    "sentences",
+    "tokens",
+    "yes_no",
+    "yes_no_said",
+]

@@ -1,0 +1,139 @@
+"""The answer of a completion in its prompt's form."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from medrft.text.thoughts import FOREIGN, part_thought
+from medrft.types import Form
+
+class Extracted(NamedTuple):
+    """What a completion says in its prompt's form."""
+
+    answer: str | None
+    """Stripped text of the answer; `None` when there is not exactly one."""
+    thinking: str | None = None
+    well_formed: bool = False
+    """The completion is the form and nothing else: what `answer_format` pays for."""
+
+
+TAGS = re.compile(r"</?(?:think|answer)>")
+WHOLE = (["<think>", "</think>", "<answer>", "</answer>"], ["</think>", "<answer>", "</answer>"])
+
+
+def extract(completion: str, form: Form) -> Extracted:
+    """The answer of a completion: the text of its one `<answer>` block, or for `short` what follows its thought.
+
+    Ambiguity earns nothing. There must be one `<answer>` and one `</answer>`, in order, and, where the completion
+    holds a thought, after its end. Tags are literal (lower case, no spaces). The form is complete (`well_formed`) when
+    nothing but white space stands around its blocks and neither is empty.
+
+    >>> extract("<think>Air on the right.</think> <answer> yes </answer>", "think")
+    Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
+
+    A template may open the thought in the prompt; then the completion begins inside it.
+
+    >>> extract("Air on the right.</think><answer>yes</answer>", "think")
+    Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
+
+    Text around the blocks, or no thought, costs the form and not the answer.
+
+    >>> extract("<think>Air.</think><answer>yes</answer> I think", "think")
+    Extracted(answer='yes', thinking='Air.', well_formed=False)
+    >>> extract("<answer>yes</answer>", "think"), extract("<answer>yes</answer>", "direct").well_formed
+    (Extracted(answer='yes', thinking=None, well_formed=False), True)
+
+    Repeated, nested, unclosed or empty blocks, and an answer inside the thought, are no answer.
+
+    >>> bad = ["<answer>yes</answer><answer>no</answer>", "<answer><answer>yes</answer></answer>", "<answer>yes", "yes"]
+    >>> bad += ["<answer> </answer>", "<think><answer>yes</answer></think>", "<think><answer>yes</answer>"]
+    >>> [extract(completion, "think").answer for completion in bad]
+    [None, None, None, None, None, None, None]
+
+    For `short` the thought, in whatever marks the model has for it (`thoughts.PAIRS`), is no part of the answer, and a
+    thought that never ends is no answer. A box is the answer where there is one.
+
+    >>> extract("Yes.\\n", "short"), extract(" ", "short").answer
+    (Extracted(answer='Yes.', thinking=None, well_formed=True), None)
+    >>> [extract(text, "short").answer for text in ("Air.</think>\\n\\nYes", "<think>so yes", "So \\\\boxed{left}.")]
+    ['Yes', None, 'left']
+    """
+    if form == "short":
+        thought, rest = part_thought(completion)
+        answer = _unboxed(rest or "")
+        return Extracted(answer or None, thought, bool(answer))
+    own = part_thought(completion, marks=FOREIGN)
+    if own.thought is not None and (own.rest is not None or FOREIGN.match(completion.lstrip())):
+        found = extract(own.rest or "", form)
+        return Extracted(found.answer, found.thinking or own.thought)
+    found = list(TAGS.finditer(completion))
+    names = [match[0] for match in found]
+    thinking, end_of_thought = _thought(completion, found)
+    if names.count("<answer>") != 1 or names.count("</answer>") != 1:
+        return Extracted(None, thinking)
+    opened, closed = found[names.index("<answer>")], found[names.index("</answer>")]
+    answer = _unboxed(completion[opened.end() : closed.start()]) if opened.end() <= closed.start() else ""
+    inside = "think>" in completion and (end_of_thought is None or opened.start() < end_of_thought)
+    if not answer or (inside and any("think" in name for name in names)):
+        return Extracted(None, thinking)
+    before, after = completion[: opened.start()], completion[closed.end() :]
+    if form == "direct":
+        return Extracted(answer, thinking, names == ["<answer>", "</answer>"] and not (before + after).strip())
+    whole = names in WHOLE and bool(thinking) and not after.strip()
+    bare = whole and not (completion[: found[0].start()] * (len(names) == 4) + before[end_of_thought:]).strip()
+    return Extracted(answer, thinking, bare)
+
+
+def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, int | None]:
+    """The thought's text and where it ends; the last `</think>` ends it, and an unclosed thought has no end."""
+    begins = [match.end() for match in found if match[0] == "<think>"]
+    ends = [match for match in found if match[0] == "</think>"]
+    if not ends:
+        return (completion[begins[0] :].strip(), None) if begins else (None, None)
+    start = begins[0] if begins and begins[0] <= ends[-1].start() else 0
+    return completion[start : ends[-1].start()].strip(), ends[-1].end()
+
+
+
+
+BOXED = re.compile(r"\\boxed\s{0,8}\{|<\|begin_of_box\|>")
+WRAPPED = re.compile(r"\s*\\(?:text|textbf|textit|textrm|mathrm|mathbf)\s{0,8}\{([^{}]*)\}\s*")
+LONGEST = 512
+"""A longer box is no answer."""
+
+
+def boxes_of(text: str) -> list[str]:
+    """What stands in the boxes of a text, each content once, in order: LaTeX's `\\boxed{…}` and GLM's box tokens.
+
+    >>> boxes_of(r"So \\boxed{left {upper} lobe}."), boxes_of("<|begin_of_box|>B<|end_of_box|>"), boxes_of("B")
+    (['left {upper} lobe'], ['B'], [])
+    """
+    found: dict[str, None] = {}
+    for match in BOXED.finditer(text):
+        box = _braced(text, match.end()) if match[0].endswith("{") else _between(text, match.end())
+        wrapped = WRAPPED.fullmatch(box)
+        if content := (wrapped[1] if wrapped else box).strip():
+            found[content] = None
+    return list(found)
+
+
+def _unboxed(text: str) -> str:
+    """The content of a text's one box, else the stripped text."""
+    boxed = boxes_of(text)
+    return boxed[0] if len(boxed) == 1 else text.strip()
+
+
+def _braced(text: str, start: int) -> str:
+    """The text up to the brace that closes the one before `start`; empty where it never closes."""
+    depth = 1
+    for place in range(start, min(len(text), start + LONGEST)):
+        depth += (text[place] == "{") - (text[place] == "}")
+        if not depth:
+            return text[start:place]
+    return ""
+
+
+def _between(text: str, start: int) -> str:
+    end = text.find("<|end_of_box|>", start, start + LONGEST)
+    return text[start:end] if end >= 0 else ""

@@ -1,0 +1,155 @@
+"""Whether a text says yes or no by that word, and which kind of question an answer belongs to.
+
+Both words are read by the same rules, so that swapping them in any sentence swaps what is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from medrft.text.normal import CACHED_LENGTH, fold, tokens
+from medrft.types import Kind
+
+Word = Literal["yes", "no"]
+
+YES = frozenset(["yes", "yeah", "yep", "是", "是的", "有", "存在", "包含", "包括", "可以", "对"])
+NO = frozenset(
+    ["no", "nope", "否", "不是", "没有", "不存在", "不包含", "不包括", "不可以", "不", "无", "不对", "不能", "没"]
+)
+SAYS: dict[str, Word] = {**dict.fromkeys(YES, "yes"), **dict.fromkeys(NO, "no")}
+OTHER: dict[Word, Word] = {"yes": "no", "no": "yes"}
+MAX_YES_NO = 4_096
+"""Longer texts are sentences, not a yes or a no; only this much of their beginning is read."""
+
+SPACES = re.compile(r"[^\S\n]+")
+ASKED = re.compile(r"\b(?:yes ?(?:/|or) ?no|no ?(?:/|or) ?yes)\b ?\)? ?[?:]")
+"""Both words in a question that the text repeats; it says neither."""
+CLAUSE = re.compile(
+    r"[.,;:!?。、｡·…|/\n\r()\[\]{}<>【】《》〈〉「」『』]+|-(?= )|(?<= )-|"
+    r"\b(?:or|and|but|then|because|since|so|although|though|however|while|whereas|therefore|hence|thus|yet)\b|"
+    r"因 为|由 于|所 以|因 此|但 是|不 过|而 且|并 且"
+)
+WORD = re.compile(r"[^\W_]+(?:'[a-z]+)?")
+FOLLOWING = frozenset(
+    (
+        *("there", "it", "its", "this", "that", "the", "these", "those", "i", "we", "you", "he", "she", "they", "not"),
+        *("as", "given", "due", "based", "according", "if", "when", "is", "are", "was", "were", "am"),
+        *("definitely", "certainly", "indeed", "absolutely", "obviously", "clearly", "evidently"),
+    )
+)
+"""Words that begin a clause: before a noun, `no` would deny the noun and not answer the question."""
+LEADS = frozenset(("answer", "response", "reply", "conclusion", "is", "be", "say", "says"))
+"""Last words of what introduces an answer: "The answer is:", "I would say"."""
+DENIES = frozenset(("not", "never", "neither", "nor", "cannot", "than"))
+"""Words before a yes or no that is not meant; so does "instead of"."""
+BETWEEN = frozenset(("a", "an", "the", "be", "say", "answer", "simply", "just", "clear", "plain"))
+"""Words that may stand between those and the yes or no."""
+INTRODUCED = re.compile(
+    r"(?:最终|正确|标准|我的|我|认为|觉得|因此|所以|故|应该|应)*(?:(?:答案|回答|结论|结果)(?:应该|应)?(?:是|为)?)?"
+    rf"({'|'.join(sorted((word for word in SAYS if not word.isascii()), key=len, reverse=True))})(?:的|啊|吧)?"
+)
+LONGEST_CLAUSE = 32
+"""Characters of a Chinese clause that may be a yes or no with its introduction."""
+
+
+def yes_no(text: str) -> Word | None:
+    """Whether a text says yes or no by that word, as an answer. Both or neither: `None`.
+
+    The word answers where it begins the text, is or ends a clause, or begins a new statement ("no there is not").
+    Inside a sentence `no` may deny a noun instead, and a word after "not" is not meant. A sentence whose polarity must
+    be *understood* ("There is no fracture") is the clinical scorer's business.
+
+    >>> [yes_no(text) for text in ("Yes.", "NO", "Yes, there is no fracture", "No pneumothorax", "The answer is: no")]
+    ['yes', 'no', 'yes', 'no', 'no']
+    >>> [yes_no(text) for text in ("yes or no", "Yes. No.", "no, yes", "normal", "There is no fracture", "")]
+    [None, None, None, None, None, None]
+    >>> [yes_no(text) for text in ("The answer is no because it is clear", "No (not yes)", "Is it yes or no? No.")]
+    ['no', 'no', 'no']
+    >>> yes_no("不是"), yes_no("是的。"), yes_no("答案：是，可见病灶")
+    ('no', 'yes', 'yes')
+    """
+    said = yes_no_said(text)
+    return said[0] if len(said) == 1 else None
+
+
+def yes_no_said(text: str) -> tuple[Word, ...]:
+    """Which of yes and no a text says; both when it hedges.
+
+    >>> yes_no_said("yes and no"), yes_no_said("No fracture."), yes_no_said("lung")
+    (('yes', 'no'), ('no',), ())
+    """
+    line = SPACES.sub(" ", fold(text[:MAX_YES_NO]))
+    asked = ASKED.search(line)
+    said = _said(ASKED.sub(".", line) if asked else line)
+    if asked and not said:
+        return ("yes", "no")  # a question given back is a hedge
+    return tuple(word for word in ("yes", "no") if word in said)
+
+
+def _said(text: str) -> set[Word]:
+    """The words that answer, over all clauses."""
+    said: set[Word] = set()
+    before: list[str] = []
+    for clause in CLAUSE.split(text):
+        words = WORD.findall(clause)
+        if not words:
+            continue
+        joined = "".join(words) if len(words) <= LONGEST_CLAUSE else ""
+        if whole := INTRODUCED.fullmatch(joined):
+            said.add(SAYS[whole[1]])
+        leads = not before or before[-1] in LEADS
+        said.update(
+            SAYS[word]
+            for place, word in enumerate(words)
+            if word in SAYS and word.isascii() and _answers(words, place, leads=leads)
+        )
+        before = words
+    return said
+
+
+def _answers(words: Sequence[str], place: int, *, leads: bool) -> bool:
+    """Whether the yes or no at a place of a clause answers, and is not denied."""
+    if _denied(words[:place]):
+        return False
+    first, last = place == 0, place == len(words) - 1
+    if last or (first and leads):
+        return True
+    after = words[place + 1]
+    if after in FOLLOWING or after.endswith("n't"):
+        return True
+    other = OTHER[SAYS[words[place]]]
+    beside = (after, words[place - 1] if place else "")
+    return any(word.isascii() and SAYS.get(word) == other for word in beside)
+
+
+def _denied(before: Sequence[str]) -> bool:
+    """Whether "not", "rather than", "instead of" or the like stands just before."""
+    for place in range(len(before) - 1, max(-1, len(before) - 5), -1):
+        word = before[place]
+        if word in DENIES or word.endswith("n't") or (word == "of" and place and before[place - 1] == "instead"):
+            return True
+        if word not in BETWEEN:
+            return False
+    return False
+
+
+def infer_kind(references: Sequence[str], options: Sequence[str] = ()) -> Kind:
+    """`choice` if there are options, `closed` if every reference is a plain yes or no, else `open`.
+
+    >>> infer_kind(["Yes"]), infer_kind(["no."]), infer_kind(["No acute findings"]), infer_kind(["None"])
+    ('closed', 'closed', 'open', 'open')
+    >>> infer_kind(["left"], ["left", "right"]), infer_kind(["不是"])
+    ('choice', 'closed')
+    """
+    if options:
+        return "choice"
+    return "closed" if references and all(_plain_yes_no(reference) for reference in references) else "open"
+
+
+def _plain_yes_no(text: str) -> bool:
+    word = "".join(tokens(text)) if len(text) < CACHED_LENGTH else ""
+    return word in YES or word in NO
+
+
