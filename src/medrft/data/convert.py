@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from medrft.data.base import Loaded, Progress, one_line
-from medrft.data.choices import resolve
-from medrft.data.formats import FORMATS, Format, RowError, Wording
+from medrft.data.choices import options_of, resolve
+from medrft.data.formats import FORMATS, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
 from medrft.data.rows import Row, read_rows, table_files
@@ -42,6 +42,7 @@ class Reader(Protocol):
         dataset: str | None = None,
         split: str = "train",
         image_root: str | Path | None = None,
+        encoding: str | None = None,
         cache: Path | None = None,
         on_progress: Progress | None = None,
     ) -> Loaded:
@@ -100,13 +101,15 @@ def reader(name: str) -> Reader:
         dataset: str | None = None,
         split: str = "train",
         image_root: str | Path | None = None,
+        encoding: str | None = None,
         cache: Path | None = None,
         on_progress: Progress | None = None,
     ) -> Loaded:
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
         place = release.require(root)
-        rows = (_decoded(row, FORMATS[name]) for row in read_rows(table_files(place)))
+        files = read_rows(table_files(place), encoding)
+        rows = (turn for row in files for turn in turns_of(row, FORMATS[name]))
         first = next(rows, None)
         given = first.values.pop("dataset", None) if first is not None else None
         return read_table(
@@ -152,7 +155,7 @@ def write_format(
                 result["left_out"].append({"row": example.id, "split": example.split, "reason": reason})
             else:
                 row = form.encode(example, words(example), [pictures.place(path) for path in example.images])
-                lost.update(_lost(example, form.decode(row), split_told=not output.suffix))
+                lost.update(_lost(example, form.decode(row)[-1], split_told=not output.suffix))
                 result["files"][path.name] = result["files"].get(path.name, 0) + 1
                 yield row
             if on_progress is not None:
@@ -218,7 +221,7 @@ def _dataset_info(files: Iterable[Path]) -> dict[str, Any]:
 
 def _lost(example: Example, back: dict[str, Any], *, split_told: bool) -> Iterator[str]:
     """The fields of an example that its row does not give back."""
-    options = tuple(back.get("options") or ())
+    options = options_of(back.get("options"))
     answers = back["answer"] if isinstance(back["answer"], list | tuple) else [back["answer"]]
     found = tuple(resolve(str(text), options) or "" if options else one_line(text) for text in answers)
     if back.get("dataset") != example.dataset:
@@ -239,19 +242,8 @@ def _lost(example: Example, back: dict[str, Any], *, split_told: bool) -> Iterat
         yield "metadata"
     if infer_kind(example.references[: len(found)], options) != example.kind:
         yield "kind"
-
-
-def _decoded(row: Row, form: Format) -> Row:
-    """The row as columns of a table."""
-    if row.problem:
-        return row
-    try:
-        values = form.decode(row.values)
-    except (RowError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        return Row(number=row.number, split=row.split, values={}, problem=f"not a row of the format: {told}"[:200])
-    kept = {key: value for key, value in values.items() if key not in ("id", "split") or value is not None}
-    return Row(number=row.number, split=row.split, values=kept)
+    if len(back.get("history") or ()) != len(example.history):
+        yield "earlier turns"
 
 
 def _without_dataset(row: Row) -> Row:
