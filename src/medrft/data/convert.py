@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -20,6 +19,7 @@ from medrft.data.choices import options_of, resolve
 from medrft.data.formats import FORMATS, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
+from medrft.data.privacy import stripped_image, without_identifying
 from medrft.data.rows import Row, read_rows, table_files
 from medrft.data.table import read_table
 from medrft.errors import DataError, unknown_name
@@ -56,31 +56,44 @@ class Conversion(TypedDict):
     files: dict[str, int]
     images: int
     lost: dict[str, int]
+    dropped: dict[str, int]
+    """Columns that may say who the patient is, and in how many rows they were left out."""
     left_out: list[dict[str, str]]
 
 
 @dataclass(slots=True)
 class _Pictures:
-    """The images of one output: referred to where they lie below it, else copied to `images/` beside it."""
+    """The images of one output without their metadata: copied to `images/` beside it, or inside the rows.
+
+    An image that lies below the output and carries no metadata is referred to where it is.
+    """
 
     folder: Path
     embeds: bool
-    seen: set[str]
+    placed: dict[str, Any]
+    """What stands in rows for each image, by its hash."""
 
     def place(self, path: Path) -> Any:
         sha256 = sha256_of(path)
-        self.seen.add(sha256)
+        if sha256 not in self.placed:
+            placed = self._placed(path, sha256)
+            if self.embeds:  # not kept: a set's images do not fit in memory
+                self.placed[sha256] = None
+                return placed
+            self.placed[sha256] = placed
+        return self.placed[sha256] if not self.embeds else self._placed(path, sha256)
+
+    def _placed(self, path: Path, sha256: str) -> Any:
+        content, suffix = stripped_image(path)
+        name = f"{sha256[:20]}{suffix}"
         if self.embeds:
-            return {"bytes": path.read_bytes(), "path": path.name}
+            return {"bytes": content, "path": name}
         folder, real = self.folder.resolve(), path.resolve()
-        if real.is_relative_to(folder):
+        if real.is_relative_to(folder) and content == path.read_bytes():
             return real.relative_to(folder).as_posix()
-        copy = folder / "images" / f"{sha256[:20]}{path.suffix.lower()}"
+        copy = folder / "images" / name
         if not copy.is_file():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = copy.with_name(f".{copy.name}.{os.getpid()}")
-            shutil.copyfile(path, partial)
-            partial.replace(copy)
+            write_atomic(copy, content)
         return copy.relative_to(folder).as_posix()
 
 
@@ -133,24 +146,31 @@ def write_format(
     output: Path,
     *,
     words: Callable[[Example], Wording],
+    keep: Collection[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Write examples as rows of a format: one file, or a folder with a file per split where `output` has no ending.
 
+    Images lose their metadata and keep their pixels; columns that may say who the patient is are dropped, but for those
+    in `keep`. A conversation of several examples is one row where the format reads every turn of a row.
     Raises `DataError` for an ending that is not the format's, or for a file or folder that holds something already.
     """
     form = FORMATS[name]
     files = _files(examples, output, form.suffix)
-    pictures = _Pictures(output.parent if output.suffix else output, form.embeds, set())
-    result: Conversion = {"format": name, "files": {}, "images": 0, "lost": {}, "left_out": []}
+    pictures = _Pictures(output.parent if output.suffix else output, form.embeds, {})
+    result: Conversion = {"format": name, "files": {}, "images": 0, "lost": {}, "dropped": {}, "left_out": []}
     lost: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
     done = 0
 
     def rows_of(chosen: Sequence[Example]) -> Iterator[dict[str, Any]]:
         nonlocal done
-        for example in chosen:
+        for example, after in zip(chosen, [*chosen[1:], None], strict=True):
             done += 1
-            if not form.many and len(example.images) > 1:
+            example = replace(example, metadata=without_identifying(example.metadata, keep=keep, dropped=dropped))
+            if form.turns and after is not None and _goes_on(example, after):
+                lost.update(["rationale"] if example.rationale else [])  # the row of the last turn holds this one too
+            elif not form.many and len(example.images) > 1:
                 reason = f"{name} holds one image per row, this has {len(example.images)}"
                 result["left_out"].append({"row": example.id, "split": example.split, "reason": reason})
             else:
@@ -166,7 +186,19 @@ def write_format(
         _write(path, rows_of(chosen), form)
     if name == "llama_factory":
         write_json(pictures.folder / "dataset_info.json", _dataset_info(files))
-    return {**result, "images": len(pictures.seen), "lost": dict(lost.most_common())}
+    counts = {"lost": dict(lost.most_common()), "dropped": dict(dropped.most_common())}
+    return {**result, "images": len(pictures.placed), **counts}  # type: ignore[typeddict-item]
+
+
+def _goes_on(example: Example, after: Example) -> bool:
+    """Whether the next example is the next turn of this one's conversation."""
+    earlier = len(example.history)
+    return (
+        len(after.history) == earlier + 1
+        and after.history[:earlier] == example.history
+        and after.images[: len(example.images)] == example.images
+        and one_line(after.history[-1][0]).startswith(one_line(example.question))
+    )
 
 
 def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path, Sequence[Example]]:
