@@ -13,6 +13,10 @@ from pydantic import ValidationError
 from medrft.config import Recipe, Shape
 from medrft.errors import RecipeError
 
+LARGEST = 100_000
+"""Values that a YAML document may hold once its aliases are written out."""
+DEEPEST = 100
+"""Levels of nesting of a YAML document."""
 TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
 
@@ -28,10 +32,7 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise RecipeError(f"no recipe at {path}{hint}")
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    table = read_yaml(path)
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
     for key, value in (overrides or {}).items():
@@ -39,6 +40,59 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
     if isinstance(table.get("stages"), list):
         table["stages"] = [stage for stage in table["stages"] if stage is not None]
     return parse_recipe(found_files(table, path.parent), source=str(path))
+
+
+class _Safe(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, and in which aliases stand for no more than `LARGEST` values."""
+
+    def get_single_data(self) -> Any:
+        """The document, once it is known how much its aliases stand for; raises `YAMLError`."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _size(node, {}, ())
+        return self.construct_document(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The table of a node; raises `ConstructorError` for a key that stands twice."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands twice", node.start_mark)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
+
+
+def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """How many values a node stands for with its aliases written out."""
+    if id(node) in known:
+        return known[id(node)]
+    if id(node) in above or len(above) > DEEPEST:
+        raise yaml.constructor.ConstructorError(None, None, "it nests too deep, or in itself", node.start_mark)
+    inner = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
+    parts = inner if isinstance(node, yaml.CollectionNode) else []
+    size = 1 + sum(_size(each, known, (*above, id(node))) for each in parts)
+    if size > LARGEST:
+        what = f"with its aliases written out it holds more than {LARGEST:,} values"
+        raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+    known[id(node)] = size
+    return size
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text; raises `ValueError` in one line for one that is none, or that is made to swell."""
+    try:
+        return yaml.load(text, Loader=_Safe)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:  # also of numbers and dates
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file; raises `RecipeError` in one line."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise RecipeError(f"{path} is not valid YAML: {str(error)[:500]}") from error
 
 
 def found_files(value: Any, folder: Path) -> Any:
@@ -73,9 +127,9 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
         if not found or not key.strip():
             raise RecipeError(f"--set takes key=value, got {assignment!r}; for example --set seed=1")
         try:
-            result[key.strip()] = _number(yaml.safe_load(value)) if value else None
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: {value!r} is not a YAML value; put it in quotes") from error
+            result[key.strip()] = _number(parse_yaml(value)) if value else None
+        except ValueError as error:
+            raise RecipeError(f"--set {key}: {value!r:.200} is not a YAML value; put it in quotes") from error
     return result
 
 

@@ -69,5 +69,5 @@ def main() -> None:
 
 def fail(message: str, *, status: int) -> None:
     """Print one line on standard error and exit."""
-    sys.stderr.write(f"medrft: {' '.join(message.split())}\n")
+    sys.stderr.write(f"medrft: {common.printable(' '.join(message.split()))}\n")
     sys.exit(status)

@@ -186,8 +186,9 @@ def write_format(
         _write(path, rows_of(chosen), form)
     if name == "llama_factory":
         write_json(pictures.folder / "dataset_info.json", _dataset_info(files))
-    counts = {"lost": dict(lost.most_common()), "dropped": dict(dropped.most_common())}
-    return {**result, "images": len(pictures.placed), **counts}  # type: ignore[typeddict-item]
+    result["images"] = len(pictures.placed)
+    result["lost"], result["dropped"] = dict(lost.most_common()), dict(dropped.most_common())
+    return result
 
 
 def _goes_on(example: Example, after: Example) -> bool:
