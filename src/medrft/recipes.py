@@ -15,6 +15,10 @@ from medrft.errors import RecipeError
 from medrft.masking import masked_paths, remember_secrets
 from medrft.rundir import RESOLVED
 
+LARGEST = 100_000
+"""Values that a YAML document may hold once its aliases are written out."""
+DEEPEST = 100
+"""Levels of nesting of a YAML document."""
 TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
 
@@ -39,16 +43,77 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
 
 
 def _read_table(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    text = _read_text(path)
+    table = _parsed(path, text)
     if text.startswith(RESOLVED[:20]) and not text.endswith("...\n"):
         raise RecipeError(f"{path} was cut off; put the recipe that the run was begun with in its place")
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
     return table
+
+
+class _Safe(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, and in which aliases stand for no more than `LARGEST` values."""
+
+    def get_single_data(self) -> Any:
+        """The document, once it is known how much its aliases stand for; raises `YAMLError`."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _size(node, {}, ())
+        return self.construct_document(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The table of a node; raises `ConstructorError` for a key that stands twice."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands twice", node.start_mark)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
+
+
+def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """How many values a node stands for with its aliases written out."""
+    if id(node) in known:
+        return known[id(node)]
+    if id(node) in above or len(above) > DEEPEST:
+        raise yaml.constructor.ConstructorError(None, None, "it nests too deep, or in itself", node.start_mark)
+    inner = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
+    parts = inner if isinstance(node, yaml.CollectionNode) else []
+    size = 1 + sum(_size(each, known, (*above, id(node))) for each in parts)
+    if size > LARGEST:
+        what = f"with its aliases written out it holds more than {LARGEST:,} values"
+        raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+    known[id(node)] = size
+    return size
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text; raises `ValueError` in one line for one that is none, or that is made to swell."""
+    try:
+        return yaml.load(text, Loader=_Safe)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:  # also of numbers and dates
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file; raises `RecipeError` in one line."""
+    return _parsed(path, _read_text(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{path} is not valid YAML: {str(error)[:500]}") from error
 
 
 def found_files(value: Any, folder: Path) -> Any:
@@ -91,9 +156,9 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
         if not found or not key.strip():
             raise RecipeError(f"--set takes key=value, got {assignment!r}; for example --set seed=1")
         try:
-            result[key.strip()] = _number(yaml.safe_load(value)) if value else None
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: {value!r} is not a YAML value; put it in quotes") from error
+            result[key.strip()] = _number(parse_yaml(value)) if value else None
+        except ValueError as error:
+            raise RecipeError(f"--set {key}: {value!r:.200} is not a YAML value; put it in quotes") from error
     remember_secrets(result)
     return result
 

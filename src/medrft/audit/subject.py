@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from medrft.audit.foreign import LIMIT, Foreign, style_of, swallowed_errors
 from medrft.config import EncoderConfig
 from medrft.errors import RecipeError
 from medrft.outgoing import is_private, recipients_of, refuse_private
+from medrft.recipes import read_yaml
 from medrft.rewards import RawScores, Reward, build_reward
 from medrft.rewards.state import load_state
 from medrft.types import Item, Kind, Score
@@ -254,10 +253,7 @@ def _encoder(config: EncoderConfig, encoder: str | None, bertscore: str | None) 
 def _from_yaml(path: Path) -> tuple[Any, EncoderConfig]:
     if not path.is_file():
         raise RecipeError(f"no reward file at {path}; pass a preset, a YAML file or file.py:name")
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    table = read_yaml(path)
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a reward is a table of parts, a recipe one of keys")
     refuse_private(is_private(table), recipients_of(table))

@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from medrft.errors import DataError
 from medrft.masking import masked
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
-out = Console()
-err = Console(stderr=True)
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Signs that move a cursor, colour a terminal, turn the direction of writing, or cannot be written at all."""
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may have it: what a file or a model put in it cannot act on the terminal.
+
+    >>> printable("a\\x1b[31mb\\u202e"), printable("Läsion\\t是")
+    ('a�[31mb�', 'Läsion\\t是')
+    """
+    return UNSAFE.sub("�", text)
+
+
+class SafeConsole(Console):
+    """A console that prints no sign which the data brought along to act on the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable; rich's own signs stand in styles and controls, never in the text."""
+        for segment in super().render(renderable, options):
+            if segment.control or not UNSAFE.search(segment.text):
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 EXTRAS = {
     "PIL": "data",
@@ -76,7 +103,14 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output, not wrapped and not coloured, without secrets."""
-    sys.stdout.write(json.dumps(masked(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(masked(value), indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON that a terminal and a file can have: signs that act on a terminal are escaped, and so are halves of
+    surrogate pairs."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return UNSAFE.sub(lambda sign: sign[0] if sign[0] in "\n\r" else f"\\u{ord(sign[0]):04x}", text)
 
 
 def existing_run(path: Path) -> Path:

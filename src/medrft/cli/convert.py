@@ -23,10 +23,17 @@ def convert(
     to: Annotated[str, typer.Option(help="llama_factory, vlm_r1, med_r1, medvlthinker or verl.")],
     output: Annotated[Path, typer.Option(help="A folder (a file per split), or one file.")],
     from_: Annotated[str | None, typer.Option("--from", help="The format of IN; the same names.")] = None,
+    keep_column: Annotated[
+        list[str] | None,
+        typer.Option("--keep-column", help="Keep a column that may say who the patient is; repeatable."),
+    ] = None,
     assignments: common.Set = None,
     as_json: common.Json = False,
 ) -> None:
     """Write a data set as another trainer reads it, and say what its rows cannot hold.
+
+    Images lose their metadata (EXIF, comments, text) and keep their pixels. Columns whose names say that they may hold
+    who the patient is are dropped and named. Text in questions and answers, and what is drawn into pixels, stays.
 
     Examples: medrft data convert slake:data/Slake1.0:train --to verl --output train.parquet;
     medrft data convert rows.json --from llama_factory --to vlm_r1 --output vlm_r1
@@ -45,7 +52,7 @@ def convert(
     if not rows:
         raise DataError(f"{source} has no rows to convert")
     with common.progress_bar(f"writing {to}", total=len(rows)) as update:
-        done = write_format(rows, to, output, words=_words, on_progress=update)
+        done = write_format(rows, to, output, words=_words, keep=keep_column or (), on_progress=update)
     if as_json:
         common.print_json(done)
     else:
@@ -68,6 +75,9 @@ def _print(done: Conversion) -> None:
     common.out.print(Text(f"{done['images']:,} images"))
     for field, rows in done["lost"].items():
         common.out.print(Text(f"not kept: {field} ({rows:,} rows)"))
+    for column, rows in done["dropped"].items():
+        what = "it may say who the patient is; --keep-column keeps it"
+        common.out.print(Text(f"dropped: column {column} ({rows:,} rows): {what}"))
     for left in done["left_out"][:10]:
         common.out.print(Text(f"left out: {left['row']}: {left['reason']}"))
     if len(done["left_out"]) > 10:

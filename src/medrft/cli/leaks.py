@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
@@ -92,7 +91,7 @@ def _print(found: Leaks) -> None:
         table = _table(found)
         wide = common.out.options.update(width=10_000)
         needed = Measurement.get(common.out, wide, table).maximum  # a name that is cut short names no set
-        Console(width=max(needed, common.out.width), highlight=False).print(table)
+        common.SafeConsole(width=max(needed, common.out.width), highlight=False).print(table)
     for pair, leak in found["pairs"].items():
         if leak["neighbours"] or leak["items"]:
             common.out.print(Text(pair.replace("|", " | ")), style="bold")

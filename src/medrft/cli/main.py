@@ -76,5 +76,5 @@ def main() -> None:
 
 def fail(message: str, *, status: int) -> None:
     """Print one line on standard error and exit."""
-    sys.stderr.write(f"medrft: {' '.join(mask_text(message).split())}\n")
+    sys.stderr.write(f"medrft: {common.printable(' '.join(mask_text(message).split()))}\n")
     sys.exit(status)

@@ -117,10 +117,10 @@ def build(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dic
 
 def _load(spec: str, encoder: str | None) -> tuple[Any, EncoderConfig, dict[str, Any]]:
     """A reward's table with its encoder: of a preset's name, of a YAML file with a reward, or of a recipe."""
-    import yaml
     from pydantic import ValidationError
 
     from medrft.config import CorrectConfig, EncoderConfig
+    from medrft.recipes import read_yaml
 
     path = Path(spec)
     table: Any = spec
@@ -128,10 +128,7 @@ def _load(spec: str, encoder: str | None) -> tuple[Any, EncoderConfig, dict[str,
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise RecipeError(f"no reward file at {path}; pass a preset's name or a YAML file")
-        try:
-            table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        table = read_yaml(path)
         if isinstance(table, Mapping) and "reward" in table:
             whole, table = table, table["reward"]
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from medrft.data import (
     vqa_rad,
 )
 from medrft.data.base import Loaded
+from medrft.data.images import pixel_limit
 from medrft.errors import DataError, unknown_name
 from medrft.recipes import refuse_masked
 
@@ -59,7 +61,11 @@ LOADERS: dict[str, Loader] = {
 OURS = ("seed", "cache", "on_progress")
 """Parameters of a loader that are not options of a recipe; each is passed to the loaders that have it."""
 
-SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank", "private")
+NO_TEST = (
+    "no test rows, so nothing will be evaluated: --set data.by_image=0.2 splits all rows anew by image, or give the "
+    "table a split column or a test file"
+)
+SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank", "pixel_limit", "private")
 """Keys of `data:` that hold for every data set."""
 
 
@@ -87,7 +93,14 @@ def load_data(
         loaded = splits.exclude_test_images(loaded, copies=copies)
     if cut and loaded.split("train") and not loaded.split("validation"):
         loaded = splits.cut_validation(loaded, fraction=config.validation, seed=seed, copies=copies)
-    return not_empty(loaded)
+    return _with_split_note(not_empty(loaded))
+
+
+def _with_split_note(loaded: Loaded) -> Loaded:
+    """The same, with a note where there are rows to train on and none to test on."""
+    if loaded.split("test") or not loaded.split("train"):
+        return loaded
+    return replace(loaded, report=replace(loaded.report, notes=(NO_TEST, *loaded.report.notes)))
 
 
 def read_data(
@@ -99,11 +112,16 @@ def read_data(
     options: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
-    """Read a data set with its official splits, by name or as `file.py:function`; raises as `load_data`."""
-    loader = check_options(name, options or {})
+    """Read a data set with its official splits, by name or as `file.py:function`; raises as `load_data`.
+
+    The option `pixel_limit` holds for every data set: images that declare more pixels are listed and not decoded.
+    """
+    own = {key: value for key, value in (options or {}).items() if key != "pixel_limit"}
+    loader = check_options(name, own)
     ours = {"cache": cache, "on_progress": on_progress}
     taken = {key: value for key, value in ours.items() if value is not None and key in _keywords(loader)}
-    return loader(Path(root) if root is not None else None, seed=seed, **taken, **(options or {}))
+    with pixel_limit((options or {}).get("pixel_limit")):
+        return loader(Path(root) if root is not None else None, seed=seed, **taken, **own)
 
 
 def not_empty(loaded: Loaded) -> Loaded:

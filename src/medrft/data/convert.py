@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from medrft.data.base import Loaded, Progress, one_line
-from medrft.data.choices import resolve
-from medrft.data.formats import FORMATS, Format, RowError, Wording
+from medrft.data.choices import options_of, resolve
+from medrft.data.formats import FORMATS, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
+from medrft.data.privacy import stripped_image, without_identifying
 from medrft.data.rows import Row, read_rows, table_files
 from medrft.data.table import read_table
 from medrft.errors import DataError, unknown_name
@@ -42,6 +42,7 @@ class Reader(Protocol):
         dataset: str | None = None,
         split: str = "train",
         image_root: str | Path | None = None,
+        encoding: str | None = None,
         cache: Path | None = None,
         on_progress: Progress | None = None,
     ) -> Loaded:
@@ -55,31 +56,44 @@ class Conversion(TypedDict):
     files: dict[str, int]
     images: int
     lost: dict[str, int]
+    dropped: dict[str, int]
+    """Columns that may say who the patient is, and in how many rows they were left out."""
     left_out: list[dict[str, str]]
 
 
 @dataclass(slots=True)
 class _Pictures:
-    """The images of one output: referred to where they lie below it, else copied to `images/` beside it."""
+    """The images of one output without their metadata: copied to `images/` beside it, or inside the rows.
+
+    An image that lies below the output and carries no metadata is referred to where it is.
+    """
 
     folder: Path
     embeds: bool
-    seen: set[str]
+    placed: dict[str, Any]
+    """What stands in rows for each image, by its hash."""
 
     def place(self, path: Path) -> Any:
         sha256 = sha256_of(path)
-        self.seen.add(sha256)
+        if sha256 not in self.placed:
+            placed = self._placed(path, sha256)
+            if self.embeds:  # not kept: a set's images do not fit in memory
+                self.placed[sha256] = None
+                return placed
+            self.placed[sha256] = placed
+        return self.placed[sha256] if not self.embeds else self._placed(path, sha256)
+
+    def _placed(self, path: Path, sha256: str) -> Any:
+        content, suffix = stripped_image(path)
+        name = f"{sha256[:20]}{suffix}"
         if self.embeds:
-            return {"bytes": path.read_bytes(), "path": path.name}
+            return {"bytes": content, "path": name}
         folder, real = self.folder.resolve(), path.resolve()
-        if real.is_relative_to(folder):
+        if real.is_relative_to(folder) and content == path.read_bytes():
             return real.relative_to(folder).as_posix()
-        copy = folder / "images" / f"{sha256[:20]}{path.suffix.lower()}"
+        copy = folder / "images" / name
         if not copy.is_file():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = copy.with_name(f".{copy.name}.{os.getpid()}")
-            shutil.copyfile(path, partial)
-            partial.replace(copy)
+            write_atomic(copy, content)
         return copy.relative_to(folder).as_posix()
 
 
@@ -100,13 +114,15 @@ def reader(name: str) -> Reader:
         dataset: str | None = None,
         split: str = "train",
         image_root: str | Path | None = None,
+        encoding: str | None = None,
         cache: Path | None = None,
         on_progress: Progress | None = None,
     ) -> Loaded:
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
         place = release.require(root)
-        rows = (_decoded(row, FORMATS[name]) for row in read_rows(table_files(place)))
+        files = read_rows(table_files(place), encoding)
+        rows = (turn for row in files for turn in turns_of(row, FORMATS[name]))
         first = next(rows, None)
         given = first.values.pop("dataset", None) if first is not None else None
         return read_table(
@@ -130,29 +146,36 @@ def write_format(
     output: Path,
     *,
     words: Callable[[Example], Wording],
+    keep: Collection[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Write examples as rows of a format: one file, or a folder with a file per split where `output` has no ending.
 
+    Images lose their metadata and keep their pixels; columns that may say who the patient is are dropped, but for those
+    in `keep`. A conversation of several examples is one row where the format reads every turn of a row.
     Raises `DataError` for an ending that is not the format's, or for a file or folder that holds something already.
     """
     form = FORMATS[name]
     files = _files(examples, output, form.suffix)
-    pictures = _Pictures(output.parent if output.suffix else output, form.embeds, set())
-    result: Conversion = {"format": name, "files": {}, "images": 0, "lost": {}, "left_out": []}
+    pictures = _Pictures(output.parent if output.suffix else output, form.embeds, {})
+    result: Conversion = {"format": name, "files": {}, "images": 0, "lost": {}, "dropped": {}, "left_out": []}
     lost: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
     done = 0
 
     def rows_of(chosen: Sequence[Example]) -> Iterator[dict[str, Any]]:
         nonlocal done
-        for example in chosen:
+        for example, after in zip(chosen, [*chosen[1:], None], strict=True):
             done += 1
-            if not form.many and len(example.images) > 1:
+            example = replace(example, metadata=without_identifying(example.metadata, keep=keep, dropped=dropped))
+            if form.turns and after is not None and _goes_on(example, after):
+                lost.update(["rationale"] if example.rationale else [])  # the row of the last turn holds this one too
+            elif not form.many and len(example.images) > 1:
                 reason = f"{name} holds one image per row, this has {len(example.images)}"
                 result["left_out"].append({"row": example.id, "split": example.split, "reason": reason})
             else:
                 row = form.encode(example, words(example), [pictures.place(path) for path in example.images])
-                lost.update(_lost(example, form.decode(row), split_told=not output.suffix))
+                lost.update(_lost(example, form.decode(row)[-1], split_told=not output.suffix))
                 result["files"][path.name] = result["files"].get(path.name, 0) + 1
                 yield row
             if on_progress is not None:
@@ -163,7 +186,20 @@ def write_format(
         _write(path, rows_of(chosen), form)
     if name == "llama_factory":
         write_json(pictures.folder / "dataset_info.json", _dataset_info(files))
-    return {**result, "images": len(pictures.seen), "lost": dict(lost.most_common())}
+    result["images"] = len(pictures.placed)
+    result["lost"], result["dropped"] = dict(lost.most_common()), dict(dropped.most_common())
+    return result
+
+
+def _goes_on(example: Example, after: Example) -> bool:
+    """Whether the next example is the next turn of this one's conversation."""
+    earlier = len(example.history)
+    return (
+        len(after.history) == earlier + 1
+        and after.history[:earlier] == example.history
+        and after.images[: len(example.images)] == example.images
+        and one_line(after.history[-1][0]).startswith(one_line(example.question))
+    )
 
 
 def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path, Sequence[Example]]:
@@ -218,7 +254,7 @@ def _dataset_info(files: Iterable[Path]) -> dict[str, Any]:
 
 def _lost(example: Example, back: dict[str, Any], *, split_told: bool) -> Iterator[str]:
     """The fields of an example that its row does not give back."""
-    options = tuple(back.get("options") or ())
+    options = options_of(back.get("options"))
     answers = back["answer"] if isinstance(back["answer"], list | tuple) else [back["answer"]]
     found = tuple(resolve(str(text), options) or "" if options else one_line(text) for text in answers)
     if back.get("dataset") != example.dataset:
@@ -239,19 +275,8 @@ def _lost(example: Example, back: dict[str, Any], *, split_told: bool) -> Iterat
         yield "metadata"
     if infer_kind(example.references[: len(found)], options) != example.kind:
         yield "kind"
-
-
-def _decoded(row: Row, form: Format) -> Row:
-    """The row as columns of a table."""
-    if row.problem:
-        return row
-    try:
-        values = form.decode(row.values)
-    except (RowError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        return Row(number=row.number, split=row.split, values={}, problem=f"not a row of the format: {told}"[:200])
-    kept = {key: value for key, value in values.items() if key not in ("id", "split") or value is not None}
-    return Row(number=row.number, split=row.split, values=kept)
+    if len(back.get("history") or ()) != len(example.history):
+        yield "earlier turns"
 
 
 def _without_dataset(row: Row) -> Row:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -29,13 +28,13 @@ from medrft.data.views import (
     View,
     Window,
     check_size,
-    chosen_window,
     picked,
     refuse_unoriented,
     square,
-    windowed,
+    through_window,
 )
 
+Found = TypeVar("Found")
 NO_DECODER = "transfer syntax not readable"
 CHUNK = 1 << 20
 DEFLATED_LIMIT = 4 * PIXEL_LIMIT
@@ -56,6 +55,115 @@ FRAME_FACTS = {
     "PixelMeasuresSequence": ("PixelSpacing",),
 }
 """Where enhanced multi-frame files keep, per frame or for all, what other files have at the top."""
+
+CODED = {
+    # Defined terms of PS3.3 C.7.3.1.1.1, those of retired objects too, and of C.7.6.3.1.2.
+    "Modality": frozenset(
+        [
+            "ANN",
+            "AR",
+            "ASMT",
+            "AU",
+            "BDUS",
+            "BI",
+            "BMD",
+            "CD",
+            "CF",
+            "CFM",
+            "CP",
+            "CR",
+            "CS",
+            "CT",
+            "CTPROTOCOL",
+            "DD",
+            "DF",
+            "DG",
+            "DM",
+            "DMS",
+            "DOC",
+            "DS",
+            "DX",
+            "EC",
+            "ECG",
+            "EEG",
+            "EM",
+            "EMG",
+            "EOG",
+            "EPS",
+            "ES",
+            "FA",
+            "FID",
+            "FS",
+            "GM",
+            "HC",
+            "HD",
+            "IO",
+            "IOL",
+            "IVOCT",
+            "IVUS",
+            "KER",
+            "KO",
+            "LEN",
+            "LP",
+            "LS",
+            "M3D",
+            "MA",
+            "MG",
+            "MR",
+            "MS",
+            "NM",
+            "OAM",
+            "OCT",
+            "OP",
+            "OPM",
+            "OPR",
+            "OPT",
+            "OPTBSV",
+            "OPTENF",
+            "OPV",
+            "OSS",
+            "OT",
+            "PA",
+            "PLAN",
+            "POS",
+            "PR",
+            "PT",
+            "PX",
+            "REG",
+            "RESP",
+            "RF",
+            "RG",
+            "RTDOSE",
+            "RTIMAGE",
+            "RTINTENT",
+            "RTPLAN",
+            "RTRAD",
+            "RTRECORD",
+            "RTSEGANN",
+            "RTSTRUCT",
+            "RWV",
+            "SEG",
+            "SM",
+            "SMR",
+            "SR",
+            "SRF",
+            "ST",
+            "STAIN",
+            "TEXTUREMAP",
+            "TG",
+            "US",
+            "VA",
+            "VF",
+            "XA",
+            "XAPROTOCOL",
+            "XC",
+        ]
+    ),
+    "PhotometricInterpretation": frozenset(
+        ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "XYB")
+        + ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
+    ),
+}
 
 # Image axes in the patient's (+x left, +y posterior, +z head), rightwards and downwards; by the axis looked along.
 DISPLAY = {
@@ -82,6 +190,42 @@ def read_dicom(path: Path, view: View) -> Shown:
         raise BadImageError(UNREADABLE, f"not a whole DICOM file ({type(error).__name__})") from error
 
 
+def frames_of(path: Path) -> int:
+    """How many frames a DICOM file says it has; reads no pixels. Raises `BadImageError`."""
+    return _header(path, lambda dataset: int(dataset.get("NumberOfFrames") or 1), ("NumberOfFrames",))
+
+
+def position_of(path: Path) -> tuple[str, float | None, int | None]:
+    """A file's series, its place along the series' own direction in mm, and its number; none of them leaves the load.
+
+    The place is ImagePositionPatient along the normal of ImageOrientationPatient. Raises `BadImageError`.
+    """
+    wanted = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber")
+    return _header(path, _position, wanted)
+
+
+def _position(dataset: Any) -> tuple[str, float | None, int | None]:
+    corner = [float(value) for value in dataset.get("ImagePositionPatient") or ()]
+    cosines = [float(value) for value in dataset.get("ImageOrientationPatient") or ()]
+    place = None
+    if len(corner) == 3 and lie(cosines) is not None:
+        place = float(np.cross(cosines[:3], cosines[3:]) @ np.array(corner))
+    number = dataset.get("InstanceNumber")
+    return str(dataset.get("SeriesInstanceUID") or ""), place, int(number) if number is not None else None
+
+
+def _header(path: Path, ask: Callable[[Any], Found], wanted: tuple[str, ...]) -> Found:
+    """What a question about a few elements of a header gets."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        with _quiet():
+            return ask(pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(wanted)))
+    except (*_BROKEN, InvalidDicomError) as error:
+        raise BadImageError(UNREADABLE, f"not a whole DICOM file ({type(error).__name__})") from error
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep pydicom's warnings to itself: they quote values of the file, on screens and in logs."""
@@ -104,8 +248,7 @@ def _shown(dataset: Any, view: View) -> Shown:
     frame = picked(view.frame, frames, default=frames // 2, what="frame")
     _frame_facts(dataset, frame)
     turn, lies = _orientation(dataset, view)
-    stored = _decode(dataset, frame)
-    pixels, window = _bytes(dataset, stored, view)
+    pixels, window = _bytes(dataset, _decode(dataset, frame), view)
     spacing = _spacing(dataset)
     if turn is not None:
         pixels, spacing = turned(pixels, turn), (spacing[1], spacing[0]) if turn[0] else spacing
@@ -174,15 +317,15 @@ def _decode(dataset: Any, frame: int) -> Array:
     )
     try:
         if not get_decoder(syntax).is_available:
-            raise BadImageError(NO_DECODER, f"{syntax.name}{hint}")
+            raise BadImageError(NO_DECODER, f"{_syntax(syntax)}{hint}")
     except NotImplementedError as error:  # one that no plugin of pydicom's reads
-        raise BadImageError(NO_DECODER, f"{syntax.name}; convert it to an uncompressed one") from error
+        raise BadImageError(NO_DECODER, f"{_syntax(syntax)}; convert it to an uncompressed one") from error
     try:
         stored = pixel_array(dataset, index=frame)
     except (RuntimeError, ValueError) as error:
         told = str(error).strip().splitlines() or [type(error).__name__]
         if syntax.is_encapsulated and isinstance(error, RuntimeError):
-            raise BadImageError(NO_DECODER, f"{syntax.name}: {told[-1].strip()[:120]}{hint}") from error
+            raise BadImageError(NO_DECODER, f"{_syntax(syntax)}: {told[-1].strip()[:120]}{hint}") from error
         raise BadImageError(UNREADABLE, told[0][:200]) from error
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
@@ -208,8 +351,7 @@ def _bytes(dataset: Any, stored: Array, view: View) -> tuple[Array, dict[str, An
         pixels, record = _voi_lut(dataset, values), {"chosen": "file: VOI LUT"}
     else:
         own = _own_window(dataset)
-        window = chosen_window(view, values, own=own, hounsfield=hounsfield, why_not=why_not, padding=padding)
-        pixels, record = windowed(values, window), window.record()
+        pixels, record = through_window(view, values, own=own, hounsfield=hounsfield, why_not=why_not, padding=padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = 255 - pixels
     if padding is not None:
@@ -324,13 +466,20 @@ def _record(dataset: Any, frame: int, frames: int) -> dict[str, Any]:
         "rows": int(dataset.Rows),
         "columns": int(dataset.Columns),
         "photometric_interpretation": _word(dataset, "PhotometricInterpretation"),
-        "transfer_syntax": str(dataset.file_meta.TransferSyntaxUID.name),
+        "transfer_syntax": _syntax(dataset.file_meta.TransferSyntaxUID),
         **({"frame": frame, "frames": frames} if frames > 1 else {}),
         **burned,
     }
 
 
 def _word(dataset: Any, keyword: str) -> str:
-    """A coded word of the header; free text does not pass."""
+    """A coded word of the header that DICOM defines; free text, which may name a person, does not pass."""
     value = str(dataset.get(keyword) or "")
-    return value if re.fullmatch(r"[A-Z][A-Z0-9_ ]{0,15}", value) else "unknown"
+    return value if value in CODED[keyword] else "unknown"
+
+
+def _syntax(uid: Any) -> str:
+    """The name of a transfer syntax that pydicom knows; a file may write anything there."""
+    from pydicom.uid import UID_dictionary
+
+    return str(uid.name) if str(uid) in UID_dictionary else "unknown"

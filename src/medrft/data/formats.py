@@ -6,25 +6,24 @@
     medvlthinker   {"images", "question", "options" (JSON text), "answer_label", "answer", "reasoning", …}
     verl           {"data_source", "prompt", "images", "ability", "reward_model", "extra_info"}
 
+A row of a chat may hold several turns: each becomes an example of its own, with the earlier turns in its `history`.
 No image, no split and no prompt is decided here: `convert` does that.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any
 
 from medrft.data import choices
-from medrft.text import extract
+from medrft.data.chats import LISTS, RowError, chat_turns, conversation_of, images_in
+from medrft.data.rows import Row
 from medrft.types import Example
 
 Values = Mapping[str, Any]
-PLACEHOLDER = re.compile(r"<image>\s*")
-OPTION = re.compile(r"\(([A-Z])\) (.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +37,6 @@ class Wording:
     """What SFT teaches."""
 
 
-class RowError(ValueError):
-    """A row that is not of its format; the text says why."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """How one trainer writes an example."""
@@ -49,35 +44,71 @@ class Format:
     suffix: str
     encode: Callable[[Example, Wording, Sequence[Any]], dict[str, Any]]
     """An example, its words and its images as they stand in the row."""
-    decode: Callable[[Values], dict[str, Any]]
-    """Columns of a `table` (and `dataset` where the row names one); raises `RowError`, `KeyError` or `TypeError`."""
+    decode: Callable[[Values], list[dict[str, Any]]]
+    """Columns of a `table` (and `dataset` where the row names one), once for each turn; what is wrong with a turn stands
+    under `problem`. Raises `RowError`, `KeyError` or `TypeError` for a row that is none."""
     many: bool = True
     """Whether a row may hold several images."""
     embeds: bool = False
     """Whether rows hold the encoded images themselves."""
+    turns: bool = False
+    """Whether every turn of a row is read as an example, so that a conversation needs to be written once."""
+    consumes: tuple[str, ...] = ()
+    """The keys of a row that `decode` reads."""
+
+
+def turns_of(row: Row, form: Format) -> list[Row]:
+    """A row as columns of a table, one for each turn; one with a problem where it is not of the format."""
+    if row.problem:
+        return [row]
+    try:
+        decoded = form.decode(row.values)
+    except (RowError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        return [replace(row, values={}, problem=f"not a row of the format: {told}"[:200])]
+    turns = []
+    for number, values in enumerate(decoded, 1):
+        problem = values.pop("problem", "")
+        kept = {key: value for key, value in values.items() if key not in ("id", "split") or value is not None}
+        turns.append(
+            Row(
+                number=row.number,
+                split=row.split,
+                values={} if problem else kept,
+                problem=problem,
+                turn=number if len(decoded) > 1 else None,
+            )
+        )
+    return turns
+
+
+def recognized(row: Values) -> Format | None:
+    """The format of a row that has no question and answer of its own but a conversation, as trainers have them."""
+    if any(isinstance(row.get(key), list) for key in LISTS):
+        return FORMATS["llama_factory"]
+    if {"problem", "solution"} <= row.keys():
+        return FORMATS["med_r1"]
+    if {"prompt", "reward_model"} <= row.keys() and isinstance(row["prompt"], list):
+        return FORMATS["verl"]
+    return None
 
 
 def _llama_factory(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
-    turns = (("system", words.system), ("user", _marked(words, images)), ("assistant", words.target))
+    turns = [("system", words.system), *_turns(example, words, images, ("user", "assistant"))]
     return {"messages": [{"role": role, "content": text} for role, text in turns], "images": list(images)}
 
 
-def _from_messages(row: Values) -> dict[str, Any]:
-    if "messages" in row:
-        turns = {str(turn["role"]): turn["content"] for turn in row["messages"]}
-    else:
-        turns = {str(turn["from"]): turn["value"] for turn in row["conversations"]}
-    return {**_chat(turns), "image": row.get("images")}
+def _from_messages(row: Values) -> list[dict[str, Any]]:
+    turns = conversation_of(row)
+    if turns is None:
+        raise KeyError("messages" if "messages" in row else "conversations")
+    return chat_turns(turns, images_in(row))
 
 
 def _vlm_r1(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
-    turns = (("human", _marked(words, images)), ("gpt", words.target))
+    turns = _turns(example, words, images, ("human", "gpt"))
     image = images[0] if len(images) == 1 else list(images)
     return {"image": image, "conversations": [{"from": who, "value": text} for who, text in turns]}
-
-
-def _from_vlm_r1(row: Values) -> dict[str, Any]:
-    return {**_chat({str(turn["from"]): turn["value"] for turn in row["conversations"]}), "image": row["image"]}
 
 
 def _med_r1(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
@@ -85,8 +116,9 @@ def _med_r1(example: Example, words: Wording, images: Sequence[Any]) -> dict[str
     return {"image": images[0], "problem": words.question, "solution": f"<answer> {answer} </answer>"}
 
 
-def _from_med_r1(row: Values) -> dict[str, Any]:
-    return {**_chat({"user": row["problem"], "assistant": row["solution"]}), "image": row["image"]}
+def _from_med_r1(row: Values) -> list[dict[str, Any]]:
+    turns = [("user", row["problem"], []), ("assistant", row["solution"], [])]
+    return chat_turns(turns, images_in(row))
 
 
 def _medvlthinker(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
@@ -103,17 +135,19 @@ def _medvlthinker(example: Example, words: Wording, images: Sequence[Any]) -> di
     }
 
 
-def _from_medvlthinker(row: Values) -> dict[str, Any]:
-    options = choices.options_of(row["options"])
-    return {
-        "image": row["images"],
-        "question": row["question"],
-        "options": options,
-        "answer": row.get("answer") or (row.get("answer_label") if options else None),
-        "rationale": row.get("reasoning"),
-        "id": row.get("dataset_index"),
-        "dataset": row.get("dataset_name"),
-    }
+def _from_medvlthinker(row: Values) -> list[dict[str, Any]]:
+    options = row["options"]
+    return [
+        {
+            "image": row["images"],
+            "question": row["question"],
+            "options": options,
+            "answer": row.get("answer") or (row.get("answer_label") if choices.options_of(options) else None),
+            "rationale": row.get("reasoning"),
+            "id": row.get("dataset_index"),
+            "dataset": row.get("dataset_name"),
+        }
+    ]
 
 
 def _verl(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
@@ -122,10 +156,12 @@ def _verl(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, 
         "options": example.options,
         "rationale": example.rationale,
         "metadata": dict(example.metadata),
+        **({"history": example.history} if example.history else {}),
     }
+    *asked, _ = _turns(example, words, images, ("user", "assistant"))
     return {
         "data_source": example.dataset,
-        "prompt": [{"role": "system", "content": words.system}, {"role": "user", "content": _marked(words, images)}],
+        "prompt": [{"role": role, "content": text} for role, text in (("system", words.system), *asked)],
         "images": list(images),
         "ability": "medical_vqa",
         "reward_model": {"style": "rule", "ground_truth": example.references[0]},
@@ -139,27 +175,41 @@ def _verl(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, 
     }
 
 
-def _from_verl(row: Values) -> dict[str, Any]:
-    turns = {str(turn["role"]): turn["content"] for turn in row["prompt"]}
+def _from_verl(row: Values) -> list[dict[str, Any]]:
     extra = row.get("extra_info") or {}
     more = json.loads(extra.get("medrft") or "{}")
-    asked = _asked(turns["user"])
-    question = extra.get("question") if more else None
+    answer = more.get("references", row["reward_model"]["ground_truth"])
+    turns = conversation_of({"messages": row["prompt"]})
+    if turns is None or not turns:
+        raise RowError("prompt is no list of turns")
+    *_, last = chat_turns([*turns, ("assistant", "x", [])], images_in(row))
+    if "problem" in last:
+        raise RowError(str(last["problem"]))
     known = {"split": extra.get("split"), "id": extra.get("index"), "rationale": more.get("rationale")}
-    return {
-        **more.get("metadata", {}),
-        **{key: value for key, value in known.items() if value is not None},
-        "question": question or asked[0],
-        "options": more.get("options", asked[1]),
-        "answer": more.get("references", row["reward_model"]["ground_truth"]),
-        "image": row.get("images"),
-        "dataset": row.get("data_source"),
-    }
+    history = more.get("history", last.get("history"))
+    return [
+        {
+            **more.get("metadata", {}),
+            **{key: value for key, value in known.items() if value is not None},
+            **({"history": history} if history else {}),
+            "question": (extra.get("question") if more else None) or last["question"],
+            **({"options": options} if (options := more.get("options", last.get("options"))) else {}),
+            "answer": answer,
+            "image": last["image"],
+            "dataset": row.get("data_source"),
+        }
+    ]
 
 
-def _marked(words: Wording, images: Sequence[Any]) -> str:
-    """The user's turn with one placeholder per image."""
-    return "<image>" * len(images) + words.question
+def _turns(
+    example: Example, words: Wording, images: Sequence[Any], roles: tuple[str, str]
+) -> Iterator[tuple[str, str]]:
+    """The earlier turns and this one; one placeholder per image stands before the first question."""
+    marks = "<image>" * len(images)
+    for asked, said in (*example.history, (words.question, words.target)):
+        yield roles[0], marks + asked
+        yield roles[1], said
+        marks = ""
 
 
 def _letter(example: Example) -> str:
@@ -168,31 +218,19 @@ def _letter(example: Example) -> str:
     return ascii_uppercase[example.options.index(right)] if right in example.options[: len(ascii_uppercase)] else ""
 
 
-def _chat(turns: Values) -> dict[str, Any]:
-    """Question, options, answer and thought of the turns of a chat."""
-    user, reply = turns.get("user", turns.get("human")), turns.get("assistant", turns.get("gpt"))
-    if not isinstance(user, str) or not isinstance(reply, str):
-        raise RowError("a row needs one text of the user and one of the assistant")
-    question, options = _asked(user)
-    found = extract(reply, "think")
-    answer = found.answer if "<answer>" in reply else reply.rpartition("</think>")[2].strip()
-    thought = found.thinking or (reply.partition("</think>")[0].partition("<think>")[2] if "</think>" in reply else "")
-    return {"question": question, "options": options, "answer": answer, "rationale": thought.strip()}
-
-
-def _asked(text: str) -> tuple[str, list[str]]:
-    """A question apart from the options (A), (B), … on the lines after it."""
-    lines = PLACEHOLDER.sub("", text).strip().split("\n")
-    first = next((i for i, line in enumerate(lines) if i and line.startswith("(A) ")), len(lines))
-    found = [OPTION.fullmatch(line) for line in lines[first:]]
-    options = [match[2] for letter, match in zip(ascii_uppercase, found, strict=False) if match and match[1] == letter]
-    return ("\n".join(lines[:first]), options) if len(options) == len(found) else ("\n".join(lines), [])
-
-
+CHAT = (*LISTS, "image", "images")
 FORMATS: dict[str, Format] = {
-    "llama_factory": Format(suffix=".json", encode=_llama_factory, decode=_from_messages),
-    "vlm_r1": Format(suffix=".jsonl", encode=_vlm_r1, decode=_from_vlm_r1),
-    "med_r1": Format(suffix=".json", encode=_med_r1, decode=_from_med_r1, many=False),
+    "llama_factory": Format(suffix=".json", encode=_llama_factory, decode=_from_messages, turns=True, consumes=CHAT),
+    "vlm_r1": Format(suffix=".jsonl", encode=_vlm_r1, decode=_from_messages, turns=True, consumes=CHAT),
+    "med_r1": Format(
+        suffix=".json", encode=_med_r1, decode=_from_med_r1, many=False, consumes=("problem", "solution", "image")
+    ),
     "medvlthinker": Format(suffix=".parquet", encode=_medvlthinker, decode=_from_medvlthinker, embeds=True),
-    "verl": Format(suffix=".parquet", encode=_verl, decode=_from_verl, embeds=True),
+    "verl": Format(
+        suffix=".parquet",
+        encode=_verl,
+        decode=_from_verl,
+        embeds=True,
+        consumes=("prompt", "reward_model", "extra_info", "images", "data_source"),
+    ),
 }

@@ -6,15 +6,18 @@ deeper files (16-bit PNG and the like) need a window and are refused with a reas
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import hashlib
 import io
 import math
 import os
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +28,11 @@ from medrft.rundir import write_atomic
 
 PIXEL_LIMIT = 64 * 1024 * 1024
 """Files that declare more pixels than this are not decoded: a small file may unpack to many gigabytes."""
+_limit: contextvars.ContextVar[int] = contextvars.ContextVar("pixel_limit", default=PIXEL_LIMIT)
+AT_ONCE = 16 * 1024 * 1024
+"""Pixels that are decoded at once to check images; one that has more is decoded alone."""
+STRIP = 1024 * 1024
+"""Pixels of which a hash or a white ground is made at a time."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
@@ -39,6 +47,21 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError),
     *(TypeError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError, struct.error, zlib.error),
 )
+
+
+@contextlib.contextmanager
+def pixel_limit(pixels: int | None) -> Iterator[None]:
+    """Refuse images of more than so many pixels within; `None` leaves the limit. Raises `DataError` for another value."""
+    if pixels is None:
+        yield
+        return
+    if isinstance(pixels, bool) or not isinstance(pixels, int) or not 0 < pixels <= PIXEL_LIMIT:
+        raise DataError(f"pixel_limit is a number of pixels from 1 to {PIXEL_LIMIT:,}, got {pixels!r}")
+    token = _limit.set(pixels)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 class BadImageError(DataError):
@@ -100,13 +123,52 @@ def inspect_images(
     headers = {path: header_reason(path) for path in dict.fromkeys(paths)}
     bad = {path: reason for path, reason in headers.items() if reason is not None}
     good = [path for path in headers if path not in bad]
+    room = _Room(AT_ONCE)
+
+    def checked(path: Path) -> tuple[str, str] | None:
+        with room.taken(_declared(path)):
+            return _decode_reason(path)
+
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, (path, reason) in enumerate(zip(good, pool.map(_decode_reason, good), strict=True), 1):
+        for done, (path, reason) in enumerate(zip(good, pool.map(checked, good), strict=True), 1):
             if reason is not None:
                 bad[path] = reason
             if on_progress is not None:
                 on_progress(done, len(good))
     return bad
+
+
+class _Room:
+    """Pixels that threads may decode at once, so that eight large images do not stand in memory together."""
+
+    def __init__(self, pixels: int) -> None:
+        self.all = self.free = pixels
+        self.changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for so many; a larger image than all the room has it to itself."""
+        wanted = min(pixels, self.all)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= wanted)
+            self.free -= wanted
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += wanted
+                self.changed.notify_all()
+
+
+def _declared(path: Path) -> int:
+    """Pixels that a file says it has; all the room for one that cannot say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return image.width * image.height
+    except _BROKEN:
+        return AT_ONCE
 
 
 def sha256_of(path: Path) -> str:
@@ -129,7 +191,17 @@ def pixels_of(path: Path) -> str:
 
 def pixel_hash(image: Image.Image) -> str:
     """What `pixels_of` says of an image that is open."""
-    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(image.size).encode())
+    for top, bottom in _strips(image):
+        digest.update(image.crop((0, top, image.width, bottom)).tobytes())
+    return digest.hexdigest()
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """Rows of an image from top to bottom, some megapixels at a time: copies of the whole would be as large as it."""
+    step = max(1, STRIP // max(1, image.width))
+    for top in range(0, image.height, step):
+        yield top, min(image.height, top + step)
 
 
 def blank(size: tuple[int, int]) -> Image.Image:
@@ -193,8 +265,8 @@ def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
         return UNREADABLE, f"not one of {', '.join(FORMATS)}"
     except _BROKEN as error:
         return UNREADABLE, first_line(error)
-    if width * height > PIXEL_LIMIT:
-        return HUGE, f"{width} x {height} pixels; the limit is {PIXEL_LIMIT:,}"
+    if width * height > _limit.get():
+        return HUGE, f"{width} x {height} pixels; the limit is {_limit.get():,} (data.pixel_limit)"
     if mode not in EIGHT_BIT:
         return DEEP, f"mode {mode}; read it with the table loader, which takes a window, or save it as 8-bit PNG"
     return None
@@ -225,12 +297,28 @@ def _pixels(path: Path, size: int, modified: int) -> str:
 def _decode(source: Path | io.BytesIO) -> Image.Image:
     """Upright RGB pixels of the first frame; a header check comes first."""
     with Image.open(source, formats=FORMATS) as opened:
-        image = ImageOps.exif_transpose(opened)
+        image: Image.Image
+        if opened.width * opened.height > AT_ONCE:  # a copy of it would cost hundreds of megabytes
+            ImageOps.exif_transpose(opened, in_place=True)
+            opened.load()
+            image = opened
+        else:
+            image = ImageOps.exif_transpose(opened)
+        if image.mode == "RGB" and image is opened and "transparency" not in image.info:
+            return image
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-            layer = image.convert("RGBA")
-            white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-            return Image.alpha_composite(white, layer).convert("RGB")
+            return _on_white(image)
         return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A transparent image on a white ground, laid down in strips."""
+    ground = Image.new("RGB", image.size)
+    for top, bottom in _strips(image):
+        layer = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        ground.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+    return ground
 
 
 @functools.lru_cache(maxsize=200_000)

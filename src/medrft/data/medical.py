@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from medrft.data.dicom import read_dicom
+from medrft.data.dicom import frames_of, read_dicom
 from medrft.data.images import (
     DEEP,
     EIGHT_BIT,
@@ -29,8 +30,9 @@ from medrft.data.images import (
     sha256_of,
 )
 from medrft.data.notes import counted
-from medrft.data.views import Shown, View, check_size, chosen_window, picked, refuse_unoriented, windowed
-from medrft.data.volumes import read_nifti
+from medrft.data.series import series_files
+from medrft.data.views import Shown, View, check_size, picked, refuse_unoriented, spread, through_window
+from medrft.data.volumes import read_nifti, slices_of
 from medrft.rundir import read_json, write_atomic, write_json
 
 RENDERING = 1
@@ -57,7 +59,7 @@ def show(path: Path, view: View, cache: Path) -> tuple[Path, dict[str, Any]] | N
             refuse_unoriented(view, PLAIN)
         return None
     digest = sha256_of(path)
-    asked = json.dumps([RENDERING, digest, asdict(view)], sort_keys=True)
+    asked = json.dumps([RENDERING, digest, view.asked()], sort_keys=True)
     target = cache / "images" / f"{hashlib.sha256(asked.encode()).hexdigest()}.png"
     beside = target.with_suffix(".json")
     if target.is_file() and beside.is_file():
@@ -70,6 +72,65 @@ def show(path: Path, view: View, cache: Path) -> tuple[Path, dict[str, Any]] | N
     write_atomic(target, png_bytes(shown.image))
     write_json(beside, record)
     return target, record
+
+
+def show_all(path: Path, view: View, cache: Path, *, folder: Path) -> list[tuple[Path, dict[str, Any] | None]]:
+    """Every image that a file is shown as: itself, or several of its slices where a view asks for `slices`.
+
+    A folder is one series: its files in the order of their positions. It shows as its middle one, as `slice` says, or
+    as so many `slices` of it. No file outside `folder` is read. Raises `BadImageError`.
+    """
+    if path.is_dir():
+        files = series_files(path, folder)
+        one = [picked(view.slice, len(files), default=len(files) // 2, what="slice")]
+        places = spread(len(files), view.slices) if view.slices else one
+        alone = replace(view, slice=None, slices=None)
+        return [_with_place(files[place], alone, cache, place, len(files)) for place in places]
+    if view.slices is None:
+        shown = show(path, view, cache)
+        return [shown if shown is not None else (path, None)]
+    reader = reader_of(path)
+    found = []
+    for each in _sampled(path, view, reader):
+        shown = show(path, each, cache)
+        found.append(shown if shown is not None else (path, None))
+    return found
+
+
+def _sampled(path: Path, view: View, reader: Callable[[Path, View], Shown] | None) -> list[View]:
+    """One view for each slice of a volume, frame of a DICOM file or page of a TIFF."""
+    assert view.slices is not None
+    alone = replace(view, slices=None)
+    try:
+        if reader is read_nifti:
+            return [replace(alone, slice=place) for place in spread(slices_of(path, view), view.slices)]
+        frames = frames_of(path) if reader is read_dicom else _pages(path)
+    except ModuleNotFoundError as error:
+        raise BadImageError(NO_PACKAGE, f"{error.name}; pip install 'medrft[dicom]' reads this file") from error
+    if frames < 2:
+        return [alone]
+    return [replace(alone, frame=place) for place in spread(frames, view.slices)]
+
+
+def _pages(path: Path) -> int:
+    """Pages of a TIFF file; 1 for any other, and for one that the check of images has its say about."""
+    try:
+        with Image.open(path, formats=("TIFF",)) as opened:
+            return int(getattr(opened, "n_frames", 1))
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error):
+        return 1
+
+
+def _with_place(path: Path, view: View, cache: Path, place: int, count: int) -> tuple[Path, dict[str, Any] | None]:
+    """One file of a series, and where in it."""
+    shown = show(path, view, cache)
+    if shown is None:
+        return path, None
+    return shown[0], {**shown[1], "slice": place, "slices": count}
+
+
+def _is_automatic(chosen: str | list[str]) -> bool:
+    return chosen == "automatic" or "automatic" in chosen
 
 
 def reader_of(path: Path) -> Callable[[Path, View], Shown] | None:
@@ -122,14 +183,13 @@ def read_deep(path: Path, view: View) -> Shown:
     if values.ndim != 2:
         raise BadImageError(UNREADABLE, f"mode {mode} is neither grey nor 8-bit colour")
     why_not = "a PNG or TIFF file does not say what its values are"
-    window = chosen_window(view, values, own=None, hounsfield=False, why_not=why_not)
-    pixels = windowed(values, window)
+    pixels, window = through_window(view, values, own=None, hounsfield=False, why_not=why_not)
     record = {
         "format": kind,
         "rows": values.shape[0],
         "columns": values.shape[1],
         **where,
-        "window": window.record(),
+        "window": window,
         "orientation": f"as stored: {PLAIN}",
     }
     return Shown(Image.fromarray(255 - pixels if inverted else pixels), record)
@@ -138,7 +198,7 @@ def read_deep(path: Path, view: View) -> Shown:
 def view_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """What a person should know of the images shown: no window of their own, no orientation, text in the picture."""
     seen = list({(record["sha256"], json.dumps(record, sort_keys=True)): record for record in records}.values())
-    automatic = sum(record["window"]["chosen"] == "automatic" for record in seen)
+    automatic = sum(_is_automatic(record["window"]["chosen"]) for record in seen)
     stored = sum(record["orientation"].startswith("as stored:") for record in seen)
     burned = sum("burned_in_annotation" in record for record in seen)
     notes = {

@@ -1,12 +1,10 @@
-"""Rows of tables as they stand in a file or on the hub: JSONL, JSON, CSV, TSV, Parquet.
+"""Rows of tables as they stand in a file or on the hub: JSONL, JSON, CSV, TSV (`text_files`), Parquet.
 
 A malformed line comes out as a `Row` with a problem instead of values, so that it is listed and the load goes on.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +13,19 @@ from typing import Any
 
 from medrft.data.images import first_line
 from medrft.data.layout import listing, require_file
-from medrft.data.values import shown
+from medrft.data.text_files import Values, csv_rows, json_rows, not_text, text_encoding
 from medrft.errors import DataError
 from medrft.types import Split
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+WAYS = {
+    (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"): "; unpack it first",
+    (".xlsx", ".xls", ".ods"): "; save the sheet as CSV UTF-8",
+    (".arrow", ".feather", ".pkl", ".pickle", ".h5"): "; save it as Parquet (to_parquet)",
+    (".txt", ".dat", ""): "; give it the ending of what it holds",
+    (".yaml", ".yml", ".xml"): "; save it as JSON",
+}
+"""What to do about files of other kinds."""
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), "validation"),
@@ -38,6 +44,8 @@ class Row:
     values: dict[str, Any]
     problem: str = ""
     """Why the line could not be read; there are no values then."""
+    turn: int | None = None
+    """Its place in a conversation of several turns, from 1."""
 
 
 def split_name(text: object) -> Split | None:
@@ -71,23 +79,32 @@ def table_files(root: Path) -> list[tuple[Path, Split | None]]:
     )
 
 
-def read_rows(files: list[tuple[Path, Split | None]]) -> Iterator[Row]:
-    """Every row of some tables; numbers run on over the files of one split."""
+def read_rows(
+    files: list[tuple[Path, Split | None]], encoding: str | None = None, delimiter: str | None = None
+) -> Iterator[Row]:
+    """Every row of some tables; numbers run on over the files of one split.
+
+    `encoding` and `delimiter` are those of text files that do not show theirs. Raises `DataError` for a file that
+    cannot be read.
+    """
     numbers: dict[str | None, int] = {}
     for path, split in files:
-        for values, problem in _read(path):
+        for values, problem in _read(path, encoding, delimiter):
             number = numbers.get(split, 0)
             numbers[split] = number + 1
             yield Row(number=number, split=split, values=values, problem=problem)
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in SUFFIXES) if folder.is_dir() else []
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in files if path.is_file() and path.suffix.lower() in SUFFIXES)
 
 
 def _known(path: Path) -> Path:
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path} is no table: its ending is {path.suffix!r}, known are {', '.join(SUFFIXES)}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        way = next((way for endings, way in WAYS.items() if suffix in endings), "")
+        raise DataError(f"{path} is no table: its ending is {path.suffix!r}, known are {', '.join(SUFFIXES)}{way}")
     return path
 
 
@@ -95,62 +112,24 @@ def _split_of(path: Path) -> Split | None:
     return split_name(re.split(r"[-_.]", path.stem)[0])
 
 
-def _read(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _read(path: Path, encoding: str | None, delimiter: str | None) -> Iterator[Values]:
     """Values and problem of each row of one file."""
     require_file(path)
-    readers = {".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".json": _json}
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _parquet(path)
+        return
+    known = text_encoding(path, encoding)
     try:
-        yield from readers.get(path.suffix, _jsonl)(path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        if suffix in (".csv", ".tsv"):
+            yield from csv_rows(path, known, delimiter)
+        else:
+            yield from json_rows(path, known)
+    except UnicodeError as error:
+        raise not_text(path, known, error) from error
 
 
-def _jsonl(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                yield _object(json.loads(line))
-            except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or endless brackets
-                yield {}, f"line {number} is not JSON ({getattr(error, 'msg', None) or error})"
-
-
-def _json(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error})") from error
-    if not isinstance(rows, list):
-        raise DataError(f"{path} holds a JSON {type(rows).__name__}; a table is a list of rows")
-    yield from (_object(row) for row in rows)
-
-
-def _csv(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        try:
-            reader.fieldnames  # noqa: B018  reads the header
-        except csv.Error as error:
-            raise DataError(f"{path}: its header is not CSV ({error})") from error
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:  # such as a cell of more than 131,072 characters; the next line is read
-                yield {}, f"line {reader.line_num} is not CSV ({error})"
-                continue
-            extra = row.pop(None, None)  # cells beyond the header
-            if extra is not None:
-                yield {}, f"line {reader.line_num} has {len(extra)} more cells than the header"
-            else:
-                yield {key: value for key, value in row.items() if value is not None}, ""
-
-
-def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _parquet(path: Path) -> Iterator[Values]:
     import pyarrow
     import pyarrow.parquet
 
@@ -158,11 +137,7 @@ def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64):
                 yield from ((row, "") for row in batch.to_pylist())
-    except UnicodeDecodeError:
-        raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path} is not a Parquet file ({first_line(error)})") from error
-
-
-def _object(row: Any) -> tuple[dict[str, Any], str]:
-    return (row, "") if isinstance(row, dict) else ({}, f"got {type(row).__name__} {shown(row, 60)}, not an object")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,9 @@ LONGEST = 300
 DIGITS = 1_024
 """Bits of a whole number above which it is no number that a data set means."""
 CUT = "…"
+PLAIN = (str, int, float, bool, bytes, type(None))
+MISSING = ("NAType", "NaTType")
+"""Types by which pandas says that there is no value."""
 
 
 class _Brief(reprlib.Repr):
@@ -53,6 +57,27 @@ def shown(value: object, limit: int = 80) -> str:
     if isinstance(value, str):
         text = repr(value[:limit])
     return " ".join(text.split())[:limit]
+
+
+def native(value: Any, depth: int = DEEPEST) -> Any:
+    """A value of NumPy, pandas or `decimal` as Python's own; others as they are.
+
+    >>> native(Decimal("2.0")), native([Decimal("0.5")])
+    (2, [0.5])
+    """
+    if type(value) in PLAIN or not depth:
+        return value
+    if type(value) is list or type(value) is tuple:
+        return [native(inner, depth - 1) for inner in value]
+    if type(value) is dict:
+        return {key: native(inner, depth - 1) for key, inner in value.items()}
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None
+        return int(value) if value == value.to_integral_value() and abs(value) < 2**DIGITS else float(value)
+    if hasattr(value, "tolist") and not isinstance(value, str | bytes):  # an array, or one of its numbers
+        return native(value.tolist(), depth - 1)
+    return None if type(value).__name__ in MISSING else value
 
 
 def is_unicode(text: str) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from medrft.data.images import HUGE, PIXEL_LIMIT, BadImageError
 from medrft.errors import DataError, unknown_name
 
 Array = NDArray[Any]
+OneWindow = str | tuple[float, float]
 
 # Centre and width in Hounsfield units, as listed under "Windowing (CT)" on radiopaedia.org.
 PRESETS: dict[str, tuple[float, float]] = {
@@ -32,12 +34,18 @@ PRESETS: dict[str, tuple[float, float]] = {
     "subdural": (75, 215),
     "stroke": (40, 40),
 }
+ALIASES = {"soft": "soft_tissue", "mediastinal": "mediastinum"}
 PLANES = ("axial", "coronal", "sagittal")
 ORIENTATIONS = ("auto", "require", "stored")
 WINDOWS = ("file", "percentile", *PRESETS)
 PERCENTILES = (1.0, 99.0)
 VOLUME_LIMIT = 16 * PIXEL_LIMIT
 """Frames x rows x columns that a file may declare; only one frame of them is decoded."""
+
+FLAT = 0.999
+"""Share of the pixels that may have one grey value before a window is said to show nothing."""
+STORED_OFFSETS = (32_768, 1_024, 1_000)
+"""What files add to Hounsfield units so that none is negative."""
 
 NO_WINDOW = "window does not fit"
 NO_FRAME = "no such frame or slice"
@@ -48,8 +56,8 @@ NO_ORIENTATION = "orientation unknown"
 class View:
     """What is asked of a medical image."""
 
-    window: str | tuple[float, float] = "file"
-    """`file`, `percentile`, a name of `PRESETS`, or centre and width."""
+    window: OneWindow | tuple[OneWindow, ...] = "file"
+    """`file`, `percentile`, a name of `PRESETS`, or centre and width; or three of these, shown as red, green and blue."""
     frame: int | None = None
     """From 0: the frame of a DICOM file, page of a TIFF, volume of a 4-D NIfTI file."""
     slice: int | None = None
@@ -60,6 +68,12 @@ class View:
     """`auto` turns what says how it lies, `require` refuses what does not, `stored` turns nothing."""
     ct: bool = False
     """The table says that the image is CT: a NIfTI file cannot."""
+    slices: int | None = None
+    """So many slices (or frames) of a volume, evenly spread, each as an image of its own."""
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked, for the name of the picture that answers it."""
+        return {key: value for key, value in asdict(self).items() if key != "slices" or value is not None}
 
 
 class Window(NamedTuple):
@@ -85,34 +99,61 @@ class Shown(NamedTuple):
 
 
 def make_view(
-    *, window: Any = None, frame: Any = None, slice: Any = None, plane: str = "axial", orientation: str = "auto"
+    *,
+    window: Any = None,
+    frame: Any = None,
+    slice: Any = None,
+    plane: str = "axial",
+    orientation: str = "auto",
+    slices: Any = None,
 ) -> View:
     """A view from values of a recipe or a table; raises `DataError` or `UnknownNameError` for one that is none."""
     if plane not in PLANES:
         raise unknown_name("plane", str(plane), PLANES)
     if orientation not in ORIENTATIONS:
         raise unknown_name("orientation", str(orientation), ORIENTATIONS)
-    return View(
-        window=_window("file" if window in (None, "") else window),
+    view = View(
+        window=_windows("file" if window in (None, "") else window),
         frame=_index("frame", frame),
         slice=_index("slice", slice),
         plane=plane,
         orientation=orientation,
+        slices=_index("slices", slices),
     )
+    if view.slices == 0:
+        raise DataError("slices: a whole number from 1, got 0")
+    if view.slices is not None and view.slice is not None:
+        raise DataError(
+            f"slices={view.slices} samples a volume and slice={view.slice} picks one of it; set one of the two"
+        )
+    return view
 
 
-def _window(value: Any) -> str | tuple[float, float]:
+def _windows(value: Any) -> OneWindow | tuple[OneWindow, ...]:
+    """One window, or three; as text with commas between them (`lung,soft,bone`), or as a list."""
+    if isinstance(value, str) and ("," in value or value.strip().startswith("[")):
+        value = [part.strip(" '\"") for part in value.strip("[] ").split(",")]
+        value = "/".join(value) if len(value) == 2 else value
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3:
+        return tuple(map(_window, value))
+    return _window(value)
+
+
+def _window(value: Any) -> OneWindow:
     numbers = value.split("/") if isinstance(value, str) and "/" in value else value
     if isinstance(numbers, str):
-        if numbers not in WINDOWS:
-            raise unknown_name("window", numbers, (*WINDOWS, "CENTRE/WIDTH"))
-        return numbers
+        name = ALIASES.get(numbers, numbers)
+        if name not in WINDOWS:
+            raise unknown_name("window", name, (*WINDOWS, "CENTRE/WIDTH"))
+        return name
     try:
         centre, width = (float(number) for number in numbers)
     except (TypeError, ValueError):
         centre = width = math.nan
     if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
-        raise DataError(f"window: a name or CENTRE/WIDTH such as 40/400, got {value!r}")
+        raise DataError(
+            f"window: a name, CENTRE/WIDTH such as 40/400, or three of them for red, green and blue, got {value!r:.80}"
+        )
     return centre, width
 
 
@@ -144,26 +185,91 @@ def check_size(rows: int, columns: int, frames: int) -> None:
         )
 
 
-def chosen_window(
+Pixels = tuple[Array, dict[str, Any]]
+"""Bytes, (rows, columns) of grey or with three colours, and the window's record."""
+
+
+def through_window(
     view: View, values: Array, *, own: Window | None, hounsfield: bool, why_not: str, padding: Array | None = None
+) -> Pixels:
+    """Values as bytes through the window of a view, or through its three as red, green and blue.
+
+    Raises `BadImageError` for a preset where the values are not known to be Hounsfield units, and for a window that
+    makes the picture one colour though the values differ.
+    """
+    wanted = view.window if isinstance(view.window, tuple) and len(view.window) == 3 else (view.window,)
+    windows = [
+        chosen_window(one, values, own=own, hounsfield=hounsfield, why_not=why_not, padding=padding)  # type: ignore[arg-type]
+        for one in wanted
+    ]
+    shown = [windowed(values, window) for window in windows]
+    if all(is_flat(picture, padding) for picture in shown) and not is_flat(values, padding):
+        raise BadImageError(NO_WINDOW, _why_flat(values, windows, padding))
+    if len(windows) == 1:
+        return shown[0], windows[0].record()
+    records = [window.record() for window in windows]
+    return np.stack(shown, axis=-1), {key: [record[key] for record in records] for key in records[0]}
+
+
+def is_flat(values: Array, padding: Array | None = None) -> bool:
+    """Whether all but a thousandth of the values that are no padding are the same."""
+    seen = values if padding is None else values[~padding]
+    seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
+    if not seen.size:
+        return True
+    return float(np.mean(seen == np.median(seen))) >= FLAT
+
+
+def _why_flat(values: Array, windows: Sequence[Window], padding: Array | None) -> str:
+    seen = values[np.isfinite(values) if padding is None else np.isfinite(values) & ~padding]
+    low, high = float(seen.min()), float(seen.max())
+    asked = ", ".join(f"{window.centre:g}/{window.width:g}" for window in windows)
+    fits = f"{(low + high) / 2:.0f}/{max(high - low, 1):.0f} or percentile shows them all"
+    for offset in STORED_OFFSETS:
+        moved = [window.centre + offset for window in windows]
+        if all(low < centre < high for centre in moved):
+            pairs = ", ".join(f"{c:g}/{w.width:g}" for c, w in zip(moved, windows, strict=True))
+            fits += f", and {pairs} does if {offset:,} was added to the values"
+            break
+    return f"values run from {low:g} to {high:g}, so that {asked} makes the picture one colour; {fits}"
+
+
+def chosen_window(
+    asked: OneWindow,
+    values: Array,
+    *,
+    own: Window | None,
+    hounsfield: bool,
+    why_not: str,
+    padding: Array | None = None,
 ) -> Window:
-    """The window of a view: named, given, the file's own, or the 1st to 99th percentile of what is no padding.
+    """The window asked for: named, given, the file's own, or the 1st to 99th percentile of what is no padding.
 
     Raises `BadImageError` for a preset where the values are not known to be Hounsfield units.
     """
-    if not isinstance(view.window, str):
-        return Window(*view.window)
-    if view.window in PRESETS:
+    if not isinstance(asked, str):
+        return Window(*asked)
+    if asked in PRESETS:
         if not hounsfield:
             raise BadImageError(
                 NO_WINDOW,
-                f"{view.window} is a window for CT in Hounsfield units, and {why_not}; use file, percentile or "
-                "CENTRE/WIDTH",
+                f"{asked} is a window for CT in Hounsfield units, and {why_not}; use file, percentile or CENTRE/WIDTH",
             )
-        return Window(*PRESETS[view.window], chosen=view.window)
-    if view.window == "file" and own is not None:
+        return Window(*PRESETS[asked], chosen=asked)
+    if asked == "file" and own is not None:
         return own
-    return _percentile(values, padding, chosen="automatic" if view.window == "file" else "percentile")
+    return _percentile(values, padding, chosen="automatic" if asked == "file" else "percentile")
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Places of `wanted` of `count` slices, evenly spread, each in the middle of its share.
+
+    >>> spread(16, 4), spread(3, 8)
+    ([1, 5, 9, 13], [0, 1, 2])
+    """
+    if wanted >= count:
+        return list(range(count))
+    return [((2 * i + 1) * count - wanted) // (2 * wanted) for i in range(wanted)]
 
 
 def _percentile(values: Array, padding: Array | None, *, chosen: str) -> Window:

@@ -21,11 +21,10 @@ from medrft.data.views import (
     View,
     Window,
     check_size,
-    chosen_window,
     picked,
     refuse_unoriented,
     square,
-    windowed,
+    through_window,
 )
 
 # Where rows, columns and slices run to. Slices keep the file's own direction, so their letter only names an axis.
@@ -122,7 +121,22 @@ def _bytes(image: Any, values: Array, view: View) -> tuple[Array, dict[str, Any]
         raise BadImageError(UNREADABLE, f"values of type {values.dtype} are no grey values")
     low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
     own = Window((low + high) / 2, high - low, chosen="file") if high > low else None
-    window = chosen_window(
-        view, values, own=own, hounsfield=view.ct, why_not="a NIfTI file does not say so (a column modality = CT does)"
-    )
-    return windowed(values, window), window.record()
+    why_not = "a NIfTI file does not say so (a column modality = CT does)"
+    return through_window(view, values, own=own, hounsfield=view.ct, why_not=why_not)
+
+
+def slices_of(path: Path, view: View) -> int:
+    """How many slices a NIfTI file has in the plane of a view; reads the header. Raises `BadImageError`."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = nibabel.load(path)
+            return int(image.shape[_layout(image, view)[0][2]])
+    except BadImageError:
+        raise
+    except (*_BROKEN, ImageFileError, HeaderDataError) as error:
+        raise BadImageError(UNREADABLE, f"not a whole NIfTI file ({type(error).__name__})") from error

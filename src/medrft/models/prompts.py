@@ -54,16 +54,23 @@ class Prompt:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def messages(self, example: Example) -> list[Message]:
-        """Chat messages with one image block per image; options are printed once, as (A), (B), …."""
+        """Chat messages with one image block per image; options are printed once, as (A), (B), ….
+
+        Earlier turns stand before the question as turns of their own; the images open the first of them.
+        """
         system = f"{self.role} {self.instruction}".strip()
-        question = ask(example)
         images: list[Message] = [{"type": "image"} for _ in example.images]
-        if self.system_role:
-            return [
-                {"role": "system", "content": [{"type": "text", "text": system}]},
-                {"role": "user", "content": [*images, {"type": "text", "text": question}]},
-            ]
-        return [{"role": "user", "content": [*images, {"type": "text", "text": f"{system}\n{question}"}]}]
+        asked = [*(question for question, _ in example.history), ask(example)]
+        if not self.system_role:
+            asked[0] = f"{system}\n{asked[0]}"
+        turns = [{"role": "system", "content": [{"type": "text", "text": system}]}] if self.system_role else []
+        for place, question in enumerate(asked):
+            shown = images if place == 0 else []
+            turns.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+            if place < len(example.history):
+                said = example.history[place][1]
+                turns.append({"role": "assistant", "content": [{"type": "text", "text": said}]})
+        return turns
 
     def target(self, example: Example) -> str:
         """The assistant turn that SFT teaches: the first reference in this prompt's form.

@@ -22,14 +22,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from medrft.config import ControlName, Recipe, Shape
 from medrft.errors import RecipeError, unknown_name
-from medrft.recipes import found_files, load_recipe
+from medrft.recipes import found_files, load_recipe, read_yaml
 
 Overrides = dict[str, Any]
+COMMITTED = Path("benchmarks/results/studies")
+"""Where this repository keeps the results of its own studies, beside `recipes/studies`."""
 ARM = r"^[a-z0-9][a-z0-9_-]*$"
 
 VERDICTS = ("truth", "correct")
@@ -93,7 +94,7 @@ class StudyTable(Shape):
     secondary: tuple[Pair, ...] = ()
     budget: Budget
     results: str | None = None
-    """Folder of the small result files, relative to the study's file."""
+    """Folder of the small result files, relative to the study's file and within its folder."""
 
     @model_validator(mode="after")
     def _arms_fit(self) -> StudyTable:
@@ -121,9 +122,24 @@ class Study:
 
     @property
     def results(self) -> Path:
-        """Where the small result files lie, unless a command says otherwise."""
-        folder = self.table.results or f"../../benchmarks/results/studies/{self.name}"
-        return (self.path.parent / folder).resolve()
+        """Where the small result files lie, unless a command says otherwise.
+
+        In the study's folder where it names one; for a study of medrft's own checkout the committed ones; else below
+        the folder of runs. Raises `RecipeError` for a named folder that leads out of the study's.
+        """
+        own = self.path.parent.resolve()
+        if self.table.results is not None:
+            named = (own / self.table.results).resolve()
+            if not named.is_relative_to(own):
+                raise RecipeError(
+                    f"{self.path}: results: {self.table.results} leads out of {own}; name a folder in it, or pass "
+                    f"--results {named}"
+                )
+            return named
+        committed = own.parents[1] / COMMITTED / self.name if own.parts[-2:] == ("recipes", "studies") else None
+        if committed is not None and committed.is_dir():
+            return committed
+        return Path("runs/studies") / self.name / "results"
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The resolved recipe of one arm; raises `RecipeError` naming arm and key."""
@@ -167,18 +183,6 @@ def grid(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]
     return arms
 
 
-class _Once(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, so that no arm replaces another unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The table of a node; raises `ConstructorError` for a key that stands twice."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
-        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return made
-
-
 def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read and check a study, with recipe values for all its arms, such as where the data lie.
 
@@ -186,10 +190,7 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
     """
     if not path.is_file():
         raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
-    try:
-        table = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    table = read_yaml(path)
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
     try:

@@ -9,7 +9,7 @@ from typing import TypedDict
 import jinja2
 
 from medrft.data.images import thumbnail
-from medrft.data.leaks import Leaks, Pictures
+from medrft.data.leaks import Leak, Leaks, Pictures
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 300
@@ -30,6 +30,8 @@ class Group(TypedDict):
     """The pairs of two sets, or within one."""
 
     title: str
+    lead: str
+    """How many images of the second set are the same, and how many rows ask the same."""
     copies: int
     similar: int
     cards: list[Card]
@@ -37,7 +39,10 @@ class Group(TypedDict):
 
 def render_leaks(found: Leaks, *, size: int = 288) -> str:
     """One self-contained page; `size` is the longer side of a thumbnail in pixels. Distance is 1 - likeness."""
-    groups = [_group(pair.replace("|", " | "), leak["neighbours"], size) for pair, leak in found["pairs"].items()]
+    groups = [
+        _group(pair.replace("|", " | "), leak["neighbours"], size, lead=_lead(pair, leak))
+        for pair, leak in found["pairs"].items()
+    ]
     groups += [_group(f"within {name}", one["neighbours"], size) for name, one in found.get("within", {}).items()]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
@@ -45,11 +50,19 @@ def render_leaks(found: Leaks, *, size: int = 288) -> str:
     return environment.get_template("leak_sheet.html.j2").render(groups=groups, shown=SHOWN)
 
 
-def _group(title: str, neighbours: list[Pictures], size: int) -> Group:
+def _lead(pair: str, leak: Leak) -> str:
+    """What the terminal's table says of two sets, in words."""
+    first, second = pair.split("|")
+    images = f"{leak['shared_images']:,} of {leak['total_images_b']:,} images of {second} are the same in {first}"
+    rows = f"{leak['shared_items']:,} of its {leak['total_items_b']:,} rows have the same question and answer there"
+    return f"{images}; {rows}, {leak['similar_questions']:,} more nearly the same question"
+
+
+def _group(title: str, neighbours: list[Pictures], size: int, *, lead: str = "") -> Group:
     ranked = sorted(neighbours, key=lambda pair: (pair["label"] != "copy", -pair["likeness"]))
     copies = sum(pair["label"] == "copy" for pair in neighbours)
     cards = [_card(pair, size) for pair in ranked[:SHOWN]]
-    return {"title": title, "copies": copies, "similar": len(neighbours) - copies, "cards": cards}
+    return {"title": title, "lead": lead, "copies": copies, "similar": len(neighbours) - copies, "cards": cards}
 
 
 def _card(pair: Pictures, size: int) -> Card:

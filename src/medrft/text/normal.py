@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
-from typing import Literal, NamedTuple
-
-from medrft.types import Form, Kind
 
 CACHED_LENGTH = 512
 """Of longer strings only the last few are remembered."""

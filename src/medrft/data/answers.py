@@ -1,0 +1,155 @@
+"""The accepted answers of a row, whatever its file writes for them: text, numbers, truth values, lists, lists as text.
+
+What an answer *means* among options is for `choices` to say; here a cell becomes texts, and a question that spells its
+options out becomes a choice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from medrft.data import base, choices
+from medrft.data.base import RowError
+from medrft.data.choices import Options
+from medrft.data.labels import labelled_text
+from medrft.data.literals import parse_literal
+from medrft.data.notes import counted
+from medrft.data.values import shown
+from medrft.text import infer_kind
+from medrft.types import Example
+
+NOTHING = frozenset((*choices.NOTHING, "N/A", "n/a", "NA", "#NA", "null", "NULL", "Null"))
+"""Words that stand where a row has no answer. `None` is not one of them: it answers "which abnormality?"."""
+TRUTH = {"true": "Yes", "false": "No"}
+ASKS_TRUTH = re.compile(r"\btrue\b.*\bfalse\b|\bfalse\b.*\btrue\b", re.I | re.S)
+COUNTS = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|几|多少", re.I)
+FLOAT = re.compile(r"-?\d{1,15}\.\d{1,17}")
+
+
+@dataclass(slots=True)
+class Answers:
+    """Reads the answers of one table, and remembers what a note must tell."""
+
+    separator: str | None = None
+    """Stands between several references in one text."""
+    first: int | None = None
+    """Whole numbers are the place of an option, counted from here."""
+    truths: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    letters: list[str] = field(default_factory=list)
+    spelled: list[str] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
+
+    def read(self, value: Any, options: Options | None, question: str, *, name: str) -> tuple[str, ...]:
+        """Accepted answers, each once; for a choice the text of the right option. Raises `RowError` where none is."""
+        found = [self._text(one, options, question, name=name) for one in self._values(value, name)]
+        references = tuple(dict.fromkeys(text for text in found if text))
+        if not references:
+            raise RowError(base.EMPTY_ANSWER, "" if value in (None, "") else shown(value, 40))
+        if options is None:
+            if len(references) == 1 and re.fullmatch(r"\(?[A-H]\)?\.?", references[0]):
+                self.letters.append(name)
+            return references
+        return tuple(dict.fromkeys(choices.right_option(text, options, first=self.first) for text in references))
+
+    def spelled_out(self, question: str, value: Any, *, name: str) -> tuple[str, Options | None]:
+        """A question that ends in its options, apart from them, where the answer is one of these; else as it is."""
+        found = labelled_text(question)
+        if found is None:
+            return question, None
+        options = choices.of_labelled(found)
+        try:
+            texts = [base.answer_text(one) for one in self._values(value, name, quiet=True)]
+            for text in filter(None, texts):
+                choices.right_option(text, options, first=self.first)
+        except RowError:
+            if any(text and choices.LETTER.fullmatch(text) for text in texts):
+                raise
+            self.spelled.append(name)
+            return question, None
+        return (found.before or question), options
+
+    def _values(self, value: Any, name: str, *, quiet: bool = False) -> Sequence[Any]:
+        if isinstance(value, str):
+            text = value.strip()
+            if text.startswith(("[", "array(")) and text.endswith(("]", ")")):
+                try:
+                    values = parse_literal(text)
+                except ValueError:
+                    return [value]  # such as [illegible]
+                if isinstance(values, list | tuple):
+                    self.lists += [] if quiet else [name]
+                    return values
+            return value.split(self.separator) if self.separator else [value]
+        return value if isinstance(value, list | tuple) else [value]
+
+    def _text(self, value: Any, options: Options | None, question: str, *, name: str) -> str:
+        if isinstance(value, str) and value.strip().lower() in TRUTH:
+            return self._truth(value.strip(), options, question, name=name)
+        text = str(value) if isinstance(value, bool) and options else base.answer_text(value)
+        if text is None:
+            told = "; a truth value: write yes or no" if isinstance(value, bool) else ""
+            raise RowError(base.NOT_TEXT, f"got {shown(value)}{told}")
+        if base.is_number(value) and text:
+            self.numbers.append(name)
+        if text in NOTHING and not (options and text in options.texts):
+            return ""
+        if options and FLOAT.fullmatch(text) and text not in options.texts:
+            return text.removesuffix(".0")  # pandas' 2.0 for 2
+        return text
+
+    def _truth(self, text: str, options: Options | None, question: str, *, name: str) -> str:
+        if options or ASKS_TRUTH.search(question[:2_000]):
+            return text if not options or text.lower() in map(str.lower, options.texts) else TRUTH[text.lower()]
+        self.truths.append(name)
+        return TRUTH[text.lower()]
+
+    def whole_numbers(self, examples: Sequence[Example]) -> dict[int, Example]:
+        """Examples whose answer is `2.0` for a 2, put right, by their place.
+
+        pandas writes a column of whole numbers so once a cell of it is empty. Told by the column (all its answers are
+        written as Python writes floats) or by the question (how many).
+        """
+        texts = [text for example in examples for text in example.references]
+        floats = bool(texts) and all(FLOAT.fullmatch(text) and repr(float(text)) == text for text in texts)
+        changed: dict[int, Example] = {}
+        for place, example in enumerate(examples):
+            if example.options or not any(text.endswith(".0") for text in example.references):
+                continue
+            if floats or COUNTS.search(example.question[:2_000]):
+                references = tuple(
+                    text.removesuffix(".0") if FLOAT.fullmatch(text) else text for text in example.references
+                )
+                if references != example.references:
+                    changed[place] = replace(example, references=references, kind=infer_kind(references))
+                    self.numbers.append(example.id)
+        return changed
+
+    def notes(self) -> list[str]:
+        """What a person should know of the answers read."""
+        told = (
+            (self.truths, "answer was a truth value", "answers were truth values", "read as Yes and No"),
+            (self.lists, "answer was a list in a text", "answers were lists in a text", "read as several references"),
+            (
+                self.letters,
+                "answer is a single letter and its row has no options",
+                "answers are single letters and their rows have no options",
+                "read as open questions; columns.options=NAME maps a column of options",
+            ),
+            (
+                self.spelled,
+                "question spells out options that its answer is not among",
+                "questions spell out options that their answers are not among",
+                "read as open questions",
+            ),
+        )
+        return [f"{counted(len(rows), one, many)}, {what}: {listed(rows)}" for rows, one, many, what in told if rows]
+
+
+def listed(rows: Iterable[str], limit: int = 5) -> str:
+    """The first few rows' ids, each once."""
+    names = list(dict.fromkeys(rows))
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

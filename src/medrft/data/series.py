@@ -1,0 +1,69 @@
+"""A folder of slices as one series: its files in the order in which they lie in the body, else by number, else by name."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from medrft.data.dicom import position_of
+from medrft.data.images import MISSING, UNREADABLE, BadImageError
+from medrft.data.paths import image_in
+
+DICOM = (".dcm", ".dicom", ".ima")
+PLAIN = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MOST = 5_000
+"""Files of one series."""
+
+
+def series_files(path: Path, folder: Path) -> list[Path]:
+    """The slices in a folder, first to last; raises `BadImageError` where there are none, or those of two series.
+
+    Every one is looked up like any image of a row, so that no link in it leads out of `folder`.
+    """
+    names = sorted((entry.name for entry in os.scandir(path) if entry.is_file()), key=natural)
+    if len(names) > MOST:
+        raise BadImageError(UNREADABLE, f"a folder of {len(names):,} files is no series; at most {MOST:,}")
+    relative = path.relative_to(folder) if path.is_relative_to(folder) else path
+    files = [image_in(folder, str(relative / name)) for name in names]
+    dicom = [file for file in files if file.name.lower().endswith(DICOM) or _is_dicom(file)]
+    if dicom:
+        return _in_order(dicom)
+    plain = [file for file in files if file.suffix.lower() in PLAIN]
+    if not plain:
+        raise BadImageError(MISSING, f"{path} is a folder without images")
+    return plain
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """Orders names by the numbers in them.
+
+    >>> sorted(["s10.dcm", "s9.dcm"], key=natural)
+    ['s9.dcm', 's10.dcm']
+    """
+    return tuple(
+        (0, int(part[:18]), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part
+    )
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _in_order(files: list[Path]) -> list[Path]:
+    try:
+        facts = {file: position_of(file) for file in files}
+    except ModuleNotFoundError as error:
+        raise BadImageError("a package is missing", f"{error.name}; pip install 'medrft[dicom]' reads it") from error
+    series = {one for one, _, _ in facts.values()}
+    if len(series) > 1:
+        raise BadImageError(UNREADABLE, f"a folder with slices of {len(series)} series; give each a folder of its own")
+    places = [place for _, place, _ in facts.values()]
+    numbers = [number for _, _, number in facts.values()]
+    if all(place is not None for place in places) and len(set(places)) == len(places):
+        return sorted(files, key=lambda file: facts[file][1] or 0.0)
+    if all(number is not None for number in numbers) and len(set(numbers)) == len(numbers):
+        return sorted(files, key=lambda file: facts[file][2] or 0)
+    return files
