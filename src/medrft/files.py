@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from medrft.errors import MedrftError, RunInUseError, cannot_write
+from medrft.errors import MedrftError, RunInUseError, StorageError, cannot_write
 
 SCRAP = ".tmp"
 LOCK = ".lock"
@@ -46,6 +46,7 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
     Raises `StorageError` naming `path` when the disk refuses it; the file that was there then stays.
     """
     temporary: Path | None = None
+    _check_file(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.", suffix=SCRAP)
@@ -79,6 +80,23 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `StorageError` for a file that could not be written, before any work is done for it."""
+    _check_file(path)
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _check_file(path: Path) -> None:
+    """What is there may be replaced only if it is a plain file: not a folder, nor a device."""
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no file'}; name a file")
 
 
 def sweep_scraps(folder: Path) -> int:

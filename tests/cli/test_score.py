@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from medrft.cli.main import app
 from medrft.errors import UserError
+from medrft.rewards import scored_file
 
 ROWS = [
     {"reference": "left lung", "answer": "Left lung.", "id": 7},
@@ -127,13 +128,82 @@ def test_rows_go_to_standard_output(rows):
         ('{"reference": "x", "answer": "y", "kind": "opne"}', "did you mean 'open'"),
         ('{"reference": "x", "completion": "y", "form": "thnk"}', "did you mean 'think'"),
         ('{"reference": "x", "answer": "y", "n_tokens": "9"}', "line 2: `n_tokens` is a whole number"),
+        ('{"reference": "x", "answer": "y", "group": [1]}', "line 2: `group` is a text or a whole number"),
+        ('{"reference": "x", "answer": "y", "more": NaN}', "line 2: NaN is no number"),
+        ('{"reference": "x", "answer": "y", "more": 1e999}', "line 2: 1e999 is too large"),
+        ('{"reference": "x", "answer": "y\\ud800"}', "line 2: half of a character"),
+        ('{"reference": "x", "answer": "y", "more": ' + "9" * 5000 + "}", "line 2: Exceeds the limit"),
+        ('{"reference": "x", "answer": "y", "more": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deep"),
+        (b'{"reference": "x", "answer": "\xff"}', "line 2: not UTF-8"),
     ],
 )
-def test_bad_rows(tmp_path, row, message):
-    path = tmp_path / "in.jsonl"
-    path.write_text('{"reference": "x", "answer": "y"}\n' + row + "\n")
-    with pytest.raises(UserError, match=re.escape(message)):
-        call(path, "--scorer", "f1")
+def test_bad_rows_are_listed_and_the_rest_is_scored(tmp_path, row, message):
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    bad = row if isinstance(row, bytes) else row.encode()
+    path.write_bytes(b'{"reference": "x", "answer": "y"}\n' + bad + b"\n")
+    done = call(path, "--scorer", "f1", "--output", output, "--json")
+    assert json.loads(done.stdout)["left_out"] == 1 and f"{path}, line 2" in done.stderr
+    assert [row["answer"] for row in scored(output)] == ["y"]
+    left_out = scored(tmp_path / "out.left_out.jsonl")
+    assert left_out[0]["line"] == 2 and message in left_out[0]["reason"]
+    path.write_bytes(bad)  # the bad row alone
+    with pytest.raises(UserError, match="holds no row to score; .*" + re.escape(message.replace("line 2", "line 1"))):
+        call(path, "--scorer", "f1", "--output", output)
+
+
+def many(path, n, **more):
+    rows = ({"reference": "left lung", "answer": f"lung {i % 7} {'left' * (i % 3)}", "n": i, **more} for i in range(n))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_killed_score_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    path, spec = tmp_path / "in.jsonl", tmp_path / "reward.yaml"
+    spec.write_text("parts: [{scorer: recall, weight: 1, calibrate: {kind: adaptive, t_min: 0.1}}]")
+    many(path, 100)
+    with path.open("a") as file:
+        file.write('{"reference": NaN, "answer": "x"}\n')
+    monkeypatch.setattr(scored_file, "BATCH", 16)
+    command = (path, "--reward", spec, "--scorer", "f1", "--output")
+    call(*command, tmp_path / "whole.jsonl")
+    appended = scored_file._append
+    calls = []
+
+    def killed(spool, text):
+        calls.append(text)
+        if len(calls) == 4:
+            appended(spool, text[: len(text) // 2])
+            raise RuntimeError("killed")
+        appended(spool, text)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(scored_file, "_append", killed)
+        call(*command, tmp_path / "cut.jsonl")
+    assert (tmp_path / "cut.partial.jsonl").is_file() and not (tmp_path / "cut.jsonl").exists()
+    assert "going on after 32 rows" in call(*command, tmp_path / "cut.jsonl").stderr
+    for name in ("{}.jsonl", "{}.left_out.jsonl"):
+        assert (tmp_path / name.format("cut")).read_bytes() == (tmp_path / name.format("whole")).read_bytes()
+    assert not list(tmp_path.glob("*.partial.*")) and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("calibrate", ["rank", "zscore"])
+@pytest.mark.parametrize("scattered", [False, True])
+def test_batches_change_no_number(tmp_path, monkeypatch, calibrate, scattered):
+    path, spec = tmp_path / "in.jsonl", tmp_path / "reward.yaml"
+    spec.write_text(f"parts: [{{scorer: recall, weight: 1, calibrate: {calibrate}}}]")
+    groups = [i % 10 if scattered else i // 4 for i in range(60)]
+    rows = [{"reference": "a b c", "answer": "a b c d"[: i % 7], "group": group} for i, group in enumerate(groups)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    call(path, "--reward", spec, "--output", tmp_path / "whole.jsonl")
+    monkeypatch.setattr(scored_file, "BATCH", 7)
+    call(path, "--reward", spec, "--output", tmp_path / "batches.jsonl")
+    assert (tmp_path / "batches.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("where", ["/proc/x", "in.jsonl/x", "."])
+def test_an_output_that_cannot_be_is_one_line_before_any_work(rows, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="cannot write"):
+        call(rows, "--scorer", "f1", "--output", where)
 
 
 @pytest.mark.parametrize(
@@ -159,5 +229,5 @@ def test_mistakes(rows, words, message, tmp_path, monkeypatch):
 def test_empty_file(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text("\n")
-    with pytest.raises(UserError, match="holds no row"):
+    with pytest.raises(UserError, match="holds no row to score; it is empty"):
         call(path, "--scorer", "f1")

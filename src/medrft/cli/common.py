@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 
 from medrft.errors import DataError
-from medrft.masking import masked
+from medrft.files import check_writable
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
@@ -135,6 +133,4 @@ def check_page(output: Path) -> None:
         raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
     if output.is_dir():
         raise DataError(f"{output} is a folder; name the file to write, as in --output {output / 'sheet.html'}")
-    parent = next(folder for folder in output.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise DataError(f"cannot write {output}: {parent} is {'not writable' if parent.is_dir() else 'a file'}")
+    check_writable(output)

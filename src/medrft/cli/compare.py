@@ -11,6 +11,7 @@ from rich.text import Text
 
 from medrft.cli import common
 from medrft.errors import DataError
+from medrft.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,8 @@ def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: com
     from medrft.evaluation.answers import read_sides
     from medrft.evaluation.compare import compare as compared
 
+    if output is not None:
+        check_writable(output)
     sides = read_sides(runs, stage=stage)
     found = compared(sides)
     if not any(against["paired"] for against in found["against"]):

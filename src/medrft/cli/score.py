@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from medrft.cli.common import Json, err, out, print_json
+from medrft.cli.common import Json, out, print_json, progress_bar
 from medrft.errors import DataError, RecipeError, unknown_name
+<<<<<<< HEAD
 from medrft.outgoing import is_private, refuse_private, servers_in
+=======
+from medrft.files import check_writable
+>>>>>>> w-keep
 
 if TYPE_CHECKING:
     from medrft.config import EncoderConfig
     from medrft.rewards import Reward
-    from medrft.rewards.rows import Row
     from medrft.types import Scorer
-
-CHUNK = 4096
-"""Rows scored at a time; changes no number."""
 
 Options = Mapping[str, Mapping[str, Any]]
 
@@ -66,29 +64,35 @@ def score(
     Rows: {"reference": text or list, "answer" or "completion": text, "question"?, "kind"?, "options"?, "group"?,
     "n_tokens"?, "max_tokens"?}. They come back in order with "scores" (null: unscored, or not applicable), and with
     --reward also "reward" and "parts". Without --state, adaptive calibrations are fitted once on the whole file.
+    A row that cannot be read is left out and listed. With --output, the same command goes on where a killed one was.
     """
     if show is not None:
         show_reward(show, encoder, json_)
         return
     if not scorer and reward is None:
         raise RecipeError("nothing to score with; pass --scorer NAME or --reward PRESET")
-    from medrft.rewards.rows import FORMS, read_row
+    from medrft.cli.scored_output import Printed
+    from medrft.rewards.rows import FORMS
+    from medrft.rewards.scored_file import Rows, Scoring, scored_rows, settings_of
 
     known = {name: name for name in FORMS}
     if form not in known:
         raise unknown_name("form", form, FORMS)
-    table = _read(rows, reference, answer, question)
-    read = [read_row(row, where=where, form=known[form]) for where, row in table]
+    path, pair = _source(rows, reference, answer, question)
+    if output is not None:
+        check_writable(output)
     options = scorer_options(option or [])
     judges = build_scorers(scorer or [], encoder, options)
-    maker, facts = build(reward, encoder, options) if reward is not None else (None, {})
-    results = _results(read, judges, maker, state, facts)
-    made = [{**row, **result} for (_, row), result in zip(table, results, strict=True)]
-    facts |= {"rows": len(made), "columns": summary(made)}
-    facts |= {"encoder": _encoder_config(encoder).id} if "encoder" not in facts and judges else {}
-    if explain:
-        _explain(read, made, judges, maker, quiet=json_)
-    _write(made, output, facts, json_=json_, quiet=explain)
+    maker, facts, table = build(reward, encoder, options) if reward is not None else (None, {}, None)
+    asked = {"scorers": scorer, "reward": table, "options": options, "encoder": encoder, "form": form}
+    work = Scoring(judges=judges, reward=maker, state=state, settings=settings_of(asked))
+    with (
+        progress_bar("Scoring") as advance,
+        scored_rows(Rows(path, known[form], pair), work, output=output, on_progress=advance) as (made, fitted),
+    ):
+        facts |= {"calibration": fitted} if fitted is not None else {}
+        printed = Printed(judges, maker, output=output, json_=json_, explain=explain)
+        printed.take(made, facts, encoder=_encoder_config(encoder).id)
 
 
 def build_scorers(names: Sequence[str], encoder: str | None, options: Options) -> list[Scorer]:
@@ -104,15 +108,19 @@ def _encoder_config(name: str | None) -> EncoderConfig:
     return EncoderConfig(id=name) if name else EncoderConfig()
 
 
-def build(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any]]:
-    """The reward of a preset or YAML file, and what to say about it."""
-    from medrft.rewards import build_reward
+def build(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
+    """The reward of a preset or YAML file, what to say about it, and all that its scores depend on."""
+    from medrft.recipes import found_files
+    from medrft.rewards import build_reward, resolve
 
     table, config, shared = _load(spec, encoder)
     private = shared.pop("private")
     refuse_private(private, [*servers_in(table, "reward"), *servers_in(options, "--option")])
     reward = build_reward(table, encoder=config, options=options, **shared)
-    return reward, {"reward": spec, "encoder": config.id}
+    stacks = {key: stack.model_dump(mode="json") for key, stack in resolve(table).items()}
+    settings = {name: of.model_dump(mode="json") for name, of in (("encoder", config), ("correct", shared["correct"]))}
+    whole = {**settings, "stacks": found_files(stacks, shared["base_dir"] or Path())}
+    return reward, {"reward": spec, "encoder": config.id}, whole
 
 
 def _load(spec: str, encoder: str | None) -> tuple[Any, EncoderConfig, dict[str, Any]]:
@@ -199,103 +207,14 @@ def _show_stack(stack: Any, *, title: str) -> None:
     out.print(f"gate: {gate.scorer} below {gate.below} makes the answer parts 0" if gate else "gate: none")
 
 
-def _read(
+def _source(
     path: Path | None, reference: str | None, answer: str | None, question: str | None
-) -> list[tuple[str, dict[str, Any]]]:
-    """Rows with their place in words."""
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """The file of rows, or the one row of a pair."""
     if reference is not None and answer is not None and path is None:
-        return [
-            ("the pair", {"reference": reference, "answer": answer, **({"question": question} if question else {})})
-        ]
+        return None, {"reference": reference, "answer": answer, **({"question": question} if question else {})}
     if path is None or reference is not None or answer is not None:
         raise DataError("give a file of rows, or both --reference and --answer")
-    from medrft.rundir import read_jsonl
-
     if not path.is_file():
         raise DataError(f"no file at {path}; rows are JSON objects, one a line")
-    with path.open(encoding="utf-8") as file:
-        lines = [number for number, line in enumerate(file, 1) if line.strip()]
-    rows = [(f"{path}, line {number}", row) for number, row in zip(lines, read_jsonl(path), strict=True)]
-    if not rows:
-        raise DataError(f"{path} holds no row")
-    return rows
-
-
-def _results(
-    rows: Sequence[Row], judges: Sequence[Scorer], reward: Reward | None, state: Path | None, facts: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """What is added to each row; raw scores first, the batch's calibration once on all of them."""
-    from medrft.rewards.rows import groups_of, written
-    from medrft.rewards.state import load_state
-
-    raws, scores = [], []
-    for start in range(0, len(rows), CHUNK):
-        items = [row.item for row in rows[start : start + CHUNK]]
-        columns = {judge.name: judge(items) for judge in judges}
-        scores += [{name: column[i] for name, column in columns.items()} for i in range(len(items))]
-        raws += reward.score(items) if reward is not None else []
-    if reward is None:
-        return [{"scores": row} for row in scores]
-    if state is not None:
-        facts["calibration"] = f"state of {load_state(reward, state)}"
-    else:
-        reward.fit(raws)
-        facts["calibration"] = f"fitted once on these {len(rows)} rows"
-    outcomes = reward.combine(raws, groups=groups_of(rows) if reward.needs_groups else None)
-    made = [written(outcome, reward.weights(raw.kind)) for outcome, raw in zip(outcomes, raws, strict=True)]
-    return [{**row, "scores": {**row["scores"], **own}} for row, own in zip(made, scores, strict=True)]
-
-
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Per column: n, mean over the scored, and how many are null."""
-    names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
-    columns = {name: [row["scores"].get(name) for row in rows] for name in names}
-    if rows and "reward" in rows[0]:
-        columns["reward"] = [row["reward"] for row in rows]
-    found = {}
-    for name, column in columns.items():
-        values = [value for value in column if value is not None]
-        mean = sum(values) / len(values) if values else None
-        found[name] = {"n": len(values), "mean": mean, "null": len(column) - len(values)}
-    return found
-
-
-def _write(
-    rows: Sequence[Mapping[str, Any]], output: Path | None, facts: dict[str, Any], *, json_: bool, quiet: bool
-) -> None:
-    """Rows to the file or standard output, the summary to the other."""
-    from medrft.rundir import write_jsonl
-
-    if output is not None:
-        write_jsonl(output, list(rows))
-    if json_:
-        print_json(facts if output is not None else {**facts, "scored": list(rows)})
-        return
-    if output is None and not quiet:
-        sys.stdout.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    table = Table(title=", ".join(f"{k}: {v}" for k, v in facts.items() if k != "columns"), title_justify="left")
-    for column in ("score", "n", "mean", "null"):
-        table.add_column(column, justify="left" if column == "score" else "right")
-    for name, column in facts["columns"].items():
-        mean = "" if column["mean"] is None else f"{column['mean']:.4f}"
-        table.add_row(name, str(column["n"]), mean, str(column["null"]))
-    err.print(table)
-    if output is not None:
-        err.print(f"{len(rows)} rows in {output}")
-
-
-def _explain(
-    rows: Sequence[Row], made: list[dict[str, Any]], judges: Sequence[Scorer], reward: Reward | None, *, quiet: bool
-) -> None:
-    """Add to each row why it got what it got, and print it unless `quiet`."""
-    from medrft.rewards.explain import explain_row
-
-    for number, (row, result) in enumerate(zip(rows, made, strict=True), 1):
-        item = row.item
-        result["why"] = explain_row(item, result, scorers=judges, reward=reward)
-        if quiet:
-            continue
-        title = f"{number} reference {list(item.references)!r}, answer {item.answer!r}"
-        out.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
-        for line in result["why"]:
-            out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    return path, None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -25,7 +26,7 @@ TAIL = 0.02
 CROWDED = 0.9
 
 
-def appended(history: list[float], scores: Sequence[float], *, keep: int) -> list[float]:
+def appended(history: Sequence[float], scores: Sequence[float], *, keep: int) -> list[float]:
     """The newest `keep` scores after one more batch.
 
     A batch is put in an order that depends on its values alone, and that does not favour high or low ones when part of
@@ -111,7 +112,7 @@ class Adaptive(Calibration):
 
     def fit(self, scores: Sequence[Score]) -> None:
         """T as the clipped percentile of all scores at hand; without history."""
-        batch = [score for score in scores if score is not None]
+        batch = array("d", (score for score in scores if score is not None))
         if batch:
             self._threshold = self._clipped_percentile(batch)
             self._history = []
@@ -146,9 +147,11 @@ class Adaptive(Calibration):
 
     def _watch(self, batch: Sequence[float]) -> None:
         low, high = self.range
-        values = [self.map_one(score) for score in batch]
-        self._low_share = sum(value <= low + TAIL for value in values) / len(values)
-        self._high_share = sum(value >= high - TAIL for value in values) / len(values)
+        below = above = 0
+        for value in map(self.map_one, batch):
+            below += value <= low + TAIL
+            above += value >= high - TAIL
+        self._low_share, self._high_share = below / len(batch), above / len(batch)
 
     def saturated(self) -> str | None:
         """T at a bound, or more than 90 % of the last batch in one tail."""
@@ -179,8 +182,8 @@ class Quantile(Calibration):
 
     kind: ClassVar[str] = "quantile"
     history: int = 2048
-    _history: list[float] = field(default_factory=list, repr=False)
-    _sorted: list[float] = field(default_factory=list, repr=False)
+    _history: Sequence[float] = field(default_factory=list, repr=False)
+    _sorted: Sequence[float] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a history that holds nothing."""
@@ -196,8 +199,8 @@ class Quantile(Calibration):
 
     def fit(self, scores: Sequence[Score]) -> None:
         """All scores at hand are the history."""
-        self._history = sorted(score for score in scores if score is not None)
-        self._sorted = list(self._history)
+        self._sorted = array("d", np.sort(array("d", (score for score in scores if score is not None))))
+        self._history = self._sorted
 
     def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
         """Places in the history; before there is one, in the batch itself."""

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,15 +94,20 @@ class Reward:
         """`score`, then `combine`."""
         return self.combine(self.score(items), groups=groups, update=update)
 
-    def fit(self, raws: Sequence[RawScores]) -> None:
-        """Set calibration state once from all raw scores at hand (evaluation, `score`, audit)."""
-
-        def fit(stack: Stack, rows: list[RawScores], _: list[int]) -> list[None]:
+    def fit(self, raws: Iterable[RawScores]) -> None:
+        """Set calibration state once from all raw scores at hand (evaluation, `score`, audit), 8 bytes each."""
+        columns: dict[int, tuple[Stack, dict[str, array[float]]]] = {}
+        for raw in raws:
+            stack = self.stack(raw.kind)
+            if id(stack) not in columns:
+                columns[id(stack)] = (stack, {name: array("d") for name in stack.names})
+            for name, column in columns[id(stack)][1].items():
+                score = raw.raw[name]
+                if score is not None:
+                    column.append(score)
+        for stack, own in columns.values():
             for part in stack.parts:
-                part.calibration.fit(stack.column(rows, part.name))
-            return [None] * len(rows)
-
-        self._by_stack(raws, lambda raw: raw.kind, fit)
+                part.calibration.fit(own[part.name])
 
     def saturated(self) -> dict[str, str]:
         """`calibration_saturated`: part -> why its calibration no longer tells scores apart."""

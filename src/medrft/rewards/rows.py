@@ -53,10 +53,10 @@ def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row
         options=options,
         n_tokens=n_tokens,
         max_tokens=max_tokens,
-        truncated=row.get("truncated"),
-        metadata=row.get("metadata") or {},
+        truncated=_typed(row.get("truncated"), bool, "truncated", "true or false", where),
+        metadata=_typed(row.get("metadata"), dict, "metadata", "an object", where) or {},
     )
-    return Row(item, row.get("group"))
+    return Row(item, _typed(row.get("group"), (str, int), "group", "a text or a whole number", where))
 
 
 def written(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, Any]:
@@ -101,6 +101,12 @@ def _text(value: Any, key: str, where: str) -> str | None:
         return str(value)
     if value is not None and not isinstance(value, str):
         raise DataError(f"{where}: `{key}` is a string, got {value!r}")
+    return value
+
+
+def _typed(value: Any, kinds: type | tuple[type, ...], key: str, what: str, where: str) -> Any:
+    if value is not None and not isinstance(value, kinds):
+        raise DataError(f"{where}: `{key}` is {what}, got {value!r}")
     return value
 
 

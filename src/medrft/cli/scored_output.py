@@ -1,0 +1,176 @@
+"""What `medrft score` writes and prints: rows as they come, then the summary."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from medrft.cli.common import err, out, print_json
+from medrft.files import replacing
+from medrft.rewards.explain import explain_row
+
+if TYPE_CHECKING:
+    from medrft.rewards import Reward
+    from medrft.rewards.scored_file import Scored
+    from medrft.types import Item, Scorer
+
+LISTED = 20
+"""Rows left out that are printed; a file beside the output lists them all."""
+
+
+@dataclass
+class Column:
+    """Count and sum of one column of scores."""
+
+    n: int = 0
+    total: float = 0.0
+
+    def add(self, value: float | None) -> None:
+        """Count a score."""
+        if value is not None:
+            self.n += 1
+            self.total += value
+
+
+@dataclass
+class Summary:
+    """Per column: n, mean over the scored, and how many are null."""
+
+    rows: int = 0
+    columns: dict[str, Column] = field(default_factory=dict)
+    reward: Column | None = None
+    left_out: int = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row."""
+        self.rows += 1
+        for name, value in row["scores"].items():
+            self.columns.setdefault(name, Column()).add(value)
+        if "parts" in row and "reward" in row:
+            self.reward = self.reward or Column()
+            self.reward.add(row["reward"])
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """The columns."""
+        every = {**self.columns, **({"reward": self.reward} if self.reward else {})}
+        return {
+            name: {"n": column.n, "mean": column.total / column.n if column.n else None, "null": self.rows - column.n}
+            for name, column in every.items()
+        }
+
+
+class Printed:
+    """Rows to the file or standard output, the summary to the other."""
+
+    def __init__(
+        self, judges: Sequence[Scorer], reward: Reward | None, *, output: Path | None, json_: bool, explain: bool
+    ):
+        self.judges, self.reward = judges, reward
+        self.output, self.json, self.explain = output, json_, explain
+        self.summary = Summary()
+
+    def take(self, made: Iterator[Scored], facts: dict[str, Any], *, encoder: str) -> None:
+        """Write every row, then print the summary; `encoder` is named where one of the scores is its."""
+        with ExitStack() as stack:
+            sink = None if self.output is None and self.explain and not self.json else self._sink(stack)
+            self._rows(made, sink, stack)
+            facts |= {"rows": self.summary.rows, "columns": self.summary.as_json()}
+            if not self._encoded():
+                facts.pop("encoder", None)
+            elif "encoder" not in facts:
+                facts["encoder"] = encoder
+            facts |= {"left_out": self.summary.left_out} if self.summary.left_out else {}
+            if self.json:
+                _print_json(facts, sink if self.output is None else None)
+        if not self.json:
+            self._print_table(facts)
+
+    def _sink(self, stack: ExitStack) -> IO[bytes]:
+        """Where rows go: the output, standard output, or for one JSON document a file without a name."""
+        if self.output is not None:
+            return stack.enter_context(replacing(self.output))
+        return stack.enter_context(tempfile.TemporaryFile()) if self.json else sys.stdout.buffer
+
+    def _rows(self, made: Iterator[Scored], sink: IO[bytes] | None, stack: ExitStack) -> None:
+        """Each row as it comes; those left out go to a file of their own beside the output."""
+        beside = self.output and self.output.with_name(f"{self.output.stem}.left_out.jsonl")
+        listed: IO[bytes] | None = None
+        for line, row in made:
+            if row is None:
+                self.summary.left_out += 1
+                if beside is not None:
+                    listed = listed or stack.enter_context(replacing(beside))
+                    listed.write(_text({"line": line.number, "reason": line.reason}))
+                if self.summary.left_out <= LISTED:
+                    err.print(f"left out: {line.reason}", markup=False, highlight=False, soft_wrap=True)
+                continue
+            self.summary.add(row)
+            if self.explain and line.row is not None:
+                self._explain(line.row.item, row)
+            if sink is not None:
+                sink.write(_text(row))
+        if sink is not None:
+            sink.flush()
+        if self.summary.left_out:
+            where = f"; all in {beside}" if beside else ""
+            err.print(f"{self.summary.left_out:,} rows left out{where}", markup=False, highlight=False, soft_wrap=True)
+
+    def _explain(self, item: Item, row: dict[str, Any]) -> None:
+        """Add to a row why it got what it got, and print it unless one JSON document is asked for."""
+        row["why"] = explain_row(item, row, scorers=self.judges, reward=self.reward)
+        if self.json:
+            return
+        title = f"{self.summary.rows} reference {list(item.references)!r}, answer {item.answer!r}"
+        out.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+        for line in row["why"]:
+            out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def _encoded(self) -> bool:
+        """Whether any score is a sentence encoder's."""
+        scorers: dict[str, Scorer] = {judge.name: judge for judge in self.judges}
+        gates: list[Scorer] = []
+        for stack in self.reward.stacks.values() if self.reward is not None else ():
+            scorers |= {part.name: part.scorer for part in stack.parts}
+            gates += [stack.gate.scorer] if stack.gate is not None else []
+        columns = self.summary.columns
+        used = [scorer for name, scorer in scorers.items() if name in columns and columns[name].n]
+        return any(hasattr(getattr(scorer, "scorer", scorer), "encoder") for scorer in [*used, *gates])
+
+    def _print_table(self, facts: Mapping[str, Any]) -> None:
+        shown = {key: value for key, value in facts.items() if key != "columns"}
+        table = Table(title=", ".join(f"{key}: {value}" for key, value in shown.items()), title_justify="left")
+        for column in ("score", "n", "mean", "null"):
+            table.add_column(column, justify="left" if column == "score" else "right")
+        for name, column in facts["columns"].items():
+            mean = "" if column["mean"] is None else f"{column['mean']:.4f}"
+            table.add_row(name, str(column["n"]), mean, str(column["null"]))
+        err.print(table)
+        if self.output is not None:
+            err.print(f"{self.summary.rows} rows in {self.output}")
+
+
+def _text(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+
+
+def _print_json(facts: Mapping[str, Any], rows: IO[bytes] | None) -> None:
+    """The summary as one JSON document, with the rows under `scored` where no file holds them."""
+    if rows is None:
+        print_json(facts)
+        return
+    head, _, tail = json.dumps({**facts, "scored": []}, indent=2, ensure_ascii=False).rpartition("[]")
+    rows.seek(0)
+    sys.stdout.write(head + "[")
+    for number, line in enumerate(rows):
+        row = textwrap.indent(json.dumps(json.loads(line), indent=2, ensure_ascii=False), "    ", lambda _: True)
+        sys.stdout.write(("," if number else "") + "\n" + row)
+    sys.stdout.write("\n  ]" + tail + "\n")

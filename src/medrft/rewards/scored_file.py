@@ -1,0 +1,341 @@
+"""Scoring a file of rows of any length: bad rows are listed, a kill costs one batch, memory does not grow with rows.
+
+    scored.partial.jsonl    what the scores depend on, then each row's raw scores, appended batch by batch
+    scored.jsonl            the rows with their scores, written whole from the first once all raw scores are there
+
+Calibrations that are fitted on the whole file keep 8 bytes a row and part meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from medrft.errors import DataError, RunInUseError, UserError, cannot_write
+from medrft.files import hash_file, tell_user, try_lock
+from medrft.rewards.reward import Reward
+from medrft.rewards.rows import Row, read_row, written
+from medrft.rewards.stack import RawScores
+from medrft.rewards.state import load_state
+from medrft.scorers.custom import files_in
+from medrft.types import Form, Scorer
+
+BATCH = 2048
+"""Rows scored at a time; changes no number."""
+
+Table = dict[str, Any]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the input: a row, or why it cannot be scored."""
+
+    number: int
+    table: Table = field(default_factory=dict)
+    row: Row | None = None
+    reason: str = ""
+
+
+Scored = tuple[Line, Table | None]
+"""A line with its row and scores; with nothing where it was left out."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to score: those of a file, or the one that `pair` holds."""
+
+    path: Path | None
+    form: Form
+    pair: Table | None = None
+
+    def __iter__(self) -> Iterator[Line]:
+        """Every line that is not blank, in order."""
+        if self.path is None:
+            yield _line(1, json.dumps(self.pair).encode(), self.form, "the pair")
+            return
+        for number, content in _contents(self.path):
+            yield _line(number, content, self.form, f"{self.path}, line {number}")
+
+    def identity(self) -> Table:
+        """What tells these rows from others, and how many lines there are."""
+        if self.path is None:
+            return {"pair": self.pair, "lines": 1}
+        digest, lines = hashlib.sha256(), 0
+        for _, content in _contents(self.path):
+            digest.update(content)
+            lines += 1
+        return {"sha256": digest.hexdigest(), "lines": lines}
+
+
+def _contents(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each line that is not blank."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if content.strip():
+                yield number, content
+
+
+def _line(number: int, content: bytes, form: Form, where: str) -> Line:
+    """A line as a row; one that JSON, UTF-8 or the scorers have no reading for keeps its reason instead."""
+    try:
+        table = json.loads(content.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        if not isinstance(table, dict):
+            raise DataError(f"{where}: expected an object, got {type(table).__name__}")
+        json.dumps(table, ensure_ascii=False, allow_nan=False).encode("utf-8")  # it can be written back
+        return Line(number, table, read_row(table, where=where, form=form))
+    except UserError as error:
+        return Line(number, reason=str(error))
+    except json.JSONDecodeError as error:
+        return Line(number, reason=f"{where}: not JSON ({error.msg})")
+    except UnicodeDecodeError:
+        return Line(number, reason=f"{where}: not UTF-8")
+    except UnicodeEncodeError:
+        return Line(number, reason=f"{where}: half of a character (a lone surrogate), which UTF-8 cannot hold")
+    except RecursionError:
+        return Line(number, reason=f"{where}: brackets nested too deep")
+    except (ValueError, TypeError) as error:
+        return Line(number, reason=f"{where}: {' '.join(str(error).split())[:200]}")
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON's")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """Who scores: scorers, a reward, or both; with the state of a run's calibrations, or fitted on the file."""
+
+    judges: Sequence[Scorer]
+    reward: Reward | None
+    state: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All that the raw scores depend on beside the rows."""
+
+
+@contextmanager
+def scored_rows(
+    rows: Rows, scoring: Scoring, *, output: Path | None, on_progress: Progress
+) -> Iterator[tuple[Iterator[Scored], str | None]]:
+    """Score `rows`; yields each line with its row as it is to be written, and what the calibrations were fitted on.
+
+    Raw scores are kept in a file beside `output`, which the same call goes on with after a kill and which is removed
+    at the end; without an output, in a file without a name. Raises `DataError` when no row can be scored or only some
+    have a group.
+    """
+    place = output and output.with_name(f"{output.stem}.partial{output.suffix}")
+    with _opened(place) as spool:
+        _fill(spool, rows, scoring, on_progress)
+        if not any(_kept(spool)):
+            first = next((line.reason for line in rows), "it is empty")
+            raise DataError(first if rows.path is None else f"{rows.path} holds no row to score; {first}")
+        fitted = _calibrated(spool, scoring)
+        yield _results(spool, rows, scoring), fitted
+    if place is not None:
+        place.unlink()
+
+
+@contextmanager
+def _opened(place: Path | None) -> Iterator[IO[bytes]]:
+    """The file of raw scores; raises `StorageError` where it cannot be, `RunInUseError` where another writes it."""
+    if place is None:
+        with tempfile.TemporaryFile(buffering=0) as nameless:
+            yield nameless
+        return
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        spool = place.open("a+b", buffering=0)
+    except OSError as error:
+        raise cannot_write(place, error) from error
+    with spool:
+        if try_lock(spool.fileno()) is False:
+            raise RunInUseError(f"{place} is being written by another process; wait, or choose another --output")
+        yield spool
+
+
+def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, on_progress: Progress) -> None:
+    """Append the raw scores of all rows that are not there yet, batch by batch."""
+    identity = rows.identity()
+    header = {"rows": identity, **scoring.settings}
+    done = _go_on(spool, header)
+    total = identity["lines"]
+    on_progress(done, total)
+    batch: list[Line] = []
+    for number, line in enumerate(rows, 1):
+        if number <= done:
+            continue
+        batch.append(line)
+        if len(batch) == BATCH or number == total:
+            _append(spool, "".join(json.dumps(kept) + "\n" for kept in _raw(batch, scoring)))
+            on_progress(number, total)
+            batch = []
+
+
+def _go_on(spool: IO[bytes], header: Table) -> int:
+    """Lines that are done already, in whole batches; what follows them, or is of another file, is cut off."""
+    spool.seek(0)
+    first = spool.readline()
+    if first != (json.dumps(header) + "\n").encode():
+        spool.seek(0)
+        os.ftruncate(spool.fileno(), 0)
+        _append(spool, json.dumps(header) + "\n")
+        return 0
+    done, end, here = 0, len(first), len(first)
+    for number, line in enumerate(_lines(spool), 1):
+        if not line.endswith(b"\n"):
+            break
+        here += len(line)
+        if number % BATCH == 0 or number == header["rows"]["lines"]:
+            done, end = number, here
+    os.ftruncate(spool.fileno(), end)
+    if done:
+        tell_user(f"going on after {done:,} rows that were scored before")
+    return done
+
+
+def _append(spool: IO[bytes], text: str) -> None:
+    spool.seek(0, os.SEEK_END)
+    left = memoryview(text.encode("utf-8"))
+    try:
+        while left:
+            left = left[spool.write(left) :]
+    except OSError as error:
+        raise cannot_write(Path(str(spool.name)), error) from error
+
+
+def _raw(batch: Sequence[Line], scoring: Scoring) -> Iterator[Table]:
+    """What is kept of each line: raw scores, or that it was left out."""
+    read = [line.row for line in batch if line.row is not None]
+    items = [row.item for row in read]
+    columns = {judge.name: judge(items) for judge in scoring.judges} if items else {}
+    raws = scoring.reward.score(items) if scoring.reward is not None and items else []
+    place = 0
+    for line in batch:
+        if line.row is None:
+            yield {}
+            continue
+        kept: Table = {"scores": {name: column[place] for name, column in columns.items()}}
+        if scoring.reward is not None:
+            kept |= {"raw": asdict(raws[place]), "group": line.row.group}
+        place += 1
+        yield kept
+
+
+def _kept(spool: IO[bytes]) -> Iterator[Table]:
+    """What was kept of each row; nothing of one that was left out."""
+    for line in _lines(spool):
+        yield json.loads(line)
+
+
+def _lines(spool: IO[bytes]) -> Iterator[bytes]:
+    """Lines of the file of raw scores, without its header."""
+    spool.seek(0)
+    with os.fdopen(os.dup(spool.fileno()), "rb") as file:
+        next(file)
+        yield from file
+
+
+def _calibrated(spool: IO[bytes], scoring: Scoring) -> str | None:
+    """Set the calibrations' state, and say from what."""
+    reward = scoring.reward
+    if reward is None:
+        return None
+    if scoring.state is not None:
+        return f"state of {load_state(reward, scoring.state)}"
+    rows = 0
+
+    def raws() -> Iterator[RawScores]:
+        nonlocal rows
+        for kept in _kept(spool):
+            if kept:
+                rows += 1
+                yield RawScores(**kept["raw"])
+
+    reward.fit(raws())
+    return f"fitted once on these {rows} rows"
+
+
+def _results(spool: IO[bytes], rows: Rows, scoring: Scoring) -> Iterator[Scored]:
+    """Each line with its scored row, in order."""
+    reward = scoring.reward
+    grouped = _Groups(spool, reward) if reward is not None and reward.needs_groups else None
+    batch: list[tuple[Line, Table]] = []
+    for line, kept in zip(rows, _kept(spool), strict=True):
+        if len(batch) >= BATCH and (grouped is None or grouped.may_cut(batch[-1][1], kept)):
+            yield from _finished(batch, scoring, grouped)
+            batch = []
+        batch.append((line, kept))
+    yield from _finished(batch, scoring, grouped)
+
+
+class _Groups:
+    """Where a reward that looks at whole groups may be cut into batches: between groups that lie together.
+
+    Groups that are scattered, and a sum that is standardised over all rows, need the file as one batch. Raises
+    `DataError` when only some rows have a group.
+    """
+
+    def __init__(self, spool: IO[bytes], reward: Reward) -> None:
+        self.any = False
+        self.whole = reward.combine_rule == "normalize_then_sum"
+        seen: set[Any] = set()
+        before: Any = None
+        missing = 0
+        for number, kept in enumerate(_kept(spool), 1):
+            if not kept:
+                continue
+            group = kept["group"]
+            if group is None:
+                missing = missing or number
+                continue
+            self.any = True
+            if group != before and group in seen:
+                self.whole = True
+            seen.add(group)
+            before = group
+        if missing and self.any:
+            raise DataError(f"row {missing} has no `group` but others have; give every row its group")
+
+    def may_cut(self, before: Table, after: Table) -> bool:
+        """Whether a batch may end between two lines."""
+        return bool(before and after) and not self.whole and before["group"] != after["group"]
+
+
+def _finished(batch: Sequence[tuple[Line, Table]], scoring: Scoring, grouped: _Groups | None) -> Iterator[Scored]:
+    """A batch's lines with their scored rows."""
+    reward = scoring.reward
+    scored = [kept for _, kept in batch if kept]
+    own: Iterator[Table] = iter(())
+    if reward is not None:
+        raws = [RawScores(**kept["raw"]) for kept in scored]
+        groups = [kept["group"] for kept in scored] if grouped is not None and grouped.any else None
+        outcomes = reward.combine(raws, groups=groups)
+        own = (written(one, reward.weights(raw.kind)) for one, raw in zip(outcomes, raws, strict=True))
+    for line, kept in batch:
+        if not kept:
+            yield line, None
+            continue
+        made = next(own) if reward is not None else {"scores": {}}
+        yield line, {**line.table, **made, "scores": {**made["scores"], **kept["scores"]}}
+
+
+def settings_of(options: Mapping[str, Any]) -> Table:
+    """What a command's raw scores depend on: its options, and the code of the scorers they name by file."""
+    from medrft import __version__
+
+    return {"medrft": __version__, **options, "code": {str(path): hash_file(path) for path in files_in(options)}}
