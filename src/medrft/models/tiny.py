@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from medrft.errors import ModelError, unknown_name
+from medrft.errors import ModelError, naming_extras, unknown_name
 from medrft.torchvision_ops import declare_missing_operators
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -55,6 +55,7 @@ Built = tuple[Any, Any]
 """A transformers config and the processor that fits it."""
 
 
+@naming_extras()
 def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
     """A random model of `family` and its processor.
 

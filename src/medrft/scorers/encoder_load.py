@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from medrft.errors import ModelError
+from medrft.errors import ModelError, naming_extras
 from medrft.rundir import read_json
 from medrft.torchvision_ops import declare_missing_operators
+
+with naming_extras():
+    import torch
 
 PACKAGED = "all-MiniLM-L6-v2"
 Pool = Callable[[torch.Tensor], torch.Tensor]
