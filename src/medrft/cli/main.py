@@ -9,7 +9,7 @@ import typer
 
 from medrft import __version__
 from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, study
-from medrft.errors import FULL, REFUSED, MedrftError, UserError
+from medrft.errors import FULL, REFUSED, MedrftError, UserError, naming_extras
 from medrft.masking import MaskedStream, mask_text
 
 app = typer.Typer(
@@ -52,7 +52,8 @@ def main() -> None:
     """
     sys.stdout, sys.stderr = cast("Any", MaskedStream(sys.stdout)), cast("Any", MaskedStream(sys.stderr))
     try:
-        app()
+        with naming_extras():
+            app()
     except UserError as error:
         fail(str(error), status=2)
     except MedrftError as error:
@@ -64,12 +65,6 @@ def main() -> None:
             raise
         where = f" at {error.filename}" if error.filename else ""
         fail(f"the disk is full{where}; make space, and a run goes on with the same command and --resume", status=1)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in common.EXTRAS:
-            raise
-        extra = common.EXTRAS[package]
-        fail(f"this command needs the package {package}; install it with: pip install 'medrft[{extra}]'", status=2)
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on where it stopped (run, curate: with --resume)", status=130)
 

@@ -11,11 +11,8 @@ from rich.table import Table
 
 from medrft.cli.common import Json, out, print_json, progress_bar
 from medrft.errors import DataError, RecipeError, unknown_name
-<<<<<<< HEAD
-from medrft.outgoing import is_private, refuse_private, servers_in
-=======
 from medrft.files import check_writable
->>>>>>> w-keep
+from medrft.outgoing import is_private, refuse_private, servers_in
 
 if TYPE_CHECKING:
     from medrft.config import EncoderConfig

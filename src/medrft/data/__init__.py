@@ -13,25 +13,27 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
-from medrft.data import (
-    convert,
-    groups,
-    medxpertqa,
-    omnimedvqa,
-    path_vqa,
-    phantom,
-    pmc_vqa,
-    slake,
-    splits,
-    table,
-    vqa_med_2019,
-    vqa_med_2021,
-    vqa_rad,
-)
-from medrft.data.base import Loaded
-from medrft.data.images import pixel_limit
-from medrft.errors import DataError, unknown_name
+from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
+
+with naming_extras():
+    from medrft.data import (
+        convert,
+        groups,
+        medxpertqa,
+        omnimedvqa,
+        path_vqa,
+        phantom,
+        pmc_vqa,
+        slake,
+        splits,
+        table,
+        vqa_med_2019,
+        vqa_med_2021,
+        vqa_rad,
+    )
+    from medrft.data.base import Loaded
+    from medrft.data.images import pixel_limit
 
 
 class Loader(Protocol):
@@ -69,6 +71,7 @@ SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank"
 """Keys of `data:` that hold for every data set."""
 
 
+@naming_extras()
 def load_data(
     config: DataConfig,
     *,
@@ -103,6 +106,7 @@ def _with_split_note(loaded: Loaded) -> Loaded:
     return replace(loaded, report=replace(loaded.report, notes=(NO_TEST, *loaded.report.notes)))
 
 
+@naming_extras()
 def read_data(
     name: str,
     root: str | Path | None,

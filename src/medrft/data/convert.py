@@ -22,7 +22,7 @@ from medrft.data.layout import Release
 from medrft.data.privacy import stripped_image, without_identifying
 from medrft.data.rows import Row, read_rows, table_files
 from medrft.data.table import read_table
-from medrft.errors import DataError, unknown_name
+from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example
@@ -140,6 +140,7 @@ def reader(name: str) -> Reader:
 READERS: dict[str, Reader] = {name: reader(name) for name in FORMATS}
 
 
+@naming_extras()
 def write_format(
     examples: Sequence[Example],
     name: str,

@@ -9,7 +9,10 @@ one answer and not the batch. The API key is read from an environment variable w
 field, file or message.
 """
 
-from medrft.endpoint.attempt import Reply
-from medrft.endpoint.client import Counts, Endpoint, Messages
+from medrft.errors import naming_extras
+
+with naming_extras():
+    from medrft.endpoint.attempt import Reply
+    from medrft.endpoint.client import Counts, Endpoint, Messages
 
 __all__ = ["Counts", "Endpoint", "Messages", "Reply"]

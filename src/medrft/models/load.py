@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError, ModelError
+from medrft.errors import DataError, ModelError, naming_extras
 from medrft.files import find_flaw, list_files, scratch_folder, tell_user, write_atomic
 from medrft.hub import hub_silence, nowhere
 from medrft.models.adapters import find_adapter, merge_adapter
@@ -90,6 +90,7 @@ def _check_there(source: str) -> None:
         raise ModelError(f"cannot load model {source!r}: {told}")
 
 
+@naming_extras()
 def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, seed: int) -> str:
     """Where the start model lies: a hub id or path as it is; `tiny:<family>`, or an adapter merged into its base, is
     built once and saved in `output`.
@@ -117,6 +118,7 @@ def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, see
     return str(output)
 
 
+@naming_extras()
 def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     """Load weights and processor from `source` (what `resolve_base` or `save_final` returned), ready to train.
 
@@ -150,6 +152,7 @@ def save_final(policy: Policy, folder: Path) -> Path:
     return folder
 
 
+@naming_extras()
 def pick_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device, under a launcher this process's own GPU.
 
@@ -203,6 +206,7 @@ def _pinned(config: ModelConfig) -> str:
         raise cannot_load("model", f"{config.id}@{config.revision}", error) from error
 
 
+@naming_extras()
 def load_processor(source: str, config: ModelConfig) -> Any:
     """The processor of the model or adapter at `source`, with the recipe's chat template.
 

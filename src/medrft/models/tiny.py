@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from medrft.errors import ModelError, unknown_name
+from medrft.errors import ModelError, naming_extras, unknown_name
 from medrft.models.families.gemma import build_gemma3, build_gemma3_it, build_gemma4, build_paligemma
 from medrft.models.families.idefics import build_idefics3, build_smolvlm
 from medrft.models.families.llava import build_llava, build_llava_1_5, build_llava_next, build_llava_onevision
@@ -59,6 +59,7 @@ TILED = ("internvl", "smolvlm", "llava_next", "llava_onevision", "mllama", "aya_
 """Families that cut a picture into tiles of half of `TinySizes.image`."""
 
 
+@naming_extras()
 def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
     """A random model of `family` and its processor.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError
+from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError, naming_extras
 from medrft.files import describe_file, find_flaw, is_scrap, tell_user
 from medrft.masking import masked
 from medrft.pipeline.duplicates import Kept
@@ -56,6 +56,7 @@ class Try:
     """The rule that dropped it; `None` for the one that is kept."""
 
 
+@naming_extras()
 def curate(
     examples: Sequence[Example],
     recipe: Recipe,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import DataError, RecipeError, unknown_name
+from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import masked
 from medrft.outgoing import announce, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
@@ -20,6 +20,7 @@ from medrft.rundir import RunDir
 from medrft.types import Example
 
 
+@naming_extras()
 def run_recipe(
     recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, only: Sequence[str] | None = None
 ) -> RunDir:

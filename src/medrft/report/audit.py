@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from medrft.errors import DataError
+from medrft.errors import DataError, naming_extras
 from medrft.report import wording
 from medrft.report.audit_charts import bar, histogram, strip_chart
 from medrft.rundir import read_json, read_record, write_atomic
+
+with naming_extras():
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup, escape
 
 TOP = 0.5
 """Where the histograms of spread end."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from markupsafe import Markup
-
+from medrft.errors import naming_extras
 from medrft.report.wording import plain
+
+with naming_extras():
+    from markupsafe import Markup
 
 WIDTH = 420
 LEFT, RIGHT = 112, 10

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
+from medrft.errors import naming_extras
 from medrft.report.wording import plain
+
+with naming_extras():
+    from markupsafe import Markup
 
 Write = Callable[[float], str]
 

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from medrft import __version__
+from medrft.errors import naming_extras
 from medrft.report.charts import interval_mark
 from medrft.report.page import KIND_NAMES, templates
 from medrft.report.wording import points
+
+with naming_extras():
+    from markupsafe import Markup
 
 OUTCOMES = {"wrong to right": "gained", "right to wrong": "lost", "wrong to other wrong": "other"}
 """Outcome -> the style it is shown in."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
+from medrft.errors import naming_extras
 from medrft.evaluation.controls import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
 from medrft.evaluation.metrics import cluster_of, values_of
 from medrft.intervals import mean_interval, paired_difference
@@ -16,6 +15,9 @@ from medrft.report.charts import ends_of, interval_mark
 from medrft.report.files import RunFiles
 from medrft.report.results import BASE, subject_of
 from medrft.types import KINDS
+
+with naming_extras():
+    from markupsafe import Markup
 
 Figure = Mapping[str, Any]
 

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import jinja2
-
 from medrft.data.images import BadImageError, thumbnail
+from medrft.errors import naming_extras
 from medrft.pipeline.judging import RULES
 from medrft.rundir import read_json, read_jsonl, write_atomic
+
+with naming_extras():
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN, SIDE = 40, 256

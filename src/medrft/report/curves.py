@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
+from medrft.errors import naming_extras
 from medrft.report.charts import Series, line_chart
 from medrft.report.files import Row, series_of
 from medrft.report.wording import label, plain, share
+
+with naming_extras():
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True, kw_only=True)

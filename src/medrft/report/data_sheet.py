@@ -11,12 +11,14 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypedDict
 
-import jinja2
-
 from medrft.data.base import Loaded
 from medrft.data.images import thumbnail
 from medrft.data.summary import summarize
+from medrft.errors import naming_extras
 from medrft.types import KINDS, Example
+
+with naming_extras():
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_REASONS = 200

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
+from medrft.errors import naming_extras
 from medrft.report.charts import ends_of, px, ticks
 from medrft.report.study_markdown import label_of
 from medrft.report.wording import label, points
+
+with naming_extras():
+    from markupsafe import Markup
 
 Row = Mapping[str, Any]
 

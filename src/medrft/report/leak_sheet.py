@@ -6,10 +6,12 @@ import base64
 from pathlib import Path
 from typing import TypedDict
 
-import jinja2
-
 from medrft.data.images import thumbnail
 from medrft.data.leaks import Leak, Leaks, Pictures
+from medrft.errors import naming_extras
+
+with naming_extras():
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 300

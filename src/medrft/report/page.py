@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from medrft import __version__
+from medrft.errors import naming_extras
 from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
 from medrft.evaluation.rewarded import rewarded
 from medrft.report import facts, wording
@@ -28,6 +26,10 @@ from medrft.report.results import Comparison, Source, comparisons, kinds_of, lea
 from medrft.report.strata import Below, below, clash_lines
 from medrft.rundir import write_atomic
 from medrft.training.watch import diagnoses
+
+with naming_extras():
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
 KIND_NAMES = {"all": "all kinds", "closed": "closed (yes or no)", "choice": "multiple choice", "open": "open"}
 SHARES = frozenset(METRICS) - {"n_tokens"}

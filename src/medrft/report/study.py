@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from medrft import __version__
+from medrft.errors import naming_extras
 from medrft.pipeline.answers import read_results
 from medrft.pipeline.arms import arms_of
 from medrft.pipeline.collect import collect
@@ -34,6 +33,9 @@ from medrft.report.study_markdown import (
 )
 from medrft.report.wording import label, percent, plain, points, share
 from medrft.rundir import write_atomic, write_json
+
+with naming_extras():
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
 Row = Mapping[str, Any]
 

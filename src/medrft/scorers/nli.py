@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from medrft.errors import ModelError, RecipeError
+from medrft.errors import ModelError, RecipeError, need_packages
 from medrft.hub import hub_silence, without_hub
 from medrft.scorers.base import AnswerScorer, Pair
 from medrft.text import normalize
@@ -69,6 +69,7 @@ class Nli(AnswerScorer):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
+        need_packages("torch", "transformers")
         if not self.model:
             raise RecipeError("nli needs option model: the hub id or path of a cross-encoder trained for NLI")
         if self.combine not in ("min", "mean"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StackConfig, StageConfig
-from medrft.errors import RecipeError, unknown_name
+from medrft.errors import RecipeError, naming_extras, unknown_name
 from medrft.models.prompts import get_prompt
 from medrft.recipes import refuse_masked
 from medrft.torchvision_ops import declare_missing_operators
@@ -59,6 +59,7 @@ EVALUATIONS = 8
 """Evaluations on validation per stage, unless `eval_steps` says otherwise."""
 
 
+@naming_extras()
 def check_stage(stage: StageConfig, recipe: Recipe) -> None:
     """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`."""
     own = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
