@@ -49,6 +49,9 @@ class ModelConfig(Shape):
     id: str
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the model computes in, is evaluated in and is saved in; `auto`: what its checkpoint is saved in."""
+    master_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What trained weights are kept in while they train; `bfloat16` loses most updates at small learning rates."""
     attn_implementation: str | None = None
     freeze: tuple[Literal["vision", "projector", "language", "lm_head"], ...] = ()
     lora: dict[str, Any] | None = None

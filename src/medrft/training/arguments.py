@@ -18,6 +18,7 @@ from medrft.errors import RecipeError, naming_extras, unknown_name
 from medrft.models.prompts import get_prompt
 from medrft.recipes import refuse_masked
 from medrft.torchvision_ops import declare_missing_operators
+from medrft.training.precision import Precision
 from medrft.training.processes import world_size
 
 if TYPE_CHECKING:
@@ -94,15 +95,23 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
 
 
 def trl_config(
-    stage: StageConfig, recipe: Recipe, *, output: Path, device: torch.device, rows: int, validation: int
+    stage: StageConfig,
+    recipe: Recipe,
+    *,
+    output: Path,
+    device: torch.device,
+    rows: int,
+    validation: int,
+    precision: Precision | None = None,
 ) -> SFTConfig | GRPOConfig:
     """The trainer's arguments: TRL's defaults, ours over them, the stage's `trl:` table over both.
 
-    `rows` and `validation` count the examples. Raises `RecipeError` for values that TRL refuses.
+    `rows` and `validation` count the examples; `precision` is what the stage computes in, float32 unless given. Raises
+    `RecipeError` for values that TRL refuses.
     """
     table = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
     values = {
-        **_defaults(stage, device),
+        **_defaults(stage, device, precision),
         **_checkpoints(stage, table, rows=rows, validation=validation),
         **table,
         "output_dir": str(output),
@@ -136,18 +145,21 @@ def _config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
     return found
 
 
-def _defaults(stage: StageConfig, device: torch.device) -> dict[str, Any]:
+def _defaults(stage: StageConfig, device: torch.device, precision: Precision | None) -> dict[str, Any]:
     """Where we differ from TRL: quiet, and quick where there is no GPU to save memory on."""
+    autocast = precision.autocast if precision else None
     common: dict[str, Any] = {
         "report_to": "none",
         "disable_tqdm": True,  # one bar of our own per stage
         "logging_steps": 1 if stage.kind == "grpo" else 10,
         "save_total_limit": 2,
         "lr_scheduler_type": "constant" if stage.wall_clock_of else "linear",
+        "bf16": autocast == "bfloat16",
+        "fp16": autocast == "float16" and device.type == "cuda",
     }
     if device.type == "cpu":
-        # Recomputing activations and bf16 autocast cost time and save memory that a CPU has.
-        common |= {"gradient_checkpointing": False, "bf16": False, "dataloader_pin_memory": False}
+        # Recomputing activations costs time and saves memory that a CPU has.
+        common |= {"gradient_checkpointing": False, "dataloader_pin_memory": False}
     if stage.kind == "sft":
         common["max_length"] = None  # TRL's 1024 would cut long prompts inside their image tokens
     else:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from typing import Any
 
 from rich.console import Console
@@ -182,7 +183,9 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), datasets.is_progress_bar_enabled()
-    shown = logging.is_progress_bar_enabled()
+    shown, trl = logging.is_progress_bar_enabled(), getLogger("trl")
+    before = trl.level
+    trl.setLevel(ERROR)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bar()
@@ -192,6 +195,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(level)
+        trl.setLevel(before)
         if shown:
             logging.enable_progress_bar()
         if bars:

@@ -40,7 +40,7 @@ from medrft.training.scoring import Columns, Judge, Judged, columns_of
 from medrft.training.sharing import SharesPrompts
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
-from medrft.training.state import is_done
+from medrft.training.state import is_done, write_stage
 from medrft.training.watch import Watch
 from medrft.training.watched import Watched
 from medrft.training.weights import ReadsWeights
@@ -84,6 +84,7 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
         self.columns, self.recorder = companions.columns, companions.recorder
         self.watch, self.sharing, self.rounds = companions.watch, companions.sharing, opened.config.resample_groups
         self._last: tuple[list[Judged], list[Outcome]] = ([], [])
+        self._told_kl = False
         super().__init__(*args, reward_funcs=[_named(name) for name in self.columns.names], **kwargs)
 
     def _calculate_rewards(
@@ -121,6 +122,16 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
                 group_size=self._group_size,
             )
         return output
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """TRL's loss; before the first update, note how far the policy is from its reference model."""
+        loss = super()._compute_loss(model, inputs)
+        kl = self._metrics["train"].get("kl")
+        if not self._told_kl and self.model.training and kl:
+            self._told_kl = True
+            if self.state.global_step == 0 and self.is_world_process_zero():
+                _tell_kl(self.opened, kl[-1])
+        return loss
 
     def _completions(self, ids: list[list[int]]) -> list[Completion]:
         """The text of each completion as scorers must see it; decoded here because TRL may split off the thought."""
@@ -215,7 +226,17 @@ def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: in
     """TRL's arguments, with image placeholders ruled out of rollouts and the reward's way of adding up."""
     stage, policy = opened.config, opened.policy
     output = opened.run.checkpoints(stage.name)
-    args = trl_config(stage, opened.recipe, output=output, device=policy.device, rows=rows, validation=validation)
+    args = trl_config(
+        stage,
+        opened.recipe,
+        output=output,
+        device=policy.device,
+        rows=rows,
+        validation=validation,
+        precision=opened.precision,
+    )
+    if opened.precision.reference is not None:
+        args.model_init_kwargs = {"dtype": opened.precision.reference}  # the reference model's alone: we load ours
     args.generation_kwargs = {**ruled_out(policy, vllm=args.use_vllm), **(args.generation_kwargs or {})}
     if columns.normalise_each:
         args.multi_objective_aggregation = "normalize_then_sum"
@@ -238,6 +259,15 @@ def _check_enough(stage: StageConfig, args: GRPOConfig, examples: int) -> None:
             f"{args.generation_batch_size} completions in groups of {args.num_generations} asks {needed} different "
             f"ones; make per_device_train_batch_size smaller or num_generations larger"
         )
+
+
+def _tell_kl(opened: OpenStage, kl: float) -> None:
+    """Record, and where it is rounded otherwise than the policy say, how far the reference model is at the start."""
+    name, precision = opened.config.name, opened.precision
+    kept = precision.reference
+    write_stage(opened.run, name, reference={"dtype": kept or precision.frozen, "kl_at_start": round(kl, 8)})
+    if kept not in (None, precision.trained):
+        sys.stderr.write(f"stage {name}: reference model in {kept}; KL to it before the first update: {kl:.2g}\n")
 
 
 def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:

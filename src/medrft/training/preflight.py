@@ -64,6 +64,7 @@ def preflight(
     suppress: Sequence[int] | None = None,
     autocast: str | None = None,
     blanked: bool = False,
+    others: Sequence[Check] = (),
     seed: int = 0,
     output: Path | None = None,
 ) -> dict[str, Any]:
@@ -71,8 +72,8 @@ def preflight(
 
     What a stage teaches word by word is asked where `kind` is sft. `max_length` is SFT's cut in tokens, `temperature`
     and `suppress` (token ids ruled out; by default ours) are the rollouts', `autocast` is the mixed precision of
-    training ("bfloat16", "float16") if any, and `blanked` says that the recipe shows grey pictures only. The report
-    goes to `output` as JSON before `PreflightError` is raised for what
+    training ("bfloat16", "float16") if any, `blanked` says that the recipe shows grey pictures only, and `others`
+    are checks that were made elsewhere. The report goes to `output` as JSON before `PreflightError` is raised for what
     failed. Raises `DataError` without examples.
     """
     if not examples:
@@ -91,7 +92,7 @@ def preflight(
         seed=seed,
     )
     with probe.still():
-        checks = _ask(probe, taught=kind == "sft", blanked=blanked)
+        checks = [*_ask(probe, taught=kind == "sft", blanked=blanked), *others]
     failed = [check for check in checks if check.passed is False]
     report = {
         "passed": not failed,

@@ -19,6 +19,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def is_sharded() -> bool:
+    """Whether `accelerate launch` was told to divide the weights among processes (FSDP, DeepSpeed)."""
+    return "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes files."""
     return int(os.environ.get("RANK", 0)) == 0

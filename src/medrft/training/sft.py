@@ -61,7 +61,15 @@ def run_sft(
     held_out = [example for example in validation if prompt.form != "think" or (example.rationale or "").strip()]
     pictures = Pictures(max_pixels=recipe.data.max_pixels, blanked=recipe.data.blank)
     output = run.checkpoints(stage.name)
-    args = trl_config(stage, recipe, output=output, device=policy.device, rows=len(taught), validation=len(held_out))
+    args = trl_config(
+        stage,
+        recipe,
+        output=output,
+        device=policy.device,
+        rows=len(taught),
+        validation=len(held_out),
+        precision=opened.precision,
+    )
     check_inputs(opened, args, taught, pictures)
 
     def rows(examples: Sequence[Example]) -> Any:

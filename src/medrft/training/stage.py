@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.models.encode import Images
-from medrft.models.load import Policy, load_policy, save_final
+from medrft.models.load import Policy, load_policy, lora_config, save_final
 from medrft.models.prompts import Prompt, get_prompt
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed
@@ -20,11 +21,20 @@ from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
 from medrft.training.disk import told_when_full
 from medrft.training.exact import Boundaries
 from medrft.training.model_card import write_model_card
+from medrft.training.precision import (
+    Precision,
+    dtype_name,
+    find_precision,
+    launched_precision,
+    lower_masters,
+    raise_masters,
+)
 from medrft.training.preflight import preflight
-from medrft.training.processes import is_main
+from medrft.training.processes import is_main, is_sharded
 from medrft.training.publish import publish
 from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
+from medrft.training.update_check import told_of, update_moves
 from medrft.types import Example
 
 
@@ -39,6 +49,11 @@ class OpenStage:
     prompt: Prompt
     clock: Clock
     checkpoint: Checkpoint | None
+    start: str
+    """Where the start model lies."""
+    precision: Precision
+    dtypes: Mapping[str, Any]
+    """The dtype that each weight of the start model was loaded in, by its name: the final folder's."""
 
     @property
     def saved(self) -> dict[str, Any]:
@@ -53,11 +68,24 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
         rewind(run, config.name, checkpoint)
     with quiet():
         policy = load_policy(recipe.model, start)
+    precision = find_precision(
+        recipe.model, config.trl, kind=config.kind, checkpoint=dtype_name(policy.model), mixed=launched_precision()
+    )
+    dtypes = raise_masters(policy.model, precision, lora=recipe.model.lora is not None)
     prompt = get_prompt(recipe.prompt).bound(policy.processor)
     budget = clock_budget(config, run)
     clock = Clock(before=checkpoint.saved["seconds"] if checkpoint else 0.0, budget=budget)
     opened = OpenStage(
-        config=config, recipe=recipe, run=run, policy=policy, prompt=prompt, clock=clock, checkpoint=checkpoint
+        config=config,
+        recipe=recipe,
+        run=run,
+        policy=policy,
+        prompt=prompt,
+        clock=clock,
+        checkpoint=checkpoint,
+        start=str(start),
+        precision=precision,
+        dtypes=dtypes,
     )
     if is_main():
         _record_start(opened)
@@ -74,6 +102,7 @@ def _record_start(opened: OpenStage) -> None:
         status="running",
         start=opened.recipe.start_of(config),
         model=opened.recipe.model.id,
+        precision=opened.precision.as_json(),
         prompt=prompt.name,
         prompt_hash=prompt.hash,
         form=prompt.form,
@@ -89,6 +118,15 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
     if opened.checkpoint is not None:
         return
     generation = getattr(args, "generation_kwargs", None) or {}
+    moves = update_moves(
+        opened.policy.model,
+        learning_rate=args.learning_rate,
+        optimizer=str(getattr(args.optim, "value", args.optim)),
+        lora=opened.recipe.model.lora is not None,
+        sharded=is_sharded(),
+    )
+    if (told := told_of(moves)) is not None and is_main():
+        sys.stderr.write(f"warning: stage {opened.config.name}: {told}\n")
     preflight(
         opened.policy,
         opened.prompt,
@@ -99,7 +137,8 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
         temperature=getattr(args, "temperature", 1.0),
         suppress=generation.get("suppress_tokens"),
         blanked=opened.recipe.data.blank,
-        autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else None,
+        autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else opened.precision.autocast,
+        others=[moves],
         seed=opened.recipe.seed,
         output=opened.run.stage(opened.config.name) / "preflight.json" if is_main() else None,
     )
@@ -189,14 +228,34 @@ def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
 
 
 def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
-    """Sharded weights are gathered by the trainer; whole ones are merged and written by the main process."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    """Merged weights in the dtype of the start model, written by the main process; sharded ones are gathered first."""
+    if trainer.is_deepspeed_enabled:
         trainer.save_model(str(final))
         if trainer.is_world_process_zero():
             opened.policy.processor.save_pretrained(final)
-    elif trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        save_final(Policy(model, opened.policy.processor, opened.policy.id, opened.policy.device), final)
+        return
+    model = _gathered(opened, trainer) if trainer.is_fsdp_enabled else trainer.accelerator.unwrap_model(trainer.model)
+    if not trainer.is_world_process_zero():
+        return
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    lower_masters(model, opened.dtypes)
+    save_final(Policy(model, opened.policy.processor, opened.policy.id, opened.policy.device), final)
+
+
+def _gathered(opened: OpenStage, trainer: Trainer) -> Any:
+    """On the main process a whole model with the weights of all shares; every process must ask."""
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    if not trainer.is_world_process_zero():
+        return None
+    config = opened.recipe.model.model_copy(update={"device": "cpu", "dtype": "float32"})  # rounds only at the end
+    model = load_policy(config, opened.start).model
+    if (adapters := lora_config(config)) is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, adapters)
+    model.load_state_dict(weights, strict=True)
+    return model
 
 
 def _best(trainer: Trainer) -> dict[str, Any] | None:

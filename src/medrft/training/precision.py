@@ -1,0 +1,154 @@
+"""Which dtype each part of a training has: what the recipe says, what memory that costs, and making it so.
+
+`model.dtype` is what the model computes in (`auto`: what its checkpoint is saved in): forward passes, the reference
+model, evaluation, curation, vLLM, and the final folder. `model.master_dtype` is what the trained weights are kept in.
+bfloat16 holds 8 bits of a number, so that at small learning rates almost every update is rounded away; float32 keeps
+them, and bf16 autocast computes with them in `model.dtype`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medrft.config import ModelConfig
+from medrft.errors import RecipeError
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of one number."""
+FP32, BF16, FP16 = BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """The dtype of each part, by torch's names."""
+
+    compute: str
+    """Matrix products of training, evaluation and the reference model."""
+    trained: str
+    """Weights that the optimizer changes: all that are not frozen, or with LoRA the adapters. Their gradients and
+    each of the optimizer's two moments (AdamW) have the same."""
+    frozen: str
+    """Weights that stay as they are: frozen parts, and with LoRA the whole base."""
+    reference: str | None
+    """The reference model's weights; `None` where there is none of its own (`beta` 0, LoRA, SFT)."""
+    saved: str
+    """Weights in the final folder."""
+    autocast: str | None
+    """What torch's autocast computes in; `None` where it is off."""
+
+    @property
+    def bytes_per_trained(self) -> int:
+        """Bytes that one trained weight costs with AdamW: itself, its gradient, two moments."""
+        return 4 * BYTES[self.trained]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the stage's record."""
+        return asdict(self)
+
+
+def find_precision(
+    model: ModelConfig, trl: Mapping[str, Any], *, kind: str, checkpoint: str, mixed: str | None = None
+) -> Precision:
+    """The dtypes of a stage, from the recipe and the dtype its start model is saved in. A pure function.
+
+    `trl` is the stage's table, `kind` `sft` or `grpo`, and `mixed` what the launcher's `mixed_precision` asks for
+    (`bf16`, `fp16`; it holds where the table says nothing). With bfloat16 as compute dtype (`auto` on a bfloat16
+    checkpoint, or `dtype: bfloat16`), for N trained and M frozen weights and a reference model of R:
+
+        full fine-tuning, master_dtype float32      16 N + 2 M + 2 R bytes
+        full fine-tuning, master_dtype bfloat16      8 N + 2 M + 2 R bytes
+        LoRA (N are the adapters', M the base)       16 N + 2 M bytes, and no reference model of its own
+
+    An optimizer of 8 bits has moments of one byte each. FSDP2 and ZeRO-3 divide all of it by the processes (AdamW's
+    state under ZeRO-3 is always float32). A frozen part keeps the checkpoint's dtype where autocast bridges the
+    difference, and is float32 else; a reference model that moves (`sync_ref_model`) is kept as the trained weights.
+    Raises `RecipeError` for master weights that hold less than the compute dtype.
+
+    >>> found = find_precision(ModelConfig(id="m"), {"beta": 0.04}, kind="grpo", checkpoint="bfloat16")
+    >>> found.trained, found.reference, found.saved, found.autocast, found.bytes_per_trained
+    ('float32', 'bfloat16', 'bfloat16', 'bfloat16', 16)
+    >>> lora = find_precision(ModelConfig(id="m", lora={"r": 8}), {}, kind="sft", checkpoint="bfloat16")
+    >>> lora.trained, lora.frozen
+    ('float32', 'bfloat16')
+    >>> set(find_precision(ModelConfig(id="m"), {}, kind="sft", checkpoint="float32").as_json().values())
+    {'float32', None}
+    """
+    compute = checkpoint if model.dtype == "auto" else model.dtype
+    if compute == FP32 and model.master_dtype != FP32:
+        raise RecipeError(
+            f"model.master_dtype is {model.master_dtype}, but the model computes in float32, and weights of less would "
+            "lose what it computes; take model.master_dtype out, or set model.dtype: bfloat16"
+        )
+    autocast = _autocast(trl, compute, mixed)
+    whole = model.master_dtype == FP32
+    frozen = FP32 if whole and autocast is None else compute
+    own = kind == "grpo" and bool(trl.get("beta", 0.0)) and model.lora is None
+    moves = whole and (autocast is None or trl.get("sync_ref_model"))
+    return Precision(
+        compute=compute,
+        trained=FP32 if whole or model.lora is not None else compute,  # peft keeps adapters in float32
+        frozen=frozen,
+        reference=(FP32 if moves else compute) if own else None,
+        saved=compute,
+        autocast=autocast,
+    )
+
+
+def _autocast(trl: Mapping[str, Any], compute: str, mixed: str | None) -> str | None:
+    """What the stage's table says, else the launcher, else what the model computes in where that is not float32."""
+    if trl.get("bf16"):
+        return BF16
+    if trl.get("fp16"):
+        return FP16
+    if trl.get("bf16") is not None:
+        return None
+    launched = {"bf16": BF16, "fp16": FP16}.get(mixed or "")
+    return launched or (None if compute == FP32 else compute)
+
+
+def launched_precision() -> str | None:
+    """The `mixed_precision` of `accelerate launch`, if it launched this."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION") or None
+
+
+def dtype_name(model: Any) -> str:
+    """The dtype that a model was loaded in.
+
+    Of a model whose parts differ, the one that most weights have.
+    """
+    sizes: dict[str, int] = {}
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            name = str(parameter.dtype).removeprefix("torch.")
+            sizes[name] = sizes.get(name, 0) + parameter.numel()
+    return max(sizes, key=lambda name: sizes[name])
+
+
+def raise_masters(model: Any, precision: Precision, *, lora: bool) -> dict[str, Any]:
+    """Turn weights into the dtype that training keeps them in, in place; the dtype that each had, by its name.
+
+    With LoRA the base stays as it is: peft makes the adapters, in float32. Weights are changed one by one, so that no
+    second model is held. Parameters whose dtype the model's own class insists on are never lowered.
+    """
+    import torch
+
+    before = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.is_floating_point():
+            continue
+        before[name] = parameter.dtype
+        trained = parameter.requires_grad and not lora
+        wanted = getattr(torch, precision.trained if trained else precision.frozen)
+        if wanted.itemsize > parameter.dtype.itemsize:
+            parameter.data = parameter.data.to(wanted)
+    return before
+
+
+def lower_masters(model: Any, before: Mapping[str, Any]) -> None:
+    """Give the weights back the dtype that they had, in place, for the final folder."""
+    for name, parameter in model.named_parameters():
+        if name in before:
+            parameter.data = parameter.data.to(before[name])
