@@ -162,6 +162,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(saved, tmp_path, monkeypatch)
     assert "\n" not in str(caught.value)
     text_only = tmp_path / "text"
     shutil.copytree(saved("llava"), text_only)
+    (text_only / "files.json").unlink()  # as the hub has it: nobody listed its files
     (text_only / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(ModelError, match="is a llama model"):
         load_policy(ModelConfig(id=str(text_only)), text_only)
@@ -187,6 +188,7 @@ def test_a_revision_is_pinned_to_its_folder(saved, tmp_path, monkeypatch):
 
 def test_a_base_model_without_template_is_told_what_to_do(saved, tmp_path):
     bare = Path(shutil.copytree(saved("llava"), tmp_path / "bare"))
+    (bare / "files.json").unlink()
     (bare / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match=r"has no chat template.*instruct or chat version"):
         load_policy(ModelConfig(id=str(bare)), bare)

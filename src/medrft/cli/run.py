@@ -94,7 +94,9 @@ def evaluate(
     _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
     recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
-    server = _server(endpoint, endpoint_model, api_key_env, concurrency) if endpoint and endpoint_model else None
+    server = None
+    if endpoint and endpoint_model:
+        server = _server(endpoint, endpoint_model, api_key_env, concurrency, recipe.model.chat_template_kwargs)
     refuse_private(
         recipe.data.private,
         [*recipients_of(recipe.model_dump()), *(server.endpoint.recipients("--endpoint") if server else ())],
@@ -145,17 +147,22 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     return recipe, folder
 
 
-def _server(url: str, model: str, api_key_env: str | None, concurrency: int) -> Remote:
-    """A server as the model under test; its key is looked for now, not after the data are loaded."""
+def _server(url: str, model: str, api_key_env: str | None, concurrency: int, template: dict[str, Any]) -> Remote:
+    """A server as the model under test; its key is looked for now, not after the data are loaded.
+
+    `template` are the recipe's arguments of the chat template, sent in vLLM's and SGLang's own request field.
+    """
     from medrft.endpoint import Endpoint
     from medrft.evaluation.engines import Remote
 
+    body = {"chat_template_kwargs": template} if template else {}
     endpoint = Endpoint(
         model=model,
         base_url=url,
         api_key_env=api_key_env,
         concurrency=concurrency,
         timeout=600.0,
+        body=body,
         who="model under test",
         sends=PICTURES,
     )

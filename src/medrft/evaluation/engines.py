@@ -174,7 +174,7 @@ class Remote:
                 endpoint = replace(self.endpoint, body=body)
                 replies = endpoint.ask(asked, max_tokens=config.max_new_tokens, temperature=sweep.temperature)
                 for row, reply in zip(found, replies, strict=True):
-                    row.append(_completion(reply))
+                    row.append(_completion(reply, prompt))
             for i, row in enumerate(found):
                 yield start + i, row * (sweep.samples // drawn)
 
@@ -203,10 +203,13 @@ def _data_url(picture: Any) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _completion(reply: Reply | EndpointError) -> Completion | EndpointError:
+def _completion(reply: Reply | EndpointError, prompt: Prompt) -> Completion | EndpointError:
+    """A reply as scorers must see it; a server whose template opens `<think>` by itself does not send that tag."""
     if isinstance(reply, EndpointError):
         return reply
-    return Completion(text=reply.text, n_tokens=reply.completion_tokens, truncated=reply.finish == "length")
+    opened = "</think>" in reply.text and "<think>" not in reply.text
+    text = replace(prompt, opened="<think>").finish(reply.text) if opened else reply.text
+    return Completion(text=text, n_tokens=reply.completion_tokens, truncated=reply.finish == "length")
 
 
 def outside(source: str, revision: str | None) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def open_model(job: Job, name: str) -> Engine:
     model = job.recipe.model.model_copy(update={"id": place, "revision": revision or None, "lora": None, "freeze": ()})
     if place.startswith("tiny:"):
         raise RecipeError(f"--model {name!r} is a random model; pass a hub id or the folder of a saved one")
-    source = resolve_base(model, texts=(), output=job.run.final("base"), seed=job.recipe.seed)
+    merged = job.run.path / "models" / outside_name(job.recipe, name)  # written for an adapter alone
+    source = resolve_base(model, texts=(), output=merged, seed=job.recipe.seed)
     return open_engine(job, source, model=model)
 
 

@@ -153,8 +153,11 @@ def find_policy(text: str, recipe: Recipe) -> PolicyWriter:
         if run and (Path(run) / "recipe.yaml").is_file():
             return _of_run(RunDir(Path(run)), stage, recipe)
     if text and Path(text).is_dir():
-        if not (Path(text) / "config.json").is_file():
-            raise DataError(f"{text} holds no model (config.json) and no run (recipe.yaml); pass --policy RUN[:STAGE]")
+        if not any((Path(text) / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise DataError(
+                f"{text} holds no model (config.json), no adapter (adapter_config.json) and no run (recipe.yaml); pass "
+                "--policy RUN[:STAGE]"
+            )
         return _plain(text, recipe)
     if text.startswith("tiny:"):
         raise ModelError(f"{text} is random until it is trained; pass --policy RUN[:STAGE] of a run that trained it")

@@ -136,10 +136,10 @@ class Probe:
         return None
 
     def _collated(self, example: Example) -> tuple[list[int], list[int]]:
-        """Token ids and labels of one row, from TRL's own collator."""
-        from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+        """Token ids and labels of one row, from SFT's own collator."""
+        from medrft.training.collator import Collator
 
-        collate = DataCollatorForVisionLanguageModeling(self.policy.processor, completion_only_loss=True)
+        collate = Collator(self.policy.processor, completion_only_loss=True)
         answer = {"role": "assistant", "content": [{"type": "text", "text": self.prompt.target(example)}]}
         row = {"prompt": self.prompt.messages(example), "completion": [answer], "images": self.images(example)}
         batch = collate([row])

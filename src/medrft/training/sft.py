@@ -16,6 +16,7 @@ from medrft.config import Recipe, StageConfig
 from medrft.models.load import lora_config
 from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
+from medrft.training.collator import Collator
 from medrft.training.exact import Exact
 from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
 from medrft.training.scored import ScoresAnswers
@@ -27,7 +28,12 @@ from medrft.types import Example
 
 
 class SFT(Exact, ReadsWeights, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, without its telemetry and its own card in each checkpoint."""
+    """TRL's trainer with our collator, without its telemetry and its own card in each checkpoint."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        me: Any = self
+        me.data_collator = Collator.mended(me.data_collator)
 
     def _send_telemetry(self) -> None:
         """The network is touched only where a recipe names something remote."""

@@ -1,0 +1,76 @@
+"""TRL's collator for SFT on pictures, mended for processors that it does not know.
+
+Llama 3.2 Vision's puts the beginning-of-text token before every text, so also before an answer in the middle of its
+row; and which pictures a token sees must reach over the answer as well, which TRL leaves at the prompt's length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from medrft.models.encode import SEEN
+
+
+class Collator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
+    """Rows of prompts and completions as model inputs with labels."""
+
+    processor: Any
+
+    @classmethod
+    def mended(cls, plain: DataCollatorForVisionLanguageModeling) -> Collator:
+        """The one that TRL built, with its settings."""
+        return cls(**vars(plain))
+
+    def _collate_prompt_completion(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        plain: Any = self.processor
+        reader = _Reader(plain)
+        self.processor = reader
+        try:
+            batch: dict[str, Any] = super()._collate_prompt_completion(examples)
+        finally:
+            self.processor = plain
+        if SEEN in batch:
+            batch[SEEN] = _over_answers(batch[SEEN], reader.prompts, batch["input_ids"].shape[1])
+        return batch
+
+
+class _Reader:
+    """A processor that writes no beginning of text into the middle of a row, and remembers where it padded prompts."""
+
+    prompts: torch.Tensor
+    """The attention mask of the prompts, (B, P)."""
+
+    def __init__(self, processor: Any):
+        self._processor = processor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Prompts come first, then answers; TRL gives both as text, answers without `images`."""
+        found = self._processor(*args, **kwargs)
+        if "images" in kwargs:
+            self.prompts = found["attention_mask"]
+            return found
+        tokenizer = self._processor.tokenizer
+        start, texts = tokenizer.bos_token_id, kwargs.get("text") or ()
+        added = start is not None and bool((found["input_ids"][:, 0] == start).all())
+        if added and not any(text.startswith(tokenizer.bos_token) for text in texts):
+            width = found["input_ids"].shape[1]
+            for key, value in found.items():
+                if isinstance(value, torch.Tensor) and value.shape[1:2] == (width,):
+                    found[key] = value[:, 1:]
+        return found
+
+
+def _over_answers(seen: torch.Tensor, prompts: torch.Tensor, width: int) -> torch.Tensor:
+    """What each token sees, (B, P, images, tiles) with padding on the left, over whole rows, (B, width, …), padded on
+    the right: an answer sees what its prompt's last token sees."""
+    rows = []
+    for row, real in zip(seen, prompts.bool(), strict=True):
+        kept = row[real]
+        rows.append(torch.cat([kept, kept[-1:].expand(max(0, width - len(kept)), *kept.shape[1:])])[:width])
+    return torch.stack(rows)
