@@ -11,7 +11,7 @@ import logging
 import math
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +100,10 @@ def _size(func: Any, args: tuple[Any, ...], given: Sequence[torch.Tensor]) -> in
     return math.prod(side for side in shape if isinstance(side, int)) if shape else 0
 
 
-def sketch_model(config: PretrainedConfig, *, lora: Mapping[str, Any] | None = None) -> tuple[Any, Sketch]:
+def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None = None) -> tuple[Any, Sketch]:
     """A model of a configuration with sketched weights in float32, and the mode to run it under.
 
-    `lora` adds adapters (arguments of `peft.LoraConfig`). Raises `ModelError` for a configuration that is not
+    `adapt` freezes parts of it or adds adapters. Raises `ModelError` for a configuration that is not
     image-text-to-text or does not build.
     """
     declare_missing_operators()
@@ -118,10 +118,8 @@ def sketch_model(config: PretrainedConfig, *, lora: Mapping[str, Any] | None = N
         with sketch, quietly(), no_init_weights():
             model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
             model.tie_weights()
-            if lora:
-                from peft import LoraConfig, get_peft_model
-
-                model = get_peft_model(model, LoraConfig(**lora))
+            if adapt is not None:
+                model = adapt(model)
     except (ValueError, ImportError, RuntimeError, AttributeError) as error:
         raise ModelError(f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}") from error
     set_dtypes(model, sketch, trained=torch.float32, frozen=torch.float32)

@@ -63,13 +63,13 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
     """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`."""
     own = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
     refuse_masked(own, where=f"stages.{stage.name}.trl")
-    known = {field.name for field in fields(_config_class(stage))}
+    known = {field.name for field in fields(config_class(stage))}
     for key, value in stage.trl.items():
         where = f"stages.{stage.name}.trl.{key}"
         if key in REFUSED:
             raise RecipeError(f"{where} contradicts the recipe; take it out and {REFUSED[key]}")
         if key not in known:
-            raise unknown_name(f"{_config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
+            raise unknown_name(f"{config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
         if key in NEVER_TRUE and value:
             raise RecipeError(f"{where}: true would {NEVER_TRUE[key]}; take it out")
         if key == "scale_rewards" and _normalises(recipe):
@@ -113,7 +113,7 @@ def trl_config(
         with warnings.catch_warnings():
             # TRL's own default for it sets this off.
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-            return _config_class(stage)(**values)
+            return config_class(stage)(**values)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"stages.{stage.name}.trl: {' '.join(str(error).split())}") from error
 
@@ -127,7 +127,8 @@ def changed(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key not in quiet and plain.get(key) != value}
 
 
-def _config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
+def config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
+    """TRL's class for the stage's `trl:` table."""
     declare_missing_operators()
     from trl import GRPOConfig, SFTConfig
 
@@ -173,21 +174,26 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
         }
     size = int(table.get("per_device_train_batch_size", 8))
     if stage.kind == "grpo":
-        group, processes = int(table.get("num_generations_eval") or 2), world_size()
-        whole = math.lcm(group, processes)  # completions of whole groups, alike on each process
-        chosen["per_device_eval_batch_size"] = max(1, size * processes // whole) * whole // processes
+        group = int(table.get("num_generations_eval") or 2)
+        chosen["per_device_eval_batch_size"] = eval_batch(size, group, world_size())
     else:
         chosen["per_device_eval_batch_size"] = size
     return chosen
 
 
-def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int) -> int:
-    """Optimizer steps that the stage will take, by TRL's rules."""
+def eval_batch(size: int, group: int, processes: int) -> int:
+    """Completions on each of some processes in validation: as many as in training, but whole groups in all."""
+    whole = math.lcm(group, processes)
+    return max(1, size * processes // whole) * whole // processes
+
+
+def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int, processes: int | None = None) -> int:
+    """Optimizer steps that the stage will take, by TRL's rules, with the processes of this training by default."""
     if int(table.get("max_steps", -1)) > 0:
         return int(table["max_steps"])
     epochs = float(table.get("num_train_epochs", 3))
     batch = int(table.get("per_device_train_batch_size", 8)) * int(table.get("gradient_accumulation_steps", 1))
-    batch *= world_size()
+    batch *= processes or world_size()
     if stage.kind == "grpo":
         epochs *= int(table.get("num_generations", 8)) * int(table.get("num_iterations", 1))
     return max(1, round(rows * epochs / batch))
