@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import DataError, ModelError
-from medrft.pipeline.checks import check_names
+from medrft.errors import DataError, ModelError, RecipeError
+from medrft.pipeline.run import check_names
 from medrft.pipeline.job import Bar, draw, no_bar
 from medrft.rundir import RunDir, read_jsonl
 
@@ -32,9 +32,9 @@ def plan_recipe(
 
     Raises `UserError` for what would stop the run before its first step and can be known here.
     """
+    check_names(recipe)  # declares torchvision's operators, which TRL's modules want at their import
     from medrft.training.plan import NAMES, setting_of, ways_for
 
-    check_names(recipe)
     planner = open_planner(recipe)
     rows = counted_rows(recipe, bar=bar)
     n = planner.parameters(None)
@@ -68,6 +68,22 @@ def plan_recipe(
         "stages": stages,
         "evaluation": _evaluation(recipe, rows),
     }
+
+
+def parse_size(text: str) -> float:
+    """GiB from `80GB`, `80 GiB` or `80`.
+
+    >>> parse_size("80GB"), parse_size("24")
+    (80.0, 24.0)
+    """
+    number = text.strip().lower().removesuffix("gib").removesuffix("gb").strip()
+    try:
+        size = float(number)
+    except ValueError:
+        size = 0.0
+    if not 0 < size < 10_000:
+        raise RecipeError(f"--gpu takes a size such as 80GB, got {text!r}")
+    return size
 
 
 def open_planner(recipe: Recipe) -> Planner:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import RecipeError
 from medrft.training.arguments import EVALUATIONS, config_class, eval_batch, total_steps
 from medrft.training.plan_memory import LORA, WAYS, Memory, Planner, Setting, Way
 from medrft.training.plan_trace import Load
@@ -223,22 +222,6 @@ def hours_of(work: Mapping[str, Any], *, tokens_per_second: float | None, step_s
         hours = work["most_tokens_written"] / tokens_per_second / 3600
         return {"hours": hours, "from": f"{tokens_per_second:g} tokens a second as stated, full length, writing alone"}
     return {"hours": None, "from": "unknown before a step is measured: pass --measured RUN or --tokens-per-second N"}
-
-
-def parse_size(text: str) -> float:
-    """GiB from `80GB`, `80 GiB` or `80`.
-
-    >>> parse_size("80GB"), parse_size("24")
-    (80.0, 24.0)
-    """
-    number = text.strip().lower().removesuffix("gib").removesuffix("gb").strip()
-    try:
-        size = float(number)
-    except ValueError:
-        size = 0.0
-    if not 0 < size < 10_000:
-        raise RecipeError(f"--gpu takes a size such as 80GB, got {text!r}")
-    return size
 
 
 def ways_for(gpus: int) -> tuple[Way, ...]:

@@ -122,6 +122,15 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
 
 def _at_full_depth(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
     """The peak over phases, each a linear function of every stack's depth."""
+    gc.collect()
+    gc.freeze()  # what is there already need not be searched again between the passes
+    try:
+        return _extended(model, sketch, step)
+    finally:
+        gc.unfreeze()
+
+
+def _extended(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
     whole = {name: len(stack) for name, stack in stacks(model).items()}
     few = {name: min(depth, _needed(model, name)) for name, depth in whole.items()}
 
