@@ -29,13 +29,50 @@ Stage = Annotated[
 
 
 def run(
-    recipe: RecipePath, output: Output = None, resume: Resume = False, set_: Set = None, json_: Json = False
+    recipe: RecipePath,
+    output: Output = None,
+    resume: Resume = False,
+    set_: Set = None,
+    json_: Json = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it would do and whether it fits, and stop.")] = False,
+    gpu: Annotated[str, typer.Option(metavar="SIZE", help="With --plan: memory of each GPU.")] = "80GB",
+    gpus: Annotated[int, typer.Option(min=1, help="With --plan: how many GPUs.")] = 1,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(help="With --plan: tokens that all GPUs write together a second.", min=0.001)
+    ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="With --plan: a run folder whose first steps were timed.")
+    ] = None,
 ) -> None:
     """Train, evaluate and report as RECIPE says.
 
     Writes a run folder with the resolved recipe, the environment, rollouts, models, predictions and report.html.
+    With --plan it writes nothing: it checks every name and says, from the model's shape, what fits.
     """
+    if plan:
+        _plan(load_recipe(recipe, overrides=overrides(set_)), gpu, gpus, tokens_per_second, measured, json_)
+        return
     _run(recipe, output, resume, set_, json_, kinds=None, names=None)
+
+
+def _plan(
+    recipe: Recipe, gpu: str, gpus: int, tokens_per_second: float | None, measured: Path | None, json_: bool
+) -> None:
+    from medrft.cli.plan import show_plan
+    from medrft.pipeline.planning import parse_size, plan_recipe
+
+    found = plan_recipe(
+        recipe,
+        gpu=parse_size(gpu),
+        gpus=gpus,
+        tokens_per_second=tokens_per_second,
+        measured=measured,
+        bar=progress_bar,
+    )
+    if json_:
+        print_json(found)
+    else:
+        show_plan(found)
 
 
 def sft(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
+from medrft.pipeline.checks import check_rows
 from medrft.pipeline.held_out import by_dataset, load_tests
 from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
 from medrft.types import SPLITS, Example
@@ -86,10 +87,9 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
         others = load_tests(recipe, data, on_progress=advance)
+    job = Job(recipe=recipe, run=RunDir(output), data=data, others=others, bar=bar, resume=resume)
+    check_rows(job)
     run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
-    job = Job(recipe=recipe, run=run, data=data, others=others, bar=bar, resume=resume)
-    if not job.split("train") and recipe.stages:
-        raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
     if record and is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
         tests = {"tests": [describe_data(other) for other in others]} if others else {}

@@ -14,6 +14,7 @@ from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import masked
 from medrft.outgoing import announce, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
+from medrft.pipeline.checks import check_ready
 from medrft.pipeline.evaluating import evaluate_stage
 from medrft.pipeline.job import Bar, Job, draw, no_bar, open_job, source_of, start_model
 from medrft.rundir import RunDir
@@ -36,6 +37,7 @@ def run_recipe(
         RunDir.check(output, resume=resume)
         check_same(recipe, output)
     check_names(recipe)
+    check_ready(recipe)
     with alone_in(output):
         return _run_stages(recipe, stages, output=output, resume=resume, bar=bar, only=only)
 

@@ -11,10 +11,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from medrft.config import Recipe, StackConfig, StageConfig
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from medrft.config import ModelConfig, Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, naming_extras, unknown_name
+from medrft.models.load import lora_config
 from medrft.models.prompts import get_prompt
 from medrft.recipes import refuse_masked
 from medrft.torchvision_ops import declare_missing_operators
@@ -65,13 +69,14 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
     """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`."""
     own = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
     refuse_masked(own, where=f"stages.{stage.name}.trl")
-    known = {field.name for field in fields(_config_class(stage))}
+    check_adapters(recipe.model)
+    known = {field.name for field in fields(config_class(stage))}
     for key, value in stage.trl.items():
         where = f"stages.{stage.name}.trl.{key}"
         if key in REFUSED:
             raise RecipeError(f"{where} contradicts the recipe; take it out and {REFUSED[key]}")
         if key not in known:
-            raise unknown_name(f"{_config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
+            raise unknown_name(f"{config_class(stage).__name__} key in stages.{stage.name}.trl", key, known)
         if key in NEVER_TRUE and value:
             raise RecipeError(f"{where}: true would {NEVER_TRUE[key]}; take it out")
         if key == "scale_rewards" and _normalises(recipe):
@@ -79,7 +84,9 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
                 f"{where} has no effect with combine: normalize_then_sum, which scales each part in its group; "
                 "take one of the two out"
             )
+    check_types(stage.trl, config_class(stage), where=f"stages.{stage.name}.trl")
     _check_trackers(stage)
+    _check_packages(stage)
     if stage.curate and get_prompt(recipe.prompt).form != "think":
         raise RecipeError(
             f"stages.{stage.name}.curate writes thoughts to learn, but prompt is {recipe.prompt!r}, which has none; "
@@ -92,6 +99,60 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
             f"stages.{stage.name}.trl.lr_scheduler_type is {stage.trl['lr_scheduler_type']!r}, but a stage with "
             "wall_clock_of has no known number of steps to decay over; use constant or constant_with_warmup"
         )
+
+
+def check_adapters(model: ModelConfig) -> None:
+    """Refuse a `model.lora` whose keys or types `peft.LoraConfig` does not have."""
+    if model.lora is not None:
+        from peft import LoraConfig
+
+        lora_config(model)
+        check_types(model.lora, LoraConfig, where="model.lora")
+
+
+def check_types(table: Mapping[str, Any], shape: type[Any], *, where: str) -> None:
+    """Refuse values of another type than a dataclass declares, which it does not do itself.
+
+    Raises `RecipeError` naming the key, what it takes and what was got. Keys that the class lacks, and those whose
+    declared type cannot be read, are passed over.
+    """
+    try:
+        hints = get_type_hints(shape)
+    except NameError:  # a type that is imported for type checkers alone
+        return
+    for key, value in table.items():
+        try:
+            adapter = TypeAdapter(hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True))
+        except (PydanticSchemaGenerationError, PydanticUserError, NameError):
+            continue
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            kinds = [problem["type"] for problem in error.errors() if problem["type"] != "is_instance_of"]
+            taken = " or ".join(dict.fromkeys(map(_wanted, kinds))) or "another type"
+            number = f"; write {_as_number(value)}" if isinstance(value, str) and _as_number(value) else ""
+            raise RecipeError(f"{where}.{key} takes {taken}, got {value!r} ({type(value).__name__}){number}") from error
+
+
+def _wanted(kind: str) -> str:
+    """What a type takes, from pydantic's name of the problem."""
+    names = {"int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number"}
+    names |= {"bool_type": "true or false", "string_type": "text", "list_type": "a list", "dict_type": "a table"}
+    names |= {"none_required": "null", "literal_error": "one of its named values"}
+    return names.get(kind, kind.removesuffix("_type").replace("_", " "))
+
+
+def _as_number(text: str) -> str | None:
+    """How YAML wants a number that it reads as text: `1e-6` has no point."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if "e" not in text.lower():
+        return text.strip()
+    mantissa, _, power = f"{value:.6e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}0e{int(power):+d}" if mantissa.endswith(".") else f"{mantissa}e{int(power):+d}"
 
 
 def trl_config(
@@ -123,7 +184,7 @@ def trl_config(
         with warnings.catch_warnings():
             # TRL's own default for it sets this off.
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-            return _config_class(stage)(**values)
+            return config_class(stage)(**values)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"stages.{stage.name}.trl: {' '.join(str(error).split())}") from error
 
@@ -137,7 +198,8 @@ def changed(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key not in quiet and plain.get(key) != value}
 
 
-def _config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
+def config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
+    """TRL's class for the stage's `trl:` table."""
     declare_missing_operators()
     from trl import GRPOConfig, SFTConfig
 
@@ -186,21 +248,26 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
         }
     size = int(table.get("per_device_train_batch_size", 8))
     if stage.kind == "grpo":
-        group, processes = int(table.get("num_generations_eval") or 2), world_size()
-        whole = math.lcm(group, processes)  # completions of whole groups, alike on each process
-        chosen["per_device_eval_batch_size"] = max(1, size * processes // whole) * whole // processes
+        group = int(table.get("num_generations_eval") or 2)
+        chosen["per_device_eval_batch_size"] = eval_batch(size, group, world_size())
     else:
         chosen["per_device_eval_batch_size"] = size
     return chosen
 
 
-def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int) -> int:
-    """Optimizer steps that the stage will take, by TRL's rules."""
+def eval_batch(size: int, group: int, processes: int) -> int:
+    """Completions on each of some processes in validation: as many as in training, but whole groups in all."""
+    whole = math.lcm(group, processes)
+    return max(1, size * processes // whole) * whole // processes
+
+
+def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int, processes: int | None = None) -> int:
+    """Optimizer steps that the stage will take, by TRL's rules, with the processes of this training by default."""
     if int(table.get("max_steps", -1)) > 0:
         return int(table["max_steps"])
     epochs = float(table.get("num_train_epochs", 3))
     batch = int(table.get("per_device_train_batch_size", 8)) * int(table.get("gradient_accumulation_steps", 1))
-    batch *= world_size()
+    batch *= processes or world_size()
     if stage.kind == "grpo":
         epochs *= int(table.get("num_generations", 8)) * int(table.get("num_iterations", 1))
     return max(1, round(rows * epochs / batch))
@@ -215,6 +282,24 @@ def _check_trackers(stage: StageConfig) -> None:
             raise RecipeError(
                 f"stages.{stage.name}.trl.report_to names {name}, which is not installed; pip install {packages[0]}, "
                 "or take it out: the run's own files hold everything"
+            )
+
+
+def _check_packages(stage: StageConfig) -> None:
+    """What a key of the table needs is installed, and an optimizer has a name that transformers knows."""
+    from transformers.training_args import OptimizerNames
+
+    optim = stage.trl.get("optim")
+    if optim is not None and optim not in [name.value for name in OptimizerNames]:
+        raise unknown_name(f"optimizer in stages.{stage.name}.trl.optim", str(optim), [n.value for n in OptimizerNames])
+    needed = [("vllm", "use_vllm", "pip install 'trl[vllm]'")] if stage.trl.get("use_vllm") else []
+    if optim is not None and ("bnb" in optim or optim.endswith("8bit")) and "torch" not in optim and "galore" not in optim:
+        needed.append(("bitsandbytes", f"optim: {optim}", "pip install bitsandbytes"))
+    for package, key, install in needed:
+        if importlib.util.find_spec(package) is None:
+            raise RecipeError(
+                f"stages.{stage.name}.trl has {key}, which needs {package}, and that is not installed; {install}, or "
+                "take the key out"
             )
 
 

@@ -1,0 +1,95 @@
+"""A recipe's plan as people read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from medrft.cli.common import err, out
+
+WAYS = {"one_gpu": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "zero3": "ZeRO-3"}
+ROWS = ("weights", "gradients", "optimizer", "reference", "gathered", "activations", "rollouts", "update_peak")
+
+
+def show_plan(plan: dict[str, Any]) -> None:
+    """The whole plan: model, memory under each way, work, disk and time."""
+    _say(model_line(plan))
+    for stage in plan["stages"]:
+        out.print()
+        out.print(_memory(stage, plan))
+        for line in (*work_lines(stage), *change_lines(stage)):
+            _say(line)
+    if plan["evaluation"]:
+        found = plan["evaluation"]
+        _say(f"\nEvaluation writes {found['answers']:,} answers, at most {found['most_tokens']:,} tokens.")
+    _say(
+        "\nGiB on each GPU. Counted: weights, gradients, optimizer, and a step run on the model's shape. Assumed: 1.5 GiB "
+        "for CUDA and 5 % lost between blocks; DDP's buckets and what FSDP2 and ZeRO-3 gather are computed, not measured."
+    )
+
+
+def show_summary(plan: dict[str, Any]) -> None:
+    """A few lines on standard error, before a run loads anything."""
+    err.print(model_line(plan), highlight=False, soft_wrap=True)
+    way = plan["ways"][0] if plan["gpus"] == 1 else "ddp"
+    for stage in plan["stages"]:
+        memory = stage["memory"][way]
+        told = f"{memory['peak_gib']:.1f} GiB of {plan['gpu_gib']:g}" + ("" if memory["fits"] else ", does not fit")
+        err.print(f"  {stage['name']}: {told}; {'; '.join(work_lines(stage)[:1])}", highlight=False, soft_wrap=True)
+        for line in change_lines(stage):
+            err.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def model_line(plan: dict[str, Any]) -> str:
+    """The model, where its shape is from, and the prompt's length."""
+    model = plan["model"]
+    source = {"folder": "its folder", "hub": "the hub", "shipped": "numbers shipped with medrft"}[model["shape_from"]]
+    return (
+        f"{model['id']}: {model['parameters'] / 1e9:.2f} B parameters, shape from {source}; a prompt of about "
+        f"{model['prompt_tokens']:,} tokens; {plan['gpus']} GPU{'s' if plan['gpus'] > 1 else ''} of {plan['gpu_gib']:g} GiB"
+    )
+
+
+def _memory(stage: dict[str, Any], plan: dict[str, Any]) -> Table:
+    table = Table(title=f"{stage['name']} ({stage['kind']})", box=None, padding=(0, 2, 0, 0), title_justify="left")
+    table.add_column("GiB per GPU")
+    for way in plan["ways"]:
+        table.add_column(WAYS[way], justify="right")
+    found = [stage["memory"][way] for way in plan["ways"]]
+    for row in (*ROWS, "rollout_peak", "peak"):
+        values = [memory[f"{row}_gib"] for memory in found]
+        table.add_row(row.replace("_", " "), *("–" if value is None else f"{value:.1f}" for value in values))
+    table.add_row("fits", *("yes" if memory["fits"] else "no" for memory in found))
+    return table
+
+
+def work_lines(stage: dict[str, Any]) -> list[str]:
+    """Steps and generate calls, disk, and hours, one line each."""
+    work, disk, time = stage["work"], stage["disk_gib"], stage["time"]
+    if work["steps"] is None:
+        told = "steps unknown until the data are read: --set data.root=…"
+    else:
+        told = f"{'at most ' if stage['rows_at_most'] else ''}{work['steps']:,} steps of {work['rows_a_step']} rows"
+        if "questions_a_step" in work:
+            told += (
+                f" ({work['questions_a_step']:g} questions); {work['generate_calls']:,} generate calls and "
+                f"{work['validation_generate_calls']:,} for validation ({work['validation_share_of_calls']:.0%})"
+            )
+    saved = f"checkpoints {disk['one']:.1f} GiB each, {disk['kept']:.1f} at once; final folder {disk['final']:.1f} GiB"
+    hours = f"{time['hours']:.1f} h ({time['from']})" if time["hours"] is not None else f"hours {time['from']}"
+    return [told, saved, hours]
+
+
+def change_lines(stage: dict[str, Any]) -> list[str]:
+    """What to change where a stage does not fit."""
+    change = stage["memory"].get("smallest_change")
+    if change is None:
+        return []
+    if change["set"] is None:
+        return [f"{WAYS[change['for']]} does not fit, nor does any change tried; take more GPUs or a smaller model"]
+    return [f"{WAYS[change['for']]} does not fit; smallest change, {change['peak_gib']:.1f} GiB: {' '.join(change['set'])}"]
+
+
+def _say(line: str) -> None:
+    out.print(line, highlight=False, soft_wrap=True)

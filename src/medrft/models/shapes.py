@@ -1,0 +1,88 @@
+"""What a model looks like without its weights: its configuration, from its folder, the hub, or the numbers shipped here.
+
+`shapes.json` holds the public architecture of common models, so that a run can be planned where no hub is at hand;
+`published` is the parameter count their pages name, in thousand millions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.errors import ModelError
+from medrft.torchvision_ops import declare_missing_operators
+
+if TYPE_CHECKING:
+    import torch
+
+    from medrft.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A model's configuration and where it was found."""
+
+    config: Any
+    source: str
+    """`folder`, `hub` or `shipped`."""
+    published: float | None = None
+    """Parameters that the model's page names, where its numbers are shipped."""
+
+
+@cache
+def shipped_shapes() -> dict[str, dict[str, Any]]:
+    """The shipped architectures by hub id, those of models with another's shape too."""
+    found = json.loads(files("medrft.models").joinpath("shapes.json").read_text(encoding="utf-8"))
+    return {name: entry for first, entry in found.items() for name in (first, *entry.get("also", ()))}
+
+
+def model_shape(model: ModelConfig) -> Shape:
+    """The shape of a recipe's model; raises `ModelError` where neither folder, shipped numbers nor hub have it."""
+    declare_missing_operators()
+    from transformers import AutoConfig
+
+    shipped = shipped_shapes()
+    if model.id in shipped and not Path(model.id).is_dir():
+        entry = shipped[model.id]
+        config = AutoConfig.for_model(**json.loads(json.dumps(entry["config"])))
+        return Shape(config=config, source="shipped", published=entry["published"] * 1e9)
+    try:
+        config = AutoConfig.from_pretrained(
+            model.id, revision=model.revision, trust_remote_code=model.trust_remote_code, local_files_only=False
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"no shape of {model.id} to plan with: {' '.join(str(error).split())[:160]}; pass --set "
+            f"model.id=FOLDER of a copy, or one of {', '.join(sorted(shipped))}"
+        ) from error
+    return Shape(config=config, source="folder" if Path(model.id).is_dir() else "hub")
+
+
+def picture_inputs(config: Any, pixels: int) -> tuple[dict[str, torch.Tensor], int]:
+    """The multimodal inputs of one square picture of so many pixels, and how many image tokens it takes.
+
+    Known for the families of `shapes.json`; raises `ModelError` for others, whose processor must be asked.
+    """
+    import torch
+
+    vision, side = config.vision_config, math.isqrt(pixels)
+    kind = str(config.model_type)
+    if kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"):
+        patch, merge = vision.patch_size, vision.spatial_merge_size
+        count = max(1, round(side / (patch * merge))) * merge
+        values = torch.zeros(count * count, 3 * vision.temporal_patch_size * patch * patch)
+        return {"pixel_values": values, "image_grid_thw": torch.tensor([[1, count, count]])}, (count // merge) ** 2
+    size = vision.image_size if isinstance(vision.image_size, int) else vision.image_size[0]
+    values = torch.zeros(1, 3, size, size)
+    if kind == "internvl":
+        return {"pixel_values": values}, config.image_seq_length
+    if kind == "gemma3":
+        return {"pixel_values": values}, config.mm_tokens_per_image
+    if kind == "llava":
+        return {"pixel_values": values}, (size // vision.patch_size) ** 2
+    raise ModelError(f"how many tokens a picture takes in {kind} models only their processor knows; plan with a folder")
