@@ -18,7 +18,9 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +29,7 @@ from PIL import Image
 
 from medrft.config import ModelConfig, Recipe
 from medrft.errors import MedrftError, PreflightError
+from medrft.models.faults import FAULTS
 from medrft.models.load import TINY, load_policy, placeholder_ids, resolve_base
 from medrft.models.prompts import get_prompt, with_images
 from medrft.pipeline.run import run_recipe
@@ -38,28 +41,42 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "families.json"
 PAGE = ROOT / "docs" / "models.md"
 BLOCK = re.compile(r"(<!-- families -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table."""
+
+    label: str
+    """Models that people bring."""
+    tiny: str
+    """What stands for them: `tiny:<family>`."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Further settings of the recipe's `model`."""
+
+
 FAMILIES = {
-    "qwen2_vl": "Qwen2-VL",
-    "qwen2_5_vl": "Qwen2.5-VL",
-    "qwen3_vl": "Qwen3-VL",
-    "qwen3_vl_thinking": "Qwen3-VL Thinking",
-    "qwen3_5": "Qwen3.5",
-    "internvl": "InternVL 3, tiled",
-    "internvl_one_tile": "InternVL 3, one tile",
-    "gemma3_it": "Gemma 3, MedGemma",
-    "gemma4": "Gemma 4",
-    "smolvlm": "SmolVLM2",
-    "idefics3": "Idefics 3",
-    "llava_1_5": "LLaVA 1.5, LLaVA-Med",
-    "llava_next": "LLaVA-NeXT",
-    "llava_onevision": "LLaVA-OneVision",
-    "mllama": "Llama 3.2 Vision",
-    "glm4v": "GLM-4.1V",
-    "aya_vision": "Aya Vision",
-    "mistral3": "Mistral Small 3.1",
-    "paligemma": "PaliGemma 2",
+    "qwen2_vl": Family("Qwen2-VL", "qwen2_vl"),
+    "qwen2_5_vl": Family("Qwen2.5-VL", "qwen2_5_vl"),
+    "qwen3_vl": Family("Qwen3-VL", "qwen3_vl"),
+    "qwen3_vl_thinking": Family("Qwen3-VL Thinking", "qwen3_vl_thinking"),
+    "qwen3_5": Family("Qwen3.5", "qwen3_5"),
+    "qwen3_5_thinking": Family("Qwen3.5, thinking", "qwen3_5", {"chat_template_kwargs": {"enable_thinking": True}}),
+    "internvl": Family("InternVL 3, tiled", "internvl"),
+    "internvl_one_tile": Family("InternVL 3, one tile", "internvl_one_tile"),
+    "gemma3_it": Family("Gemma 3, MedGemma", "gemma3_it"),
+    "gemma4": Family("Gemma 4", "gemma4"),
+    "smolvlm": Family("SmolVLM2", "smolvlm"),
+    "idefics3": Family("Idefics 3", "idefics3"),
+    "llava_1_5": Family("LLaVA 1.5, LLaVA-Med", "llava_1_5"),
+    "llava_next": Family("LLaVA-NeXT", "llava_next"),
+    "llava_onevision": Family("LLaVA-OneVision", "llava_onevision"),
+    "mllama": Family("Llama 3.2 Vision", "mllama"),
+    "glm4v": Family("GLM-4.1V", "glm4v"),
+    "aya_vision": Family("Aya Vision", "aya_vision"),
+    "mistral3": Family("Mistral Small 3.1", "mistral3"),
+    "paligemma": Family("PaliGemma 2", "paligemma"),
 }
-"""Tiny families and what they stand for."""
 COLUMNS = {
     "loads": "loads",
     "preflight": "preflight",
@@ -144,8 +161,8 @@ def save_tiny(family: str, folder: Path, *, sizes: dict[str, int] | None = None)
     return Path(resolve_base(config, texts=words * 20, output=folder, seed=0))
 
 
-def recipe_of(model: Path, data: Path, *, lora: bool = False) -> Recipe:
-    """Two steps of each kind of training from the model in that folder."""
+def recipe_of(model: Path, data: Path, *, settings: Mapping[str, Any]) -> Recipe:
+    """Two steps of each kind of training from the model in that folder; `settings` are further keys of `model`."""
     grpo = {"kind": "grpo", "start": "base", "evaluate": False}
     stages = [
         {"name": "sft", "kind": "sft", "evaluate": False, "trl": SFT},
@@ -156,12 +173,7 @@ def recipe_of(model: Path, data: Path, *, lora: bool = False) -> Recipe:
         {
             "name": "families",
             "prompt": "think",
-            "model": {
-                "id": str(model),
-                "device": "cpu",
-                "dtype": "float32",
-                "lora": {"r": 4, "lora_alpha": 8} if lora else None,
-            },
+            "model": {"id": str(model), "device": "cpu", "dtype": "float32", **settings},
             "data": {"name": "table", "root": str(data)},
             "reward": {"parts": [{"scorer": f"{Path(__file__).resolve()}:Letters", "weight": 1.0}]},
             "stages": stages,
@@ -170,61 +182,68 @@ def recipe_of(model: Path, data: Path, *, lora: bool = False) -> Recipe:
     )
 
 
-def measured(family: str, folder: Path) -> dict[str, Cell]:
+def measured(name: str, folder: Path) -> dict[str, Cell]:
     """One row of the table: what happened to this family's tiny model, stage by stage; works in `folder`."""
-    model, data = save_tiny(family, folder / "model"), write_table(folder / DATASET)
-    known = [(str(folder / "model"), f"{TINY}{family}"), (str(folder), "RUN"), (str(ROOT), ".")]
-    row: dict[str, Cell] = {name: {"state": "not run"} for name in COLUMNS}
-
-    def attempt(do: Callable[[], Cell]) -> Cell:
-        try:
-            return do()
-        except PreflightError as error:
-            failed = [line.split(":")[0] for line in str(error).splitlines()[1:]]
-            cell: Cell = {"state": "refused", "why": f"by preflight: {', '.join(failed)}"}
-        except MedrftError as error:
-            cell = {"state": "refused", "why": " ".join(str(error).split())}
-        except Exception as error:  # a row must say so rather than end the table
-            cell = {"state": "traceback", "why": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-            traceback.print_exc()
-        for found, name in known:
-            cell["why"] = cell["why"].replace(found, name)
-        return cell
-
-    row["loads"] = attempt(lambda: _loaded(model))
+    family = FAMILIES[name]
+    model, data = save_tiny(family.tiny, folder / "model"), write_table(folder / DATASET)
+    attempt = partial(_attempt, {str(model): f"{TINY}{family.tiny}", str(folder): "RUN", str(ROOT): "."})
+    row: dict[str, Cell] = {column: {"state": "not run"} for column in COLUMNS}
+    row["loads"] = attempt(lambda: _loaded(model, family.model))
     if row["loads"]["state"] != "yes":
         return row
-    plain, adapted = recipe_of(model, data), recipe_of(model, data, lora=True)
-    run, other = RunDir(folder / "run"), RunDir(folder / "lora")
-    row["sft"] = attempt(lambda: _trained(plain, run, "sft"))
-    row["grpo"] = attempt(lambda: _trained(plain, run, "grpo"))
+    recipe, run = recipe_of(model, data, settings=family.model), RunDir(folder / "run")
+    row["sft"] = attempt(lambda: _trained(recipe, run, "sft"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        row["grpo"] = attempt(lambda: _trained(recipe, run, "grpo"))
     row["preflight"] = attempt(lambda: _preflight(run))
-    row["lora"] = attempt(lambda: _trained(adapted, other, "grpo"))
+    adapted = recipe_of(model, data, settings={**family.model, "lora": {"r": 4, "lora_alpha": 8}})
+    row["lora"] = attempt(lambda: _adapted(adapted, RunDir(folder / "lora")))
     if row["grpo"]["state"] == "yes":
         row |= {f"shared_{path}": _shared(run, path) for path in ("loss", "rollouts")}
-        row["shared_evaluation"] = attempt(lambda: _shared_evaluation(run, row["grpo"].pop("told", [])))
-        row["checkpointing"] = attempt(lambda: _checkpointed(plain, run))
-        row["reloads"] = attempt(lambda: _reloaded(plain, run))
+        row["shared_evaluation"] = attempt(lambda: _shared_evaluation(run, [str(warned.message) for warned in caught]))
+        row["checkpointing"] = attempt(lambda: _checkpointed(recipe, run))
+        row["reloads"] = attempt(lambda: _reloaded(recipe, run))
     return row
 
 
-def _loaded(model: Path) -> Cell:
-    policy = load_policy(ModelConfig(id=str(model), device="cpu"), model)
+def _attempt(names: Mapping[str, str], do: Callable[[], Cell]) -> Cell:
+    """What `do` found, or how it ended; `names` stand for the paths in a message."""
+    try:
+        return do()
+    except PreflightError as error:
+        failed = [line.split(":")[0] for line in str(error).splitlines()[1:]]
+        cell: Cell = {"state": "refused", "why": f"by preflight: {', '.join(failed)}"}
+    except MedrftError as error:
+        cell = {"state": "refused", "why": " ".join(str(error).split())}
+    except (*FAULTS, OSError) as error:  # a row must say so rather than end the table
+        cell = {"state": "traceback", "why": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        traceback.print_exc()
+    for path, name in names.items():
+        cell["why"] = cell["why"].replace(path, name)
+    return cell
+
+
+def _loaded(model: Path, settings: Mapping[str, Any]) -> Cell:
+    policy = load_policy(ModelConfig(id=str(model), device="cpu", **settings), model)
     return {"state": "yes", "class": type(policy.model).__name__}
 
 
 def _trained(recipe: Recipe, run: RunDir, stage: str) -> Cell:
     """A stage done by the pipeline: it moved the weights, and every number it logged is one."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run_recipe(recipe, output=run.path, resume=run.path.is_dir(), only=[stage])
+    run_recipe(recipe, output=run.path, resume=run.path.is_dir(), only=[stage])
     rows = [row for row in read_jsonl(run.metrics) if row["stage"] == stage and row["split"] == "train"]
     norms = [row["grad_norm"] for row in rows if "grad_norm" in row]
     if not norms or not all(0 < norm < math.inf for norm in norms):
         return {"state": "no", "why": f"gradient norms {norms}"}
-    cell: Cell = {"state": "yes", "steps": read_json(run.stage(stage) / "stage.json")["steps"]}
-    told = [str(warning.message) for warning in caught if "prompts are read whole" in str(warning.message)]
-    return {**cell, **({"told": told} if told else {})}
+    return {"state": "yes", "steps": read_json(run.stage(stage) / "stage.json")["steps"]}
+
+
+def _adapted(recipe: Recipe, run: RunDir) -> Cell:
+    """GRPO with adapters; where prompts are shared, so are they here, with a gradient that moves."""
+    cell = _trained(recipe, run, "grpo")
+    shared = _shared(run, "loss")
+    return {**shared, **cell} if cell["state"] == shared["state"] == "yes" else cell
 
 
 def _preflight(run: RunDir) -> Cell:
@@ -247,7 +266,10 @@ def _preflight(run: RunDir) -> Cell:
 
 
 def _shared(run: RunDir, path: str) -> Cell:
-    """Whether every completion's prompt was shared, and how far that is from the plain computation."""
+    """Whether every completion's prompt was shared, and how far that is from the plain computation.
+
+    `log_probs` in nats per token and `gradient`, relative, are the largest differences.
+    """
     found = read_json(run.stage("grpo") / "stage.json")["prefix"]
     if path in found["fallbacks"]:
         return {"state": "falls back", "why": _short(found["fallbacks"][path])}
@@ -260,8 +282,10 @@ def _shared(run: RunDir, path: str) -> Cell:
     return {"state": "yes", **numbers}
 
 
-def _shared_evaluation(run: RunDir, told: list[str]) -> Cell:
+def _shared_evaluation(run: RunDir, warned: list[str]) -> Cell:
+    """Whether questions about one picture shared it, as far as the evaluation did not warn of reading them whole."""
     header = next(read_jsonl(run.evaluation("grpo", DATASET) / "predictions.jsonl"))
+    told = [line for line in warned if "prompts are read whole" in line]
     if header["sharing"] != "image and prompt" or told:
         return {"state": "falls back", "why": _short(told[0] if told else header["sharing"])}
     return {"state": "yes"}
@@ -273,7 +297,9 @@ def _checkpointed(recipe: Recipe, run: RunDir) -> Cell:
     if cell["state"] != "yes":
         return cell
     rows = [row for row in read_jsonl(run.metrics) if row["split"] == "train" and "grad_norm" in row]
-    first = {stage: next(row["grad_norm"] for row in rows if row["stage"] == stage) for stage in ("grpo", "checkpointed")}
+    first = {
+        stage: next(row["grad_norm"] for row in rows if row["stage"] == stage) for stage in ("grpo", "checkpointed")
+    }
     gap = abs(first["checkpointed"] - first["grpo"]) / first["grpo"]
     same = "yes" if gap < 1e-4 else "no"
     return {"state": same, "gradient": gap, **({} if gap < 1e-4 else {"why": f"gradient norms {first}"})}
@@ -317,31 +343,34 @@ def _plain_answers(recipe: Recipe, final: Path) -> Iterator[tuple[str, str]]:
 
 
 def _short(why: str) -> str:
-    """A reason without where its traceback lies."""
-    return why.split("; traceback in ")[0]
+    """A reason alone: not for how many prompts it held, nor where its traceback lies."""
+    return why.split("; traceback in ")[0].split("one by one: ")[-1]
 
 
 def table(rows: dict[str, dict[str, Cell]]) -> str:
     """The rows as Markdown, with a list of what does not simply work under it."""
     lines = [f"| family, `tiny:` | {' | '.join(COLUMNS.values())} |", "|---" * (len(COLUMNS) + 1) + "|"]
     notes = []
-    for family, row in rows.items():
-        shown = [_shown(name, row[name]) for name in COLUMNS]
-        lines.append(f"| {FAMILIES[family]}, `{family}` | {' | '.join(shown)} |")
-        whys = {COLUMNS[name]: cell["why"] for name, cell in row.items() if cell.get("why")}
-        notes += [f"- **{FAMILIES[family]}**, {name}: {_escaped(why)}" for name, why in whys.items()]
+    for name, row in rows.items():
+        shown = [_shown(column, row[column]) for column in COLUMNS]
+        lines.append(f"| {FAMILIES[name].label}, `{FAMILIES[name].tiny}` | {' | '.join(shown)} |")
+        whys: dict[str, list[str]] = {}
+        for column, cell in row.items():
+            if cell.get("why"):
+                whys.setdefault(cell["why"], []).append(COLUMNS[column])
+        notes += [f"- {FAMILIES[name].label}, {', '.join(at)}: {_escaped(why)}" for why, at in whys.items()]
     return "\n".join([*lines, "", *notes])
 
 
-def _shown(name: str, cell: Cell) -> str:
+def _shown(column: str, cell: Cell) -> str:
     if cell["state"] == "not run":
         return "–"
     if cell["state"] != "yes":
         return str(cell["state"])
     if "log_probs" in cell:
         worst = max(cell["log_probs"], cell.get("gradient", 0.0))
-        return f"{worst:.0e}"
-    return f"{cell['same']} of {cell['of']}" if name == "reloads" else "yes"
+        return f"{worst:.0e}".replace("e-0", "e-")
+    return f"{cell['same']} of {cell['of']}" if column == "reloads" else "yes"
 
 
 def _escaped(text: str) -> str:
@@ -365,10 +394,10 @@ def main() -> None:
         if page(known) != PAGE.read_text(encoding="utf-8"):
             sys.exit(f"{PAGE.name} differs from {RESULTS.name}; run {Path(__file__).name}")
         return
-    for family in options.families or FAMILIES:
+    for name in options.families or FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
-            known[family] = measured(family, Path(folder))
-        print(family, {name: cell["state"] for name, cell in known[family].items()}, flush=True)
+            known[name] = measured(name, Path(folder))
+        print(name, {column: cell["state"] for column, cell in known[name].items()}, flush=True)
         rows = {name: known[name] for name in FAMILIES if name in known}
         write_json(RESULTS, {"sizes": SIZES, "rows": rows})
         write_atomic(PAGE, page(rows))
