@@ -72,8 +72,6 @@ class Toy:
 
 def toy(family, saved, config, *, images=1):
     """A `Toy`; with `images=2` each prompt has two pictures."""
-    if family == "qwen2_5_vl":
-        return _qwen(images)
     policy = load_policy(config, saved(family))
     if family == "gemma3":
         policy.model.config.text_config.sliding_window = WINDOW
@@ -89,57 +87,6 @@ def toy(family, saved, config, *, images=1):
             turn.insert(0, dict(next(block for block in turn if block["type"] == "image")))
         chats.append(with_images(messages, pictures))
     return Toy(policy.model, policy.processor.tokenizer.pad_token_id, encode(policy, chats), [images] * 3)
-
-
-def _qwen(images):
-    """Qwen2.5-VL's processor wants torchvision for video, so its inputs come from the PIL image processor."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    start, stop, image = 3, 4, 5
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 300,
-            "hidden_size": SIZES["hidden"],
-            "intermediate_size": SIZES["mlp"],
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
-            "initializer_range": SIZES["hidden"] ** -0.5,
-            "pad_token_id": 0,
-            "bos_token_id": None,
-            "eos_token_id": 1,
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "out_hidden_size": SIZES["hidden"],
-            "num_heads": 2,
-            "intermediate_size": 64,
-            "patch_size": 8,
-            "window_size": 32,
-            "fullatt_block_indexes": [1],
-        },
-        vision_start_token_id=start,
-        vision_end_token_id=stop,
-        image_token_id=image,
-        video_token_id=6,
-    )
-    torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    processor = Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64)
-    shown = [[picture(example)[0].resize((48 + 16 * i, 48))] * images for i, example in enumerate(make_examples(3))]
-    pixels = processor(images=[one for row in shown for one in row], return_tensors="pt")
-    tokens = (pixels["image_grid_thw"].prod(1) // 4).view(3, images).tolist()
-    rows = []
-    for i, counts in enumerate(tokens):
-        seen = [token for count in counts for token in (start, *[image] * count, stop)]
-        rows.append([10, 11, *seen, *range(20, 26 + 3 * i)])
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "mm_token_type_ids": (ids == image).int(), **pixels}
-    return Toy(model, 0, inputs, [images] * 3)
 
 
 def generated(found, copies, **settings):

@@ -22,8 +22,6 @@ def made(saved):
     def make(family, attention="sdpa", images=1):
         config = ModelConfig(id=f"tiny:{family}", device="cpu", attn_implementation=attention)
         found = toy(family, saved, config, images=images)
-        if family == "qwen2_5_vl":
-            found.model.set_attn_implementation(attention)
         add_fused_lm_head(found.model, temperature=0.7, outputs=("log_probs", "entropy"))
         return found
 

@@ -12,6 +12,7 @@ from trl.trainer.utils import RepeatSampler
 
 from medrft.training.exact import KEPT
 from medrft.training.grpo import GRPO
+from medrft.training.heads import SCALES
 from medrft.training.sft import SFT
 from medrft.training.sharing import SharesPrompts
 from medrft.training.watched import Watched
@@ -66,6 +67,13 @@ def test_what_decides_which_positions_the_fused_head_scores():
     assert source.count("_use_triton") == 1 and "compact = _use_triton(hidden_states.device)" in source
     assert list(inspect.signature(utils._use_triton).parameters) == ["device"]
     assert "return_outputs" in inspect.signature(SFTTrainer.compute_loss).parameters
+
+
+def test_what_scales_the_fused_head():
+    """`training.heads` hides these entries from it while a trainer is built."""
+    source = inspect.getsource(utils.add_fused_lm_head)
+    assert {name for name in SCALES if f'text_config, "{name}", None)' in source} == set(SCALES)
+    assert source.index("logit_scale = 1.0 if logit_scale is None") < source.index("def _fused_forward")
 
 
 def test_the_tested_minor_version_is_installed():

@@ -79,6 +79,8 @@ def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], s
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
         _open_eyes(model)
+        if family == "gemma3_it":
+            _open_mouth(model)
     model.generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=config.get_text_config().eos_token_id,
@@ -97,6 +99,15 @@ def _open_eyes(model: Any) -> None:
             torch.nn.init.normal_(parameter, std=parameter.shape[0] ** -0.5)
         if name.endswith(("_gate", "gate_attn", "gate_ffn")):
             torch.nn.init.constant_(parameter, 0.5)
+
+
+def _open_mouth(model: Any) -> None:
+    """A random Gemma 3 only repeats its last token, to whose embedding its head is tied: let its layers say more."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if name.endswith(("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")):
+            torch.nn.init.constant_(parameter, 2.0)  # one is added to it
 
 
 def _sizes(family: str, sizes: Mapping[str, Any]) -> TinySizes:

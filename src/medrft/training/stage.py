@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from medrft.training.arguments import changed
 from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
 from medrft.training.disk import told_when_full
 from medrft.training.exact import Boundaries
+from medrft.training.heads import trained_as_written
 from medrft.training.model_card import write_model_card
 from medrft.training.precision import (
     Precision,
@@ -168,16 +170,17 @@ def train(
     config, clock = opened.config, opened.clock
     bar = Bar(config.name, clock=clock)
     with Signals() as signals, quiet(), told_when_full(opened.run.path):
-        trainer = build(
-            [
-                clock,
-                StopOnSignal(signals),
-                MetricsLog(opened.run, stage=config.name, kind=config.kind, clock=clock),
-                StageState(lambda: {"seconds": clock.seconds, **collect()}),
-                Boundaries(opened.checkpoint),
-                bar,
-            ]
-        )
+        callbacks = [
+            clock,
+            StopOnSignal(signals),
+            MetricsLog(opened.run, stage=config.name, kind=config.kind, clock=clock),
+            StageState(lambda: {"seconds": clock.seconds, **collect()}),
+            Boundaries(opened.checkpoint),
+            bar,
+        ]
+        # vLLM scales as TRL does.
+        with nullcontext() if config.trl.get("use_vllm") else trained_as_written():
+            trainer = build(callbacks)
         trainer.remove_callback(PrinterCallback)
         try:
             if opened.checkpoint is not None and has_ended(opened):
