@@ -34,7 +34,7 @@ WAYS: dict[str, dict[str, str]] = {
 }
 
 
-SIZES = {"image": 28, "vision_hidden": 32, "vision_layers": 1, "hidden": 64, "layers": 2, "mlp": 128, "vocab": 400}
+SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 1, "hidden": 64, "layers": 2, "mlp": 128, "vocab": 400}
 """Of the random model: enough weights to count, and a minute on a CPU, whose bfloat16 is slow."""
 
 

@@ -101,7 +101,8 @@ class Probe:
             raise CannotAskError(
                 f"{name}.get_image_features wants other inputs than its processor makes: {error}"
             ) from error
-        found = ask(**given)
+        with self._precision():
+            found = ask(**given)
         found = getattr(found, "pooler_output", found)
         if found is None:
             raise CannotAskError(f"{name}.get_image_features tells no features per image token")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from medrft.files import locked_folder
 
@@ -36,7 +37,31 @@ def meet() -> None:
     import torch
     from accelerate import PartialState
 
+    shard_on_cpus()
     PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).wait_for_everyone()
+
+
+def shard_on_cpus() -> None:
+    """Where FSDP is asked for and no GPU is there, have accelerate shard on CPUs, so that a run can be rehearsed.
+
+    accelerate would leave FSDP out without a word: it knows it for accelerators alone, though torch's works on CPUs.
+    """
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true" or torch.cuda.is_available() or world_size() == 1:
+        return
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    plain = PartialState.__init__
+
+    def opened(self: Any, *args: Any, **kwargs: Any) -> None:
+        plain(self, *args, **kwargs)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU  # once the processes are joined, by gloo
+
+    if plain.__name__ != opened.__name__:
+        PartialState.__init__ = opened
 
 
 @contextmanager
