@@ -62,8 +62,8 @@ def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
             f"the adapter {source} was trained on {base}, and no such folder is here; set base_model_name_or_path in "
             f"its {CONFIG} to where that model lies"
         )
-    if (told := nowhere(place)) is not None:
-        raise ModelError(f"cannot load the base {place} of the adapter {source}: {told}")
+    if (away := nowhere(place)) is not None:
+        raise ModelError(f"cannot load the base {place} of the adapter {source}: {away}")
     own = any(_file(source, name, revision) is not None for name in PROCESSOR)
     return Adapter(source, place, told.get("revision"), own)
 
