@@ -242,7 +242,10 @@ def _load_model(source: str, config: ModelConfig) -> Any:
         return _load_whole(source, config, dtype=config.dtype, revision=None)
     import torch
 
-    model = _load_whole(adapter.base, config, dtype="float32", revision=adapter.revision)
+    try:
+        model = _load_whole(adapter.base, config, dtype="float32", revision=adapter.revision)
+    except ModelError as error:
+        raise ModelError(f"the base of the adapter {source}: {error}") from error
     saved = getattr(type(model.config).from_pretrained(adapter.base, revision=adapter.revision), "dtype", None)
     wanted = saved or torch.float32 if config.dtype == "auto" else getattr(torch, config.dtype)
     return merge_adapter(model, adapter, dtype=wanted)
