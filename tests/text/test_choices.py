@@ -181,14 +181,20 @@ def test_an_option_s_own_text_chooses_it(options, data):
     assert found is not None or re.match(r"\W*\w\W", options[place])
 
 
-@given(st.permutations(range(4)), st.sampled_from([*FORMS, *WITH_TEXT]), st.sampled_from([SCANS, FIGURES, VITAMINS, HIP]))
+@given(
+    st.permutations(range(4)), st.sampled_from([*FORMS, *WITH_TEXT]), st.sampled_from([SCANS, FIGURES, VITAMINS, HIP])
+)
 def test_permuting_the_options_permutes_the_letters(order, form, options):
     shuffled = tuple(options[place] for place in order)
     for place, option in enumerate(shuffled):
         assert chosen(form.format("ABCD"[place], text=option), shuffled) == normalize(option)
 
 
-@given(st.lists(st.sampled_from(["A", "B", "CT", "MRI", "not", "or", "is", "the", "answer", ".", ",", "(", ")", "\\boxed{"])))
+@given(
+    st.lists(
+        st.sampled_from(["A", "B", "CT", "MRI", "not", "or", "is", "the", "answer", ".", ",", "(", ")", "\\boxed{"])
+    )
+)
 def test_reading_an_option_again_changes_nothing(words):
     once = chosen(" ".join(words), SCANS)
     assert once is None or chosen(once, SCANS) == once

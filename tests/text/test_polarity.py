@@ -20,7 +20,16 @@ def rows():
 
 def swapped(text):
     """The text with yes and no exchanged, 是 and 否, 有 and 没有."""
-    pairs = {"yes": "no", "no": "yes", "yeah": "nope", "nope": "yeah", "是": "否", "否": "是", "有": "没有", "没有": "有"}
+    pairs = {
+        "yes": "no",
+        "no": "yes",
+        "yeah": "nope",
+        "nope": "yeah",
+        "是": "否",
+        "否": "是",
+        "有": "没有",
+        "没有": "有",
+    }
     found = re.compile(r"\b(?:yes|no|yeah|nope)\b|没有|[是否有]", re.IGNORECASE)
     return found.sub(lambda match: pairs[match[0].lower()], text)
 
@@ -55,7 +64,9 @@ def test_both_words_are_read_in_every_frame(frame):
 
 
 @pytest.mark.parametrize("frame", CHINESE)
-@pytest.mark.parametrize(("yes", "no"), [("是", "否"), ("有", "没有"), ("是的", "不是"), ("存在", "不存在"), ("包含", "不包含")])
+@pytest.mark.parametrize(
+    ("yes", "no"), [("是", "否"), ("有", "没有"), ("是的", "不是"), ("存在", "不存在"), ("包含", "不包含")]
+)
 def test_both_words_are_read_in_every_chinese_frame(frame, yes, no):
     assert yes_no(frame.format(yes)) == "yes"
     assert yes_no(frame.format(no)) == "no"

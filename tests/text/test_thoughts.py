@@ -101,7 +101,11 @@ def test_round_trip_and_idempotence(thought, answer, marks):
     assert extract(answer, "short").answer == (answer.strip() or None)
 
 
-@given(st.lists(st.sampled_from([*(mark for pair in MARKED.values() for mark in pair), "yes", "no", " ", "<", "["]), max_size=9))
+@given(
+    st.lists(
+        st.sampled_from([*(mark for pair in MARKED.values() for mark in pair), "yes", "no", " ", "<", "["]), max_size=9
+    )
+)
 def test_parting_any_text_is_stable(pieces):
     rest = after_thought("".join(pieces))
     assert after_thought(rest) == rest or rest == ""

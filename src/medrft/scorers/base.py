@@ -27,7 +27,6 @@ def scored(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]
     return scores, reasons
 
 
-
 class Pair(NamedTuple):
     """One answer against one reference, with all else a scorer may look at; hashable."""
 

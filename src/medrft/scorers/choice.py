@@ -10,6 +10,7 @@ from medrft.scorers.base import AnswerScorer, Pair
 from medrft.text import chosen, yes_no
 from medrft.types import Item, Score
 
+
 @dataclass(frozen=True)
 class YesNoMatch(AnswerScorer):
     """1 where the answer says the reference's yes or no and not the other, else 0; for closed questions."""

@@ -37,7 +37,9 @@ LEAD_IN = re.compile(
 )
 """What people say before an answer. Every part may be missing."""
 ENDS = r"(?=[).:\]}>,;=|/、。!?\"”»]|['’](?!\w)|[-–—](?:[\s\d(]|$)| [-–—=]|\s?$|[\u3400-\u9fff])"
-REASON = r"(?=,? (?i:is|was|are|because|since|as|due|given|for the|based on|which|where|while|or|and|rather|not|but|so)\b)"
+REASON = (
+    r"(?=,? (?i:is|was|are|because|since|as|due|given|for the|based on|which|where|while|or|and|rather|not|but|so)\b)"
+)
 LEADING = re.compile(rf"[^\w\s]{{0,4}}\s?([A-Za-z])(?:{ENDS}|{REASON})")
 """A letter at the beginning that is a label: punctuation, a reason or nothing follows."""
 AFTER = re.compile(r"\A[).:\]}>,;=|/、。!?\"'”’»]*\s*(?:[-–—=/|:]\s+)*")
@@ -51,7 +53,9 @@ CUED = re.compile(
 )
 """A letter anywhere that words of choosing introduce."""
 BRACKETED = re.compile(r"(?<![\w'])[(\[]([A-Z])[)\]]")
-STATED = re.compile(rf"(?:^|[\s,.;:])(?:option |choice )?[(\[]?([A-Z])[)\]]? is (?=(?:the )?(?:correct|right|best|true|answer))")
+STATED = re.compile(
+    r"(?:^|[\s,.;:])(?:option |choice )?[(\[]?([A-Z])[)\]]? is (?=(?:the )?(?:correct|right|best|true|answer))"
+)
 REFUSED = re.compile(
     r"(?:^|[\s,.;:(])(?:(?:not|neither|nor|than|instead of|without|excluding|except)(?: (?:option|choice|the))?[\s(\[]{1,2}"
     r"([A-Z])(?![\w'])|(?:option |choice )?[(\[]?([A-Z])[)\]]? (?:is|was|are)(?: clearly| definitely)?"
@@ -60,7 +64,9 @@ REFUSED = re.compile(
 """Letters that a text refuses."""
 NEGATED = frozenset(("not", "no", "neither", "nor", "without", "except", "excluding"))
 INSTEAD = frozenset((("instead", "of"), ("rather", "than"), ("other", "than")))
-REFUSING = frozenset((be, word) for be in ("is", "are") for word in ("not", "wrong", "incorrect", "unlikely", "excluded"))
+REFUSING = frozenset(
+    (be, word) for be in ("is", "are") for word in ("not", "wrong", "incorrect", "unlikely", "excluded")
+)
 PRONOUNS = frozenset("AI")
 """Letters that are also words: bare ones are labels only where the text can be nothing else."""
 

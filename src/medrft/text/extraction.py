@@ -8,6 +8,7 @@ from typing import NamedTuple
 from medrft.text.thoughts import FOREIGN, part_thought
 from medrft.types import Form
 
+
 class Extracted(NamedTuple):
     """What a completion says in its prompt's form."""
 
@@ -93,8 +94,6 @@ def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, i
         return (completion[begins[0] :].strip(), None) if begins else (None, None)
     start = begins[0] if begins and begins[0] <= ends[-1].start() else 0
     return completion[start : ends[-1].start()].strip(), ends[-1].end()
-
-
 
 
 BOXED = re.compile(r"\\boxed\s{0,8}\{|<\|begin_of_box\|>")

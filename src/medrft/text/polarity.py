@@ -151,5 +151,3 @@ def infer_kind(references: Sequence[str], options: Sequence[str] = ()) -> Kind:
 def _plain_yes_no(text: str) -> bool:
     word = "".join(tokens(text)) if len(text) < CACHED_LENGTH else ""
     return word in YES or word in NO
-
-

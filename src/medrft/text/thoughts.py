@@ -37,7 +37,9 @@ FOREIGN = _marks(PAIRS[1:])
 """The marks that are no part of the form `think`."""
 LABEL = re.compile(r"\A\s*(?:<\|message\|>|thought\s*\n)", re.IGNORECASE)
 """What some models write between the mark and the thought."""
-END = re.compile(r"(?:\s*(?:<\|(?:return|end|im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<turn\|>|</s>))+\s*\Z")
+END = re.compile(
+    r"(?:\s*(?:<\|(?:return|end|im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<turn\|>|</s>))+\s*\Z"
+)
 """Marks of the end of a turn, which are no part of an answer; looked for in the last characters only."""
 TAIL = 256
 

@@ -74,7 +74,9 @@ def why(row: Answered, ours: Row, *, theirs: float, value: float) -> tuple[str, 
     """Why one answer is marked otherwise than by us: a kind of reason, and the case where there is more to say."""
     answer = ours["answer"]
     if answer is None:
-        return "no single answer can be read", "cut off in its reasoning" if part_thought(row.output).thought is not None else ""
+        return "no single answer can be read", "cut off in its reasoning" if part_thought(
+            row.output
+        ).thought is not None else ""
     if row.how is not None and row.how[0] in ("substring match", "judge"):
         return row.how
     cut = ("cut off at the token limit", f"{row.n_tokens} tokens") if row.truncated else None
