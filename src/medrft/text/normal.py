@@ -1,14 +1,13 @@
-"""The one place where text is cleaned: normalisation, tokens, answer extraction, yes/no and kinds.
-
-Everything that compares text (scorers, rewards, metrics, audit) goes through this module, so the doctests here are
-the specification. All functions take time linear in the text.
-"""
+"""Text as every comparison sees it: one spelling, tokens, placeholders."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import takewhile
+
+from medrft.text.signs import NEGATIVE, POSITIVE, name_greek, spell_signs
 
 CACHED_LENGTH = 512
 """Of longer strings only the last few are remembered."""
@@ -24,8 +23,8 @@ SYMBOLS = str.maketrans(
     }
 )
 MARKS = re.compile(
-    "[\u0300-\u036f]+"
-)  # accents over Latin, Greek and Cyrillic letters; not the vowels of Indic scripts
+    "[\u0300-\u0337\u0339-\u036f]+"
+)  # accents over Latin, Greek and Cyrillic letters; not the stroke of ≠, nor the vowels of Indic scripts
 CJK = re.compile("([\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af])")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f]")
 
@@ -72,6 +71,9 @@ LABELLED = frozenset(
     ["type", "hepatitis", "vitamin", "group", "influenza", "grade", "stage", "class", "option", "phase", "level"]
 )
 """Words after which `a` is a name and not an article."""
+JOINING = frozenset(("and", "or", "nor", "versus", "vs"))
+COMPARING = frozenset("<>≤≥≠")
+DECIMAL = re.compile(r"-?\d+\.\d+")
 
 CYRILLIC = re.compile("[\u0400-\u04ff]")
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -83,9 +85,14 @@ POSSESSIVE = re.compile(r"(?<=\w)'s\b")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 BARE_POINT = re.compile(r"(?<![^\s(<>≤≥=~])(-?)\.(?=\d)")
 TIMES = re.compile(r"(?<=\d) ?x ?(?=\d)")
-UNIT = re.compile(r"(?<=\d)(?=(?:mm|cm|ml|cc|kg|mg|mcg|hu|kv|mhz|tesla|[gt]|in|inch(?:es)?|years?|yo)\b)")
-KEPT = re.compile(r"(?<=\d)([./])(?=\d)|(?<![^\s(<>≤≥=~])(-)(?=\d)|([<>≤≥])(?= ?-?\d)|(%)")
-PUNCTUATION = re.compile(r"[^\w\ue000-\ue006]|_")
+UNIT = re.compile(
+    r"(?<=\d)(?=(?:mm|cm|um|nm|ml|dl|ul|l|cc|kg|mg|mcg|ug|hu|kv|mhz|hz|msv|gy|ms|tesla|[gt]|in|inch(?:es)?|years?|yo)\b)"
+)
+KEPT = re.compile(
+    r"(?<=\d)([./^])(?=-?\d)|(?<![^\s(<>≤≥=~:,\[^±≠])(-)(?=\d)|([<>≤≥≠])(?= ?-?\d)|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)"
+)
+"""Signs that stay: within numbers, before numbers, between what they compare."""
+PUNCTUATION = re.compile(r"[^\w\ue000-\ue008⊕⊖↑↓±]|_")
 HIDDEN = {
     ".": "\ue000",
     "/": "\ue001",
@@ -94,9 +101,20 @@ HIDDEN = {
     ">": " \ue004 ",
     "≤": " \ue005 ",
     "≥": " \ue006 ",
+    "≠": " \ue007 ",
+    "^": "\ue008",
 }
-SHOWN = str.maketrans({mark.strip(): sign for sign, mark in HIDDEN.items()})
-PRIVATE = re.compile("[\ue000-\ue006]")
+SHOWN = str.maketrans(
+    {
+        **{mark.strip(): sign for sign, mark in HIDDEN.items()},
+        POSITIVE: "+",
+        NEGATIVE: "-",
+        "↑": " ↑ ",
+        "↓": " ↓ ",
+        "±": " ± ",
+    }
+)
+PRIVATE = re.compile("[\ue000-\ue008]")
 
 
 def normalize(text: str) -> str:
@@ -104,8 +122,8 @@ def normalize(text: str) -> str:
 
     Unicode is folded (NFKC, dashes, accents, invisible characters, Cyrillic look-alikes in Latin words), British words
     become American, number words digits, numbers and units stand apart, `n't` becomes `not`. Signs that carry meaning
-    stay: a decimal point, a minus, `<` and `>` before a number. An article stays where it may be a name (`type A`,
-    `hepatitis A`, the option `A`).
+    stay (`medrft.text.signs`): a decimal point, a minus, a comparison, the results + and -, arrows. An article stays
+    where it may be a name (`type A`, `hepatitis A`, the option `A`, "A, C").
 
     >>> normalize("The  Left lung.")
     'left lung'
@@ -115,12 +133,16 @@ def normalize(text: str) -> str:
     '22 lesions 3 x 4 cm is not t2 weighted'
     >>> normalize("-100 HU, <5 mm, 1.5cm, .5 cm"), normalize("Type A"), normalize("a mass"), normalize("—")
     ('-100 hu < 5 mm 1.5 cm 0.5 cm', 'type a', 'mass', '')
+    >>> normalize("HER2+ / ER-"), normalize("T1↑"), normalize("left > right"), normalize("10⁶"), normalize("A, C")
+    ('her2+ er-', 't1 ↑', 'left > right', '10^6', 'a c')
+    >>> normalize("1½ cm, 5,2 cm, 3 µm, 2.0, minus 15 HU"), normalize("1,500 mL")
+    ('1.5 cm 5.2 cm 3 um 2 -15 hu', '1500 ml')
     """
     return _short(text) if len(text) <= CACHED_LENGTH else _long(text)
 
 
 def _normalize(text: str) -> str:
-    text = _american(fold(text[:MAX_LENGTH]))
+    text = _american(name_greek(fold(spell_signs(text[:MAX_LENGTH]))))
     text = NOT.sub(" not", text.replace("can't", "cannot").replace("won't", "will not"))
     text = POSSESSIVE.sub("", text).replace("'", "")
     text = BARE_POINT.sub(r"\g<1>0.", THOUSANDS.sub("", text))
@@ -171,7 +193,7 @@ def _words(words: list[str]) -> list[str]:
     position, last = 0, len(words) - 1
     while position <= last:
         word = words[position]
-        if word in ARTICLES and position < last and not (word == "a" and kept and kept[-1] in LABELLED):
+        if word in ARTICLES and position < last and not _is_name(words, position, kept):
             position += 1
             continue
         if word in TENS:
@@ -181,9 +203,30 @@ def _words(words: list[str]) -> list[str]:
             position += 1 + compound
             continue
         word = WORDS.get(word, word)
-        kept.append(NUMBERS.get(word) or ORDINALS.get(word) or word)
+        kept.append(NUMBERS.get(word) or ORDINALS.get(word) or (_shortest(word) if "." in word else word))
         position += 1
     return kept
+
+
+def _is_name(words: list[str], position: int, kept: list[str]) -> bool:
+    """Whether an article is a name: `type A`, "A and C", "A, C" (one letter, and no noun after it), "A > B"."""
+    after = words[position + 1]
+    if after in COMPARING:
+        return True
+    if words[position] != "a":
+        return False
+    if (kept and kept[-1] in LABELLED) or after in JOINING:
+        return True
+    letters = list(
+        takewhile(lambda word: len(word) == 1 and word.isalpha() and word.isascii(), words[position + 1 : position + 9])
+    )
+    further = words[position + 1 + len(letters) : position + 2 + len(letters)]
+    return bool(letters) and (not further or further[0] in JOINING)
+
+
+def _shortest(word: str) -> str:
+    """A decimal number without zeros at its end: 2.0 is 2."""
+    return word.rstrip("0").rstrip(".") if DECIMAL.fullmatch(word) else word
 
 
 def tokens(text: str) -> list[str]:

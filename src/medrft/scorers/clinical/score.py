@@ -11,6 +11,7 @@ from medrft.scorers.clinical.facets import Match, match
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import read, read_fresh
 from medrft.scorers.clinical.reading import POSSIBLE, Finding, Reading
+from medrft.scorers.clinical.relations import disagreement
 from medrft.text import normalize, yes_no
 
 SHORT = 512
@@ -49,6 +50,8 @@ def compare(reference: str, candidate: str, question: str | None = None) -> Comp
         return Comparison(0.0, "empty", notes=("the answer holds no word or number",))
     if _same_words(mine.tokens, yours.tokens) and normalize(reference) == normalize(candidate):
         return Comparison(1.0, "equal")
+    if why := disagreement(reference, candidate):
+        return Comparison(0.0, "findings", True, notes=(why,))
     mine, yours = _spelled_out(mine, yours), _spelled_out(yours, mine)
     asked = _read(question) if question else None
     if mine.ambiguous or yours.ambiguous:

@@ -11,7 +11,7 @@ from medrft.scorers.clinical.morphology import read_word
 from medrft.scorers.clinical.reading import Measure
 from medrft.scorers.clinical.words import COMMA, SLASH, STOP
 
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?$")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:\^-?\d{1,2})?$")
 ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)$")
 ORDINALS = {"eleventh": "11", "twelfth": "12", "thirteenth": "13"}
 LEVEL = re.compile(r"[ctls]\d{1,2}$")
@@ -35,6 +35,10 @@ UNITS = {
         "cc": ("ml", 1.0),
         "milliliter": ("ml", 1.0),
         "liter": ("ml", 1e3),
+        "litre": ("ml", 1e3),
+        "l": ("ml", 1e3),
+        "dl": ("ml", 100.0),
+        "ul": ("ml", 1e-3),
         "hu": ("hu", 1.0),
         "hounsfield": ("hu", 1.0),
     },
@@ -44,10 +48,14 @@ UNITS = {
         "hour": ("minute", 60.0),
         "kg": ("kg", 1.0),
         "g": ("kg", 1e-3),
+        "mg": ("kg", 1e-6),
+        "mcg": ("kg", 1e-9),
+        "ug": ("kg", 1e-9),
         "tesla": ("tesla", 1.0),
     },
     **{"time": ("times", 1.0), "fold": ("times", 1.0), "x": ("times", 1.0)},
     **{"week": ("year", 1 / 52), "day": ("year", 1 / 365), "micron": ("mm", 1e-3), "um": ("mm", 1e-3)},
+    **{"nm": ("mm", 1e-6), "micrometer": ("mm", 1e-3), "nanometer": ("mm", 1e-6)},
 }
 HALF = "half"
 LEADING = frozenset(("in", "on", "at", "of", "within"))
@@ -178,9 +186,9 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         return Mention("measure", token, measure=("percent", (100 * float(share[1]) / float(share[2]),))), position + 1
     if not NUMBER.match(token):
         return Mention("word", token), position + 1
-    numbers, end = [float(token)], position + 1
+    numbers, end = [_value(token)], position + 1
     while end + 1 < len(tokens) and tokens[end] in BETWEEN and NUMBER.match(tokens[end + 1]):
-        numbers.append(float(tokens[end + 1]))
+        numbers.append(_value(tokens[end + 1]))
         end += 2
     after = tokens[end] if end < len(tokens) else ""
     ratio = _ratio(tokens, end, numbers)
@@ -198,14 +206,20 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
     return Mention(kind, " ".join(tokens[position:end]), measure=("", tuple(numbers))), end
 
 
+def _value(token: str) -> float:
+    """The number that a token spells; 10^6 is a million."""
+    base, _, power = token.partition("^")
+    return float(base) ** int(power) if power else float(base)
+
+
 def _ratio(tokens: Sequence[str], end: int, numbers: Sequence[float]) -> tuple[Mention, int] | None:
     """ "1 in 10", "2 of 3", "2 out of 3": a share."""
     start = end + 1 + (tokens[end : end + 2] == ["out", "of"])
     if len(numbers) != 1 or start >= len(tokens) or tokens[end] not in ("in", "of", "out"):
         return None
-    if not NUMBER.match(tokens[start]) or not 0 < numbers[0] < float(tokens[start]):
+    if not NUMBER.match(tokens[start]) or not 0 < numbers[0] < _value(tokens[start]):
         return None
-    share = 100 * numbers[0] / float(tokens[start])
+    share = 100 * numbers[0] / _value(tokens[start])
     return Mention("measure", " ".join(tokens[end - 1 : start + 1]), measure=("percent", (share,))), start + 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from medrft.text import normalize
+from medrft.text.signs import spell_signs
 
 COMMA, STOP, SLASH = "xxcomma", "xxstop", "xxslash"
 """Stand-ins for punctuation, which normalisation would drop; no text spells them."""
@@ -12,7 +13,14 @@ MAX_CHARACTERS = 16_000
 """What a reading looks at: longer answers are read up to here, which keeps a megabyte under a second."""
 
 SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r。;!?]+")
-PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、,]|\s[-–—]+\s")
+NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
+"""The letter A in a list of letters, which is no article."""
+LETTER_A = "xxa"
+SIGNED = {"c+": ["with", "contrast"], "c-": ["without", "contrast"], "↑": ["increased"], "↓": ["decreased"], "±": []}
+RANGE = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,6})?) ?[-–—] ?(?=\d{1,6}(?:\.\d{1,6})?(?![\w-]*-\d))")
+RESULTS = {"+": "positive", "-": "negative"}
+COMPARING = frozenset("<>≤≥≠")
+PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、，]|\s[-–—]+\s")
 PUNCTUATED = re.compile(r"[^\w '/]")
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with"}
@@ -59,13 +67,29 @@ def cut(text: str) -> list[str]:
     >>> cut("Mass, 2.5 cm. No viral/bacterial infection")
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
-    text = text[:MAX_CHARACTERS]
+    text = RANGE.sub(r"\1 to ", NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS])))
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))
     if PUNCTUATED.search(text):
         text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
-    return [lemma(word) for word in normalize(text).split()]
+    words = normalize(text).split()
+    if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
+        return [lemma(word) for word in words]
+    return [part for place, word in enumerate(words) for part in _spoken(word, words[place + 1 : place + 2])]
+
+
+def _spoken(word: str, after: list[str]) -> list[str]:
+    """A word with the sign it carries in words: "her2+" is "her2 positive"; a comparison of words is read elsewhere."""
+    if word in SIGNED:
+        return SIGNED[word]
+    if word == LETTER_A:
+        return ["a"]
+    if word in COMPARING:
+        return [word] if word != "≠" and after and after[0].lstrip("-")[:1].isdigit() else []
+    if word[-1] in RESULTS and any(letter.isalpha() for letter in word):
+        return [lemma(word.rstrip("+-")), RESULTS[word[-1]]]
+    return [lemma(word)]
 
 
 def lemma(word: str) -> str:

@@ -1,0 +1,147 @@
+"""Comparisons that a text states: "left > right", "larger than 5 cm", "p = 0.05"; and which of them exclude each other."""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+from typing import NamedTuple
+
+from medrft.scorers.clinical.words import lemma
+from medrft.text.signs import NEGATIVE, POSITIVE, spell_signs
+
+SIGN = re.compile(r"[<>=≤≥≠]|\bthan\b", re.IGNORECASE)
+TOKEN = re.compile(r"[<>=≤≥≠]|[.,;:!?\n](?!\d)|-?\d+(?:\.\d+)?|[^\W\d_][\w+-]*")
+MORE = frozenset(
+    (
+        "larger",
+        "greater",
+        "bigger",
+        "more",
+        "higher",
+        "wider",
+        "longer",
+        "thicker",
+        "denser",
+        "brighter",
+        "taller",
+        "worse",
+    )
+)
+LESS = frozenset(
+    ("smaller", "less", "fewer", "lower", "narrower", "shorter", "thinner", "darker", "lesser", "milder", "better")
+)
+RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|(?:posi|nega)tive", re.IGNORECASE)
+STATUS = re.compile(rf"\b([a-z][a-z\d]{{0,15}})(?:({POSITIVE}|{NEGATIVE})|[ -](positive|negative)\b)")
+TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠"}
+EXCLUDES = {"=": "≠<>≤≥", "≠": "=", ">": "=<≤", "<": "=>≥", "≥": "<=≤", "≤": ">=≥"}
+NEAR = 5
+"""Words on each side that a comparison is about."""
+SPEECHLESS = frozenset(
+    ("the", "a", "an", "is", "are", "was", "were", "of", "in", "on", "than", "that", "it", "and", "by")
+)
+MAX_CHARACTERS = 2_000
+"""What is looked at of an answer."""
+
+
+class Relation(NamedTuple):
+    """One comparison: its sign, and the words on both sides."""
+
+    sign: str
+    left: frozenset[str]
+    right: frozenset[str]
+
+    @property
+    def turned(self) -> Relation:
+        """The same said from the other side: A > B as B < A."""
+        return Relation(TURNED[self.sign], self.right, self.left)
+
+
+def relations(text: str) -> tuple[Relation, ...]:
+    """The comparisons of a text, in order.
+
+    >>> [(r.sign, sorted(r.left), sorted(r.right)) for r in relations("the left kidney is smaller than the right")]
+    [('<', ['kidney', 'left'], ['right'])]
+    """
+    if not SIGN.search(text):
+        return ()
+    tokens = TOKEN.findall(spell_signs(text[:MAX_CHARACTERS]).lower())
+    found = []
+    for place in range(len(tokens)):
+        sign, start = _sign(tokens, place)
+        right = _words(tokens[place + 1 : place + 1 + NEAR]) if sign else frozenset()
+        if right:
+            found.append(Relation(sign, _words(tokens[max(0, start - NEAR) : start][::-1]), right))
+    return tuple(found)
+
+
+def _sign(tokens: list[str], place: int) -> tuple[str, int]:
+    """The sign of the comparison at a place, and where its words begin; empty for any other token."""
+    token = tokens[place]
+    if token in TURNED:
+        return token, place
+    if token != "than" or not place:
+        return "", place
+    word = tokens[place - 1]
+    negated = place > 1 and tokens[place - 2] in ("not", "no")
+    if word in MORE:
+        return ("≤" if negated else ">"), place - 1 - negated
+    if word in LESS:
+        return ("≥" if negated else "<"), place - 1 - negated
+    return "", place
+
+
+def _words(tokens: list[str]) -> frozenset[str]:
+    """The words up to a mark or another comparison."""
+    near = takewhile(lambda token: token not in TURNED and token[0] not in ".,;:!?\n" and token != "than", tokens)
+    return frozenset(lemma(token) for token in near if token not in SPEECHLESS)
+
+
+def results(text: str) -> dict[str, bool]:
+    """What a text calls positive or negative: "ER+/PR-", "IgG positive".
+
+    >>> results("ER+/PR-, HER2 negative")
+    {'er': True, 'pr': False, 'her2': False}
+    """
+    if not RESULT.search(text):
+        return {}
+    spelled = spell_signs(text[:MAX_CHARACTERS]).lower()
+    return {match[1]: (match[2] or match[3]) in (POSITIVE, "positive") for match in STATUS.finditer(spelled)}
+
+
+def excluded(mine: tuple[Relation, ...], yours: tuple[Relation, ...]) -> bool:
+    """Whether one comparison of a text excludes one of the other: about the same two things, the other way.
+
+    >>> excluded(relations("left > right"), relations("right > left")), excluded(relations("p=.05"), relations("p>.05"))
+    (True, True)
+    >>> excluded(relations("left > right"), relations("right < left"))
+    False
+    """
+    return any(_exclude(one, other) for one in mine for other in yours)
+
+
+def _exclude(one: Relation, other: Relation) -> bool:
+    """Whether two comparisons exclude each other, read straight or turned, as their sides fit."""
+    if _fits(one, other):
+        return other.sign in EXCLUDES[one.sign]
+    turned = other.turned
+    return _fits(one, turned) and turned.sign in EXCLUDES[one.sign]
+
+
+def _fits(one: Relation, other: Relation) -> bool:
+    """Whether two comparisons are about the same two things, by the words that tell their sides apart."""
+    left, right = one.left - one.right, one.right - one.left
+    return bool(right & other.right) and (bool(left & other.left) or not (left and other.left))
+
+
+def disagreement(reference: str, candidate: str) -> str:
+    """Why the signs of two texts exclude each other; empty where they do not.
+
+    >>> disagreement("left > right", "right > left"), disagreement("ER+/PR-", "ER-/PR+"), disagreement("ER+", "PR-")
+    ('compares the other way round', 'positive against negative', '')
+    """
+    if SIGN.search(reference) and SIGN.search(candidate) and excluded(relations(reference), relations(candidate)):
+        return "compares the other way round"
+    mine = results(reference)
+    if mine and any(mine.get(name, positive) != positive for name, positive in results(candidate).items()):
+        return "positive against negative"
+    return ""

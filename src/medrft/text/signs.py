@@ -1,0 +1,185 @@
+"""Signs that carry meaning, and numbers, in one spelling each, before anything is cut at punctuation.
+
+    HER2+, HER2⁻       a result: `⊕` and `⊖` glued to the word, which `normalize` shows as + and -
+    T1↑, T1 ⇧          ↑ and ↓
+    <=, </=, != , +/-  ≤, ≥, ≠, ±
+    1½, 5,2 cm, 10⁶    1.5, 5.2 cm, 10^6: a comma is decimal only before a unit, so that 1,500 stays thousands
+    3 µm               3 um
+    minus 15, ♂, T2*   -15, male, T2 star
+
+Units are never converted here: 15 mm is not 1.5 cm.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+POSITIVE, NEGATIVE = "⊕", "⊖"
+
+UNITS = (
+    r"(?:mm|cm|dm|m|km|um|µm|μm|nm|ml|dl|cl|l|ul|µl|μl|cc|kg|mg|mcg|ug|µg|μg|g|hu|kv|kvp|mas|msv|mgy|gy|mhz|khz|hz|ms|"
+    r"tesla|t|in|inch|inches|years?|yo|months?|weeks?|days?|hours?|minutes?|degrees?|percent|mmhg|mmol|iu|"
+    r"(?:milli|centi)?(?:meter|metre|liter|litre)s?)(?:\b|(?=[²³/]))|%|‰|°|毫米|厘米|毫升|公斤|岁"
+)
+NEEDED = re.compile(r"[^\x00-\x7f]|\d,\d|\d/\d|[<>=!+*]|-(?:\W|$)|\bminus\b", re.IGNORECASE)
+"""What a text must hold to be looked at here at all."""
+
+EASY = str.maketrans(
+    {
+        **dict.fromkeys("⇑⬆⇧↟⭡🡅", "↑"),
+        **dict.fromkeys("⇓⬇⇩↡⭣🡇", "↓"),
+        **{
+            "♂": " male ",
+            "♀": " female ",
+            "‰": " permille ",
+            "≪": "<",
+            "≫": ">",
+            "≦": "≤",
+            "≧": "≥",
+            "⩽": "≤",
+            "⩾": "≥",
+        },
+        **{
+            "≮": "≥",
+            "≯": "≤",
+            "≰": ">",
+            "≱": "<",
+            "＜": "<",
+            "＞": ">",
+            "＋": "+",
+            "＝": "=",
+            "−": "-",
+            "﹢": "+",
+            "﹤": "<",
+        },
+        **{
+            "﹥": ">",
+            "，": ",",
+            "；": ";",
+            "：": ":",
+            "！": "!",
+            "？": "?",
+            "（": "(",
+            "）": ")",
+            "⁄": "/",
+            "\xa0": " ",
+            "\u2009": " ",
+            "\u202f": " ",
+            "∶": ":",
+            "⁺": "+",
+            "⊕": "+",
+            "⊖": "-",
+        },
+    }
+)
+NAMES = {
+    letter: name.rpartition(" ")[2].lower().replace("lamda", "lambda")
+    for code in (*range(0x391, 0x3AA), *range(0x3B1, 0x3CA))
+    if (name := unicodedata.name(letter := chr(code), "")) and "FINAL" not in name
+}
+GREEK = re.compile("(?<![\u0370-\u03ff])([A-Za-z])?([\u0391-\u03a9\u03b1-\u03c9])(?![\u0370-\u03ff])")
+MICRO = re.compile("[µμ](?=(?:m|g|l|mol|sv|gy|ci|s|u|in)\\b)", re.IGNORECASE)
+RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+POWER = re.compile("(?<=\\d)⁻?[⁰¹²³⁴-⁹]{1,9}")
+VULGAR = re.compile("(?:(?<![\\d.,/])(\\d{1,9})[ -]?)?([¼-¾⅐-⅞])")
+MIXED = re.compile(rf"(?<![\w.,/])(?:(\d{{1,4}})[ -])?([1-9])/([2-9]|1[06])(?=[ -]?(?:{UNITS}))", re.IGNORECASE)
+DECIMAL = re.compile(
+    rf"(?:(?<=\d),(?=\d{{1,2}}(?!\d))|(?<=\d),(?=\d{{4,9}}(?!\d))|(?<=\b0),(?=\d{{3}}(?!\d)))"
+    rf"(?=\d{{1,9}}(?: ?(?:x|×|\*|-|–|/|to|by|bis) ?\d{{1,9}}(?:[.,]\d{{1,9}})?){{0,3}}[ -]?(?:{UNITS}))",
+    re.IGNORECASE,
+)
+ARROWS = re.compile(r"[-=~]{1,64}>|<[-=~]{1,64}(?![\d.=])")
+PAIRS = (
+    (re.compile(r"</=|<=|=<"), "≤"),
+    (re.compile(r">/=|>="), "≥"),
+    (re.compile(r"!=|=/=|<>|≠|=\u0338"), "≠"),
+    (re.compile(r"\+ ?/ ?-|\+-"), "±"),
+)
+BRACKETS = re.compile(r"(?<!\w)<(/?[A-Za-z][\w ]{0,30})>|<(/[A-Za-z]\w{0,30}|br ?/?)>")
+"""A tag or a gap to fill in, and no comparison."""
+RUNS = re.compile(r"[ \t]{2,}")
+AROUND = re.compile(r" ?([<>≤≥≠]) ?")
+MINUS = re.compile(r"\bminus (?=\.?\d)|\A\s?- (?=\d{1,9}(?:\.\d{1,9})? ?hu\b)", re.IGNORECASE)
+STAR = re.compile(r"(?<![*\w])([Tt][12])\*(?![*\w])")
+CONTRAST = re.compile(r"\b(t[12])\+c\b", re.IGNORECASE)
+
+RESULT = re.compile(r"(?<=[^\W_])(\+{1,4})(?![\w+])|(?<!\S)(\+{2,4})(?!\S)|(?<=\w) (\+{1,4})(?=[,;)\]/]|$)")
+STATUS = "c|k|er|pr|hr|ar|rh|rf|hbv|hcv|hiv|hpv|ebv|cmv|tb|gd|gad|alk|ros|ret|egfr|kras|braf|idh|mgmt|ana|anca|psa|hbsag|msi|ve|ig[gmaed]"
+LACKING = re.compile(
+    rf"(?<![\w-])((?=[a-z]{{1,8}}\d)[a-z\d]{{2,9}}|[0-4]|{STATUS})(?:[-–⁻](?=$|[\s,;:.)\]/])| [-–⁻](?=$|[,;)\]/]))"
+    r"(?!\s?[a-z]?\d)",
+    re.IGNORECASE,
+)
+SUSPENDED = re.compile(r"\s(?:weighted\b|(?:and|or|to|vs\.?|/) ?[\w/]{1,12}-\w)", re.IGNORECASE)
+"""What follows a hyphen that is no minus: "T1- and T2-weighted"."""
+
+
+def spell_signs(text: str) -> str:
+    """The text with each sign and number in one spelling; idempotent, and the same text where there is none.
+
+    >>> spell_signs("1½ cm, 5,2 x 3,1 cm, 1,500 mL, 10⁶, 3 µm, <=5 mm")
+    '1.5 cm, 5.2 x 3.1 cm, 1,500 mL, 10^6, 3 um, ≤ 5 mm'
+    >>> spell_signs("HER2+ and ER-, T1- and T2-weighted, minus 15 HU, a != b")
+    'HER2⊕ and ER⊖, T1- and T2-weighted, -15 HU, a ≠ b'
+    """
+    if not NEEDED.search(text):
+        return text
+    text = text.translate(EASY)
+    if "<" in text or ">" in text or "=" in text or "≤" in text or "≥" in text or "≠" in text:
+        text = BRACKETS.sub(lambda match: f" {match[1] or match[2]} ", text)
+        for pattern, sign in PAIRS[:3]:
+            text = pattern.sub(sign, text)
+        text = AROUND.sub(r" \1 ", ARROWS.sub(" ", text))
+    if not text.isascii():
+        text = MICRO.sub("u", text)
+        text = POWER.sub(lambda match: "^" + match[0].translate(RAISED), VULGAR.sub(_vulgar, text))
+    if "/" in text:
+        text = MIXED.sub(_mixed, text)
+    if "," in text:
+        text = DECIMAL.sub(".", text)
+    text = MINUS.sub("-", STAR.sub(r"\1 star", RUNS.sub(" ", text)))
+    if "+" in text or "-" in text or "–" in text or "⁻" in text:
+        text = CONTRAST.sub(r"\1 C+", text)
+        text = PAIRS[3][0].sub(PAIRS[3][1], text)
+        text = RESULT.sub(lambda match: POSITIVE * len(match[0].strip()), text)
+        text = LACKING.sub(_lacking, text)
+    return RUNS.sub(" ", text)
+
+
+def name_greek(text: str) -> str:
+    """The text with Greek letters that stand alone by their names; Greek words as they are.
+
+    >>> name_greek("tnf-α"), name_greek("γδ")
+    ('tnf-alpha', 'γδ')
+    """
+    return text if text.isascii() else GREEK.sub(_greek, text)
+
+
+def _greek(match: re.Match[str]) -> str:
+    """A letter's name; apart from a Latin letter before it."""
+    return f"{match[1]} {NAMES[match[2]]}" if match[1] else NAMES.get(match[2], match[2])
+
+
+def _decimal(value: Fraction) -> str | None:
+    """A fraction as a decimal, where it has one of a few places."""
+    return f"{float(value):g}" if 1000 % value.denominator == 0 else None
+
+
+def _vulgar(match: re.Match[str]) -> str:
+    """1½ as 1.5; ½ alone as 1/2, which `MIXED` makes decimal before a unit."""
+    part = Fraction(unicodedata.numeric(match[2])).limit_denominator(10)
+    if not match[1]:
+        return f"{part.numerator}/{part.denominator}"
+    return _decimal(int(match[1]) + part) or f"{match[1]} {part.numerator}/{part.denominator}"
+
+
+def _mixed(match: re.Match[str]) -> str:
+    """1 1/2 before a unit as 1.5."""
+    return _decimal(int(match[1] or 0) + Fraction(int(match[2]), int(match[3]))) or match[0]
+
+
+def _lacking(match: re.Match[str]) -> str:
+    """A result's minus; a hyphen whose second half follows stays one."""
+    return match[0] if SUSPENDED.match(match.string, match.end()) else match[1] + NEGATIVE
