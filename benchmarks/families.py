@@ -55,6 +55,11 @@ class Family:
     """Further settings of the recipe's `model`."""
 
 
+def mended(name: str) -> dict[str, Any]:
+    """The setting by which a family is asked through the template that recipes/templates mends for SFT."""
+    return {"chat_template": str(ROOT / "recipes" / "templates" / f"{name}.jinja")}
+
+
 FAMILIES = {
     "qwen2_vl": Family("Qwen2-VL", "qwen2_vl"),
     "qwen2_5_vl": Family("Qwen2.5-VL", "qwen2_5_vl"),
@@ -69,10 +74,13 @@ FAMILIES = {
     "smolvlm": Family("SmolVLM2", "smolvlm"),
     "idefics3": Family("Idefics 3", "idefics3"),
     "llava_1_5": Family("LLaVA 1.5, LLaVA-Med", "llava_1_5"),
+    "llava_1_5_mended": Family("LLaVA 1.5, mended template", "llava_1_5", mended("llava_1_5")),
     "llava_next": Family("LLaVA-NeXT", "llava_next"),
     "llava_onevision": Family("LLaVA-OneVision", "llava_onevision"),
+    "llava_onevision_mended": Family("LLaVA-OneVision, mended template", "llava_onevision", mended("llava_onevision")),
     "mllama": Family("Llama 3.2 Vision", "mllama"),
     "glm4v": Family("GLM-4.1V", "glm4v"),
+    "glm4v_mended": Family("GLM-4.1V, mended template", "glm4v", mended("glm4v")),
     "aya_vision": Family("Aya Vision", "aya_vision"),
     "mistral3": Family("Mistral Small 3.1", "mistral3"),
     "paligemma": Family("PaliGemma 2", "paligemma"),
