@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,9 @@ from medrft.errors import MedrftError, RunInUseError, StorageError, cannot_write
 SCRAP = ".tmp"
 LOCK = ".lock"
 Tell = Callable[[str], None]
+
+HASHERS = 4
+"""Files that are hashed side by side."""
 
 _held: set[int] = set()
 """Descriptors of the locks that this process holds; a child made by fork closes its copies."""
@@ -172,12 +176,11 @@ def hash_file(path: Path) -> str:
 
 def list_files(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
     """`{name: {"size": …, "sha256": …}}` of every file below `folder`, once it is on the disk."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not is_scrap(path)):
-        name = path.relative_to(folder).as_posix()
-        if name not in without:
-            found[name] = describe_file(path)
-    return found
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_scrap(path)]
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    names = {name: path for name, path in names.items() if name not in without}
+    with ThreadPoolExecutor(max_workers=HASHERS) as pool:  # hashing leaves Python's lock alone
+        return dict(zip(names, pool.map(describe_file, names.values()), strict=True))
 
 
 def describe_file(path: Path) -> dict[str, Any]:

@@ -83,8 +83,17 @@ def test_a_recipe_may_stop_on_a_finding(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tags = {"parts": [{"scorer": "answer_format", "weight": 1.0}]}  # the tags alone pay
     strict = parse_recipe({**TABLE, "reward": tags, "audit": {"stop_on": "error"}, "eval": {"zero_shot": False}})
+    audited = tmp_path / "run" / "audit" / "audited.json"
+    keys = []
+    for more in ({}, {}, {"seed": 1}):  # running again passes no finding by, and other questions are audited anew
+        changed = strict.model_copy(update=more)
+        with pytest.raises(RecipeError, match=r"blind_to_completion|hackable"):
+            run_recipe(changed, output=tmp_path / "run")
+        keys.append((read_json(audited)["key"], audited.stat().st_mtime_ns))
+    assert keys[0] == keys[1] and keys[1][0] != keys[2][0]
+    (tmp_path / "run" / "audit" / "summary.json").write_text("{")  # half an audit is none
     with pytest.raises(RecipeError, match=r"blind_to_completion|hackable"):
-        run_recipe(strict, output=tmp_path / "run")
+        run_recipe(changed, output=tmp_path / "run")
     assert not (tmp_path / "run" / "stages" / "grpo").exists()
 
 

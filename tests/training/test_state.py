@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from medrft.errors import DataError
+from medrft.models.load import list_model
 from medrft.rundir import RunDir, read_jsonl
 from medrft.training.state import KEY, is_done, last_checkpoint, read_stage, rewind, rotate, seal, write_stage
 
@@ -47,6 +48,26 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, name
     assert last_checkpoint(tmp_path).step == 8 and steps(tmp_path) == [8]
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and f"checkpoint-16 is damaged: {name}" in told[0] and "from checkpoint-8" in told[0]
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "checkpoint.json"])
+def test_a_checkpoint_whose_bytes_changed_gives_way_to_the_one_before(tmp_path, capsys, name):
+    checkpoint(tmp_path, 8)
+    file = checkpoint(tmp_path, 16) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(bytes(content))
+    assert last_checkpoint(tmp_path).step == 8 and steps(tmp_path) == [8]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and "checkpoint-16 is damaged: " in told[0] and "from checkpoint-8" in told[0]
+
+
+def test_a_checkpoint_of_an_earlier_version_lists_sizes_alone(tmp_path):
+    path = checkpoint(tmp_path, 8)
+    listed = json.loads((path / "checkpoint.json").read_text())
+    listed["files"] = {name: facts["size"] for name, facts in listed["files"].items()}
+    (path / "checkpoint.json").write_text(json.dumps(listed))
+    assert last_checkpoint(tmp_path).step == 8
 
 
 def test_the_only_checkpoint_is_not_given_up_without_a_word(tmp_path):
@@ -139,3 +160,18 @@ def test_a_stage_is_done_once_its_model_is_there(tmp_path, status, model, done):
         run.final("sft").mkdir(parents=True)
         (run.final("sft") / "config.json").write_text("{}")
     assert is_done(run, "sft") is done
+
+
+@pytest.mark.parametrize("size", [0, 50, 100])
+def test_a_stage_whose_model_is_damaged_is_not_done(tmp_path, capsys, size):
+    run = RunDir(tmp_path)
+    write_stage(run, "sft", status="done")
+    run.final("sft").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (run.final("sft") / name).write_bytes(b"x" * 100)
+    list_model(run.final("sft"))
+    (run.final("sft") / "README.md").write_text("a card may be written again")
+    assert is_done(run, "sft")
+    (run.final("sft") / "model.safetensors").write_bytes(b"y" * size)
+    assert not is_done(run, "sft")
+    assert "final is damaged: model.safetensors" in capsys.readouterr().err
