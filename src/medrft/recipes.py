@@ -53,7 +53,7 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 class _Safe(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, and in which aliases stand for no more than `LARGEST` values."""
+    """YAML in which a key that stands twice is an error, and aliases stand for no more than `LARGEST` values."""
 
     def get_single_data(self) -> Any:
         """The document, once it is known how much its aliases stand for; raises `YAMLError`."""

@@ -108,17 +108,15 @@ def audit(
 
 def _keep_private(specs: list[str], run: Path | None) -> None:
     """Rollouts of a run whose data are private go to no other machine; raises `RecipeError`."""
-    import yaml
-
     from medrft.outgoing import recipients_of, refuse_private
-    from medrft.recipes import load_recipe
+    from medrft.recipes import load_recipe, read_yaml
 
     if run is None or not (run / "recipe.yaml").is_file() or not load_recipe(run / "recipe.yaml").data.private:
         return
     for spec in specs:
         path = Path(spec)
         if path.suffix in (".yaml", ".yml") and path.is_file():
-            table = yaml.safe_load(path.read_text(encoding="utf-8"))
+            table = read_yaml(path)
             refuse_private(True, recipients_of(table if "reward" in table else {"reward": table}))
 
 

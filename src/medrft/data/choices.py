@@ -30,7 +30,7 @@ LETTER = re.compile(
     re.IGNORECASE,
 )
 OWN_LETTER = re.compile(r"\s*[(（\[]?([A-Za-z])\s*[)）\].:：．、]\s*(\S.*)", re.DOTALL)
-KEY = re.compile(r"(?:option|choice|opt|op|answer|ans)?[ _-]?([a-z]|\d{1,2})", re.IGNORECASE)
+KEY = re.compile(r"(?:option|choice|opt|op|answer|ans)?[ _-]?([a-l]|\d{1,2})", re.IGNORECASE)
 LABEL_KEYS = ("letter", "label", "key", "id", "option")
 TEXT_KEYS = ("content", "text", "value", "answer")
 

@@ -108,9 +108,9 @@ class Columns:
             if role in self.mapped and not mapped:
                 continue  # mapped to nothing: no column plays it
             if isinstance(mapped, Sequence) and not isinstance(mapped, str):
-                several[role] = tuple(name for wanted in mapped if (name := found(str(wanted))) is not None)
-            elif (name := next(filter(None, map(found, (mapped,) if mapped else usual)), None)) is not None:
-                one[role] = name
+                several[role] = tuple(filter(None, (found(str(wanted)) for wanted in mapped)))
+            elif (column := next(filter(None, map(found, (mapped,) if mapped else usual)), None)) is not None:
+                one[role] = column
         for role, pattern in (("options", OPTION), ("image", IMAGE)):
             if role not in one and role not in self.mapped and (run := _numbered(spelled, pattern, role)):
                 several[role] = run

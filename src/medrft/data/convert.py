@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypedDict
 
 from medrft.data.base import Loaded, Progress, one_line
 from medrft.data.choices import options_of, resolve
-from medrft.data.formats import FORMATS, Wording, turns_of
+from medrft.data.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
 from medrft.data.privacy import stripped_image, without_identifying

@@ -56,114 +56,19 @@ FRAME_FACTS = {
 }
 """Where enhanced multi-frame files keep, per frame or for all, what other files have at the top."""
 
-CODED = {
-    # Defined terms of PS3.3 C.7.3.1.1.1, those of retired objects too, and of C.7.6.3.1.2.
-    "Modality": frozenset(
-        [
-            "ANN",
-            "AR",
-            "ASMT",
-            "AU",
-            "BDUS",
-            "BI",
-            "BMD",
-            "CD",
-            "CF",
-            "CFM",
-            "CP",
-            "CR",
-            "CS",
-            "CT",
-            "CTPROTOCOL",
-            "DD",
-            "DF",
-            "DG",
-            "DM",
-            "DMS",
-            "DOC",
-            "DS",
-            "DX",
-            "EC",
-            "ECG",
-            "EEG",
-            "EM",
-            "EMG",
-            "EOG",
-            "EPS",
-            "ES",
-            "FA",
-            "FID",
-            "FS",
-            "GM",
-            "HC",
-            "HD",
-            "IO",
-            "IOL",
-            "IVOCT",
-            "IVUS",
-            "KER",
-            "KO",
-            "LEN",
-            "LP",
-            "LS",
-            "M3D",
-            "MA",
-            "MG",
-            "MR",
-            "MS",
-            "NM",
-            "OAM",
-            "OCT",
-            "OP",
-            "OPM",
-            "OPR",
-            "OPT",
-            "OPTBSV",
-            "OPTENF",
-            "OPV",
-            "OSS",
-            "OT",
-            "PA",
-            "PLAN",
-            "POS",
-            "PR",
-            "PT",
-            "PX",
-            "REG",
-            "RESP",
-            "RF",
-            "RG",
-            "RTDOSE",
-            "RTIMAGE",
-            "RTINTENT",
-            "RTPLAN",
-            "RTRAD",
-            "RTRECORD",
-            "RTSEGANN",
-            "RTSTRUCT",
-            "RWV",
-            "SEG",
-            "SM",
-            "SMR",
-            "SR",
-            "SRF",
-            "ST",
-            "STAIN",
-            "TEXTUREMAP",
-            "TG",
-            "US",
-            "VA",
-            "VF",
-            "XA",
-            "XAPROTOCOL",
-            "XC",
-        ]
-    ),
-    "PhotometricInterpretation": frozenset(
-        ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "XYB")
-        + ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
-    ),
-}
+# Defined terms of PS3.3 C.7.3.1.1.1, those of retired objects too, and of C.7.6.3.1.2.
+_MODALITIES = (
+    "ANN AR ASMT AU BDUS BI BMD CD CF CFM CP CR CS CT CTPROTOCOL DD DF DG DM DMS DOC DS DX EC ECG EEG EM EMG EOG "
+    "EPS ES FA FID FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT "
+    "OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD "
+    "RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC "
+)
+_COLOURS = (
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV", "XYB", "YBR_ICT", "YBR_RCT"),
+    *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422"),
+)
+CODED = {"Modality": frozenset(_MODALITIES.split()), "PhotometricInterpretation": frozenset(_COLOURS)}
+"""The words that an element of a header may hold to be shown."""
 
 # Image axes in the patient's (+x left, +y posterior, +z head), rightwards and downwards; by the axis looked along.
 DISPLAY = {

@@ -45,7 +45,7 @@ class Format:
     encode: Callable[[Example, Wording, Sequence[Any]], dict[str, Any]]
     """An example, its words and its images as they stand in the row."""
     decode: Callable[[Values], list[dict[str, Any]]]
-    """Columns of a `table` (and `dataset` where the row names one), once for each turn; what is wrong with a turn stands
+    """Columns of a `table` (and `dataset` where the row names one), once for each turn; what is wrong with a turn is
     under `problem`. Raises `RowError`, `KeyError` or `TypeError` for a row that is none."""
     many: bool = True
     """Whether a row may hold several images."""
@@ -94,7 +94,7 @@ def recognized(row: Values) -> Format | None:
 
 
 def _llama_factory(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
-    turns = [("system", words.system), *_turns(example, words, images, ("user", "assistant"))]
+    turns = (("system", words.system), *_turns(example, words, images, ("user", "assistant")))
     return {"messages": [{"role": role, "content": text} for role, text in turns], "images": list(images)}
 
 
@@ -106,7 +106,7 @@ def _from_messages(row: Values) -> list[dict[str, Any]]:
 
 
 def _vlm_r1(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
-    turns = _turns(example, words, images, ("human", "gpt"))
+    turns = list(_turns(example, words, images, ("human", "gpt")))
     image = images[0] if len(images) == 1 else list(images)
     return {"image": image, "conversations": [{"from": who, "value": text} for who, text in turns]}
 
@@ -117,8 +117,7 @@ def _med_r1(example: Example, words: Wording, images: Sequence[Any]) -> dict[str
 
 
 def _from_med_r1(row: Values) -> list[dict[str, Any]]:
-    turns = [("user", row["problem"], []), ("assistant", row["solution"], [])]
-    return chat_turns(turns, images_in(row))
+    return chat_turns([("user", row["problem"], []), ("assistant", row["solution"], [])], images_in(row))
 
 
 def _medvlthinker(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, Any]:
@@ -158,7 +157,7 @@ def _verl(example: Example, words: Wording, images: Sequence[Any]) -> dict[str, 
         "metadata": dict(example.metadata),
         **({"history": example.history} if example.history else {}),
     }
-    *asked, _ = _turns(example, words, images, ("user", "assistant"))
+    asked = list(_turns(example, words, images, ("user", "assistant")))[:-1]
     return {
         "data_source": example.dataset,
         "prompt": [{"role": role, "content": text} for role, text in (("system", words.system), *asked)],

@@ -51,7 +51,7 @@ _BROKEN = (
 
 @contextlib.contextmanager
 def pixel_limit(pixels: int | None) -> Iterator[None]:
-    """Refuse images of more than so many pixels within; `None` leaves the limit. Raises `DataError` for another value."""
+    """Refuse images of more than so many pixels within; `None` leaves the limit. Raises `DataError`."""
     if pixels is None:
         yield
         return

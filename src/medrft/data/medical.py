@@ -90,7 +90,7 @@ def show_all(path: Path, view: View, cache: Path, *, folder: Path) -> list[tuple
         shown = show(path, view, cache)
         return [shown if shown is not None else (path, None)]
     reader = reader_of(path)
-    found = []
+    found: list[tuple[Path, dict[str, Any] | None]] = []
     for each in _sampled(path, view, reader):
         shown = show(path, each, cache)
         found.append(shown if shown is not None else (path, None))

@@ -26,63 +26,16 @@ ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """JPEG markers without a length."""
 SOI, EOI, SOS, JFIF, ADOBE, COMMENT = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xFE
 
-WORDS = frozenset(
-    [
-        "patient",
-        "patients",
-        "mrn",
-        "ssn",
-        "dob",
-        "birth",
-        "birthdate",
-        "birthday",
-        "phone",
-        "telephone",
-        "mobile",
-        "fax",
-        "email",
-        "address",
-        "street",
-        "zip",
-        "zipcode",
-        "postcode",
-        "postal",
-        "city",
-        "county",
-        "accession",
-        "insurance",
-        "nhs",
-        "passport",
-        "surname",
-        "forename",
-        "firstname",
-        "lastname",
-        "fullname",
-        "initials",
-        "physician",
-        "doctor",
-        "radiologist",
-        "clinician",
-        "referring",
-        "referrer",
-        "nurse",
-        "hospital",
-        "institution",
-        "employer",
-        "occupation",
-        "姓名",
-        "患者",
-        "病历号",
-        "身份证",
-        "电话",
-        "出生",
-        "住址",
-        "病人",
-    ]
+_WORDS = (
+    "patient patients mrn ssn dob birth birthdate birthday phone telephone mobile fax email address street zip zipcode "
+    "postcode postal city county accession insurance nhs passport surname forename firstname lastname fullname "
+    "initials physician doctor radiologist clinician referring referrer nurse hospital institution employer occupation "
+    "姓名 患者 病历号 身份证 电话 出生 住址 病人"
 )
-"""Words of a column's name that make it one about a person (those of HIPAA's Safe Harbor list, 45 CFR 164.514(b)(2))."""
+WORDS = frozenset(_WORDS.split())
+"""Words of a column's name that make it one about a person (HIPAA's Safe Harbor list, 45 CFR 164.514(b)(2))."""
 PHRASES = re.compile(
-    r"^(?:name|pid|uid|person|subject|date)$|\b(?:first|last|full|family|given|middle|maiden|person|subject|user) name\b"
+    r"^(?:name|pid|uid|person|date)$|\b(?:first|last|full|family|given|middle|maiden|person|subject|user) name\b"
     r"|\b(?:subject|person|medical record|health plan|account|licen[cs]e|device serial|serial|hospital|visit|encounter|"
     r"admission|hadm|stay|case) (?:id|no|nr|number)\b|\b(?:study|series|sop|instance|frame of reference)\b.*\buid\b"
     r"|\b(?:study|series|exam|acquisition|scan|content|admission|discharge|visit|death|report|procedure|instance|"
@@ -104,8 +57,6 @@ def is_identifying(column: str) -> bool:
     """
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", str(column)[:200])
     words = " ".join(re.split(r"[\W_]+", spaced)).strip().lower()
-    if words == "subject":  # a school subject in MMMU
-        return False
     return bool(WORDS & set(words.split()) or PHRASES.search(words) or RUN_TOGETHER.search(words.replace(" ", "")))
 
 
@@ -129,8 +80,8 @@ def _inside(value: Any, keep: Collection[str], dropped: Counter[str]) -> Any:
 def stripped_image(path: Path) -> tuple[bytes, str]:
     """An image file without its metadata, and its ending: the same pixels, turned the same way.
 
-    JPEG segments and PNG chunks are left out one by one and nothing is encoded again; other files, and those whose parts
-    cannot be told apart, become PNG of the pixels as `open_image` shows them. Raises `BadImageError`.
+    JPEG segments and PNG chunks are left out one by one and nothing is encoded again; other files, and those whose
+    parts cannot be told apart, become PNG of the pixels as `open_image` shows them. Raises `BadImageError`.
     """
     content = path.read_bytes()
     turned = _orientation(path)

@@ -1,4 +1,4 @@
-"""A folder of slices as one series: its files in the order in which they lie in the body, else by number, else by name."""
+"""A folder of slices as one series: its files in the order in which they lie in the body, else by number, by name."""
 
 from __future__ import annotations
 

@@ -92,22 +92,10 @@ def load(
     text files that do not show theirs.
     Raises `DataError` for a missing or unreadable file, `UnknownNameError` for an unknown role, split or view.
     """
-    view: dict[str, Any] = {
-        "window": window,
-        "frame": frame,
-        "slice": slice,
-        "slices": slices,
-        "plane": plane,
-        "orientation": orientation,
-    }
+    view: dict[str, Any] = {"window": window, "frame": frame, "slice": slice, "slices": slices}
+    view |= {"plane": plane, "orientation": orientation}
     make_view(**view)
-    for role in columns or {}:
-        if role not in USUAL:
-            raise unknown_name("role in columns of table", role, USUAL)
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
-    if answer_index not in (None, 0, 1) or isinstance(answer_index, bool):
-        raise DataError(f"answer_index is 0 or 1, from where places of options count, got {answer_index!r}")
+    _check_options(columns or {}, split, answer_index)
     hub = hub_name(root)
     place = Path() if hub else RELEASE.require(root)
     name = re.sub(r"[^\w.-]+", "_", dataset or _last_part(hub, place)).lstrip(".") or "table"
@@ -128,6 +116,16 @@ def load(
         view=view,
         on_progress=on_progress,
     )
+
+
+def _check_options(columns: Mapping[str, Any], split: str, answer_index: Any) -> None:
+    for role in columns:
+        if role not in USUAL:
+            raise unknown_name("role in columns of table", role, USUAL)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if answer_index not in (None, 0, 1) or isinstance(answer_index, bool):
+        raise DataError(f"answer_index is 0 or 1, from where places of options count, got {answer_index!r}")
 
 
 def read_table(

@@ -64,7 +64,8 @@ def not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
     where = f" ({error.reason} at byte {error.start})" if isinstance(error, UnicodeDecodeError) else f" ({error})"
     name = "UTF-8" if encoding == "utf-8-sig" else encoding
     return DataError(
-        f"{path} is not {name} text{where}; name its encoding, such as --set encoding=gbk or cp1252, or save it as UTF-8"
+        f"{path} is not {name} text{where}; name its encoding, such as --set encoding=gbk or cp1252, or save it as "
+        "UTF-8"
     )
 
 

@@ -57,7 +57,7 @@ class View:
     """What is asked of a medical image."""
 
     window: OneWindow | tuple[OneWindow, ...] = "file"
-    """`file`, `percentile`, a name of `PRESETS`, or centre and width; or three of these, shown as red, green and blue."""
+    """`file`, `percentile`, a name of `PRESETS`, or centre and width; three of them are red, green and blue."""
     frame: int | None = None
     """From 0: the frame of a DICOM file, page of a TIFF, volume of a 4-D NIfTI file."""
     slice: int | None = None
@@ -124,7 +124,7 @@ def make_view(
         raise DataError("slices: a whole number from 1, got 0")
     if view.slices is not None and view.slice is not None:
         raise DataError(
-            f"slices={view.slices} samples a volume and slice={view.slice} picks one of it; set one of the two"
+            f"slices={view.slices} asks for several of a volume, slice={view.slice} for one; set one of the two"
         )
     return view
 
