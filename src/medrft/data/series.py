@@ -22,7 +22,12 @@ def series_files(path: Path, folder: Path) -> list[Path]:
 
     Every one is looked up like any image of a row, so that no link in it leads out of `folder`.
     """
-    names = sorted((entry.name for entry in os.scandir(path) if entry.is_file()), key=natural)
+    if path.resolve() == folder.resolve():
+        raise BadImageError(MISSING, f"{path} is the folder of all images; a series needs one of its own")
+    try:
+        names = sorted((entry.name for entry in os.scandir(path) if entry.is_file()), key=natural)
+    except OSError as error:  # such as links in a circle
+        raise BadImageError(UNREADABLE, f"{path}: {error.strerror}") from error
     if len(names) > MOST:
         raise BadImageError(UNREADABLE, f"a folder of {len(names):,} files is no series; at most {MOST:,}")
     relative = path.relative_to(folder) if path.is_relative_to(folder) else path
@@ -48,8 +53,11 @@ def natural(name: str) -> tuple[Any, ...]:
 
 
 def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _in_order(files: list[Path]) -> list[Path]:
