@@ -87,9 +87,9 @@ class Answers:
         return value if isinstance(value, list | tuple) else [value]
 
     def _text(self, value: Any, options: Options | None, question: str, *, name: str) -> str:
-        if isinstance(value, str) and value.strip().lower() in TRUTH:
-            return self._truth(value.strip(), options, question, name=name)
-        text = str(value) if isinstance(value, bool) and options else base.answer_text(value)
+        if (isinstance(value, bool) and options) or (isinstance(value, str) and value.strip().lower() in TRUTH):
+            return self._truth(str(value).strip(), options, question, name=name)
+        text = base.answer_text(value)
         if text is None:
             told = "; a truth value: write yes or no" if isinstance(value, bool) else ""
             raise RowError(base.NOT_TEXT, f"got {shown(value)}{told}")
