@@ -6,8 +6,9 @@ import pytest
 
 from medrft.config import reward_of
 from medrft.data import check_options
+from medrft.errors import RecipeError
 from medrft.models.prompts import get_prompt
-from medrft.recipes import load_recipe
+from medrft.recipes import load_recipe, parse_set
 from medrft.rewards import build_reward
 from medrft.training import check_stage
 from medrft.types import KINDS
@@ -60,3 +61,37 @@ def test_armed_has_all_three_stages_and_takes_both_starts(name):
         assert first.kind == second.kind == "grpo" and first.trl == second.trl  # the same GRPO again
         assert data.kind == "sft" and data.curate == "armed_i" and recipe.start_of(data) == start
         assert recipe.start_of(second) == "armed_a"
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "holds more than 100,000 values"),
+        ("a: &a [*a]", "nests too deep, or in itself"),
+        ("[" * 5_000, "not valid YAML"),
+        ("seed: 1\nseed: 2", "'seed' stands twice"),
+        ("seed: " + "1" * 5_000, "not valid YAML"),
+        ("seed: 2024-13-45", "not valid YAML"),
+        ("seed: [", "not valid YAML"),
+    ],
+)
+def test_hostile_yaml_is_one_line(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message) as told:
+        load_recipe(tmp_path / "r.yaml")
+    assert "\n" not in str(told.value) and len(str(told.value)) < 1_000
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "1" * 5_000, "[" * 5_000, "{a: 1, a: 2}", "&a [*a]"])
+def test_hostile_values_of_set_are_one_line(value):
+    with pytest.raises(RecipeError, match="not a YAML value"):
+        parse_set([f"a={value}"])
+
+
+def test_aliases_of_people_are_read():
+    assert parse_set(["a={x: &x [1, 2], y: *x}"]) == {"a": {"x": [1, 2], "y": [1, 2]}}

@@ -3,7 +3,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from medrft.cli.common import UNSAFE
 from medrft.cli.data import app
+from medrft.cli.main import fail
 from medrft.errors import DataError, RecipeError, UnknownNameError
 
 
@@ -162,3 +164,26 @@ def test_mistakes_of_convert(vqa_rad_root, tmp_path, arguments, error, message):
     done = run("convert", *told, "--output", tmp_path / "a.json")
     assert isinstance(done.exception, error)
     assert message in str(done.exception)
+
+
+def test_what_a_table_holds_cannot_act_on_the_terminal(tmp_path, image_file, capsys):
+    image_file(tmp_path / "0.png")
+    good = {"image": "0.png", "question": "Is it?", "answer": "no"}
+    bad = {"id": "a\x1b[31mb\x9b2J\u202e", "image": "\x1b]0;x.png", "question": "\x1b[31m?", "answer": "no"}
+    rows = (good, bad, {**bad, "image": 3, "split": "\x1b[2J"})
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for more in ((), ("--json",)):
+        done = run("check", "table", tmp_path / "t.jsonl", *more)
+        assert done.exit_code == 0 and "31mb" in done.output
+        assert not UNSAFE.search(done.output.replace("\n", ""))
+    with pytest.raises(SystemExit):
+        fail("no row \x1b[2J of \x9b", status=2)
+    assert capsys.readouterr().err == "medrft: no row \ufffd[2J of \ufffd\n"
+
+
+def test_the_sheet_of_leaks_counts_what_the_terminal_counts(vqa_rad_root, tmp_path):
+    sources = (f"vqa_rad:{vqa_rad_root}:train", f"vqa_rad:{vqa_rad_root}:test")
+    found = json.loads(run("leaks", *sources, "--output", tmp_path / "l.html", "--json").stdout)
+    (pair,) = found["pairs"].values()
+    page = (tmp_path / "l.html").read_text()
+    assert f"{pair['shared_images']} of {pair['total_images_b']} images of vqa_rad:test are the same" in page

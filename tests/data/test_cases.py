@@ -233,7 +233,9 @@ def test_a_letter_that_the_question_does_not_offer_is_listed(row_of):
     assert row_of(question="Which? A)CT, B)MRI", answer="D").reason == "answer is not among the options"
 
 
-texts = st.lists(st.sampled_from(["CT", "MRI", "PET", "x-ray", "it's", 'a "b"', "1,500", "[x]", ""]), min_size=2, max_size=6)
+texts = st.lists(
+    st.sampled_from(["CT", "MRI", "PET", "x-ray", "it's", 'a "b"', "1,500", "[x]", ""]), min_size=2, max_size=6
+)
 
 
 @given(texts, st.data())

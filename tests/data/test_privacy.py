@@ -88,9 +88,9 @@ def test_metadata_go_and_pixels_stay(tmp_path, name, orientation):
 PLAIN = {"progressive", "progression"}
 
 
-def test_a_file_whose_parts_cannot_be_told_becomes_png(tmp_path):
+def test_an_odd_segment_is_left_out(tmp_path):
     whole = jpeg(1)
-    (tmp_path / "a.jpg").write_bytes(whole[:2] + b"\xff\xee\0\x02" + whole[2:])  # an empty segment of Adobe's is dropped
+    (tmp_path / "a.jpg").write_bytes(whole[:2] + b"\xff\xee\0\x02" + whole[2:])  # Adobe's, but empty
     content, suffix = stripped_image(tmp_path / "a.jpg")
     assert suffix == ".jpg" and SECRET not in content
 
@@ -99,7 +99,9 @@ COLUMNS = {
     **dict.fromkeys(("patient_name", "Patient's Name", "PatientID", "MRN", "dob", "subject_id", "study_date"), True),
     **dict.fromkeys(("SOPInstanceUID", "AccessionNumber", "referring physician", "Hospital", "name", "患者姓名"), True),
     **dict.fromkeys(("email", "Zip Code", "birth-date", "hadm_id", "first name"), True),
-    **dict.fromkeys(("image_name", "dataset_name", "subject", "modality", "organ", "answer", "split", "age", "sex"), False),
+    **dict.fromkeys(
+        ("image_name", "dataset_name", "subject", "modality", "organ", "answer", "split", "age", "sex"), False
+    ),
     **dict.fromkeys(("content_type", "question_type", "image_organ", "location", "score", "base_type"), False),
 }
 
@@ -130,7 +132,9 @@ def test_a_conversion_carries_neither(tmp_path):
     assert back.metadata["modality"] == "CT" and pixels_of(back.images[0]) == pixels_of(rows[0].images[0])
     # An image that lies below the output is referred to only where there is nothing to leave out.
     done = write_format(rows, "vlm_r1", tmp_path / "in" / "rows.jsonl", words=_words)
-    assert SECRET not in (tmp_path / "in" / json.loads((tmp_path / "in" / "rows.jsonl").read_text())["image"]).read_bytes()
+    assert (
+        SECRET not in (tmp_path / "in" / json.loads((tmp_path / "in" / "rows.jsonl").read_text())["image"]).read_bytes()
+    )
 
 
 def test_a_conversation_is_written_once(tmp_path):

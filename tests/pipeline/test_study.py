@@ -564,3 +564,13 @@ def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):
     assert again.run(arms) == [] and not (tmp_path / "elsewhere").exists()  # a fresh clone goes on from the small files
     facts = collect(study, read_results(study.results), keys={arm.label: arm.key for arm in arms})
     assert facts["missing"] == [] and facts["primary"]["outcome"]["n"] > 0 and facts["cost"]["kept"]
+
+
+def test_results_stay_in_the_folder_of_whoever_runs_a_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copied = written(tmp_path / "a" / "recipes" / "studies", results=None)
+    assert load_study(copied).results == Path("runs/studies/toystudy/results")  # not two folders above the file
+    (tmp_path / "a" / "benchmarks" / "results" / "studies" / "toystudy").mkdir(parents=True)
+    assert load_study(copied).results == tmp_path / "a" / "benchmarks" / "results" / "studies" / "toystudy"
+    with pytest.raises(RecipeError, match=r"results: \.\./out leads out of .*--results"):
+        _ = load_study(written(tmp_path / "b", results="../out")).results

@@ -5,6 +5,7 @@ Stages talk through files of the run directory, so each can be done again, and a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def _run_stages(
 
     with main_first():
         job = open_job(recipe, output=output, resume=resume, bar=bar if is_main() else no_bar)
+        if is_main():
+            tell_untested(job)
         start_model(job)
     if is_main():
         if "base" in only if only is not None else recipe.eval.zero_shot:
@@ -156,6 +159,14 @@ def tell_recipients(recipe: Recipe) -> None:
     recipients = recipients_of(recipe.model_dump())
     refuse_private(recipe.data.private, recipients)
     announce(recipients)
+
+
+def tell_untested(job: Job) -> None:
+    """Say, before anything runs, that no row will be evaluated on, and what makes a test split."""
+    from medrft.data import NO_TEST
+
+    if not any(job.tests().values()):
+        logging.getLogger("medrft").warning("medrft: %s has %s", job.recipe.data.name, NO_TEST)
 
 
 def train_stage(job: Job, stage: StageConfig) -> Path:
