@@ -308,11 +308,11 @@ def kill(bench: Bench, rng: random.Random, number: int) -> Trial:
     kills = 0
     longest = bench.seconds if what == "run" else bench.seconds / 3
     while True:
-        done = bench.command(*words, kill_after=rng.uniform(0.02, 0.9) * longest)
+        done = bench.command(*words, kill_after=rng.uniform(0.01, 0.4) * longest)
         if done.status != -signal.SIGKILL:
             break
         kills += 1
-        if kills % 8 == 0:
+        if kills % 6 == 0:
             longest *= 1.5  # a machine that is busier than it was
     bad = lacks() if done.status == 0 else [f"ended with {done.status}: {done.err[-300:]}"]
     return {"what": what, "kills": kills, "bad": bad}
