@@ -103,10 +103,13 @@ def _check_file(path: Path) -> None:
         raise StorageError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no file'}; name a file")
 
 
-def sweep_scraps(folder: Path) -> int:
-    """Remove what killed writes left below `folder`, and return how many; files still being written stay."""
+def sweep_scraps(folder: Path, *, of: str = "**/.*") -> int:
+    """Remove what killed writes left below `folder`, and return how many; files still being written stay.
+
+    `of` narrows it to the scraps of one file: `.NAME.*`.
+    """
     swept = 0
-    for path in list(folder.rglob(f".*{SCRAP}")):
+    for path in list(folder.glob(f"{of}{SCRAP}")):
         with suppress(OSError):  # another sweep was faster, or it may not be removed
             descriptor = os.open(path, os.O_RDONLY)
             try:

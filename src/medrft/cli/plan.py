@@ -88,7 +88,9 @@ def change_lines(stage: dict[str, Any]) -> list[str]:
         return []
     if change["set"] is None:
         return [f"{WAYS[change['for']]} does not fit, nor does any change tried; take more GPUs or a smaller model"]
-    return [f"{WAYS[change['for']]} does not fit; smallest change, {change['peak_gib']:.1f} GiB: {' '.join(change['set'])}"]
+    return [
+        f"{WAYS[change['for']]} does not fit; smallest change, {change['peak_gib']:.1f} GiB: {' '.join(change['set'])}"
+    ]
 
 
 def _say(line: str) -> None:

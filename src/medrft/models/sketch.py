@@ -121,7 +121,9 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
             if adapt is not None:
                 model = adapt(model)
     except (ValueError, ImportError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}") from error
+        raise ModelError(
+            f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}"
+        ) from error
     set_dtypes(model, sketch, trained=torch.float32, frozen=torch.float32)
     return model, sketch
 

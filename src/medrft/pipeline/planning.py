@@ -93,7 +93,9 @@ def open_planner(recipe: Recipe) -> Planner:
     from medrft.training.plan_memory import Planner
 
     if recipe.model.id.startswith(TINY):
-        raise ModelError(f"{recipe.model.id} is built from the data when a run begins and fits anywhere; plan real models")
+        raise ModelError(
+            f"{recipe.model.id} is built from the data when a run begins and fits anywhere; plan real models"
+        )
     shape = model_shape(recipe.model)
     folder = Path(recipe.model.id)
     has = (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file()

@@ -14,12 +14,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
 from medrft.errors import DataError, RunInUseError, UserError, cannot_write
-from medrft.files import hash_file, tell_user, try_lock
+from medrft.files import hash_file, sweep_scraps, tell_user, try_lock
 from medrft.rewards.reward import Reward
 from medrft.rewards.rows import Row, read_row, written
 from medrft.rewards.stack import RawScores
@@ -29,6 +30,8 @@ from medrft.types import Form, Scorer
 
 BATCH = 2048
 """Rows scored at a time; changes no number."""
+
+RAW = tuple(one.name for one in fields(RawScores))
 
 Table = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -165,6 +168,7 @@ def _opened(place: Path | None) -> Iterator[IO[bytes]]:
     with spool:
         if try_lock(spool.fileno()) is False:
             raise RunInUseError(f"{place} is being written by another process; wait, or choose another --output")
+        sweep_scraps(place.parent, of=f".{escape(place.stem.removesuffix('.partial'))}*")
         yield spool
 
 
@@ -231,7 +235,8 @@ def _raw(batch: Sequence[Line], scoring: Scoring) -> Iterator[Table]:
             continue
         kept: Table = {"scores": {name: column[place] for name, column in columns.items()}}
         if scoring.reward is not None:
-            kept |= {"raw": asdict(raws[place]), "group": line.row.group}
+            raw = raws[place]
+            kept |= {"raw": {name: getattr(raw, name) for name in RAW}, "group": line.row.group}
         place += 1
         yield kept
 

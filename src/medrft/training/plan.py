@@ -149,14 +149,18 @@ def _change(step: str, stage: StageConfig, setting: Setting, way: Way) -> Change
         keys = f"--set {where}.per_device_train_batch_size={rows} --set {where}.gradient_accumulation_steps={again}"
         return Change(keys=keys, setting=replace(setting, load=replace(load, rows=rows)), way=way)
     if step == "fsdp2":
-        return Change(keys="accelerate launch --config_file recipes/accelerate/fsdp2.yaml", setting=setting, way="FSDP2")
+        return Change(
+            keys="accelerate launch --config_file recipes/accelerate/fsdp2.yaml", setting=setting, way="FSDP2"
+        )
     if step == "8bit":
         keys = f"--set {where}.optim=adamw_8bit (pip install bitsandbytes)"
         return Change(keys=keys, setting=replace(setting, optim="adamw_8bit"), way=way)
     if step == "lora":
         keys = " ".join(f"--set model.lora.{key}={value}" for key, value in LORA.items())
         lora = json.dumps(LORA, sort_keys=True)
-        return Change(keys=keys, setting=replace(setting, lora=lora, reference=False, optim="adamw_torch_fused"), way=way)
+        return Change(
+            keys=keys, setting=replace(setting, lora=lora, reference=False, optim="adamw_torch_fused"), way=way
+        )
     if step == "completion":
         fewer = load.completion // 2
         keys = f"--set {where}.max_completion_length={fewer}"
@@ -170,7 +174,9 @@ def stage_work(
 ) -> dict[str, Any]:
     """Steps, questions, generate calls and validation's share of them, as counts; `None` where the data are needed."""
     table = stage.trl
-    size, repeats = (int(value_of(stage, f"{key}")) for key in ("per_device_train_batch_size", "gradient_accumulation_steps"))
+    size, repeats = (
+        int(value_of(stage, f"{key}")) for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    )
     fixed = int(table.get("max_steps", -1)) > 0
     if stage.wall_clock_of or (rows is None and not fixed):
         return {"steps": None, "completions_a_step": size * repeats * gpus if stage.kind == "grpo" else None}
