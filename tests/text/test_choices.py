@@ -34,21 +34,59 @@ SAYS_B = [
     *("B", "b", "(B)", "(b)", "B)", "b)", "B.", "b.", "B:", "[B]", "{B}", '"B"', "'B'", "“B”", "B,", " B ", "B\n"),
     *("**B**", "**B.**", "*B*", "__B__", "`B`", "# B", "Answer: **B**", "**Answer:** B", "**Answer: B**", "<b>B</b>"),
     *(r"\boxed{B}", r"$\boxed{B}$", r"\boxed{\text{B}}", r"\(\boxed{B}\)", r"The answer is $\boxed{\textbf{B}}$."),
-    *("<|begin_of_box|>B<|end_of_box|>", "The answer is <|begin_of_box|>B<|end_of_box|>.", r"So the answer is \boxed{B}"),
+    *(
+        "<|begin_of_box|>B<|end_of_box|>",
+        "The answer is <|begin_of_box|>B<|end_of_box|>.",
+        r"So the answer is \boxed{B}",
+    ),
     *("Answer: B", "Answer - B", "Answer = B", "answer is B", "Answer B", "ANSWER: B", "Final answer: B", "Answer:\nB"),
     *("The answer is B", "The answer is (B).", "The correct answer is B.", "The best option is B", "the answer is b"),
     *("The correct answer is B because the contrast is soft.", "The answer is option B.", "The answer is: B"),
-    *("Option B", "option b", "Option (B)", "Choice B", "Option B is correct.", "B is correct.", "B is the right answer."),
+    *(
+        "Option B",
+        "option b",
+        "Option (B)",
+        "Choice B",
+        "Option B is correct.",
+        "B is correct.",
+        "B is the right answer.",
+    ),
     *("(B) is correct", "I choose B.", "I choose option B", "I would choose B.", "I'd go with B.", "I select (B)"),
-    *("I think B is correct", "I think the answer is B.", "So the answer is B.", "Therefore, the answer is B.", "It is B."),
-    *("It's B.", "My answer is B", "B, because the tissue is soft.", "B because the tissue is soft", "B\nBecause I see it"),
+    *(
+        "I think B is correct",
+        "I think the answer is B.",
+        "So the answer is B.",
+        "Therefore, the answer is B.",
+        "It is B.",
+    ),
+    *(
+        "It's B.",
+        "My answer is B",
+        "B, because the tissue is soft.",
+        "B because the tissue is soft",
+        "B\nBecause I see it",
+    ),
     *("Based on the image, the answer is B.", "Looking at the contrast, I choose B.", "The answer must be B."),
     *("B. MRI", "B) MRI", "(B) MRI", "B: MRI", "B - MRI", "B – MRI", "B MRI", "B.MRI", "B/MRI", "B = MRI", "b) mri"),
     *("B. MRI.", "B. It is an MRI scan.", "**B. MRI**", "Answer: B. MRI", "MRI (B)", "The answer is B (MRI)."),
     *("MRI", "mri.", "**MRI**", "It is an MRI.", "MRI, not CT", "not CT but MRI", "MRI rather than CT", r"\boxed{MRI}"),
-    *("（Ｂ）", "Ｂ", "答案：B", "答案:B", "答案是B", "答案是B。", "正确答案是 B", "选B", "我选B", "选项B", "B。", "B、MRI", "故选B"),
+    *(
+        "（Ｂ）",
+        "Ｂ",
+        "答案：B",
+        "答案:B",
+        "答案是B",
+        "答案是B。",
+        "正确答案是 B",
+        "选B",
+        "我选B",
+        "选项B",
+        "B。",
+        "B、MRI",
+        "故选B",
+    ),
     *("Ⓑ", "𝐁", "A is wrong, B is correct.", "Not A. The answer is B.", "B. MRI\n\nThe tissue is soft."),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text", SAYS_B)
@@ -59,13 +97,48 @@ def test_what_says_b(text):
 @pytest.mark.parametrize(
     "text",
     [
-        *("A or B", "A, B", "A and B", "A/B", "AB", "A B", "A B C D", "(A) or (B)", "B or C", "B and C.", "B, C", "B) or C)"),
-        *("The answer is A or B", "I choose A and B.", "option A or option B", "(B) (C)", "B. CT", "B) CT", "B: CT", "B CT"),
+        *(
+            "A or B",
+            "A, B",
+            "A and B",
+            "A/B",
+            "AB",
+            "A B",
+            "A B C D",
+            "(A) or (B)",
+            "B or C",
+            "B and C.",
+            "B, C",
+            "B) or C)",
+        ),
+        *(
+            "The answer is A or B",
+            "I choose A and B.",
+            "option A or option B",
+            "(B) (C)",
+            "B. CT",
+            "B) CT",
+            "B: CT",
+            "B CT",
+        ),
         *("B/CT", "The answer is B, CT.", "A. MRI", "CT or MRI", "CT, MRI", "B is not correct.", "B is wrong", "not B"),
-        *("not MRI", "no MRI", "E", "E.", "Z", "an ultrasound of unknown kind", "", "...", "A mass", "a mass", "I", "I see"),
+        *(
+            "not MRI",
+            "no MRI",
+            "E",
+            "E.",
+            "Z",
+            "an ultrasound of unknown kind",
+            "",
+            "...",
+            "A mass",
+            "a mass",
+            "I",
+            "I see",
+        ),
         *(r"\boxed{A} \boxed{B}", "B. since CT shows it", "Bone", "b cell", "Because", "x" * 5_000, "A或B", "A、B"),
     ],
-)  # fmt: skip
+)
 def test_what_chooses_nothing(text):
     assert chosen(text, SCANS) is None
 
@@ -152,10 +225,42 @@ def test_options_with_letters_articles_and_signs(options, text, place):
 
 WORD = st.sampled_from(
     [
-        *("Vitamin", "C", "A", "hepatitis", "B", "is", "the", "not", "a", "T2*", "HER2+", "HER2-", "option", "5,2 cm", "½"),
-        *("(D)", "C-shaped", "E.", "lung", "肺", "α", "yes", "no", "or", "and", "$x$", "**b**", "answer:", "10⁶", "> 3"),
+        *(
+            "Vitamin",
+            "C",
+            "A",
+            "hepatitis",
+            "B",
+            "is",
+            "the",
+            "not",
+            "a",
+            "T2*",
+            "HER2+",
+            "HER2-",
+            "option",
+            "5,2 cm",
+            "½",
+        ),
+        *(
+            "(D)",
+            "C-shaped",
+            "E.",
+            "lung",
+            "肺",
+            "α",
+            "yes",
+            "no",
+            "or",
+            "and",
+            "$x$",
+            "**b**",
+            "answer:",
+            "10⁶",
+            "> 3",
+        ),
     ]
-)  # fmt: skip
+)
 OPTION = st.lists(WORD, min_size=1, max_size=4).map(" ".join)
 FORMS = ("{}", "({})", "{}.", "{})", "**{}**", r"\boxed{{{}}}", "Answer: {}", "The answer is {}.")
 WITH_TEXT = ("({}) {text}", "{}: {text}", "{}. {text}", "**{}. {text}**", "{}) {text}", "Answer: {}. {text}")

@@ -40,21 +40,104 @@ def test_the_cases(row):
 
 
 FRAMES = [
-    *("{}", "{}.", "{}!", "**{}**", "({})", '"{}"', "{}\n", "\n\n{}\n", "{}, it is.", "{}; the lungs are clear", "{} -- see above"),
-    *("Answer: {}", "Answer - {}", "answer={}", "Answer:\n{}", "**Answer:** {}", "Final answer: {}.", "The answer is {}."),
-    *("The answer is {} because the film shows it.", "The answer is {} since the film shows it", "The answer is {}, as seen."),
-    *("{} because the film shows it", "{} because it is seen", "Based on the image, {} there is not.", "I would say {}."),
-    *("The answer is: {}", "The answer is '{}' because I see it", "{} (not {other})", "Answer: {} (not {other})", "{}, not {other}"),
-    *("{} rather than {other}", "It is not {other}. It is {}.", "{} and not {other}", "Is it yes or no? {}.", "Yes/No: {}"),
-    *("no or yes? {}", r"\boxed{{{}}}", "So the answer is {}", "In this image, {}, it is seen", "It is a {}.", "{}, {}.", "{} {}"),
-    *("The findings are subtle; {}", "{} definitely", "{} indeed it is", "{} the lungs are clear", "{} I do not think so"),
-    *("Looking at the film I conclude {}", "{} — the heart is large", "{}：the heart", "{}（see above）", "{}，对"[:3], "{} fracture"),
-]  # fmt: skip
+    *(
+        "{}",
+        "{}.",
+        "{}!",
+        "**{}**",
+        "({})",
+        '"{}"',
+        "{}\n",
+        "\n\n{}\n",
+        "{}, it is.",
+        "{}; the lungs are clear",
+        "{} -- see above",
+    ),
+    *(
+        "Answer: {}",
+        "Answer - {}",
+        "answer={}",
+        "Answer:\n{}",
+        "**Answer:** {}",
+        "Final answer: {}.",
+        "The answer is {}.",
+    ),
+    *(
+        "The answer is {} because the film shows it.",
+        "The answer is {} since the film shows it",
+        "The answer is {}, as seen.",
+    ),
+    *(
+        "{} because the film shows it",
+        "{} because it is seen",
+        "Based on the image, {} there is not.",
+        "I would say {}.",
+    ),
+    *(
+        "The answer is: {}",
+        "The answer is '{}' because I see it",
+        "{} (not {other})",
+        "Answer: {} (not {other})",
+        "{}, not {other}",
+    ),
+    *(
+        "{} rather than {other}",
+        "It is not {other}. It is {}.",
+        "{} and not {other}",
+        "Is it yes or no? {}.",
+        "Yes/No: {}",
+    ),
+    *(
+        "no or yes? {}",
+        r"\boxed{{{}}}",
+        "So the answer is {}",
+        "In this image, {}, it is seen",
+        "It is a {}.",
+        "{}, {}.",
+        "{} {}",
+    ),
+    *(
+        "The findings are subtle; {}",
+        "{} definitely",
+        "{} indeed it is",
+        "{} the lungs are clear",
+        "{} I do not think so",
+    ),
+    *(
+        "Looking at the film I conclude {}",
+        "{} — the heart is large",
+        "{}：the heart",
+        "{}（see above）",
+        "{}，对"[:3],
+        "{} fracture",
+    ),
+]
 CHINESE = [
-    *("{}", "{}。", "{}，图中可见病灶", "{},图中可见病灶", "{}；图中", "{}：图中", "{}！", "{}？", "{}（见图）", "答案：{}", "答案:{}"),
-    *("答案是{}", "答案是{}。", "答案为{}，因为图中可见", "正确答案：{}。", "回答：{}", "我认为{}", "{}因为图中可见", "根据图像，{}。"),
+    *(
+        "{}",
+        "{}。",
+        "{}，图中可见病灶",
+        "{},图中可见病灶",
+        "{}；图中",
+        "{}：图中",
+        "{}！",
+        "{}？",
+        "{}（见图）",
+        "答案：{}",
+        "答案:{}",
+    ),
+    *(
+        "答案是{}",
+        "答案是{}。",
+        "答案为{}，因为图中可见",
+        "正确答案：{}。",
+        "回答：{}",
+        "我认为{}",
+        "{}因为图中可见",
+        "根据图像，{}。",
+    ),
     *("{}、图中可见", "{}\n图中可见", "「{}」", "**{}**", "所以答案是{}", "图像正常，{}"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -75,12 +158,44 @@ def test_both_words_are_read_in_every_chinese_frame(frame, yes, no):
 @pytest.mark.parametrize(
     "text",
     [
-        *("There is no fracture", "The lungs show no effusion.", "In this image, no effusion", "It has no mass and no nodule"),
-        *("yes or no", "no/yes", "Yes. No.", "no, yes", "Yes (no)", "yes no fracture", "not yes", "not no", "neither yes nor no"),
-        *("It cannot be yes", "is it yes or no?", "Yes or no? Hard to say.", "not sure if yes or no", "nodule", "eyes", "notice"),
-        *("是否", "有没有", "图中有病灶", "图中没有病灶", "不清楚", "是还是否", "无法判断", "heart with no sign of yesterday"),
+        *(
+            "There is no fracture",
+            "The lungs show no effusion.",
+            "In this image, no effusion",
+            "It has no mass and no nodule",
+        ),
+        *(
+            "yes or no",
+            "no/yes",
+            "Yes. No.",
+            "no, yes",
+            "Yes (no)",
+            "yes no fracture",
+            "not yes",
+            "not no",
+            "neither yes nor no",
+        ),
+        *(
+            "It cannot be yes",
+            "is it yes or no?",
+            "Yes or no? Hard to say.",
+            "not sure if yes or no",
+            "nodule",
+            "eyes",
+            "notice",
+        ),
+        *(
+            "是否",
+            "有没有",
+            "图中有病灶",
+            "图中没有病灶",
+            "不清楚",
+            "是还是否",
+            "无法判断",
+            "heart with no sign of yesterday",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_says_neither(text):
     assert yes_no(text) is None and yes_no(swapped(text)) is None
 
@@ -92,11 +207,66 @@ def test_a_hedge_says_both():
 
 PIECES = st.sampled_from(
     [
-        *("yes", "no", "Yes", "NO", "yeah", "nope", "not", "isn't", "answer", "is", "the", "a", "because", "there", "it", "or"),
-        *("and", "but", "rather than", "instead of", "fracture", "lung", "say", ".", ",", ":", ";", "?", "(", ")", "\n", "-", "/"),
-        *("，", "。", "；", "：", "？", "！", "是", "否", "有", "没有", "答案", "因为", "图", "*", '"', "'", "never", "neither", "nor"),
+        *(
+            "yes",
+            "no",
+            "Yes",
+            "NO",
+            "yeah",
+            "nope",
+            "not",
+            "isn't",
+            "answer",
+            "is",
+            "the",
+            "a",
+            "because",
+            "there",
+            "it",
+            "or",
+        ),
+        *(
+            "and",
+            "but",
+            "rather than",
+            "instead of",
+            "fracture",
+            "lung",
+            "say",
+            ".",
+            ",",
+            ":",
+            ";",
+            "?",
+            "(",
+            ")",
+            "\n",
+            "-",
+            "/",
+        ),
+        *(
+            "，",
+            "。",
+            "；",
+            "：",
+            "？",
+            "！",
+            "是",
+            "否",
+            "有",
+            "没有",
+            "答案",
+            "因为",
+            "图",
+            "*",
+            '"',
+            "'",
+            "never",
+            "neither",
+            "nor",
+        ),
     ]
-)  # fmt: skip
+)
 
 
 @given(st.lists(PIECES, max_size=14))

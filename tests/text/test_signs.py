@@ -42,13 +42,24 @@ DIFFERENT = [
     *(("HER2 +", "HER2 -"), ("ER+/PR-", "ER-/PR+"), ("ER+", "ER-"), ("Rh+", "Rh−"), ("3+", "3-"), ("2+", "3+")),
     *(("HER2⁺", "HER2⁻"), ("CD20+ B cells", "CD20- B cells"), ("T1 C+", "T1 C-"), ("IgG+ IgM-", "IgG- IgM+")),
     *(("signal ↑", "signal ↓"), ("T2⬆", "T2⬇"), ("↑ T1", "↓ T1"), ("a ≠ b", "a = b"), ("left = right", "left ≠ right")),
-    *(("left lung = right lung", "left lung != right lung"), ("> 5 cm", "< 5 cm"), ("≥5 mm", "≤5 mm"), (">=5 mm", "<=5 mm")),
-    *(("10⁻⁶", "10-6"), ("10^6", "106"), ("2.5 x 10⁹/L", "2.5 x 109/L"), ("L > R", "R > L"), ("left>right", "right>left")),
+    *(
+        ("left lung = right lung", "left lung != right lung"),
+        ("> 5 cm", "< 5 cm"),
+        ("≥5 mm", "≤5 mm"),
+        (">=5 mm", "<=5 mm"),
+    ),
+    *(
+        ("10⁻⁶", "10-6"),
+        ("10^6", "106"),
+        ("2.5 x 10⁹/L", "2.5 x 109/L"),
+        ("L > R", "R > L"),
+        ("left>right", "right>left"),
+    ),
     *(("left kidney > right kidney", "right kidney > left kidney"), ("15 cm", "1.5 cm"), ("-15 HU", "15 HU")),
     *(("left kidney is larger than the right", "right kidney is larger than the left"), ("p < 0.05", "p > 0.05")),
     *(("p=0.05", "p≠0.05"), ("p = 0.05", "p ≥ 0.05"), ("1,500 mL", "1.5 mL"), ("α", "β"), ("5 mg", "5 g"), ("♂", "♀")),
     *(("T2*", "T2"), ("½", "12"), ("HBsAg +", "HBsAg -"), ("A/C", "C"), ("A and C", "C")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
@@ -60,14 +71,37 @@ def test_signs_that_carry_meaning_differ(one, other):
 ONE_SPELLING = [
     *(("½ cm", "0.5 cm"), ("1 ½ cm", "1.5 cm"), ("1 1/2 cm", "1.5 cm"), ("1½", "1.5"), ("¾ inch", "0.75 inch")),
     *(("5,2 x 3,1 cm", "5.2 x 3.1 cm"), ("5,2×3,1cm", "5.2 x 3.1 cm"), ("0,125 mg", "0.125 mg"), ("12,5 %", "12.5%")),
-    *(("３７，５ mm", "37.5 mm"), ("3 μg", "3 ug"), ("3 µL", "3 uL"), ("3µm", "3 um"), ("2.00", "2"), ("2.50 cm", "2.5 cm")),
-    *(("5—7 cm", "5-7 cm"), ("5 – 7 cm", "5-7 cm"), ("−15 HU", "-15 HU"), ("- 15 HU", "-15 HU"), ("minus 15 HU", "−15 HU")),
+    *(
+        ("３７，５ mm", "37.5 mm"),
+        ("3 μg", "3 ug"),
+        ("3 µL", "3 uL"),
+        ("3µm", "3 um"),
+        ("2.00", "2"),
+        ("2.50 cm", "2.5 cm"),
+    ),
+    *(
+        ("5—7 cm", "5-7 cm"),
+        ("5 – 7 cm", "5-7 cm"),
+        ("−15 HU", "-15 HU"),
+        ("- 15 HU", "-15 HU"),
+        ("minus 15 HU", "−15 HU"),
+    ),
     *(("1500 mL", "1,500 mL"), ("α-fetoprotein", "alpha-fetoprotein"), ("TNF-α", "TNF-alpha"), ("<= 5 mm", "≤5 mm")),
     *((">/= 5 mm", "≥ 5 mm"), ("a != b", "a ≠ b"), ("+/- 2 mm", "± 2 mm"), ("HER2⁺", "HER2+"), ("HER2 +", "HER2+")),
-    *(("T2*-weighted", "T2 star weighted"), ("T1- and T2-weighted", "T1 and T2 weighted"), ("10⁶", "10^6"), ("cm²", "cm2")),
-    *(("T1- weighted", "T1 weighted"), ("**T2**", "T2"), ("<your answer>", "your answer"), ("mass -> left", "mass left")),
+    *(
+        ("T2*-weighted", "T2 star weighted"),
+        ("T1- and T2-weighted", "T1 and T2 weighted"),
+        ("10⁶", "10^6"),
+        ("cm²", "cm2"),
+    ),
+    *(
+        ("T1- weighted", "T1 weighted"),
+        ("**T2**", "T2"),
+        ("<your answer>", "your answer"),
+        ("mass -> left", "mass left"),
+    ),
     *(("T1+C", "T1 C+"), ("50 %", "50%"), ("CT + MRI", "CT MRI"), ("pre- and post-contrast", "pre and post contrast")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("one", "other"), ONE_SPELLING)
@@ -79,11 +113,22 @@ def test_one_spelling(one, other):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        *(("1.5 L", "1500 ml"), ("1.5 liters", "1500 mL"), ("500 mg", "0.5 g"), ("15 mm", "1.5 cm"), ("3 µm", "0.003 mm")),
-        *(("5-7 cm", "5 to 7 cm"), ("left > right", "right < left"), ("HER2+", "HER2 positive"), ("C+", "with contrast")),
+        *(
+            ("1.5 L", "1500 ml"),
+            ("1.5 liters", "1500 mL"),
+            ("500 mg", "0.5 g"),
+            ("15 mm", "1.5 cm"),
+            ("3 µm", "0.003 mm"),
+        ),
+        *(
+            ("5-7 cm", "5 to 7 cm"),
+            ("left > right", "right < left"),
+            ("HER2+", "HER2 positive"),
+            ("C+", "with contrast"),
+        ),
         *(("T1 ↑", "T1 increased"), ("ER-", "ER negative"), ("3 micrometers", "3 µm")),
     ],
-)  # fmt: skip
+)
 def test_the_same_to_clinical_and_not_to_exact_match(one, other):
     assert clinical(one, other) == clinical(other, one) == 1.0
     assert exact(one, other) == 0.0
@@ -96,12 +141,56 @@ MADE = st.tuples(SIGNED, NUMBER, st.sampled_from(["", " "]), UNIT).map("".join)
 LOOSE = st.lists(
     st.sampled_from(
         [
-            *("1", "5", "0", "12", ",", ".", "/", "½", "⅓", "⁶", "⁻", "+", "-", "−", "<", ">", "=", "≠", "±", "↑", "x", "×", "*"),
-            *(" ", "cm", "mL", "µm", "HU", "%", "HER2", "T1", "C", "a", "the", "left", "α", "μ", "^", "~", "(", ")", "minus"),
+            *(
+                "1",
+                "5",
+                "0",
+                "12",
+                ",",
+                ".",
+                "/",
+                "½",
+                "⅓",
+                "⁶",
+                "⁻",
+                "+",
+                "-",
+                "−",
+                "<",
+                ">",
+                "=",
+                "≠",
+                "±",
+                "↑",
+                "x",
+                "×",
+                "*",
+            ),
+            *(
+                " ",
+                "cm",
+                "mL",
+                "µm",
+                "HU",
+                "%",
+                "HER2",
+                "T1",
+                "C",
+                "a",
+                "the",
+                "left",
+                "α",
+                "μ",
+                "^",
+                "~",
+                "(",
+                ")",
+                "minus",
+            ),
         ]
     ),
     max_size=10,
-)  # fmt: skip
+)
 
 
 @given(MADE)

@@ -27,7 +27,7 @@ def changes_of(pairs: Sequence[Pair]) -> dict[str, Any]:
     examples = []
     for pair in pairs:
         a, b = pair.a[0], pair.b[0]
-        outcome = _outcome(a, b)
+        outcome = outcome_of(a, b)
         kinds = counts.setdefault(pair.key[0], {})
         kinds.setdefault(pair.kind, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
         if outcome in LISTED:
@@ -45,7 +45,8 @@ def is_right(row: Row) -> bool | None:
     return None if value is None else value >= 1
 
 
-def _outcome(a: Row, b: Row) -> str:
+def outcome_of(a: Row, b: Row) -> str:
+    """Which of `OUTCOMES` an answer and the one after it make: the one definition, for comparisons and for reports."""
     before, after = is_right(a), is_right(b)
     if before is None or after is None:
         return "unscored"

@@ -6,15 +6,14 @@ is an error in its place.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from medrft.endpoint import Endpoint, Messages, Reply
+from medrft.endpoint import Endpoint, Reply
 from medrft.errors import EndpointError
+from medrft.models.conversation import completion_of, conversation
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -174,42 +173,9 @@ class Remote:
                 endpoint = replace(self.endpoint, body=body)
                 replies = endpoint.ask(asked, max_tokens=config.max_new_tokens, temperature=sweep.temperature)
                 for row, reply in zip(found, replies, strict=True):
-                    row.append(_completion(reply, prompt))
+                    row.append(completion_of(reply, prompt) if isinstance(reply, Reply) else reply)
             for i, row in enumerate(found):
                 yield start + i, row * (sweep.samples // drawn)
-
-
-def conversation(prompt: Prompt, example: Example, pictures: Sequence[Any]) -> Messages:
-    """Chat messages as OpenAI-compatible servers take them."""
-    left = iter(pictures)
-    return [
-        {
-            **message,
-            "content": [
-                {"type": "image_url", "image_url": {"url": _data_url(next(left))}}
-                if block["type"] == "image"
-                else block
-                for block in message["content"]
-            ],
-        }
-        for message in prompt.messages(example)
-    ]
-
-
-def _data_url(picture: Any) -> str:
-    """A picture as PNG inside a URL: no pixel is changed, and nothing but pixels is sent."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _completion(reply: Reply | EndpointError, prompt: Prompt) -> Completion | EndpointError:
-    """A reply as scorers must see it; a server whose template opens `<think>` by itself does not send that tag."""
-    if isinstance(reply, EndpointError):
-        return reply
-    opened = "</think>" in reply.text and "<think>" not in reply.text
-    text = replace(prompt, opened="<think>").finish(reply.text) if opened else reply.text
-    return Completion(text=text, n_tokens=reply.completion_tokens, truncated=reply.finish == "length")
 
 
 def outside(source: str, revision: str | None) -> dict[str, Any]:

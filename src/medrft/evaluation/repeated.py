@@ -47,23 +47,31 @@ def majority(answers: Sequence[str | None]) -> int | None:
     return said.index(votes.most_common(1)[0][0]) if votes else None
 
 
-def of_samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
-    """`pass@k` and, from k = 2, `maj@k` of one example's samples, for k = 1, 2, 4, ... up to their number.
+def passes(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dict[int, Score]:
+    """pass@k of one example's samples for k = 1, 2, 4, ... up to their number: the one definition of it.
 
-    By the recipe's `correct`. `None` where it is unscored for any sample.
+    `by` is the outcome that decides: the recipe's `correct` in evaluation; `truth`, the phantom's own judge, in studies
+    of phantom data, which name it. Empty where a sample lacks it, `None` where it is unscored for any.
     """
-    rows = sorted(rows, key=lambda row: int(row["sample"]))
-    if any("correct" not in row["scores"] for row in rows):
+    if any(by not in row["scores"] for row in rows):
         return {}
-    right: list[Score] = [row["scores"]["correct"] for row in rows]
-    sizes = list(_powers(len(rows)))
-    names = [f"pass@{k}" for k in sizes] + [f"maj@{k}" for k in sizes[1:]]
-    known = [value for value in right if value is not None]
+    right: list[Score] = [row["scores"][by] for row in rows]
+    sizes, known = list(_powers(len(rows))), [value for value in right if value is not None]
     if len(known) < len(right):
-        return dict.fromkeys(names)
+        return dict.fromkeys(sizes)
+    return {k: pass_at(k, n=len(rows), right=sum(value > 0 for value in known)) for k in sizes}
+
+
+def of_samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    """`pass@k` and, from k = 2, `maj@k` of one example's samples, by the recipe's `correct`."""
+    rows = sorted(rows, key=lambda row: int(row["sample"]))
+    passed = passes(rows)
+    known = [row["scores"].get("correct") for row in rows]
+    if None in passed.values():
+        return dict.fromkeys([f"pass@{k}" for k in passed] + [f"maj@{k}" for k in passed if k > 1])
     found: dict[str, Score] = {}
-    for k in sizes:
-        found[f"pass@{k}"] = pass_at(k, n=len(rows), right=sum(value > 0 for value in known))
+    for k, value in passed.items():
+        found[f"pass@{k}"] = value
         if k > 1:
             place = majority([row["answer"] for row in rows[:k]])
             found[f"maj@{k}"] = 0.0 if place is None else known[place]

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medrft.config import RewardConfig, StackConfig
 from medrft.data.images import sha256_of
 from medrft.errors import RecipeError
 from medrft.evaluation.explaining import explanation_of
 from medrft.evaluation.judged import Panel
 from medrft.evaluation.metrics import SCORERS
+from medrft.rewards import correct_of, options_of
 from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
 
 if TYPE_CHECKING:
@@ -65,11 +65,13 @@ class Marker:
     def __init__(self, recipe: Recipe) -> None:
         from medrft.scorers import build_scorer
 
-        self._correct = recipe.correct
+        self._correct = correct_of(recipe)
+        self._open = recipe.correct.scorer
         self._panel = Panel(recipe.eval.judge) if recipe.eval.judge is not None else None
         names = {name for kind in KINDS for name in SCORERS[kind]} | {"answer_format", recipe.correct.scorer}
         self._scorers: dict[str, Scorer] = {
-            name: build_scorer(name, encoder=recipe.encoder, **_options(recipe.reward, name)) for name in sorted(names)
+            name: build_scorer(name, encoder=recipe.encoder, **options_of(recipe.reward, name))
+            for name in sorted(names)
         }
         check_correct(recipe.correct.scorer, self._scorers[recipe.correct.scorer])
 
@@ -101,14 +103,12 @@ class Marker:
                 scores[i].update(verdicts)
 
     def _asked(self, name: str, item: Item) -> bool:
-        wanted = (*SCORERS[item.kind], "answer_format", *((self._correct.scorer,) if item.kind == "open" else ()))
+        wanted = (*SCORERS[item.kind], "answer_format", *((self._open,) if item.kind == "open" else ()))
         return name in wanted and self._scorers[name].applies(item)
 
     def _is_correct(self, kind: Kind, scores: Mapping[str, Score]) -> Score:
         """The recipe's one binary outcome, as 0 or 1."""
-        name, at_least = (self._correct.scorer, self._correct.at_least) if kind == "open" else (SCORERS[kind][0], 1.0)
-        score = scores.get(name)
-        return None if score is None else float(score >= at_least)
+        return self._correct.outcome(kind, scores.get(self._open if kind == "open" else SCORERS[kind][0]))
 
 
 def check_correct(name: str, scorer: Scorer) -> None:
@@ -122,13 +122,6 @@ def check_correct(name: str, scorer: Scorer) -> None:
             f"correct.scorer: {name!r} does not judge a plain answer to an open question; "
             "choose one that compares answer and reference, such as exact_match or clinical"
         )
-
-
-def _options(reward: RewardConfig, scorer: str) -> dict[str, Any]:
-    """The options that the recipe's reward gives a scorer, so that metric and reward are the same function."""
-    stacks = reward.values() if isinstance(reward, dict) else [reward]
-    parts = [part for stack in stacks if isinstance(stack, StackConfig) for part in stack.parts]
-    return next((dict(part.options) for part in parts if part.scorer == scorer), {})
 
 
 def _truth(answer: Answer) -> Scores:

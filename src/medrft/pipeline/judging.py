@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from medrft.config import Recipe
 from medrft.pipeline.thoughts import CONTROL, contradicts, leaks
+from medrft.rewards import correct_of
 from medrft.scorers import item_of
-from medrft.scorers.correct import Correct
 from medrft.text import extract, normalize, tokens
 from medrft.types import Completion, Example, Item
 
@@ -37,7 +37,7 @@ class Judge:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.correct = Correct(recipe.correct, recipe.encoder)
+        self.correct = correct_of(recipe)
 
     def __call__(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Verdict]:
         """A verdict on each completion for its example."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from math import comb
 from pathlib import Path
 from typing import Any
 
 from medrft.evaluation.metrics import cluster_of, source_of, values_of
 from medrft.evaluation.partial import read_predictions
+from medrft.evaluation.repeated import passes
 from medrft.pipeline.arms import Arm
 from medrft.pipeline.job import Job
 from medrft.pipeline.study import GRADES, OUTCOMES, VERDICTS
@@ -169,18 +169,21 @@ def unpacked(name: str, text: str, n: int) -> list[float | None]:
 
 
 def pass_at(rows: Iterable[Row]) -> Row:
-    """pass@k of sampled answers, `{k: mean over questions}`, k = 1, 2, 4 … (unbiased: Chen et al. 2021, 2107.03374)."""
-    drawn: dict[str, list[float]] = defaultdict(list)
+    """pass@k of sampled answers, `{k: mean over questions}`: by truth where it is known, else by `correct`.
+
+    `medrft.evaluation.repeated.passes` defines it; questions with an unscored sample are left out.
+    """
+    drawn: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        scores = row["scores"]
-        if source_of(row) == "sampled" and (right := scores.get("truth", scores.get("correct"))) is not None:
-            drawn[row["id"]].append(right)
-    size = min(map(len, drawn.values()), default=0)
-    if size < 2:
+        if source_of(row) == "sampled":
+            drawn[row["id"]].append(row)
+    by = "truth" if all("truth" in row["scores"] for group in drawn.values() for row in group) else "correct"
+    curves = [curve for group in drawn.values() if (curve := passes(group, by=by)) and None not in curve.values()]
+    ks = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    if len(ks) < 2:
         return {}
-    ks = [k for k in (1, 2, 4, 8, 16, 32) if k <= size]
-    per = {k: [1 - comb(len(v) - int(sum(v)), k) / comb(len(v), k) for v in drawn.values()] for k in ks}
-    return {str(k): round(sum(values) / len(values), 4) for k, values in per.items()}
+    means = {k: [value for curve in curves if (value := curve[k]) is not None] for k in ks}
+    return {str(k): round(sum(values) / len(values), 4) for k, values in means.items()}
 
 
 # ---- training -------------------------------------------------------------------------------------------------------

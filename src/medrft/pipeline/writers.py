@@ -5,7 +5,6 @@ Both are asked as in training and told no answer. A writer takes examples and a 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medrft.config import ModelConfig, Recipe
-from medrft.data.images import open_image, png_bytes
+from medrft.data.images import open_image
 from medrft.endpoint import Endpoint, Reply
 from medrft.errors import DataError, EndpointError, ModelError, unknown_name
-from medrft.models.prompts import Message, Prompt, get_prompt
+from medrft.models.conversation import completion_of, conversation
+from medrft.models.prompts import Prompt, get_prompt
 from medrft.outgoing import PICTURES, recipients_of, refuse_private
 from medrft.rundir import RunDir, fingerprint, read_json
 from medrft.types import Completion, Example
@@ -113,34 +113,12 @@ class TeacherWriter:
     def __call__(self, examples: Sequence[Example], *, seed: int) -> list[Written]:
         """Ask for one thought per example; the server gets the seed, and may ignore it."""
         endpoint = replace(self.endpoint, body={**self.endpoint.body, "seed": seed})
-        chats = [chat(think_prompt(self.recipe), example, self.recipe.data.max_pixels) for example in examples]
+        prompt, limit = think_prompt(self.recipe), self.recipe.data.max_pixels
+        opened = [[open_image(path, max_pixels=limit) for path in example.images] for example in examples]
+        chats = [conversation(prompt, example, shown) for example, shown in zip(examples, opened, strict=True)]
         curate, limit = self.recipe.curate, self.recipe.eval.max_new_tokens
         replies = endpoint.ask(chats, max_tokens=limit, temperature=curate.temperature)
-        return [_completion(reply) if isinstance(reply, Reply) else reply for reply in replies]
-
-
-def _completion(reply: Reply) -> Completion:
-    text = reply.text.encode("utf-8", "replace").decode("utf-8")  # a server may send lone surrogates
-    return Completion(text=text, n_tokens=reply.completion_tokens or 0, truncated=reply.finish == "length")
-
-
-def chat(prompt: Prompt, example: Example, max_pixels: int | None) -> list[Message]:
-    """The prompt's messages in an endpoint's terms: images as `image_url` blocks that hold the file."""
-    pictures = iter(png_bytes(open_image(path, max_pixels=max_pixels)) for path in example.images)
-    return [
-        {
-            **message,
-            "content": [
-                _image_block(next(pictures)) if block["type"] == "image" else block for block in message["content"]
-            ],
-        }
-        for message in prompt.messages(example)
-    ]
-
-
-def _image_block(png: bytes) -> dict[str, Any]:
-    address = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    return {"type": "image_url", "image_url": {"url": address}}
+        return [completion_of(reply, prompt) if isinstance(reply, Reply) else reply for reply in replies]
 
 
 def find_policy(text: str, recipe: Recipe) -> PolicyWriter:

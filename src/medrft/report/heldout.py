@@ -6,14 +6,22 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medrft.evaluation.metrics import values_of
+from medrft.evaluation.changes import is_right, outcome_of
 from medrft.report.files import Row, RunFiles
-from medrft.report.results import BASE, Source, lead_metric, rivals_of, subject_of
+from medrft.report.results import BASE, Source, rivals_of, subject_of
 
 EACH = 3
 """Examples of each outcome."""
 
-OUTCOMES = ("gained", "lost", "both right", "both wrong")
+OUTCOMES = {
+    "wrong to right": "gained",
+    "right to wrong": "lost",
+    "both right": "both right",
+    "wrong to other wrong": "both wrong",
+    "both wrong alike": "both wrong",
+    "unscored": "unscored",
+}
+"""The outcomes of `medrft compare`, as the report calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +30,8 @@ class Said:
 
     stage: str
     row: Row
-    right: bool
+    right: bool | None
+    """`None` where the answer is unscored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +62,10 @@ def held_out(run: RunFiles, dataset: str) -> HeldOut | None:
     if subject is None or not rivals:
         return None
     before, after = run.answers(rivals[0].stage, dataset), run.answers(subject, dataset)
-    sorts: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+    sorts: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES.values()}
     for key, row in after.items():
         if key in before:
-            sorts[_outcome(_right(before[key]), _right(row))].append(key)
+            sorts[OUTCOMES[outcome_of(before[key], row)]].append(key)
     stages = [stage for stage in run.evaluations[dataset] if stage in {BASE, rivals[0].stage, subject}]
     answers = {stage: run.answers(stage, dataset) for stage in stages}
     chosen = [(outcome, key) for outcome in ("gained", "lost") for key in _draw(run, sorts[outcome], after)]
@@ -66,19 +75,6 @@ def held_out(run: RunFiles, dataset: str) -> HeldOut | None:
         after=subject,
         counts={outcome: len(keys) for outcome, keys in sorts.items()},
         questions=tuple(_question(run, outcome, key, answers) for outcome, key in chosen),
-    )
-
-
-def _right(row: Row) -> bool:
-    values = values_of(row)
-    metric = lead_metric(row["kind"], {name: {} for name in values})
-    value = values.get(metric) if metric else None
-    return bool(value)
-
-
-def _outcome(before: bool, after: bool) -> str:
-    return {(False, True): "gained", (True, False): "lost", (True, True): "both right"}.get(
-        (before, after), "both wrong"
     )
 
 
@@ -97,5 +93,5 @@ def _question(run: RunFiles, outcome: str, key: str, answers: Mapping[str, Mappi
         outcome=outcome,
         row=row,
         images=tuple(uri for uri in thumbnails if uri),
-        said=tuple(Said(stage=stage, row=answer, right=_right(answer)) for stage, answer in said),
+        said=tuple(Said(stage=stage, row=answer, right=is_right(answer)) for stage, answer in said),
     )

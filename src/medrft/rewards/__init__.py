@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,8 +18,12 @@ from medrft.errors import RecipeError, unknown_name
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
 from medrft.rewards.stack import RawScores, build_stack
+from medrft.scorers.correct import Correct
 
-__all__ = ["PRESETS", "RawScores", "Reward", "build_reward", "resolve"]
+if TYPE_CHECKING:
+    from medrft.config import Recipe
+
+__all__ = ["PRESETS", "RawScores", "Reward", "build_reward", "correct_of", "options_of", "resolve"]
 
 T = TypeVar("T", PartConfig, GateConfig)
 
@@ -38,9 +42,25 @@ def build_reward(
     added to those of each part by scorer. Raises `UnknownNameError` or `RecipeError`.
     """
     tables = {key: _with_options(table, options or {}) for key, table in resolve(spec).items()}
-    shared = {"encoder": encoder, "correct": correct, "base_dir": base_dir}
+    of_correct = _options_in(tables, (correct or CorrectConfig()).scorer)
+    shared = {"encoder": encoder, "correct": correct, "correct_options": of_correct, "base_dir": base_dir}
     stacks = {key: build_stack(table, **shared) for key, table in tables.items()}
     return Reward(stacks if ALL in stacks else by_kind(stacks), preset=spec if isinstance(spec, str) else None)
+
+
+def options_of(spec: Any, scorer: str) -> dict[str, Any]:
+    """The options that a reward gives a scorer, so that metric, `correct` and reward are the same function."""
+    return _options_in(resolve(spec), scorer)
+
+
+def correct_of(recipe: Recipe) -> Correct:
+    """The recipe's one binary outcome, for training, evaluation and curation alike."""
+    return Correct(recipe.correct, recipe.encoder, options_of(recipe.reward, recipe.correct.scorer))
+
+
+def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any]:
+    parts = (part for table in tables.values() for part in table.parts)
+    return next((dict(part.options) for part in parts if part.scorer == scorer), {})
 
 
 def resolve(spec: Any) -> dict[str, StackConfig]:

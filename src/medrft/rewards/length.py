@@ -7,9 +7,9 @@ does not apply.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError
@@ -64,6 +64,7 @@ class _OnCorrect(LengthPart):
 
     correct: CorrectConfig = field(default_factory=CorrectConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    correct_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """One score per item; unscored where correctness is."""
@@ -71,7 +72,7 @@ class _OnCorrect(LengthPart):
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
         """Scores, and why correctness could not be told."""
-        right, reasons = Correct(self.correct, encoder=self.encoder).scored(items)
+        right, reasons = Correct(self.correct, self.encoder, self.correct_options).scored(items)
         scores = [
             None if not self.applies(item) or ok is None else self.score_known(item, ok=ok == 1.0)
             for item, ok in zip(items, right, strict=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,13 +54,14 @@ def build_scorer(
     *,
     encoder: EncoderConfig | None = None,
     correct: CorrectConfig | None = None,
+    correct_options: Mapping[str, Any] | None = None,
     base_dir: Path | None = None,
     **options: Any,
 ) -> Scorer:
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
-    `encoder` and `correct` reach the scorers that look at them; `options` are the scorer's own. What a user's own
-    raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option
+    `encoder`, `correct` and the options of its scorer reach the scorers that look at them; `options` are the scorer's
+    own. What a user's own raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option
     that it lacks.
     """
     refuse_masked(options, where=f"scorer {name}")
@@ -70,7 +72,11 @@ def build_scorer(
     module, _, attribute = SCORERS[name].partition(":")
     with naming_extras():
         factory = getattr(importlib.import_module(module), attribute)
-    shared = {"encoder": encoder or EncoderConfig(), "correct": correct or CorrectConfig()}
+    shared: dict[str, Any] = {
+        "encoder": encoder or EncoderConfig(),
+        "correct": correct or CorrectConfig(),
+        "correct_options": correct_options or {},
+    }
     taken = inspect.signature(factory).parameters
     known = [parameter for parameter in taken if parameter not in shared]
     wrong = sorted(set(options) - set(known))

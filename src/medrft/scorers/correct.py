@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.scorers import build_scorer
 from medrft.scorers.base import Reasons, scored
 from medrft.scorers.choice import ChoiceMatch, YesNoMatch
-from medrft.types import Item, Score
+from medrft.types import Item, Kind, Score, Scorer
 
 
 class Correct:
     """1 or 0 per item: yes/no match for closed, choice match for choice, `correct: {scorer, at_least}` for open.
 
-    Raises `UnknownNameError` for a scorer that does not exist.
+    The one definition for training, evaluation and curation: `medrft.rewards.correct_of` builds it for a recipe, with
+    the options that the recipe's reward gives the scorer. Raises `UnknownNameError` for a scorer that does not exist.
     """
 
     name: ClassVar[str] = "correct"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, correct: CorrectConfig | None = None, encoder: EncoderConfig | None = None) -> None:
+    def __init__(
+        self,
+        correct: CorrectConfig | None = None,
+        encoder: EncoderConfig | None = None,
+        correct_options: Mapping[str, Any] | None = None,
+    ) -> None:
         config = correct or CorrectConfig()
-        self.at_least = config.at_least
-        self.scorer = build_scorer(config.scorer, encoder=encoder)
+        self.scorer = build_scorer(config.scorer, encoder=encoder, **(correct_options or {}))
+        self.by_kind: dict[Kind, tuple[Scorer, float]] = {
+            "closed": (YesNoMatch(), 1.0),
+            "choice": (ChoiceMatch(), 1.0),
+            "open": (self.scorer, config.at_least),
+        }
+
+    def outcome(self, kind: Kind, score: Score) -> Score:
+        """1 or 0 from the score that decides for a kind; `None` stays."""
+        return None if score is None else float(score >= self.by_kind[kind][1])
 
     def applies(self, item: Item) -> bool:
         """Every item."""
@@ -39,16 +53,12 @@ class Correct:
         """Outcomes, and why the scorer of open questions failed."""
         reasons: dict[int, str] = {}
         result: list[Score] = [None] * len(items)
-        for kind, scorer, bar in (
-            ("closed", YesNoMatch(), 1.0),
-            ("choice", ChoiceMatch(), 1.0),
-            ("open", self.scorer, self.at_least),
-        ):
+        for kind, (scorer, _) in self.by_kind.items():
             rows = [position for position, item in enumerate(items) if item.kind == kind]
             if not rows:
                 continue
             scores, why = scored(scorer, [items[row] for row in rows])
             for position, score in zip(rows, scores, strict=True):
-                result[position] = None if score is None else float(score >= bar)
+                result[position] = self.outcome(kind, score)
             reasons |= {rows[number]: reason for number, reason in why.items()}
         return result, reasons

@@ -13,7 +13,7 @@ here are the specification. All functions take time linear in the text.
 
 from medrft.text.choices import chosen, label_of
 from medrft.text.extraction import Extracted, boxes_of, extract
-from medrft.text.normal import CACHED_LENGTH, for_model, is_placeholder, normalize, sentences, tokens
+from medrft.text.normal import CACHED_LENGTH, for_model, is_placeholder, normalize, sentences, tokens, whole_characters
 from medrft.text.polarity import infer_kind, yes_no, yes_no_said
 from medrft.text.thoughts import after_thought, part_thought
 
@@ -32,6 +32,7 @@ __all__ = [
     "part_thought",
     "sentences",
     "tokens",
+    "whole_characters",
     "yes_no",
     "yes_no_said",
 ]

@@ -27,11 +27,12 @@ SPACES = re.compile(r"[\s_]+")
 
 LEAD_IN = re.compile(
     r"\W{0,8}(?:(?:so|thus|therefore|hence|overall|ok|okay|well|based on (?:the|this) [a-z]{1,12}),? )?"
-    r"(?:(?:i (?:would |will |'d )?(?:think|believe|say|guess|choose|select|pick|go (?:with|for))|i'd (?:choose|say|pick|"
-    r"select|go (?:with|for))|my (?:choice|pick) is) (?:that )?)?"
+    r"(?:(?:i (?:would |will |'d )?(?:think|believe|say|guess|choose|select|pick|go (?:with|for))|"
+    r"i'd (?:choose|say|pick|select|go (?:with|for))|my (?:choice|pick) is) (?:that )?)?"
     r"(?:(?:the |my )?(?:(?:correct|final|right|best|short|most likely|single) ){0,2}"
     r"(?:answer|choice|option|response|letter)\b ?(?:is|would be|should be|must be|has to be|:|=|-)? ?[:.]? ?)?"
-    r"(?:(?:(?:最终|正确|因此|所以|故|应该|应|我){0,3}(?:(?:答案|回答|选项|选择|选){1,2}(?:应该|应)?(?:是|为)?)) ?[:,]? ?)?"
+    r"(?:(?:最终|正确|因此|所以|故|应该|应|我){0,3}"
+    r"(?:答案|回答|选项|选择|选){1,2}(?:应该|应)?(?:是|为)? ?[:,]? ?)?"
     r"(?:option\b|choice\b|letter\b)? ?",
     re.IGNORECASE,
 )
@@ -48,7 +49,8 @@ LISTED = re.compile(r"\W{0,4}(?:(?:or\b|and\b|或|和|及|与)\W{0,4})?([A-Z])(?
 """One more letter straight after a label."""
 CUED = re.compile(
     r"(?i:\b(?:answer|option|choice|choose|chose|select|selected|pick|picked|letter|with|therefore|thus|hence|so|"
-    r"(?:it|answer|choice|option)(?: is|'s| must be| should be| would be)|is|be|think|believe|say)|[:=→>]|答案|选项|选|是|为)"
+    r"(?:it|answer|choice|option)(?: is|'s| must be| should be| would be)|is|be|think|believe|say)|[:=→>]|"
+    r"答案|选项|选|是|为)"
     rf"[\s:=(\[\"'“]{{0,4}}(?<![a-z])([A-Z])(?:{ENDS}|{REASON})"
 )
 """A letter anywhere that words of choosing introduce."""
@@ -57,8 +59,8 @@ STATED = re.compile(
     r"(?:^|[\s,.;:])(?:option |choice )?[(\[]?([A-Z])[)\]]? is (?=(?:the )?(?:correct|right|best|true|answer))"
 )
 REFUSED = re.compile(
-    r"(?:^|[\s,.;:(])(?:(?:not|neither|nor|than|instead of|without|excluding|except)(?: (?:option|choice|the))?[\s(\[]{1,2}"
-    r"([A-Z])(?![\w'])|(?:option |choice )?[(\[]?([A-Z])[)\]]? (?:is|was|are)(?: clearly| definitely)?"
+    r"(?:^|[\s,.;:(])(?:(?:not|neither|nor|than|instead of|without|excluding|except)(?: (?:option|choice|the))?"
+    r"[\s(\[]{1,2}([A-Z])(?![\w'])|(?:option |choice )?[(\[]?([A-Z])[)\]]? (?:is|was|are)(?: clearly| definitely)?"
     r"(?: not\b|n't\b| (?:wrong|incorrect|false|unlikely|excluded|ruled out)\b))"
 )
 """Letters that a text refuses."""

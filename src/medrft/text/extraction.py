@@ -66,8 +66,8 @@ def extract(completion: str, form: Form) -> Extracted:
         return Extracted(answer or None, thought, bool(answer))
     own = part_thought(completion, marks=FOREIGN)
     if own.thought is not None and (own.rest is not None or FOREIGN.match(completion.lstrip())):
-        found = extract(own.rest or "", form)
-        return Extracted(found.answer, found.thinking or own.thought)
+        inner = extract(own.rest or "", form)
+        return Extracted(inner.answer, inner.thinking or own.thought)
     found = list(TAGS.finditer(completion))
     names = [match[0] for match in found]
     thinking, end_of_thought = _thought(completion, found)

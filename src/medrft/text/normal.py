@@ -89,7 +89,8 @@ UNIT = re.compile(
     r"(?<=\d)(?=(?:mm|cm|um|nm|ml|dl|ul|l|cc|kg|mg|mcg|ug|hu|kv|mhz|hz|msv|gy|ms|tesla|[gt]|in|inch(?:es)?|years?|yo)\b)"
 )
 KEPT = re.compile(
-    r"(?<=\d)([./^])(?=-?\d)|(?<![^\s(<>≤≥=~:,\[^±≠])(-)(?=\d)|([<>≤≥≠])(?= ?-?\d)|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)"
+    r"(?<=\d)([./^])(?=-?\d)|(?<![^\s(<>≤≥=~:,\[^±≠])(-)(?=\d)|([<>≤≥≠])(?= ?-?\d)"
+    r"|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)"
 )
 """Signs that stay: within numbers, before numbers, between what they compare."""
 PUNCTUATION = re.compile(r"[^\w\ue000-\ue008⊕⊖↑↓±]|_")
@@ -270,7 +271,16 @@ def for_model(text: str, *, limit: int) -> str:
     >>> for_model(" left lung ", limit=6), for_model("\\ud800", limit=9)
     ('left l', '?')
     """
-    return text.strip()[:limit].encode("utf-8", "replace").decode("utf-8")
+    return whole_characters(text.strip()[:limit])
+
+
+def whole_characters(text: str) -> str:
+    """Text that any file takes: lone halves of surrogate pairs, which a server may send, replaced by "?".
+
+    >>> whole_characters("left \\ud800 lung")
+    'left ? lung'
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 SENTENCE_END = re.compile(r"[.!?。！？](?=[\s\"')\]]|$)|[。！？]|\n+")

@@ -106,7 +106,11 @@ STAR = re.compile(r"(?<![*\w])([Tt][12])\*(?![*\w])")
 CONTRAST = re.compile(r"\b(t[12])\+c\b", re.IGNORECASE)
 
 RESULT = re.compile(r"(?<=[^\W_])(\+{1,4})(?![\w+])|(?<!\S)(\+{2,4})(?!\S)|(?<=\w) (\+{1,4})(?=[,;)\]/]|$)")
-STATUS = "c|k|er|pr|hr|ar|rh|rf|hbv|hcv|hiv|hpv|ebv|cmv|tb|gd|gad|alk|ros|ret|egfr|kras|braf|idh|mgmt|ana|anca|psa|hbsag|msi|ve|ig[gmaed]"
+STATUS = (
+    "c|k|er|pr|hr|ar|rh|rf|hbv|hcv|hiv|hpv|ebv|cmv|tb|gd|gad|alk|ros|ret|egfr|kras|braf|idh|mgmt|ana|anca|psa|hbsag|"
+    "msi|ve|ig[gmaed]"
+)
+"""Words that a minus after them calls negative; so does any word with a digit in it."""
 LACKING = re.compile(
     rf"(?<![\w-])((?=[a-z]{{1,8}}\d)[a-z\d]{{2,9}}|[0-4]|{STATUS})(?:[-–⁻](?=$|[\s,;:.)\]/])| [-–⁻](?=$|[,;)\]/]))"
     r"(?!\s?[a-z]?\d)",

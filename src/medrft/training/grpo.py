@@ -24,9 +24,8 @@ from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.models.faults import LOG
 from medrft.models.load import Policy, lora_config, placeholder_ids
-from medrft.rewards import Reward
+from medrft.rewards import Reward, correct_of
 from medrft.rundir import RunDir, write_json
-from medrft.scorers.correct import Correct
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.exact import Exact
 from medrft.training.fallback import Sharing
@@ -280,7 +279,7 @@ def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:
 
 def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_tokens: int) -> Companions:
     stage, recipe, saved = opened.config, opened.recipe, opened.saved
-    correct = Correct(recipe.correct, encoder=recipe.encoder)
+    correct = correct_of(recipe)
     thumbnails = recipe.report.images == "thumb"
     generations = saved.get("generations")
     log = opened.run.stage(stage.name) / LOG

@@ -1,4 +1,4 @@
-"""Comparisons that a text states: "left > right", "larger than 5 cm", "p = 0.05"; and which of them exclude each other."""
+"""Comparisons and results that a text states: "left > right", "larger than 5 cm", "p = 0.05", "HER2+"."""
 
 from __future__ import annotations
 
