@@ -32,7 +32,7 @@ def plan_recipe(
 
     Raises `UserError` for what would stop the run before its first step and can be known here.
     """
-    check_names(recipe)  # declares torchvision's operators, which TRL's modules want at their import
+    check_names(recipe, processes=gpus)  # declares torchvision's operators, which TRL's modules want at their import
     from medrft.training.plan import NAMES, setting_of, ways_for
 
     planner = open_planner(recipe)

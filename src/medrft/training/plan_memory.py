@@ -7,6 +7,7 @@ bfloat16. What a step keeps beside them is counted by running it on a sketched m
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import torch
 
 from medrft.config import Recipe
 from medrft.errors import ModelError
-from medrft.models.load import freeze, lora_config
+from medrft.models.load import freeze, lora_config, make_checkpointable
 from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.models.shapes import Shape, picture_inputs
@@ -34,6 +35,8 @@ STATES = {"adamw_torch": 8.0, "adamw_torch_fused": 8.0, "sgd": 0.0, "adafactor":
 """Bytes of optimizer state for each trained parameter; 8 where an optimizer is not named here."""
 LORA = {"r": 16, "lora_alpha": 32}
 """The adapters that are planned where a recipe has none."""
+QUESTION = "Which of these findings does the image show, and on which side of the patient does it lie?"
+"""What a processor is asked about a picture of the largest size."""
 QUESTION_TOKENS, TOKENS_PER_WORD = 40, 1.5
 """A question with its options, and the prompt's words, where no tokenizer is at hand: assumed."""
 
@@ -161,6 +164,7 @@ class Planner:
             config = self.recipe.model.model_copy(update={"lora": None if lora is None else json.loads(lora)})
             model, sketch = sketch_model(self.shape.config, adapt=lambda plain: _adapted(plain, config))
             add_fused_lm_head(plain_model(model), outputs=("log_probs", "entropy"))
+            make_checkpointable(plain_model(model))
             use_flash_in_windows(model)
             self._models[lora] = (model, sketch)
         return self._models[lora]
@@ -242,18 +246,11 @@ def processed(processor: Any, model: Any, prompt: str, pixels: int) -> Ask:
     from medrft.models.prompts import with_images
     from medrft.types import Example
 
-    side = int(pixels**0.5)
+    side = math.isqrt(pixels)
     example = Example(
-        id="plan",
-        dataset="plan",
-        split="train",
-        images=(),
-        question="Which of these findings does the image show, and on which side of the patient does it lie?",
-        references=("yes",),
-        kind="open",
+        id="plan", dataset="plan", split="train", images=(), question=QUESTION, references=("yes",), kind="open"
     )
-    bound = get_prompt(prompt).bound(processor)
-    messages = bound.messages(example)
+    messages = get_prompt(prompt).bound(processor).messages(example)
     messages[-1]["content"].insert(0, {"type": "image"})
     policy = Policy(plain_model(model), processor, "plan", torch.device("cpu"))
     inputs = encode(policy, [with_images(messages, [Image.new("RGB", (side, side))])])

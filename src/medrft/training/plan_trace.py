@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from medrft.models.cascade import Rows, go_on, read_stems
+from medrft.models.cascade import ROOM, Rows, go_on, read_stems
 from medrft.models.prefix import branches, packed_inputs, plain_model
 from medrft.models.sketch import Sketch, cut_to, quietly, set_dtypes, stacks
 from medrft.training.groups import divided
@@ -109,7 +109,7 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
             stems, logits = read_stems(model, ids, torch.ones_like(ids), fields)
             rows = Rows(torch.zeros(len(places), dtype=torch.long))
             rows.settle(stems, places)
-            rows.now = max(0, load.completion - 2)
+            rows.now = (ROOM + 1) * ((load.completion - 1) // (ROOM + 1))  # where the buffers have grown for the last time
             sketch.begin("write")
             logits = go_on(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
             scores = logits.to(torch.float32, copy=True) / 0.7
