@@ -1,11 +1,13 @@
 """How near is `medrft run --plan`? Its bytes against those that torch allocates in a real step, on a CPU.
 
     python benchmarks/plan.py [--quick] [--json]
+    python benchmarks/plan.py --table [MODEL …]
 
 Random models of two families (Qwen2.5-VL and LLaVA, 10 to 90 million parameters) take GRPO steps through TRL's trainer
 with shared prompts, on a picture and question of the planner's size. Measured are the bytes of weights, gradients and
 AdamW's state, and the peak of what torch's allocator hands out (its profiler's memory events, not resident memory) in
 rollouts and in a forward and backward pass, beyond what was held before. `ratio` is the plan by the measurement.
+`--table` measures nothing: it prints what the plan says of a GRPO step of recipes/armed_1gpu.yaml for common models.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isqrt
 from pathlib import Path
 
@@ -34,10 +36,10 @@ from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt
 from medrft.models.tiny import build_tiny
 from medrft.pipeline.planning import open_planner
-from medrft.recipes import parse_recipe
+from medrft.recipes import load_recipe, parse_recipe
 from medrft.training.fallback import Sharing
 from medrft.training.groups import GROUP
-from medrft.training.plan import setting_of
+from medrft.training.plan import setting_of, usable
 from medrft.training.plan_memory import QUESTION
 from medrft.training.sharing import SharesPrompts
 from medrft.types import Example
@@ -224,11 +226,43 @@ def compare(case: Case) -> dict[str, dict[str, float]]:
     return {part: {"plan": plan[part] / mib, "measured": real[part] / mib, "ratio": plan[part] / real[part]} for part in plan}
 
 
+TABLE = (
+    "Qwen/Qwen2-VL-2B-Instruct",
+    "OpenGVLab/InternVL3-2B-hf",
+    "Qwen/Qwen2.5-VL-3B-Instruct",
+    "google/medgemma-4b-it",
+    "Qwen/Qwen3-VL-4B-Instruct",
+    "Qwen/Qwen2.5-VL-7B-Instruct",
+)
+
+
+def table_row(model: str) -> str:
+    """GiB per GPU of one model: everything on one GPU, with 8-bit AdamW, with LoRA, and sharded over four and eight."""
+    path = Path(__file__).resolve().parents[1] / "recipes" / "armed_1gpu.yaml"
+    recipe = load_recipe(path, overrides={"model.id": model})
+    planner, lora = open_planner(recipe), setting_of(recipe.stages[0], recipe)
+    full = replace(lora, lora=None)
+    ways = [
+        planner.memory(full, "one GPU", 1),
+        planner.memory(replace(full, optim="adamw_8bit"), "one GPU", 1),
+        planner.memory(lora, "one GPU", 1),
+        planner.memory(full, "FSDP2", 4),
+        planner.memory(full, "FSDP2", 8),
+    ]
+    cells = [f"{'**' if way.peak > usable(80) else ''}{way.peak / 2**30:.0f}{'**' if way.peak > usable(80) else ''}" for way in ways]
+    return f"| {model} | {planner.parameters(None).total / 1e9:.2f} B | {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small cases")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--table", nargs="*", metavar="MODEL")
     args = parser.parse_args()
+    if args.table is not None:
+        for model in args.table or TABLE:
+            print(table_row(model), flush=True)
+        return
     warnings.simplefilter("ignore")
     results = []
     for case in QUICK if args.quick else CASES:

@@ -66,7 +66,7 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     trained = torch.float32 if load.whole else torch.bfloat16
     frozen = torch.bfloat16 if load.autocast else torch.float32
     set_dtypes(model, sketch, trained=trained, frozen=frozen)
-    _prepare(model, load)
+    prepare(model, load)
 
     def step() -> None:
         with sketch, quietly():
@@ -157,7 +157,8 @@ def _needed(model: Any, name: str) -> int:
     return max(taken) + 2 if taken else FEW
 
 
-def _prepare(model: Any, load: Load) -> None:
+def prepare(model: Any, load: Load) -> None:
+    """Training mode, with or without checkpointing."""
     model.train()
     inner = plain_model(model)
     with quietly():
@@ -174,20 +175,26 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
 
 
 def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
-    """The loss of one micro-batch as the trainers compute it, marking where the images' way back begins."""
+    """The loss, marking where the images' way back begins."""
     watch = _mark_images(model, sketch)
     try:
-        ids = torch.cat([ask.ids.expand(load.rows, -1), torch.ones(load.rows, load.completion, dtype=torch.long)], 1)
-        if load.kind == "grpo" and load.shared:
-            return _shared_loss(model, ids, ask, load)
-        types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
-        labels = ids.clone()
-        labels[:, : ask.ids.shape[1]] = -100
-        inputs = {**repeated({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
-        loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
-        return loss
+        return forward_loss(model, ask, load)
     finally:
         watch()
+
+
+def forward_loss(model: Any, ask: Ask, load: Load) -> torch.Tensor:
+    """The loss of one micro-batch as the trainers compute it, on completions of one fixed token."""
+    written = torch.ones(load.rows, load.completion, dtype=torch.long, device=ask.ids.device)
+    ids = torch.cat([ask.ids.expand(load.rows, -1), written], 1)
+    if load.kind == "grpo" and load.shared:
+        return _shared_loss(model, ids, ask, load)
+    types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
+    labels = ids.clone()
+    labels[:, : ask.ids.shape[1]] = -100
+    inputs = {**repeated({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
+    loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
+    return loss
 
 
 def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.Tensor:
@@ -198,7 +205,7 @@ def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.T
     places = groups if most >= size else divided(groups, most)
     fields = repeated(ask.fields, len(set(places)))
     packed, inputs = packed_inputs(
-        model, ids, torch.ones_like(ids), torch.tensor(places), fields, completion=load.completion, fill=0
+        model, ids, torch.ones_like(ids), torch.tensor(places, device=ids.device), fields, completion=load.completion, fill=0
     )
     loss: torch.Tensor = -packed.unpack(model(**inputs, fused_lm_head=True).log_probs).mean()
     return loss
