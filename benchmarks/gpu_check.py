@@ -14,7 +14,6 @@ import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from math import isqrt
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +66,7 @@ def run_case(name: str, device: str, tiny: bool, out: Path) -> dict:
 
 
 def model_of(case: Case, device: str, tiny: bool):
-    """Random weights of the real shape (or of a tiny one), float32 with bf16 autocast, and the planner's prompt for it."""
+    """Random weights of the real shape or of a tiny one, in float32, and the planner's prompt for it."""
     import torch
     from transformers import AutoModelForImageTextToText
     from trl.trainer.utils import add_fused_lm_head
@@ -121,6 +120,7 @@ def load_of(case: Case, tiny: bool):
         checkpointing=case.checkpointing,
         shared=case.share,
         written=GROUP,
+        autocast=True,
     )
 
 
@@ -240,7 +240,15 @@ def recipe_steps(device: str, tiny: bool, out: Path) -> dict:
     words += [f"stages.armed_i.trl.max_steps={steps}", f"stages.armed_i.trl.max_completion_length={length}"]
     words += ["stages.armed_i.validation_limit=2", "stages.armed_i.evaluate=false", "model.dtype=float32"]
     folder = out / "armed_1gpu_run"
-    command = [sys.executable, "-m", "medrft", "run", str(ROOT / "recipes" / "armed_1gpu.yaml"), "--output", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "medrft",
+        "run",
+        str(ROOT / "recipes" / "armed_1gpu.yaml"),
+        "--output",
+        str(folder),
+    ]
     if (folder / "recipe.yaml").is_file():
         command.append("--resume")
     for word in words:
@@ -273,7 +281,9 @@ def facts(device: str) -> dict:
 def collect(out: Path, device: str, skipped: list[str]) -> None:
     """All cases in one file."""
     found = {name: json.loads((out / f"{name}.json").read_text()) for name in CASES if (out / f"{name}.json").is_file()}
-    (out / "gpu_check.json").write_text(json.dumps({"machine": facts(device), "cases": found, "skipped": skipped}, indent=1))
+    (out / "gpu_check.json").write_text(
+        json.dumps({"machine": facts(device), "cases": found, "skipped": skipped}, indent=1)
+    )
 
 
 def main() -> int:
@@ -302,7 +312,9 @@ def main() -> int:
         if left < min(20.0, CASES[name].most_seconds):
             skipped.append(name)
             continue
-        found = in_own_process(name, args, min(left, 10 * CASES[name].most_seconds if args.tiny else CASES[name].most_seconds))
+        found = in_own_process(
+            name, args, min(left, 10 * CASES[name].most_seconds if args.tiny else CASES[name].most_seconds)
+        )
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")
         print(name, {key: value for key, value in found.items() if key != "load"}, flush=True)
     collect(args.out, args.device, skipped)

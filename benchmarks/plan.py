@@ -213,7 +213,8 @@ def measured(case: Case, folder: Path) -> dict[str, int]:
 def planned(case: Case, folder: Path) -> dict[str, float]:
     """The same bytes as the plan has them."""
     recipe = recipe_of(case, folder)
-    memory = open_planner(recipe).memory(setting_of(recipe.stages[0], recipe), "one GPU", 1)
+    planner = open_planner(recipe)
+    memory = planner.memory(setting_of(recipe.stages[0], recipe, checkpoint=planner.checkpoint), "one GPU", 1)
     return {name: getattr(memory, name) for name in ("weights", "gradients", "optimizer", "activations", "rollouts")}
 
 
@@ -223,7 +224,10 @@ def compare(case: Case) -> dict[str, dict[str, float]]:
         save_model(case, Path(folder))
         plan, real = planned(case, Path(folder)), measured(case, Path(folder))
     mib = 2**20
-    return {part: {"plan": plan[part] / mib, "measured": real[part] / mib, "ratio": plan[part] / real[part]} for part in plan}
+    return {
+        part: {"plan": plan[part] / mib, "measured": real[part] / mib, "ratio": plan[part] / real[part]}
+        for part in plan
+    }
 
 
 TABLE = (
@@ -240,8 +244,10 @@ def table_row(model: str) -> str:
     """GiB per GPU of one model: everything on one GPU, with 8-bit AdamW, with LoRA, and sharded over four and eight."""
     path = Path(__file__).resolve().parents[1] / "recipes" / "armed_1gpu.yaml"
     recipe = load_recipe(path, overrides={"model.id": model})
-    planner, lora = open_planner(recipe), setting_of(recipe.stages[0], recipe)
-    full = replace(lora, lora=None)
+    planner = open_planner(recipe)
+    lora = setting_of(recipe.stages[0], recipe, checkpoint=planner.checkpoint)
+    whole = recipe.model_copy(update={"model": recipe.model.model_copy(update={"lora": None})})
+    full = setting_of(recipe.stages[0], whole, checkpoint=planner.checkpoint)
     ways = [
         planner.memory(full, "one GPU", 1),
         planner.memory(replace(full, optim="adamw_8bit"), "one GPU", 1),
@@ -249,7 +255,10 @@ def table_row(model: str) -> str:
         planner.memory(full, "FSDP2", 4),
         planner.memory(full, "FSDP2", 8),
     ]
-    cells = [f"{'**' if way.peak > usable(80) else ''}{way.peak / 2**30:.0f}{'**' if way.peak > usable(80) else ''}" for way in ways]
+    cells = [
+        f"{'**' if way.peak > usable(80) else ''}{way.peak / 2**30:.0f}{'**' if way.peak > usable(80) else ''}"
+        for way in ways
+    ]
     return f"| {model} | {planner.parameters(None).total / 1e9:.2f} B | {' | '.join(cells)} |"
 
 
@@ -269,7 +278,9 @@ def main() -> None:
         found = compare(case)
         results.append({"case": asdict(case), "found": found})
         if not args.json:
-            told = ", ".join(f"{part} {x['plan']:.1f}/{x['measured']:.1f} ({x['ratio']:.3f})" for part, x in found.items())
+            told = ", ".join(
+                f"{part} {x['plan']:.1f}/{x['measured']:.1f} ({x['ratio']:.3f})" for part, x in found.items()
+            )
             print(case, told, flush=True)
     if args.json:
         json.dump(results, sys.stdout, indent=1)

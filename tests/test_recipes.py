@@ -89,7 +89,9 @@ def test_vllm_keys_in_comments_are_trls():
     from trl import GRPOConfig
 
     known = {field.name for field in fields(GRPOConfig)}
-    named = {key for path in RECIPES for key in re.findall(r"#\s+((?:use_)?vllm\w*):", path.read_text(encoding="utf-8"))}
+    named = {
+        key for path in RECIPES for key in re.findall(r"#\s+((?:use_)?vllm\w*):", path.read_text(encoding="utf-8"))
+    }
     assert len(named) >= 4 and not named - known
 
 

@@ -61,7 +61,9 @@ def test_wrong_adapters_are_one_line(lora, told):
 
 
 def test_thoughts_that_nobody_wrote_are_missed_before_the_model(tmp_path):
-    rows = "image,question,answer,split\n" + "".join(f"{i}.png,Is it large?,yes,{s}\n" for i, s in enumerate(["train", "test"]))
+    rows = "image,question,answer,split\n" + "".join(
+        f"{i}.png,Is it large?,yes,{s}\n" for i, s in enumerate(["train", "test"])
+    )
     table(tmp_path, rows)
     recipe = recipe_with(
         {"name": "sft", "kind": "sft"}, prompt="think", data={"name": "table", "root": str(tmp_path / "rows.csv")}

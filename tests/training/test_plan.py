@@ -84,7 +84,7 @@ def test_bytes_are_those_that_torch_allocates(case):
 def test_few_blocks_tell_of_all(folder, monkeypatch, checkpointing):
     recipe = grpo_recipe(folder, gradient_checkpointing=checkpointing)
     planner = open_planner(recipe)
-    setting = setting_of(recipe.stages[0], recipe)
+    setting = setting_of(recipe.stages[0], recipe, checkpoint=planner.checkpoint)
     short = planner.peak(setting.load, setting)
     monkeypatch.setattr(plan_trace, "FEW", 99)
     planner._peaks.clear()
@@ -115,7 +115,7 @@ def test_the_smallest_change_makes_it_fit(folder):
     recipe = grpo_recipe(folder, gradient_checkpointing=False)
     planner = open_planner(recipe)
     stage = recipe.stages[0]
-    setting = setting_of(stage, recipe)
+    setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
     whole = planner.memory(setting, "one GPU", 1).peak
     lighter = replace(setting, load=replace(setting.load, checkpointing=True))
     eased = planner.memory(lighter, "one GPU", 1).peak

@@ -121,7 +121,9 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
             if adapt is not None:
                 model = adapt(model)
     except (ValueError, ImportError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}") from error
+        raise ModelError(
+            f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}"
+        ) from error
     set_dtypes(model, sketch, trained=torch.float32, frozen=torch.float32)
     return model, sketch
 
@@ -161,9 +163,9 @@ def stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
     """The model's lists of at least four equal blocks, by name: its depth."""
     found = {}
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 3 and len({type(block) for block in module}) == 1:
-            if not any(name.startswith(f"{outer}.") for outer in found):
-                found[name] = module
+        alike = isinstance(module, torch.nn.ModuleList) and len(module) > 3 and len({type(b) for b in module}) == 1
+        if alike and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def plan_recipe(
     stages = []
     with bar("Planning") as advance:
         for number, stage in enumerate(recipe.stages):
-            setting = setting_of(stage, recipe)
+            setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
             stages.append(
                 {
                     "name": stage.name,
@@ -93,7 +94,9 @@ def open_planner(recipe: Recipe) -> Planner:
     from medrft.training.plan_memory import Planner
 
     if recipe.model.id.startswith(TINY):
-        raise ModelError(f"{recipe.model.id} is built from the data when a run begins and fits anywhere; plan real models")
+        raise ModelError(
+            f"{recipe.model.id} is built from the data when a run begins and fits anywhere; plan real models"
+        )
     shape = model_shape(recipe.model)
     folder = Path(recipe.model.id)
     has = (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file()
@@ -191,8 +194,8 @@ def measured_step(run: Path, stage: str) -> float | None:
     if not path.is_file():
         raise DataError(f"--measured {run} has no metrics.jsonl; pass a run folder whose stages have begun")
     marks = [(row["step"], row["seconds"]) for row in read_jsonl(path) if row["stage"] == stage and "seconds" in row]
-    marks = sorted({step: seconds for step, seconds in marks}.items())
-    each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(marks, marks[1:], strict=False) if b[0] > a[0]]
+    marks = sorted(dict(marks).items())
+    each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(marks) if b[0] > a[0]]
     return statistics.median(each) if each else None
 
 

@@ -296,7 +296,12 @@ def _check_packages(stage: StageConfig) -> None:
     if optim is not None and optim not in [name.value for name in OptimizerNames]:
         raise unknown_name(f"optimizer in stages.{stage.name}.trl.optim", str(optim), [n.value for n in OptimizerNames])
     needed = [("vllm", "use_vllm", "pip install 'trl[vllm]'")] if stage.trl.get("use_vllm") else []
-    if optim is not None and ("bnb" in optim or optim.endswith("8bit")) and "torch" not in optim and "galore" not in optim:
+    if (
+        optim is not None
+        and ("bnb" in optim or optim.endswith("8bit"))
+        and "torch" not in optim
+        and "galore" not in optim
+    ):
         needed.append(("bitsandbytes", f"optim: {optim}", "pip install bitsandbytes"))
     for package, key, install in needed:
         if importlib.util.find_spec(package) is None:

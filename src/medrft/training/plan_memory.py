@@ -1,7 +1,7 @@
 """Whether a recipe's stages fit: bytes on each GPU under every way of spreading them, from the model's shape alone.
 
-Trained weights, their gradients and AdamW's two moments are float32; what is frozen, and the reference model, are
-bfloat16. What a step keeps beside them is counted by running it on a sketched model (`plan_trace`).
+The dtype of each part is what training gives it (`precision`). What a step keeps beside them is counted by running it
+on a sketched model (`plan_trace`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from medrft.models.prompts import get_prompt
 from medrft.models.shapes import Shape, picture_inputs
 from medrft.models.sketch import Sketch, sketch_model, stacks, use_flash_in_windows
 from medrft.training.plan_trace import Ask, Load, rollout_peak, update_peak
+from medrft.training.precision import BYTES, Precision
 
 Way = Literal["one GPU", "DDP", "FSDP2", "ZeRO-3"]
 WAYS: tuple[Way, ...] = ("one GPU", "DDP", "FSDP2", "ZeRO-3")
@@ -48,8 +49,7 @@ class Setting:
     load: Load
     pixels: int
     optim: str = "adamw_torch_fused"
-    reference: bool = False
-    """Whether a reference model is held (`beta` above 0)."""
+    precision: Precision
     lora: str | None = None
     """`model.lora` as JSON, so that settings can be compared."""
 
@@ -120,6 +120,11 @@ class Planner:
     _peaks: dict[Any, int] = field(default_factory=dict)
     _asks: dict[int, Ask] = field(default_factory=dict)
 
+    @property
+    def checkpoint(self) -> str:
+        """The dtype that the model is saved in; bfloat16 where its config says nothing."""
+        return str(self.shape.config.dtype or "bfloat16").removeprefix("torch.")
+
     def memory(self, setting: Setting, way: Way, gpus: int, *, rough: bool = False) -> Memory:
         """Bytes on each of `gpus`; `rough` leaves activations and rollouts out."""
         sharded = way in ("FSDP2", "ZeRO-3")
@@ -127,20 +132,22 @@ class Planner:
         n = self.parameters(setting.lora)
         frozen = n.total - n.trained
         states = state_bytes(setting.optim, n)
-        low = 2 if setting.load.autocast else 4
+        precision = setting.precision
+        own, low = BYTES[precision.trained], BYTES[precision.frozen]
+        reference = BYTES[precision.reference] if precision.reference else 0
         held: dict[str, float] = {
-            "weights": (4 * n.trained + low * frozen + (2 * n.trained if way == "ZeRO-3" else 0)) / share,
-            "gradients": (4 + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
-            "optimizer": states / share,
-            "reference": low * n.total / share if setting.reference and setting.lora is None else 0.0,
-            "gathered": {"one GPU": 0, "DDP": 4 * n.trained}.get(way, _gathered(n)),
-            "loading": 4 * n.trained + low * frozen if sharded else 0,
+            "weights": (own * n.trained + low * frozen + (2 * n.trained if way == "ZeRO-3" else 0)) / share,
+            "gradients": (own + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
+            "optimizer": states * own / 4 / share,
+            "reference": reference * n.total / share,
+            "gathered": {"one GPU": 0, "DDP": own * n.trained}.get(way, _gathered(n)),
+            "loading": own * n.trained + low * frozen if sharded else 0,
         }
         if way == "ZeRO-3":
             held["gathered"] = 2 * min(LIVE, n.total) + 4 * n.block
         if rough:
             return Memory(**held, activations=0.0, rollouts=0.0)
-        load = replace(setting.load, whole=not sharded)
+        load = replace(setting.load, trained=precision.compute if sharded else precision.trained)
         writes = load.kind == "grpo"
         rollouts = self.peak(replace(load, shared=load.shared and not sharded), setting, rollouts=True) if writes else 0
         if way == "ZeRO-3" and writes:

@@ -53,8 +53,9 @@ class Load:
     """Completions written at a time in rollouts."""
     autocast: bool = True
     """Whether matrix products are in bfloat16."""
-    whole: bool = True
-    """Whether weights are held in the dtype they are trained in; sharded weights arrive in bfloat16."""
+    trained: str = "float32"
+    """The dtype in which trained weights are met; sharded ones arrive in the compute dtype."""
+    frozen: str = "float32"
 
 
 def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
@@ -63,9 +64,7 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     Gradients of an earlier micro-batch are held, as they are from the second of a step on. Bfloat16 copies of the
     weights that autocast makes are among the bytes.
     """
-    trained = torch.float32 if load.whole else torch.bfloat16
-    frozen = torch.bfloat16 if load.autocast else torch.float32
-    set_dtypes(model, sketch, trained=trained, frozen=frozen)
+    set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     prepare(model, load)
 
     def step() -> None:
@@ -90,9 +89,7 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
 
 def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself."""
-    dtype = torch.float32 if load.whole else torch.bfloat16
-    frozen = torch.bfloat16 if load.autocast else torch.float32
-    set_dtypes(model, sketch, trained=dtype, frozen=frozen)
+    set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     model.eval()
     prompts = max(1, load.written // load.group) if load.shared else load.written
     each = load.written // prompts
@@ -109,7 +106,9 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
             stems, logits = read_stems(model, ids, torch.ones_like(ids), fields)
             rows = Rows(torch.zeros(len(places), dtype=torch.long))
             rows.settle(stems, places)
-            rows.now = (ROOM + 1) * ((load.completion - 1) // (ROOM + 1))  # where the buffers have grown for the last time
+            rows.now = (ROOM + 1) * (
+                (load.completion - 1) // (ROOM + 1)
+            )  # where the buffers have grown for the last time
             sketch.begin("write")
             logits = go_on(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
             scores = logits.to(torch.float32, copy=True) / 0.7
@@ -205,7 +204,13 @@ def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.T
     places = groups if most >= size else divided(groups, most)
     fields = repeated(ask.fields, len(set(places)))
     packed, inputs = packed_inputs(
-        model, ids, torch.ones_like(ids), torch.tensor(places, device=ids.device), fields, completion=load.completion, fill=0
+        model,
+        ids,
+        torch.ones_like(ids),
+        torch.tensor(places, device=ids.device),
+        fields,
+        completion=load.completion,
+        fill=0,
     )
     loss: torch.Tensor = -packed.unpack(model(**inputs, fused_lm_head=True).log_probs).mean()
     return loss
