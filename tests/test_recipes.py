@@ -1,5 +1,9 @@
 """Every shipped recipe parses, names what exists, and says where its values come from."""
 
+import re
+import shlex
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,8 @@ from medrft.rewards import build_reward
 from medrft.training import check_stage
 from medrft.types import KINDS
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.yaml"))
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -24,7 +29,7 @@ def test_recipe_loads_and_names_what_exists(path):
     check_options(recipe.data.name, recipe.data.options)
     build_reward(recipe.reward, encoder=recipe.encoder)
     for stage in recipe.stages:
-        check_stage(stage, recipe)
+        check_stage(stage, recipe, processes=4 if path.stem.endswith("_4gpu") else 1)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -33,8 +38,8 @@ def test_rewards_by_kind_as_documented(path):
     if path.stem.startswith("armed"):
         assert recipe.reward == "armed"
         return
-    if not any(stage.kind == "grpo" for stage in recipe.stages):
-        return
+    if path.stem == "zhu" or not any(stage.kind == "grpo" for stage in recipe.stages):
+        return  # accuracy and format, as that paper adds them
     assert reward_of(recipe.reward, "open") == "armed"
     for kind, scorer in (("closed", "yes_no_match"), ("choice", "choice_match")):
         parts = reward_of(recipe.reward, kind).parts
@@ -52,7 +57,46 @@ def test_real_data_is_never_asked_to_think(path):
         assert recipe.prompt == ("think" if recipe.data.name == "phantom" else "direct")
 
 
-@pytest.mark.parametrize("name", ["armed", "armed_tiny"])
+def switches(path):
+    """The `--set` lines that a recipe's opening comments offer as arms, as the command line reads them."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = shlex.split(line.removeprefix("#")) if line.startswith("#   ") and " --set " in line else []
+        values = [word for before, word in pairwise(words) if before == "--set" and "=" in word]
+        if values:
+            yield parse_set(values)
+
+
+def test_each_switch_of_zhu_is_a_recipe():
+    path = ROOT / "recipes" / "zhu.yaml"
+    arms = [load_recipe(path, overrides=values) for values in switches(path) if "data.root" not in values]
+    assert len(arms) == 5 and len({arm.model_dump_json() for arm in arms}) == 5
+    for arm in arms:
+        build_reward(arm.reward, encoder=arm.encoder, correct=arm.correct)
+        check_stage(arm.stages[0], arm)
+    assert arms[-1].stages[0].trl["loss_type"] == "dr_grpo"
+
+
+@pytest.mark.parametrize(("name", "processes"), [("armed", 1), ("armed_1gpu", 1), ("armed_4gpu", 4), ("zhu", 1)])
+def test_batches_of_the_papers_recipes_hold_whole_groups(name, processes):
+    recipe = load_recipe(ROOT / "recipes" / f"{name}.yaml")
+    for stage in recipe.stages:
+        check_stage(stage, recipe, processes=processes)
+        if stage.kind == "grpo" and name != "armed":
+            rows, group = (int(stage.trl[key]) for key in ("per_device_train_batch_size", "num_generations"))
+            assert stage.trl["beta"] == 0.04 and (group % rows == 0 or rows % group == 0)
+
+
+def test_vllm_keys_in_comments_are_trls():
+    from trl import GRPOConfig
+
+    known = {field.name for field in fields(GRPOConfig)}
+    named = {
+        key for path in RECIPES for key in re.findall(r"#\s+((?:use_)?vllm\w*):", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) >= 4 and not named - known
+
+
+@pytest.mark.parametrize("name", ["armed", "armed_tiny", "armed_1gpu", "armed_4gpu"])
 def test_armed_has_all_three_stages_and_takes_both_starts(name):
     path = next(path for path in RECIPES if path.stem == name)
     for start in ("armed_i", "base"):

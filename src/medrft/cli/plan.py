@@ -24,8 +24,9 @@ def show_plan(plan: dict[str, Any]) -> None:
         found = plan["evaluation"]
         _say(f"\nEvaluation writes {found['answers']:,} answers, at most {found['most_tokens']:,} tokens.")
     _say(
-        "\nGiB on each GPU. Counted: weights, gradients, optimizer, and a step run on the model's shape. Assumed: 1.5 GiB "
-        "for CUDA and 5 % lost between blocks; DDP's buckets and what FSDP2 and ZeRO-3 gather are computed, not measured."
+        "\nGiB on each GPU. Counted: weights, gradients, optimizer, and a step run on the model's shape. Assumed: 1.5 "
+        "GiB for CUDA and 5 % lost between blocks; DDP's buckets and what FSDP2 and ZeRO-3 gather are computed, not "
+        "measured."
     )
 
 
@@ -47,7 +48,7 @@ def model_line(plan: dict[str, Any]) -> str:
     source = {"folder": "its folder", "hub": "the hub", "shipped": "numbers shipped with medrft"}[model["shape_from"]]
     return (
         f"{model['id']}: {model['parameters'] / 1e9:.2f} B parameters, shape from {source}; a prompt of about "
-        f"{model['prompt_tokens']:,} tokens; {plan['gpus']} GPU{'s' if plan['gpus'] > 1 else ''} of {plan['gpu_gib']:g} GiB"
+        f"{model['prompt_tokens']:,} tokens; GPUs: {plan['gpus']} of {plan['gpu_gib']:g} GiB"
     )
 
 

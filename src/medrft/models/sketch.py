@@ -163,9 +163,9 @@ def stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
     """The model's lists of at least four equal blocks, by name: its depth."""
     found = {}
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 3 and len({type(block) for block in module}) == 1:
-            if not any(name.startswith(f"{outer}.") for outer in found):
-                found[name] = module
+        alike = isinstance(module, torch.nn.ModuleList) and len(module) > 3 and len({type(b) for b in module}) == 1
+        if alike and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def plan_recipe(
 
     Raises `UserError` for what would stop the run before its first step and can be known here.
     """
-    check_names(recipe)  # declares torchvision's operators, which TRL's modules want at their import
+    check_names(recipe, processes=gpus)  # declares torchvision's operators, which TRL's modules want at their import
     from medrft.training.plan import NAMES, setting_of, ways_for
 
     planner = open_planner(recipe)
@@ -41,7 +42,7 @@ def plan_recipe(
     stages = []
     with bar("Planning") as advance:
         for number, stage in enumerate(recipe.stages):
-            setting = setting_of(stage, recipe)
+            setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
             stages.append(
                 {
                     "name": stage.name,
@@ -193,8 +194,8 @@ def measured_step(run: Path, stage: str) -> float | None:
     if not path.is_file():
         raise DataError(f"--measured {run} has no metrics.jsonl; pass a run folder whose stages have begun")
     marks = [(row["step"], row["seconds"]) for row in read_jsonl(path) if row["stage"] == stage and "seconds" in row]
-    marks = sorted({step: seconds for step, seconds in marks}.items())
-    each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(marks, marks[1:], strict=False) if b[0] > a[0]]
+    marks = sorted(dict(marks).items())
+    each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(marks) if b[0] > a[0]]
     return statistics.median(each) if each else None
 
 

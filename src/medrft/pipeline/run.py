@@ -127,8 +127,10 @@ def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfi
     return [stage for stage in recipe.stages if only is None or stage.name in only]
 
 
-def check_names(recipe: Recipe) -> None:
+def check_names(recipe: Recipe, *, processes: int | None = None) -> None:
     """Build what can be built without data or model, so that a wrong name or device ends the run in a second.
+
+    `processes` are those of this training by default.
 
     Tells of every other machine that will be sent something, or refuses that where the data are private.
     """
@@ -151,7 +153,7 @@ def check_names(recipe: Recipe) -> None:
     if recipe.eval.judge is not None:
         Panel(recipe.eval.judge)
     for stage in recipe.stages:
-        check_stage(stage, recipe)
+        check_stage(stage, recipe, processes=processes)
 
 
 def tell_recipients(recipe: Recipe) -> None:

@@ -65,8 +65,11 @@ EVALUATIONS = 8
 
 
 @naming_extras()
-def check_stage(stage: StageConfig, recipe: Recipe) -> None:
-    """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`."""
+def check_stage(stage: StageConfig, recipe: Recipe, *, processes: int | None = None) -> None:
+    """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`.
+
+    `processes` are those of this training by default.
+    """
     own = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
     refuse_masked(own, where=f"stages.{stage.name}.trl")
     check_adapters(recipe.model)
@@ -93,7 +96,7 @@ def check_stage(stage: StageConfig, recipe: Recipe) -> None:
             "use prompt: think"
         )
     if stage.kind == "grpo":
-        _check_groups(stage)
+        _check_groups(stage, processes or world_size())
     if stage.wall_clock_of and not str(stage.trl.get("lr_scheduler_type", "constant")).startswith("constant"):
         raise RecipeError(
             f"stages.{stage.name}.trl.lr_scheduler_type is {stage.trl['lr_scheduler_type']!r}, but a stage with "
@@ -308,7 +311,7 @@ def _check_packages(stage: StageConfig) -> None:
             )
 
 
-def _check_groups(stage: StageConfig) -> None:
+def _check_groups(stage: StageConfig, processes: int) -> None:
     """A group needs two completions, and a generation batch whole groups; the message has both numbers."""
     group = int(stage.trl.get("num_generations", 8))
     where = f"stages.{stage.name}.trl"
@@ -319,7 +322,6 @@ def _check_groups(stage: StageConfig) -> None:
         )
     size = int(stage.trl.get("per_device_train_batch_size", 8))
     repeats = int(stage.trl.get("steps_per_generation") or stage.trl.get("gradient_accumulation_steps", 1))
-    processes = world_size()
     batch = int(stage.trl.get("generation_batch_size") or size * repeats * processes)
     if batch % group:
         fit = -(-batch // group) * group

@@ -12,6 +12,7 @@ from medrft.config import Recipe, StageConfig
 from medrft.training.arguments import EVALUATIONS, config_class, eval_batch, total_steps
 from medrft.training.plan_memory import LORA, WAYS, Memory, Planner, Setting, Way
 from medrft.training.plan_trace import Load
+from medrft.training.precision import find_precision
 
 NAMES = {"one GPU": "one_gpu", "DDP": "ddp", "FSDP2": "fsdp2", "ZeRO-3": "zero3"}
 ANSWER_TOKENS = {"think": 256, "direct": 32, "short": 16, "plain": 16}
@@ -36,14 +37,14 @@ def value_of(stage: StageConfig, key: str) -> Any:
     return known[key]
 
 
-def setting_of(stage: StageConfig, recipe: Recipe) -> Setting:
-    """What of a stage decides about memory, on a GPU unless the recipe says CPU."""
+def setting_of(stage: StageConfig, recipe: Recipe, *, checkpoint: str) -> Setting:
+    """What of a stage decides about memory, on a GPU unless the recipe says CPU; `checkpoint` is the saved dtype."""
     cpu = recipe.model.device == "cpu"
     rows = int(value_of(stage, "per_device_train_batch_size"))
     repeats = stage.trl.get("steps_per_generation") or value_of(stage, "gradient_accumulation_steps")
     grpo = stage.kind == "grpo"
     checkpointing = stage.trl.get("gradient_checkpointing", False if cpu else value_of(stage, "gradient_checkpointing"))
-    half = stage.trl.get("bf16", not (cpu or stage.trl.get("fp16")))
+    precision = find_precision(recipe.model, stage.trl, kind=stage.kind, checkpoint=checkpoint)
     load = Load(
         kind=stage.kind,
         rows=rows,
@@ -52,13 +53,15 @@ def setting_of(stage: StageConfig, recipe: Recipe) -> Setting:
         checkpointing=bool(checkpointing),
         shared=stage.share_prefix and grpo,
         written=rows * int(repeats) if grpo else 0,
-        autocast=bool(half),
+        autocast=precision.autocast is not None,
+        trained=precision.trained,
+        frozen=precision.frozen,
     )
     return Setting(
         load=load,
         pixels=recipe.data.max_pixels,
         optim=str(stage.trl.get("optim", "adamw_torch_fused")),
-        reference=grpo and float(stage.trl.get("beta", 0.0)) > 0,
+        precision=precision,
         lora=None if recipe.model.lora is None else json.dumps(recipe.model.lora, sort_keys=True),
     )
 
@@ -157,10 +160,9 @@ def _change(step: str, stage: StageConfig, setting: Setting, way: Way) -> Change
         return Change(keys=keys, setting=replace(setting, optim="adamw_8bit"), way=way)
     if step == "lora":
         keys = " ".join(f"--set model.lora.{key}={value}" for key, value in LORA.items())
-        lora = json.dumps(LORA, sort_keys=True)
-        return Change(
-            keys=keys, setting=replace(setting, lora=lora, reference=False, optim="adamw_torch_fused"), way=way
-        )
+        after = replace(setting.precision, frozen=setting.precision.compute, reference=None)
+        changed = replace(setting, lora=json.dumps(LORA, sort_keys=True), precision=after, optim="adamw_torch_fused")
+        return Change(keys=keys, setting=replace(changed, load=replace(load, frozen=after.frozen)), way=way)
     if step == "completion":
         fewer = load.completion // 2
         keys = f"--set {where}.max_completion_length={fewer}"

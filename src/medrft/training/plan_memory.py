@@ -1,12 +1,13 @@
 """Whether a recipe's stages fit: bytes on each GPU under every way of spreading them, from the model's shape alone.
 
-Trained weights, their gradients and AdamW's two moments are float32; what is frozen, and the reference model, are
-bfloat16. What a step keeps beside them is counted by running it on a sketched model (`plan_trace`).
+The dtype of each part is what training gives it (`precision`). What a step keeps beside them is counted by running it
+on a sketched model (`plan_trace`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,12 +16,13 @@ import torch
 
 from medrft.config import Recipe
 from medrft.errors import ModelError
-from medrft.models.load import freeze, lora_config
+from medrft.models.load import freeze, lora_config, make_checkpointable
 from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.models.shapes import Shape, picture_inputs
 from medrft.models.sketch import Sketch, sketch_model, stacks, use_flash_in_windows
 from medrft.training.plan_trace import Ask, Load, rollout_peak, update_peak
+from medrft.training.precision import BYTES, Precision
 
 Way = Literal["one GPU", "DDP", "FSDP2", "ZeRO-3"]
 WAYS: tuple[Way, ...] = ("one GPU", "DDP", "FSDP2", "ZeRO-3")
@@ -34,6 +36,8 @@ STATES = {"adamw_torch": 8.0, "adamw_torch_fused": 8.0, "sgd": 0.0, "adafactor":
 """Bytes of optimizer state for each trained parameter; 8 where an optimizer is not named here."""
 LORA = {"r": 16, "lora_alpha": 32}
 """The adapters that are planned where a recipe has none."""
+QUESTION = "Which of these findings does the image show, and on which side of the patient does it lie?"
+"""What a processor is asked about a picture of the largest size."""
 QUESTION_TOKENS, TOKENS_PER_WORD = 40, 1.5
 """A question with its options, and the prompt's words, where no tokenizer is at hand: assumed."""
 
@@ -45,8 +49,7 @@ class Setting:
     load: Load
     pixels: int
     optim: str = "adamw_torch_fused"
-    reference: bool = False
-    """Whether a reference model is held (`beta` above 0)."""
+    precision: Precision
     lora: str | None = None
     """`model.lora` as JSON, so that settings can be compared."""
 
@@ -117,6 +120,11 @@ class Planner:
     _peaks: dict[Any, int] = field(default_factory=dict)
     _asks: dict[int, Ask] = field(default_factory=dict)
 
+    @property
+    def checkpoint(self) -> str:
+        """The dtype that the model is saved in; bfloat16 where its config says nothing."""
+        return str(self.shape.config.dtype or "bfloat16").removeprefix("torch.")
+
     def memory(self, setting: Setting, way: Way, gpus: int, *, rough: bool = False) -> Memory:
         """Bytes on each of `gpus`; `rough` leaves activations and rollouts out."""
         sharded = way in ("FSDP2", "ZeRO-3")
@@ -124,20 +132,22 @@ class Planner:
         n = self.parameters(setting.lora)
         frozen = n.total - n.trained
         states = state_bytes(setting.optim, n)
-        low = 2 if setting.load.autocast else 4
+        precision = setting.precision
+        own, low = BYTES[precision.trained], BYTES[precision.frozen]
+        reference = BYTES[precision.reference] if precision.reference else 0
         held: dict[str, float] = {
-            "weights": (4 * n.trained + low * frozen + (2 * n.trained if way == "ZeRO-3" else 0)) / share,
-            "gradients": (4 + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
-            "optimizer": states / share,
-            "reference": low * n.total / share if setting.reference and setting.lora is None else 0.0,
-            "gathered": {"one GPU": 0, "DDP": 4 * n.trained}.get(way, _gathered(n)),
-            "loading": 4 * n.trained + low * frozen if sharded else 0,
+            "weights": (own * n.trained + low * frozen + (2 * n.trained if way == "ZeRO-3" else 0)) / share,
+            "gradients": (own + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
+            "optimizer": states * own / 4 / share,
+            "reference": reference * n.total / share,
+            "gathered": {"one GPU": 0, "DDP": own * n.trained}.get(way, _gathered(n)),
+            "loading": own * n.trained + low * frozen if sharded else 0,
         }
         if way == "ZeRO-3":
             held["gathered"] = 2 * min(LIVE, n.total) + 4 * n.block
         if rough:
             return Memory(**held, activations=0.0, rollouts=0.0)
-        load = replace(setting.load, whole=not sharded)
+        load = replace(setting.load, trained=precision.compute if sharded else precision.trained)
         writes = load.kind == "grpo"
         rollouts = self.peak(replace(load, shared=load.shared and not sharded), setting, rollouts=True) if writes else 0
         if way == "ZeRO-3" and writes:
@@ -161,6 +171,7 @@ class Planner:
             config = self.recipe.model.model_copy(update={"lora": None if lora is None else json.loads(lora)})
             model, sketch = sketch_model(self.shape.config, adapt=lambda plain: _adapted(plain, config))
             add_fused_lm_head(plain_model(model), outputs=("log_probs", "entropy"))
+            make_checkpointable(plain_model(model))
             use_flash_in_windows(model)
             self._models[lora] = (model, sketch)
         return self._models[lora]
@@ -242,18 +253,11 @@ def processed(processor: Any, model: Any, prompt: str, pixels: int) -> Ask:
     from medrft.models.prompts import with_images
     from medrft.types import Example
 
-    side = int(pixels**0.5)
+    side = math.isqrt(pixels)
     example = Example(
-        id="plan",
-        dataset="plan",
-        split="train",
-        images=(),
-        question="Which of these findings does the image show, and on which side of the patient does it lie?",
-        references=("yes",),
-        kind="open",
+        id="plan", dataset="plan", split="train", images=(), question=QUESTION, references=("yes",), kind="open"
     )
-    bound = get_prompt(prompt).bound(processor)
-    messages = bound.messages(example)
+    messages = get_prompt(prompt).bound(processor).messages(example)
     messages[-1]["content"].insert(0, {"type": "image"})
     policy = Policy(plain_model(model), processor, "plan", torch.device("cpu"))
     inputs = encode(policy, [with_images(messages, [Image.new("RGB", (side, side))])])

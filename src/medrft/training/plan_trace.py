@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from medrft.models.cascade import Rows, go_on, read_stems
+from medrft.models.cascade import ROOM, Rows, go_on, read_stems
 from medrft.models.prefix import branches, packed_inputs, plain_model
 from medrft.models.sketch import Sketch, cut_to, quietly, set_dtypes, stacks
 from medrft.training.groups import divided
@@ -53,8 +53,9 @@ class Load:
     """Completions written at a time in rollouts."""
     autocast: bool = True
     """Whether matrix products are in bfloat16."""
-    whole: bool = True
-    """Whether weights are held in the dtype they are trained in; sharded weights arrive in bfloat16."""
+    trained: str = "float32"
+    """The dtype in which trained weights are met; sharded ones arrive in the compute dtype."""
+    frozen: str = "float32"
 
 
 def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
@@ -63,10 +64,8 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     Gradients of an earlier micro-batch are held, as they are from the second of a step on. Bfloat16 copies of the
     weights that autocast makes are among the bytes.
     """
-    trained = torch.float32 if load.whole else torch.bfloat16
-    frozen = torch.bfloat16 if load.autocast else torch.float32
-    set_dtypes(model, sketch, trained=trained, frozen=frozen)
-    _prepare(model, load)
+    set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
+    prepare(model, load)
 
     def step() -> None:
         with sketch, quietly():
@@ -90,9 +89,7 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
 
 def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself."""
-    dtype = torch.float32 if load.whole else torch.bfloat16
-    frozen = torch.bfloat16 if load.autocast else torch.float32
-    set_dtypes(model, sketch, trained=dtype, frozen=frozen)
+    set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     model.eval()
     prompts = max(1, load.written // load.group) if load.shared else load.written
     each = load.written // prompts
@@ -109,7 +106,9 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
             stems, logits = read_stems(model, ids, torch.ones_like(ids), fields)
             rows = Rows(torch.zeros(len(places), dtype=torch.long))
             rows.settle(stems, places)
-            rows.now = max(0, load.completion - 2)
+            rows.now = (ROOM + 1) * (
+                (load.completion - 1) // (ROOM + 1)
+            )  # where the buffers have grown for the last time
             sketch.begin("write")
             logits = go_on(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
             scores = logits.to(torch.float32, copy=True) / 0.7
@@ -157,7 +156,8 @@ def _needed(model: Any, name: str) -> int:
     return max(taken) + 2 if taken else FEW
 
 
-def _prepare(model: Any, load: Load) -> None:
+def prepare(model: Any, load: Load) -> None:
+    """Training mode, with or without checkpointing."""
     model.train()
     inner = plain_model(model)
     with quietly():
@@ -174,20 +174,26 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
 
 
 def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
-    """The loss of one micro-batch as the trainers compute it, marking where the images' way back begins."""
+    """The loss, marking where the images' way back begins."""
     watch = _mark_images(model, sketch)
     try:
-        ids = torch.cat([ask.ids.expand(load.rows, -1), torch.ones(load.rows, load.completion, dtype=torch.long)], 1)
-        if load.kind == "grpo" and load.shared:
-            return _shared_loss(model, ids, ask, load)
-        types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
-        labels = ids.clone()
-        labels[:, : ask.ids.shape[1]] = -100
-        inputs = {**repeated({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
-        loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
-        return loss
+        return forward_loss(model, ask, load)
     finally:
         watch()
+
+
+def forward_loss(model: Any, ask: Ask, load: Load) -> torch.Tensor:
+    """The loss of one micro-batch as the trainers compute it, on completions of one fixed token."""
+    written = torch.ones(load.rows, load.completion, dtype=torch.long, device=ask.ids.device)
+    ids = torch.cat([ask.ids.expand(load.rows, -1), written], 1)
+    if load.kind == "grpo" and load.shared:
+        return _shared_loss(model, ids, ask, load)
+    types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
+    labels = ids.clone()
+    labels[:, : ask.ids.shape[1]] = -100
+    inputs = {**repeated({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
+    loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
+    return loss
 
 
 def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.Tensor:
@@ -198,7 +204,13 @@ def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.T
     places = groups if most >= size else divided(groups, most)
     fields = repeated(ask.fields, len(set(places)))
     packed, inputs = packed_inputs(
-        model, ids, torch.ones_like(ids), torch.tensor(places), fields, completion=load.completion, fill=0
+        model,
+        ids,
+        torch.ones_like(ids),
+        torch.tensor(places, device=ids.device),
+        fields,
+        completion=load.completion,
+        fill=0,
     )
     loss: torch.Tensor = -packed.unpack(model(**inputs, fused_lm_head=True).log_probs).mean()
     return loss

@@ -1,0 +1,169 @@
+"""The planner: published sizes, bytes against torch's own, what is said of work, and the smallest change that fits."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from medrft.config import ModelConfig
+from medrft.errors import ModelError, RecipeError
+from medrft.models.shapes import model_shape, shipped_shapes
+from medrft.models.sketch import cut_to, sketch_model, stacks
+from medrft.pipeline.planning import measured_step, open_planner, parse_size, plan_recipe
+from medrft.recipes import parse_recipe
+from medrft.rundir import RunDir
+from medrft.training import plan_trace
+from medrft.training.plan import hours_of, setting_of, smallest_change, stage_work
+from medrft.training.plan_memory import Parameters, state_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+spec = importlib.util.spec_from_file_location("plan_benchmark", ROOT / "benchmarks" / "plan.py")
+benchmark = importlib.util.module_from_spec(spec)
+sys.modules["plan_benchmark"] = benchmark
+spec.loader.exec_module(benchmark)
+
+
+def grpo_recipe(folder, **trl):
+    table = {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 16, "bf16": False, **trl}
+    return parse_recipe(
+        {
+            "name": "plan",
+            "prompt": "think",
+            "model": {"id": str(folder)},
+            "data": {"name": "phantom", "images": 8, "validation_images": 2, "test_images": 2, "size": 64},
+            "stages": [{"name": "grpo", "kind": "grpo", "trl": table}],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small Qwen2.5-VL with its processor."""
+    path = tmp_path_factory.mktemp("qwen")
+    benchmark.save_model(benchmark.Case("qwen2_5_vl"), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct", "google/medgemma-4b-it"])
+def test_shipped_shapes_have_the_published_number_of_parameters(name):
+    shape = model_shape(ModelConfig(id=name))
+    model, _ = sketch_model(shape.config)
+    total = sum(weight.numel() for weight in model.parameters())
+    assert shape.source == "shipped" and total == pytest.approx(shape.published, rel=0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(shipped_shapes()))
+def test_all_shipped_shapes_do(name):
+    shape = model_shape(ModelConfig(id=name))
+    model, _ = sketch_model(shape.config)
+    assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(shape.published, rel=0.002)
+
+
+def test_a_model_whose_shape_nobody_has_is_one_line(tmp_path):
+    with pytest.raises(ModelError, match=r"model\.id=FOLDER"):
+        model_shape(ModelConfig(id=str(tmp_path)))
+
+
+@pytest.mark.parametrize("case", benchmark.QUICK, ids=lambda case: case.family)
+def test_bytes_are_those_that_torch_allocates(case):
+    found = benchmark.compare(case)
+    for part in ("weights", "gradients", "optimizer"):
+        assert found[part]["ratio"] == pytest.approx(1, abs=0.02)
+    for part in ("activations", "rollouts"):
+        assert found[part]["ratio"] == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_few_blocks_tell_of_all(folder, monkeypatch, checkpointing):
+    recipe = grpo_recipe(folder, gradient_checkpointing=checkpointing)
+    planner = open_planner(recipe)
+    setting = setting_of(recipe.stages[0], recipe, checkpoint=planner.checkpoint)
+    short = planner.peak(setting.load, setting)
+    monkeypatch.setattr(plan_trace, "FEW", 99)
+    planner._peaks.clear()
+    assert short == pytest.approx(planner.peak(setting.load, setting), rel=0.01)
+
+
+def test_a_sketch_allocates_nothing_large_and_its_depth_comes_back(folder):
+    model, _ = sketch_model(AutoConfig.from_pretrained(folder))
+    embedding = model.get_input_embeddings().weight
+    assert type(embedding).__name__ == "Parameter" or isinstance(embedding, torch.nn.Parameter)
+    depths = {name: len(stack) for name, stack in stacks(model).items()}
+    assert depths and all(depth > 3 for depth in depths.values())
+    with cut_to(model, dict.fromkeys(depths, 1)):
+        assert not stacks(model)
+    assert {name: len(stack) for name, stack in stacks(model).items()} == depths
+
+
+@pytest.mark.parametrize(
+    ("optim", "per", "embedding"),
+    [("adamw_torch_fused", 8, 8), ("adamw_8bit", 2, 8), ("lion_32bit", 4, 4), ("sgd", 0, 0), ("stable_adamw", 8, 8)],
+)
+def test_optimizer_state(optim, per, embedding):
+    n = Parameters(total=150, trained=100, embedding=40, block=10, root=50)
+    assert state_bytes(optim, n) == per * 60 + embedding * 40
+
+
+def test_the_smallest_change_makes_it_fit(folder):
+    recipe = grpo_recipe(folder, gradient_checkpointing=False)
+    planner = open_planner(recipe)
+    stage = recipe.stages[0]
+    setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
+    whole = planner.memory(setting, "one GPU", 1).peak
+    lighter = replace(setting, load=replace(setting.load, checkpointing=True))
+    eased = planner.memory(lighter, "one GPU", 1).peak
+    assert eased < whole
+
+    def changes(peak):
+        return smallest_change(planner, stage, setting, way="one GPU", gpus=1, gpu=peak / 2**30 / 0.99)
+
+    assert changes(whole + 1) == []
+    one = changes((whole + eased) / 2)
+    assert [change.keys for change in one] == ["--set stages.grpo.trl.gradient_checkpointing=true"]
+    assert changes(2**28) is None
+
+
+def test_work_counts_steps_questions_and_validations_share():
+    recipe = grpo_recipe("x", gradient_accumulation_steps=2, num_train_epochs=1, eval_steps=10)
+    work = stage_work(recipe.stages[0], gpus=2, rows=160, validation=20, max_tokens=16)
+    assert work["steps"] == 160 * 4 // 16 and work["questions_a_step"] == 4 and work["generate_calls"] == 40
+    assert work["evaluations"] == 4 and work["validation_completions"] == 4 * 20 * 2
+    assert work["validation_generate_calls"] == 4 * 5  # 40 completions, 8 at a time
+    assert work["validation_share_of_calls"] == pytest.approx(20 / 60)
+    assert work["most_tokens_written"] == (160 * 4 + 160) * 16
+    unknown = stage_work(recipe.stages[0], gpus=1, rows=None, validation=None, max_tokens=16)
+    assert unknown["steps"] is None
+
+
+def test_hours_come_from_a_measured_step_or_a_stated_speed(tmp_path):
+    run = RunDir(tmp_path)
+    for step, seconds in ((1, 10.0), (2, 14.0), (3, 18.0), (4, 100.0)):
+        run.append_metrics("grpo", {"step": step, "seconds": seconds})
+    assert measured_step(tmp_path, "grpo") == 4.0 and measured_step(tmp_path, "sft") is None
+    work = {"steps": 900, "most_tokens_written": 7_200_000}
+    assert hours_of(work, tokens_per_second=None, step_seconds=4.0)["hours"] == 1.0
+    assert hours_of(work, tokens_per_second=1000, step_seconds=None)["hours"] == 2.0
+    assert hours_of(work, tokens_per_second=None, step_seconds=None)["hours"] is None
+
+
+@pytest.mark.parametrize("text", ["0", "-8GB", "much", "80TB", "nan"])
+def test_a_size_that_is_none_is_refused(text):
+    with pytest.raises(RecipeError, match="--gpu"):
+        parse_size(text)
+
+
+def test_a_plan_is_json_and_holds_every_way(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDRFT_CACHE", str(tmp_path))
+    found = plan_recipe(grpo_recipe(folder), gpu=80.0, gpus=2)
+    assert json.loads(json.dumps(found)) == found
+    memory = found["stages"][0]["memory"]
+    assert set(memory) == {"one_gpu", "ddp", "fsdp2", "zero3"} and all(way["fits"] for way in memory.values())
+    assert memory["fsdp2"]["weights_gib"] == pytest.approx(memory["one_gpu"]["weights_gib"] / 2, abs=0.002)
+    assert found["model"]["shape_from"] == "folder" and found["rows"]["train"] > 0
