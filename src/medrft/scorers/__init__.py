@@ -61,8 +61,8 @@ def build_scorer(
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
     `encoder`, `correct` and the options of its scorer reach the scorers that look at them; `options` are the scorer's
-    own. What a user's own raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name, `RecipeError` for an option
-    that it lacks.
+    own. What a user's own raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name,
+    `RecipeError` for an option that it lacks.
     """
     refuse_masked(options, where=f"scorer {name}")
     if ":" in name:
