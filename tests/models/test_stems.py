@@ -3,9 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from medrft.config import ModelConfig
+from medrft.errors import StrictError
+from medrft.models import refill
 from medrft.models.encode import encode
 from medrft.models.generate import complete, generate
 from medrft.models.load import load_policy
@@ -85,3 +88,38 @@ def test_a_template_with_the_question_first_is_read_whole_and_said_so(policy, sh
     prompt = PROMPT.bound(policy.processor)
     chats = [with_images(prompt.messages(example), one(example)) for example in shared]
     assert [c for [c] in found] == complete(policy, chats, max_new_tokens=5, temperature=0.0)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("no such argument"), KeyError("image_grid_thw"), NotImplementedError("mask")]
+)
+@pytest.mark.parametrize("calls", [0, 2])
+def test_an_error_of_a_models_own_code_leaves_the_rest_to_the_plain_way(
+    policy, shared, monkeypatch, tmp_path, error, calls
+):
+    plain = refill.go_on
+    left = iter(range(calls))
+
+    def fails(*args):
+        if next(left, None) is None:
+            raise error
+        return plain(*args)
+
+    prompt = PROMPT.bound(policy.processor)
+    chats = [with_images(prompt.messages(example), one(example)) for example in shared]
+    expected = complete(policy, chats, max_new_tokens=5, temperature=0.0)
+    monkeypatch.setattr(refill, "go_on", fails)
+    with pytest.warns(UserWarning, match=rf"prompts are read whole, one by one: {type(error).__name__}.*fallbacks.log"):
+        found = generate(policy, PROMPT, shared, images=one, max_new_tokens=5, faults=tmp_path / "fallbacks.log")
+    assert [c for [c] in found] == expected
+    assert "Traceback (most recent call last)" in (tmp_path / "fallbacks.log").read_text()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), StrictError("an image has vanished")])
+def test_what_the_plain_way_cannot_mend_is_raised(policy, shared, monkeypatch, error):
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(refill, "go_on", fails)
+    with pytest.raises(type(error)):
+        generate(policy, PROMPT, shared, images=one, max_new_tokens=5)
