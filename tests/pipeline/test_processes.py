@@ -66,7 +66,7 @@ def test_weights_in_shares_train_share_prompts_and_survive_a_kill(tmp_path, lora
         "prompt": "short",
         "model": {"id": "tiny:qwen2_5_vl", "dtype": "bfloat16", "device": "cpu", "tiny": sizes, "lora": lora},
         "data": {**TABLE["data"], "images": 8, "validation_images": 2, "test_images": 1},
-        "reward": {"parts": [{"scorer": "bleu1", "weight": 1.0}]},
+        "reward": {"parts": [{"scorer": "bertscore", "weight": 1.0}]},
         "stages": [{"name": "grpo", "kind": "grpo", "validation_limit": 2, "evaluate": False, "trl": trl}],
         "eval": {"zero_shot": False},
     }
