@@ -35,7 +35,7 @@ LIVE = 10**9
 STATES = {"adamw_torch": 8.0, "adamw_torch_fused": 8.0, "sgd": 0.0, "adafactor": 0.1, "lion_32bit": 4.0}
 """Bytes of optimizer state for each trained parameter; 8 where an optimizer is not named here."""
 SKETCHED_IN_VAIN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
-"""What models raise whose code reads numbers that a sketch does not have. `ModelError` is a ValueError with a message."""
+"""What models raise whose code reads numbers that a sketch does not have."""
 LORA = {"r": 16, "lora_alpha": 32}
 """The adapters that are planned where a recipe has none."""
 QUESTION = "Which of these findings does the image show, and on which side of the patient does it lie?"
