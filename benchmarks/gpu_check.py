@@ -228,7 +228,7 @@ def planned(case: Case, load, tiny: bool) -> int:
 
 
 def recipe_steps(device: str, tiny: bool, out: Path) -> dict:
-    """Ten steps of armed_1gpu's first stage through `medrft run`, on random weights saved with a tiny processor's words.
+    """Ten steps of armed_1gpu's first stage through `medrft run`, on random weights with a tiny processor's words.
 
     The real processor is not at hand without a hub: the model here is `tiny:qwen2_5_vl`, of the real widths on a GPU.
     """

@@ -1,6 +1,10 @@
 """The accelerate configs of docs/scaling.md, read by accelerate's own parser and against its launcher's options."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -56,3 +60,31 @@ def test_every_trl_key_on_the_page_exists():
     known = {field.name for field in fields(GRPOConfig)}
     named = set(re.findall(r"\b((?:use_)?vllm_[a-z_]+|gradient_[a-z_]+|per_device_[a-z_]+|num_generations)\b", PAGE))
     assert len(named) > 8 and not named - known
+
+
+def test_fsdp_and_deepspeed_keys_are_accelerates_own():
+    """DeepSpeed cannot be installed without a GPU; its keys are those of accelerate's plugin, or its launcher's."""
+    from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+
+    launcher = set(vars(launch_command_parser().parse_args(["script.py"])))
+    for path in CONFIGS:
+        config = load_config_from_file(str(path))
+        sharded = {field.name for field in fields(FullyShardedDataParallelPlugin)}
+        assert {key.removeprefix("fsdp_") for key in config.fsdp_config} - {"version"} <= sharded | launcher
+        plugin = {field.name for field in fields(DeepSpeedPlugin)}
+        assert set(config.deepspeed_config) <= plugin | launcher
+
+
+@pytest.mark.slow
+def test_the_gpu_check_runs_here_on_tiny_shapes_and_goes_on_where_it_ended(tmp_path):
+    script = ROOT / "benchmarks" / "gpu_check.sh"
+    command = ["sh", str(script), str(tmp_path), "--device", "cpu", "--tiny", "--only", "update_256", "rollout_256"]
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    found = json.loads((tmp_path / "gpu_check.json").read_text(encoding="utf-8"))
+    assert done.returncode == 0 and set(found["cases"]) == {"update_256", "rollout_256"}, done.stderr
+    assert len(found["cases"]["update_256"]["seconds_each"]) == 3
+    assert all(case["planned_bytes"] > 0 for case in found["cases"].values())
+    before = (tmp_path / "update_256.json").stat().st_mtime_ns
+    subprocess.run(command, env=environment, capture_output=True, timeout=600, check=True)
+    assert (tmp_path / "update_256.json").stat().st_mtime_ns == before

@@ -30,16 +30,16 @@ def show_plan(plan: dict[str, Any]) -> None:
     )
 
 
-def show_summary(plan: dict[str, Any]) -> None:
+def show_summary(found: dict[str, Any], recipe: str) -> None:
     """A few lines on standard error, before a run loads anything."""
-    err.print(model_line(plan), highlight=False, soft_wrap=True)
-    way = plan["ways"][0] if plan["gpus"] == 1 else "ddp"
-    for stage in plan["stages"]:
-        memory = stage["memory"][way]
-        told = f"{memory['peak_gib']:.1f} GiB of {plan['gpu_gib']:g}" + ("" if memory["fits"] else ", does not fit")
-        err.print(f"  {stage['name']}: {told}; {'; '.join(work_lines(stage)[:1])}", highlight=False, soft_wrap=True)
-        for line in change_lines(stage):
-            err.print(f"  {line}", highlight=False, soft_wrap=True)
+    lines = [
+        f"{found['model']}: {found['parameters'] / 1e9:.2f} B parameters, {found['way']}, {found['room_gib']:.0f} GiB"
+    ]
+    for name, stage in found["stages"].items():
+        told = "" if stage["fits"] else f": does not fit; medrft run {recipe} --plan says what would"
+        lines.append(f"  {name}: about {stage['peak_gib']:.1f} GiB at its peak{told}")
+    for line in lines:
+        err.print(line, highlight=False, soft_wrap=True)
 
 
 def model_line(plan: dict[str, Any]) -> str:

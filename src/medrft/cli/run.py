@@ -10,7 +10,7 @@ from rich.table import Table
 
 from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
 from medrft.config import Recipe
-from medrft.errors import RecipeError
+from medrft.errors import ModelError, RecipeError
 from medrft.files import locked_folder
 from medrft.outgoing import PICTURES, recipients_of, refuse_private
 from medrft.recipes import load_recipe
@@ -231,9 +231,25 @@ def _run(
     recipe = load_recipe(path, overrides=overrides(set_))
     only = _stages(recipe, kinds, names)
     folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    if is_main() and not json_ and not resume:
+        _summary(recipe, path)
     run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)
     if is_main():
         show_results(folder, json_)
+
+
+def _summary(recipe: Recipe, path: Path) -> None:
+    """Say what memory the stages will take; a model that cannot be planned may still be trained."""
+    from medrft.cli.plan import show_summary
+    from medrft.pipeline.planning import summarize_plan
+
+    try:
+        found = summarize_plan(recipe)
+    except ModelError as error:
+        err.print(f"no plan: {error}", highlight=False, soft_wrap=True)
+        return
+    if found is not None:
+        show_summary(found, str(path))
 
 
 def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[str] | None:

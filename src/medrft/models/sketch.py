@@ -32,7 +32,7 @@ WINDOWS = "medrft_flash_sketch"
 """Attention of sketched vision towers: one call over all windows, where the real ones take each window apart."""
 
 
-class Sketch(TorchDispatchMode):
+class Sketch(TorchDispatchMode):  # type: ignore[misc]
     """While it is on, large tensors are sketched, and live bytes are counted: now, and at the peak of each phase."""
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ def _windows(
 
 def stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
     """The model's lists of at least four equal blocks, by name: its depth."""
-    found = {}
+    found: dict[str, torch.nn.ModuleList] = {}
     for name, module in model.named_modules():
         alike = isinstance(module, torch.nn.ModuleList) and len(module) > 3 and len({type(b) for b in module}) == 1
         if alike and not any(name.startswith(f"{outer}.") for outer in found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping
 from itertools import pairwise
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from medrft.training.plan_memory import Memory, Planner, Setting
 
 GIB = 2**30
+SMALL = 100_000_000
+"""Parameters below which a model fits wherever it is loaded, so that a run says nothing of it."""
 
 
 def plan_recipe(
@@ -69,6 +72,37 @@ def plan_recipe(
         "stages": stages,
         "evaluation": _evaluation(recipe, rows),
     }
+
+
+def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
+    """The peak of each stage where this run is about to start, from the model's shape; `None` for what fits anywhere.
+
+    `{"model": …, "parameters": …, "room_gib": …, "way": …, "stages": {name: {"peak_gib": …, "fits": …}}}`
+    """
+    import torch
+
+    from medrft.models.load import TINY, pick_device
+    from medrft.training.processes import world_size
+
+    if recipe.model.id.startswith(TINY):
+        return None
+    planner = open_planner(recipe)
+    total = planner.parameters(None).total
+    if total < SMALL:
+        return None
+    from medrft.training.plan import setting_of, way_of_launch
+
+    device = pick_device(recipe.model.device)
+    if device.type == "cuda":
+        room = torch.cuda.get_device_properties(device).total_memory
+    else:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    way, stages = way_of_launch(world_size()), {}
+    for stage in recipe.stages:
+        setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
+        peak = planner.memory(setting, way, world_size()).peak
+        stages[stage.name] = {"peak_gib": peak / GIB, "fits": peak <= room}
+    return {"model": recipe.model.id, "parameters": total, "room_gib": room / GIB, "way": way, "stages": stages}
 
 
 def parse_size(text: str) -> float:

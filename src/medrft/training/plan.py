@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -214,7 +215,7 @@ def stage_work(
 
 
 def checkpoint_bytes(planner: Planner, stage: StageConfig, setting: Setting) -> dict[str, float]:
-    """Disk of one checkpoint (weights or adapters, and the optimizer), of those kept at once, and of the final folder."""
+    """Disk of one checkpoint (weights or adapters, and the optimizer), of all kept at once, and of the final folder."""
     n = planner.parameters(setting.lora)
     weights = 4 * n.trained if setting.lora else 4 * n.trained + 2 * (n.total - n.trained)
     one = weights + planner.memory(setting, "one GPU", 1, rough=True).optimizer
@@ -230,6 +231,15 @@ def hours_of(work: Mapping[str, Any], *, tokens_per_second: float | None, step_s
         hours = work["most_tokens_written"] / tokens_per_second / 3600
         return {"hours": hours, "from": f"{tokens_per_second:g} tokens a second as stated, full length, writing alone"}
     return {"hours": None, "from": "unknown before a step is measured: pass --measured RUN or --tokens-per-second N"}
+
+
+def way_of_launch(processes: int) -> Way:
+    """How the launcher of this process spreads the training, by what it left in the environment."""
+    if processes == 1:
+        return "one GPU"
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        return "FSDP2"
+    return "ZeRO-3" if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" else "DDP"
 
 
 def ways_for(gpus: int) -> tuple[Way, ...]:
