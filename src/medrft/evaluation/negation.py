@@ -20,6 +20,9 @@ JOINED = "more than one claim"
 COUNTED = "counts or compares"
 HEDGED = "hedged"
 NO_RULE = "no safe rule for its form"
+TOO_LONG = "too long for one question"
+MAX_LENGTH = 1_000
+"""Characters; a longer text holds more than one claim."""
 
 SLASHED = re.compile(r"^(?:is/are|are/is)\b", re.IGNORECASE)
 BLOCKED = (
@@ -35,7 +38,7 @@ BLOCKED = (
     (
         COUNTED,
         re.compile(
-            r"\d+ (?!mm\b|cm\b)|[<>]|\b(?:all|every|each|many|several|multiple|numerous|more|less|fewer|few|most|enough"
+            r"\d (?!mm\b|cm\b)|[<>]|\b(?:all|every|each|many|several|multiple|numerous|more|less|fewer|few|most|enough"
             r"|only|at least|at most|just|one|two|three|four|five|single|another|other|others|than|anything|something"
             r"|anyone|someone|everything|half|same)\b",
             re.IGNORECASE,
@@ -119,6 +122,8 @@ def negate(question: str) -> Negation:
     >>> negate("Is the heart not enlarged?"), negate("Are both lungs clear?").reason
     (Negation(question=None, reason='already negated'), 'more than one claim')
     """
+    if len(question) > MAX_LENGTH:
+        return Negation(None, TOO_LONG)
     text = " ".join(question.split())
     if not text.isascii():
         return Negation(None, FOREIGN)

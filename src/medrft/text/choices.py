@@ -134,6 +134,7 @@ def label_of(text: str, options: Sequence[str]) -> int | None:
     return LETTERS.index(letter)
 
 
+@lru_cache(maxsize=8_192)
 def option_name(option: str, index: int) -> str:
     """An option's normalised text without its own letter ("B: MRI" at the second place)."""
     text = _undressed(option)
