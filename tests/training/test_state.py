@@ -175,3 +175,24 @@ def test_a_stage_whose_model_is_damaged_is_not_done(tmp_path, capsys, size):
     (run.final("sft") / "model.safetensors").write_bytes(b"y" * size)
     assert not is_done(run, "sft")
     assert "final is damaged: model.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "done"),
+    [
+        ("chat_template.jinja", "{{ 'another' }}", True),
+        ("config.json", '{"edited": true}', True),
+        ("config.json", '{"edited": tr', False),
+        ("chat_template.jinja", "", False),
+    ],
+)
+def test_a_text_that_was_edited_is_told_and_is_no_damage(tmp_path, capsys, name, content, done):
+    run = RunDir(tmp_path)
+    write_stage(run, "sft", status="done")
+    run.final("sft").mkdir(parents=True)
+    (run.final("sft") / "config.json").write_text("{}")
+    (run.final("sft") / "chat_template.jinja").write_text("{{ 'as written' }}")
+    list_model(run.final("sft"))
+    (run.final("sft") / name).write_text(content)
+    assert is_done(run, "sft") is done
+    assert name in capsys.readouterr().err

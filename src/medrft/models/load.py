@@ -54,6 +54,8 @@ TINY = "tiny:"
 
 FILES = "files.json"
 """Sizes and hashes of a saved model's files, in its folder."""
+TEXTS = (".json", ".jinja", ".txt")
+"""Endings of a saved model's files that people edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +329,31 @@ def list_model(folder: Path) -> None:
 def find_damage(folder: Path, *, content: bool = False) -> str | None:
     """What is wrong with a model that was saved here: a file missing, cut short or, with `content`, of other bytes.
 
-    `None` for one that is whole, and for a folder whose files nobody listed.
+    A configuration or template that is not as it was written but can be read was edited, as people do: that is told,
+    and is no damage. `None` for a whole model, and for a folder whose files nobody listed.
     """
     if not (folder / FILES).is_file():
         return None
     try:
         listed: dict[str, Any] = read_json(folder / FILES)
-        return find_flaw(folder, listed, content=content)
+        texts = {name: facts for name, facts in listed.items() if Path(name).suffix in TEXTS}
+        rest = {name: facts for name, facts in listed.items() if name not in texts}
+        return find_flaw(folder, rest, content=content) or _find_broken_text(folder, texts)
     except (DataError, AttributeError, KeyError, TypeError):
         return f"{FILES} is not the list of files that was written"
+
+
+def _find_broken_text(folder: Path, listed: dict[str, Any]) -> str | None:
+    for name, facts in listed.items():
+        flaw = find_flaw(folder, {name: facts}, content=True)
+        if flaw is None:
+            continue
+        if not (folder / name).is_file() or not (folder / name).stat().st_size:
+            return flaw
+        if name.endswith(".json"):
+            try:
+                read_json(folder / name)
+            except DataError:
+                return flaw
+        tell_user(f"{folder / name} is not as it was written; it is taken as edited")
+    return None
