@@ -51,19 +51,9 @@ def extract(completion: str, form: Form) -> Extracted:
     >>> bad += ["<answer> </answer>", "<think><answer>yes</answer></think>", "<think><answer>yes</answer>"]
     >>> [extract(completion, "think").answer for completion in bad]
     [None, None, None, None, None, None, None]
-
-    For `short` the thought, in whatever marks the model has for it (`thoughts.PAIRS`), is no part of the answer, and a
-    thought that never ends is no answer. A box is the answer where there is one.
-
-    >>> extract("Yes.\\n", "short"), extract(" ", "short").answer
-    (Extracted(answer='Yes.', thinking=None, well_formed=True), None)
-    >>> [extract(text, "short").answer for text in ("Air.</think>\\n\\nYes", "<think>so yes", "So \\\\boxed{left}.")]
-    ['Yes', None, 'left']
     """
     if form == "short":
-        thought, rest = part_thought(completion)
-        answer = _unboxed(rest or "")
-        return Extracted(answer or None, thought, bool(answer))
+        return _short(completion)
     own = part_thought(completion, marks=FOREIGN)
     if own.thought is not None and (own.rest is not None or FOREIGN.match(completion.lstrip())):
         inner = extract(own.rest or "", form)
@@ -84,6 +74,22 @@ def extract(completion: str, form: Form) -> Extracted:
     whole = names in WHOLE and bool(thinking) and not after.strip()
     bare = whole and not (completion[: found[0].start()] * (len(names) == 4) + before[end_of_thought:]).strip()
     return Extracted(answer, thinking, bare)
+
+
+def _short(completion: str) -> Extracted:
+    """The answer of a completion without tags.
+
+    For `short` the thought, in whatever marks the model has for it (`thoughts.PAIRS`), is no part of the answer, and a
+    thought that never ends is no answer. A box is the answer where there is one.
+
+    >>> extract("Yes.\\n", "short"), extract(" ", "short").answer
+    (Extracted(answer='Yes.', thinking=None, well_formed=True), None)
+    >>> [extract(text, "short").answer for text in ("Air.</think>\\n\\nYes", "<think>so yes", "So \\\\boxed{left}.")]
+    ['Yes', None, 'left']
+    """
+    thought, rest = part_thought(completion)
+    answer = _unboxed(rest or "")
+    return Extracted(answer or None, thought, bool(answer))
 
 
 def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, int | None]:
