@@ -216,7 +216,7 @@ def test_an_output_that_cannot_be_is_one_line_before_any_work(rows, tmp_path, mo
         (("IN", "--reward", "nothing.yaml"), "no reward file"),
         (("IN", "--scorer", "f1", "--form", "thnk"), "did you mean 'think'"),
         (("IN", "--reward", "text", "--state", "."), "no calibration state"),
-        (("IN", "--reward", "text", "--option", "model=3"), "SCORER.KEY=VALUE"),
+        (("IN", "--reward", "text", "--option", "model=3"), "SCORER.OPTION=VALUE"),
         (("nowhere.jsonl", "--scorer", "f1"), "no file at nowhere.jsonl"),
     ],
 )

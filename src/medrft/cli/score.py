@@ -34,7 +34,7 @@ FormName = Annotated[str, typer.Option("--form", help="Answer form of `completio
 EncoderName = Annotated[
     str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine: hub id or folder.")
 ]
-Option = Annotated[list[str] | None, typer.Option("--option", help="A scorer's option, SCORER.KEY=VALUE; repeatable.")]
+Option = Annotated[list[str] | None, typer.Option("--option", help="A scorer's option, SCORER.OPTION=VALUE; repeatable.")]
 Reference = Annotated[str | None, typer.Option(help="Instead of a file: one pair's reference.")]
 Answer = Annotated[str | None, typer.Option(help="Instead of a file: one pair's answer.")]
 Question = Annotated[str | None, typer.Option(help="The one pair's question.")]
@@ -166,7 +166,7 @@ def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     for key, value in parse_set(assignments).items():
         scorer, dot, name = key.rpartition(".")
         if not dot:
-            raise RecipeError(f"--option takes SCORER.KEY=VALUE, got {key!r}; for example --option judge.model=m")
+            raise RecipeError(f"--option takes SCORER.OPTION=VALUE, got {key!r}; for example --option judge.model=m")
         found.setdefault(scorer, {})[name] = value
     return found
 

@@ -310,10 +310,15 @@ def _quietly() -> Iterator[None]:
 
 def _save(model: Any, processor: Any, folder: Path) -> None:
     """Write into a neighbour first, so that a killed save never leaves half a model behind."""
+    from safetensors import SafetensorError
+
     with scratch_folder(folder) as temporary:
-        with _quietly():
-            model.save_pretrained(temporary)
-            processor.save_pretrained(temporary)
+        try:
+            with _quietly():
+                model.save_pretrained(temporary)
+                processor.save_pretrained(temporary)
+        except SafetensorError as error:  # it does not pass on the system's error number
+            raise StorageError(f"cannot write {folder}: {error}; free space there, then go on with --resume") from error
         list_model(temporary)
         folder.mkdir(exist_ok=True)
         names = sorted(os.listdir(temporary), key=lambda name: name == "config.json")  # config.json: it is complete
