@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ SHARING = (*IN_CI, "qwen2_vl", "qwen3_vl_thinking", "internvl_one_tile", "gemma4
 def load_script():
     spec = importlib.util.spec_from_file_location("families_benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
