@@ -107,6 +107,7 @@ def check_stage(stage: StageConfig, recipe: Recipe, *, processes: int | None = N
 def check_adapters(model: ModelConfig) -> None:
     """Refuse a `model.lora` whose keys or types `peft.LoraConfig` does not have."""
     if model.lora is not None:
+        declare_missing_operators()
         from peft import LoraConfig
 
         lora_config(model)
