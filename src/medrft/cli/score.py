@@ -34,7 +34,7 @@ FormName = Annotated[str, typer.Option("--form", help="Answer form of `completio
 EncoderName = Annotated[
     str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine: hub id or folder.")
 ]
-Option = Annotated[list[str] | None, typer.Option("--option", help="A scorer's option, SCORER.OPTION=VALUE; repeatable.")]
+Option = Annotated[list[str] | None, typer.Option("--option", help="SCORER.OPTION=VALUE; may be repeated.")]
 Reference = Annotated[str | None, typer.Option(help="Instead of a file: one pair's reference.")]
 Answer = Annotated[str | None, typer.Option(help="Instead of a file: one pair's answer.")]
 Question = Annotated[str | None, typer.Option(help="The one pair's question.")]

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import DataError, ModelError, naming_extras
+from medrft.errors import DataError, ModelError, StorageError, naming_extras
 from medrft.files import find_flaw, list_files, scratch_folder, tell_user, write_atomic
 from medrft.hub import hub_silence, nowhere
 from medrft.models.adapters import find_adapter, merge_adapter
