@@ -69,8 +69,8 @@ def test_fsdp_and_deepspeed_keys_are_accelerates_own():
     launcher = set(vars(launch_command_parser().parse_args(["script.py"])))
     for path in CONFIGS:
         config = load_config_from_file(str(path))
-        sharded = {field.name for field in fields(FullyShardedDataParallelPlugin)}
-        assert {key.removeprefix("fsdp_") for key in config.fsdp_config} - {"version"} <= sharded | launcher
+        sharded = {f"fsdp_{field.name}" for field in fields(FullyShardedDataParallelPlugin)}
+        assert set(config.fsdp_config) <= sharded | launcher
         plugin = {field.name for field in fields(DeepSpeedPlugin)}
         assert set(config.deepspeed_config) <= plugin | launcher
 

@@ -1,4 +1,4 @@
-"""What a model looks like without its weights: its configuration, from its folder, the hub, or the numbers shipped here.
+"""What a model looks like without its weights: its configuration, from its folder, the hub, or numbers shipped here.
 
 `shapes.json` holds the public architecture of common models, so that a run can be planned where no hub is at hand;
 `published` is the parameter count their pages name, in thousand millions.

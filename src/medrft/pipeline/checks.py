@@ -44,8 +44,8 @@ def process_lines() -> list[str]:
     launched = any(name.startswith("ACCELERATE_") for name in os.environ)
     if gpus > 1:
         return [
-            f"processes: 1, on one of {gpus} GPUs; for all: accelerate launch --config_file recipes/accelerate/ddp.yaml "
-            f"--num_processes {gpus} -m medrft run …"
+            f"processes: 1, on one of {gpus} GPUs; for all: accelerate launch --config_file "
+            f"recipes/accelerate/ddp.yaml --num_processes {gpus} -m medrft run …"
         ]
     if launched:
         return [
@@ -78,7 +78,7 @@ def check_rows(job: Job) -> None:
     evaluates = recipe.eval.zero_shot or any(stage.evaluate for stage in recipe.stages)
     if evaluates and not any(job.tests().values()):
         raise DataError(
-            f"{recipe.data.name} has no test rows to evaluate on; cut some off with --set data.by_image=0.2 (a fifth of "
-            "the images, with all their questions), name a test set in eval.data, or evaluate nothing: "
+            f"{recipe.data.name} has no test rows to evaluate on; cut some off with --set data.by_image=0.2 (a fifth "
+            "of the images, with all their questions), name a test set in eval.data, or evaluate nothing: "
             "--set eval.zero_shot=false and evaluate: false in each stage"
         )

@@ -235,4 +235,5 @@ def _mark_images(model: Any, sketch: Sketch) -> Callable[[], None]:
             given.register_hook(lambda grad: sketch.begin("images"))
 
     handle = text.register_forward_pre_hook(watch, with_kwargs=True)
-    return handle.remove
+    remove: Callable[[], None] = handle.remove
+    return remove
