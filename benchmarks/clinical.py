@@ -17,7 +17,7 @@ from pathlib import Path
 
 from medrft.scorers.clinical import reader, score
 from medrft.scorers.clinical.scorer import Clinical
-from medrft.text import _respelt, _short
+from medrft.text.normal import _respelt, _short
 from medrft.types import Item
 
 DISTINCT, REDUNDANT = 5_000, 50_000

