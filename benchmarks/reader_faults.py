@@ -3,8 +3,8 @@
     python benchmarks/reader_faults.py --strings 1000000 --seed 0 [--json]
 
 Each string is drawn from pieces that answers, thoughts, options and hostile texts are made of, and goes through every
-reader. Growth: each reader on one piece repeated to n and to 2n characters; linear work takes 2 times as long, quadratic
-4 times. `fuzz` and `growths` are functions for other scripts and for the tests.
+reader. Growth: each reader on one piece repeated to n and to 2n characters; linear work takes 2 times as long,
+quadratic 4 times. `fuzz` and `growths` are functions for other scripts and for the tests.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def fuzz(strings: int, *, seed: int = 0, every: int = 50, tell: Callable[[int], 
             reads += 1
             try:
                 reader(text)
-            except Exception as error:  # the point is to find any
+            except Exception as error:  # noqa: BLE001  the point is to find any
                 faults.append({"reader": name, "text": text, "error": repr(error)})
         if tell is not None and number % 10_000 == 9_999:
             tell(number + 1)
