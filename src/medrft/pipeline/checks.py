@@ -34,13 +34,11 @@ def check_ready(recipe: Recipe) -> None:
 
 def process_lines() -> list[str]:
     """How many processes train together where a launcher started this one, or which GPUs a plain start leaves idle."""
-    import torch
-
-    from medrft.training.processes import world_size
+    from medrft.training.processes import visible_gpus, world_size
 
     if "WORLD_SIZE" in os.environ:
         return [f"processes: {world_size()}"]
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = visible_gpus()
     launched = any(name.startswith("ACCELERATE_") for name in os.environ)
     if gpus > 1:
         return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Mapping
 from itertools import pairwise
@@ -16,7 +15,7 @@ from medrft.pipeline.run import check_names
 from medrft.rundir import RunDir, read_jsonl
 
 if TYPE_CHECKING:
-    from medrft.training.plan_memory import Memory, Planner, Setting
+    from medrft.training.plan_memory import Memory, Planner, Setting, Way
 
 GIB = 2**30
 SMALL = 100_000_000
@@ -79,10 +78,8 @@ def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
 
     `{"model": …, "parameters": …, "room_gib": …, "way": …, "stages": {name: {"peak_gib": …, "fits": …}}}`
     """
-    import torch
-
     from medrft.models.load import TINY, pick_device
-    from medrft.training.processes import world_size
+    from medrft.training.processes import memory_here, world_size
 
     if recipe.model.id.startswith(TINY):
         return None
@@ -92,11 +89,7 @@ def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
         return None
     from medrft.training.plan import setting_of, way_of_launch
 
-    device = pick_device(recipe.model.device)
-    if device.type == "cuda":
-        room = torch.cuda.get_device_properties(device).total_memory
-    else:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = memory_here(pick_device(recipe.model.device))
     way, stages = way_of_launch(world_size()), {}
     for stage in recipe.stages:
         setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
@@ -160,7 +153,7 @@ def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float,
 
     table = memory_table(planner, setting, gpus, ways_for(gpus))
     found: dict[str, Any] = {NAMES[way]: describe_memory(memory, gpu) for way, memory in table.items()}
-    way = "DDP" if gpus > 1 else "one GPU"
+    way: Way = "DDP" if gpus > 1 else "one GPU"
     if table[way].peak > usable(gpu):
         changes = smallest_change(planner, stage, setting, way=way, gpus=gpus, gpu=gpu)
         last = changes[-1] if changes else None

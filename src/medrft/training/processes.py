@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrft.files import locked_folder
+
+if TYPE_CHECKING:
+    import torch
 
 PATIENCE = timedelta(days=2)
 """How long a process waits for the others; the main one evaluates alone, which can take hours."""
@@ -23,6 +26,22 @@ def world_size() -> int:
 def is_sharded() -> bool:
     """Whether `accelerate launch` was told to divide the weights among processes (FSDP, DeepSpeed)."""
     return "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
+
+
+def visible_gpus() -> int:
+    """How many GPUs torch sees here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def memory_here(device: torch.device) -> int:
+    """Bytes of a GPU's memory, of this machine's for a CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def is_main() -> bool:
