@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,11 +93,13 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     model.eval()
     prompts = max(1, load.written // load.group) if load.shared else load.written
     each = load.written // prompts
+    # Rollouts run outside autocast, in the weights' own dtype; it bridges the dtypes where some weights are frozen.
+    cast = replace(load, autocast=load.autocast and any(not weight.requires_grad for weight in model.parameters()))
 
     def write() -> None:
         ids = ask.ids.expand(prompts, -1)
         fields = repeated(ask.fields, prompts)
-        with sketch, quietly(), torch.no_grad(), _autocast(load):
+        with sketch, quietly(), torch.no_grad(), _autocast(cast):
             gc.collect()  # what is left of an earlier pass would be freed within this one
             held = sketch.live
             sketch.peaks.clear()
