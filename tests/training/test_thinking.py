@@ -10,7 +10,7 @@ from families import SIZES, make_examples, picture
 from medrft.config import ModelConfig
 from medrft.endpoint import Reply
 from medrft.errors import RecipeError
-from medrft.evaluation.engines import _completion
+from medrft.models.conversation import completion_of
 from medrft.models.encode import encode
 from medrft.models.generate import _finished
 from medrft.models.load import load_policy, resolve_base
@@ -109,7 +109,7 @@ def test_a_perfect_completion_earns_the_format_reward_everywhere(family, argumen
     ],
 )
 def test_a_server_that_opens_the_thought_sends_no_opening_tag(name, reply, text):
-    assert _completion(Reply(text=reply), get_prompt(name)).text == text
+    assert completion_of(Reply(text=reply), get_prompt(name)).text == text
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])

@@ -146,7 +146,7 @@ class Caller:
     def _openrlhf(self, items: list[Item]) -> Any:
         prompts = [item.question or "" for item in items]
         queries = [f"{prompt}\n{item.completion}" for prompt, item in zip(prompts, items, strict=True)]
-        made = _run(self.function(queries, prompts, [item.references[0] for item in items]))
+        made = _run(self.function(queries, prompts, [_ours(item, "reference") for item in items]))
         return made["rewards"] if isinstance(made, Mapping) else made
 
     def _verl(self, items: list[Item]) -> Any:
@@ -155,7 +155,7 @@ class Caller:
             table = {
                 "data_source": "medrft_audit",
                 "solution_str": item.completion,
-                "ground_truth": item.references[0],
+                "ground_truth": _ours(item, "reference"),
                 "extra_info": {"question": item.question, "options": list(item.options), "split": "train", "index": 0},
             }
             made = _run(self.function(**_accepted(self.function, table)))

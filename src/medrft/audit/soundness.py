@@ -178,7 +178,7 @@ def nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
     assert isinstance(subject, Theirs)
     known = list(subject.problems)
     rows: dict[str, Item] = {
-        "reference": replace(one.item, references=(None,)),  # type: ignore[arg-type]
+        "reference": replace(one.item, references=()),
         "completion": replace(one.item, completion=None),
     }
     found: dict[str, Any] = {name: subject.raw([item])[0] for name, item in rows.items()}
