@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ class Relation(NamedTuple):
         return Relation(TURNED[self.sign], self.right, self.left)
 
 
+@lru_cache(maxsize=1_024)
 def relations(text: str) -> tuple[Relation, ...]:
     """The comparisons of a text, in order.
 
@@ -64,7 +66,7 @@ def relations(text: str) -> tuple[Relation, ...]:
     """
     if not SIGN.search(text):
         return ()
-    tokens = TOKEN.findall(spell_signs(text[:MAX_CHARACTERS]).lower())
+    tokens = TOKEN.findall(spell_signs(text).lower())
     found = []
     for place in range(len(tokens)):
         sign, start = _sign(tokens, place)
@@ -96,6 +98,7 @@ def _words(tokens: list[str]) -> frozenset[str]:
     return frozenset(lemma(token) for token in near if token not in SPEECHLESS)
 
 
+@lru_cache(maxsize=1_024)
 def results(text: str) -> dict[str, bool]:
     """What a text calls positive or negative: "ER+/PR-", "IgG positive".
 
@@ -104,7 +107,7 @@ def results(text: str) -> dict[str, bool]:
     """
     if not RESULT.search(text):
         return {}
-    spelled = spell_signs(text[:MAX_CHARACTERS]).lower()
+    spelled = spell_signs(text).lower()
     return {match[1]: (match[2] or match[3]) in (POSITIVE, "positive") for match in STATUS.finditer(spelled)}
 
 
@@ -139,6 +142,7 @@ def disagreement(reference: str, candidate: str) -> str:
     >>> disagreement("left > right", "right > left"), disagreement("ER+/PR-", "ER-/PR+"), disagreement("ER+", "PR-")
     ('compares the other way round', 'positive against negative', '')
     """
+    reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     if SIGN.search(reference) and SIGN.search(candidate) and excluded(relations(reference), relations(candidate)):
         return "compares the other way round"
     mine = results(reference)
