@@ -95,8 +95,7 @@ def _sign(tokens: list[str], place: int) -> tuple[str, int]:
 
 def _words(tokens: list[str]) -> frozenset[str]:
     """The words up to a mark or another comparison."""
-    near = takewhile(lambda token: token not in TURNED and token[0] not in ".,;:!?\n" and token != "than", tokens)
-    near = list(near)
+    near = list(takewhile(lambda token: token not in TURNED and token[0] not in ".,;:!?\n" and token != "than", tokens))
     words = frozenset(lemma(token) for token in near if token not in SPEECHLESS)
     return words or frozenset(near) & {"a"}  # the letter A, where it is all that is compared
 
