@@ -1,6 +1,7 @@
 """What is lost, and what is silently wrong, when runs are killed, cut, flipped, out of disk space, and doubled.
 
     python benchmarks/faults.py [--json] [--work FOLDER] [--kills 100] [--cuts 50] [--flips 50] [--fills 20] [--pairs 9]
+                                [--strings 1000000]
 
 Each trial does one thing to a tiny real run (data, SFT, GRPO, evaluation, report through the command line) and asks
 whether it ends as an undisturbed one does: same log rows, rollouts, weights and predictions, bit for bit.
@@ -10,6 +11,7 @@ cuts: one file of a finished or a half-done run is cut in half; then `report`, `
 `run --resume`. Each must do as before, or name the file in one line. flips: 64 bytes of a checkpoint or final model
 are changed; then `run --resume`. fills: no file may grow beyond some size, as on a full disk; then `run --resume`.
 pairs: the same command twice at the same moment; one of them must say that the folder is in use.
+strings: random texts through everything that reads answers, and how its time grows (`reader_faults.py`).
 
 Trials are drawn by seed. Each is written down in FOLDER as it ends, so the same command goes on after a kill.
 Commands run in forks of this process, which has imported everything: a trial costs no import.
@@ -41,6 +43,7 @@ from medrft.torchvision_ops import declare_missing_operators
 
 declare_missing_operators()
 
+import reader_faults
 import yaml
 
 from medrft.rundir import RunDir, append_jsonl, read_growing, read_json, write_json
@@ -489,12 +492,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     for name, count in (("kills", 100), ("cuts", 50), ("flips", 50), ("fills", 20), ("pairs", 9)):
         parser.add_argument(f"--{name}", type=int, default=count)
+    parser.add_argument("--strings", type=int, default=1_000_000)
     options = parser.parse_args()
     preload()
     bench = Bench(options.work.resolve(), options.seed)
     bench.prepare()
     trials = list(run_trials(bench, {kind: getattr(options, kind) for kind in TRIALS}))
     facts = counted(trials, options.seed)
+    if options.strings:
+        read = reader_faults.facts_of(options.strings, options.work / "strings", seed=options.seed, processes=1)
+        facts["strings"] = read
+        facts["wrong"] += [{"kind": "strings", **row} for row in (*read["faults"], *read["steep"])]
     write_json(options.output, facts)
     sys.stdout.write(json.dumps(facts, indent=2) + "\n" if options.json else f"{facts}\n")
     sys.exit(bool(facts["wrong"]))

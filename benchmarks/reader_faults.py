@@ -1,10 +1,14 @@
 """Random strings through everything that reads answers: no exception, and time that grows as the text does.
 
-    python benchmarks/reader_faults.py --strings 1000000 --seed 0 [--json]
+    python benchmarks/reader_faults.py [--strings 1e6] [--seed 0] [--processes 2] [--work FOLDER] [--json]
 
 Each string is drawn from pieces that answers, thoughts, options and hostile texts are made of, and goes through every
-reader. Growth: each reader on one piece repeated to n and to 2n characters; linear work takes 2 times as long,
-quadratic 4 times. `fuzz` and `growths` are functions for other scripts and for the tests.
+reader; one in fifty goes through the slow ones. Strings are drawn in chunks, each by its own seed and written down in
+FOLDER as it ends, so the same command goes on after a kill, and two processes find what one finds.
+
+Growth: each reader on one piece repeated to n and to 4n characters, the quickest of a few readings. Linear work takes
+4 times as long, quadratic 16 times; more than 8 is steep. `fuzz`, `run_chunks` and `growths` are functions for other
+scripts and for the tests.
 """
 
 from __future__ import annotations
@@ -15,11 +19,14 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 from medrft.evaluation.negation import negate
 from medrft.evaluation.rescore.outputs import answer_of
-from medrft.pipeline.thoughts import leaks
+from medrft.pipeline.thoughts import CONCLUSION, leaks
+from medrft.rundir import append_jsonl, read_growing, write_json
 from medrft.scorers.base import is_readable
 from medrft.scorers.clinical.reader import read_fresh
 from medrft.scorers.clinical.relations import disagreement
@@ -46,6 +53,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "members": members,
     "negate": negate,
     "leaks": leaks,
+    "conclusion": CONCLUSION.findall,
     "verdict": lambda text: verdict(text, "equivalence"),
     "disagreement": lambda text: disagreement(text, "left > right, HER2+, p = 0.05"),
     "clinical read": read_fresh,
@@ -219,19 +227,63 @@ PIECES = (
 )
 
 
-def random_text(rng: random.Random) -> str:
-    """A text of up to 24 pieces, with or without spaces between; one in ten holds any characters."""
+REPEATED = (
+    *(
+        "yes ",
+        "no ",
+        "not ",
+        "A",
+        "A, ",
+        "B. ",
+        "(C) ",
+        "a ",
+        "1",
+        "1 ",
+        "15,",
+        "1½ ",
+        "½",
+        "5,2 cm ",
+        "10⁶",
+        "- ",
+        "-",
+    ),
+    *("<", "< ", "5 > ", "≠", "↑", "HER2+ ", "left, right ", "larger than ", "than ", "resolved ", "impossible "),
+    *(
+        "answer is ",
+        "\\boxed{",
+        "\\text{a",
+        "}",
+        "<think>",
+        "</think>",
+        "[/THINK]",
+        "<answer>",
+        "◁think▷",
+        "是",
+        "不是 ",
+    ),
+    *(" ", "\n", "\t ", "\u0301a", "'s ", "n't ", "?", "Is there ", "and ", "option A "),
+)
+"""What growth is measured on."""
+SIZES = {**dict.fromkeys(("chosen", "disagreement"), 500), "negate": 250, "yes_no": 1_000} | dict.fromkeys(SLOW, 4_000)
+"""Characters that growth is measured from, where a reader looks at the beginning of a text only."""
+STEEP = 8
+CHUNK = 10_000
+RESULT = Path(__file__).parent / "results" / "reader_faults.json"
+
+
+def random_text(rng: random.Random, pieces: int = 24) -> str:
+    """A text of up to so many pieces, with or without spaces between; one in ten holds any characters."""
     if rng.random() < 0.1:
         return "".join(chr(rng.randrange(1, 0x110000)) for _ in range(rng.randrange(40)))
-    return rng.choice(("", " ", " ")).join(rng.choice(PIECES) for _ in range(rng.randrange(25)))
+    return rng.choice(("", " ", " ")).join(rng.choice(PIECES) for _ in range(rng.randrange(pieces + 1)))
 
 
-def fuzz(strings: int, *, seed: int = 0, every: int = 50, tell: Callable[[int], None] | None = None) -> dict[str, Any]:
+def fuzz(strings: int, *, seed: int | str = 0, every: int = 50, pieces: int = 24) -> dict[str, Any]:
     """Counts of a run over random strings: `{strings, seed, reads, faults: [{reader, text, error}]}`."""
     rng = random.Random(seed)
     faults, reads = [], 0
     for number in range(strings):
-        text = random_text(rng)
+        text = random_text(rng, pieces)
         for name, reader in READERS.items():
             if name in SLOW and number % every:
                 continue
@@ -240,61 +292,100 @@ def fuzz(strings: int, *, seed: int = 0, every: int = 50, tell: Callable[[int], 
                 reader(text)
             except Exception as error:  # noqa: BLE001  the point is to find any
                 faults.append({"reader": name, "text": text, "error": repr(error)})
-        if tell is not None and number % 10_000 == 9_999:
-            tell(number + 1)
     return {"strings": strings, "seed": seed, "reads": reads, "faults": faults}
 
 
-def growths(size: int = 20_000, *, pieces: tuple[str, ...] = PIECES, floor: float = 0.02) -> list[dict[str, Any]]:
-    """How each reader's time grows from `size` to twice as many characters of one piece repeated.
+def run_chunks(strings: int, work: Path, *, seed: int = 0, processes: int = 1) -> dict[str, Any]:
+    """`fuzz` over many strings in chunks, each written down in `work` as it ends and not run again.
 
-    Only what takes longer than `floor` seconds at the larger size is listed, as `{reader, piece, seconds, growth}`:
-    below that it is linear or too quick to matter.
+    Returns `{strings, seed, reads, seconds, faults}`; `seconds` are of one process's time, summed over the chunks.
+    """
+    kept = work / f"chunks_{seed}.jsonl"
+    work.mkdir(parents=True, exist_ok=True)
+    wanted = {place: min(CHUNK, strings - place) for place in range(0, strings, CHUNK)}
+    done = {row["place"]: row for row in read_growing(kept) if wanted.get(row["place"]) == row["strings"]}
+    with ProcessPoolExecutor(processes) as pool:
+        left = [pool.submit(_chunk, place, size, seed) for place, size in wanted.items() if place not in done]
+        for ended in as_completed(left):
+            row = ended.result()
+            append_jsonl(kept, [row])
+            done[row["place"]] = row
+            sys.stderr.write(f"\rrandom strings: {sum(row['strings'] for row in done.values()):,} of {strings:,}   ")
+    sys.stderr.write("\n")
+    rows = [done[place] for place in sorted(done)]
+    totals = {name: sum(row[name] for row in rows) for name in ("strings", "reads", "seconds")}
+    return {**totals, "seconds": round(totals["seconds"], 1), "seed": seed} | {
+        "faults": [fault for row in rows for fault in row["faults"]]
+    }
+
+
+def _chunk(place: int, strings: int, seed: int) -> dict[str, Any]:
+    start = time.process_time()
+    return {"place": place, **fuzz(strings, seed=f"{seed}/{place}"), "seconds": time.process_time() - start}
+
+
+def growths(pieces: tuple[str, ...] = REPEATED, *, floor: float = 0.004) -> list[dict[str, Any]]:
+    """How each reader's time grows from n to 4n characters of one piece repeated, n by `SIZES`.
+
+    Only what takes longer than `floor` seconds at 4n is listed, as `{reader, piece, seconds, growth}`: below that it
+    is too quick to matter. A growth that looks steep is measured again, and the quickest readings count.
     """
     found = []
     for name, reader in READERS.items():
+        size = SIZES.get(name, 8_000)
         for piece in pieces:
-            long = _seconds(reader, piece, 2 * size)
-            if long > floor:
-                short = min(_seconds(reader, piece, size) for _ in range(3))
-                long = min(long, *(_seconds(reader, piece, 2 * size) for _ in range(2)))
-                found.append({"reader": name, "piece": piece, "seconds": long, "growth": long / max(short, 1e-6)})
+            long, short = _seconds(reader, piece, 4 * size), 0.0
+            if long <= floor:
+                continue
+            short = _seconds(reader, piece, size)
+            for _ in range(4 * (long > STEEP / 2 * short)):
+                short, long = min(short, _seconds(reader, piece, size)), min(long, _seconds(reader, piece, 4 * size))
+            found.append({"reader": name, "piece": piece, "seconds": long, "growth": long / max(short, 1e-6)})
     return found
 
 
 def _seconds(reader: Callable[[str], object], piece: str, size: int) -> float:
-    text = piece * (size // len(piece))
+    """Processor time of a reading; what readers remember of a text is made useless by its first characters."""
+    text = f"{random.random()} {piece * (size // len(piece))}"
     start = time.process_time()
     reader(text)
     return time.process_time() - start
+
+
+def facts_of(strings: int, work: Path, *, seed: int, processes: int) -> dict[str, Any]:
+    """What the random strings and the growth measurement have shown, as it is written to the results."""
+    found = run_chunks(strings, work, seed=seed, processes=processes)
+    growth = growths()
+    return {
+        **found,
+        "readers": len(READERS),
+        "growths": len(growth),
+        "highest_growth": round(max(row["growth"] for row in growth), 1),
+        "steep": [row for row in growth if row["growth"] > STEEP],
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strings", type=float, default=1e6)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--size", type=int, default=20_000, help="characters of the shorter text that growth is measured on"
-    )
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("runs/reader_faults"), help="folder of the chunks")
+    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    start = time.monotonic()
-    found = fuzz(int(given.strings), seed=given.seed, tell=lambda n: print(f"  {n:,} strings", file=sys.stderr))
-    seconds = round(time.monotonic() - start, 1)
-    growth = growths(given.size)
-    steep = [row for row in growth if row["growth"] > 3]
+    facts = facts_of(int(given.strings), given.work, seed=given.seed, processes=given.processes)
+    write_json(given.output, facts)
     if given.json:
-        print(json.dumps({**found, "seconds": seconds, "growth": growth, "steep": steep}))
+        print(json.dumps(facts, indent=2))
     else:
-        print(
-            f"{found['reads']:,} readings of {found['strings']:,} strings in {seconds} s: {len(found['faults'])} faults"
-        )
-        for fault in found["faults"][:10]:
+        print(f"{facts['reads']:,} readings of {facts['strings']:,} strings: {len(facts['faults'])} faults")
+        for fault in facts["faults"][:10]:
             print(f"  {fault['reader']}: {fault['error']} on {fault['text']!r}")
-        print(f"growth over 3 on twice the text: {len(steep)} of {len(growth)} measured")
-        for row in steep:
+        print(f"growth over {STEEP} on 4 times the text: {len(facts['steep'])} of {facts['growths']} measured")
+        for row in facts["steep"]:
             print(f"  {row['reader']} on {row['piece']!r}: {row['growth']:.1f} times, {row['seconds']:.2f} s")
-    return int(bool(found["faults"] or steep))
+    return int(bool(facts["faults"] or facts["steep"]))
 
 
 if __name__ == "__main__":

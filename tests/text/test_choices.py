@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -303,3 +304,35 @@ def test_permuting_the_options_permutes_the_letters(order, form, options):
 def test_reading_an_option_again_changes_nothing(words):
     once = chosen(" ".join(words), SCANS)
     assert once is None or chosen(once, SCANS) == once
+
+
+SAID = (
+    "{letter}. {text}",
+    "{text}",
+    "({letter}) {text}",
+    "The answer is {letter}.",
+    "{letter}",
+    "{letter}: {text}",
+    "**{letter}**",
+    "The answer is ({letter}) {text}.",
+    "{letter}) {text}",
+    "\\boxed{{{letter}}}",
+)
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_every_option_of_medxpertqa_can_be_answered(shared_data, said):
+    """Options hold letters of their own ("Figure C"): of the rows' options each is the reference once."""
+    lines = (shared_data / "samples/medxpertqa_mm/test.jsonl").read_text(encoding="utf-8").splitlines()
+    match = build_scorer("choice_match")
+    wrong, asked = [], 0
+    for row in map(json.loads, lines):
+        options = tuple(option["content"] for option in row["options"])
+        for option in row["options"]:
+            answer = said.format(letter=option["letter"], text=option["content"])
+            asked += len(options)
+            for reference in options:
+                score = match([item(answer, reference, options=options)])[0]
+                if score != float(reference == option["content"]):
+                    wrong.append((answer, reference, score))
+    assert wrong == [] and asked >= 500

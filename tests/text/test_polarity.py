@@ -1,5 +1,7 @@
 import csv
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -283,3 +285,70 @@ def test_swapping_the_word_in_any_text_swaps_the_reading(before, word, after):
     if not (set(tokens(around)) & SAYS.keys() or re.search("[是否有没不无存包可对]", around)):
         one, other = yes_no(f"{before} {word} {after}"), yes_no(f"{before} {OTHER[word]} {after}")
         assert other == OTHER[one]
+
+
+# ---- the references of real data sets: no reading may depend on which answer is right
+
+OPPOSITES = [
+    ("yes", "no"),
+    ("是", "否"),
+    ("有", "没有"),
+    ("包含", "不包含"),
+    ("可以", "不可以"),
+    ("是的", "不是"),
+    ("存在", "不存在"),
+]
+CLOSED = dict([*OPPOSITES, *((no, yes) for yes, no in OPPOSITES)])
+SENTENCE = "The answer is {} because the film shows it"
+
+
+def references(path, language=None):
+    """The closed references of a test split that are a bare yes or no."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = [row for row in rows if language in (None, row.get("q_lang"))]
+    told = [str(row["answer"]).strip() for row in rows if row["answer_type"].strip() == "CLOSED"]
+    return [text for text in told if text.lower() in CLOSED]
+
+
+def read_as(references, frame):
+    """How many references there are of each polarity, and how many are read right in a frame."""
+    asked, right = Counter(), Counter()
+    for text in references:
+        said = yes_no(text)
+        asked[said] += 1
+        right[said] += yes_no(frame.format(text, text, other=CLOSED[text.lower()])) == said
+    return asked, right
+
+
+@pytest.fixture(scope="module")
+def closed(shared_data):
+    found = {
+        "vqa_rad": references(shared_data / "vqa_rad/testset.json"),
+        "slake en": references(shared_data / "slake/Slake1.0/test.json", "en"),
+        "slake zh": references(shared_data / "slake/Slake1.0/test.json", "zh"),
+    }
+    return found
+
+
+def test_a_reason_after_the_word_on_vqa_rad(closed):
+    assert read_as(closed["vqa_rad"], SENTENCE) == (Counter(yes=118, no=133),) * 2
+
+
+def test_full_width_commas_on_slake(closed):
+    chinese = closed["slake zh"]
+    for comma in "，,；：。！？":
+        asked, right = read_as(chinese, f"{{}}{comma}图中可见")
+        assert right == asked and asked.total() == 347
+
+
+@pytest.mark.parametrize("name", ["vqa_rad", "slake en"])
+def test_every_reference_is_read_in_every_frame(closed, name):
+    for frame in FRAMES:
+        asked, right = read_as(closed[name], frame)
+        assert right == asked, frame
+
+
+def test_every_chinese_reference_is_read_in_every_frame(closed):
+    for frame in CHINESE:
+        asked, right = read_as(closed["slake zh"], frame)
+        assert right == asked, frame

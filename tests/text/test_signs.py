@@ -58,7 +58,18 @@ DIFFERENT = [
     *(("left kidney > right kidney", "right kidney > left kidney"), ("15 cm", "1.5 cm"), ("-15 HU", "15 HU")),
     *(("left kidney is larger than the right", "right kidney is larger than the left"), ("p < 0.05", "p > 0.05")),
     *(("p=0.05", "p≠0.05"), ("p = 0.05", "p ≥ 0.05"), ("1,500 mL", "1.5 mL"), ("α", "β"), ("5 mg", "5 g"), ("♂", "♀")),
-    *(("T2*", "T2"), ("½", "12"), ("HBsAg +", "HBsAg -"), ("A/C", "C"), ("A and C", "C")),
+    *(("CT+C", "CT-C"), ("CT (+C)", "CT (-C)"), ("MRI +C", "MRI -C"), ("T1-C", "T1+C"), ("MR+", "MR-"), ("Q+", "Q-")),
+    *(("HIV +ve", "HIV -ve"), ("+ve", "-ve"), ("EGFR (+)", "EGFR (-)"), ("Murphy sign (+)", "Murphy sign (−)")),
+    *(("Gram+", "Gram-"), ("T1↑ T2↓", "T1↓ T2↑"), ("↑T1, ↓T2", "↓T1, ↑T2")),
+    *(
+        ("A>B", "B>A"),
+        ("5x10^9", "5x10^8"),
+        ("T2*", "T2"),
+        ("½", "12"),
+        ("HBsAg +", "HBsAg -"),
+        ("A/C", "C"),
+        ("A and C", "C"),
+    ),
 ]
 
 
@@ -100,6 +111,8 @@ ONE_SPELLING = [
         ("<your answer>", "your answer"),
         ("mass -> left", "mass left"),
     ),
+    *(("HIV +ve", "HIV positive"), ("HIV-ve", "HIV negative"), ("EGFR (+)", "EGFR+"), ("CT (+C)", "CT C+")),
+    *(("2.5 x 10⁹/L", "2.5x10^9/L"), ("CT-C spine", "CT C spine"), ("(+)-catechin", "catechin")),
     *(("T1+C", "T1 C+"), ("50 %", "50%"), ("CT + MRI", "CT MRI"), ("pre- and post-contrast", "pre and post contrast")),
 ]
 
@@ -123,6 +136,11 @@ def test_one_spelling(one, other):
         *(
             ("5-7 cm", "5 to 7 cm"),
             ("left > right", "right < left"),
+            ("↑T1 ↓T2", "T1↑ T2↓"),
+            ("T1 signal ↑, T2 signal ↓", "T2 signal ↓, T1 signal ↑"),
+            ("EGFR (-)", "EGFR negative"),
+            ("CT -C", "CT without contrast"),
+            ("Gram- rods", "Gram negative rods"),
             ("HER2+", "HER2 positive"),
             ("C+", "with contrast"),
         ),

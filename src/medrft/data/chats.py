@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrft.data.values import shown
-from medrft.text import extract
+from medrft.text import extract, part_thought
 
 Turn = tuple[str, str, list[Any]]
 """Who speaks (`system`, `user`, `assistant`), what, and the images that stand in the turn itself."""
@@ -90,11 +90,18 @@ def chat_turns(turns: Sequence[Turn], images: Sequence[Any]) -> list[dict[str, A
 
 
 def reply_parts(reply: str) -> tuple[str | None, str]:
-    """The answer of a reply and the thought before it."""
-    found = extract(reply, "think")
-    answer = found.answer if "<answer>" in reply else reply.rpartition("</think>")[2].strip()
-    thought = found.thinking or (reply.partition("</think>")[0].partition("<think>")[2] if "</think>" in reply else "")
-    return answer, thought.strip()
+    """The answer of a reply and the thought before it, in any model's marks; no answer where a thought never ends.
+
+    >>> reply_parts("<think>Air.</think><answer>yes</answer>"), reply_parts("[THINK]Air.[/THINK]yes")
+    (('yes', 'Air.'), ('yes', 'Air.'))
+    >>> reply_parts("left lung"), reply_parts("<think>so yes")
+    (('left lung', ''), (None, 'so yes'))
+    """
+    if "<answer>" in reply:
+        found = extract(reply, "think")
+        return found.answer, found.thinking or ""
+    thought, rest = part_thought(reply)
+    return rest.strip() if rest is not None else None, thought or ""
 
 
 def question_parts(text: str) -> tuple[str, dict[str, str]]:

@@ -13,6 +13,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from medrft.text import whole_characters
+
 DEEPEST = 8
 """Levels of nesting that metadata keep."""
 LARGEST = 10_000
@@ -96,7 +98,7 @@ def is_unicode(text: str) -> bool:
 def writable(text: str, limit: int | None = None) -> str:
     """Text that any file can hold, cut to `limit` characters."""
     kept = text if limit is None or len(text) <= limit else text[: limit - 1] + CUT
-    return kept if is_unicode(kept) else kept.encode("utf-8", "replace").decode()
+    return whole_characters(kept)
 
 
 def plain(value: Any) -> Any:

@@ -41,7 +41,7 @@ LEAKS = tuple(
 
 SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 CONCLUSION = re.compile(
-    r"\banswer\b\s*(?:must be|should be|would be|is|:)\s*:?\s*((?:[^.\n]|\.(?=\d))+)", re.IGNORECASE
+    r"\banswer\b\s*(?:must be|should be|would be|is|:)\s*(?::\s*)?((?:[^.\n]|\.(?=\d))+)", re.IGNORECASE
 )
 ASKING = re.compile(
     r"[?\uff1f]|\b(?:whether|if|question|asks?|asked|asking|look(?:ing)? for|would|could|might)\b", re.IGNORECASE

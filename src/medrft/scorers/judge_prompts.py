@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrft.endpoint import Messages
+from medrft.text import whole_characters
 
 VERSION = 1
 """Of the prompts; a change of them is a new version."""
@@ -56,7 +57,7 @@ TURN_MARKS = re.compile(r"<(?=[A-Za-z/|!_｜])|\[(?=/?[A-Z_]{3,}\])")
 
 def fenced(data: Mapping[str, Any]) -> str:
     """A JSON object between two lines that hold its own digest."""
-    text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")  # half a pair becomes "?"
+    text = whole_characters(json.dumps(data, ensure_ascii=False))
     text = TURN_MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)
     text = text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

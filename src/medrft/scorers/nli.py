@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from medrft.errors import ModelError, RecipeError, need_packages
 from medrft.hub import hub_silence, without_hub
 from medrft.scorers.base import AnswerScorer, Pair
-from medrft.text import normalize
+from medrft.text import normalize, whole_characters
 from medrft.torchvision_ops import declare_missing_operators
 from medrft.types import Item, Score
 
@@ -114,8 +114,7 @@ class Nli(AnswerScorer):
         """Answer and reference as the model sees them."""
         ahead = f"{pair.question[-QUESTION_CHARS:]} " if self.question and pair.question else ""
         answer, reference = f"{ahead}{pair.answer}", f"{ahead}{pair.reference[: self.max_chars]}"
-        # A tokenizer refuses half of a surrogate pair, which a Python string may hold.
-        return answer.encode("utf-8", "replace").decode(), reference.encode("utf-8", "replace").decode()
+        return whole_characters(answer), whole_characters(reference)  # a tokenizer refuses half of a character
 
     def _score(self, forth: Inference, back: Inference) -> Score:
         """Both directions as one number."""

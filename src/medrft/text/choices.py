@@ -153,7 +153,13 @@ def _undressed(text: str) -> str:
 
 def _same(text: str, option: str) -> bool:
     """Whether an answer is an option as it is written, but for case and markup."""
-    return bool(text) and text.casefold() == _undressed(option).casefold()
+    return bool(text) and text.casefold() == _written(option)
+
+
+@lru_cache(maxsize=8_192)
+def _written(option: str) -> str:
+    """An option without markup, in lower case."""
+    return _undressed(option).casefold()
 
 
 def _bracketed_alone(text: str) -> str:
@@ -226,7 +232,8 @@ def mentioned(text: str, names: Sequence[str]) -> set[str]:
         for name in names
         if name not in SAYS and (len(name) > 1 or not name.isascii() or name.isdigit())
     }
-    said = {name for name in names if SAYS.get(name) in yes_no_said(text)} if SAYS.keys() & set(names) else set()
+    answers = yes_no_said(text) if SAYS.keys() & set(names) else ()
+    said = {name for name in names if SAYS.get(name) in answers}
     for name in sorted(spelled, key=lambda name: (-len(spelled[name]), -len(name))):
         found = [place for place in _places(words, spelled[name]) if not any(taken[place : place + len(spelled[name])])]
         for place in found:

@@ -102,6 +102,7 @@ def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, i
     return completion[start : ends[-1].start()].strip(), ends[-1].end()
 
 
+BRACE = re.compile(r"[{}]")
 BOXED = re.compile(r"\\boxed\s{0,8}\{|<\|begin_of_box\|>")
 WRAPPED = re.compile(r"\s*\\(?:text|textbf|textit|textrm|mathrm|mathbf)\s{0,8}\{([^{}]*)\}\s*")
 LONGEST = 512
@@ -115,8 +116,12 @@ def boxes_of(text: str) -> list[str]:
     (['left {upper} lobe'], ['B'], [])
     """
     found: dict[str, None] = {}
-    for match in BOXED.finditer(text):
-        box = _braced(text, match.end()) if match[0].endswith("{") else _between(text, match.end())
+    begun = list(BOXED.finditer(text))
+    closing = _closing_braces(text) if begun else {}
+    for match in begun:
+        start = match.end()
+        end = closing.get(start, -1) if match[0].endswith("{") else text.find("<|end_of_box|>", start, start + LONGEST)
+        box = text[start:end] if 0 <= end < start + LONGEST else ""
         wrapped = WRAPPED.fullmatch(box)
         if content := (wrapped[1] if wrapped else box).strip():
             found[content] = None
@@ -129,16 +134,12 @@ def _unboxed(text: str) -> str:
     return boxed[0] if len(boxed) == 1 else text.strip()
 
 
-def _braced(text: str, start: int) -> str:
-    """The text up to the brace that closes the one before `start`; empty where it never closes."""
-    depth = 1
-    for place in range(start, min(len(text), start + LONGEST)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if not depth:
-            return text[start:place]
-    return ""
-
-
-def _between(text: str, start: int) -> str:
-    end = text.find("<|end_of_box|>", start, start + LONGEST)
-    return text[start:end] if end >= 0 else ""
+def _closing_braces(text: str) -> dict[int, int]:
+    """Where the brace stands that closes the one before each place; in one pass, whatever is nested."""
+    closing, begun = {}, []
+    for match in BRACE.finditer(text):
+        if match[0] == "{":
+            begun.append(match.end())
+        elif begun:
+            closing[begun.pop()] = match.start()
+    return closing

@@ -23,7 +23,7 @@ UNITS = (
     r"tesla|t|in|inch|inches|years?|yo|months?|weeks?|days?|hours?|minutes?|degrees?|percent|mmhg|mmol|iu|"
     r"(?:milli|centi)?(?:meter|metre|liter|litre)s?)(?:\b|(?=[²³/]))|%|‰|°|毫米|厘米|毫升|公斤|岁"
 )
-NEEDED = re.compile(r"[^\x00-\x7f]|\d,\d|\d/\d|[<>=!+*]|-(?:\W|$)|\bminus\b", re.IGNORECASE)
+NEEDED = re.compile(r"[^\x00-\x7f]|\d,\d|\d/\d|[<>=!+*]|-(?:\W|$)|-(?:c|ve)\b|\bminus\b", re.IGNORECASE)
 """What a text must hold to be looked at here at all."""
 
 EASY = str.maketrans(
@@ -103,12 +103,18 @@ RUNS = re.compile(r"[ \t]{2,}")
 AROUND = re.compile(r" ?([<>≤≥≠]) ?")
 MINUS = re.compile(r"\bminus (?=\.?\d)|\A\s?- (?=\d{1,9}(?:\.\d{1,9})? ?hu\b)", re.IGNORECASE)
 STAR = re.compile(r"(?<![*\w])([Tt][12])\*(?![*\w])")
-CONTRAST = re.compile(r"\b(t[12])\+c\b", re.IGNORECASE)
+CONTRAST = re.compile(
+    r"\b(t[12](?:wi?)?|cta?|mr[ia]?) ?(?:\(([+-]) ?c\)|([+-])c(?![\w-]| ?(?:spine|arm|section)))", re.IGNORECASE
+)
+"""T1+C, CT (-C): with and without contrast, and no hyphen before a word."""
+SPELLED = re.compile(r" ?([+-])ve\b", re.IGNORECASE)
+IN_BRACKETS = re.compile(r"(?<=[^\W_])\s?[(\[]\s?(\+{1,4}|[-–])\s?[)\]]")
+"""A result in brackets: "EGFR (+)"."""
 
 RESULT = re.compile(r"(?<=[^\W_])(\+{1,4})(?![\w+])|(?<!\S)(\+{2,4})(?!\S)|(?<=\w) (\+{1,4})(?=[,;)\]/]|$)")
 STATUS = (
     "c|k|er|pr|hr|ar|rh|rf|hbv|hcv|hiv|hpv|ebv|cmv|tb|gd|gad|alk|ros|ret|egfr|kras|braf|idh|mgmt|ana|anca|psa|hbsag|"
-    "msi|ve|ig[gmaed]"
+    "msi|ve|ig[gmaed]|gram|coombs"
 )
 """Words that a minus after them calls negative; so does any word with a digit in it."""
 LACKING = re.compile(
@@ -116,6 +122,8 @@ LACKING = re.compile(
     r"(?!\s?[a-z]?\d)",
     re.IGNORECASE,
 )
+ENDING = re.compile(r"(?<![\w-])([A-Z]{1,6})[-⁻](?=\.?\s*$|[)\]])")
+"""An abbreviation's minus at the end, where no second half can follow."""
 SUSPENDED = re.compile(r"\s(?:weighted\b|(?:and|or|to|vs\.?|/) ?[\w/]{1,12}-\w)", re.IGNORECASE)
 """What follows a hyphen that is no minus: "T1- and T2-weighted"."""
 
@@ -145,10 +153,12 @@ def spell_signs(text: str) -> str:
         text = DECIMAL.sub(".", text)
     text = MINUS.sub("-", STAR.sub(r"\1 star", RUNS.sub(" ", text)))
     if "+" in text or "-" in text or "–" in text or "⁻" in text:
-        text = CONTRAST.sub(r"\1 C+", text)
+        text = CONTRAST.sub(lambda match: f"{match[1]} C{match[2] or match[3]}", text)
+        text = SPELLED.sub(lambda match: " positive" if match[1] == "+" else " negative", text)
+        text = IN_BRACKETS.sub(lambda match: POSITIVE * len(match[1]) if "+" in match[1] else NEGATIVE, text)
         text = PAIRS[3][0].sub(PAIRS[3][1], text)
         text = RESULT.sub(lambda match: POSITIVE * len(match[0].strip()), text)
-        text = LACKING.sub(_lacking, text)
+        text = ENDING.sub(rf"\1{NEGATIVE}", LACKING.sub(_lacking, text))
     return RUNS.sub(" ", text)
 
 

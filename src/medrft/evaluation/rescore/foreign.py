@@ -13,6 +13,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from medrft.errors import DataError
+from medrft.text import whole_characters
 from medrft.types import LeftOut
 
 Row = Mapping[str, Any]
@@ -151,7 +152,7 @@ def clean(value: Any) -> Any:
     {'a': ['left ?']}
     """
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return whole_characters(value)
     if isinstance(value, list):
         return [clean(one) for one in value]
     return {clean(key): clean(one) for key, one in value.items()} if isinstance(value, dict) else value

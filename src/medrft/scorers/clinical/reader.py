@@ -167,12 +167,9 @@ class _Clause:
 
     def _predicate_before(self, position: int) -> bool:
         """Whether "shows", "is" or the like stands just before: then the subject is where nothing is found."""
-        for mention in reversed(self.mentions[:position]):
-            if mention.kind in ("verbs", "presence"):
-                return True
-            if mention.kind != "carrier":
-                return False
-        return False
+        while position and self.mentions[position - 1].kind == "carrier":
+            position -= 1
+        return position > 0 and self.mentions[position - 1].kind in ("verbs", "presence")
 
     def _content_after(self, position: int) -> bool:
         for mention in self.mentions[position + 1 :]:
@@ -189,13 +186,15 @@ class _Clause:
             return False
         return connector.kind == "alternatives" or connector.text == "or" or not (chunk.verb or chunk.says_normal)
 
-    def _chunk(self, mentions: Sequence[Mention]) -> Draft:
+    def _chunk(self, mentions: Sequence[Mention], *, compared: bool = False) -> Draft:
+        """What a stretch says; of what something is compared with, only up to the next "than"."""
         draft = Draft()
         cue = ""
+        last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
         for position, mention in enumerate(mentions):
             kind = mention.kind
             if mention.text == "than" and not _amount_follows(mentions, position):
-                return self._compared(draft, mentions[position + 1 :])
+                return draft if compared else self._compared(draft, mentions[position + 1 :])
             if kind not in ("negation_before", "negation_after"):
                 draft.text.append(mention.text)
             if kind in ("term", "level"):
@@ -204,7 +203,7 @@ class _Clause:
                 draft.text[-1] = mention.text
                 cue = self._term(draft, mention, "not", mentions, position)
             elif kind in ("negation_before", "negation_after"):
-                cue = _negation(draft, mention, cue, mentions, position)
+                cue = _negation(draft, mention, cue, named_after=last > position)
             elif kind == "presence":
                 _presence(draft, cue, position)
                 cue = "" if cue in ALWAYS_TURN else cue
@@ -239,7 +238,7 @@ class _Clause:
 
     def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
         """ "A is smaller than B" as "B is larger": what a thing is compared with is not what is described."""
-        other = self._chunk(mentions)
+        other = self._chunk(mentions, compared=True)
         lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
         if not lesser or not draft.heads or not (other.heads or other.values):
             return draft
@@ -326,15 +325,13 @@ def _nounlike(mention: Mention) -> bool:
     return any(atom.axis in ("normality", "organ_size", "calcified", "enhancement") for atom in mention.entry.atoms)
 
 
-def _negation(draft: Draft, mention: Mention, cue: str, mentions: Sequence[Mention], position: int) -> str:
-    """The cue that is now open; two in a row cancel ("not absent")."""
+def _negation(draft: Draft, mention: Mention, cue: str, *, named_after: bool) -> str:
+    """The cue that is now open, where a term or word may come after it; two in a row cancel ("not absent")."""
     if cue in ALWAYS_TURN:
         return ""
     if mention.kind == "negation_before":
         return mention.text
-    before = draft.has_content
-    after = any(other.kind in ("term", "word") for other in mentions[position + 1 :])
-    if before or not after:
+    if draft.has_content or not named_after:
         draft.negative = draft.backwards = True
         return ""
     return mention.text

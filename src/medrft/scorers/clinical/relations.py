@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -30,8 +31,9 @@ MORE = frozenset(
 LESS = frozenset(
     ("smaller", "less", "fewer", "lower", "narrower", "shorter", "thinner", "darker", "lesser", "milder", "better")
 )
-RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|(?:posi|nega)tive", re.IGNORECASE)
+RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|[(\[][+\-−–]|[+-]ve\b|(?:posi|nega)tive|[↑↓⇑⇓⬆⬇⇧⇩]", re.IGNORECASE)
 STATUS = re.compile(rf"\b([a-z][a-z\d]{{0,15}})(?:({POSITIVE}|{NEGATIVE})|[ -](positive|negative)\b)")
+MOVED = re.compile(r"[↑↓]|[a-z][a-z\d]*(?:-[a-z\d]+)*")
 TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠"}
 EXCLUDES = {"=": "≠<>≤≥", "≠": "=", ">": "=<≤", "<": "=>≥", "≥": "<=≤", "≤": ">=≥"}
 NEAR = 5
@@ -56,6 +58,7 @@ class Relation(NamedTuple):
         return Relation(TURNED[self.sign], self.right, self.left)
 
 
+@lru_cache(maxsize=1_024)
 def relations(text: str) -> tuple[Relation, ...]:
     """The comparisons of a text, in order.
 
@@ -64,7 +67,7 @@ def relations(text: str) -> tuple[Relation, ...]:
     """
     if not SIGN.search(text):
         return ()
-    tokens = TOKEN.findall(spell_signs(text[:MAX_CHARACTERS]).lower())
+    tokens = TOKEN.findall(spell_signs(text).lower())
     found = []
     for place in range(len(tokens)):
         sign, start = _sign(tokens, place)
@@ -92,20 +95,36 @@ def _sign(tokens: list[str], place: int) -> tuple[str, int]:
 
 def _words(tokens: list[str]) -> frozenset[str]:
     """The words up to a mark or another comparison."""
-    near = takewhile(lambda token: token not in TURNED and token[0] not in ".,;:!?\n" and token != "than", tokens)
-    return frozenset(lemma(token) for token in near if token not in SPEECHLESS)
+    near = list(takewhile(lambda token: token not in TURNED and token[0] not in ".,;:!?\n" and token != "than", tokens))
+    words = frozenset(lemma(token) for token in near if token not in SPEECHLESS)
+    return words or frozenset(near) & {"a"}  # the letter A, where it is all that is compared
 
 
+@lru_cache(maxsize=1_024)
 def results(text: str) -> dict[str, bool]:
-    """What a text calls positive or negative: "ER+/PR-", "IgG positive".
+    """What a text calls positive or negative ("ER+/PR-", "IgG positive"), high or low ("T1 ↑"), where it says one.
 
-    >>> results("ER+/PR-, HER2 negative")
-    {'er': True, 'pr': False, 'her2': False}
+    >>> results("ER+/PR-, HER2 negative"), results("T1↑ T2↓") == results("↑ T1, ↓ T2")
+    ({'er': True, 'pr': False, 'her2': False}, True)
     """
     if not RESULT.search(text):
         return {}
-    spelled = spell_signs(text[:MAX_CHARACTERS]).lower()
-    return {match[1]: (match[2] or match[3]) in (POSITIVE, "positive") for match in STATUS.finditer(spelled)}
+    spelled = spell_signs(text).lower()
+    found = [(match[1], (match[2] or match[3]) in (POSITIVE, "positive")) for match in STATUS.finditer(spelled)]
+    said = dict([*found, *_moved(spelled)])
+    return {name: value for name, value in said.items() if (name, not value) not in found}
+
+
+def _moved(text: str) -> list[tuple[str, bool]]:
+    """Which word each arrow is about: the one after it where the text begins with an arrow, else the one before it."""
+    tokens = MOVED.findall(text) if "↑" in text or "↓" in text else []
+    beside = 1 if tokens and tokens[0] in "↑↓" else -1
+    pairs = [
+        (tokens[place + beside], token == "↑")
+        for place, token in enumerate(tokens)
+        if token in "↑↓" and 0 <= place + beside < len(tokens)
+    ]
+    return [(f"{word} moves", up) for word, up in pairs if word not in "↑↓" and (word, not up) not in pairs]
 
 
 def excluded(mine: tuple[Relation, ...], yours: tuple[Relation, ...]) -> bool:
@@ -137,11 +156,12 @@ def disagreement(reference: str, candidate: str) -> str:
     """Why the signs of two texts exclude each other; empty where they do not.
 
     >>> disagreement("left > right", "right > left"), disagreement("ER+/PR-", "ER-/PR+"), disagreement("ER+", "PR-")
-    ('compares the other way round', 'positive against negative', '')
+    ('compares the other way round', 'positive against negative, or up against down', '')
     """
+    reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     if SIGN.search(reference) and SIGN.search(candidate) and excluded(relations(reference), relations(candidate)):
         return "compares the other way round"
     mine = results(reference)
     if mine and any(mine.get(name, positive) != positive for name, positive in results(candidate).items()):
-        return "positive against negative"
+        return "positive against negative, or up against down"
     return ""

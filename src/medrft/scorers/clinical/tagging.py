@@ -188,7 +188,10 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         return Mention("word", token), position + 1
     numbers, end = [_value(token)], position + 1
     while end + 1 < len(tokens) and tokens[end] in BETWEEN and NUMBER.match(tokens[end + 1]):
-        numbers.append(_value(tokens[end + 1]))
+        if tokens[end] == "x" and tokens[end + 1].startswith("10^"):
+            numbers[-1] *= _value(tokens[end + 1])
+        else:
+            numbers.append(_value(tokens[end + 1]))
         end += 2
     after = tokens[end] if end < len(tokens) else ""
     ratio = _ratio(tokens, end, numbers)
