@@ -3,12 +3,15 @@
     python benchmarks/gpu_check.py OUT [--device cpu] [--tiny] [--minutes 8] [--only NAME …]
 
 Every case is a process of its own, so that a crash or a full GPU costs that case alone; it writes OUT/<case>.json, with
-`seconds` and what it measured or `failed`. A case that would not fit into the time left is skipped and named. Random
-weights, recorded completions: the times are real, the answers mean nothing.
+`seconds` and what it measured, `skipped` with a reason, or `failed`. What failed is tried again by the next call, what is
+done is not. A case that would not fit into the time left is named for the next call. OUT/gpu_check.json has all of it after
+every case. Random weights, recorded completions: the times are real, the answers mean nothing.
 """
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = "Qwen/Qwen2.5-VL-3B-Instruct"
+FLEXIBLE = "OpenGVLab/InternVL3-2B-hf"
+"""transformers has no flex attention for the Qwen VL families: it is compared with sdpa on this shape."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Case:
     share: bool = True
     checkpointing: bool = True
     attention: str = "sdpa"
+    shape: str = SHAPE
     most_seconds: float = 60.0
 
 
@@ -37,10 +43,10 @@ CASES = {
     "update_256": Case("update", 256),
     "update_256_unshared": Case("update", 256, share=False),
     "update_256_stored": Case("update", 256, checkpointing=False),
-    "update_256_flex": Case("update", 256, attention="flex_attention", most_seconds=90),
     "update_1024": Case("update", 1024),
     "update_1024_unshared": Case("update", 1024, share=False),
-    "update_1024_flex": Case("update", 1024, attention="flex_attention", most_seconds=90),
+    "update_1024_internvl": Case("update", 1024, shape=FLEXIBLE),
+    "update_1024_internvl_flex": Case("update", 1024, attention="flex_attention", shape=FLEXIBLE, most_seconds=90),
     "rollout_256": Case("rollout", 256),
     "rollout_1024": Case("rollout", 1024, most_seconds=120),
     "armed_1gpu": Case("recipe", most_seconds=150),
@@ -57,12 +63,24 @@ def run_case(name: str, device: str, tiny: bool, out: Path) -> dict:
     """What one case measures."""
     case = CASES[name]
     if case.what == "tests":
-        marked = ["-m", "gpu"] if device == "cuda" else ["tests/models/test_prefix.py", "-k", "pack"]
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", *marked], cwd=ROOT, capture_output=True, text=True)
-        return {"rc": done.returncode, "tail": done.stdout.strip().splitlines()[-1:]}
+        return gpu_tests()
     if case.what == "recipe":
         return recipe_steps(device, tiny, out)
+    if case.attention == "flex_attention" and device == "cpu":
+        return {"skipped": "torch has no backward pass of flex attention on a CPU"}
     return timed_case(case, device, tiny)
+
+
+def gpu_tests() -> dict:
+    """The tests marked `gpu`; without a GPU each skips itself and says why."""
+    marked = [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
+    command = [sys.executable, "-m", "pytest", "-v", "-rs", "-m", "gpu", "-p", "no:cacheprovider", *marked]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
+    if done.returncode:
+        return {"failed": [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))][:20] or lines[-3:]}
+    reasons = [line for line in lines if line.startswith("SKIPPED")]
+    return {"told": lines[-1].strip("= "), "reasons": reasons}
 
 
 def model_of(case: Case, device: str, tiny: bool):
@@ -71,12 +89,9 @@ def model_of(case: Case, device: str, tiny: bool):
     from transformers import AutoModelForImageTextToText
     from trl.trainer.utils import add_fused_lm_head
 
-    from medrft.models.shapes import model_shape
     from medrft.training.plan_memory import synthetic
 
-    config = model_shape(model_config()).config
-    if tiny:
-        shrink(config)
+    config = shape_of(case.shape, tiny)
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(
@@ -87,24 +102,25 @@ def model_of(case: Case, device: str, tiny: bool):
     return model, synthetic(config, model, pixels, 24 if tiny else 120)
 
 
-def model_config():
-    """The recipe's model table."""
+def shape_of(name: str, tiny: bool):
+    """A model's configuration; `tiny`: the same architecture, small enough for a CPU."""
     from medrft.config import ModelConfig
+    from medrft.models.shapes import model_shape
 
-    return ModelConfig(id=SHAPE)
-
-
-def shrink(config) -> None:
-    """The same architecture, small enough for a CPU."""
+    config = model_shape(ModelConfig(id=name)).config
+    if not tiny:
+        return config
     text, vision = config.text_config, config.vision_config
-    text.hidden_size, text.intermediate_size, text.num_hidden_layers, text.layer_types = 64, 128, 2, None
-    text.num_attention_heads, text.num_key_value_heads, text.vocab_size = 4, 2, 2048
-    text.layer_types = ["full_attention"] * 2
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers, text.vocab_size = 64, 128, 2, 2048
+    text.num_attention_heads, text.num_key_value_heads, text.layer_types = 4, 2, ["full_attention"] * 2
+    vision.hidden_size, vision.intermediate_size, config.image_token_id = 64, 128, 5
+    if config.model_type == "internvl":
+        vision.num_hidden_layers, vision.num_attention_heads = 2, 4
+        return config
     text.rope_parameters = {**text.rope_parameters, "mrope_section": [2, 3, 3]}
-    vision.depth, vision.hidden_size, vision.num_heads, vision.intermediate_size = 2, 64, 4, 128
-    vision.out_hidden_size, vision.fullatt_block_indexes = 64, [1]
-    config.image_token_id, config.video_token_id = 5, 6
-    config.vision_start_token_id, config.vision_end_token_id = 3, 4
+    vision.depth, vision.num_heads, vision.out_hidden_size, vision.fullatt_block_indexes = 2, 4, 64, [1]
+    config.video_token_id, config.vision_start_token_id, config.vision_end_token_id = 6, 3, 4
+    return config
 
 
 def load_of(case: Case, tiny: bool):
@@ -211,14 +227,11 @@ def planned(case: Case, load, tiny: bool) -> int:
     """The planner's bytes for the case, beyond weights and gradients."""
     from trl.trainer.utils import add_fused_lm_head
 
-    from medrft.models.shapes import model_shape
     from medrft.models.sketch import sketch_model, use_flash_in_windows
     from medrft.training.plan_memory import synthetic
     from medrft.training.plan_trace import rollout_peak, update_peak
 
-    config = model_shape(model_config()).config
-    if tiny:
-        shrink(config)
+    config = shape_of(case.shape, tiny)
     model, sketch = sketch_model(config)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     use_flash_in_windows(model)
@@ -254,10 +267,13 @@ def recipe_steps(device: str, tiny: bool, out: Path) -> dict:
     for word in words:
         command += ["--set", word]
     done = subprocess.run(command, capture_output=True, text=True)
+    told = done.stderr.strip().splitlines()[-3:]
+    if done.returncode:
+        return {"failed": told or done.returncode}
     metrics = folder / "metrics.jsonl"
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
     marks = [row["seconds"] for row in rows if "seconds" in row]
-    return {"rc": done.returncode, "seconds_of_steps": marks, "tail": done.stderr.strip().splitlines()[-3:]}
+    return {"seconds_of_steps": marks, "tail": told}
 
 
 def facts(device: str) -> dict:
@@ -278,12 +294,16 @@ def facts(device: str) -> dict:
     }
 
 
-def collect(out: Path, device: str, skipped: list[str]) -> None:
-    """All cases in one file."""
-    found = {name: json.loads((out / f"{name}.json").read_text()) for name in CASES if (out / f"{name}.json").is_file()}
-    (out / "gpu_check.json").write_text(
-        json.dumps({"machine": facts(device), "cases": found, "skipped": skipped}, indent=1)
-    )
+def found_of(path: Path) -> dict:
+    """What a case left: empty where it has not run."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def write_whole(path: Path, value: dict) -> None:
+    """Write JSON at once, so that a call that is stopped leaves no half of it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.replace(path)
 
 
 def main() -> int:
@@ -291,50 +311,72 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="the same cases on shapes that a CPU can do")
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, help="default 8, with --tiny 30")
     parser.add_argument("--only", nargs="+", choices=CASES)
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--case", choices=("machine", *CASES), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.out = args.out.resolve()
     if args.case:
         warnings.simplefilter("ignore")
         from medrft.torchvision_ops import declare_missing_operators
 
         declare_missing_operators()
-        print(json.dumps(run_case(args.case, args.device, args.tiny, args.out)))
+        machine = args.case == "machine"
+        print(json.dumps(facts(args.device) if machine else run_case(args.case, args.device, args.tiny, args.out)))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the case under way is stopped too
     args.out.mkdir(parents=True, exist_ok=True)
-    end, skipped = time.monotonic() + 60 * args.minutes, []
+    return all_cases(args)
+
+
+def all_cases(args: argparse.Namespace) -> int:
+    """Every case that is not done, one after the other; 1 where one failed."""
+    end = time.monotonic() + 60 * (args.minutes or (30 if args.tiny else 8))
+    machine, skipped = in_own_process("machine", args, 300.0), []
     for name in args.only or CASES:
-        path = args.out / f"{name}.json"
-        if path.is_file():
+        path, left = args.out / f"{name}.json", end - time.monotonic()
+        if found_of(path) and "failed" not in found_of(path):
             continue
-        left = end - time.monotonic()
-        if left < min(20.0, CASES[name].most_seconds):
+        most = CASES[name].most_seconds * (10 if args.tiny else 1)
+        if left < min(20.0, most):
             skipped.append(name)
             continue
-        found = in_own_process(
-            name, args, min(left, 10 * CASES[name].most_seconds if args.tiny else CASES[name].most_seconds)
-        )
-        path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        found = in_own_process(name, args, min(left, most))
+        write_whole(path, found)
         print(name, {key: value for key, value in found.items() if key != "load"}, flush=True)
-    collect(args.out, args.device, skipped)
-    return 1 if any("failed" in json.loads(path.read_text()) for path in args.out.glob("*_*.json")) else 0
+        write_all(args.out, machine, [])
+    found = write_all(args.out, machine, skipped)
+    if skipped:
+        print(f"no time was left for {', '.join(skipped)}: call again", flush=True)
+    return 1 if any("failed" in case for case in found.values()) else 0
+
+
+def write_all(out: Path, machine: dict, skipped: list[str]) -> dict[str, dict]:
+    """gpu_check.json, with every case that has run."""
+    cases = {name: found for name in CASES if (found := found_of(out / f"{name}.json"))}
+    write_whole(out / "gpu_check.json", {"machine": machine, "cases": cases, "skipped": skipped})
+    return cases
 
 
 def in_own_process(name: str, args: argparse.Namespace, limit: float) -> dict:
     """A case's measurement, or how it failed."""
     command = [sys.executable, __file__, str(args.out), "--device", args.device, "--case", name]
+    command += ["--tiny"] if args.tiny else []
     began = time.monotonic()
-    try:
-        done = subprocess.run(
-            [*command, *(["--tiny"] if args.tiny else [])], capture_output=True, text=True, timeout=limit, cwd=ROOT
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not done within {limit:.0f} s"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"not done within {limit:.0f} s"}
+        finally:
+            if process.poll() is None:  # what the case started goes with it, also when this call is stopped
+                os.killpg(process.pid, signal.SIGKILL)
     took = {"seconds": round(time.monotonic() - began, 2)}
-    if done.returncode:
-        return {**took, "failed": done.stderr.strip().splitlines()[-1:] or done.returncode}
-    return {**took, **json.loads(done.stdout.strip().splitlines()[-1])}
+    if process.returncode:
+        return {**took, "failed": err.strip().splitlines()[-1:] or process.returncode}
+    return {**took, **json.loads(out.strip().splitlines()[-1])}
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
 #
 #   benchmarks/gpu_check.sh OUT [WHEELS] [--device cpu --tiny] [--minutes N]
 #
-# OUT gets one JSON file for each case (a case that is there is not run again) and gpu_check.json with all of them. WHEELS is
+# OUT gets one JSON file for each case (a case that is done is not run again) and gpu_check.json with all of them. WHEELS is
 # a folder of wheels for a machine without internet, made elsewhere with
-#   pip download -d WHEELS transformers==5.23.* trl==1.16.* peft accelerate datasets -c constraints.txt
+#   pip download -d WHEELS transformers==5.23.* trl==1.16.* peft accelerate datasets pytest -c constraints.txt
 # torch is the machine's own (2.11 or later). Nothing outside OUT is written but a virtual environment beside it.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,7 +20,7 @@ python=${PYTHON:-python3}
 if [ -n "$wheels" ]; then
     [ -x "$out/venv/bin/python" ] || "$python" -m venv --system-site-packages "$out/venv"
     python=$out/venv/bin/python
-    "$python" -c "import trl, medrft" 2>/dev/null || "$python" -m pip install --quiet --no-index --find-links "$wheels" \
-        transformers trl peft accelerate datasets pydantic pyyaml typer rich pillow pyarrow jinja2
+    "$python" -c "import trl, pytest" 2>/dev/null || "$python" -m pip install --quiet --no-index --find-links "$wheels" \
+        transformers trl peft accelerate datasets pydantic pyyaml typer rich pillow pyarrow jinja2 pytest
 fi
 PYTHONPATH=$here/src:$here HF_HUB_OFFLINE=1 exec "$python" "$here/benchmarks/gpu_check.py" "$out" "$@"

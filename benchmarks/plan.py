@@ -178,6 +178,7 @@ def trainer_of(case: Case, folder: Path, output: Path):
     trainer.current_gradient_accumulation_steps = 1
     if case.checkpointing:  # as `train` does when it begins
         trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    trainer.model = trainer.model_wrapped = trainer.accelerator.prepare_model(trainer.model)
     trainer.create_optimizer()
     return trainer, rows
 

@@ -103,9 +103,12 @@ def test_bfloat16_differs_no_more_than_padding_does(made):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 @pytest.mark.parametrize("attention", ["sdpa", "flex_attention"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_on_a_gpu(made, family, attention):
+    if (family, attention) == ("qwen2_5_vl", "flex_attention"):
+        pytest.skip("transformers has no flex attention for Qwen2.5-VL")
     logps, gradient = gap(made(family, attention).to("cuda"))
     assert logps < 1e-3  # TF32 is off by default; block masks sum in another order
     assert gradient < 1e-3

@@ -70,13 +70,15 @@ class Policy:
     device: torch.device
 
 
-def check_start(config: ModelConfig) -> None:
+def check_start(config: ModelConfig, *, weights: bool = True) -> None:
     """Refuse a start model that cannot be, in a second or two: nothing is loaded, no library but torch imported.
+
+    Without `weights` a hub id need not be at hand.
 
     Raises `ModelError` for an absent device, folder or template file, and for a hub id that can be had nowhere.
     """
     _check_place(config)
-    if not config.id.startswith(TINY):
+    if weights and not config.id.startswith(TINY):
         _check_there(config.id)
 
 

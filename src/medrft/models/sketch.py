@@ -52,6 +52,8 @@ class Sketch(TorchDispatchMode):  # type: ignore[misc]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """One operation, for real or sketched."""
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # half of all that is asked of sketches
         kwargs = kwargs or {}
         given = [value for value in tree_iter((args, kwargs)) if isinstance(value, torch.Tensor)]
         sketched = any(isinstance(value, FakeTensor) for value in given) or _size(func, args, given) >= LARGE
@@ -133,10 +135,10 @@ def set_dtypes(model: Any, sketch: Sketch, *, trained: torch.dtype, frozen: torc
     done: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, weight in module._parameters.items():
-            if weight is None:
+            dtype = trained if weight is not None and weight.requires_grad else frozen
+            if weight is None or (isinstance(weight, FakeTensor) and weight.dtype == dtype):
                 continue
             if id(weight) not in done:
-                dtype = trained if weight.requires_grad else frozen
                 done[id(weight)] = torch.nn.Parameter(sketch.like(weight, dtype), requires_grad=weight.requires_grad)
             module._parameters[name] = done[id(weight)]
 

@@ -35,7 +35,10 @@ def plan_recipe(
 
     Raises `UserError` for what would stop the run before its first step and can be known here.
     """
-    check_names(recipe, processes=gpus)  # declares torchvision's operators, which TRL's modules want at their import
+    from medrft.models.shapes import shipped_shapes
+
+    # Before TRL is imported: it declares the torchvision operators that TRL's modules ask for.
+    check_names(recipe, processes=gpus, weights=recipe.model.id not in shipped_shapes())
     from medrft.training.plan import NAMES, setting_of, ways_for
 
     planner = open_planner(recipe)

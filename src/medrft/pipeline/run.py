@@ -127,10 +127,10 @@ def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfi
     return [stage for stage in recipe.stages if only is None or stage.name in only]
 
 
-def check_names(recipe: Recipe, *, processes: int | None = None) -> None:
+def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool = True) -> None:
     """Build what can be built without data or model, so that a wrong name or device ends the run in a second.
 
-    `processes` are those of this training by default.
+    `processes` are those of this training by default; `weights`: whether the model must be at hand.
 
     Tells of every other machine that will be sent something, or refuses that where the data are private.
     """
@@ -144,7 +144,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None) -> None:
     from medrft.scorers import build_scorer
     from medrft.training import check_stage
 
-    check_start(recipe.model)
+    check_start(recipe.model, weights=weights)
     get_prompt(recipe.prompt)
     for source in (recipe.data, *recipe.eval.data):
         check_options(source.name, source.options)

@@ -88,18 +88,19 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
 
 
 def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
-    """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself."""
+    """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself.
+
+    Autocast's bfloat16 copies of the weights are kept from the first token to the last (`SharesPrompts._writing`).
+    """
     set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     model.eval()
     prompts = max(1, load.written // load.group) if load.shared else load.written
     each = load.written // prompts
-    # Rollouts run outside autocast, in the weights' own dtype; it bridges the dtypes where some weights are frozen.
-    cast = replace(load, autocast=load.autocast and any(not weight.requires_grad for weight in model.parameters()))
 
     def write() -> None:
         ids = ask.ids.expand(prompts, -1)
         fields = repeated(ask.fields, prompts)
-        with sketch, quietly(), torch.no_grad(), _autocast(cast):
+        with sketch, quietly(), torch.no_grad(), _autocast(load):
             gc.collect()  # what is left of an earlier pass would be freed within this one
             held = sketch.live
             sketch.peaks.clear()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -102,9 +103,20 @@ class SharesPrompts(Agrees):
             return made.ids, None
         if self._once is not None:
             multimodal_fields = forward_fields(groups.take(self._once, groups.leaders(self._groups)[1]))
-        return super()._generate_single_turn(  # type: ignore[misc]
-            prompt_ids, images, multimodal_fields, num_generations, has_tool_images
-        )
+        with self._writing():
+            return super()._generate_single_turn(  # type: ignore[misc]
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
+
+    def _writing(self) -> AbstractContextManager[Any]:
+        """One autocast around all tokens of the rollouts; sharded weights arrive cast, and vLLM has its own.
+
+        accelerate puts each forward pass under an autocast of its own, and torch drops its low-precision copies of the
+        weights whenever the outermost one is left: alone, each token would cast every weight anew.
+        """
+        me: Any = self
+        others = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
+        return nullcontext() if others else me.accelerator.autocast()  # type: ignore[no-any-return]
 
     def _are_ours(self) -> bool:
         """Whether we write rollouts: not those of vLLM, which shares prompts itself, nor those with sharded weights,
@@ -144,12 +156,13 @@ class SharesPrompts(Agrees):
         check = self.sharing.due("rollouts")
         copies = list(Counter(place).values())
         temperature = me.temperature if check else None
-        with unwrap_model_for_generation(
+        generating = unwrap_model_for_generation(
             me.model_wrapped,
             me.accelerator,
             generation_kwargs=me.generation_kwargs,
             gradient_checkpointing_kwargs=me.args.gradient_checkpointing_kwargs,
-        ) as model:
+        )
+        with self._writing(), generating as model:
             fields = forward_fields(once)
             made = rollouts(model, ids, mask, fields, copies, me.generation_config, temperature=temperature)
         if check:
