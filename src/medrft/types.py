@@ -50,7 +50,7 @@ class Example:
     """8-bit PNG or JPEG files."""
     question: str
     references: tuple[str, ...]
-    """Accepted answers, at least one; for `choice` the text of the right option."""
+    """Accepted answers; for `choice` the text of the right option. Empty where a control's truth is not known."""
     kind: Kind
     options: tuple[str, ...] = ()
     """The choices in order; (A) is the first. Empty unless `kind` is `choice`."""
@@ -69,8 +69,6 @@ class Example:
             object.__setattr__(self, "references", _texts("Example.references", self.references))
         if type(self.options) is not tuple:
             object.__setattr__(self, "options", _texts("Example.options", self.options, single=False))
-        if not self.references:
-            raise DataError(f"Example.references of {self.id!r} is empty; an example has at least one accepted answer")
         if self.kind not in KINDS:
             raise unknown_name("kind", str(self.kind), KINDS)
         for name in ("id", "dataset", "split", "question"):

@@ -194,3 +194,18 @@ def lost(*, size: int, rows: int, steps: int) -> str | None:
         return f"{told}; a larger per_device_train_batch_size would share more, and change the global batch"
     values = f"per_device_train_batch_size {fit} with gradient_accumulation_steps {total // fit} keep the same batch"
     return f"{told}; {values}" if whole else f"{told}; {values} and compute it {-(-size // fit)} times"
+
+
+def whole_chunks(numbers: Sequence[int], most: int) -> list[list[int]]:
+    """Rows cut between groups into parts of at most `most` rows where a group allows it.
+
+    >>> whole_chunks([0, 0, 1, 1, 2, 2], 4)
+    [[0, 1, 2, 3], [4, 5]]
+    """
+    parts: list[list[int]] = []
+    for rows in members(numbers):
+        if parts and len(parts[-1]) + len(rows) <= most:
+            parts[-1] = parts[-1] + rows
+        else:
+            parts.append(rows)
+    return parts

@@ -297,7 +297,7 @@ class SharesPrompts(Agrees):
         """Whole groups, about `batch_size` rows of them at a time: rows, how they are packed, the model's inputs."""
         me: Any = self
         found = []
-        for rows in _chunks(batch.groups, batch_size or len(batch)):
+        for rows in groups.whole_chunks(batch.groups, batch_size or len(batch)):
             part = batch.rows(rows)
             first, place = groups.leaders(_cut(model, part))
             packed, inputs = packed_inputs(
@@ -384,18 +384,3 @@ def _cut(model: Any, batch: Batch) -> list[int]:
     prompt = int(batch.attention_mask[:, : -batch.completion].sum(1).max())
     most = branches(model, prompt=prompt, completion=max(1, written), size=size)
     return batch.groups if most >= size else groups.divided(batch.groups, most)
-
-
-def _chunks(numbers: Sequence[int], most: int) -> list[list[int]]:
-    """Rows cut between groups into parts of at most `most` rows where a group allows it.
-
-    >>> _chunks([0, 0, 1, 1, 2, 2], 4)
-    [[0, 1, 2, 3], [4, 5]]
-    """
-    parts: list[list[int]] = []
-    for rows in groups.members(numbers):
-        if parts and len(parts[-1]) + len(rows) <= most:
-            parts[-1] = parts[-1] + rows
-        else:
-            parts.append(rows)
-    return parts
