@@ -3,9 +3,9 @@
     python benchmarks/gpu_check.py OUT [--device cpu] [--tiny] [--minutes 8] [--only NAME …]
 
 Every case is a process of its own, so that a crash or a full GPU costs that case alone; it writes OUT/<case>.json, with
-`seconds` and what it measured, `skipped` with a reason, or `failed`. What failed is tried again by the next call, what is
-done is not. A case that would not fit into the time left is named for the next call. OUT/gpu_check.json has all of it after
-every case. Random weights, recorded completions: the times are real, the answers mean nothing.
+`seconds` and what it measured, `skipped` with a reason, or `failed`. What failed is tried again by the next call, what
+is done is not. A case that would not fit into the time left is named for the next call. OUT/gpu_check.json has all of
+it after every case. Random weights, recorded completions: the times are real, the answers mean nothing.
 """
 
 import argparse

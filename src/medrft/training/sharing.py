@@ -115,8 +115,8 @@ class SharesPrompts(Agrees):
         weights whenever the outermost one is left: alone, each token would cast every weight anew.
         """
         me: Any = self
-        others = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
-        return nullcontext() if others else me.accelerator.autocast()  # type: ignore[no-any-return]
+        theirs = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
+        return nullcontext() if theirs else me.accelerator.autocast()  # type: ignore[no-any-return]
 
     def _are_ours(self) -> bool:
         """Whether we write rollouts: not those of vLLM, which shares prompts itself, nor those with sharded weights,
@@ -156,11 +156,9 @@ class SharesPrompts(Agrees):
         check = self.sharing.due("rollouts")
         copies = list(Counter(place).values())
         temperature = me.temperature if check else None
+        kwargs = {"gradient_checkpointing_kwargs": me.args.gradient_checkpointing_kwargs}
         generating = unwrap_model_for_generation(
-            me.model_wrapped,
-            me.accelerator,
-            generation_kwargs=me.generation_kwargs,
-            gradient_checkpointing_kwargs=me.args.gradient_checkpointing_kwargs,
+            me.model_wrapped, me.accelerator, generation_kwargs=me.generation_kwargs, **kwargs
         )
         with self._writing(), generating as model:
             fields = forward_fields(once)
