@@ -116,7 +116,7 @@ class SharesPrompts(Agrees):
         """
         me: Any = self
         theirs = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
-        return nullcontext() if theirs else me.accelerator.autocast()  # type: ignore[no-any-return]
+        return nullcontext() if theirs else me.accelerator.autocast()
 
     def _are_ours(self) -> bool:
         """Whether we write rollouts: not those of vLLM, which shares prompts itself, nor those with sharded weights,
