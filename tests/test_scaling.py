@@ -78,12 +78,14 @@ def test_fsdp_and_deepspeed_keys_are_accelerates_own():
 @pytest.mark.slow
 def test_the_gpu_check_runs_here_on_tiny_shapes_and_goes_on_where_it_ended(tmp_path):
     script = ROOT / "benchmarks" / "gpu_check.sh"
-    command = ["sh", str(script), str(tmp_path), "--device", "cpu", "--tiny", "--only", "update_256", "rollout_256"]
+    cases = ["update_256", "rollout_256", "update_1024_internvl_flex"]
+    command = ["sh", str(script), str(tmp_path), "--device", "cpu", "--tiny", "--only", *cases]
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     found = json.loads((tmp_path / "gpu_check.json").read_text(encoding="utf-8"))
-    assert done.returncode == 0 and set(found["cases"]) == {"update_256", "rollout_256"}, done.stderr
+    assert done.returncode == 0 and set(found["cases"]) == set(cases), done.stderr
     assert len(found["cases"]["update_256"]["seconds_each"]) == 3
+    assert "on a CPU" in found["cases"].pop("update_1024_internvl_flex")["skipped"]
     assert all(case["planned_bytes"] > 0 for case in found["cases"].values())
     before = (tmp_path / "update_256.json").stat().st_mtime_ns
     subprocess.run(command, env=environment, capture_output=True, timeout=600, check=True)
