@@ -71,7 +71,10 @@ def test_a_model_whose_shape_nobody_has_is_one_line(tmp_path):
         model_shape(ModelConfig(id=str(tmp_path)))
 
 
-@pytest.mark.parametrize("case", benchmark.QUICK, ids=lambda case: case.family)
+QUICK = [benchmark.QUICK[0], *(pytest.param(case, marks=pytest.mark.slow) for case in benchmark.QUICK[1:])]
+
+
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.family)
 def test_bytes_are_those_that_torch_allocates(case):
     found = benchmark.compare(case)
     for part in ("weights", "gradients", "optimizer"):
@@ -80,7 +83,7 @@ def test_bytes_are_those_that_torch_allocates(case):
         assert found[part]["ratio"] == pytest.approx(1, abs=0.2)
 
 
-@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_few_blocks_tell_of_all(folder, monkeypatch, checkpointing):
     recipe = grpo_recipe(folder, gradient_checkpointing=checkpointing)
     planner = open_planner(recipe)
