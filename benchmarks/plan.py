@@ -80,6 +80,7 @@ CASES = [
     Case("qwen2_5_vl", "middle", checkpointing=True, rows=4),
     Case("llava", "middle", rows=4),
     Case("qwen2_5_vl", checkpointing=True, autocast=True, completion=32, rows=4),
+    Case("qwen3_vl", checkpointing=True, completion=48),
 ]
 
 

@@ -83,6 +83,12 @@ def test_bytes_are_those_that_torch_allocates(case):
         assert found[part]["ratio"] == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
+def test_image_features_of_inner_layers_are_counted():
+    found = benchmark.compare(benchmark.Case("qwen3_vl", checkpointing=True, completion=48))
+    assert found["activations"]["ratio"] == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_few_blocks_tell_of_all(folder, monkeypatch, checkpointing):
     recipe = grpo_recipe(folder, gradient_checkpointing=checkpointing)

@@ -127,7 +127,22 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
             f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}"
         ) from error
     set_dtypes(model, sketch, trained=torch.float32, frozen=torch.float32)
+    for module in model.modules():
+        if hasattr(module, "_deepstack_process"):
+            module._deepstack_process = _add_by_place
     return model, sketch
+
+
+def _add_by_place(hidden: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Qwen3-VL's addition of image features to the states of image tokens, (B, L, D) and (N, D).
+
+    The model picks the states by a mask, and how many it holds is not known of a sketch: they are as many as features.
+    """
+    hidden, features = hidden.clone(), features.to(hidden.dtype)
+    places = torch.arange(len(features), device=hidden.device)
+    flat = hidden.view(-1, hidden.shape[-1])
+    flat[places] = flat[places] + features
+    return hidden
 
 
 def set_dtypes(model: Any, sketch: Sketch, *, trained: torch.dtype, frozen: torch.dtype) -> None:
