@@ -120,8 +120,8 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
         with sketch, quietly(), no_init_weights():
             model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
             model.tie_weights()
-            if adapt is not None:
-                model = adapt(model)
+        if adapt is not None:  # adapters are made for real, and sketched below: peft moves them, which sketches resist
+            model = adapt(model)
     except (ValueError, ImportError, RuntimeError, AttributeError) as error:
         raise ModelError(
             f"a {config.model_type} model cannot be planned: {' '.join(str(error).split())[:200]}"

@@ -20,7 +20,7 @@ from medrft.models.prefix import branches, packed_inputs, plain_model
 from medrft.models.sketch import Sketch, cut_to, quietly, set_dtypes, stacks
 from medrft.training.groups import divided
 
-FEW = 1
+FEW = 2
 """Blocks of each stack that are run."""
 
 
@@ -104,9 +104,11 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
             gc.collect()  # what is left of an earlier pass would be freed within this one
             held = sketch.live
             sketch.peaks.clear()
-            sketch.begin("read")
+            sketch.begin("look")
             places = [place for place in range(prompts) for _ in range(each)]
+            read_begins = _watch_text(model, lambda given: sketch.begin("read"))
             stems, logits = read_stems(model, ids, torch.ones_like(ids), fields)
+            read_begins.remove()
             rows = Rows(torch.zeros(len(places), dtype=torch.long))
             rows.settle(stems, places)
             rows.now = (ROOM + 1) * (
@@ -177,12 +179,17 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
 
 
 def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
-    """The loss, marking where the images' way back begins."""
-    watch = _mark_images(model, sketch)
+    """The loss; where the gradient reaches what the text model is given begins a phase of its own, the images' way back."""
+
+    def mark(given: torch.Tensor) -> None:
+        if given.requires_grad:
+            given.register_hook(lambda grad: sketch.begin("images"))
+
+    watch = _watch_text(model, mark)
     try:
         return forward_loss(model, ask, load)
     finally:
-        watch()
+        watch.remove()
 
 
 def forward_loss(model: Any, ask: Ask, load: Load) -> torch.Tensor:
@@ -228,15 +235,12 @@ def repeated(fields: dict[str, torch.Tensor], times: int) -> dict[str, torch.Ten
     return {key: torch.cat([value] * times) for key, value in fields.items()}
 
 
-def _mark_images(model: Any, sketch: Sketch) -> Callable[[], None]:
-    """Begin a phase of its own where the gradient reaches what the text model is given; returns what ends the watch."""
-    text = plain_model(model).get_decoder()
+def _watch_text(model: Any, told: Callable[[torch.Tensor], None]) -> Any:
+    """Tell of the embeddings that the text model is given, once the images are in them; returns the hook's handle."""
 
     def watch(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         given = kwargs.get("inputs_embeds")
-        if isinstance(given, torch.Tensor) and given.requires_grad:
-            given.register_hook(lambda grad: sketch.begin("images"))
+        if isinstance(given, torch.Tensor):
+            told(given)
 
-    handle = text.register_forward_pre_hook(watch, with_kwargs=True)
-    remove: Callable[[], None] = handle.remove
-    return remove
+    return plain_model(model).get_decoder().register_forward_pre_hook(watch, with_kwargs=True)
