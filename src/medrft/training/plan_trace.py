@@ -179,7 +179,7 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
 
 
 def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
-    """The loss; where the gradient reaches what the text model is given begins a phase of its own, the images' way back."""
+    """The loss; the images' way back, where the gradient reaches what the text model is given, is a phase of its own."""
 
     def mark(given: torch.Tensor) -> None:
         if given.requires_grad:
