@@ -179,7 +179,7 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
 
 
 def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
-    """The loss; the images' way back, where the gradient reaches what the text model is given, is a phase of its own."""
+    """The loss; the images' way back, from where the gradient reaches the text model's input, is a phase of its own."""
 
     def mark(given: torch.Tensor) -> None:
         if given.requires_grad:
