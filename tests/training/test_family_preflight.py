@@ -59,11 +59,11 @@ def test_grpo_runs_where_sft_cannot(family, load):
 @pytest.mark.parametrize(
     ("family", "name", "arguments"),
     [
-        ("qwen3_5", "think", {"enable_thinking": True}),
+        pytest.param("qwen3_5", "think", {"enable_thinking": True}, marks=pytest.mark.slow),
         ("qwen3_5", "direct", {}),
-        ("qwen3_vl_thinking", "think", {}),
+        pytest.param("qwen3_vl_thinking", "think", {}, marks=pytest.mark.slow),
         ("qwen3_vl_thinking", "direct", {}),  # an answer begins with the end of the thought that the template opened
-        ("aya_vision", "think", {}),  # its turns end in two special tokens
+        pytest.param("aya_vision", "think", {}, marks=pytest.mark.slow),  # its turns end in two special tokens
         ("mllama", "think", {}),  # its processor begins every text anew
     ],
 )

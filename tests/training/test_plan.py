@@ -89,7 +89,8 @@ def test_image_features_of_inner_layers_are_counted():
     assert found["activations"]["ratio"] == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [True, False])
 def test_few_blocks_tell_of_all(folder, monkeypatch, checkpointing):
     recipe = grpo_recipe(folder, gradient_checkpointing=checkpointing)
     planner = open_planner(recipe)

@@ -158,7 +158,9 @@ def test_frozen_weights_and_a_base_of_adapters_stay(half, recipe):
         assert {value.dtype for value in model.parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("changes", [{}, {"freeze": ["vision"]}, {"lora": {"r": 2}}])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"freeze": ["vision"]}, marks=pytest.mark.slow), {"lora": {"r": 2}}]
+)
 def test_stages_from_a_bfloat16_checkpoint(half, recipe, drawn, run, changes, capsys):
     table = recipe().model_dump(mode="json")
     table["model"] |= {"dtype": "auto", **changes}
