@@ -1,4 +1,4 @@
-"""A few seeded faults; benchmarks/faults.py has hundreds, and says what is counted."""
+"""Some seeded faults; benchmarks/faults.py has hundreds, and says what is counted."""
 
 import json
 import subprocess
@@ -10,12 +10,10 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "faults.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "few",
-    [
-        {"cuts": 1, "flips": 2},
-        pytest.param({"kills": 5, "cuts": 6, "flips": 4, "fills": 2, "pairs": 3}, marks=pytest.mark.slow),
-    ],
+    [{"cuts": 1, "flips": 2}, {"kills": 5, "cuts": 6, "flips": 4, "fills": 2, "pairs": 3}],
     ids=["few", "more"],
 )
 def test_nothing_is_lost_and_nothing_is_silent(tmp_path, few):

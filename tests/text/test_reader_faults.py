@@ -19,7 +19,7 @@ SPEC.loader.exec_module(FAULTS)
 
 
 def test_twenty_thousand_random_strings_raise_nothing():
-    found = FAULTS.fuzz(20_000, seed=14, every=400, pieces=7)
+    found = FAULTS.fuzz(20_000, seed=14, every=400, pieces=5)
     assert found["faults"] == [] and found["strings"] == 20_000
 
 
