@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import vqa_rad_row
 from medrft.pipeline.run import run_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
+from vqa_rad_rows import vqa_rad_row
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"image": 32, "vision_hidden": 16, "vision_layers": 1, "hidden": 64, "layers": 2, "mlp": 128, "vocab": 600}

@@ -38,7 +38,7 @@ def test_items_refuse_other_values(change, error, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"references": ()}, "at least one"),
+        ({"references": (None,)}, r"Example\.references is a tuple of texts"),
         ({"kind": "Closed"}, "did you mean 'closed'"),
         ({"images": 3}, "tuple of paths"),
         ({"question": None}, r"Example\.question is text"),

@@ -172,6 +172,9 @@ def cannot_write(path: Path, error: OSError) -> StorageError:
     """
     if isinstance(error, StorageError):
         return error
+    if error.errno == errno.ENOTDIR:
+        file = next((above for above in path.absolute().parents if above.is_file()), path.parent)
+        return StorageError(f"cannot write {path}: {file} is a file, not a folder; choose another place")
     remedy = "free space there" if error.errno in FULL else "make its folder writable or choose another"
     return StorageError(
         f"cannot write {path}: {error.strerror or error}; {remedy}, then start again (a run: with --resume)"

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from medrft.cli.common import UNSAFE
 from medrft.cli.data import app
 from medrft.cli.main import fail
-from medrft.errors import DataError, RecipeError, UnknownNameError
+from medrft.errors import DataError, RecipeError, StorageError, UnknownNameError
 
 
 def run(*arguments):
@@ -73,7 +73,7 @@ def test_only_ten_left_out_rows_are_printed(tmp_path, image_file):
         (("check", "slake", ".", "--set", "seed=x"), RecipeError, "whole number"),
         (("check", "slake", ".", "--set", "columns=1", "--set", "columns.a=2"), RecipeError, "which has no key"),
         (("show", "slake", ".", "--output", "x.txt"), DataError, "name it x.html"),
-        (("show", "slake", ".", "--output", __file__ + "/x.html"), DataError, "is a file"),
+        (("show", "slake", ".", "--output", __file__ + "/x.html"), StorageError, "is a file"),
         (("show", "slake", ".", "--split", "tests"), UnknownNameError, "did you mean 'test'"),
     ],
 )
