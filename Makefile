@@ -33,7 +33,7 @@ quickstart: setup
 	$(BIN)/medrft run $(RECIPE) --output $(OUTPUT) $(QUICK_SET)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medrft.text import extract, for_model, infer_kind, is_placeholder, normalize, sentences, tokens, yes_no
@@ -88,6 +88,7 @@ def test_normalize(text, expected):
     assert normalize(text) == expected
 
 
+@example("㐀+:A")
 @given(st.text(st.characters(exclude_categories=["Nd", "Nl", "No"])))
 def test_normalize_is_stable_on_words(text):
     once = normalize(text)

@@ -26,6 +26,8 @@ MARKS = re.compile(
     "[\u0300-\u0337\u0339-\u036f]+"
 )  # accents over Latin, Greek and Cyrillic letters; not the stroke of ≠, nor the vowels of Indic scripts
 CJK = re.compile("([\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af])")
+SIGNED = re.compile("(?<=[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af]) (?=[⊕⊖])")
+"""A result stays at its character: 抗体+ and 抗体-."""
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f]")
 
 STEMS = {
@@ -165,7 +167,7 @@ def fold(text: str) -> str:
     text = MARKS.sub("", unicodedata.normalize("NFD", text))
     if CYRILLIC.search(text):
         text = LETTERS.sub(_one_script, text)
-    return CJK.sub(r" \1 ", unicodedata.normalize("NFC", text))
+    return SIGNED.sub("", CJK.sub(r" \1 ", unicodedata.normalize("NFC", text)))
 
 
 def _one_script(word: re.Match[str]) -> str:
