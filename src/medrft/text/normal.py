@@ -96,6 +96,7 @@ KEPT = re.compile(
 )
 """Signs that stay: within numbers, before numbers, between what they compare."""
 PUNCTUATION = re.compile(r"[^\w\ue000-\ue008⊕⊖↑↓±]|_")
+LONE_SIGNS = re.compile(r"[-+<>≤≥≠↑↓±^]")
 HIDDEN = {
     ".": "\ue000",
     "/": "\ue001",
@@ -145,6 +146,15 @@ def normalize(text: str) -> str:
 
 
 def _normalize(text: str) -> str:
+    text = _normalize_once(text)
+    for _ in range(3):  # what punctuation hid from a sign, such as `a <_`, shows once it is gone
+        if not LONE_SIGNS.search(text) or (again := _normalize_once(text)) == text:
+            break
+        text = again
+    return text
+
+
+def _normalize_once(text: str) -> str:
     text = _american(name_greek(fold(spell_signs(text[:MAX_LENGTH]))))
     text = NOT.sub(" not", text.replace("can't", "cannot").replace("won't", "will not"))
     text = POSSESSIVE.sub("", text).replace("'", "")
