@@ -13,10 +13,9 @@ from pathlib import Path
 
 from medrft.errors import MedrftError, ModelError, StorageError, cannot_write, in_one_line
 
-FAULTS = (
-    *(RuntimeError, ValueError, TypeError, AttributeError, LookupError),  # NotImplementedError, KeyError, IndexError, …
-    *(ArithmeticError, AssertionError, ImportError),
-)
+UNFIT_INPUTS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
+"""What a model's code raises on inputs that it cannot take; KeyError and IndexError are among them, and others too."""
+FAULTS = (*UNFIT_INPUTS, ArithmeticError, AssertionError, ImportError)
 """The kinds of errors that a model's own code raises on inputs it does not expect."""
 
 LOG = "fallbacks.log"

@@ -16,6 +16,7 @@ import torch
 
 from medrft.config import Recipe
 from medrft.errors import ModelError
+from medrft.models.faults import UNFIT_INPUTS
 from medrft.models.load import freeze, lora_config, make_checkpointable
 from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
@@ -34,8 +35,6 @@ LIVE = 10**9
 """Parameters that ZeRO-3 may hold gathered (DeepSpeed's `stage3_max_live_parameters`)."""
 STATES = {"adamw_torch": 8.0, "adamw_torch_fused": 8.0, "sgd": 0.0, "adafactor": 0.1, "lion_32bit": 4.0}
 """Bytes of optimizer state for each trained parameter; 8 where an optimizer is not named here."""
-SKETCHED_IN_VAIN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
-"""What models raise whose code reads numbers that a sketch does not have."""
 LORA = {"r": 16, "lora_alpha": 32}
 """The adapters that are planned where a recipe has none."""
 QUESTION = "Which of these findings does the image show, and on which side of the patient does it lie?"
@@ -164,7 +163,7 @@ class Planner:
             count = rollout_peak if rollouts else update_peak
             try:
                 self._peaks[key] = count(model, sketch, self.ask(setting.pixels, model), load)
-            except SKETCHED_IN_VAIN as error:
+            except UNFIT_INPUTS as error:  # its code reads numbers that a sketch does not have
                 kind, told = self.shape.config.model_type, " ".join(str(error).split())[:200]
                 raise ModelError(f"a step of {kind} models cannot be sketched, so it is not planned: {told}") from error
         return self._peaks[key]

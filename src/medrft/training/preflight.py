@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from medrft.errors import DataError, PreflightError, in_one_line
 from medrft.models.encode import Images
+from medrft.models.faults import UNFIT_INPUTS
 from medrft.models.load import Policy
 from medrft.models.prompts import Prompt
 from medrft.rundir import write_json
@@ -28,8 +29,6 @@ NOISE_FACTOR = 10
 """An image must move the logits by more than this many times what merely running again does."""
 SEEING = ("blank_image", "shuffled_image")
 """Checks that ask whether the picture matters."""
-BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
-"""What a model raises on inputs that it cannot take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ def _ask(probe: Probe, *, taught: bool, blanked: bool) -> list[Check]:
             [_not_run(name, "data.blank shows no picture") for name in SEEING] if blanked else _image_matters(probe)
         )
         return [*checks, *seeing, _log_probs(probe), _placeholders(probe)]
-    except BROKEN as error:
+    except UNFIT_INPUTS as error:
         return [*checks, _broken(error)]
 
 
@@ -178,7 +177,7 @@ def _image_tokens(probe: Probe) -> Check:
                 wrong.append(f"{example.id} has {tokens} image tokens and {features} image features")
     except CannotAskError as error:
         return _not_run("image_tokens", str(error))
-    except BROKEN as error:
+    except UNFIT_INPUTS as error:
         return replace(_broken(error), name="image_tokens")
     fix = "processor and model are of different versions or sizes; load both from one folder and don't edit patch_size"
     return _count("image_tokens", wrong, "rows whose image tokens are not as many as its image features", fix)
