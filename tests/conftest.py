@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from medrft import masking
 from medrft.hub import _unreachable
 from medrft.torchvision_ops import declare_missing_operators
 from vqa_rad_rows import vqa_rad_row
@@ -16,9 +17,10 @@ declare_missing_operators()  # before any test module imports transformers
 
 
 @pytest.fixture(autouse=True)
-def hub_asked_anew() -> None:
-    """What a test before this one found of the hub does not hold here."""
+def nothing_remembered() -> None:
+    """What a test before this one found of the hub, or gave as a secret, does not hold here."""
     _unreachable.cache_clear()
+    masking._remembered.clear()
 
 
 REPOSITORY = Path(__file__).parents[1]
