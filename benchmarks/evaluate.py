@@ -37,7 +37,7 @@ from medrft.data import load_data
 from medrft.data.images import open_image
 from medrft.models.encode import encode
 from medrft.models.generate import complete, generation_config, stream
-from medrft.models.load import Policy, make_checkpointable, make_head_fast
+from medrft.models.policy import Policy, make_checkpointable, make_head_fast
 from medrft.models.prompts import get_prompt, with_images
 from medrft.models.stems import length
 from medrft.models.tiny import build_tiny

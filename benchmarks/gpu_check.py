@@ -89,7 +89,7 @@ def model_of(case: Case, device: str, tiny: bool):
     from transformers import AutoModelForImageTextToText
     from trl.trainer.utils import add_fused_lm_head
 
-    from medrft.training.plan_memory import synthetic
+    from medrft.training.planning.memory import synthetic
 
     config = shape_of(case.shape, tiny)
     torch.manual_seed(0)
@@ -125,7 +125,7 @@ def shape_of(name: str, tiny: bool):
 
 def load_of(case: Case, tiny: bool):
     """The planner's words for the case."""
-    from medrft.training.plan_trace import Load
+    from medrft.training.planning.trace import Load
 
     _, divide = sizes(tiny)
     return Load(
@@ -170,7 +170,7 @@ def updates(model, ask, fields, load, device: str) -> tuple[list[float], int]:
     """Three forward and backward passes on recorded (here: fixed) completions, each timed; the first warms up."""
     import torch
 
-    from medrft.training.plan_trace import Ask, forward_loss, prepare
+    from medrft.training.planning.trace import Ask, forward_loss, prepare
 
     prepare(model, load)
     asked = Ask(ids=ask.ids.to(device), fields=fields)
@@ -228,8 +228,8 @@ def planned(case: Case, load, tiny: bool) -> int:
     from trl.trainer.utils import add_fused_lm_head
 
     from medrft.models.sketch import sketch_model, use_flash_in_windows
-    from medrft.training.plan_memory import synthetic
-    from medrft.training.plan_trace import rollout_peak, update_peak
+    from medrft.training.planning.memory import synthetic
+    from medrft.training.planning.trace import rollout_peak, update_peak
 
     config = shape_of(case.shape, tiny)
     model, sketch = sketch_model(config)

@@ -23,9 +23,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from medrft.evaluation.negation import negate
+from medrft.curation.thoughts import CONCLUSION, leaks
+from medrft.evaluation.controls.negation import negate
 from medrft.evaluation.rescore.outputs import answer_of
-from medrft.pipeline.thoughts import CONCLUSION, leaks
 from medrft.rundir import append_jsonl, read_growing, write_json
 from medrft.scorers.base import is_readable
 from medrft.scorers.clinical.reader import read_fresh

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from medrft.pipeline.collect import EFFECTS, seeds_needed
-from medrft.pipeline.study import load_study
 from medrft.report.forest import forest
 from medrft.report.study import collected
 from medrft.report.study_markdown import label_of, study_markdown, verdict
 from medrft.report.wording import MINUS, label, percent
 from medrft.rundir import write_atomic
+from medrft.studies.collect import EFFECTS, seeds_needed
+from medrft.studies.plan import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"

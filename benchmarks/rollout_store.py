@@ -28,8 +28,8 @@ from PIL import Image
 from medrft.rewards import RawScores
 from medrft.rundir import RunDir
 from medrft.store import select
+from medrft.training.grading import Judged
 from medrft.training.recorder import Recorder
-from medrft.training.scoring import Judged
 from medrft.types import Completion, Example, Outcome
 
 Batch = tuple[list[Judged], list[Outcome]]

@@ -14,8 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from medrft.curation.thoughts import contradicts, leaks
 from medrft.data import read_data
-from medrft.pipeline.thoughts import contradicts, leaks
 from medrft.types import Example
 
 TURNED = {"yes": "no", "no": "yes", "left": "right", "right": "left"}

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from medrft.cli.sources import load_source
-from medrft.evaluation.answers import read_sides
-from medrft.evaluation.changes import clashes
-from medrft.evaluation.compare import compare
+from medrft.evaluation.compare.changes import clashes
+from medrft.evaluation.compare.paired import compare
+from medrft.evaluation.compare.sides import read_sides
 from medrft.evaluation.metrics import values_of
 from medrft.evaluation.rescore import rescore
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medrft.data import slake, vqa_rad
 from medrft.data.base import Loaded
-from medrft.data.groups import merge
+from medrft.data.sets import slake, vqa_rad
+from medrft.data.sets.unions import merge
 from medrft.errors import DataError
 
 

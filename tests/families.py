@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from medrft.models.encode import encode
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
-from medrft.training.groups import take
+from medrft.training.sharing.groups import take
 from medrft.types import Example
 
 SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 2, "hidden": 32, "layers": 2, "mlp": 64, "vocab": 400}

@@ -186,7 +186,7 @@ def test_a_secret_that_was_not_kept_is_asked_for():
 
 
 def test_the_hub_token_of_a_resumed_run_is_the_environments(tmp_path):
-    from medrft.training.publish import hub_target
+    from medrft.training.model_card import hub_target
 
     stage = recipe_with(tmp_path, push_to_hub=True, hub_token=MASK).stages[0]
     assert hub_target(stage, default="x")["token"] is None

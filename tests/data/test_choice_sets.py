@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrft.config import DataConfig
-from medrft.data import load_data, medxpertqa, omnimedvqa, pmc_vqa
+from medrft.data import load_data
 from medrft.data.base import Reading
 from medrft.data.fields import Fields, column, keep_row
+from medrft.data.sets import medxpertqa, omnimedvqa, pmc_vqa
 from medrft.errors import DataError, UnknownNameError
 from pmc_tables import CHOICES, V1, V2, write_csv
 

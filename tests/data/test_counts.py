@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from medrft.cli.data import app
-from medrft.data import slake, vqa_rad
 from medrft.data.counts import Form, compare
 from medrft.data.images import MISSING
+from medrft.data.sets import slake, vqa_rad
 from medrft.types import LeftOut
 
 FORM = Form(name="the release", rows={"train": 100}, images="unpack the second archive")

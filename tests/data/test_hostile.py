@@ -13,9 +13,10 @@ import hostile
 import pytest
 from hostile import SOURCES, strangers, watched
 
-from medrft.data import path_vqa, read_data
+from medrft.data import read_data
 from medrft.data.images import BadImageError
 from medrft.data.paths import image_in
+from medrft.data.sets import path_vqa
 from medrft.errors import DataError, UserError
 
 ROWS = 700

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from medrft.data import phantom, read_data
-from medrft.data.fingerprints import fingerprint_of, likeness
-from medrft.data.leaks import find_leaks, leak_note
-from medrft.data.neighbours import find_neighbours
+from medrft.data.overlap.fingerprints import fingerprint_of, likeness
+from medrft.data.overlap.leaks import find_leaks, leak_note
+from medrft.data.overlap.neighbours import find_neighbours
 from medrft.data.splits import exclude_test_images
 from medrft.types import Example
 

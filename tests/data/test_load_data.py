@@ -9,18 +9,17 @@ from medrft.config import DataConfig
 from medrft.data import (
     LOADERS,
     base,
-    dicom,
     find_loader,
     images,
     load_data,
-    medical,
     option_names,
     read_data,
     splits,
     table,
-    views,
 )
 from medrft.data.base import Reading
+from medrft.data.deep import dicom, views
+from medrft.data.deep import read as medical
 from medrft.data.summary import summarize
 from medrft.errors import DataError, UnknownNameError
 from medrft.types import SPLITS

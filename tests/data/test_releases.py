@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.data import medxpertqa, path_vqa, slake, vqa_med_2019, vqa_med_2021, vqa_rad
+from medrft.data.sets import medxpertqa, path_vqa, slake, vqa_med_2019, vqa_med_2021, vqa_rad
 from medrft.errors import DataError
 
 

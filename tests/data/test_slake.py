@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from medrft.data import slake
+from medrft.data.sets import slake
 from medrft.data.summary import summarize
 from medrft.errors import DataError, UnknownNameError
 

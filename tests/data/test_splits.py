@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medrft.config import DataConfig
-from medrft.data import load_data, splits, vqa_rad
+from medrft.data import load_data, splits
 from medrft.data.base import Reading
 from medrft.data.images import sha256_of
-from medrft.data.leaks import find_leaks
 from medrft.data.notes import images_of
+from medrft.data.overlap.leaks import find_leaks
+from medrft.data.sets import vqa_rad
 from medrft.types import SPLITS, Example
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from medrft.data import vqa_rad
+from medrft.data.sets import vqa_rad
 from medrft.errors import DataError, UnknownNameError
 
 

@@ -6,9 +6,9 @@ import random
 import pytest
 
 from medrft.errors import DataError, UnknownNameError, UserError
-from medrft.evaluation.answers import read_answers, read_sides
-from medrft.evaluation.changes import changes_of, clashes, is_right
-from medrft.evaluation.compare import Draws, compare, pair
+from medrft.evaluation.compare.changes import changes_of, clashes, is_right
+from medrft.evaluation.compare.paired import Draws, compare, pair
+from medrft.evaluation.compare.sides import read_answers, read_sides
 
 HEADER = {"stage": "grpo", "dataset": "x", "seed": 0, "correct": {"scorer": "exact_match", "at_least": 1.0}}
 QUICK = Draws(flips=199)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrft.data.phantom import load
-from medrft.evaluation.biases import biases
-from medrft.evaluation.consistency import control_table, opposite, said
-from medrft.evaluation.controls import CONTROLS, FREQUENT_TYPE, applied, left_out
+from medrft.evaluation.controls.biases import biases
+from medrft.evaluation.controls.consistency import control_table, opposite, said
+from medrft.evaluation.controls.table import CONTROLS, FREQUENT_TYPE, applied, left_out
 from medrft.evaluation.runner import write_metrics
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.recipes import parse_recipe

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 import medrft
 from medrft.config import ControlName
 from medrft.errors import RecipeError, UnknownNameError
-from medrft.evaluation.controls import CONTROLS, FrequentAnswers, applied, left_out
-from medrft.evaluation.pictures import CONTRAST, blank, blurred, contrasted, mirrored, shuffled
+from medrft.evaluation.controls.pictures import CONTRAST, blank, blurred, contrasted, mirrored, shuffled
+from medrft.evaluation.controls.table import CONTROLS, FrequentAnswers, applied, left_out
 from medrft.evaluation.runner import passes
 from medrft.recipes import parse_recipe
 from medrft.types import Example

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation import negation
-from medrft.evaluation.negation import negate
+from medrft.evaluation.controls import negation
+from medrft.evaluation.controls.negation import negate
 
 NEGATED = [
     ("Is there a pneumothorax?", "there is no pneumothorax"),

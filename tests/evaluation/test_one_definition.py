@@ -8,24 +8,24 @@ import pytest
 from PIL import Image
 
 from loopback import Loopback, say
+from medrft.curation.rules import Judge as Curation
 from medrft.endpoint import Endpoint, Reply
 from medrft.evaluation import runner
-from medrft.evaluation.answers import read_sides
-from medrft.evaluation.compare import compare
+from medrft.evaluation.compare.paired import compare
+from medrft.evaluation.compare.sides import read_sides
 from medrft.evaluation.engines import Remote
 from medrft.evaluation.repeated import of_samples
+from medrft.evaluation.run_files import RunFiles
 from medrft.evaluation.scoring import Answer, Marker
 from medrft.models.conversation import completion_of, conversation
 from medrft.models.prompts import get_prompt
-from medrft.pipeline.judging import Judge as Curation
-from medrft.pipeline.outcome import pass_at
+from medrft.pipeline.study_outcome import pass_at
 from medrft.recipes import parse_recipe
-from medrft.report.files import RunFiles
-from medrft.report.heldout import OUTCOMES, held_out
+from medrft.report.gained_lost import OUTCOMES, held_out
 from medrft.rewards import build_reward, correct_of
 from medrft.rundir import RunDir, read_jsonl
-from medrft.scorers import item_of
-from medrft.training.scoring import Judge
+from medrft.scorers.base import item_of
+from medrft.training.grading import Judge
 from medrft.types import Completion, Example
 from report.made_run import make_run
 

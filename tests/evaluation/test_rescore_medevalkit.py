@@ -148,8 +148,8 @@ def test_files_without_an_answer(tmp_path, content):
 
 
 def test_what_is_written_can_be_compared(tmp_path):
-    from medrft.evaluation.answers import read_sides
-    from medrft.evaluation.compare import Draws, compare
+    from medrft.evaluation.compare.paired import Draws, compare
+    from medrft.evaluation.compare.sides import read_sides
 
     perfect(tmp_path / "a")
     for name in ("one", "two"):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medrft.data.phantom import load, truth
-from medrft.evaluation import rewording
-from medrft.evaluation.rewording import mirrored_side, negated, other_side, reordered, rephrased
+from medrft.evaluation.controls import rewording
+from medrft.evaluation.controls.rewording import mirrored_side, negated, other_side, reordered, rephrased
 from medrft.types import Example
 
 

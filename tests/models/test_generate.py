@@ -8,8 +8,9 @@ import torch
 
 from medrft.config import ModelConfig
 from medrft.models.generate import complete, generate
-from medrft.models.load import end_ids, load_policy, placeholder_ids
+from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
+from medrft.models.tokens import end_ids, placeholder_ids
 
 PROMPT = get_prompt("direct")
 

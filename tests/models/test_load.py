@@ -12,19 +12,12 @@ from medrft.config import ModelConfig
 from medrft.errors import ModelError, UnknownNameError
 from medrft.models.encode import encode
 from medrft.models.generate import generate
-from medrft.models.load import (
-    Policy,
-    end_ids,
-    freeze,
-    load_policy,
-    lora_config,
-    part_of,
-    pick_device,
-    placeholder_ids,
-    resolve_base,
-    save_final,
-)
+from medrft.models.load import load_policy, resolve_base
+from medrft.models.parts import freeze, lora_config, part_of
+from medrft.models.policy import Policy, pick_device
 from medrft.models.prompts import get_prompt, with_images
+from medrft.models.saved import save_final
+from medrft.models.tokens import end_ids, placeholder_ids
 
 FAMILIES = ("llava", "gemma3", "idefics3")
 

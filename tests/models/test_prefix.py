@@ -10,7 +10,7 @@ from families import FAMILIES, toy
 from medrft.config import ModelConfig
 from medrft.models import prefix
 from medrft.models.prefix import Lines, pack, packed_inputs, why_not
-from medrft.training.groups import take
+from medrft.training.sharing.groups import take
 
 SIZE, NEW = 4, 9
 

@@ -9,7 +9,7 @@ from medrft.errors import ModelError
 from medrft.models.cascade import Rows
 from medrft.models.prefix import TOKEN_TYPES
 from medrft.models.refill import Ask, Stem, write
-from medrft.training.groups import take
+from medrft.training.sharing.groups import take
 
 
 @pytest.fixture

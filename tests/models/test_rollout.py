@@ -9,7 +9,7 @@ from medrft.errors import ModelError
 from medrft.models import prefix
 from medrft.models.cascade import Rows
 from medrft.models.rollout import rollouts
-from medrft.training.groups import take
+from medrft.training.sharing.groups import take
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from families import make_examples
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, UnknownNameError
-from medrft.models.load import load_policy, save_final
+from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, render
+from medrft.models.saved import save_final
 from medrft.models.template import with_defaults
 from medrft.recipes import load_recipe
 

@@ -10,16 +10,16 @@ import pytest
 import yaml
 
 from medrft.errors import DataError, RecipeError, UnknownNameError
-from medrft.pipeline.answers import column, difference, pooled, read_result, read_results
-from medrft.pipeline.arms import arms_of
-from medrft.pipeline.budget import costs, forecast
-from medrft.pipeline.collect import collect, power, seeds_needed, tables
-from medrft.pipeline.contrasts import comparisons, difficulty, learning, lengths
-from medrft.pipeline.grid import Grid
-from medrft.pipeline.outcome import pack, packed, pass_at, thinned, unpacked
-from medrft.pipeline.starts import predictors, starts
-from medrft.pipeline.study import Budget, Pair, grid, load_study
+from medrft.pipeline.run_study import Grid, forecast
+from medrft.pipeline.study_outcome import pack, pass_at, thinned
 from medrft.rundir import read_json, write_json
+from medrft.studies.arms import arms_of
+from medrft.studies.collect import collect, power, seeds_needed, tables
+from medrft.studies.contrasts import comparisons, difficulty, learning, lengths
+from medrft.studies.costs import costs
+from medrft.studies.plan import Budget, Pair, grid, load_study
+from medrft.studies.result_files import column, difference, packed, pooled, read_result, read_results, unpacked
+from medrft.studies.starts import predictors, starts
 from toys import TABLE
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "studies").glob("*.yaml"))

@@ -7,11 +7,11 @@ import pytest
 from made_run import HOSTILE, make_run
 from markupsafe import escape
 
-from medrft.evaluation.controls import CONTROLS
+from medrft.evaluation.controls.table import CONTROLS
+from medrft.evaluation.run_files import RunFiles
 from medrft.evaluation.runner import write_metrics
 from medrft.report import render
 from medrft.report.controls import NAMES, controls_of
-from medrft.report.files import RunFiles
 from medrft.rundir import read_jsonl, write_jsonl
 
 OPPOSITE = {"yes": "no", "no": "yes", "left pleural effusion": "right pleural effusion"}

@@ -5,11 +5,10 @@ import json
 import pytest
 
 from medrft.errors import DataError
+from medrft.evaluation.run_files import RunFiles
 from medrft.intervals import Interval
-from medrft.report.files import RunFiles
-from medrft.report.heldout import held_out
-from medrft.report.results import Comparison, Source, comparisons, kinds_of, sources_of, subject_of
-from medrft.report.table import result_rows
+from medrft.report.gained_lost import held_out
+from medrft.report.results import Comparison, Source, comparisons, kinds_of, result_rows, sources_of, subject_of
 
 
 def test_rows_of_the_terminal_carry_their_controls(phantom_run):

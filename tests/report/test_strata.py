@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from medrft.evaluation.run_files import RunFiles
 from medrft.report import render
-from medrft.report.files import RunFiles
 from medrft.report.strata import below, clash_lines
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medrft.evaluation.negation import negate
+from medrft.evaluation.controls.negation import negate
 from medrft.scorers.clinical.reader import read_fresh
 from medrft.text import boxes_of, normalize, part_thought, yes_no_said
 

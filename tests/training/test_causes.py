@@ -9,10 +9,10 @@ from transformers.integrations import integration_utils
 
 from medrft.rundir import RunDir, read_jsonl
 from medrft.training import grpo
-from medrft.training.causes import CAUSES
 from medrft.training.grpo import GRPO, run_grpo
+from medrft.training.monitor.causes import CAUSES
+from medrft.training.monitor.watch import diagnoses
 from medrft.training.sft import run_sft
-from medrft.training.watch import diagnoses
 
 UNWELL = f"{Path(__file__).with_name('unwell.py')}:"
 ALONE = {"eval_strategy": "no", "load_best_model_at_end": False, "lr_scheduler_type": "constant"}

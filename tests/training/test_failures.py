@@ -8,8 +8,8 @@ import yaml
 
 from loopback import Answer, Loopback, say
 from medrft.errors import StrictError
+from medrft.evaluation.run_files import RunFiles
 from medrft.report.facts import facts_of
-from medrft.report.files import RunFiles
 from medrft.rundir import read_json, read_jsonl
 from medrft.store import read
 from medrft.training import grpo

@@ -17,9 +17,9 @@ from medrft.models.sketch import cut_to, sketch_model, stacks
 from medrft.pipeline.planning import measured_step, open_planner, parse_size, plan_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
-from medrft.training import plan_trace
-from medrft.training.plan import hours_of, setting_of, smallest_change, stage_work
-from medrft.training.plan_memory import Parameters, state_bytes
+from medrft.training.planning import trace as plan_trace
+from medrft.training.planning.memory import Parameters, state_bytes
+from medrft.training.planning.plan import hours_of, setting_of, smallest_change, stage_work
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))

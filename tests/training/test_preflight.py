@@ -14,8 +14,9 @@ from trl.trainer.utils import add_fused_lm_head
 from medrft.config import ModelConfig
 from medrft.errors import DataError, PreflightError
 from medrft.models.encode import encode
-from medrft.models.load import load_policy, placeholder_ids, resolve_base
+from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
+from medrft.models.tokens import placeholder_ids
 from medrft.training.preflight import preflight
 from medrft.training.probe import Probe
 from medrft.types import Example

@@ -13,8 +13,8 @@ from medrft.rewards import RawScores
 from medrft.rundir import RunDir
 from medrft.store import RolloutWriter, read
 from medrft.training import recorder
+from medrft.training.grading import Judged
 from medrft.training.recorder import WAITING, Recorder
-from medrft.training.scoring import Judged
 from medrft.types import Completion, Example, Outcome
 
 

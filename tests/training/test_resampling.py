@@ -5,9 +5,9 @@ import pytest
 from medrft.recipes import parse_recipe
 from medrft.rundir import read_jsonl
 from medrft.store import read
+from medrft.training.grading import Judge
 from medrft.training.grpo import run_grpo
 from medrft.training.resampling import Resamples
-from medrft.training.scoring import Judge
 
 GROUPS = (
     "SELECT group_id, any_value(example_id) AS example, count(DISTINCT example_id) AS n, bool_or(correct) AS some, "

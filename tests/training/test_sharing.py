@@ -16,12 +16,13 @@ from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
-from medrft.training import groups, sharing
-from medrft.training.fallback import Sharing
 from medrft.training.grpo import run_grpo
 from medrft.training.rows import Pictures, Rows, dataset
-from medrft.training.sharing import SharesPrompts
-from medrft.training.verify import Batch, Difference, loss_difference
+from medrft.training.sharing import groups
+from medrft.training.sharing import trainer as sharing
+from medrft.training.sharing.fallback import Sharing
+from medrft.training.sharing.trainer import SharesPrompts
+from medrft.training.sharing.verify import Batch, Difference, loss_difference
 
 STEPS = 20
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from medrft.errors import DataError
-from medrft.models.load import list_model
+from medrft.models.saved import list_model
 from medrft.rundir import RunDir, read_jsonl
 from medrft.training.state import KEY, is_done, last_checkpoint, read_stage, rewind, rotate, seal, write_stage
 

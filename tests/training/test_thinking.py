@@ -17,8 +17,8 @@ from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt, with_images
 from medrft.models.tokens import end_ids
 from medrft.recipes import parse_recipe
-from medrft.rewards.answer_format import AnswerFormat
-from medrft.scorers.items import item_of
+from medrft.scorers.base import item_of
+from medrft.scorers.form import AnswerFormat
 from medrft.training.arguments import check_stage
 from medrft.training.collator import Collator
 from medrft.training.grpo import GRPO

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from medrft.training.causes import CAUSES, LEAST
-from medrft.training.watch import Watch, diagnose, diagnoses
+from medrft.training.monitor.causes import CAUSES, LEAST
+from medrft.training.monitor.watch import Watch, diagnose, diagnoses
 
 CALM = {
     "reward_std": 0.2,

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.scorers import item_of
+from medrft.scorers.base import item_of
 from medrft.types import Completion, Example, Form, Item
 
 SENTENCES = (

@@ -13,7 +13,7 @@ from medrft.errors import unknown_name
 from medrft.rundir import RunDir, read_growing
 
 if TYPE_CHECKING:
-    from medrft.training.watch import Diagnosis
+    from medrft.training.monitor.watch import Diagnosis
 
 
 def doctor(
@@ -27,7 +27,7 @@ def doctor(
 
     Reads metrics.jsonl alone and judges it as training does; no model is loaded.
     """
-    from medrft.training.watch import diagnoses
+    from medrft.training.monitor.watch import diagnoses
 
     if fail_on not in (None, "warning"):
         raise unknown_name("severity for --fail-on", fail_on, ["warning"])

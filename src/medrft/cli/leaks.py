@@ -19,7 +19,7 @@ from medrft.cli.sources import concerning, load_source
 from medrft.errors import DataError
 
 if TYPE_CHECKING:
-    from medrft.data.leaks import Leak, Leaks, Pictures
+    from medrft.data.overlap.leaks import Leak, Leaks, Pictures
     from medrft.types import Example
 
 LISTED = 5
@@ -42,7 +42,7 @@ def leaks(
     Examples: medrft data leaks vqa_rad:data/vqa_rad:train vqa_rad:data/vqa_rad:test; medrft data leaks
     slake:data/Slake1.0 --set lang=all; medrft data leaks table:my_cot.jsonl vqa_rad:data/vqa_rad:test --json
     """
-    from medrft.data.leaks import find_leaks
+    from medrft.data.overlap.leaks import find_leaks
     from medrft.rundir import write_atomic
 
     if output is not None:

@@ -170,7 +170,8 @@ def _check_fits(
 
 def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outside: bool) -> tuple[Recipe, Path]:
     """The recipe to evaluate by, and the run folder that the results go to."""
-    from medrft.pipeline.run import check_same, recipe_of
+    from medrft.pipeline.run import check_same
+    from medrft.recipes import recipe_of
 
     if source.is_dir():
         if output is not None:
@@ -267,7 +268,7 @@ def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[s
 
 def show_results(run: Path, json_: bool) -> None:
     """Print the result table and where the report lies."""
-    from medrft.report.table import result_rows
+    from medrft.report.results import result_rows
 
     rows: list[dict[str, Any]] = result_rows(run)
     if json_:

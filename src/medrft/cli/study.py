@@ -35,11 +35,11 @@ def study(
     An arm whose result file is there, for exactly its content, is not run again; a killed one goes on. Start the same
     command on several cores at once to share the work: each takes arms that no other has.
     """
-    from medrft.pipeline.arms import arms_of
-    from medrft.pipeline.grid import Grid
-    from medrft.pipeline.study import load_study
+    from medrft.pipeline.run_study import Grid
     from medrft.report.study import collected, write_study_page
     from medrft.report.study_markdown import study_markdown
+    from medrft.studies.arms import arms_of
+    from medrft.studies.plan import load_study
 
     plan = load_study(study, overrides=overrides(set_))
     arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
@@ -50,7 +50,7 @@ def study(
         tell=lambda line: err.print(line, highlight=False, soft_wrap=True),
     )
     if dry_run:
-        from medrft.pipeline.budget import forecast
+        from medrft.pipeline.run_study import forecast
 
         facts = forecast(plan, grid, arms)
         _print_forecast(facts) if not json_ else print_json(facts)

@@ -17,23 +17,20 @@ from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
 
 with naming_extras():
-    from medrft.data import (
-        convert,
-        groups,
+    from medrft.data import convert, phantom, splits, table
+    from medrft.data.base import Loaded
+    from medrft.data.images import pixel_limit
+    from medrft.data.sets import (
         medxpertqa,
         omnimedvqa,
         path_vqa,
-        phantom,
         pmc_vqa,
         slake,
-        splits,
-        table,
+        unions,
         vqa_med_2019,
         vqa_med_2021,
         vqa_rad,
     )
-    from medrft.data.base import Loaded
-    from medrft.data.images import pixel_limit
 
 
 class Loader(Protocol):
@@ -52,9 +49,9 @@ LOADERS: dict[str, Loader] = {
     "pmc_vqa": pmc_vqa.load,
     "medxpertqa": medxpertqa.load,
     "omnimedvqa": omnimedvqa.load,
-    "armed_in_domain": groups.load_armed_in_domain,
-    "armed_out_of_domain": groups.load_armed_out_of_domain,
-    "zhu": groups.load_zhu,
+    "armed_in_domain": unions.load_armed_in_domain,
+    "armed_out_of_domain": unions.load_armed_out_of_domain,
+    "zhu": unions.load_zhu,
     "table": table.load,
     "phantom": phantom.load,
     **convert.READERS,

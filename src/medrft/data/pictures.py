@@ -12,12 +12,12 @@ from urllib.parse import unquote
 
 from medrft.data import base
 from medrft.data.base import RowError
+from medrft.data.deep.read import show_all
+from medrft.data.deep.views import View
 from medrft.data.images import BadImageError, materialise
 from medrft.data.literals import parse_literal
-from medrft.data.medical import show_all
 from medrft.data.paths import image_in
 from medrft.data.values import shown
-from medrft.data.views import View
 
 MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
 """How PNG, JPEG, GIF, WebP, BMP and TIFF begin as base64."""

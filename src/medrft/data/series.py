@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from medrft.data.dicom import position_of
+from medrft.data.deep.dicom import position_of
 from medrft.data.images import MISSING, UNREADABLE, BadImageError
 from medrft.data.paths import image_in
 

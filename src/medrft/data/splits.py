@@ -14,10 +14,10 @@ from itertools import combinations
 from pathlib import Path
 
 from medrft.data.base import Loaded
-from medrft.data.fingerprints import Fingerprint, fingerprint_of
 from medrft.data.images import pixels_of
-from medrft.data.neighbours import find_neighbours
 from medrft.data.notes import counted, images_of, split_notes
+from medrft.data.overlap.fingerprints import Fingerprint, fingerprint_of
+from medrft.data.overlap.neighbours import find_neighbours
 from medrft.types import SPLITS, Example, LeftOut, Split
 
 IN_TEST = "image is also in test"

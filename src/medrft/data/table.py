@@ -20,16 +20,16 @@ from medrft.data import base, choices
 from medrft.data.answers import Answers
 from medrft.data.base import Loaded, Progress, Reading, RowError
 from medrft.data.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
+from medrft.data.deep.read import view_notes
+from medrft.data.deep.views import View, make_view
 from medrft.data.formats import recognized, turns_of
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache
 from medrft.data.layout import Release
-from medrft.data.medical import view_notes
 from medrft.data.notes import counted
 from medrft.data.pictures import Pictures, cell_images
 from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
 from medrft.data.values import native, shown
-from medrft.data.views import View, make_view
 from medrft.errors import DataError, UserError, unknown_name
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example, Turn

@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError, EndpointError
-from medrft.evaluation import controls
-from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
-from medrft.evaluation.judged import judge_facts
-from medrft.evaluation.measure import measured
+from medrft.evaluation.controls import table as controls
+from medrft.evaluation.controls.biases import biases
+from medrft.evaluation.controls.consistency import control_table
+from medrft.evaluation.controls.pictures import blank
+from medrft.evaluation.engines import Engine, Pass, Transformers, check_text_only, weights_hash
+from medrft.evaluation.judge_panel import judge_facts
+from medrft.evaluation.metrics import Row, summarise
 from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
-from medrft.evaluation.pictures import blank
 from medrft.evaluation.rewarded import rewarded
 from medrft.evaluation.scoring import Answer, Marker, as_row
-from medrft.evaluation.strata import with_frequency
-from medrft.evaluation.text_only import check_text_only
+from medrft.evaluation.strata import strata, with_frequency
+from medrft.intervals import LEVEL, METHOD
 from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
-    from medrft.evaluation.pictures import Images
+    from medrft.evaluation.controls.pictures import Images
     from medrft.models.prompts import Prompt
 
 Progress = Callable[[int, int], None]
@@ -171,7 +173,7 @@ def _tell_failures(errors: Sequence[str], asked: int, engine: Engine) -> None:
 def _answer(
     example: Example, said: Completion | EndpointError, sweep: Pass, sample: int, prompt: Prompt, recipe: Recipe
 ) -> Answer:
-    from medrft.scorers import item_of
+    from medrft.scorers.base import item_of
 
     if isinstance(said, EndpointError):
         bare = Answer.bare(example, "", control=sweep.control)
@@ -286,3 +288,16 @@ def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     for path in sorted((run / "eval").glob("*/*/metrics.json")):
         found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_record(path)
     return found
+
+
+def measured(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The header, how intervals are made and what they hold for, `results`, `strata`, `controls`, `biases`."""
+    return {
+        **header,
+        "interval": f"{100 * LEVEL:g} %: {METHOD}",
+        "conditional_on": "this training seed",
+        "results": summarise(rows),
+        "strata": strata(rows),
+        "controls": control_table(rows, header.get("left_out", {})),
+        "biases": biases(rows),
+    }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.data.images import sha256_of
 from medrft.errors import RecipeError
 from medrft.evaluation.explaining import explanation_of
-from medrft.evaluation.judged import Panel
+from medrft.evaluation.judge_panel import Panel
 from medrft.evaluation.metrics import SCORERS
 from medrft.rewards import correct_of, options_of
 from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from medrft.models.load import Policy
+from medrft.models.policy import Policy
 from medrft.models.prefix import TOKEN_TYPES
 from medrft.models.prompts import Message
 from medrft.types import Example

@@ -16,10 +16,11 @@ from typing import Any
 from medrft.errors import ModelError
 from medrft.models.encode import Images, encode
 from medrft.models.faults import FAULTS, why_failed
-from medrft.models.load import Policy, end_ids, placeholder_ids
+from medrft.models.policy import Policy
 from medrft.models.prompts import Message, Prompt, with_images
 from medrft.models.refill import write
 from medrft.models.stems import asks, length, seed_of, why_not_shared
+from medrft.models.tokens import end_ids, placeholder_ids
 from medrft.types import Completion, Example
 
 

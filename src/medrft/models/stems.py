@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from medrft.models.encode import Images, to_device
-from medrft.models.load import Policy, placeholder_ids
+from medrft.models.policy import Policy
 from medrft.models.prefix import TOKEN_TYPES, why_not
 from medrft.models.prompts import Prompt, render, with_images
 from medrft.models.refill import Ask, Stem
+from medrft.models.tokens import placeholder_ids
 from medrft.types import Example
 
 

@@ -5,21 +5,32 @@ Stages talk through files of the run directory, so each can be done again, and a
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
+from medrft.curation.curate import check_kept, curate, made_with, taught
+from medrft.curation.writers import PolicyWriter
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import masked
 from medrft.outgoing import announce, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.checks import check_ready
 from medrft.pipeline.evaluating import evaluate_stage
-from medrft.pipeline.job import Bar, Job, draw, no_bar, open_job, source_of, start_model
-from medrft.rundir import RunDir
+from medrft.pipeline.job import Job, draw, open_job, source_of, start_model
+from medrft.progress import Bar, no_bar
+from medrft.recipes import recipe_of
+from medrft.rundir import (
+    RunDir,
+    fingerprint,
+)
 from medrft.types import Example
+
+if TYPE_CHECKING:
+    pass
 
 
 @naming_extras()
@@ -136,7 +147,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     """
     tell_recipients(recipe)
     from medrft.data import check_options
-    from medrft.evaluation.judged import Panel
+    from medrft.evaluation.judge_panel import Panel
     from medrft.evaluation.scoring import check_correct
     from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
@@ -196,7 +207,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 def curated(job: Job, stage: StageConfig) -> list[Example]:
     """What a stage with `curate:` trains on: thinned pairs with thoughts; the stage's record says how many."""
-    from medrft.pipeline.curation import curate_for_stage
+    pass
     from medrft.training.processes import is_main
     from medrft.training.state import write_stage
 
@@ -215,8 +226,22 @@ def report_run(job: Job) -> Path:
     return render(job.run.path)
 
 
-def recipe_of(run: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The resolved recipe a run folder holds."""
-    from medrft.recipes import load_recipe
+def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list[Example], Path]:
+    """What a stage with `curate:` trains on, and the folder it lies in; `policy` is where the writing model lies.
 
-    return load_recipe(run / "recipe.yaml", overrides=overrides)
+    The folder is named by all that its content depends on, so stages that ask for the same share it. Raises
+    `DataError` where no pair got a thought.
+    """
+    from medrft.report.curation import write_sheet
+    from medrft.training.processes import is_main, main_first
+
+    examples = job.drawn(stage)
+    writer = PolicyWriter(recipe=job.recipe, model=job.recipe.model, source=policy)
+    key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
+    folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
+    with main_first():
+        manifest = curate(examples, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
+        if is_main() and not (folder / "sheet.html").is_file():
+            write_sheet(folder, images=job.recipe.report.images == "thumb", seed=job.recipe.seed)
+    check_kept(manifest, folder)
+    return taught(examples, folder), folder

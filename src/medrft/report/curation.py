@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from medrft.curation.rules import RULES
 from medrft.data.images import BadImageError, thumbnail
 from medrft.errors import naming_extras
-from medrft.pipeline.judging import RULES
 from medrft.rundir import read_json, read_jsonl, write_atomic
 
 with naming_extras():

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medrft.errors import naming_extras
+from medrft.evaluation.run_files import Row, series_of
 from medrft.report.charts import Series, line_chart
-from medrft.report.files import Row, series_of
 from medrft.report.wording import label, plain, share
 
 with naming_extras():

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medrft.evaluation.run_files import RunFiles
 from medrft.masking import mask_text
 from medrft.models.prompts import PROMPTS
-from medrft.report.files import RunFiles
 from medrft.report.rewards import RewardFact, reward_facts
 from medrft.report.wording import plain, seconds
 from medrft.rundir import read_growing

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.report.files import Row, RunFiles
+from medrft.evaluation.run_files import Row, RunFiles
 
 LONGEST = 4000
 """Characters of a completion that are shown."""

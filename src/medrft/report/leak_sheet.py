@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from medrft.data.images import thumbnail
-from medrft.data.leaks import Leak, Leaks, Pictures
+from medrft.data.overlap.leaks import Leak, Leaks, Pictures
 from medrft.errors import naming_extras
 
 with naming_extras():

@@ -14,18 +14,18 @@ from medrft import __version__
 from medrft.errors import naming_extras
 from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
 from medrft.evaluation.rewarded import rewarded
+from medrft.evaluation.run_files import RunFiles
 from medrft.report import facts, wording
 from medrft.report.audit import run_fragment
 from medrft.report.charts import interval_mark
 from medrft.report.controls import controls_of
 from medrft.report.curves import Panel, panels, short_log
-from medrft.report.files import RunFiles
+from medrft.report.gained_lost import HeldOut, held_out
 from medrft.report.groups import Group, example_groups
-from medrft.report.heldout import HeldOut, held_out
 from medrft.report.results import Comparison, Source, comparisons, kinds_of, lead_metric, sources_of
 from medrft.report.strata import Below, below, clash_lines
 from medrft.rundir import write_atomic
-from medrft.training.watch import diagnoses
+from medrft.training.monitor.watch import diagnoses
 
 with naming_extras():
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.config import RewardConfig, StackConfig
-from medrft.report.files import RunFiles
+from medrft.evaluation.run_files import RunFiles
 from medrft.report.wording import plain
 from medrft.rewards import PRESETS
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.evaluation.controls import FREQUENT_QUESTION
+from medrft.evaluation.controls.table import FREQUENT_QUESTION
+from medrft.evaluation.run_files import Row, RunFiles
 from medrft.evaluation.strata import FIELDS, SMALL
-from medrft.report.files import Row, RunFiles
 from medrft.report.results import BASE, lead_metric, subject_of
 from medrft.types import KINDS
 

@@ -11,10 +11,6 @@ from typing import Any
 
 from medrft import __version__
 from medrft.errors import naming_extras
-from medrft.pipeline.answers import read_results
-from medrft.pipeline.arms import arms_of
-from medrft.pipeline.collect import collect
-from medrft.pipeline.study import Study
 from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
 from medrft.report.forest import reach_of
@@ -33,6 +29,10 @@ from medrft.report.study_markdown import (
 )
 from medrft.report.wording import label, percent, plain, points, share
 from medrft.rundir import write_atomic, write_json
+from medrft.studies.arms import arms_of
+from medrft.studies.collect import collect
+from medrft.studies.plan import Study
+from medrft.studies.result_files import read_results
 
 with naming_extras():
     from jinja2 import Environment, PackageLoader, StrictUndefined

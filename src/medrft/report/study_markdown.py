@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from medrft.pipeline.grid import FORM_SHARE
-from medrft.pipeline.study import FLIPS
 from medrft.report.wording import MINUS, NONE, label, percent, plain, points, share
+from medrft.studies.plan import FLIPS, FORM_SHARE
 
 Row = Mapping[str, Any]
 

@@ -18,6 +18,7 @@ from medrft.errors import RecipeError, unknown_name
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
 from medrft.rewards.stack import RawScores, build_stack
+from medrft.scorers import build_correct
 from medrft.scorers.correct import Correct
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def options_of(spec: Any, scorer: str) -> dict[str, Any]:
 
 def correct_of(recipe: Recipe) -> Correct:
     """The recipe's one binary outcome, for training, evaluation and curation alike."""
-    return Correct(recipe.correct, recipe.encoder, options_of(recipe.reward, recipe.correct.scorer))
+    options = options_of(recipe.reward, recipe.correct.scorer)
+    return build_correct(recipe.correct, encoder=recipe.encoder, options=options)
 
 
 def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any]:

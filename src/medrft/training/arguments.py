@@ -18,7 +18,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from medrft.config import ModelConfig, Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, naming_extras, unknown_name
-from medrft.models.load import lora_config
+from medrft.models.parts import lora_config
 from medrft.models.prompts import get_prompt
 from medrft.recipes import refuse_masked
 from medrft.torchvision_ops import declare_missing_operators

@@ -23,26 +23,27 @@ from trl.trainer.utils import RepeatSampler
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.models.faults import LOG
-from medrft.models.load import Policy, lora_config, placeholder_ids
+from medrft.models.parts import lora_config
+from medrft.models.policy import Policy
+from medrft.models.tokens import placeholder_ids
 from medrft.rewards import Reward, correct_of
 from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
-from medrft.training.exact import Exact
-from medrft.training.fallback import Sharing
-from medrft.training.groups import lost
-from medrft.training.monitor import batch_metrics, calibration_metrics, reward_metrics
+from medrft.training.callbacks import Watched
+from medrft.training.exact import Exact, ReadsWeights
+from medrft.training.grading import Columns, Judge, Judged, columns_of
+from medrft.training.monitor.measures import batch_metrics, calibration_metrics, reward_metrics
+from medrft.training.monitor.watch import Watch
 from medrft.training.processes import is_main
 from medrft.training.recorder import Recorder
 from medrft.training.resampling import Resamples
 from medrft.training.rows import Pictures, Rows, dataset
-from medrft.training.scoring import Columns, Judge, Judged, columns_of
-from medrft.training.sharing import SharesPrompts
+from medrft.training.sharing.fallback import Sharing
+from medrft.training.sharing.groups import lost
+from medrft.training.sharing.trainer import SharesPrompts
 from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done, write_stage
-from medrft.training.watch import Watch
-from medrft.training.watched import Watched
-from medrft.training.weights import ReadsWeights
 from medrft.types import Completion, Example, Outcome
 
 

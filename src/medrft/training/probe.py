@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.data.images import blank_like
 from medrft.models.encode import Images, encode, to_device, widened
 from medrft.models.generate import generation_config
-from medrft.models.load import Policy
+from medrft.models.policy import Policy
 from medrft.models.prompts import Prompt, with_images
 from medrft.models.tokens import end_ids, image_token_id, placeholder_ids, special_ids
 from medrft.text import extract

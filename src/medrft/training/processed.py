@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from medrft.training.groups import by_row, take
+from medrft.training.sharing.groups import by_row, take
 
 COUNTS = ("num_images", "num_tiles", "num_patches")
 """Columns that only say how to cut multimodal inputs into rows."""

@@ -15,7 +15,7 @@ from typing import Any
 from medrft.data.images import BadImageError, sha256_of, thumbnail
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
-from medrft.training.scoring import Judged
+from medrft.training.grading import Judged
 from medrft.types import Example, Outcome
 
 THUMBNAIL = 192

@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import gather_object
 from trl.data_utils import prepare_multimodal_messages
 
-from medrft.training import groups
+from medrft.training.sharing import groups
 
 Drawn = tuple[list[int], list[int], Any, list[float] | None]
 """One row of a generation: prompt ids, completion ids, completion, log-probabilities where the sampler gives them."""

@@ -6,25 +6,45 @@ The checkpoint with the lowest loss on validation is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trl import SFTTrainer
+from trl.trainer import utils
 
 from medrft.config import Recipe, StageConfig
-from medrft.models.load import lora_config
+from medrft.models.parts import lora_config
 from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
-from medrft.training.exact import Exact
+from medrft.training.exact import Exact, ReadsWeights
 from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
-from medrft.training.scored import ScoresAnswers
 from medrft.training.stage import check_inputs, counts, finish, open_stage
 from medrft.training.stage import train as fit
 from medrft.training.state import is_done
-from medrft.training.weights import ReadsWeights
 from medrft.types import Example
+
+
+class ScoresAnswers:
+    """Mixin for `SFTTrainer`."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by the Trainer for each batch, in training and on validation."""
+        with _compact():
+            return super().compute_loss(*args, **kwargs)  # type: ignore[misc]
+
+
+@contextmanager
+def _compact() -> Iterator[None]:
+    """Let the fused head take a CPU's positions as it takes a GPU's."""
+    kept = utils._use_triton
+    utils._use_triton = lambda device: device.type == "cpu" or kept(device)
+    try:
+        yield
+    finally:
+        utils._use_triton = kept
 
 
 class SFT(Exact, ReadsWeights, ScoresAnswers, SFTTrainer):  # type: ignore[misc]

@@ -14,15 +14,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.models.encode import Images
-from medrft.models.load import Policy, load_policy, lora_config, save_final
+from medrft.models.load import load_policy
+from medrft.models.parts import lora_config
+from medrft.models.policy import Policy
 from medrft.models.prompts import Prompt, get_prompt
+from medrft.models.saved import save_final
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed
 from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
 from medrft.training.disk import told_when_full
 from medrft.training.exact import Boundaries
 from medrft.training.heads import trained_as_written
-from medrft.training.model_card import write_model_card
+from medrft.training.model_card import publish, write_model_card
 from medrft.training.precision import (
     Precision,
     dtype_name,
@@ -33,7 +36,6 @@ from medrft.training.precision import (
 )
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
-from medrft.training.publish import publish
 from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
 from medrft.training.update_check import told_of, update_moves

@@ -19,7 +19,7 @@ from typing import Any
 
 from medrft.errors import DataError
 from medrft.files import find_flaw, list_files, tell_user
-from medrft.models.load import find_damage
+from medrft.models.saved import find_damage
 from medrft.rundir import RunDir, read_growing, read_json, read_record, write_json, write_jsonl
 from medrft.store import supersede
 from medrft.training.processes import is_main, world_size

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from medrft.data.phantom import load
-from medrft.scorers import build_scorer, item_of
+from medrft.scorers import build_scorer
+from medrft.scorers.base import item_of
 from medrft.types import Completion
 
 FACT_CHECK = f"{Path(__file__).resolve().parents[3] / 'recipes' / 'studies' / 'fact_check.py'}:FactCheck"
