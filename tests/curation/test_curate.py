@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from loopback import Answer, Loopback, say
-from medrft.curation.curate import check_kept, curate, made_with, taught
-from medrft.curation.writers import find_policy, teacher
+from medrft.curation.curate import check_kept, curate, made_with, taught_examples
+from medrft.curation.writers import find_policy, find_teacher
 from medrft.data import read_data
 from medrft.errors import DataError, EndpointError, ModelError, RecipeError, RunExistsError, UnknownNameError
 from medrft.pipeline.run import run_recipe
 from medrft.recipes import parse_recipe
-from medrft.report.curation import draw, write_sheet
+from medrft.report.curation import draw_cards, write_sheet
 from medrft.report.results import rivals_of
 from medrft.rundir import read_growing, read_json, read_jsonl
 from medrft.types import Completion, Example
@@ -98,7 +98,7 @@ def test_thoughts_are_kept_and_counted(pairs, tmp_path):
     rows = list(read_jsonl(tmp_path / "out" / "curated.jsonl"))
     assert [row["try"] for row in rows] == [1] * 6
     assert read_json(tmp_path / "out" / "manifest.json") == manifest
-    kept = taught(pairs, tmp_path / "out")
+    kept = taught_examples(pairs, tmp_path / "out")
     assert [e.id for e in kept] == [row["id"] for row in rows] and all(e.rationale for e in kept)
 
 
@@ -266,7 +266,7 @@ def replying(request, number) -> Answer:
 
 def test_teacher_sees_images_and_the_question_alone(pairs, tmp_path):
     with Loopback(replying) as server:
-        writer = teacher(RECIPE, url=server.url, model="big")
+        writer = find_teacher(RECIPE, url=server.url, model="big")
         manifest = curate(pairs, RECIPE, writer=writer, output=tmp_path / "out")
     assert manifest["writer"] == {"model": "big", "endpoint": True}
     assert manifest["result"]["kept"] == 4  # not the two whose answer it does not know
@@ -285,14 +285,14 @@ def test_teacher_that_fails_stops_and_goes_on(pairs, tmp_path):
 
     out = tmp_path / "out"
     with Loopback(flaky) as server, pytest.raises(EndpointError, match="go on with --resume"):
-        curate(pairs, RECIPE, writer=teacher(RECIPE, url=server.url, model="big"), output=out)
+        curate(pairs, RECIPE, writer=find_teacher(RECIPE, url=server.url, model="big"), output=out)
     saved = len(list(read_jsonl(out / "tries.jsonl")))
     assert saved == 2
     with Loopback(replying) as server:
-        curate(pairs, RECIPE, writer=teacher(RECIPE, url=server.url, model="big"), output=out, resume=True)
+        curate(pairs, RECIPE, writer=find_teacher(RECIPE, url=server.url, model="big"), output=out, resume=True)
         assert len(server.seen) == 6 - saved + 2 + 2  # the rest of try 1, then two more tries for two pairs
     with Loopback(replying) as server:
-        curate(pairs, RECIPE, writer=teacher(RECIPE, url=server.url, model="big"), output=tmp_path / "one")
+        curate(pairs, RECIPE, writer=find_teacher(RECIPE, url=server.url, model="big"), output=tmp_path / "one")
     texts = [
         {(row["id"], row["rationale"]) for row in read_jsonl(tmp_path / name / "curated.jsonl")}
         for name in ("out", "one")
@@ -334,7 +334,7 @@ def test_sheet_without_a_vanished_image(pairs, tmp_path):
 
 def test_drawn_evenly_over_the_rules():
     cards = [{"state": "form"}] * 30 + [{"state": "leak"}] * 3
-    drawn = draw(cards, 10, seed=0)
+    drawn = draw_cards(cards, 10, seed=0)
     assert [card["state"] for card in drawn].count("leak") == 3 and len(drawn) == 10
 
 

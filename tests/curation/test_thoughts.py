@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.curation.duplicates import Kept, shingles
-from medrft.curation.thoughts import contradicts, leaks
+from medrft.curation.duplicates import Kept, word_shingles
+from medrft.curation.thoughts import contradicts_answer, leaked_words
 from medrft.types import Example
 
 
@@ -46,7 +46,7 @@ def example(question, answer, *, kind=None, options=()):
     ],
 )
 def test_leaks(thought):
-    assert leaks(thought)
+    assert leaked_words(thought)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_leaks(thought):
     ],
 )
 def test_no_leak(thought):
-    assert leaks(thought) is None
+    assert leaked_words(thought) is None
 
 
 SIDE = "Is the effusion on the left side?"
@@ -116,20 +116,20 @@ SIDE = "Is the effusion on the left side?"
     ],
 )
 def test_contradictions(question, answer, thought, expected):
-    assert contradicts(thought, answer, example(question, answer)) is expected
+    assert contradicts_answer(thought, answer, example(question, answer)) is expected
 
 
 def test_contradiction_of_an_option_by_its_letter():
     asked = example("On which side is the nodule?", "left", options=("left", "right"))
-    assert contradicts("There is a nodule on the right. The answer is B.", "A", asked)
-    assert not contradicts("There is a nodule on the left. The answer is A.", "A", asked)
+    assert contradicts_answer("There is a nodule on the right. The answer is B.", "A", asked)
+    assert not contradicts_answer("There is a nodule on the left. The answer is A.", "A", asked)
 
 
 @given(st.text(max_size=300), st.sampled_from(["yes", "no", "left lung", "?"]))
 def test_any_thought_can_be_read(thought, answer):
     asked = example("Is there a mass in the left lung?", answer)
-    assert contradicts(thought, answer, asked) in (True, False)
-    leaks(thought)
+    assert contradicts_answer(thought, answer, asked) in (True, False)
+    leaked_words(thought)
 
 
 LONG = "This is a chest radiograph and there is a round density in the left upper zone which means a small nodule here"
@@ -166,10 +166,10 @@ def test_index_finds_what_comparing_all_finds(thoughts, new, threshold):
     kept = Kept(threshold, [*thoughts, new])
     for number, thought in enumerate(thoughts):
         kept.add(str(number), thought, f"question {number}")
-    mine = shingles(new)
+    mine = word_shingles(new)
     all_pairs = [
         str(number)
         for number, thought in enumerate(thoughts)
-        if len(mine & shingles(thought)) >= threshold * len(mine | shingles(thought)) - 1e-9
+        if len(mine & word_shingles(thought)) >= threshold * len(mine | word_shingles(thought)) - 1e-9
     ]
     assert kept.repeats(new, "new") == (all_pairs[0] if all_pairs else None)

@@ -187,7 +187,7 @@ def test_a_hostile_pickle_runs_nothing(name, tmp_path, outside):
     path.write_bytes(PICKLES[name](sentinel))
     with watched() as touched:
         try:
-            loaded = path_vqa.load(root)
+            loaded = path_vqa.load_path_vqa(root)
         except DataError as error:
             assert "train_qa.pkl" in str(error) and len(str(error)) < 1_500
         else:

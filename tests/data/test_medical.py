@@ -37,7 +37,7 @@ def load(folder):
         rows = [row if isinstance(row, dict) else {"image": row} for row in rows]
         lines = [json.dumps({"question": f"Which is {n}?", "answer": "No", **row}) for n, row in enumerate(rows)]
         (folder / "mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        return table.load(folder / "mine.jsonl", cache=folder.parent / "cache", **options)
+        return table.load_table(folder / "mine.jsonl", cache=folder.parent / "cache", **options)
 
     return read
 

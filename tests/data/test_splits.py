@@ -124,7 +124,7 @@ def test_exclude_goes_by_content(files, tmp_path):
 
 
 def test_official_vqa_rad_without_test_images(shared_data):
-    loaded = splits.exclude_test_images(vqa_rad.load(shared_data / "vqa_rad"))
+    loaded = splits.exclude_test_images(vqa_rad.load_vqa_rad(shared_data / "vqa_rad"))
     assert loaded.report.read == {"train": 1797, "test": 451}
     assert loaded.report.kept == {"train": 734, "test": 451}
     assert len(loaded.report.left_out) == 1063

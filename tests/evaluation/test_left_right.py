@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation.controls.left_right import has_side, side_of, swapped
+from medrft.evaluation.controls.left_right import has_side, side_of, swap_sides
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_side_a_text_states(text, side):
     ],
 )
 def test_sides_are_exchanged_in_their_case(text, other):
-    assert swapped(text) == other
+    assert swap_sides(text) == other
 
 
 WORDS = st.sampled_from(
@@ -65,11 +65,11 @@ WORDS = st.sampled_from(
 
 @given(st.lists(WORDS).map(" ".join))
 def test_twice_swapped_is_the_text_itself(text):
-    assert swapped(swapped(text)) == text
+    assert swap_sides(swap_sides(text)) == text
     if (side := side_of(text)) is not None:
-        assert has_side(text) and side_of(swapped(text)) in ({"left", "right"} - {side} | {None})
+        assert has_side(text) and side_of(swap_sides(text)) in ({"left", "right"} - {side} | {None})
 
 
 @given(st.text(max_size=80))
 def test_any_text_has_a_side_or_none(text):
-    assert side_of(text) in ("left", "right", None) and isinstance(swapped(text), str)
+    assert side_of(text) in ("left", "right", None) and isinstance(swap_sides(text), str)

@@ -16,7 +16,7 @@ from medrft.training.monitor.measures import (
     answer_metrics,
     batch_metrics,
     calibration_metrics,
-    dominance,
+    part_dominance,
     reward_metrics,
 )
 from medrft.types import Completion, Example, Outcome
@@ -262,7 +262,7 @@ def test_dominance_is_a_share_of_the_variance_beyond_the_weight(bleu, form, expe
         )
         for a, b in zip(bleu, form, strict=True)
     ]
-    found = dominance(build_reward(TWO), [row_of() for _ in bleu], outcomes, group_size=4)
+    found = part_dominance(build_reward(TWO), [row_of() for _ in bleu], outcomes, group_size=4)
     assert found == {f"part/{name}/dominance": pytest.approx(value, abs=0.01) for name, value in expected.items()}
 
 
@@ -270,7 +270,7 @@ def test_parts_that_were_normalised_dominate_by_their_weights():
     reward = build_reward({**TWO, "combine": "normalize_then_sum"})
     values = [(0.5, 0.0), (0.52, 1.0), (0.5, 0.0), (0.52, 1.0)]
     outcomes = [outcome(0.0, bleu1=a, answer_format=b) for a, b in values]
-    found = dominance(reward, [row_of() for _ in values], outcomes, group_size=4)
+    found = part_dominance(reward, [row_of() for _ in values], outcomes, group_size=4)
     assert all(abs(value) < 0.01 for value in found.values()) and len(found) == 2
 
 

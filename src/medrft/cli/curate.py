@@ -55,7 +55,7 @@ def curate(
     from medrft.report.curation import write_sheet
     from medrft.scorers import build_scorer
 
-    loaded = load_recipe(recipe, overrides=common.overrides(set_))
+    loaded = load_recipe(recipe, overrides=common.parse_overrides(set_))
     think_prompt(loaded)
     check_options(loaded.data.name, loaded.data.options)
     check_correct(loaded.correct.scorer, build_scorer(loaded.correct.scorer, encoder=loaded.encoder))
@@ -76,7 +76,7 @@ def curate(
 
 def _writer(recipe: Any, policy: str | None, endpoint: str | None, model: str | None, key: str | None) -> Writer:
     """The one writer that the options name."""
-    from medrft.curation.writers import find_policy, teacher
+    from medrft.curation.writers import find_policy, find_teacher
 
     if (policy is None) == (endpoint is None):
         raise RecipeError("name who writes: --policy RUN[:STAGE]|ID|PATH, or --endpoint URL with --endpoint-model NAME")
@@ -86,7 +86,7 @@ def _writer(recipe: Any, policy: str | None, endpoint: str | None, model: str | 
         return find_policy(policy, recipe)
     if model is None:
         raise RecipeError("--endpoint needs --endpoint-model NAME: the name the server knows its model by")
-    return teacher(recipe, url=str(endpoint), model=model, api_key_env=key)
+    return find_teacher(recipe, url=str(endpoint), model=model, api_key_env=key)
 
 
 def _print(folder: Path, manifest: dict[str, Any]) -> None:

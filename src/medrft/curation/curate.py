@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe
 from medrft.curation.duplicates import Kept
 from medrft.curation.rules import RULES, Judge
-from medrft.curation.thinning import Thinned, thin
+from medrft.curation.thinning import Thinned, thin_frequent
 from medrft.curation.writers import Writer, batch_seed, think_prompt
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError, naming_extras
 from medrft.files import describe_file, find_flaw, is_scrap, tell_user
-from medrft.masking import masked
+from medrft.masking import mask_secrets
 from medrft.progress import Bar, no_bar
 from medrft.rundir import (
     append_jsonl,
@@ -76,7 +76,7 @@ def curate(
 
     if output.exists() and not output.is_dir():
         raise RunExistsError(f"{output} is a file; choose another --output")
-    header = masked(made_with(examples, recipe, writer))
+    header = mask_secrets(made_with(examples, recipe, writer))
     with alone_in(output):
         manifest = _open(output, header, resume=resume)
         if manifest["status"] == "done":
@@ -99,7 +99,9 @@ def _curate(
 ) -> dict[str, Any]:
     """Thin, gather thoughts, write the files."""
     with bar("Embedding questions") as advance:
-        thinned = thin(examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder))
+        thinned = thin_frequent(
+            examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder)
+        )
         advance(1, 1)
     if not thinned.kept:
         raise DataError("no pair is left after thinning: no answer is frequent; lower curate.tau or keep the long tail")
@@ -261,9 +263,9 @@ def _read_tries(output: Path) -> Done:
 
 
 def _embed(texts: Sequence[str], encoder: EncoderConfig) -> list[list[float]]:
-    from medrft.scorers.encoder import embed
+    from medrft.scorers.encoder import embed_texts
 
-    return embed(texts, encoder)
+    return embed_texts(texts, encoder)
 
 
 def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> dict[str, Any]:
@@ -300,14 +302,14 @@ def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> 
 
 def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try]]) -> dict[str, int]:
     """On phantom data, how many kept completions answer truly by its own judge; told, never used to choose."""
-    from medrft.data.phantom import truth
+    from medrft.data.phantom import grade_answer
     from medrft.text import extract
 
     drawn = [example for example in examples if example.dataset.startswith("phantom")]
     if not drawn:
         return {}
     answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in drawn]
-    return {"true_by_phantom": sum(truth(e, answer).correct for e, answer in zip(drawn, answers, strict=True))}
+    return {"true_by_phantom": sum(grade_answer(e, answer).correct for e, answer in zip(drawn, answers, strict=True))}
 
 
 def _versions() -> dict[str, Any]:
@@ -355,7 +357,7 @@ def _pair(output: Path, example: Example) -> dict[str, Any]:
     }
 
 
-def taught(examples: Sequence[Example], folder: Path) -> list[Example]:
+def taught_examples(examples: Sequence[Example], folder: Path) -> list[Example]:
     """The examples that a curation kept, each with the thought it got."""
     thoughts = {row["id"]: row["rationale"] for row in read_jsonl(folder / "curated.jsonl")}
     return [replace(e, rationale=thoughts[e.id]) for e in examples if e.id in thoughts]

@@ -15,7 +15,7 @@ from medrft.text import normalize, tokens
 Shingles = frozenset[tuple[str, ...]]
 
 
-def shingles(thought: str) -> Shingles:
+def word_shingles(thought: str) -> Shingles:
     """Word trigrams of the normalised text; of a shorter text, its words as one."""
     words = tokens(thought)
     return frozenset(tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2)))
@@ -27,7 +27,9 @@ class Kept:
     def __init__(self, threshold: float | None, thoughts: Iterable[str]) -> None:
         """`thoughts` are all that may come: their trigrams are counted, so that rare ones are looked up first."""
         self.threshold = threshold
-        self.counts = Counter(piece for thought in thoughts for piece in shingles(thought)) if threshold else Counter()
+        self.counts = (
+            Counter(piece for thought in thoughts for piece in word_shingles(thought)) if threshold else Counter()
+        )
         self.entries: list[tuple[str, str, Shingles]] = []
         self.index: dict[tuple[str, ...], list[int]] = defaultdict(list)
 
@@ -35,7 +37,7 @@ class Kept:
         """The id of a kept thought of another question that this one is near-identical to, if any."""
         if self.threshold is None:
             return None
-        mine, asked = shingles(thought), normalize(question)
+        mine, asked = word_shingles(thought), normalize(question)
         for number in sorted({number for piece in self._rarest(mine) for number in self.index.get(piece, ())}):
             name, other, theirs = self.entries[number]
             if other != asked and len(mine & theirs) >= self.threshold * len(mine | theirs) - 1e-9:
@@ -46,7 +48,7 @@ class Kept:
         """Keep a thought."""
         if self.threshold is None:
             return
-        mine = shingles(thought)
+        mine = word_shingles(thought)
         for piece in self._rarest(mine):
             self.index[piece].append(len(self.entries))
         self.entries.append((name, normalize(question), mine))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from medrft.config import Recipe
-from medrft.curation.thoughts import CONTROL, contradicts, leaks
+from medrft.curation.thoughts import CONTROL, contradicts_answer, leaked_words
 from medrft.rewards import correct_of
 from medrft.scorers.base import item_of
 from medrft.text import extract, normalize, tokens
@@ -63,7 +63,7 @@ class Judge:
             return "form"
         if len(tokens(thought)) < self.recipe.curate.min_words:
             return "short"
-        if leaks(thought) is not None:
+        if leaked_words(thought) is not None:
             return "leak"
         if correct is None:
             return "unscored"
@@ -71,4 +71,4 @@ class Judge:
             return "incorrect"
         taught = example.references[0]
         answers = [taught] if normalize(taught) == normalize(item.answer) else [taught, item.answer]
-        return "contradiction" if any(contradicts(thought, answer, example) for answer in answers) else None
+        return "contradiction" if any(contradicts_answer(thought, answer, example) for answer in answers) else None

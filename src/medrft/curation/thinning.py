@@ -43,7 +43,7 @@ def answer_of(example: Example) -> str:
     return normalize(example.references[0]) or example.references[0].strip()
 
 
-def thin(examples: Sequence[Example], config: CurateConfig, *, seed: int, embed: Embed) -> Thinned:
+def thin_frequent(examples: Sequence[Example], config: CurateConfig, *, seed: int, embed: Embed) -> Thinned:
     """Keep `config.left` pairs of each answer that more than `config.tau` examples have; the long tail as it says.
 
     `embed` is called once, with the distinct questions of the frequent answers.
@@ -58,7 +58,7 @@ def thin(examples: Sequence[Example], config: CurateConfig, *, seed: int, embed:
     counts: dict[str, tuple[int, int]] = {}
     for answer, rows in sorted(frequent.items(), key=lambda item: (-len(item[1]), item[0])):
         matrix = np.stack([vectors[examples[n].question] for n in rows])
-        chosen = spread(matrix, config.left, seed=seed, draw=random.Random(f"{seed} {answer}"))
+        chosen = spread_over(matrix, config.left, seed=seed, draw=random.Random(f"{seed} {answer}"))
         kept |= {rows[position] for position in chosen}
         counts[answer] = (len(rows), len(chosen))
     rare = [n for answer, rows in groups.items() if answer not in frequent for n in rows]
@@ -72,7 +72,7 @@ def thin(examples: Sequence[Example], config: CurateConfig, *, seed: int, embed:
     )
 
 
-def spread(matrix: Vectors, k: int, *, seed: int, draw: random.Random) -> list[int]:
+def spread_over(matrix: Vectors, k: int, *, seed: int, draw: random.Random) -> list[int]:
     """Row numbers of min(k, rows) pairs, spread over the questions; `matrix` is (rows, features).
 
     With more distinct questions than `k`: the row nearest the centroid of each of `k` clusters. Otherwise each
@@ -86,7 +86,7 @@ def spread(matrix: Vectors, k: int, *, seed: int, draw: random.Random) -> list[i
         draw.shuffle(rows)
     if len(distinct) <= k:
         return _in_turn(sorted(rows_of, key=min), k)
-    labels, centroids = clusters(distinct, k, weights=[len(rows) for rows in rows_of], seed=seed)
+    labels, centroids = kmeans_clusters(distinct, k, weights=[len(rows) for rows in rows_of], seed=seed)
     nearest = []
     for label, centroid in enumerate(centroids):
         members = np.flatnonzero(labels == label)
@@ -96,7 +96,7 @@ def spread(matrix: Vectors, k: int, *, seed: int, draw: random.Random) -> list[i
     return sorted(nearest)
 
 
-def clusters(points: Vectors, k: int, *, weights: Sequence[int], seed: int) -> tuple[NDArray[np.int32], Vectors]:
+def kmeans_clusters(points: Vectors, k: int, *, weights: Sequence[int], seed: int) -> tuple[NDArray[np.int32], Vectors]:
     """K-means by scikit-learn, seeded, the best of 10 starts: each point's cluster, and the (k, features) centroids."""
     from sklearn.cluster import KMeans
 

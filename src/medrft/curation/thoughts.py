@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 from medrft.scorers.base import spelled_out
-from medrft.scorers.clinical import Reading, read
+from medrft.scorers.clinical import Reading, read_findings
 from medrft.scorers.clinical.compare import Comparison
-from medrft.scorers.clinical.score import compare
+from medrft.scorers.clinical.score import compare_answers
 from medrft.text import yes_no
 from medrft.types import Example
 
@@ -61,18 +61,18 @@ CONTROL = re.compile(
 """What chat templates mark pictures and turns with: a processor would look for one more picture, or end the turn."""
 
 
-def leaks(thought: str) -> str | None:
+def leaked_words(thought: str) -> str | None:
     """The words by which a thought shows that it was told the answer, if any.
 
-    >>> leaks("There is fluid, and the reference answer says effusion.")
+    >>> leaked_words("There is fluid, and the reference answer says effusion.")
     'reference answer'
-    >>> leaks("The vessel has no reference line. So the correct answer is no.")
+    >>> leaked_words("The vessel has no reference line. So the correct answer is no.")
     """
     found = [match for pattern in LEAKS if (match := pattern.search(thought)) is not None]
     return min(found, key=lambda match: match.start())[0] if found else None
 
 
-def contradicts(thought: str, answer: str, example: Example) -> bool:
+def contradicts_answer(thought: str, answer: str, example: Example) -> bool:
     """Whether a thought concludes the opposite of `answer`, as far as that can be read.
 
     A conclusion in so many words ("the answer is left") decides. Otherwise a yes or no is held against what the
@@ -85,7 +85,7 @@ def contradicts(thought: str, answer: str, example: Example) -> bool:
         last = spelled_out(concluded[-1].strip(), example.options)
         if said is not None and (told := yes_no(last)) is not None:
             return told != said
-        found = compare(answer, last, example.question)
+        found = compare_answers(answer, last, example.question)
         if said is None and (found.contradiction or found.score >= SUPPORTED):
             return found.contradiction
     stated = [part for part in SENTENCES.split(thought) if part.strip() and not ASKING.search(part)]
@@ -100,7 +100,7 @@ def _told(sentences: list[str], question: str) -> set[str]:
     """Which of yes and no the sentences say to a question."""
     told = set()
     for sentence in sentences:
-        found = compare(question, sentence)
+        found = compare_answers(question, sentence)
         clashes = _clashes(found) & TOLD if found.contradiction else set()
         if clashes and not _clears_another_side(sentence, clashes):
             told.add("no")
@@ -111,23 +111,24 @@ def _told(sentences: list[str], question: str) -> set[str]:
 
 def _against(sentences: list[str], answer: str, question: str) -> bool:
     """Whether no sentence supports the answer, and one names the other side or denies what was asked for."""
-    found = [(sentence, compare(answer, sentence, question)) for sentence in sentences]
+    found = [(sentence, compare_answers(answer, sentence, question)) for sentence in sentences]
     if any(one.score >= SUPPORTED and not one.contradiction for _, one in found):
         return False
     clashes = {sentence: _clashes(one) if one.contradiction else set() for sentence, one in found}
     telling = {sentence: facets for sentence, facets in clashes.items() if not _clears_another_side(sentence, facets)}
     if any("side" in facets for facets in telling.values()):
         return True
-    if _negative(read(answer)):
+    if _negative(read_findings(answer)):
         return False
-    denied = [compare(question, sentence) for sentence in telling]
+    denied = [compare_answers(question, sentence) for sentence in telling]
     return any(one.contradiction and "polarity" in _clashes(one) for one in denied)
 
 
 def _clears_another_side(sentence: str, clashes: set[str]) -> bool:
     """Whether a sentence only says that nothing is on the side that it names: "The left lung is clear"."""
     return "side" in clashes and all(
-        finding.negative or "normal" in finding.values.get("normality", ()) for finding in read(sentence).findings
+        finding.negative or "normal" in finding.values.get("normality", ())
+        for finding in read_findings(sentence).findings
     )
 
 

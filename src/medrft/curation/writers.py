@@ -174,7 +174,7 @@ def _of_run(run: RunDir, stage: str | None, recipe: Recipe) -> PolicyWriter:
     return PolicyWriter(recipe=recipe, model=model, source=str(run.final(stage or done[-1])))
 
 
-def teacher(recipe: Recipe, *, url: str, model: str, api_key_env: str | None = None) -> TeacherWriter:
+def find_teacher(recipe: Recipe, *, url: str, model: str, api_key_env: str | None = None) -> TeacherWriter:
     """The teacher at an endpoint; raises `RecipeError` for what cannot work."""
     endpoint = Endpoint(
         model=model, base_url=url, api_key_env=api_key_env, timeout=SECONDS, who="teacher", sends=PICTURES

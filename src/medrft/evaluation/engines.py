@@ -75,7 +75,7 @@ class Transformers:
     def describe(self) -> dict[str, Any]:
         """Engine, and the weights of a model from outside."""
         told = {"engine": "transformers", "sharing": self._sharing()}
-        return {**told, **(outside(self.checkpoint, self.revision) if self.checkpoint else {})}
+        return {**told, **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def _sharing(self) -> str:
         """What questions about one picture share, or why nothing."""
@@ -87,10 +87,10 @@ class Transformers:
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
     ) -> Answers:
-        """See `medrft.models.generate.stream`."""
-        from medrft.models.generate import stream
+        """See `medrft.models.generate.stream_completions`."""
+        from medrft.models.generate import stream_completions
 
-        return stream(
+        return stream_completions(
             self.policy,
             prompt,
             examples,
@@ -119,7 +119,7 @@ class Offline:
 
     def describe(self) -> dict[str, Any]:
         """Engine, and the weights of a model from outside."""
-        return {"engine": "vllm", **(outside(self.checkpoint, self.revision) if self.checkpoint else {})}
+        return {"engine": "vllm", **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
@@ -182,7 +182,7 @@ class Remote:
                 yield start + i, row * (sweep.samples // drawn)
 
 
-def outside(source: str, revision: str | None) -> dict[str, Any]:
+def checkpoint_header(source: str, revision: str | None) -> dict[str, Any]:
     """Header lines of a model that no stage of the run made."""
     folder = Path(source)
     return {"checkpoint": source, "weights": weights_hash(folder) if folder.is_dir() else revision}
@@ -212,11 +212,11 @@ QUESTION = Example(
 
 def check_text_only(policy: Policy, prompt: Prompt) -> None:
     """Write one token after a question without a picture; raises `ModelError` for a model that needs one."""
-    from medrft.models.generate import complete
+    from medrft.models.generate import complete_chats
 
     chat = prompt.bound(policy.processor).messages(QUESTION)
     try:
-        complete(policy, [chat], max_new_tokens=1, temperature=0.0)
+        complete_chats(policy, [chat], max_new_tokens=1, temperature=0.0)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medrft.config import EvalJudgeConfig
-from medrft.masking import masked
+from medrft.masking import mask_secrets
 from medrft.types import Item, Score, Scorer
 
 UNCHANGING = ("api_key_env", "concurrency", "timeout", "retries", "backoff", "max_wait", "cache_dir", "price_in")
@@ -40,7 +40,7 @@ def judge_facts(config: EvalJudgeConfig | None) -> dict[str, Any]:
     from medrft.scorers.judge_prompts import VERSION
 
     options = {key: value for key, value in _given(config).items() if key not in (*UNCHANGING, "price_out")}
-    return {"judge": {**masked(options), "repeats": config.repeats, "prompt_version": VERSION}}
+    return {"judge": {**mask_secrets(options), "repeats": config.repeats, "prompt_version": VERSION}}
 
 
 def _given(config: EvalJudgeConfig) -> dict[str, Any]:

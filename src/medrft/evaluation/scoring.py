@@ -128,9 +128,9 @@ def _truth(answer: Answer) -> Scores:
     """The independent judge of phantom data; nothing for other data."""
     if not answer.example.dataset.startswith("phantom"):
         return {}
-    from medrft.data.phantom import truth
+    from medrft.data.phantom import grade_answer
 
-    verdict = truth(answer.example, answer.item.answer)
+    verdict = grade_answer(answer.example, answer.item.answer)
     return {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
 
 

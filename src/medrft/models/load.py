@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError, naming_extras
 from medrft.files import tell_user
-from medrft.hub import hub_silence, nowhere
+from medrft.hub import hub_silence, why_unreachable
 from medrft.models.adapters import find_adapter, merge_adapter
-from medrft.models.parts import freeze
+from medrft.models.parts import freeze_parts
 from medrft.models.policy import Policy, make_checkpointable, make_head_fast, pick_device
 from medrft.models.refusals import cannot_load, check_layout
 from medrft.models.saved import find_damage, save_model, without_bars
@@ -48,7 +48,7 @@ def _check_place(config: ModelConfig) -> None:
 
 
 def _check_there(source: str) -> None:
-    if (told := nowhere(source)) is not None:
+    if (told := why_unreachable(source)) is not None:
         raise ModelError(f"cannot load model {source!r}: {told}")
 
 
@@ -94,7 +94,7 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     _fit_padding(model, processor)
     fit_ends(model, processor)
     model.to(device)
-    freeze(model, config.freeze)
+    freeze_parts(model, config.freeze)
     make_head_fast(model)
     make_checkpointable(model)
     pinned = f"models--{config.id.replace('/', '--')}" in Path(source).parts

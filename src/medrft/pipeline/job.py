@@ -45,7 +45,7 @@ class Job:
     def drawn(self, stage: StageConfig) -> list[Example]:
         """The train examples of one stage: those of its kinds, at most `limit`, drawn by seed."""
         rows = [example for example in self.split("train") if stage.kinds is None or example.kind in stage.kinds]
-        return draw(rows, stage.limit, seed=self.recipe.seed)
+        return draw_examples(rows, stage.limit, seed=self.recipe.seed)
 
     def trained(self) -> list[Example]:
         """The train examples of all stages."""
@@ -57,10 +57,12 @@ class Job:
         sets = by_dataset(self.split("test"))
         for other in self.others:
             sets |= by_dataset(other.split("test"))
-        return {name: draw(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()}
+        return {
+            name: draw_examples(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()
+        }
 
 
-def draw(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
+def draw_examples(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
     """At most `limit` examples, drawn by seed and kept in order."""
     if limit is None or limit >= len(examples):
         return list(examples)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, ModelError, RecipeError
-from medrft.pipeline.job import draw
+from medrft.pipeline.job import draw_examples
 from medrft.pipeline.run import check_names
 from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_jsonl
@@ -147,19 +147,19 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
     for stage in recipe.stages:
         fit = [e for e in data.split("train") if stage.kinds is None or e.kind in stage.kinds]
         held = [e for e in data.split("validation") if stage.kinds is None or e.kind in stage.kinds]
-        kept = len(draw(held, stage.validation_limit, seed=recipe.seed))
-        found[stage.name] = {"train": len(draw(fit, stage.limit, seed=recipe.seed)), "validation": kept}
+        kept = len(draw_examples(held, stage.validation_limit, seed=recipe.seed))
+        found[stage.name] = {"train": len(draw_examples(fit, stage.limit, seed=recipe.seed)), "validation": kept}
     return found
 
 
 def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float, gpus: int) -> dict[str, Any]:
     """By way: bytes, whether they fit, and the smallest change for the way that the GPUs suggest."""
-    from medrft.training.planning.plan import NAMES, memory_table, smallest_change, usable, ways_for
+    from medrft.training.planning.plan import NAMES, memory_table, smallest_change, usable_memory, ways_for
 
     table = memory_table(planner, setting, gpus, ways_for(gpus))
     found: dict[str, Any] = {NAMES[way]: describe_memory(memory, gpu) for way, memory in table.items()}
     way: Way = "DDP" if gpus > 1 else "one GPU"
-    if table[way].peak > usable(gpu):
+    if table[way].peak > usable_memory(gpu):
         changes = smallest_change(planner, stage, setting, way=way, gpus=gpus, gpu=gpu)
         last = changes[-1] if changes else None
         found["smallest_change"] = {
@@ -172,7 +172,7 @@ def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float,
 
 def describe_memory(memory: Memory, gpu: float) -> dict[str, Any]:
     """One way's memory in GiB, and whether it fits."""
-    from medrft.training.planning.plan import usable
+    from medrft.training.planning.plan import usable_memory
 
     parts = ("weights", "gradients", "optimizer", "reference", "gathered", "activations", "rollouts", "loading")
     told: dict[str, Any] = {f"{name}_gib": round(getattr(memory, name) / GIB, 3) for name in parts}
@@ -181,7 +181,7 @@ def describe_memory(memory: Memory, gpu: float) -> dict[str, Any]:
         "update_peak_gib": round(memory.update / GIB, 3),
         "rollout_peak_gib": round(memory.writing / GIB, 3) if memory.rollouts else None,
         "peak_gib": round(memory.peak / GIB, 3),
-        "fits": memory.peak <= usable(gpu),
+        "fits": memory.peak <= usable_memory(gpu),
     }
 
 

@@ -22,7 +22,7 @@ from medrft.pipeline.run import check_names, tell_recipients, train_stage
 from medrft.pipeline.study_outcome import cost_of, write_outcome
 from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_json, write_json
-from medrft.studies.arms import Arm, Shared, placed
+from medrft.studies.arms import Arm, Shared, start_from
 from medrft.studies.costs import own_cost
 from medrft.studies.plan import FORM_SHARE, Study
 from medrft.studies.result_files import Result, read_result
@@ -93,7 +93,7 @@ class Grid:
         began = time.monotonic()
         model, costs = self.shared_models(arm)
         form = self.form(arm)
-        recipe = placed(arm.recipe, model)
+        recipe = start_from(arm.recipe, model)
         job = open_job(recipe, output=self.folder(arm), resume=True, bar=self.bar)
         start_model(job)
         for stage in recipe.stages:
@@ -151,7 +151,7 @@ def is_trained(run: RunDir, shared: Shared) -> bool:
 
 def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> None:
     """Train a shared stage, or go on with it."""
-    job = open_job(placed(shared.recipe, start), output=run.path, resume=True, bar=bar)
+    job = open_job(start_from(shared.recipe, start), output=run.path, resume=True, bar=bar)
     start_model(job)
     train_stage(job, shared.stage)
     shutil.rmtree(run.checkpoints(shared.stage.name), ignore_errors=True)
@@ -171,7 +171,7 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     from medrft.models.prompts import get_prompt
     from medrft.text import extract
 
-    recipe = placed(arm.recipe, model)
+    recipe = start_from(arm.recipe, model)
     loaded = load_data(recipe.data, seed=recipe.seed)
     asked = [example for example in loaded.examples if example.split == "validation"][:FORM_QUESTIONS]
     prompt = get_prompt(recipe.prompt)
@@ -199,7 +199,7 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     }
 
 
-def forecast(study: Study, grid: Grid, arms: Sequence[Arm]) -> dict[str, Any]:
+def forecast_study(study: Study, grid: Grid, arms: Sequence[Arm]) -> dict[str, Any]:
     """Arms, shared stages and hours before anything is run: measured where result files are, else as stated."""
     results = {arm.label: read_result(grid.result(arm)) for arm in arms if grid.is_done(arm)}
     left = [arm for arm in arms if arm.label not in results]

@@ -16,12 +16,12 @@ from typing import Any
 
 from medrft.evaluation.metrics import cluster_of, source_of, values_of
 from medrft.evaluation.partial import read_predictions
-from medrft.evaluation.repeated import passes
+from medrft.evaluation.repeated import pass_curve
 from medrft.pipeline.job import Job
 from medrft.rundir import RunDir, environment, fingerprint, read_growing, read_json, write_atomic
 from medrft.studies.arms import Arm
 from medrft.studies.plan import GRADES, OUTCOMES, VERDICTS
-from medrft.studies.result_files import KIND_LETTERS, packed
+from medrft.studies.result_files import KIND_LETTERS, pack_column
 from medrft.types import Example
 
 Row = dict[str, Any]
@@ -48,15 +48,15 @@ def write_outcome(path: Path, arm: Arm, job: Job, *, stage: str, extra: Mapping[
         "versions": facts["versions"],
         "commit": facts["commit"],
         **extra,
-        "curves": {name: curves(job.run, name) for name in own if _kind(job.run, name) == "grpo"},
-        **evaluated(job, stage),
+        "curves": {name: training_curves(job.run, name) for name in own if _kind(job.run, name) == "grpo"},
+        **evaluated_stage(job, stage),
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in outcome.items()]
     write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return outcome
 
 
-def evaluated(job: Job, stage: str) -> Row:
+def evaluated_stage(job: Job, stage: str) -> Row:
     """Metrics, packed answers, rates of flipped answers and pass@k of one stage, by data set."""
     found: Row = {"metrics": {}, "answers": {}, "pass_at": {}}
     by_id = {example.id: example for rows in job.tests().values() for example in rows}
@@ -64,8 +64,8 @@ def evaluated(job: Job, stage: str) -> Row:
         _, rows = read_predictions(folder / "predictions.jsonl")
         scored = [_with_flips(row, by_id.get(row["id"])) for row in rows]
         found["metrics"][folder.name] = _metrics(read_json(folder / "metrics.json")["results"])
-        found["answers"][folder.name] = pack(scored)
-        if passed := pass_at(scored):
+        found["answers"][folder.name] = pack_answers(scored)
+        if passed := mean_pass_curve(scored):
             found["pass_at"][folder.name] = passed
     return found
 
@@ -74,9 +74,9 @@ def _with_flips(row: Row, example: Example | None) -> Row:
     """The row with the flips of a phantom answer among its scores."""
     if example is None or "facts" not in example.metadata:
         return row
-    from medrft.data.phantom.flips import flips
+    from medrft.data.phantom.flips import is_flipped
 
-    side, polarity = flips(example, row["answer"])
+    side, polarity = is_flipped(example, row["answer"])
     return {**row, "scores": {**row["scores"], "side_flip": float(side), "polarity_flip": float(polarity)}}
 
 
@@ -99,7 +99,7 @@ def _short(value: float | None) -> float | None:
     return value if value is None or isinstance(value, int) else round(value, 4)
 
 
-def pack(rows: Sequence[Row]) -> Row:
+def pack_answers(rows: Sequence[Row]) -> Row:
     """Answers by question: ids without what they have in common, image clusters, kinds, and values."""
     first: dict[str, Row] = {row["id"]: row for row in sorted(rows, key=lambda row: _natural(row["id"]))}
     ids = list(first)
@@ -118,7 +118,7 @@ def pack(rows: Sequence[Row]) -> Row:
         "clusters": " ".join(map(str, numbers)),
         "kinds": _kinds(first, ids),
         "values": {
-            source: {k: packed(k, column) for k, column in columns.items()} for source, columns in values.items()
+            source: {k: pack_column(k, column) for k, column in columns.items()} for source, columns in values.items()
         },
     }
 
@@ -142,17 +142,17 @@ def _mean(values: Sequence[float | None] | None) -> float | None:
     return sum(known) / len(known) if known and values and len(known) == len(values) else None
 
 
-def pass_at(rows: Iterable[Row]) -> Row:
+def mean_pass_curve(rows: Iterable[Row]) -> Row:
     """pass@k of sampled answers, `{k: mean over questions}`: by truth where it is known, else by `correct`.
 
-    `medrft.evaluation.repeated.passes` defines it; questions with an unscored sample are left out.
+    `medrft.evaluation.repeated.pass_curve` defines it; questions with an unscored sample are left out.
     """
     drawn: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if source_of(row) == "sampled":
             drawn[row["id"]].append(row)
     by = "truth" if all("truth" in row["scores"] for group in drawn.values() for row in group) else "correct"
-    curves = [curve for group in drawn.values() if (curve := passes(group, by=by)) and None not in curve.values()]
+    curves = [curve for group in drawn.values() if (curve := pass_curve(group, by=by)) and None not in curve.values()]
     ks = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     if len(ks) < 2:
         return {}
@@ -168,19 +168,19 @@ def _kind(run: RunDir, stage: str) -> str:
     return str(read_json(path)["kind"]) if path.is_file() else ""
 
 
-def curves(run: RunDir, stage: str) -> Row:
+def training_curves(run: RunDir, stage: str) -> Row:
     """Quantities of a GRPO stage over its steps, thinned; with the length of right and of wrong answers."""
     rows = [row for row in read_growing(run.metrics) if row["stage"] == stage and row.get("split", "train") == "train"]
     parts = dict.fromkeys(key for row in rows for key in row if key.startswith("part/") and key.endswith("/raw"))
     columns = {key: [row.get(key) for row in rows] for key in ("step", *CURVES, *parts)}
     columns |= _lengths(run, stage, columns["step"])
-    return {key: thinned(column) for key, column in columns.items() if any(value is not None for value in column)}
+    return {key: thin_column(column) for key, column in columns.items() if any(value is not None for value in column)}
 
 
 def _lengths(run: RunDir, stage: str, steps: Sequence[Any]) -> dict[str, list[float | None]]:
-    from medrft.store import read
+    from medrft.store import read_rollouts
 
-    found = read(
+    found = read_rollouts(
         run.path,
         "SELECT step, coalesce(truth, correct) AS ok, avg(n_tokens) AS length FROM rollouts "
         f"WHERE split = 'train' AND stage = '{stage}' GROUP BY step, ok",
@@ -194,7 +194,7 @@ def _lengths(run: RunDir, stage: str, steps: Sequence[Any]) -> dict[str, list[fl
     }
 
 
-def thinned(column: Sequence[float | None]) -> list[float | None]:
+def thin_column(column: Sequence[float | None]) -> list[float | None]:
     """At most `POINTS` values, each the mean of a block."""
     size = max(1, -(-len(column) // POINTS))
     blocks = (column[i : i + size] for i in range(0, len(column), size))
@@ -214,9 +214,9 @@ def cost_of(run: RunDir, stage: str, *, shared: str | None) -> Row:
         "examples": record["examples"]["train"],
     }
     if record["kind"] == "grpo":
-        from medrft.store import read
+        from medrft.store import read_rollouts
 
-        counted = read(
+        counted = read_rollouts(
             run.path,
             "SELECT count(*) AS completions, count(DISTINCT example_id) AS seen, sum(n_tokens) AS tokens FROM rollouts "
             f"WHERE split = 'train' AND stage = '{stage}'",

@@ -162,5 +162,6 @@ def _mark(difference: Figure | None, reach: float) -> Markup | None:
     if difference is None:
         return None
     mean, low, high = (difference[key] for key in ("mean", "low", "high"))
-    says = f"{wording.points(mean)} points, 95 % interval {wording.points(low)} to {wording.points(high)}"
+    said = [wording.percent_points(value) for value in (mean, low, high)]
+    says = f"{said[0]} points, 95 % interval {said[1]} to {said[2]}"
     return interval_mark(mean, low, high, scale=(-reach, reach), says=f"{says}, n {difference['n']}", zero=True)

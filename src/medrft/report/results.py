@@ -132,7 +132,7 @@ def rivals_of(run: RunFiles, dataset: str, subject: str) -> list[Source]:
     return rivals + [Source(stage=subject, source=key, name=name) for key, name in own.items() if key in present]
 
 
-def comparisons(run: RunFiles, dataset: str) -> list[Comparison]:
+def compare_stages(run: RunFiles, dataset: str) -> list[Comparison]:
     """The subject against each rival, for each kind's leading metric; the pooled or first kind first."""
     subject = subject_of(run, dataset)
     if subject is None:

@@ -67,7 +67,7 @@ class Below:
     small: int = SMALL
 
 
-def below(run: RunFiles, dataset: str) -> Below:
+def strata_sections(run: RunFiles, dataset: str) -> Below:
     """What stands below the scores of a data set; empty parts where the run's files have none."""
     stages = run.evaluations[dataset]
     subject = subject_of(run, dataset) or list(stages)[-1]

@@ -34,7 +34,7 @@ SCORERS: dict[str, str] = {
     "cosine": "medrft.scorers.encoder:Cosine",
     "clinical": "medrft.scorers.clinical:Clinical",
     "nli": "medrft.scorers.nli:Nli",
-    "judge": "medrft.scorers.judge:judge",
+    "judge": "medrft.scorers.judge:build_judge",
     "correct": "medrft.scorers.correct:as_part",
     "answer_format": "medrft.scorers.form:AnswerFormat",
     "modality_tag": "medrft.scorers.form:ModalityTag",

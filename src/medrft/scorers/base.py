@@ -18,7 +18,7 @@ Reasons = Mapping[int, str]
 """Why a scorer failed on an item, by the item's position; a reference that cannot be scored is no failure."""
 
 
-def scored(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+def score_with_reasons(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
     """Scores, with the reasons of those that failed from scorers that know them (their own method `scored`)."""
     own = getattr(scorer, "scored", None)
     if own is None:
@@ -143,7 +143,7 @@ def _lists_all(words: str, options: Sequence[str]) -> bool:
     return len(distinct) > 1 and all(f" {name} " in f" {words} " for name in distinct)
 
 
-def readable(item: Item) -> bool:
+def has_readable_answer(item: Item) -> bool:
     """Whether an item holds an answer that can be read against at least one of its references."""
     if item.answer is None:
         return False

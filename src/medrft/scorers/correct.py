@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from medrft.scorers.base import Reasons, scored
+from medrft.scorers.base import Reasons, score_with_reasons
 from medrft.scorers.choice import ChoiceMatch, YesNoMatch
 from medrft.types import Item, Kind, Score, Scorer
 
@@ -50,7 +50,7 @@ class Correct:
             rows = [position for position, item in enumerate(items) if item.kind == kind]
             if not rows:
                 continue
-            scores, why = scored(scorer, [items[row] for row in rows])
+            scores, why = score_with_reasons(scorer, [items[row] for row in rows])
             for position, score in zip(rows, scores, strict=True):
                 result[position] = self.outcome(kind, score)
             reasons |= {rows[number]: reason for number, reason in why.items()}

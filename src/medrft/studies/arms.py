@@ -72,7 +72,7 @@ def _chain(recipe: Recipe | None, start: str | None) -> tuple[Shared, ...]:
     """Every stage of a base recipe, as shared stages."""
     if recipe is None:
         return ()
-    shared, rest = split(recipe, start, most=len(recipe.stages))
+    shared, rest = split_stages(recipe, start, most=len(recipe.stages))
     if rest:
         raise RecipeError(f"the base recipe {recipe.name!r} may hold sft stages in a row only, not {rest[0].name!r}")
     return shared
@@ -81,15 +81,17 @@ def _chain(recipe: Recipe | None, start: str | None) -> tuple[Shared, ...]:
 def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
     if base:
         recipe = recipe.model_copy(update={"model": base[-1].recipe.model})
-    shared, rest = split(recipe, base[-1].key if base else None, most=1)
+    shared, rest = split_stages(recipe, base[-1].key if base else None, most=1)
     chain = (*base, *shared)
     own = recipe.model_copy(update={"stages": _restarted(rest, shared)})
     evaluated = {key: _dumped(recipe, (key,)).get(key) for key in ("eval", *REWARDS[1:])}
     content = {"start": chain[-1].key if chain else None, **_content(own), "evaluated": evaluated}
-    return Arm(name=name, seed=seed, key=digest(content), recipe=own, shared=chain, base=base[-1] if base else None)
+    return Arm(
+        name=name, seed=seed, key=json_digest(content), recipe=own, shared=chain, base=base[-1] if base else None
+    )
 
 
-def split(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared, ...], tuple[StageConfig, ...]]:
+def split_stages(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared, ...], tuple[StageConfig, ...]]:
     """A recipe's leading SFT stages in a row, at most so many, each with its key, and the stages after them.
 
     They depend on no reward, so arms that differ by their reward share them. Of an arm it is the first alone: what
@@ -104,7 +106,7 @@ def split(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared
         alone = stage.model_copy(update={"start": None, "evaluate": False, "curate": stage.curate and "base"})
         own = recipe.model_copy(update={"stages": (alone,)})
         before = shared[-1].key if shared else start
-        key = digest({"start": before, **_content(own, model=before is None)})
+        key = json_digest({"start": before, **_content(own, model=before is None)})
         shared.append(Shared(key=key, recipe=own, start=before))
     return tuple(shared), recipe.stages[len(shared) :]
 
@@ -126,7 +128,7 @@ def _restarted(rest: tuple[StageConfig, ...], shared: tuple[Shared, ...]) -> tup
     return tuple(found)
 
 
-def placed(recipe: Recipe, model: Path | None) -> Recipe:
+def start_from(recipe: Recipe, model: Path | None) -> Recipe:
     """The recipe started from a model folder, evaluated as an arm is: without the zero-shot baseline."""
     changed: dict[str, Any] = {"eval": recipe.eval.model_copy(update={"zero_shot": False})}
     if model is not None:
@@ -172,6 +174,6 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def digest(content: Any) -> str:
+def json_digest(content: Any) -> str:
     """16 hex digits over a JSON value; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

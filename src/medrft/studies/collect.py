@@ -6,11 +6,27 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from medrft.studies.contrasts import comparisons, difficulty, last_curve, learning, lengths, side_metrics
-from medrft.studies.costs import costs
+from medrft.studies.contrasts import (
+    answer_lengths,
+    by_difficulty,
+    last_curve,
+    metric_comparisons,
+    reward_learned,
+    side_metrics,
+)
+from medrft.studies.costs import study_costs
 from medrft.studies.plan import FLIPS, SOURCES, Study
-from medrft.studies.result_files import Arms, Result, datasets_of, difference, label, lead_of, mean_of, pooled
-from medrft.studies.starts import predictors, starts
+from medrft.studies.result_files import (
+    Arms,
+    Result,
+    datasets_of,
+    lead_of,
+    mean_of,
+    paired_over_seeds,
+    pooled_mean,
+    result_label,
+)
+from medrft.studies.starts import compare_starts, start_predictors
 from medrft.types import KINDS
 
 CONTROLS = tuple(source for source in SOURCES if source not in ("none", "frequent_type"))
@@ -20,49 +36,49 @@ Z = 1.959964, 0.841621
 """Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
 
 
-def collect(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
+def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
     """All figures of a study. `keys` has each arm's key now: a result of another content is left out and named."""
-    fresh = [result for result in results if keys.get(label(result)) == result["key"]]
+    fresh = [result for result in results if keys.get(result_label(result)) == result["key"]]
     arms = {name: [result for result in fresh if result["arm"] == name] for name in study.arms}
     arms = {name: found for name, found in arms.items() if found}
     table = study.table
     against = table.primary.against
-    there = {label(result) for result in fresh}
+    there = {result_label(result) for result in fresh}
     return {
         "study": study.name,
         "question": table.question,
         "claim": table.claim,
         "seeds": sorted({result["seed"] for result in fresh}),
         "planned_seeds": list(table.seeds),
-        "stale": sorted(label(r) for r in results if keys.get(label(r)) not in (None, r["key"])),
-        "unplanned": sorted(label(r) for r in results if label(r) not in keys),
+        "stale": sorted(result_label(r) for r in results if keys.get(result_label(r)) not in (None, r["key"])),
+        "unplanned": sorted(result_label(r) for r in results if result_label(r) not in keys),
         "missing": [name for name in keys if name not in there],
         "datasets": datasets_of(arms),
         "encoder": sorted({result["encoder"] for result in fresh}),
         "form": _form(fresh),
         "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
-        "tables": tables(arms, against=against),
+        "tables": study_tables(arms, against=against),
         "metrics": side_metrics(arms, against=against),
-        "comparisons": comparisons(arms, table.secondary, kind=table.primary.kind),
-        "difficulty": difficulty(arms, against=against),
-        "lengths": lengths(arms, against=against),
-        "learning": learning(arms),
-        "starts": starts(arms),
-        "predictors": predictors(arms),
+        "comparisons": metric_comparisons(arms, table.secondary, kind=table.primary.kind),
+        "difficulty": by_difficulty(arms, against=against),
+        "lengths": answer_lengths(arms, against=against),
+        "learning": reward_learned(arms),
+        "starts": compare_starts(arms),
+        "predictors": start_predictors(arms),
         "pass_at": {name: passed for name, found in arms.items() if (passed := _pass_at(found))},
-        "cost": costs(arms, table.budget),
+        "cost": study_costs(arms, table.budget),
         "curves": {name: run for name, found in arms.items() if (run := mean_curves(found))},
-        "power": power(arms, study),
+        "power": study_power(arms, study),
     }
 
 
 def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
     own = study.table.primary
     where: dict[str, Any] = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
-    return difference(arms.get(own.a, ()), arms.get(own.against, ()), **where)
+    return paired_over_seeds(arms.get(own.a, ()), arms.get(own.against, ()), **where)
 
 
-def tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     """One table per data set and kind: each arm's mean with its controls, and its difference to `against`."""
     made = []
     for dataset in datasets_of(arms):
@@ -78,10 +94,10 @@ def tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
 def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[str, Any] | None:
     metric = lead_of(arms[name], dataset)
     where: dict[str, Any] = {"dataset": dataset, "kind": kind, "metric": metric}
-    own = pooled(arms[name], **where)
+    own = pooled_mean(arms[name], **where)
     if own is None:
         return None
-    apart = None if name == against else difference(arms[name], arms.get(against, ()), **where)
+    apart = None if name == against else paired_over_seeds(arms[name], arms.get(against, ()), **where)
     controls = {source: mean_of(arms[name], **where, source=source) for source in CONTROLS}
     return {
         "metric": metric,
@@ -95,10 +111,10 @@ def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[s
 
 def _flips(arms: Arms, name: str, against: str, where: dict[str, Any]) -> dict[str, Any] | None:
     """The share of flipped answers, and its paired difference; `None` where the data know no truth."""
-    own = pooled(arms[name], **where)
+    own = pooled_mean(arms[name], **where)
     if own is None:
         return None
-    apart = None if name == against else difference(arms[name], arms.get(against, ()), **where)
+    apart = None if name == against else paired_over_seeds(arms[name], arms.get(against, ()), **where)
     return {"mean": own["mean"], "difference": apart}
 
 
@@ -134,7 +150,7 @@ def _across(values: Sequence[float | None]) -> float | None:
     return float(f"{fmean(known):.4g}") if known else None
 
 
-def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
+def study_power(arms: Arms, study: Study) -> list[dict[str, Any]]:
     """How the differences spread from seed to seed, and the seeds that an effect would need at 80 % power.
 
     n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2 (the normal formula with Guenther's term for the t test),
@@ -148,7 +164,7 @@ def power(arms: Arms, study: Study) -> list[dict[str, Any]]:
             if name == own.against:
                 continue
             where: dict[str, Any] = {"dataset": dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
-            found = difference(arms[name], arms.get(own.against, ()), **where)
+            found = paired_over_seeds(arms[name], arms.get(own.against, ()), **where)
             values = list(found["per_seed"].values()) if found else []
             if found is None or len(values) < 3:
                 continue

@@ -8,7 +8,16 @@ from typing import Any
 
 from medrft.intervals import mean_interval
 from medrft.studies.plan import FLIPS, Pair
-from medrft.studies.result_files import Arms, Result, column, datasets_of, difference, lead_of, pooled, rounded
+from medrft.studies.result_files import (
+    Arms,
+    Result,
+    datasets_of,
+    lead_of,
+    metric_column,
+    paired_over_seeds,
+    pooled_mean,
+    round_floats,
+)
 
 SIDE_METRICS = (
     *("truth", "correct", "exact_match", "bleu1", "rouge1", "bertscore", "cosine", "average"),
@@ -19,16 +28,16 @@ SIDE_METRICS = (
 def side_metrics(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     """Every metric of open answers, each arm minus `against`: does a reward move more than its own metric?"""
     pairs = [Pair(a=name, against=against) for name in arms if name != against]
-    return comparisons(arms, pairs, kind="open")
+    return metric_comparisons(arms, pairs, kind="open")
 
 
-def comparisons(arms: Arms, pairs: Iterable[Pair], *, kind: str) -> list[dict[str, Any]]:
+def metric_comparisons(arms: Arms, pairs: Iterable[Pair], *, kind: str) -> list[dict[str, Any]]:
     """Every metric's paired difference of each pair of arms, by data set; pairs without results are left out."""
     rows = []
     for dataset in datasets_of(arms):
         for pair in pairs:
             found = {
-                metric: difference(
+                metric: paired_over_seeds(
                     arms.get(pair.a, ()), arms.get(pair.against, ()), dataset=dataset, kind=kind, metric=metric
                 )
                 for metric in SIDE_METRICS
@@ -42,7 +51,7 @@ def comparisons(arms: Arms, pairs: Iterable[Pair], *, kind: str) -> list[dict[st
 # ---- easy and hard questions, right and wrong answers ---------------------------------------------------------------
 
 
-def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+def by_difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     """Each arm minus `against` on questions that the arm `none` answered right (easy) and wrong (hard), by seed.
 
     Both sides of the difference are other trainings than `none`, so regression to the mean is the same for both.
@@ -59,13 +68,13 @@ def difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"dataset": dataset, "arm": name}
             two = arms[name], arms.get(against, ())
             for level, only in levels.items():
-                row[level] = difference(*two, only=only, **where)
-                row[f"{level}_tokens"] = difference(*two, only=only, **{**where, "metric": "n_tokens"})
+                row[level] = paired_over_seeds(*two, only=only, **where)
+                row[f"{level}_tokens"] = paired_over_seeds(*two, only=only, **{**where, "metric": "n_tokens"})
             rows.append(row)
     return rows
 
 
-def lengths(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+def answer_lengths(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     """Tokens of each arm's right and of its wrong answers, and minus `against` where both answer right (or wrong).
 
     The means of two arms are over different questions, so only the differences compare like with like.
@@ -77,9 +86,11 @@ def lengths(arms: Arms, *, against: str) -> list[dict[str, Any]]:
             tokens = {**where, "metric": "n_tokens"}
             row: dict[str, Any] = {"dataset": dataset, "arm": name}
             for level, right in (("right", 1.0), ("wrong", 0.0)):
-                row[level] = pooled(found, only=_answered([found], right, where), **tokens)
+                row[level] = pooled_mean(found, only=_answered([found], right, where), **tokens)
                 both = _answered([found, arms.get(against, ())], right, where)
-                apart = None if name == against else difference(found, arms.get(against, ()), only=both, **tokens)
+                apart = (
+                    None if name == against else paired_over_seeds(found, arms.get(against, ()), only=both, **tokens)
+                )
                 row[f"{level}_difference"] = apart
             if row["right"] or row["wrong"]:
                 rows.append(row)
@@ -90,7 +101,7 @@ def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, A
     """Seed -> the questions to which all these arms gave an answer worth exactly `value`."""
     found: dict[int, set[str]] = {}
     for i, results in enumerate(arms):
-        these = {r["seed"]: {k for k, (v, _) in column(r, **where).items() if v == value} for r in results}
+        these = {r["seed"]: {k for k, (v, _) in metric_column(r, **where).items() if v == value} for r in results}
         found = these if i == 0 else {seed: found[seed] & these[seed] for seed in found.keys() & these.keys()}
     return found
 
@@ -98,7 +109,7 @@ def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, A
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
-def learning(arms: Arms) -> list[dict[str, Any]]:
+def reward_learned(arms: Arms) -> list[dict[str, Any]]:
     """What each arm was paid in the first and in the last quarter of its steps: did it learn its own reward at all?
 
     Reward, right answers and each part's raw score; changes have a t interval over seeds. Sampled training answers, so
@@ -122,7 +133,7 @@ def _change(found: Sequence[Result], key: str) -> dict[str, Any] | None:
     gains = mean_interval([last - first for first, last in quarters], bounds=None)
     first, last = (fmean(values) for values in zip(*quarters, strict=True))
     facts = {"first": first, "last": last, **gains.as_json(), "seeds": len(quarters)}
-    return {name: rounded(value) for name, value in facts.items()}
+    return {name: round_floats(value) for name, value in facts.items()}
 
 
 LEARNED = ("reward", "truth", "correct")

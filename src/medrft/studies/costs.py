@@ -26,7 +26,7 @@ def own_cost(result: Result) -> dict[str, float]:
     }
 
 
-def costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any]:
+def study_costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any]:
     """Cost of each arm, the median over its seeds, and whether those that trained kept to the budget's rule.
 
     A median, because a machine that others use, or that was stopped, makes one arm ten times as long by the clock.

@@ -112,7 +112,7 @@ class Study:
         self.table = table
         self.path = path
         self.arms: dict[str, Overrides] = (
-            grid(table.factors) if table.arms is None and table.factors else table.arms or {}
+            grid_arms(table.factors) if table.arms is None and table.factors else table.arms or {}
         )
 
     @property
@@ -162,10 +162,10 @@ class Study:
         return [arm for arm in self.arms if not arms or arm in arms]
 
 
-def grid(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]:
+def grid_arms(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]:
     """Every combination of one level per factor, as arms named by their levels.
 
-    >>> grid({"start": {"base": {"a": 1}, "sft": {}}, "reward": {"text": {"b": 2}}})
+    >>> grid_arms({"start": {"base": {"a": 1}, "sft": {}}, "reward": {"text": {"b": 2}}})
     {'base-text': {'a': 1, 'b': 2}, 'sft-text': {'b': 2}}
 
     Raises `RecipeError` where one level would undo another: two factors with one key, or two arms of one name.

@@ -29,7 +29,7 @@ NEEDED = frozenset(
 )
 
 
-def label(result: Result) -> str:
+def result_label(result: Result) -> str:
     """`<arm>-seed<k>`."""
     return f"{result['arm']}-seed{result['seed']}"
 
@@ -48,13 +48,13 @@ def read_result(path: Path) -> dict[str, Any]:
     lacks = sorted(NEEDED - (result.keys() if isinstance(result, dict) else set()))
     if lacks:
         raise DataError(f"{path} is not an arm's result: it lacks {', '.join(lacks)}; take it away")
-    if path.stem != label(result):
-        raise DataError(f"{path} holds the result of {label(result)}; take it away, as it would count twice")
+    if path.stem != result_label(result):
+        raise DataError(f"{path} holds the result of {result_label(result)}; take it away, as it would count twice")
     found: dict[str, Any] = result
     return found
 
 
-def column(result: Result, *, dataset: str, kind: str, metric: str, source: str = "none") -> Column:
+def metric_column(result: Result, *, dataset: str, kind: str, metric: str, source: str = "none") -> Column:
     """One metric's values by question id; empty where the arm has none."""
     packed = result["answers"].get(dataset)
     text = None if packed is None else packed["values"].get(source, {}).get(metric)
@@ -62,7 +62,7 @@ def column(result: Result, *, dataset: str, kind: str, metric: str, source: str 
         return {}
     ids, images = packed["ids"].split(" "), packed["images"].split(" ")
     clusters = [images[int(number)] for number in packed["clusters"].split(" ")]
-    values = unpacked(metric, text, len(ids))
+    values = unpack_column(metric, text, len(ids))
     rows = zip(ids, clusters, packed["kinds"], values, strict=True)
     return {
         f"{packed['prefix']}{name}": (value, cluster)
@@ -71,7 +71,7 @@ def column(result: Result, *, dataset: str, kind: str, metric: str, source: str 
     }
 
 
-def difference(
+def paired_over_seeds(
     a: Sequence[Result],
     b: Sequence[Result],
     *,
@@ -91,7 +91,7 @@ def difference(
         seed = result["seed"]
         if seed not in others:
             continue
-        one, two = column(result, **where), column(others[seed], **where)
+        one, two = metric_column(result, **where), metric_column(others[seed], **where)
         keys = [key for key in one if key in two and (only is None or key in only.get(seed, ()))]
         if not keys:
             continue
@@ -107,7 +107,7 @@ def difference(
     found = paired_difference(left, right, clusters=clusters, runs=runs)
     facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
     facts["within_sd"] = sqrt(sum(within) / len(within))
-    return {key: rounded(value) for key, value in facts.items()}
+    return {key: round_floats(value) for key, value in facts.items()}
 
 
 def _variance(apart: Sequence[tuple[float, Hashable]]) -> float:
@@ -120,7 +120,7 @@ def _variance(apart: Sequence[tuple[float, Hashable]]) -> float:
     return sum(total**2 for total in sums.values()) / len(apart) ** 2 * n / (n - 1) if n > 1 else 0.0
 
 
-def pooled(
+def pooled_mean(
     results: Sequence[Result], *, only: Mapping[int, set[str]] | None = None, **where: Any
 ) -> dict[str, Any] | None:
     """Mean over questions and seeds with its interval over seeds and images; `None` without values.
@@ -129,7 +129,7 @@ def pooled(
     """
     values, clusters, runs = [], [], []
     for result in results:
-        found = column(result, **where)
+        found = metric_column(result, **where)
         kept = [value for key, value in found.items() if only is None or key in only.get(result["seed"], ())]
         values += [value for value, _ in kept]
         clusters += [cluster for _, cluster in kept]
@@ -138,12 +138,12 @@ def pooled(
         return None
     bounds = UNIT if all(0 <= value <= 1 for value in values) else None
     interval = mean_interval(values, clusters=clusters, runs=runs, bounds=bounds)
-    return {key: rounded(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
+    return {key: round_floats(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
 
 
 def mean_of(results: Sequence[Result], **where: Any) -> float | None:
-    """The mean of `pooled` alone; `None` without values."""
-    found = pooled(results, **where)
+    """The mean of `pooled_mean` alone; `None` without values."""
+    found = pooled_mean(results, **where)
     return None if found is None else float(found["mean"])
 
 
@@ -158,17 +158,17 @@ def datasets_of(arms: Arms) -> list[str]:
     return sorted({name for found in arms.values() for result in found for name in result["answers"]})
 
 
-def rounded(value: Any) -> Any:
+def round_floats(value: Any) -> Any:
     """Floats at five digits, so that files agree on every machine."""
     if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
+        return {key: round_floats(inner) for key, inner in value.items()}
     return round(value, 5) + 0.0 if isinstance(value, float) else value
 
 
-def packed(name: str, column: Sequence[float | None]) -> str:
+def pack_column(name: str, column: Sequence[float | None]) -> str:
     """A column as text: characters where all are 0 or 1, else thousandths (tokens: whole numbers) by spaces.
 
-    >>> packed("truth", [1.0, None, 0.0]), packed("cosine", [0.5, None]), packed("n_tokens", [12.0, 7.0])
+    >>> pack_column("truth", [1.0, None, 0.0]), pack_column("cosine", [0.5, None]), pack_column("n_tokens", [12.0, 7.0])
     ('1-0', '500 -', '12 7')
     """
     if name in OUTCOMES and all(value in (None, 0.0, 1.0) for value in column):
@@ -177,10 +177,10 @@ def packed(name: str, column: Sequence[float | None]) -> str:
     return " ".join("-" if value is None else str(round(scale * value)) for value in column)
 
 
-def unpacked(name: str, text: str, n: int) -> list[float | None]:
-    """The column that `packed` wrote, of `n` values.
+def unpack_column(name: str, text: str, n: int) -> list[float | None]:
+    """The column that `pack_column` wrote, of `n` values.
 
-    >>> unpacked("truth", "1-0", 3), unpacked("cosine", "500 -", 2)
+    >>> unpack_column("truth", "1-0", 3), unpack_column("cosine", "500 -", 2)
     ([1.0, None, 0.0], [0.5, None])
     """
     if len(text) == n and " " not in text and name in OUTCOMES:

@@ -10,13 +10,13 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from medrft.studies.result_files import Arms, Result, column, datasets_of, difference, lead_of, mean_of
+from medrft.studies.result_files import Arms, Result, datasets_of, lead_of, mean_of, metric_column, paired_over_seeds
 
 Pairs = Sequence[tuple[str, str]]
 """(start, the arm that GRPO made of it)."""
 
 
-def starts(arms: Arms) -> list[dict[str, Any]]:
+def compare_starts(arms: Arms) -> list[dict[str, Any]]:
     """Each start with sampled answers beside every arm that was trained with GRPO from exactly that start."""
     rows = []
     for dataset in datasets_of(arms):
@@ -33,13 +33,13 @@ def starts(arms: Arms) -> list[dict[str, Any]]:
                     "greedy": mean_of([result for result in arms[start] if result["seed"] in seeds], **where),
                     "pass_at": {k: round(fmean(curve[k] for curve in curves), 4) for k in curves[0]},
                     "reached": mean_of([result for result in arms[after] if result["seed"] in seeds], **where),
-                    "gain": difference(arms[after], arms[start], **where),
+                    "gain": paired_over_seeds(arms[after], arms[start], **where),
                 }
             )
     return rows
 
 
-def predictors(arms: Arms) -> list[dict[str, Any]]:
+def start_predictors(arms: Arms) -> list[dict[str, Any]]:
     """How often a figure of the start orders two starts, within a seed, as GRPO from them does; ties count for neither.
 
     Half of the pairs agree by chance.
@@ -49,15 +49,15 @@ def predictors(arms: Arms) -> list[dict[str, Any]]:
         pairs = _pairs(arms, dataset)
         if len({start for start, _ in pairs}) < 2:
             continue
-        for name in figures(arms[pairs[0][0]][0], dataset):
+        for name in start_figures(arms[pairs[0][0]][0], dataset):
             of = _ordered(arms, pairs, name, dataset)
             rows.append({"dataset": dataset, "predictor": name, "agree": sum(of), "of": len(of)})
     return rows
 
 
-def figures(result: Result, dataset: str) -> dict[str, float]:
+def start_figures(result: Result, dataset: str) -> dict[str, float]:
     """A result's greedy accuracy and its pass@k, by name."""
-    values = column(result, dataset=dataset, kind="all", metric=lead_of([result], dataset)).values()
+    values = metric_column(result, dataset=dataset, kind="all", metric=lead_of([result], dataset)).values()
     passed = result["pass_at"].get(dataset, {})
     return {"greedy": fmean(value for value, _ in values), **{f"pass@{k}": value for k, value in passed.items()}}
 
@@ -90,7 +90,9 @@ def _shared(result: Result) -> list[str]:
 
 def _ordered(arms: Arms, pairs: Pairs, name: str, dataset: str) -> list[bool]:
     """For each two starts and seed, without ties: whether the figure orders them as their outcomes are."""
-    by = {arm: {result["seed"]: figures(result, dataset) for result in arms[arm]} for pair in pairs for arm in pair}
+    by = {
+        arm: {result["seed"]: start_figures(result, dataset) for result in arms[arm]} for pair in pairs for arm in pair
+    }
     of = []
     for (start, after), (other, other_after) in combinations(pairs, 2):
         if start == other:

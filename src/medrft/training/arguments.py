@@ -193,7 +193,7 @@ def trl_config(
         raise RecipeError(f"stages.{stage.name}.trl: {' '.join(str(error).split())}") from error
 
 
-def changed(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
+def changed_arguments(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
     """The arguments that differ from TRL's own defaults, as JSON, for the run's record; never a token."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

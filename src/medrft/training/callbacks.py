@@ -176,7 +176,7 @@ class Bar(TrainerCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through.
 
     Deprecations are theirs to mend: TRL 1.16 uses names that transformers has renamed.

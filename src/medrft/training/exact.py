@@ -21,7 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from medrft.errors import DataError
 from medrft.training.disk import told_when_full
-from medrft.training.state import Checkpoint, rotate, seal
+from medrft.training.state import Checkpoint, rotate_checkpoints, seal_checkpoint
 
 KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
 """Attributes of the trainers that a resume must find as they were; SFT lacks the first two."""
@@ -40,10 +40,10 @@ class Exact:
             torch.save(_plain(_kept(self)), folder / _name(args))
             accelerator.wait_for_everyone()
             if args.should_save:
-                seal(folder, processes=args.world_size)
+                seal_checkpoint(folder, processes=args.world_size)
         if args.should_save:
             best = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
-            rotate(folder.parent, limit=args.save_total_limit, best=best)
+            rotate_checkpoints(folder.parent, limit=args.save_total_limit, best=best)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Called by the Trainer once when it resumes, after its counters are set and before the first step."""

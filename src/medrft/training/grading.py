@@ -122,9 +122,9 @@ def _blind(row: Judged, lost: str | None) -> Judged:
 def _truth(item: Item, example: Example) -> dict[str, Any]:
     if not example.dataset.startswith("phantom"):
         return {}
-    from medrft.data.phantom import truth
+    from medrft.data.phantom import grade_answer
 
-    verdict = truth(example, item.answer)
+    verdict = grade_answer(example, item.answer)
     return {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
 
 

@@ -173,7 +173,7 @@ def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:
     }
 
 
-def publish(final: Path, config: StageConfig) -> str | None:
+def publish_model(final: Path, config: StageConfig) -> str | None:
     """Upload the final folder, card included, where `push_to_hub` asks for it; returns the repository's address."""
     target = hub_target(config, default=f"medrft-{config.name}")
     if target is None:

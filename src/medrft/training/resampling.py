@@ -32,7 +32,7 @@ class Resamples:
         me: Any = self
         if not (self.rounds and me.model.training):
             return super()._generate_and_score_completions(inputs)  # type: ignore[misc, no-any-return]
-        numbers = groups.numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
+        numbers = groups.group_numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
         rows, flat, again = self._until_they_differ(list(inputs), numbers)
         me._metrics["train"]["resampled"].append(float(again))
         me._metrics["train"]["no_difference"].append(len(flat) / self._count(len(inputs)))

@@ -20,9 +20,9 @@ from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
 from medrft.training.exact import Exact, ReadsWeights
-from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
-from medrft.training.stage import check_inputs, counts, finish, open_stage
-from medrft.training.stage import train as fit
+from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
+from medrft.training.stage import check_inputs, example_counts, finish_stage, open_stage
+from medrft.training.stage import run_trainer as fit
 from medrft.training.state import is_done
 from medrft.types import Example
 
@@ -83,7 +83,7 @@ def run_sft(
     check_stage(stage, recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
     policy, prompt = opened.policy, opened.prompt
-    taught, left_out = teachable(train, prompt)
+    taught, left_out = teachable_examples(train, prompt)
     held_out = [example for example in validation if prompt.form != "think" or (example.rationale or "").strip()]
     pictures = Pictures(max_pixels=recipe.data.max_pixels, blanked=recipe.data.blank)
     output = run.checkpoints(stage.name)
@@ -100,7 +100,7 @@ def run_sft(
 
     def rows(examples: Sequence[Example]) -> Any:
         lost = Lost(run.lost(stage.name), strict=recipe.strict)
-        return dataset(examples, TaughtRows(prompt=prompt, pictures=pictures, lost=lost, examples=examples))
+        return lazy_dataset(examples, TaughtRows(prompt=prompt, pictures=pictures, lost=lost, examples=examples))
 
     def build(callbacks: list[Any]) -> SFT:
         return SFT(
@@ -114,4 +114,4 @@ def run_sft(
         )
 
     trainer = fit(opened, build, dict)
-    return finish(opened, trainer, examples=counts(taught, held_out, left_out))
+    return finish_stage(opened, trainer, examples=example_counts(taught, held_out, left_out))

@@ -27,9 +27,9 @@ from medrft.data.deep.views import (
     View,
     Window,
     check_size,
-    picked,
+    pick_index,
     refuse_unoriented,
-    square,
+    square_pixels,
     through_window,
 )
 from medrft.data.images import HUGE, PIXEL_LIMIT, UNREADABLE, BadImageError
@@ -113,7 +113,7 @@ def _position(dataset: Any) -> tuple[str, float | None, int | None]:
     corner = [float(value) for value in dataset.get("ImagePositionPatient") or ()]
     cosines = [float(value) for value in dataset.get("ImageOrientationPatient") or ()]
     place = None
-    if len(corner) == 3 and lie(cosines) is not None:
+    if len(corner) == 3 and plane_and_turn(cosines) is not None:
         place = float(np.cross(cosines[:3], cosines[3:]) @ np.array(corner))
     number = dataset.get("InstanceNumber")
     return str(dataset.get("SeriesInstanceUID") or ""), place, int(number) if number is not None else None
@@ -150,15 +150,15 @@ def _shown(dataset: Any, view: View) -> Shown:
     if "PixelData" not in dataset or dataset.get("Rows") is None:
         raise BadImageError(UNREADABLE, f"a DICOM file without pixels (modality {_word(dataset, 'Modality')})")
     check_size(int(dataset.Rows), int(dataset.Columns), frames)
-    frame = picked(view.frame, frames, default=frames // 2, what="frame")
+    frame = pick_index(view.frame, frames, default=frames // 2, what="frame")
     _frame_facts(dataset, frame)
     turn, lies = _orientation(dataset, view)
     pixels, window = _bytes(dataset, _decode(dataset, frame), view)
     spacing = _spacing(dataset)
     if turn is not None:
-        pixels, spacing = turned(pixels, turn), (spacing[1], spacing[0]) if turn[0] else spacing
+        pixels, spacing = turn_pixels(pixels, turn), (spacing[1], spacing[0]) if turn[0] else spacing
     record = {**_record(dataset, frame, frames), "window": window, **lies}
-    return Shown(square(pixels, spacing), record)
+    return Shown(square_pixels(pixels, spacing), record)
 
 
 def _dataset(path: Path) -> Any:
@@ -323,7 +323,7 @@ def _spacing(dataset: Any) -> tuple[float, float]:
 def _orientation(dataset: Any, view: View) -> tuple[tuple[bool, bool, bool] | None, dict[str, Any]]:
     """How to turn the frame (`None`: not at all), and what to say of it."""
     cosines = [float(value) for value in dataset.get("ImageOrientationPatient") or ()]
-    lies = lie(cosines)
+    lies = plane_and_turn(cosines)
     if lies is None:
         why = "the file has no ImageOrientationPatient" if not cosines else "ImageOrientationPatient is malformed"
         refuse_unoriented(view, why)
@@ -334,12 +334,12 @@ def _orientation(dataset: Any, view: View) -> tuple[tuple[bool, bool, bool] | No
     return turn, {"plane": plane, "orientation": "radiological"}
 
 
-def lie(cosines: list[float]) -> tuple[str, tuple[bool, bool, bool]] | None:
+def plane_and_turn(cosines: list[float]) -> tuple[str, tuple[bool, bool, bool]] | None:
     """The plane nearest to ImageOrientationPatient, and whether to transpose, mirror and upend for a radiologist.
 
     `None` for what is no pair of perpendicular directions.
 
-    >>> lie([1, 0, 0, 0, 1, 0]), lie([0, 1, 0, 0, 0, 1])
+    >>> plane_and_turn([1, 0, 0, 0, 1, 0]), plane_and_turn([0, 1, 0, 0, 0, 1])
     (('axial', (False, False, False)), ('sagittal', (False, False, True)))
     """
     if len(cosines) != 6 or not all(math.isfinite(value) for value in cosines):
@@ -355,8 +355,8 @@ def lie(cosines: list[float]) -> tuple[str, tuple[bool, bool, bool]] | None:
     return plane, (transpose, bool(along_row[right[0]] * right[1] < 0), bool(down_column[down[0]] * down[1] < 0))
 
 
-def turned(pixels: Array, turn: tuple[bool, bool, bool]) -> Array:
-    """Pixels transposed, mirrored and upended, as `lie` says."""
+def turn_pixels(pixels: Array, turn: tuple[bool, bool, bool]) -> Array:
+    """Pixels transposed, mirrored and upended, as `plane_and_turn` says."""
     transpose, mirror, upend = turn
     pixels = pixels.swapaxes(0, 1) if transpose else pixels
     return pixels[:: -1 if upend else 1, :: -1 if mirror else 1]

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from medrft.data.deep.dicom import frames_of, read_dicom
-from medrft.data.deep.views import Shown, View, check_size, picked, refuse_unoriented, spread, through_window
+from medrft.data.deep.views import Shown, View, check_size, pick_index, refuse_unoriented, spread_slices, through_window
 from medrft.data.deep.volumes import read_nifti, slices_of
 from medrft.data.images import (
     DEEP,
@@ -31,7 +31,7 @@ from medrft.data.images import (
     png_bytes,
     sha256_of,
 )
-from medrft.data.notes import counted
+from medrft.data.notes import count_noun
 from medrft.data.series import series_files
 from medrft.rundir import read_json, write_atomic, write_json
 
@@ -48,7 +48,7 @@ PHOTOMETRIC = 262
 """TIFF's tag for what 0 means; Pillow turns 8-bit files about and leaves deeper ones."""
 
 
-def show(path: Path, view: View, cache: Path) -> tuple[Path, dict[str, Any]] | None:
+def show_medical(path: Path, view: View, cache: Path) -> tuple[Path, dict[str, Any]] | None:
     """The 8-bit PNG of a medical file, and what was done; `None` for a file that needs nothing done.
 
     Raises `BadImageError` with a reason, for a view that the file cannot give, too.
@@ -82,17 +82,17 @@ def show_all(path: Path, view: View, cache: Path, *, folder: Path) -> list[tuple
     """
     if path.is_dir():
         files = series_files(path, folder)
-        one = [picked(view.slice, len(files), default=len(files) // 2, what="slice")]
-        places = spread(len(files), view.slices) if view.slices else one
+        one = [pick_index(view.slice, len(files), default=len(files) // 2, what="slice")]
+        places = spread_slices(len(files), view.slices) if view.slices else one
         alone = replace(view, slice=None, slices=None)
         return [_with_place(files[place], alone, cache, place, len(files)) for place in places]
     if view.slices is None:
-        shown = show(path, view, cache)
+        shown = show_medical(path, view, cache)
         return [shown if shown is not None else (path, None)]
     reader = reader_of(path)
     found: list[tuple[Path, dict[str, Any] | None]] = []
     for each in _sampled(path, view, reader):
-        shown = show(path, each, cache)
+        shown = show_medical(path, each, cache)
         found.append(shown if shown is not None else (path, None))
     return found
 
@@ -103,13 +103,13 @@ def _sampled(path: Path, view: View, reader: Callable[[Path, View], Shown] | Non
     alone = replace(view, slices=None)
     try:
         if reader is read_nifti:
-            return [replace(alone, slice=place) for place in spread(slices_of(path, view), view.slices)]
+            return [replace(alone, slice=place) for place in spread_slices(slices_of(path, view), view.slices)]
         frames = frames_of(path) if reader is read_dicom else _pages(path)
     except ModuleNotFoundError as error:
         raise BadImageError(NO_PACKAGE, f"{error.name}; pip install 'medrft[dicom]' reads this file") from error
     if frames < 2:
         return [alone]
-    return [replace(alone, frame=place) for place in spread(frames, view.slices)]
+    return [replace(alone, frame=place) for place in spread_slices(frames, view.slices)]
 
 
 def _pages(path: Path) -> int:
@@ -123,7 +123,7 @@ def _pages(path: Path) -> int:
 
 def _with_place(path: Path, view: View, cache: Path, place: int, count: int) -> tuple[Path, dict[str, Any] | None]:
     """One file of a series, and where in it."""
-    shown = show(path, view, cache)
+    shown = show_medical(path, view, cache)
     if shown is None:
         return path, None
     return shown[0], {**shown[1], "slice": place, "slices": count}
@@ -163,7 +163,7 @@ def read_deep(path: Path, view: View) -> Shown:
     try:
         with Image.open(path, formats=FORMATS) as opened:
             frames = int(getattr(opened, "n_frames", 1))
-            frame = picked(view.frame, frames, default=0, what="page")
+            frame = pick_index(view.frame, frames, default=0, what="page")
             opened.seek(frame)
             check_size(opened.height, opened.width, 1)
             upright = ImageOps.exif_transpose(opened)
@@ -206,4 +206,4 @@ def view_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:
         "no orientation and are shown as stored; orientation=require leaves them out": stored,
         "text drawn into the pixels, by their own header: look for names before you share them": burned,
     }
-    return [f"{counted(n, 'medical image has', 'medical images have')} {what}" for what, n in notes.items() if n]
+    return [f"{count_noun(n, 'medical image has', 'medical images have')} {what}" for what, n in notes.items() if n]

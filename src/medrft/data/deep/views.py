@@ -166,7 +166,7 @@ def _index(name: str, value: Any) -> int | None:
     return int(text.removesuffix(".0"))
 
 
-def picked(wanted: int | None, count: int, *, default: int, what: str) -> int:
+def pick_index(wanted: int | None, count: int, *, default: int, what: str) -> int:
     """The index of a frame or slice; raises `BadImageError` where there is no such one."""
     index = default if wanted is None else wanted
     if not 0 <= index < count:
@@ -202,7 +202,7 @@ def through_window(
         chosen_window(one, values, own=own, hounsfield=hounsfield, why_not=why_not, padding=padding)  # type: ignore[arg-type]
         for one in wanted
     ]
-    shown = [windowed(values, window) for window in windows]
+    shown = [apply_window(values, window) for window in windows]
     if all(is_flat(picture, padding) for picture in shown) and not is_flat(values, padding):
         raise BadImageError(NO_WINDOW, _why_flat(values, windows, padding))
     if len(windows) == 1:
@@ -261,10 +261,10 @@ def chosen_window(
     return _percentile(values, padding, chosen="automatic" if asked == "file" else "percentile")
 
 
-def spread(count: int, wanted: int) -> list[int]:
+def spread_slices(count: int, wanted: int) -> list[int]:
     """Places of `wanted` of `count` slices, evenly spread, each in the middle of its share.
 
-    >>> spread(16, 4), spread(3, 8)
+    >>> spread_slices(16, 4), spread_slices(3, 8)
     ([1, 5, 9, 13], [0, 1, 2])
     """
     if wanted >= count:
@@ -281,7 +281,7 @@ def _percentile(values: Array, padding: Array | None, *, chosen: str) -> Window:
     return Window((low + high) / 2, high - low, chosen=chosen)
 
 
-def windowed(values: Array, window: Window) -> Array:
+def apply_window(values: Array, window: Window) -> Array:
     """Grey values as bytes, by the formulas of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3; what is no number is black."""
     x = np.nan_to_num(values.astype(np.float64), nan=-np.inf)
     if window.function == "SIGMOID":
@@ -294,7 +294,7 @@ def windowed(values: Array, window: Window) -> Array:
     return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
 
 
-def square(pixels: Array, spacing: tuple[float, float]) -> Image.Image:
+def square_pixels(pixels: Array, spacing: tuple[float, float]) -> Image.Image:
     """A grey or RGB picture whose pixels are square: the coarser side is enlarged to the finer one's spacing.
 
     `spacing` is the distance between rows and that between columns. Raises `BadImageError` where it gets too large.

@@ -20,9 +20,9 @@ from medrft.data.deep.views import (
     View,
     Window,
     check_size,
-    picked,
+    pick_index,
     refuse_unoriented,
-    square,
+    square_pixels,
     through_window,
 )
 from medrft.data.images import UNREADABLE, BadImageError
@@ -59,8 +59,8 @@ def _shown(image: Any, view: View) -> Shown:
     check_size(height, width, depth * volumes)
     axes, flips, turned = _layout(image, view)
     count = (width, height, depth)[axes[2]]
-    index = picked(view.slice, count, default=count // 2, what="slice")
-    volume = picked(view.frame, volumes, default=0, what="volume")
+    index = pick_index(view.slice, count, default=count // 2, what="slice")
+    volume = pick_index(view.frame, volumes, default=0, what="volume")
     values = _cut(image, axes, index, volume)
     for axis, flip in enumerate(flips):
         values = np.flip(values, axis) if flip else values
@@ -78,7 +78,7 @@ def _shown(image: Any, view: View) -> Shown:
         "columns": pixels.shape[1],
         "window": window,
     }
-    return Shown(square(pixels, spacing), record)
+    return Shown(square_pixels(pixels, spacing), record)
 
 
 def _why_stored(view: View) -> str:

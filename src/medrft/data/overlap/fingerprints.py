@@ -1,7 +1,7 @@
 """What an image looks like, small: pixels that can be hashed, compared and aligned whatever the file's format or size.
 
 A fingerprint is the image in 160 x 160 grey cells, whatever its shape: JPEG noise and scaling average out in a cell,
-and a crop is a shift and stretch of the cells, which `likeness` undoes by least squares before it compares.
+and a crop is a shift and stretch of the cells, which `picture_likeness` undoes by least squares before it compares.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def fingerprint_of(path: Path) -> Fingerprint:
     return Fingerprint(pixels=pixel_hash(image), cells=np.asarray(grey), side=min(image.size))
 
 
-def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
+def picture_likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
     """How alike each picture is to its partner once their crops are aligned, from -1 to 1; (N, 160, 160) each.
 
     A correlation of fine detail (up to five cells of 80): the coarse layout is common to all chest films.
@@ -70,33 +70,33 @@ def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
 
 
 def _likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
-    a, b = shrunk(first, COARSE[0]), shrunk(second, COARSE[0])
-    crops = refined(a, b, np.tile(UNCROPPED, (len(a), 1)), steps=8)
-    seen, inside = warped(a, crops)
-    result = correlation(detail(seen, 3), detail(b, 3), inside)
+    a, b = average_down(first, COARSE[0]), average_down(second, COARSE[0])
+    crops = refine_crops(a, b, np.tile(UNCROPPED, (len(a), 1)), steps=8)
+    seen, inside = warp_pictures(a, crops)
+    result = correlation_inside(fine_detail(seen, 3), fine_detail(b, 3), inside)
     near = np.flatnonzero(result >= HOPELESS)
     if len(near):
         first, second, crops = first[near], second[near], crops[near]
         for side in (COARSE[1], CELLS):
-            crops = refined(shrunk(first, side), shrunk(second, side), crops, steps=3)
-        result[near] = _fine(shrunk(first, CELLS), shrunk(second, CELLS), crops)
+            crops = refine_crops(average_down(first, side), average_down(second, side), crops, steps=3)
+        result[near] = _fine(average_down(first, CELLS), average_down(second, CELLS), crops)
     return result
 
 
 def _fine(a: Floats, b: Floats, crops: Floats) -> Floats:
-    seen, inside = (shrunk(picture, COARSE[1]) for picture in warped(a, crops))
+    seen, inside = (average_down(picture, COARSE[1]) for picture in warp_pictures(a, crops))
     inside = (inside > 0.99).astype(np.float32)
-    return correlation(detail(seen, 2), detail(shrunk(b, COARSE[1]), 2), inside)
+    return correlation_inside(fine_detail(seen, 2), fine_detail(average_down(b, COARSE[1]), 2), inside)
 
 
-def shrunk(pictures: NDArray[np.generic], side: int) -> Floats:
+def average_down(pictures: NDArray[np.generic], side: int) -> Floats:
     """Pictures averaged down to `side` cells."""
     n, before, _ = pictures.shape
     smaller: Floats = pictures.reshape(n, side, before // side, side, before // side).mean((2, 4), dtype=np.float32)
     return smaller
 
 
-def warped(pictures: Floats, crops: Floats) -> tuple[Floats, Floats]:
+def warp_pictures(pictures: Floats, crops: Floats) -> tuple[Floats, Floats]:
     """Pictures seen through crops by linear interpolation, and 1 where that lies inside them, else 0."""
     side = pictures.shape[1]
     axis = _axis(side)
@@ -107,7 +107,7 @@ def warped(pictures: Floats, crops: Floats) -> tuple[Floats, Floats]:
     return seen.astype(np.float32), (inside[0][:, :, None] & inside[1][:, None, :]).astype(np.float32)
 
 
-def refined(a: Floats, b: Floats, crops: Floats, *, steps: int) -> Floats:
+def refine_crops(a: Floats, b: Floats, crops: Floats, *, steps: int) -> Floats:
     """Crops of `a` that make it look more like `b`: Gauss-Newton on crop, contrast and brightness together.
 
     Lucas and Kanade, IJCAI 1981. Crops stay within `MARGIN`.
@@ -120,7 +120,7 @@ def refined(a: Floats, b: Floats, crops: Floats, *, steps: int) -> Floats:
 def _step(a: Floats, b: Floats, crops: Floats) -> Floats:
     n, side, _ = a.shape
     axis = _axis(side)
-    seen, inside = warped(a, crops)
+    seen, inside = warp_pictures(a, crops)
     dy, dx = np.gradient(seen, axis=(1, 2))
     dx, dy = dx * (side / 2) / crops[:, :1, None], dy * (side / 2) / crops[:, 2:3, None]
     columns = (dx * axis, dx, dy * axis[:, None], dy, seen, np.ones_like(seen))
@@ -135,14 +135,14 @@ def _step(a: Floats, b: Floats, crops: Floats) -> Floats:
     return kept
 
 
-def correlation(a: Floats, b: Floats, inside: Floats) -> Floats:
+def correlation_inside(a: Floats, b: Floats, inside: Floats) -> Floats:
     """Correlation of each picture with its partner over the cells inside."""
     a, b = (_centred(picture, inside) for picture in (a, b))
     found: Floats = (a * b).sum((1, 2)) / np.sqrt((a * a).sum((1, 2)) * (b * b).sum((1, 2)) + 1e-6)
     return found
 
 
-def detail(pictures: Floats, radius: int) -> Floats:
+def fine_detail(pictures: Floats, radius: int) -> Floats:
     """Pictures without what is coarser than a box of `2 * radius + 1` cells."""
     around = np.pad(pictures, ((0, 0), (radius, radius), (radius, radius)), mode="edge").astype(np.float64)
     sums = np.pad(around.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
 from medrft.data.images import sha256_of
-from medrft.data.notes import counted
+from medrft.data.notes import count_noun
 from medrft.data.overlap.fingerprints import Fingerprint, fingerprint_of
 from medrft.data.overlap.neighbours import Neighbour, find_neighbours
 from medrft.text import normalize
@@ -132,8 +132,8 @@ def find_leaks(
 def leak_note(pair: str, leak: Leak) -> str:
     """A pair's leakage in one sentence, also when there is none."""
     a, b = pair.split("|", 1)
-    images = counted(leak["total_images_b"], "image", "images")
-    questions = counted(leak["total_items_b"], "question", "questions")
+    images = count_noun(leak["total_images_b"], "image", "images")
+    questions = count_noun(leak["total_items_b"], "question", "questions")
     parts = [
         f"{leak['shared_images']:,} of {images} of {b} are in {a} with the same pixels, {leak['copies']:,} as copies",
         f"{leak['shared_items']:,} of its {questions} are there too with the same answer, "

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from medrft.data.overlap.fingerprints import CELLS, Fingerprint, Floats, likeness, shrunk, warped
+from medrft.data.overlap.fingerprints import CELLS, Fingerprint, Floats, average_down, picture_likeness, warp_pictures
 
 COPY = 0.96
 """Likeness from which a pair is a copy."""
@@ -67,7 +67,7 @@ def _compared(
 ) -> Iterator[Neighbour]:
     if not pairs:
         return
-    alike = likeness(np.stack([a[i].cells for i, _ in pairs]), np.stack([b[j].cells for _, j in pairs]))
+    alike = picture_likeness(np.stack([a[i].cells for i, _ in pairs]), np.stack([b[j].cells for _, j in pairs]))
     for (i, j), value in zip(pairs, alike.tolist(), strict=True):
         copy = value >= (COPY if min(a[i].side, b[j].side) >= CELLS else COPY_SMALL)
         if copy or value >= SIMILAR:
@@ -91,10 +91,10 @@ def _lookup(images: Sequence[Fingerprint], edges: Sequence[float]) -> Floats:
     """Pictures cut by `edges` as 256 numbers each, without mean and of length 1."""
     left, right, top, bottom = edges
     crop = np.array([1 - left - right, left - right, 1 - top - bottom, top - bottom], np.float32)
-    pictures = np.concatenate([shrunk(image.cells[None], 32) for image in images])
+    pictures = np.concatenate([average_down(image.cells[None], 32) for image in images])
     if any(edges):
-        pictures, _ = warped(pictures, np.tile(crop, (len(images), 1)))
-    cells = shrunk(pictures, 16).reshape(len(images), -1)
+        pictures, _ = warp_pictures(pictures, np.tile(crop, (len(images), 1)))
+    cells = average_down(pictures, 16).reshape(len(images), -1)
     cells = cells - cells.mean(1, keepdims=True)
     length = np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-6)
     unit: Floats = (cells / length).astype(np.float32)

@@ -18,9 +18,9 @@ from typing import Any
 
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
-from medrft.data.choices import lettered
+from medrft.data.choices import texts_by_letter
 from medrft.data.counts import Form
-from medrft.data.fields import Fields, column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
+from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.hub import hub_name
 from medrft.data.layout import Release
 from medrft.data.rows import read_rows, table_files
@@ -40,7 +40,7 @@ NEEDED = ("id", "question", "options", "label", "images")
 CHOICES = re.compile(r"\s*Answer Choices:\s*\(A\).*$", re.DOTALL)
 
 
-def load(
+def load_medxpertqa(
     root: Path | None,
     *,
     seed: int = 0,
@@ -82,20 +82,20 @@ def without_choices(question: str) -> str:
 
 def fields_of(row: Mapping[str, Any], *, images: Path) -> Fields | str:
     """The parts of one row, or the columns that it lacks."""
-    options = lettered(column(row, "options"))
-    missing = [name for name in NEEDED if column(row, name) is None or (name == "options" and not options)]
+    options = texts_by_letter(find_column(row, "options"))
+    missing = [name for name in NEEDED if find_column(row, name) is None or (name == "options" and not options)]
     if missing:
         return ", ".join(missing)
-    label, pictures, question = column(row, "label"), column(row, "images"), column(row, "question")
+    label, pictures, question = find_column(row, "label"), find_column(row, "images"), find_column(row, "question")
     return Fields(
-        id=base.one_line(column(row, "id")) or None,
+        id=base.one_line(find_column(row, "id")) or None,
         question=without_choices(question) if isinstance(question, str) else question,
         answers=tuple(label) if isinstance(label, list) else (label,),
         options=options,
         lettered=True,
         images=tuple(map(_picture, pictures if isinstance(pictures, list) else [pictures])),
         folder=images,
-        metadata={**metadata_of(row, "id", "question", "images"), "organ": column(row, "body_system")},
+        metadata={**metadata_of(row, "id", "question", "images"), "organ": find_column(row, "body_system")},
     )
 
 

@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
-from medrft.data.fields import Fields, column, find_file, is_hub_form, keep_row, metadata_of, read_hub
+from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_row, metadata_of, read_hub
 from medrft.data.layout import Release
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
 
@@ -45,7 +45,7 @@ RELEASE = Release(
 NEEDED = ("question", "gt_answer")
 
 
-def load(
+def load_omnimedvqa(
     root: Path | None,
     *,
     seed: int = 0,
@@ -64,7 +64,7 @@ def load(
     forms = (COUNTS[access], *(form for name, form in COUNTS.items() if name != access))
     reading = Reading("omnimedvqa", splits=("test",), forms=forms)
     if root is not None and is_hub_form(root):
-        read_hub(reading, root, lambda row: fields_of(row, column(row, "image")), revision=revision, cache=cache)
+        read_hub(reading, root, lambda row: fields_of(row, find_column(row, "image")), revision=revision, cache=cache)
         return reading.done(on_progress)
     root = RELEASE.require(root)
     folder = find_file(root, "QA_information")
@@ -79,15 +79,17 @@ def load(
 
 def fields_of(row: Mapping[str, Any], image: Any, folder: Path = Path("Images")) -> Fields | str:
     """The parts of one row, or the columns that it lacks."""
-    options = {letter: base.one_line(column(row, f"option_{letter}")) for letter in "ABCD"}
-    missing = [name for name in NEEDED if column(row, name) is None] + ([] if any(options.values()) else ["option_A"])
+    options = {letter: base.one_line(find_column(row, f"option_{letter}")) for letter in "ABCD"}
+    missing = [name for name in NEEDED if find_column(row, name) is None] + (
+        [] if any(options.values()) else ["option_A"]
+    )
     if missing:
         return ", ".join(missing)
-    modality = base.one_line(column(row, "modality_type", "modality"))
+    modality = base.one_line(find_column(row, "modality_type", "modality"))
     return Fields(
-        id=base.one_line(column(row, "question_id")) or None,
-        question=column(row, "question"),
-        answers=(column(row, "gt_answer"),),
+        id=base.one_line(find_column(row, "question_id")) or None,
+        question=find_column(row, "question"),
+        answers=(find_column(row, "gt_answer"),),
         options={letter: text for letter, text in options.items() if text},
         images=() if image in (None, "") else (image,),
         folder=folder,
@@ -104,7 +106,7 @@ def _read_file(reading: Reading, path: Path, *, images: Path) -> None:
     for number, row in enumerate(rows if isinstance(rows, list) else [rows]):
         name = f"omnimedvqa/test/{path.stem}-row{number}"
         if not isinstance(row, dict):
-            reading.leave(name, "test", base.NOT_A_ROW, shown(row))
+            reading.leave(name, "test", base.NOT_A_ROW, show_value(row))
             continue
         fields = fields_of(row, base.one_line(row.get("image_path")), images)
         if isinstance(fields, str):

@@ -29,7 +29,7 @@ from medrft.data.fields import (
     with_ending,
 )
 from medrft.data.layout import Release, require_file
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.errors import DataError
 from medrft.types import SPLITS, Split
 
@@ -46,7 +46,7 @@ ADMITTED = frozenset({"set", "frozenset", "complex"})
 _BROKEN = (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError)
 
 
-def load(
+def load_path_vqa(
     root: Path | None,
     *,
     seed: int = 0,
@@ -101,7 +101,9 @@ def read_pickle(path: Path) -> Any:
             f"plain lists, dictionaries and text alone. Get it: {RELEASE.source}"
         ) from refused
     except (*_BROKEN, OverflowError, MemoryError, RecursionError) as error:
-        raise DataError(f"{path} is not a whole pickle ({type(error).__name__}: {shown(str(error), 200)})") from error
+        raise DataError(
+            f"{path} is not a whole pickle ({type(error).__name__}: {show_value(str(error), 200)})"
+        ) from error
 
 
 def _check_memo(content: bytes) -> None:
@@ -113,7 +115,7 @@ def _check_memo(content: bytes) -> None:
 
 def _read_row(reading: Reading, row: Any, name: str, *, split: Split, images: Path) -> None:
     if not isinstance(row, Mapping):
-        reading.leave(name, split, base.NOT_A_ROW, shown(row))
+        reading.leave(name, split, base.NOT_A_ROW, show_value(row))
         return
     missing = [key for key in ("image", "question", "answer") if key not in row]
     if missing:

@@ -18,9 +18,9 @@ from typing import Any, Literal, get_args
 
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
-from medrft.data.choices import lettered
+from medrft.data.choices import texts_by_letter
 from medrft.data.counts import Form
-from medrft.data.fields import Fields, column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
+from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.layout import Release
 from medrft.data.rows import read_rows
 from medrft.errors import unknown_name
@@ -48,7 +48,7 @@ RELEASE = Release(
 )
 
 
-def load(
+def load_pmc_vqa(
     root: Path | None,
     *,
     seed: int = 0,
@@ -68,11 +68,11 @@ def load(
         reading = Reading("pmc_vqa", splits=("train", "test"), forms=_only((V2, *V1.values()), only))
         read_hub(reading, root, fields_of, revision=revision, cache=cache)
         return reading.done(on_progress)
-    reading = read(root, version=version, test=test, only=only, image_root=image_root)
+    reading = read_pmc_rows(root, version=version, test=test, only=only, image_root=image_root)
     return reading.done(on_progress)
 
 
-def read(
+def read_pmc_rows(
     root: Path | None,
     *,
     version: str = "auto",
@@ -80,7 +80,7 @@ def read(
     only: str | None = None,
     image_root: str | Path | None = None,
 ) -> Reading:
-    """The rows of a release before their images are opened; raises as `load`."""
+    """The rows of a release before their images are opened; raises as `load_pmc_vqa`."""
     for what, value, known in (("version", version, Version), ("test", test, Test)):
         if value not in get_args(known):
             raise unknown_name(f"{what} of pmc_vqa", value, get_args(known))
@@ -109,13 +109,13 @@ def read(
 
 def fields_of(row: Mapping[str, Any]) -> Fields | str:
     """The parts of one row of either version, or the columns that it lacks."""
-    image = column(row, "image", "Figure_path")
+    image = find_column(row, "image", "Figure_path")
     needed = {
         "Figure_path": image,
-        "Question": column(row, "Question"),
-        "Answer": column(row, "Answer_label", "Answer"),
+        "Question": find_column(row, "Question"),
+        "Answer": find_column(row, "Answer_label", "Answer"),
     }
-    options = lettered({letter: column(row, f"Choice {letter}") for letter in "ABCD"})
+    options = texts_by_letter({letter: find_column(row, f"Choice {letter}") for letter in "ABCD"})
     missing = [name for name, value in needed.items() if value is None] + ([] if options else ["Choice A"])
     if missing:
         return ", ".join(missing)

@@ -19,7 +19,7 @@ from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import is_hub_form, plain_fields, read_hub
 from medrft.data.layout import Release, require_file
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.errors import DataError, unknown_name
 from medrft.rundir import read_json
 from medrft.text import infer_kind
@@ -44,7 +44,7 @@ ROWS: dict[str, dict[str, int]] = {
 COLUMNS = ("img_name", "question", "answer", "q_lang")
 
 
-def load(
+def load_slake(
     root: Path | None,
     *,
     seed: int = 0,
@@ -73,7 +73,7 @@ def load(
     names = tuple(f"{split}_{code}" for code in langs for split in FILES) if len(langs) > 1 else tuple(FILES)
     reading = Reading("slake", splits=names, split_by="q_lang" if len(langs) > 1 else None, forms=_forms(lang))
     for split, candidates in FILES.items():
-        path = base.existing(root, *candidates)
+        path = base.first_existing(root, *candidates)
         rows = read_json(require_file(path)) if path is not None else None
         if path is None or not isinstance(rows, list):
             raise RELEASE.wrong(root, missing=f"{candidates[0]}, a list of rows,")
@@ -109,20 +109,20 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split, langs: t
     qid = base.one_line(row.get("qid")) if isinstance(row, dict) else ""
     name = f"slake/{split}/{qid or f'row{number}'}"
     if not isinstance(row, dict):
-        reading.leave(name, reported, base.NOT_A_ROW, shown(row))
+        reading.leave(name, reported, base.NOT_A_ROW, show_value(row))
         return
     missing = [column for column in COLUMNS if column not in row]
     question, answer = base.answer_text(row.get("question")), base.answer_text(row.get("answer"))
     if missing:
         reading.leave(name, reported, base.MISSING_COLUMN, ", ".join(missing))
     elif code not in langs:
-        reading.leave(name, reported, "unknown language", f"q_lang is {shown(code)}")
+        reading.leave(name, reported, "unknown language", f"q_lang is {show_value(code)}")
     elif answer is None:
-        reading.leave(name, reported, base.NOT_TEXT, f"got {shown(row['answer'])}")
+        reading.leave(name, reported, base.NOT_TEXT, f"got {show_value(row['answer'])}")
     elif not answer:
         reading.leave(name, reported, base.EMPTY_ANSWER)
     elif question is None:
-        reading.leave(name, reported, base.QUESTION_NOT_TEXT, f"got {shown(row['question'])}")
+        reading.leave(name, reported, base.QUESTION_NOT_TEXT, f"got {show_value(row['question'])}")
     elif not question:
         reading.leave(name, reported, base.EMPTY_QUESTION)
     elif (image := base.image_or_leave(reading, images, row["img_name"], name=name, split=reported)) is not None:

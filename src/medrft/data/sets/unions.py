@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data.base import Loaded, Progress
-from medrft.data.layout import Release, listing
-from medrft.data.notes import counted, split_notes
+from medrft.data.layout import Release, list_names
+from medrft.data.notes import count_noun, split_notes
 from medrft.data.sets import medxpertqa, path_vqa, pmc_vqa, slake, vqa_med_2019, vqa_rad
 from medrft.errors import DataError
 from medrft.types import Example, LoadReport
 
-IN_DOMAIN = {"vqa_rad": vqa_rad.load, "slake": slake.load, "path_vqa": path_vqa.load}
-OUT_OF_DOMAIN = {"vqa_med_2019": vqa_med_2019.load, "pmc_vqa": pmc_vqa.load, "medxpertqa": medxpertqa.load}
+IN_DOMAIN = {"vqa_rad": vqa_rad.load_vqa_rad, "slake": slake.load_slake, "path_vqa": path_vqa.load_path_vqa}
+OUT_OF_DOMAIN = {
+    "vqa_med_2019": vqa_med_2019.load_vqa_med_2019,
+    "pmc_vqa": pmc_vqa.load_pmc_vqa,
+    "medxpertqa": medxpertqa.load_medxpertqa,
+}
 NOT_THEIRS = "not the authors' split: their rows are unpublished"
 
 
@@ -34,7 +38,7 @@ def load_armed_in_domain(
     folder = _folder(root, "armed_in_domain", tuple(IN_DOMAIN))
     parts = [load(folder / name, cache=cache, on_progress=on_progress) for name, load in IN_DOMAIN.items()]
     note = f"official splits of {', '.join(IN_DOMAIN)}; {NOT_THEIRS} (ARMed trains on a redefinition of them)"
-    return merge("armed_in_domain", parts, note=note)
+    return merge_sets("armed_in_domain", parts, note=note)
 
 
 def load_armed_out_of_domain(
@@ -44,12 +48,12 @@ def load_armed_out_of_domain(
     folder = _folder(root, "armed_out_of_domain", tuple(OUT_OF_DOMAIN))
     more: dict[str, Any] = {"cache": cache, "on_progress": on_progress}
     parts = [
-        vqa_med_2019.load(folder / "vqa_med_2019", **more),
-        pmc_vqa.load(folder / "pmc_vqa", only="test", **more),
-        medxpertqa.load(folder / "medxpertqa", **more),
+        vqa_med_2019.load_vqa_med_2019(folder / "vqa_med_2019", **more),
+        pmc_vqa.load_pmc_vqa(folder / "pmc_vqa", only="test", **more),
+        medxpertqa.load_medxpertqa(folder / "medxpertqa", **more),
     ]
     note = f"official test splits of {', '.join(OUT_OF_DOMAIN)}; {NOT_THEIRS}"
-    return merge("armed_out_of_domain", [_test_alone(part) for part in parts], note=note)
+    return merge_sets("armed_out_of_domain", [_test_alone(part) for part in parts], note=note)
 
 
 def load_zhu(
@@ -68,7 +72,7 @@ def load_zhu(
     Rows that cannot be read or whose image is not there are not drawn. Raises as `pmc_vqa.load`, and `DataError` when
     fewer rows are there than are to be drawn.
     """
-    reading = pmc_vqa.read(root, version=version, test="full", image_root=image_root)
+    reading = pmc_vqa.read_pmc_rows(root, version=version, test="full", image_root=image_root)
     drawn: list[Example] = []
     for split, wanted in (("train", train), ("test", test)):
         rows = [example for example in reading.examples if example.split == split]
@@ -79,7 +83,7 @@ def load_zhu(
                 f"download the whole release, or set {split}={len(chosen)}"
             )
         reading.notes.append(
-            f"{split}: {wanted:,} of {counted(len(rows), 'row', 'rows')} drawn (draw_seed {draw_seed})"
+            f"{split}: {wanted:,} of {count_noun(len(rows), 'row', 'rows')} drawn (draw_seed {draw_seed})"
         )
         drawn += chosen
     reading.dataset, reading.examples, reading.forms = "zhu", drawn, ()
@@ -103,7 +107,7 @@ def draw_rows(rows: list[Example], wanted: int, *, seed: int) -> list[Example]:
     return [example for example in rows if example.id in chosen]
 
 
-def merge(name: str, parts: list[Loaded], *, note: str) -> Loaded:
+def merge_sets(name: str, parts: list[Loaded], *, note: str) -> Loaded:
     """Several data sets as one; the report counts each set's splits apart, as `train_vqa_rad`.
 
     Notes on what splits share are made again, for a set may share images with another one.
@@ -164,7 +168,7 @@ def _folder(root: Path | None, name: str, sets: tuple[str, ...]) -> Path:
     root = release.require(root)
     missing = [each for each in sets if not (root / each).is_dir()]
     if missing:
-        found = listing(root) if root.is_dir() else "a file"
+        found = list_names(root) if root.is_dir() else "a file"
         raise DataError(
             f"{name} needs one folder for each of {', '.join(sets)} in {root}: {', '.join(missing)} not there, "
             f"found {found}; links to the folders will do"

@@ -43,7 +43,7 @@ SHORT: dict[Split, str] = {"train": "train", "validation": "val"}
 CATEGORIES = {"C1_Modality": "modality", "C2_Plane": "plane", "C3_Organ": "organ", "C4_Abnormality": "abnormality"}
 
 
-def load(
+def load_vqa_med_2019(
     root: Path | None,
     *,
     seed: int = 0,

@@ -51,7 +51,7 @@ PAIRS: tuple[tuple[Split, str, str], ...] = (
 )
 
 
-def load(
+def load_vqa_med_2021(
     root: Path | None,
     *,
     seed: int = 0,

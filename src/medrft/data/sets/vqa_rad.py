@@ -19,7 +19,7 @@ from medrft.data.base import Loaded, Progress, Reading
 from medrft.data.counts import Form as Published
 from medrft.data.fields import is_hub_form, plain_fields, read_hub
 from medrft.data.layout import Release
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.errors import unknown_name
 from medrft.rundir import read_json
 from medrft.text import infer_kind
@@ -44,7 +44,7 @@ TYPOS = {"PRSE": "PRES", "ATRIB": "ATTRIB"}
 NULLS = ("NULL", "")
 
 
-def load(
+def load_vqa_rad(
     root: Path | None,
     *,
     seed: int = 0,
@@ -66,7 +66,7 @@ def load(
         return reading.done(on_progress)
     root = RELEASE.require(root)
     files = _files(root, form)
-    images = base.existing(root, *IMAGES)
+    images = base.first_existing(root, *IMAGES)
     if images is None:
         raise RELEASE.wrong(root, missing=f"the image folder '{IMAGES[0]}'")
     forms = (OFFICIAL_COUNTS, COMMUNITY_COUNTS) if files[0][1] is None else (COMMUNITY_COUNTS, OFFICIAL_COUNTS)
@@ -101,7 +101,7 @@ def _files(root: Path, form: str) -> list[tuple[Path, Split | None]]:
 
 def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, images: Path) -> None:
     if not isinstance(row, dict):
-        reading.leave(f"vqa_rad/{split or 'train'}/row{number}", split or "train", base.NOT_A_ROW, shown(row))
+        reading.leave(f"vqa_rad/{split or 'train'}/row{number}", split or "train", base.NOT_A_ROW, show_value(row))
         return
     prefix, needed = ("", (*COLUMNS, "phrase_type")) if split is None else ("c", COLUMNS)
     split = split or ("test" if base.one_line(row.get("phrase_type")).startswith("test") else "train")
@@ -112,11 +112,11 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, i
     if missing:
         reading.leave(name, split, base.MISSING_COLUMN, ", ".join(missing))
     elif answer is None:
-        reading.leave(name, split, base.NOT_TEXT, f"got {shown(row['answer'])}")
+        reading.leave(name, split, base.NOT_TEXT, f"got {show_value(row['answer'])}")
     elif answer in NULLS:
         reading.leave(name, split, base.EMPTY_ANSWER)
     elif question is None:
-        reading.leave(name, split, base.QUESTION_NOT_TEXT, f"got {shown(row['question'])}")
+        reading.leave(name, split, base.QUESTION_NOT_TEXT, f"got {show_value(row['question'])}")
     elif question in NULLS:
         reading.leave(name, split, base.EMPTY_QUESTION)
     elif (image := base.image_or_leave(reading, images, row["image_name"], name=name, split=split)) is not None:

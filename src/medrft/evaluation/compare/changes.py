@@ -72,16 +72,16 @@ def _example(pair: Pair, outcome: str) -> dict[str, Any]:
         "images": a["images"] or b["images"],
         "a": a.get("answer"),
         "b": b.get("answer"),
-        "clash_a": clashes(a),
-        "clash_b": clashes(b),
+        "clash_a": facet_clashes(a),
+        "clash_b": facet_clashes(b),
     }
 
 
-def clashes(row: Row) -> list[str]:
+def facet_clashes(row: Row) -> list[str]:
     """What an open answer says against its best reference, facet by facet, as the clinical scorer sees it.
 
     >>> row = {"kind": "open", "question": "Where?", "references": ["left lung"], "answer": "right lung"}
-    >>> clashes(row)
+    >>> facet_clashes(row)
     ['side: left / right']
     """
     from medrft.scorers.clinical import explain

@@ -61,14 +61,14 @@ class Test:
     unscored: int
 
 
-def compare(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]:
+def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]:
     """Everything `medrft compare` says, as JSON: tests, changed examples, and what was left out and why."""
     baseline, *others = sides
     draws = draws or Draws()
     tests: list[Test] = []
     against = []
     for other in others:
-        pairs, left_out = pair(baseline, other)
+        pairs, left_out = pair_answers(baseline, other)
         skipped = _skipped(baseline, other)
         tests += _tests(baseline.name, other.name, pairs, skipped, draws)
         against.append(
@@ -96,7 +96,7 @@ def compare(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]
     }
 
 
-def pair(a: Side, b: Side) -> tuple[list[Pair], dict[str, Any]]:
+def pair_answers(a: Side, b: Side) -> tuple[list[Pair], dict[str, Any]]:
     """Examples that both sides answered alike asked, run by run, and what was left out: `{reason: {count, examples}}`.
 
     A reference, question, kind or set of options that differs under one id is not the same example.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from medrft.evaluation.controls.consistency import said, share
+from medrft.evaluation.controls.consistency import read_stance, share_with_interval
 from medrft.evaluation.controls.table import FREQUENT_TYPE
 from medrft.evaluation.metrics import Row, cluster_of, source_of
 from medrft.intervals import paired_difference
@@ -19,7 +19,7 @@ from medrft.types import KINDS
 Figures = dict[str, Any]
 
 
-def biases(rows: Iterable[Row]) -> Figures:
+def answer_biases(rows: Iterable[Row]) -> Figures:
     """`{yes, prior, length, position}`, each only where it can be told; empty without plain answers.
 
     yes       closed: share of answers that say yes, minus the share of references that do
@@ -68,8 +68,10 @@ def _prior(rows: Sequence[Row], frequent: Mapping[str, Row]) -> Figures:
             if row["scores"].get("correct") == 0 and usual["scores"].get("correct") == 0
         ]
         if wrong:
-            hits = [float(said(row) is not None and said(row) == said(usual)) for row, usual in wrong]
-            found[kind] = share(hits, [cluster_of(row) for row, _ in wrong])
+            hits = [
+                float(read_stance(row) is not None and read_stance(row) == read_stance(usual)) for row, usual in wrong
+            ]
+            found[kind] = share_with_interval(hits, [cluster_of(row) for row, _ in wrong])
     return found
 
 

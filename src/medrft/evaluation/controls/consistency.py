@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from medrft.evaluation.controls.left_right import side_of, swapped
+from medrft.evaluation.controls.left_right import side_of, swap_sides
 from medrft.evaluation.controls.table import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
 from medrft.evaluation.metrics import Row, cluster_of, source_of
 from medrft.intervals import mean_interval, paired_difference
@@ -63,7 +63,7 @@ def _figures(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     figures: dict[str, Any] = {"n": len(pairs), "metric": metric, "score": None, "difference": None}
     if marked:
         after_all, before_all, clusters = zip(*marked, strict=True)
-        figures["score"] = share(after_all, clusters)
+        figures["score"] = share_with_interval(after_all, clusters)
         figures["difference"] = paired_difference(after_all, before_all, clusters=clusters).as_json()
     return figures | (_answers(control, pairs) if control in CONTROLS else {})
 
@@ -71,26 +71,26 @@ def _figures(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 def _answers(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Which answers stayed, and, where they should turn, which turned."""
     turns = CONTROLS[control].good == "turns"
-    read = [pair for pair in pairs if (opposite(pair[0]) if turns else said(pair[0])) is not None]
+    read = [pair for pair in pairs if (opposite_stance(pair[0]) if turns else read_stance(pair[0])) is not None]
     out: dict[str, Any] = {"same": None, "turned": None, "unread": len(pairs) - len(read)}
     if read:
         clusters = [cluster_of(plain) for plain, _ in read]
-        stayed = [float(said(plain) == said(row)) for plain, row in read]
-        out["same"] = share(stayed, clusters)
+        stayed = [float(read_stance(plain) == read_stance(row)) for plain, row in read]
+        out["same"] = share_with_interval(stayed, clusters)
     if read and turns:
-        turned = [float(opposite(plain) == said(row)) for plain, row in read]
-        out["turned"] = share(turned, clusters)
+        turned = [float(opposite_stance(plain) == read_stance(row)) for plain, row in read]
+        out["turned"] = share_with_interval(turned, clusters)
     return out
 
 
-def said(row: Row) -> str | None:
+def read_stance(row: Row) -> str | None:
     """What an answer says, for comparison with another: yes or no, the text of an option, else normalised text.
 
     `None` where there is no answer to read.
 
-    >>> said({"kind": "closed", "answer": "Yes, it is.", "options": []})
+    >>> read_stance({"kind": "closed", "answer": "Yes, it is.", "options": []})
     'yes'
-    >>> said({"kind": "choice", "answer": "B", "options": ["CT", "MRI"]})
+    >>> read_stance({"kind": "choice", "answer": "B", "options": ["CT", "MRI"]})
     'mri'
     """
     answer = row["answer"]
@@ -103,23 +103,23 @@ def said(row: Row) -> str | None:
     return normalize(answer) or None
 
 
-def opposite(row: Row) -> str | None:
+def opposite_stance(row: Row) -> str | None:
     """What the opposite answer would say; `None` where an answer has none.
 
-    >>> opposite({"kind": "closed", "answer": "No", "options": []})
+    >>> opposite_stance({"kind": "closed", "answer": "No", "options": []})
     'yes'
-    >>> opposite({"kind": "open", "answer": "Left lung", "options": []})
+    >>> opposite_stance({"kind": "open", "answer": "Left lung", "options": []})
     'right lung'
     """
-    words = said(row)
+    words = read_stance(row)
     if words is None:
         return None
     if row["kind"] == "closed":
         return {"yes": "no", "no": "yes"}.get(words)
-    return normalize(swapped(words)) if side_of(words) is not None else None
+    return normalize(swap_sides(words)) if side_of(words) is not None else None
 
 
-def share(values: Sequence[float], clusters: Sequence[Hashable]) -> dict[str, float | int | None]:
+def share_with_interval(values: Sequence[float], clusters: Sequence[Hashable]) -> dict[str, float | int | None]:
     """Mean of values in [0, 1] with its interval over images, as JSON."""
     return mean_interval(values, clusters=clusters).as_json()
 

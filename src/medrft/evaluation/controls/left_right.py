@@ -52,10 +52,10 @@ def has_side(text: str) -> bool:
     return WORD.search(text) is not None
 
 
-def swapped(text: str) -> str:
+def swap_sides(text: str) -> str:
     """The text with left for right and right for left, case kept; twice is the text itself.
 
-    >>> swapped("Upper Right Lung"), swapped("left-sided, RIGHTMOST")
+    >>> swap_sides("Upper Right Lung"), swap_sides("left-sided, RIGHTMOST")
     ('Upper Left Lung', 'right-sided, LEFTMOST')
     """
     return WORD.sub(lambda match: _in_case(OTHER[match["side"].lower()], match["side"]) + (match["end"] or ""), text)

@@ -114,12 +114,12 @@ class Negation(NamedTuple):
     reason: str = ""
 
 
-def negate(question: str) -> Negation:
+def negate_question(question: str) -> Negation:
     """The question whose right answer is the other of yes and no.
 
-    >>> negate("Is there any free air?").question
+    >>> negate_question("Is there any free air?").question
     'Is it true that there is no free air?'
-    >>> negate("Is the heart not enlarged?"), negate("Are both lungs clear?").reason
+    >>> negate_question("Is the heart not enlarged?"), negate_question("Are both lungs clear?").reason
     (Negation(question=None, reason='already negated'), 'more than one claim')
     """
     if len(question) > MAX_LENGTH:

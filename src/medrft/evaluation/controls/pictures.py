@@ -27,20 +27,20 @@ NO_MODALITY = "its modality is not known"
 NO_OTHER = "no other picture of its modality and organ"
 
 
-def blank(images: Images) -> Images:
+def blank_pictures(images: Images) -> Images:
     """Every picture replaced by a grey one of its size. A good model is right less often: it looked."""
     from medrft.data.images import blank_like
 
     return lambda example: [blank_like(image) for image in images(example)]
 
 
-def shuffled(images: Images, examples: Sequence[Example], *, seed: int) -> Images:
+def shuffled_pictures(images: Images, examples: Sequence[Example], *, seed: int) -> Images:
     """The same examples, each with the pictures of another one: the questions no longer fit them.
 
     The other example has as many pictures but not the same ones, where the data have such an example. A good model is
     right less often.
     """
-    found = partners(examples, seed=seed, key=lambda example: len(example.images))
+    found = find_partners(examples, seed=seed, key=lambda example: len(example.images))
     return lambda example: images(found.get(example.id, example))
 
 
@@ -49,7 +49,7 @@ def same_modality(images: Images, examples: Sequence[Example], *, seed: int) -> 
 
     A good model is right less often, though what holds of most such pictures still holds: modality, organ, plane.
     """
-    found = partners(examples, seed=seed, key=sort_of)
+    found = find_partners(examples, seed=seed, key=sort_of)
     return lambda example: images(found[example.id])
 
 
@@ -71,7 +71,7 @@ def no_partner(examples: Sequence[Example]) -> dict[str, str]:
     }
 
 
-def partners(examples: Sequence[Example], *, seed: int, key: Callable[[Example], Hashable]) -> dict[str, Example]:
+def find_partners(examples: Sequence[Example], *, seed: int, key: Callable[[Example], Hashable]) -> dict[str, Example]:
     """For each example, by id, one of another case that is alike by `key`; absent where there is none."""
     order = list(examples)
     random.Random(seed).shuffle(order)
@@ -93,7 +93,7 @@ def _case(example: Example) -> Hashable:
     return example.metadata.get("image_case_url") or example.images
 
 
-def blurred(images: Images) -> Images:
+def blurred_pictures(images: Images) -> Images:
     """Every picture through a Gaussian of `BLUR`. A good model answers the same, but for the finest detail."""
     from PIL import ImageFilter
 
@@ -103,7 +103,7 @@ def blurred(images: Images) -> Images:
     return lambda example: [blur(image) for image in images(example)]
 
 
-def contrasted(images: Images, *, seed: int) -> Images:
+def contrasted_pictures(images: Images, *, seed: int) -> Images:
     """Every picture with less or with more contrast, drawn by seed and by the pictures' names.
 
     A good model answers the same: windows differ from hospital to hospital.
@@ -122,7 +122,7 @@ def _names(images: Sequence[Path]) -> str:
     return " ".join(f"{path.parent.name}/{path.name}" for path in images)
 
 
-def mirrored(images: Images) -> Images:
+def mirrored_pictures(images: Images) -> Images:
     """Every picture with left and right exchanged. A good model states the other side.
 
     Markers burnt into a picture are mirrored with it, and anatomy that has a side of its own looks unusual.

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from medrft.data.phantom.truth import expected
-from medrft.evaluation.controls.left_right import OTHER, has_side, side_of, swapped
-from medrft.evaluation.controls.negation import negate
+from medrft.data.phantom.truth import expected_yes
+from medrft.evaluation.controls.left_right import OTHER, has_side, side_of, swap_sides
+from medrft.evaluation.controls.negation import negate_question
 from medrft.text import normalize, yes_no
 from medrft.types import Example
 
@@ -49,11 +49,11 @@ SAME_QUESTION = "strict agreement"
 """VQA-RAD's label for a rephrasing that asks the same; conversion, subsumption and inversion ask something else."""
 
 
-def negated(example: Example) -> Changed:
+def negated_example(example: Example) -> Changed:
     """A closed question turned into its negation. A good model answers the opposite: yes and no change places."""
     if example.kind != "closed":
         return NOT_CLOSED
-    negation = negate(example.question)
+    negation = negate_question(example.question)
     if negation.question is None:
         return negation.reason
     if any(yes_no(reference) is None for reference in example.references):
@@ -79,7 +79,7 @@ def other_side(example: Example) -> Changed:
     asked = _asked(example.metadata, value=OTHER[side])
     if "facts" in asked and asked["facts"]["asked"]["attribute"] != "side":
         return NO_SIDE
-    return replace(example, question=swapped(example.question), references=_closed_truth(asked), metadata=asked)
+    return replace(example, question=swap_sides(example.question), references=_closed_truth(asked), metadata=asked)
 
 
 def mirrored_side(example: Example) -> Changed:
@@ -99,7 +99,7 @@ def mirrored_side(example: Example) -> Changed:
         return TWO_SIDES
     if not _turns(example.metadata):
         return ANATOMY
-    references = tuple(swapped(reference) for reference in example.references)
+    references = tuple(swap_sides(reference) for reference in example.references)
     if example.options and not {normalize(r) for r in references} <= {normalize(o) for o in example.options}:
         return NO_FLIPPED_OPTION
     return replace(example, references=references, metadata=_in_mirror(example.metadata))
@@ -114,7 +114,7 @@ def _mirrored_closed(example: Example) -> Changed:
     return replace(example, references=_closed_truth(metadata), metadata=metadata)
 
 
-def reordered(example: Example, *, seed: int) -> Changed:
+def reordered_options(example: Example, *, seed: int) -> Changed:
     """The same options in another order, drawn by seed and example, never the one they had.
 
     A good model chooses the same text.
@@ -134,7 +134,7 @@ def reordered(example: Example, *, seed: int) -> Changed:
     return replace(example, options=tuple(options))
 
 
-def rephrased(examples: Sequence[Example]) -> list[Changed]:
+def rephrased_examples(examples: Sequence[Example]) -> list[Changed]:
     """Each question in the words that another clinician found for it (VQA-RAD), where these ask the very same.
 
     A good model answers the same. Pairs are asked one way only, from the first wording to the second, or each would
@@ -207,4 +207,4 @@ def _closed_truth(metadata: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     facts = metadata["facts"]
     target = facts["findings"][facts["asked"]["finding"]]
-    return ("yes" if expected(facts, facts["asked"], target) else "no",)
+    return ("yes" if expected_yes(facts, facts["asked"], target) else "no",)

@@ -124,12 +124,12 @@ def _with_partner(examples: Sequence[Example], seed: int) -> list[Changed]:
 
 CONTROLS: dict[str, Control] = {
     "blank": Control(
-        says="grey pictures", good="falls", pictures=lambda images, examples, seed: pictures.blank(images)
+        says="grey pictures", good="falls", pictures=lambda images, examples, seed: pictures.blank_pictures(images)
     ),
     "shuffled": Control(
         says="another question's picture",
         good="falls",
-        pictures=lambda images, examples, seed: pictures.shuffled(images, examples, seed=seed),
+        pictures=lambda images, examples, seed: pictures.shuffled_pictures(images, examples, seed=seed),
     ),
     QUESTION_ONLY: Control(says="no picture", good="falls", examples=_without_images),
     "same_modality": Control(
@@ -139,31 +139,35 @@ CONTROLS: dict[str, Control] = {
         pictures=lambda images, examples, seed: pictures.same_modality(images, examples, seed=seed),
     ),
     "blur": Control(
-        says="pictures a little blurred", good="stays", pictures=lambda images, examples, seed: pictures.blurred(images)
+        says="pictures a little blurred",
+        good="stays",
+        pictures=lambda images, examples, seed: pictures.blurred_pictures(images),
     ),
     "contrast": Control(
         says="pictures with less or more contrast",
         good="stays",
-        pictures=lambda images, examples, seed: pictures.contrasted(images, seed=seed),
+        pictures=lambda images, examples, seed: pictures.contrasted_pictures(images, seed=seed),
     ),
     "options": Control(
         says="options in another order",
         good="stays",
-        examples=lambda examples, seed: [rewording.reordered(example, seed=seed) for example in examples],
+        examples=lambda examples, seed: [rewording.reordered_options(example, seed=seed) for example in examples],
     ),
     "paraphrase": Control(
-        says="a clinician's rephrasing", good="stays", examples=lambda examples, seed: rewording.rephrased(examples)
+        says="a clinician's rephrasing",
+        good="stays",
+        examples=lambda examples, seed: rewording.rephrased_examples(examples),
     ),
     "flip": Control(
         says="pictures mirrored, where a side is stated",
         good="turns",
         examples=lambda examples, seed: [rewording.mirrored_side(example) for example in examples],
-        pictures=lambda images, examples, seed: pictures.mirrored(images),
+        pictures=lambda images, examples, seed: pictures.mirrored_pictures(images),
     ),
     "negated": Control(
         says="yes/no questions negated",
         good="turns",
-        examples=lambda examples, seed: [rewording.negated(example) for example in examples],
+        examples=lambda examples, seed: [rewording.negated_example(example) for example in examples],
     ),
     "sides": Control(
         says="left and right exchanged in yes/no questions",
@@ -174,7 +178,9 @@ CONTROLS: dict[str, Control] = {
 """Controls by name, in the order of the tables."""
 
 
-def applied(control: str, examples: Sequence[Example], images: Images, *, seed: int) -> tuple[list[Example], Images]:
+def apply_control(
+    control: str, examples: Sequence[Example], images: Images, *, seed: int
+) -> tuple[list[Example], Images]:
     """The examples as a control asks them, without those it leaves out, and how their pictures are opened.
 
     Ids stay. `none` changes nothing. Raises `UnknownNameError` for another name.

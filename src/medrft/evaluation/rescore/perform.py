@@ -12,10 +12,10 @@ from typing import Any
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.data.images import sha256_of
 from medrft.errors import DataError, unknown_name
-from medrft.evaluation.metrics import summarise
-from medrft.evaluation.rescore.against import beside
+from medrft.evaluation.metrics import summarize_rows
+from medrft.evaluation.rescore.against import compare_figures
 from medrft.evaluation.rescore.foreign import Answered, Foreign, told_apart
-from medrft.evaluation.rescore.mark import mark
+from medrft.evaluation.rescore.mark import mark_rows
 from medrft.rundir import fingerprint, write_json, write_jsonl
 from medrft.text import normalize
 from medrft.types import Example
@@ -69,10 +69,10 @@ def rescore(
     reader = importlib.import_module(f"medrft.evaluation.rescore.{EVALUATORS[evaluator]}")
     foreign: Foreign = told_apart(reader.read(path, given))
     if examples:
-        linked, notes = link(foreign.rows, examples)
+        linked, notes = link_rows(foreign.rows, examples)
         foreign = replace(foreign, rows=linked, notes=(*foreign.notes, *notes))
     encoder = None if given["encoder"] == "none" else EncoderConfig(id=str(given["encoder"]))
-    rows = mark(foreign.rows, encoder=encoder, on_progress=on_progress)
+    rows = mark_rows(foreign.rows, encoder=encoder, on_progress=on_progress)
     header = _header(foreign, path, rows, given, encoder)
     return Rescored(header=header, rows=rows, report=_report(foreign, rows, given))
 
@@ -115,8 +115,8 @@ def _report(foreign: Foreign, rows: list[dict[str, Any]], given: Mapping[str, An
     return {
         "interval": f"95 % interval over {clusters}",
         "clustered_by": clusters,
-        "results": {name: summarise(row for row in rows if row["dataset"] == name) for name in datasets},
-        "theirs": beside(foreign, rows),
+        "results": {name: summarize_rows(row for row in rows if row["dataset"] == name) for name in datasets},
+        "theirs": compare_figures(foreign, rows),
         "read": len(rows),
         "left_out": {
             "reasons": dict(reasons),
@@ -131,7 +131,7 @@ KEPT = ("question_type", "modality", "organ")
 """Metadata taken from the examples."""
 
 
-def link(rows: Sequence[Answered], examples: Sequence[Example]) -> tuple[tuple[Answered, ...], list[str]]:
+def link_rows(rows: Sequence[Answered], examples: Sequence[Example]) -> tuple[tuple[Answered, ...], list[str]]:
     """The rows with id, split, images, question, references and options of their examples, and notes on the rest.
 
     A row belongs to the example with its question and reference after normalisation; where several have both, the rows

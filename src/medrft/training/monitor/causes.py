@@ -91,7 +91,7 @@ class Cause:
         return self.measure(Window(start, rows, self.window))
 
 
-def whole(key: str) -> Callable[[Window], Readings | None]:
+def stage_number(key: str) -> Callable[[Window], Readings | None]:
     """A number of the whole stage."""
 
     def measure(window: Window) -> Readings | None:
@@ -196,7 +196,7 @@ CAUSES: tuple[Cause, ...] = (
         needs="data whose truth is known (the phantom), and groups with right and wrong answers",
         advice="the reward pays for something else than being right; look at wrong answers with a high reward, and "
         "audit the reward on this run's rollouts (medrft audit --run)",
-        measure=whole("truth_correlation"),
+        measure=stage_number("truth_correlation"),
     ),
     Cause(
         name="format_saturated",
@@ -216,7 +216,7 @@ CAUSES: tuple[Cause, ...] = (
         threshold=0.1,
         needs="the share of answers cut off",
         advice="cut answers are judged as wrong; raise max_completion_length, or let the reward pay for shorter ones",
-        measure=whole("truncated"),
+        measure=stage_number("truncated"),
     ),
     Cause(
         name="length_drift",
@@ -236,7 +236,7 @@ CAUSES: tuple[Cause, ...] = (
         needs="the entropy, which TRL logs",
         advice="the policy says one thing only and has stopped exploring; raise the temperature or beta, lower the "
         "learning rate, or go back to an earlier checkpoint",
-        measure=whole("entropy"),
+        measure=stage_number("entropy"),
     ),
     Cause(
         name="kl_runaway",
@@ -247,7 +247,7 @@ CAUSES: tuple[Cause, ...] = (
         needs="the KL, which TRL measures only with beta above 0",
         advice="the policy has left its start model behind; lower the learning rate, raise beta, or set max_grad_norm "
         "lower",
-        measure=whole("kl"),
+        measure=stage_number("kl"),
     ),
     Cause(
         name="unscored",
@@ -257,7 +257,7 @@ CAUSES: tuple[Cause, ...] = (
         needs="the share of unscored answers",
         advice="they are left out of training; unscored_reason in the rollouts names the parts: mend the scorer, or "
         "take references out that it cannot score",
-        measure=whole("unscored"),
+        measure=stage_number("unscored"),
     ),
     Cause(
         name="answer_collapse",

@@ -102,7 +102,7 @@ def reward_metrics(
     failed = [o.gate is None for s, o in zip(stacks, outcomes, strict=True) if s.gate and _can_fail(s.gate.scorer)]
     if failed:
         found["part/gate/failed"] = float(np.mean(failed))
-    return found | dominance(reward, judged, outcomes, group_size=group_size)
+    return found | part_dominance(reward, judged, outcomes, group_size=group_size)
 
 
 def _of_part(name: str, scorer: Scorer, values: Sequence[Score]) -> dict[str, float]:
@@ -117,7 +117,7 @@ def _of_part(name: str, scorer: Scorer, values: Sequence[Score]) -> dict[str, fl
     return found
 
 
-def dominance(
+def part_dominance(
     reward: Reward, judged: Sequence[Judged], outcomes: Sequence[Outcome], *, group_size: int
 ) -> dict[str, float]:
     """`part/<name>/dominance`: share of the reward's within-group variance less the share that its weight promises.

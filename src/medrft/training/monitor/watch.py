@@ -130,7 +130,7 @@ class Diagnosis:
     """Cause -> why."""
 
 
-def diagnose(rows: Iterable[Row], *, stage: str) -> Diagnosis:
+def diagnose_stage(rows: Iterable[Row], *, stage: str) -> Diagnosis:
     """Feed a stage's rows of `metrics.jsonl` to a watch, in order."""
     watch, found, open_ = Watch(stage), [], {}  # type: Watch, list[Finding], dict[tuple[str, str], int]
     train = [row for row in rows if row.get("split", "train") == "train"]
@@ -148,13 +148,13 @@ def diagnose(rows: Iterable[Row], *, stage: str) -> Diagnosis:
     return Diagnosis(stage=stage, rows=len(train), findings=tuple(found), not_judged=missing)
 
 
-def diagnoses(rows: Iterable[Row]) -> list[Diagnosis]:
+def diagnose_run(rows: Iterable[Row]) -> list[Diagnosis]:
     """One for each GRPO stage that has logged anything."""
     stages: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("kind") == "grpo":
             stages.setdefault(str(row.get("stage", "")), []).append(row)
-    return [diagnose(found, stage=stage) for stage, found in stages.items()]
+    return [diagnose_stage(found, stage=stage) for stage, found in stages.items()]
 
 
 def _still(finding: Finding, step: int, value: float) -> Finding:

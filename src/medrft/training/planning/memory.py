@@ -17,12 +17,12 @@ import torch
 from medrft.config import Recipe
 from medrft.errors import ModelError
 from medrft.models.faults import UNFIT_INPUTS
-from medrft.models.parts import freeze, lora_config
+from medrft.models.parts import freeze_parts, lora_config
 from medrft.models.policy import make_checkpointable
 from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.models.shapes import Shape, picture_inputs
-from medrft.models.sketch import Sketch, sketch_model, stacks, use_flash_in_windows
+from medrft.models.sketch import Sketch, block_stacks, sketch_model, use_flash_in_windows
 from medrft.training.planning.trace import Ask, Load, rollout_peak, update_peak
 from medrft.training.precision import BYTES, Precision
 
@@ -185,7 +185,9 @@ class Planner:
     def parameters(self, lora: str | None) -> Parameters:
         """The counts of the model, adapters included."""
         model, _ = self.sketched(lora)
-        blocks = [sum(weight.numel() for weight in block.parameters()) for s in stacks(model).values() for block in s]
+        blocks = [
+            sum(weight.numel() for weight in block.parameters()) for s in block_stacks(model).values() for block in s
+        ]
         weights = list(model.parameters())
         inner = plain_model(model).get_input_embeddings().weight
         total = sum(weight.numel() for weight in weights)
@@ -202,16 +204,16 @@ class Planner:
         if pixels not in self._asks:
             prompt = get_prompt(self.recipe.prompt)
             if self.processor is not None:
-                self._asks[pixels] = processed(self.processor, model, self.recipe.prompt, pixels)
+                self._asks[pixels] = processed_prompt(self.processor, model, self.recipe.prompt, pixels)
             else:
                 text = round(TOKENS_PER_WORD * len(f"{prompt.role} {prompt.instruction}".split())) + QUESTION_TOKENS
-                self._asks[pixels] = synthetic(self.shape.config, model, pixels, text)
+                self._asks[pixels] = synthetic_prompt(self.shape.config, model, pixels, text)
         return self._asks[pixels]
 
 
 def _adapted(model: Any, config: Any) -> Any:
     """Freezing and adapters as a stage applies them."""
-    freeze(model, config.freeze)
+    freeze_parts(model, config.freeze)
     adapters = lora_config(config)
     if adapters is None:
         return model
@@ -232,7 +234,7 @@ def state_bytes(optim: str, n: Parameters) -> float:
     return STATES.get(optim, 8.0) * n.trained
 
 
-def synthetic(config: Any, model: Any, pixels: int, text: int) -> Ask:
+def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> Ask:
     """A prompt of `text` tokens and one picture, with no tokenizer."""
     fields, tokens = picture_inputs(config, pixels)
     image = getattr(config, "image_token_id", None)
@@ -250,11 +252,11 @@ def _token_types(config: Any, images: torch.Tensor) -> Mapping[str, torch.Tensor
     return {name: images.long()} if name else {}
 
 
-def processed(processor: Any, model: Any, prompt: str, pixels: int) -> Ask:
+def processed_prompt(processor: Any, model: Any, prompt: str, pixels: int) -> Ask:
     """A prompt as the model's own processor makes it, with a question of usual length."""
     from PIL import Image
 
-    from medrft.models.encode import encode
+    from medrft.models.encode import encode_chats
     from medrft.models.policy import Policy
     from medrft.models.prompts import with_images
     from medrft.types import Example
@@ -266,7 +268,7 @@ def processed(processor: Any, model: Any, prompt: str, pixels: int) -> Ask:
     messages = get_prompt(prompt).bound(processor).messages(example)
     messages[-1]["content"].insert(0, {"type": "image"})
     policy = Policy(plain_model(model), processor, "plan", torch.device("cpu"))
-    inputs = encode(policy, [with_images(messages, [Image.new("RGB", (side, side))])])
+    inputs = encode_chats(policy, [with_images(messages, [Image.new("RGB", (side, side))])])
     ids = inputs.pop("input_ids")
     del inputs["attention_mask"]
     return Ask(ids=ids, fields=inputs)

@@ -72,7 +72,7 @@ def memory_table(planner: Planner, setting: Setting, gpus: int, ways: Sequence[W
     return {way: planner.memory(setting, way, gpus) for way in ways}
 
 
-def usable(gpu: float) -> float:
+def usable_memory(gpu: float) -> float:
     """What a GPU of a nominal size leaves free, in bytes: 99 % of its GiB."""
     return 0.99 * gpu * 2**30
 
@@ -85,7 +85,7 @@ def smallest_change(
     `None` where none of them helps; an empty list where it fits as it is. Settings whose weights, gradients and
     optimizer alone are too large are passed over without running anything.
     """
-    most = usable(gpu)
+    most = usable_memory(gpu)
 
     def fits(changes: Sequence[Change]) -> bool:
         now, on = (changes[-1].setting, changes[-1].way) if changes else (setting, way)

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from medrft.models.cascade import ROOM, Rows, go_on, read_stems
-from medrft.models.prefix import branches, packed_inputs, plain_model
-from medrft.models.sketch import Sketch, cut_to, quietly, set_dtypes, stacks
-from medrft.training.sharing.groups import divided
+from medrft.models.prefix import branches_per_row, packed_inputs, plain_model
+from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
+from medrft.training.sharing.groups import divide_groups
 
 FEW = 2
 """Blocks of each stack that are run."""
@@ -65,10 +65,10 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     weights that autocast makes are among the bytes.
     """
     set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
-    prepare(model, load)
+    prepare_model(model, load)
 
     def step() -> None:
-        with sketch, quietly():
+        with sketch, without_notices():
             for weight in model.parameters():
                 weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
             gc.collect()  # what is left of an earlier pass would be freed within this one
@@ -99,8 +99,8 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
 
     def write() -> None:
         ids = ask.ids.expand(prompts, -1)
-        fields = repeated(ask.fields, prompts)
-        with sketch, quietly(), torch.no_grad(), _autocast(load):
+        fields = repeat_inputs(ask.fields, prompts)
+        with sketch, without_notices(), torch.no_grad(), _autocast(load):
             gc.collect()  # what is left of an earlier pass would be freed within this one
             held = sketch.live
             sketch.peaks.clear()
@@ -135,7 +135,7 @@ def _at_full_depth(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
 
 
 def _extended(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
-    whole = {name: len(stack) for name, stack in stacks(model).items()}
+    whole = {name: len(stack) for name, stack in block_stacks(model).items()}
     few = {name: min(depth, _needed(model, name)) for name, depth in whole.items()}
 
     def peaks(depths: dict[str, int]) -> dict[str, int]:
@@ -161,11 +161,11 @@ def _needed(model: Any, name: str) -> int:
     return max(taken) + 2 if taken else FEW
 
 
-def prepare(model: Any, load: Load) -> None:
+def prepare_model(model: Any, load: Load) -> None:
     """Training mode, with or without checkpointing."""
     model.train()
     inner = plain_model(model)
-    with quietly():
+    with without_notices():
         if load.checkpointing:
             inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         elif inner.is_gradient_checkpointing:
@@ -201,7 +201,7 @@ def forward_loss(model: Any, ask: Ask, load: Load) -> torch.Tensor:
     types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
     labels = ids.clone()
     labels[:, : ask.ids.shape[1]] = -100
-    inputs = {**repeated({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
+    inputs = {**repeat_inputs({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
     loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
     return loss
 
@@ -210,9 +210,9 @@ def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.T
     """Groups as packed rows, cut as `SharesPrompts` cuts them."""
     size = min(load.group, load.rows)
     groups = [row // size for row in range(load.rows)]
-    most = branches(model, prompt=ask.ids.shape[1], completion=load.completion, size=size)
-    places = groups if most >= size else divided(groups, most)
-    fields = repeated(ask.fields, len(set(places)))
+    most = branches_per_row(model, prompt=ask.ids.shape[1], completion=load.completion, size=size)
+    places = groups if most >= size else divide_groups(groups, most)
+    fields = repeat_inputs(ask.fields, len(set(places)))
     packed, inputs = packed_inputs(
         model,
         ids,
@@ -230,7 +230,7 @@ def _types(ask: Ask) -> dict[str, torch.Tensor]:
     return {key: value for key, value in ask.fields.items() if key.endswith("token_type_ids")}
 
 
-def repeated(fields: dict[str, torch.Tensor], times: int) -> dict[str, torch.Tensor]:
+def repeat_inputs(fields: dict[str, torch.Tensor], times: int) -> dict[str, torch.Tensor]:
     """The inputs of `times` equal prompts."""
     return {key: torch.cat([value] * times) for key, value in fields.items()}
 

@@ -92,7 +92,7 @@ def random_state(device: torch.device) -> RandomState:
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
-def rewind(state: RandomState, device: torch.device) -> None:
+def rewind_generators(state: RandomState, device: torch.device) -> None:
     """Put the generators back, so that the plain way draws what it would have drawn alone."""
     torch.set_rng_state(state[0])
     if state[1] is not None:

@@ -18,19 +18,19 @@ GROUP = "group"
 """The batch's own column: the number of each row's group, (B,)."""
 
 
-def numbers(rows: int, *, size: int, process: int) -> list[int]:
+def group_numbers(rows: int, *, size: int, process: int) -> list[int]:
     """The group of each of a process's rows; a group may begin on one process and end on the next.
 
-    >>> numbers(4, size=2, process=0), numbers(3, size=2, process=1)
+    >>> group_numbers(4, size=2, process=0), group_numbers(3, size=2, process=1)
     ([0, 0, 1, 1], [1, 2, 2])
     """
     return [(process * rows + row) // size for row in range(rows)]
 
 
-def leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
+def group_leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
     """The first row of each group, and for each row the place of its group among them.
 
-    >>> leaders([4, 4, 5, 5])
+    >>> group_leaders([4, 4, 5, 5])
     ([0, 2], [0, 0, 1, 1])
     """
     first: dict[int, int] = {}
@@ -40,10 +40,10 @@ def leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
     return list(first.values()), [place[group] for group in groups]
 
 
-def members(groups: Sequence[int]) -> list[list[int]]:
+def group_members(groups: Sequence[int]) -> list[list[int]]:
     """The rows of each group, groups in the order in which they first appear.
 
-    >>> members([7, 8, 7])
+    >>> group_members([7, 8, 7])
     [[0, 2], [1]]
     """
     found: dict[int, list[int]] = {}
@@ -52,10 +52,10 @@ def members(groups: Sequence[int]) -> list[list[int]]:
     return list(found.values())
 
 
-def divided(groups: Sequence[int], most: int) -> list[int]:
+def divide_groups(groups: Sequence[int], most: int) -> list[int]:
     """Groups cut into parts of at most `most` rows, numbered anew.
 
-    >>> divided([7, 7, 8, 7, 8], 2)
+    >>> divide_groups([7, 7, 8, 7, 8], 2)
     [0, 0, 1, 2, 1]
     """
     seen: Counter[int] = Counter()
@@ -67,13 +67,13 @@ def divided(groups: Sequence[int], most: int) -> list[int]:
     return [number[part] for part in parts]
 
 
-def take(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+def take_rows(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     """Multimodal inputs of some rows, in that order, repeated where asked; `num_images` among them counts each row's.
 
     Whatever a family's layout is (per row, per image, per tile, patches of all images in one tensor), each row gets
     its own.
     """
-    taken = {key: pick(value, rows) for key, value in by_row(fields).items() if value is not None}
+    taken = {key: pick_rows(value, rows) for key, value in by_row(fields).items() if value is not None}
     return {key: torch.cat(value) if _in_parts(value) else value for key, value in taken.items()}
 
 
@@ -99,7 +99,7 @@ def _in_parts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], torch.Tensor)
 
 
-def tiles(processor: Any, images: Sequence[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def tile_counts(processor: Any, images: Sequence[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """How many tiles each row has (`num_tiles`) and each image (`num_patches`), where pixels are kept per tile.
 
     `images` are each row's; `fields` what the processor made of them. Asked of the image processor as TRL does, since
@@ -123,7 +123,7 @@ def tiles(processor: Any, images: Sequence[Any], fields: Mapping[str, Any]) -> d
     return {"num_tiles": [int(part.sum()) for part in parts], "num_patches": parts}
 
 
-def pick(value: Any, rows: Sequence[int]) -> Any:
+def pick_rows(value: Any, rows: Sequence[int]) -> Any:
     """Rows of a tensor or list; a number stays."""
     if isinstance(value, torch.Tensor):
         return value if value.ndim == 0 else value[torch.as_tensor(rows, device=value.device)]
@@ -135,10 +135,10 @@ def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
 
     Draws the order from torch's global generator, as TRL does for its order of rows.
     """
-    blocks = members(batch[GROUP].tolist())
+    blocks = group_members(batch[GROUP].tolist())
     order = [row for block in torch.randperm(len(blocks)).tolist() for row in blocks[block]]
     split = by_row(batch)
-    shuffled = {key: pick(value, order) for key, value in split.items() if value is not None}
+    shuffled = {key: pick_rows(value, order) for key, value in split.items() if value is not None}
     shuffled = {key: _once(value, shuffled[GROUP].tolist()) for key, value in shuffled.items()}
     found: list[dict[str, Any]] = split_tensor_dict(shuffled, steps)
     return found
@@ -155,7 +155,7 @@ def _once(value: Any, groups: Sequence[int]) -> Any:
     ]
 
 
-def tensors(fields: Mapping[str, Any], *, pad: Any) -> dict[str, torch.Tensor]:
+def as_tensors(fields: Mapping[str, Any], *, pad: Any) -> dict[str, torch.Tensor]:
     """What a processor returned without `return_tensors`, as tensors; lists of a token's values are padded on the left.
 
     `pad` is TRL's padding function. The rule is that of TRL's own generation.
@@ -171,16 +171,16 @@ def tensors(fields: Mapping[str, Any], *, pad: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-def lost(*, size: int, rows: int, steps: int) -> str | None:
+def lost_sharing(*, size: int, rows: int, steps: int) -> str | None:
     """What sharing is lost when an update's `rows` do not hold whole groups of `size`, and values that keep the batch.
 
     `steps` is the number of such batches in an optimizer step (`gradient_accumulation_steps`).
 
-    >>> lost(size=8, rows=16, steps=1) is None
+    >>> lost_sharing(size=8, rows=16, steps=1) is None
     True
-    >>> lost(size=4, rows=2, steps=2).partition("; ")[2]
+    >>> lost_sharing(size=4, rows=2, steps=2).partition("; ")[2]
     'per_device_train_batch_size 4 with gradient_accumulation_steps 1 keep the same batch'
-    >>> lost(size=8, rows=2, steps=2).partition("; ")[2]
+    >>> lost_sharing(size=8, rows=2, steps=2).partition("; ")[2]
     'per_device_train_batch_size 4 with gradient_accumulation_steps 1 keep the same batch and compute it 2 times'
     """
     if rows % size == 0:
@@ -203,7 +203,7 @@ def whole_chunks(numbers: Sequence[int], most: int) -> list[list[int]]:
     [[0, 1, 2, 3], [4, 5]]
     """
     parts: list[list[int]] = []
-    for rows in members(numbers):
+    for rows in group_members(numbers):
         if parts and len(parts[-1]) + len(rows) <= most:
             parts[-1] = parts[-1] + rows
         else:

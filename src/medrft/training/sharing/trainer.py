@@ -18,12 +18,20 @@ import torch
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
-from medrft.models.prefix import TOKEN_TYPES, branches, packed_inputs, why_not
-from medrft.models.rollout import Rollouts, rollouts
-from medrft.training.processed import KNOWN, Padding, Processed, extra_columns, extra_fields, forward_fields, stretched
+from medrft.models.prefix import TOKEN_TYPES, branches_per_row, packed_inputs, why_not
+from medrft.models.rollout import Rollouts, sample_rollouts
+from medrft.training.processed import (
+    KNOWN,
+    Padding,
+    Processed,
+    extra_columns,
+    extra_fields,
+    forward_fields,
+    stretch_inputs,
+)
 from medrft.training.sharing import groups
 from medrft.training.sharing.agree import Agrees
-from medrft.training.sharing.fallback import random_state, rewind, without_dropout
+from medrft.training.sharing.fallback import random_state, rewind_generators, without_dropout
 from medrft.training.sharing.groups import GROUP
 from medrft.training.sharing.verify import Batch, Difference, loss_difference, probe_parameters, rollout_difference
 
@@ -51,7 +59,7 @@ class SharesPrompts(Agrees):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         me: Any = self
-        self._groups = groups.numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
+        self._groups = groups.group_numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
         processor = me.processing_class
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
@@ -65,7 +73,7 @@ class SharesPrompts(Agrees):
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         me: Any = self
         processor, whole = me.processing_class, not self.sharing.anywhere
-        first, place = (list(range(len(prompts))),) * 2 if whole else groups.leaders(self._groups)
+        first, place = (list(range(len(prompts))),) * 2 if whole else groups.group_leaders(self._groups)
         me.processing_class = Padding(processor)
         try:
             ids, images, fields = super()._tokenize_prompts([prompts[row] for row in first])  # type: ignore[misc]
@@ -73,10 +81,10 @@ class SharesPrompts(Agrees):
             me.processing_class = processor
         if whole:
             return ids, images, fields
-        self._once = groups.tensors(fields, pad=pad)
+        self._once = groups.as_tensors(fields, pad=pad)
         if images is not None:
             self._once["num_images"] = [len(shown or []) for shown in images]
-            self._once |= groups.tiles(processor, images, self._once)
+            self._once |= groups.tile_counts(processor, images, self._once)
             images = [images[number] for number in place]
         return [ids[number] for number in place], images, self._once
 
@@ -90,8 +98,8 @@ class SharesPrompts(Agrees):
         me: Any = self
         fields = None
         if self._once is not None:
-            _, place = groups.leaders(self._groups)
-            fields = me._prepare_input(groups.take(self._once, place))
+            _, place = groups.group_leaders(self._groups)
+            fields = me._prepare_input(groups.take_rows(self._once, place))
         me.processing_class = Processed(me.processing_class, fields)
 
     def _generate_single_turn(
@@ -102,7 +110,7 @@ class SharesPrompts(Agrees):
         if made is not None:
             return made.ids, None
         if self._once is not None:
-            multimodal_fields = forward_fields(groups.take(self._once, groups.leaders(self._groups)[1]))
+            multimodal_fields = forward_fields(groups.take_rows(self._once, groups.group_leaders(self._groups)[1]))
         with self._writing():
             return super()._generate_single_turn(  # type: ignore[misc]
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
@@ -141,13 +149,13 @@ class SharesPrompts(Agrees):
         if why is None:
             return made
         self.sharing.fall_back("rollouts", why)
-        rewind(state, device)
+        rewind_generators(state, device)
         return None
 
     def _written(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts:
         """Completions in row order; the comparison that is due is left in `sharing.checked`."""
         me: Any = self
-        first, place = groups.leaders(self._groups)
+        first, place = groups.group_leaders(self._groups)
         prompts = [torch.tensor(prompt_ids[row]) for row in first]
         ids = pad(prompts, padding_value=me._tokenizer.pad_token_id, padding_side="left")
         mask = pad([torch.ones_like(row) for row in prompts], padding_value=0, padding_side="left")
@@ -162,7 +170,7 @@ class SharesPrompts(Agrees):
         )
         with self._writing(), generating as model:
             fields = forward_fields(once)
-            made = rollouts(model, ids, mask, fields, copies, me.generation_config, temperature=temperature)
+            made = sample_rollouts(model, ids, mask, fields, copies, me.generation_config, temperature=temperature)
         if check:
             with without_dropout(me.model, me.accelerator.device):
                 self.sharing.checked["rollouts"] = self._rollout_difference(ids, mask, once, made, place)
@@ -176,14 +184,17 @@ class SharesPrompts(Agrees):
         completions = pad(rows, padding_value=me._tokenizer.pad_token_id, padding_side="right")
         written = pad([torch.ones_like(row) for row in rows], padding_value=0, padding_side="right")
         logps = pad([torch.tensor(row) for row in made.logps or []], padding_value=0.0, padding_side="right")
-        whole = torch.cat([groups.pick(ids, place), completions], 1), torch.cat([groups.pick(mask, place), written], 1)
-        fields = _extended(groups.take(once, place), completions.shape[1])
+        whole = (
+            torch.cat([groups.pick_rows(ids, place), completions], 1),
+            torch.cat([groups.pick_rows(mask, place), written], 1),
+        )
+        fields = _extended(groups.take_rows(once, place), completions.shape[1])
         batch = Batch(*whole, completions.shape[1], list(place), fields)
         chosen = batch.chosen()
         return rollout_difference(
             partial(self._plain, me.model),
             batch.rows(chosen),
-            groups.pick(logps.to(ids.device), chosen),
+            groups.pick_rows(logps.to(ids.device), chosen),
             low=self._low(),
             temperature=me.temperature,
             fill=me._tokenizer.pad_token_id,
@@ -235,7 +246,7 @@ class SharesPrompts(Agrees):
 
     def _theirs(self, model: Any, batch: Batch, *, batch_size: int | None = None, **options: Any) -> Any:
         """TRL's own computation, or the same for inputs that TRL does not hand on."""
-        fields = groups.take(batch.fields, range(len(batch)))
+        fields = groups.take_rows(batch.fields, range(len(batch)))
         if KNOWN.issuperset(fields):
             return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
                 model,
@@ -253,7 +264,7 @@ class SharesPrompts(Agrees):
             labels[:, : -part.completion] = -100
             given = {"input_ids": part.input_ids, "attention_mask": part.attention_mask, "labels": labels}
             with self.accelerator.autocast():  # type: ignore[attr-defined]
-                more = stretched(forward_fields(part.fields), part.input_ids.shape[1])
+                more = stretch_inputs(forward_fields(part.fields), part.input_ids.shape[1])
                 found.append(model(**given, **more, fused_lm_head=True))
         logps = torch.cat([output.log_probs[:, -batch.completion :] for output in found])
         if not options.get("compute_entropy"):
@@ -288,7 +299,7 @@ class SharesPrompts(Agrees):
         if why is None:
             return found
         self.sharing.fall_back("loss", why)
-        rewind(state, device)
+        rewind_generators(state, device)
         return None
 
     def _packed(self, model: Any, batch: Batch, batch_size: int | None = None) -> list[tuple[list[int], Any, Any]]:
@@ -297,13 +308,13 @@ class SharesPrompts(Agrees):
         found = []
         for rows in groups.whole_chunks(batch.groups, batch_size or len(batch)):
             part = batch.rows(rows)
-            first, place = groups.leaders(_cut(model, part))
+            first, place = groups.group_leaders(_cut(model, part))
             packed, inputs = packed_inputs(
                 model,
                 part.input_ids,
                 part.attention_mask,
                 torch.tensor(place, device=part.input_ids.device),
-                forward_fields(groups.take(part.fields, first)),
+                forward_fields(groups.take_rows(part.fields, first)),
                 completion=part.completion,
                 fill=me._tokenizer.pad_token_id,
             )
@@ -380,5 +391,5 @@ def _cut(model: Any, batch: Batch) -> list[int]:
     size = max(Counter(batch.groups).values())
     written = int(batch.attention_mask[:, -batch.completion :].sum()) // len(batch)
     prompt = int(batch.attention_mask[:, : -batch.completion].sum(1).max())
-    most = branches(model, prompt=prompt, completion=max(1, written), size=size)
-    return batch.groups if most >= size else groups.divided(batch.groups, most)
+    most = branches_per_row(model, prompt=prompt, completion=max(1, written), size=size)
+    return batch.groups if most >= size else groups.divide_groups(batch.groups, most)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from medrft.models.prefix import TOKEN_TYPES
-from medrft.training.sharing.groups import leaders, pick, take
+from medrft.training.sharing.groups import group_leaders, pick_rows, take_rows
 
 FP32_LIMIT = 1e-4
 LOW_PRECISION_LIMIT = 0.05
@@ -49,11 +49,11 @@ class Batch:
     def rows(self, chosen: Sequence[int]) -> Batch:
         """Some of the rows."""
         return Batch(
-            pick(self.input_ids, chosen),
-            pick(self.attention_mask, chosen),
+            pick_rows(self.input_ids, chosen),
+            pick_rows(self.attention_mask, chosen),
             self.completion,
             [self.groups[row] for row in chosen],
-            take(self.fields, chosen),
+            take_rows(self.fields, chosen),
         )
 
     def chosen(self) -> list[int]:
@@ -61,7 +61,7 @@ class Batch:
 
         As many for batches of the same size, however their groups lie: processes must do the same.
         """
-        first, place = leaders(self.groups)
+        first, place = group_leaders(self.groups)
         found = []
         for group in dict.fromkeys((0, len(first) - 1)):
             found += [row for row, other in enumerate(place) if other == group][: COMPARED // 2]
