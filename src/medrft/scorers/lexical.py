@@ -85,16 +85,9 @@ class Bleu1(TokenScorer):
 
 @dataclass(frozen=True)
 class Rouge1(TokenScorer):
-    """ROUGE-1 F on normalised tokens."""
+    """ROUGE-1 F on normalised tokens, which is the token F1 of SQuAD and of VQA papers."""
 
     name: ClassVar[str] = "rouge1"
-
-
-@dataclass(frozen=True)
-class TokenF1(TokenScorer):
-    """Token F1 as in SQuAD; equals `rouge1` and exists under the name that VQA papers use."""
-
-    name: ClassVar[str] = "f1"
 
 
 @dataclass(frozen=True)
