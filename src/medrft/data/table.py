@@ -64,7 +64,6 @@ class _Table:
 def load_table(
     root: Path | None,
     *,
-    seed: int = 0,
     columns: Mapping[str, str | Sequence[str]] | None = None,
     dataset: str | None = None,
     split: str = "train",

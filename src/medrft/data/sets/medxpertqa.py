@@ -43,7 +43,6 @@ CHOICES = re.compile(r"\s*Answer Choices:\s*\(A\).*$", re.DOTALL)
 def load_medxpertqa(
     root: Path | None,
     *,
-    seed: int = 0,
     image_root: str | Path | None = None,
     subset: str = "MM",
     revision: str | None = None,

@@ -49,7 +49,6 @@ _BROKEN = (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, A
 def load_path_vqa(
     root: Path | None,
     *,
-    seed: int = 0,
     revision: str | None = None,
     cache: Path | None = None,
     on_progress: Progress | None = None,

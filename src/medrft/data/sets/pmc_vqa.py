@@ -51,7 +51,6 @@ RELEASE = Release(
 def load_pmc_vqa(
     root: Path | None,
     *,
-    seed: int = 0,
     version: str = "auto",
     test: str = "clean",
     only: str | None = None,
