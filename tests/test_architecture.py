@@ -42,7 +42,7 @@ HEAVY = {
 }
 HEAVY_PLACES = (
     *("models/", "training/", "curation/", "scorers/encoder", "scorers/nli", "torchvision_ops"),
-    *("data/hub", "data/table", "data/deep/"),
+    *("data/hub", "data/tables/table", "data/deep/"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -11,10 +11,11 @@ from PIL import Image
 from written_dicom import SECRETS, secrets, write_dicom
 
 from medrft.config import DataConfig
-from medrft.data import LOADERS, load_data, option_names, table
+from medrft.data import LOADERS, load_data, option_names
 from medrft.data.deep.read import read_deep, reader_of
 from medrft.data.deep.views import PRESETS, View, make_view
 from medrft.data.images import check_image
+from medrft.data.tables import table
 from medrft.errors import DataError, UnknownNameError
 
 RAMP = np.linspace(-1000, 1000, 48, dtype=np.int16).reshape(6, 8)

@@ -17,7 +17,7 @@ from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
 
 with naming_extras():
-    from medrft.data import convert, phantom, splits, table
+    from medrft.data import phantom, splits
     from medrft.data.base import Loaded
     from medrft.data.images import pixel_limit
     from medrft.data.sets import (
@@ -31,6 +31,7 @@ with naming_extras():
         vqa_med_2021,
         vqa_rad,
     )
+    from medrft.data.tables import convert, table
 
 
 class Loader(Protocol):

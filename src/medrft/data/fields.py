@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from medrft.data import base, choices
+from medrft.data import base
 from medrft.data.base import Reading, RowError
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache, write_png
 from medrft.data.layout import Release
 from medrft.data.paths import image_in
-from medrft.data.rows import Row, read_rows, split_name, table_files
+from medrft.data.tables import choices
+from medrft.data.tables.rows import Row, read_rows, split_name, table_files
 from medrft.data.values import show_value
 from medrft.text import infer_kind
 from medrft.types import Example, Kind, Split

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from medrft.data.deep.dicom import frames_of, read_dicom
+from medrft.data.deep.series import series_files
 from medrft.data.deep.views import Shown, View, check_size, pick_index, refuse_unoriented, spread_slices, through_window
 from medrft.data.deep.volumes import read_nifti, slices_of
 from medrft.data.images import (
@@ -32,7 +33,6 @@ from medrft.data.images import (
     sha256_of,
 )
 from medrft.data.notes import count_noun
-from medrft.data.series import series_files
 from medrft.rundir import read_json, write_atomic, write_json
 
 RENDERING = 1

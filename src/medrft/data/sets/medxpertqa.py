@@ -18,12 +18,12 @@ from typing import Any
 
 from medrft.data import base
 from medrft.data.base import Loaded, Progress, Reading
-from medrft.data.choices import texts_by_letter
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.hub import hub_name
 from medrft.data.layout import Release
-from medrft.data.rows import read_rows, table_files
+from medrft.data.tables.choices import texts_by_letter
+from medrft.data.tables.rows import read_rows, table_files
 
 OFFICIAL = Form(
     name="the official release",

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from medrft.data.base import Loaded, Progress, one_line
-from medrft.data.choices import options_of, resolve_answer
-from medrft.data.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
 from medrft.data.privacy import stripped_image, without_identifying
-from medrft.data.rows import Row, read_rows, table_files
-from medrft.data.table import read_table
+from medrft.data.tables.choices import options_of, resolve_answer
+from medrft.data.tables.formats import FORMATS, Format, Wording, turns_of
+from medrft.data.tables.rows import Row, read_rows, table_files
+from medrft.data.tables.table import read_table
 from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
