@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,28 +76,27 @@ def _plan(
         show_plan(found)
 
 
-def sft(
-    recipe: RecipePath,
-    output: Output = None,
-    stage: Stage = None,
-    resume: Resume = False,
-    set_: Set = None,
-    json_: Json = False,
-) -> None:
-    """Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there."""
-    _run(recipe, output, resume, set_, json_, kinds="sft", names=stage)
+def _command_for(kind: str, says: str) -> Callable[..., None]:
+    """The command that runs only the stages of one kind; typer takes its help from the docstring."""
+
+    def command(
+        recipe: RecipePath,
+        output: Output = None,
+        stage: Stage = None,
+        resume: Resume = False,
+        set_: Set = None,
+        json_: Json = False,
+    ) -> None:
+        _run(recipe, output, resume, set_, json_, kinds=kind, names=stage)
+
+    command.__doc__ = says
+    return command
 
 
-def grpo(
-    recipe: RecipePath,
-    output: Output = None,
-    stage: Stage = None,
-    resume: Resume = False,
-    set_: Set = None,
-    json_: Json = False,
-) -> None:
-    """Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."""
-    _run(recipe, output, resume, set_, json_, kinds="grpo", names=stage)
+sft = _command_for("sft", "Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there.")
+grpo = _command_for(
+    "grpo", "Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."
+)
 
 
 def evaluate(
