@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
-from medrft.pipeline.job import draw_examples
 from medrft.pipeline.run import check_same, chosen_stages, run_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import read_json, read_jsonl

@@ -25,9 +25,10 @@ from medrft.audit.finding import SEVERITIES, Finding, Severity
 from medrft.audit.groups import draw_groups
 from medrft.audit.hackability import hack_material, length_biases, measure_hackability, tag_worth
 from medrft.audit.soundness import check_soundness
-from medrft.audit.sources import Material, draw_examples, most_frequent
+from medrft.audit.sources import Material, most_frequent
 from medrft.audit.subject import Own, Scored, Subject, encoder_of
 from medrft.audit.verdict import find_findings, set_thresholds
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError
 from medrft.rewards import Reward
 from medrft.rundir import write_json, write_jsonl

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.curation.curate import check_kept, curate, made_with, taught_examples
 from medrft.curation.writers import PolicyWriter
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import mask_secrets
 from medrft.outgoing import announce_recipients, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.checks import check_ready
 from medrft.pipeline.evaluating import evaluate_stage
-from medrft.pipeline.job import Job, draw_examples, open_job, source_of, start_model
+from medrft.pipeline.job import Job, open_job, source_of, start_model
 from medrft.progress import Bar, no_bar
 from medrft.recipes import recipe_of
 from medrft.rundir import (

@@ -29,7 +29,7 @@ class Judged:
     raw: RawScores
     correct: bool | None
     truth: bool | None = None
-    """The phantom's own judge, which knows the facts; `None` for other data."""
+    """The phantom's oracle, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
     missing: str | None = None
     """Why the policy was shown a blank in place of its picture: then nothing is said of the completion."""
@@ -120,12 +120,10 @@ def _blind(row: Judged, lost: str | None) -> Judged:
 
 
 def _truth(item: Item, example: Example) -> dict[str, Any]:
-    if not example.dataset.startswith("phantom"):
-        return {}
-    from medrft.data.phantom import grade_answer
+    from medrft.data.phantom import ask_oracle
 
-    verdict = grade_answer(example, item.answer)
-    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+    verdict = ask_oracle(example, item.answer)
+    return {} if verdict is None else {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
 
 
 @dataclass(frozen=True, slots=True)
