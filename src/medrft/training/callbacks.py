@@ -114,7 +114,7 @@ class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
         return {"args": {}, "attributes": self.collect()}
 
 
-class Bar(TrainerCallback):  # type: ignore[misc]
+class StageBar(TrainerCallback):  # type: ignore[misc]
     """One bar per stage on standard error, with the time left and the newest figures."""
 
     def __init__(self, stage: str, *, clock: Clock):
@@ -211,7 +211,7 @@ class Watched(Trainer):  # type: ignore[misc]
     run: RunDir
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Judge a training row, add `warning/<cause>` to it, and tell what begins."""
+        """Check a training row, add `warning/<cause>` to it, and tell what begins."""
         found = metrics_row(logs)
         if found is not None and found[0] == "train":
             begun = self.watch.take(self.state.global_step, found[1])

@@ -1,4 +1,4 @@
-"""GRPO through TRL: a subclass that judges completions itself, keeps every rollout and its calibration's state.
+"""GRPO through TRL: a subclass that grades completions itself, keeps every rollout and its calibration's state.
 
 Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
 `_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
@@ -31,7 +31,7 @@ from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.callbacks import Watched
 from medrft.training.exact import Exact, ReadsWeights
-from medrft.training.grading import Columns, Judge, Judged, columns_of
+from medrft.training.grading import Columns, Graded, Grader, columns_of
 from medrft.training.monitor.measures import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.monitor.watch import Watch
 from medrft.training.processes import is_main
@@ -60,7 +60,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
 class Companions:
     """What goes along with a GRPO stage; all of it has a state in each checkpoint."""
 
-    judge: Judge
+    grader: Grader
     columns: Columns
     recorder: Recorder
     watch: Watch
@@ -69,7 +69,7 @@ class Companions:
     def state(self) -> dict[str, Any]:
         """What belongs into a checkpoint; `OpenStage.saved` brings it back."""
         return {
-            "reward": self.judge.reward.state_dict(),
+            "reward": self.grader.reward.state_dict(),
             "generations": self.recorder.generations,
             "watch": self.watch.state_dict(),
             "sharing": self.sharing.state_dict(),
@@ -77,13 +77,13 @@ class Companions:
 
 
 class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
-    """TRL's trainer with shared prompts, a `Judge` in place of reward functions, a `Recorder` and a `Watch`."""
+    """TRL's trainer with shared prompts, a `Grader` in place of reward functions, a `Recorder` and a `Watch`."""
 
     def __init__(self, *args: Any, opened: OpenStage, companions: Companions, **kwargs: Any):
-        self.opened, self.run, self.judge = opened, opened.run, companions.judge
+        self.opened, self.run, self.grader = opened, opened.run, companions.grader
         self.columns, self.recorder = companions.columns, companions.recorder
         self.watch, self.sharing, self.rounds = companions.watch, companions.sharing, opened.config.resample_groups
-        self._last: tuple[list[Judged], list[Outcome]] = ([], [])
+        self._last: tuple[list[Graded], list[Outcome]] = ([], [])
         self._told_kl = False
         super().__init__(*args, reward_funcs=[_named(name) for name in self.columns.names], **kwargs)
 
@@ -94,18 +94,18 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
         began = time.perf_counter()
         mode = "train" if self.model.training else "eval"
         examples, missing = [row["example"] for row in inputs], [row["missing"] for row in inputs]
-        local = self.judge.score(examples, self._completions(completion_ids_list), missing=missing)
-        judged: list[Judged] = gather_object(local)
-        outcomes = self.judge.combine(judged, group_size=self._group_size, update=mode == "train")
-        self._last = (judged, outcomes)
-        metrics = batch_metrics(judged, outcomes, group_size=self._group_size)
-        metrics |= reward_metrics(self.judge.reward, judged, outcomes, group_size=self._group_size)
+        local = self.grader.grade(examples, self._completions(completion_ids_list), missing=missing)
+        graded: list[Graded] = gather_object(local)
+        outcomes = self.grader.combine(graded, group_size=self._group_size, update=mode == "train")
+        self._last = (graded, outcomes)
+        metrics = batch_metrics(graded, outcomes, group_size=self._group_size)
+        metrics |= reward_metrics(self.grader.reward, graded, outcomes, group_size=self._group_size)
         if mode == "train":
-            metrics |= calibration_metrics(self.judge.reward) | {"shared_prompts": self.sharing.share()}
+            metrics |= calibration_metrics(self.grader.reward) | {"shared_prompts": self.sharing.share()}
         metrics["reward_time"] = time.perf_counter() - began
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
-        values = self.columns.values(judged, outcomes)
+        values = self.columns.values(graded, outcomes)
         return torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -285,7 +285,7 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
     generations = saved.get("generations")
     log = opened.run.stage(stage.name) / LOG
     return Companions(
-        judge=Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
+        grader=Grader(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
         columns=columns,
         recorder=Recorder(
             opened.run, stage=stage.name, parts=reward.names, thumbnails=thumbnails, generations=generations

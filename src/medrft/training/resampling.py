@@ -95,7 +95,8 @@ class Resamples:
     def _flat(self, rows: Sequence[dict[str, Any]], drawn: Sequence[Drawn], numbers: Sequence[int]) -> set[int]:
         """Groups, of all processes, in which no completion is correct or each is."""
         me: Any = self
-        rights = me.judge.rights([row["example"] for row in rows], me._completions([made for _, made, _, _ in drawn]))
+        completions = me._completions([made for _, made, _, _ in drawn])
+        rights = me.grader.correctness([row["example"] for row in rows], completions)
         seen: dict[int, set[bool]] = {}
         for number, right in gather_object(list(zip(numbers, rights, strict=True))):
             seen.setdefault(number, set()).update(() if right is None else (right,))

@@ -21,7 +21,7 @@ from medrft.models.prompts import Prompt, get_prompt
 from medrft.models.saved import save_final
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed_arguments
-from medrft.training.callbacks import Bar, MetricsLog, StageState, without_chatter
+from medrft.training.callbacks import MetricsLog, StageBar, StageState, without_chatter
 from medrft.training.disk import told_when_full
 from medrft.training.exact import Boundaries
 from medrft.training.heads import trained_as_written
@@ -170,7 +170,7 @@ def run_trainer(
     the checkpoint is written.
     """
     config, clock = opened.config, opened.clock
-    bar = Bar(config.name, clock=clock)
+    bar = StageBar(config.name, clock=clock)
     with Signals() as signals, without_chatter(), told_when_full(opened.run.path):
         callbacks = [
             clock,
