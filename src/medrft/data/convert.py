@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
-from medrft.data.base import Loaded, Progress, one_line
+from medrft.data.base import Loaded, one_line
 from medrft.data.choices import options_of, resolve_answer
 from medrft.data.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.images import sha256_of
@@ -23,6 +23,7 @@ from medrft.data.privacy import stripped_image, without_identifying
 from medrft.data.rows import Row, read_rows, table_files
 from medrft.data.table import read_table
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.progress import Advance
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example
@@ -44,7 +45,7 @@ class Reader(Protocol):
         image_root: str | Path | None = None,
         encoding: str | None = None,
         cache: Path | None = None,
-        on_progress: Progress | None = None,
+        on_progress: Advance | None = None,
     ) -> Loaded:
         """Read a file, or a folder of files named by split."""
 
@@ -116,7 +117,7 @@ def find_reader(name: str) -> Reader:
         image_root: str | Path | None = None,
         encoding: str | None = None,
         cache: Path | None = None,
-        on_progress: Progress | None = None,
+        on_progress: Advance | None = None,
     ) -> Loaded:
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
@@ -148,7 +149,7 @@ def write_format(
     *,
     words: Callable[[Example], Wording],
     keep: Collection[str] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Conversion:
     """Write examples as rows of a format: one file, or a folder with a file per split where `output` has no ending.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, RecipeError
-from medrft.progress import Bar, no_bar
+from medrft.progress import Advance, Bar, no_bar
 from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
 from medrft.types import SPLITS, Example
 
@@ -192,7 +192,7 @@ def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
     return dict(sets)
 
 
-def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Callable[[int, int], None]) -> tuple[Loaded, ...]:
+def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Advance) -> tuple[Loaded, ...]:
     """The data sets of `eval.data`, their test split alone.
 
     Raises `DataError` for one without test rows, `RecipeError` for a name that two test sets would share.
