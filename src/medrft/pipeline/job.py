@@ -178,10 +178,9 @@ def source_of(job: Job, stage: str) -> str:
     """Where the model of a finished stage lies; raises `DataError` when that stage has not been done."""
     if stage == "base":
         return start_model(job)
-    final = job.run.final(stage)
-    if not (final / "config.json").is_file():
+    if not job.run.is_finished(stage):
         raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
-    return str(final)
+    return str(job.run.final(stage))
 
 
 def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:

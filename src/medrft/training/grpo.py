@@ -43,7 +43,7 @@ from medrft.training.sharing.groups import lost_sharing
 from medrft.training.sharing.trainer import SharesPrompts
 from medrft.training.stage import OpenStage, check_inputs, example_counts, finish_stage, open_stage
 from medrft.training.stage import run_trainer as fit
-from medrft.training.state import is_done, write_stage
+from medrft.training.state import needs_training, write_stage
 from medrft.types import Completion, Example, Outcome
 
 
@@ -177,7 +177,7 @@ def run_grpo(
     `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` for fewer
     examples than one generation batch asks, `PreflightError` when model and data disagree.
     """
-    if resume and is_done(run, stage.name):
+    if resume and not needs_training(run, stage.name):
         return run.final(stage.name)
     check_stage(stage, recipe)
     reward = reward or make_reward(recipe)

@@ -11,7 +11,6 @@ import yaml
 from medrft.config import Recipe, StageConfig
 from medrft.masking import MASK
 from medrft.rundir import RunDir, read_record, write_atomic
-from medrft.training.state import read_stage
 
 WARNING = (
     "**Not a medical device.** This model was made for research on training methods. It has not been validated for "
@@ -28,7 +27,7 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
 
     Call it again after an evaluation, and the results so far are in it.
     """
-    facts = read_stage(run, stage)
+    facts = run.record(stage)
     data = _json(run.path / "data.json")
     lines = [
         *_header(recipe, facts),

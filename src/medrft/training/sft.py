@@ -23,7 +23,7 @@ from medrft.training.exact import Exact, ReadsWeights
 from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
 from medrft.training.stage import check_inputs, example_counts, finish_stage, open_stage
 from medrft.training.stage import run_trainer as fit
-from medrft.training.state import is_done
+from medrft.training.state import needs_training
 from medrft.types import Example
 
 
@@ -78,7 +78,7 @@ def run_sft(
     Raises `RecipeError` for a `trl:` table that does not fit, `DataError` when nothing can be taught,
     `PreflightError` when model and data disagree.
     """
-    if resume and is_done(run, stage.name):
+    if resume and not needs_training(run, stage.name):
         return run.final(stage.name)
     check_stage(stage, recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)

@@ -36,7 +36,7 @@ from medrft.training.precision import (
 )
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
-from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind_stage, write_stage
+from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
 from medrft.training.update_check import told_of, update_moves
 from medrft.types import Example
@@ -152,13 +152,12 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
     """Seconds that the stage named by `wall_clock_of` trained; raises `DataError` when it has not been done."""
     if config.wall_clock_of is None:
         return None
-    other = read_stage(run, config.wall_clock_of)
-    if other.get("status") != "done":
+    if not run.is_trained(config.wall_clock_of):
         raise DataError(
             f"stage {config.name!r} trains for as long as {config.wall_clock_of!r} took, but that stage has not been "
             f"done in {run.path}; run it first"
         )
-    return float(other["seconds"])
+    return float(run.record(config.wall_clock_of)["seconds"])
 
 
 def run_trainer(
