@@ -1,9 +1,9 @@
-"""GRPO through TRL: a subclass that grades completions itself, keeps every rollout and its calibration's state.
+"""GRPO through TRL: a start model, examples and a reward go in, `stages/<name>/final` comes out.
 
-Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
-`_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
-and those in `exact`, `weights`, `resampling` and `sharing`.
-The checkpoint with the highest mean reward on validation is kept.
+`GRPO` is TRL's trainer, which grades completions itself and keeps every rollout. Overridden hooks of TRL 1.16, each
+with a test against the pinned signature: `_calculate_rewards`, `_generate_and_score_completions`, `_compute_loss`,
+`_get_train_sampler` and `_save_checkpoint`; and those in `exact`, `stage`, `resampling` and `sharing`. The checkpoint
+with the highest mean reward on validation is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from medrft.rewards import Reward, correct_of
 from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.callbacks import Watched
-from medrft.training.exact import Exact, ReadsWeights
 from medrft.training.grading import Columns, Graded, Grader, columns_of
 from medrft.training.monitor.measures import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.monitor.watch import Watch
@@ -41,7 +40,7 @@ from medrft.training.rows import Pictures, Rows, lazy_dataset
 from medrft.training.sharing.fallback import Sharing
 from medrft.training.sharing.groups import lost_sharing
 from medrft.training.sharing.trainer import SharesPrompts
-from medrft.training.stage import OpenStage, check_inputs, example_counts, finish_stage, open_stage
+from medrft.training.stage import OpenStage, StageTrainer, check_inputs, example_counts, finish_stage, open_stage
 from medrft.training.stage import run_trainer as fit
 from medrft.training.state import needs_training, write_stage
 from medrft.types import Completion, Example, Outcome
@@ -76,7 +75,7 @@ class Companions:
         }
 
 
-class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
+class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
     """TRL's trainer with shared prompts, a `Grader` in place of reward functions, a `Recorder` and a `Watch`."""
 
     def __init__(self, *args: Any, opened: OpenStage, companions: Companions, **kwargs: Any):
@@ -144,6 +143,7 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's sampler, made to depend on the epoch."""
+        # TRL's draws each epoch's order from one generator, so a resumed run would begin with the first one's.
         plain = super()._get_train_sampler(dataset)
         names = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
         return EpochSampler(**{name: getattr(plain, name) for name in names})
@@ -153,23 +153,17 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
         self.recorder.flush()
         super()._save_checkpoint(model, trial)
 
-    def _send_telemetry(self) -> None:
-        """The network is touched only where a recipe names something remote."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """The final folder gets a card of ours."""
-
 
 def run_grpo(
     stage: StageConfig,
     recipe: Recipe,
     *,
     start: str | Path,
+    reward: Reward | None = None,
     train: Sequence[Example],
     validation: Sequence[Example],
     run: RunDir,
     resume: bool = False,
-    reward: Reward | None = None,
 ) -> Path:
     """Train the model at `start` with GRPO on the recipe's reward and return `stages/<name>/final`.
 

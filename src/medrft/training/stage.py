@@ -23,7 +23,7 @@ from medrft.rundir import RunDir
 from medrft.training.arguments import changed_arguments
 from medrft.training.callbacks import MetricsLog, StageBar, StageState, without_chatter
 from medrft.training.disk import told_when_full
-from medrft.training.exact import Boundaries
+from medrft.training.exact import Boundaries, Exact, ReadsWeights
 from medrft.training.heads import trained_as_written
 from medrft.training.model_card import publish_model, write_model_card
 from medrft.training.precision import (
@@ -158,6 +158,16 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
             f"done in {run.path}; run it first"
         )
     return float(run.record(config.wall_clock_of)["seconds"])
+
+
+class StageTrainer(Exact, ReadsWeights):
+    """What our SFT and GRPO have in common; goes first among the bases, before TRL's trainer."""
+
+    def _send_telemetry(self) -> None:
+        """Called by TRL while a trainer is built; the network is touched only where a recipe names something remote."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Called by TRL for each checkpoint; only the final folder gets a card, and that is ours."""
 
 
 def run_trainer(

@@ -1,6 +1,8 @@
-"""What a generation batch says about the training: means, and spread within the groups, which is all GRPO learns from.
+"""Measures a generation batch: graded completions and their rewards go in, numbers for `metrics.jsonl` come out.
 
-G completions per group stand side by side. `causes` reads these numbers; docs/monitor.md says what each means.
+They are means, such as `no_answer` or `correct`, and the spread of rewards within groups (`spread`), which is all that
+GRPO learns from. Completions of one group stand side by side, G of them. `causes` reads these numbers;
+docs/monitor.md says what each means.
 """
 
 from __future__ import annotations

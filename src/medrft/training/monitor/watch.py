@@ -1,7 +1,7 @@
-"""The watch over a GRPO stage: which causes are on, when each began and ended.
+"""Watches a GRPO stage: rows of its log go in, one at a time, and a `Finding` comes out when a cause begins.
 
-It is fed one row of the log at a time, by the trainer while it trains and from `metrics.jsonl` afterwards, and says the
-same both times. Torch-free.
+The trainer feeds it while it trains, and `medrft doctor` feeds it the rows of `metrics.jsonl` afterwards; it says the
+same both times. Needs no torch, so that `doctor` answers at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Whether prompts are shared in a stage, what comparing with the plain path found, and where that made it fall back."""
+"""The state of prompt sharing in one stage (`Sharing`), and what falling back to TRL's plain way needs.
+
+`Sharing` says whether rollouts and log-probabilities share prompts, what comparing them with the plain way found, and
+why one of them fell back. It goes into checkpoints and into the stage's record.
+"""
 
 from __future__ import annotations
 
