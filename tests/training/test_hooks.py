@@ -63,7 +63,7 @@ def test_every_override_has_a_signature_above(ours, theirs):
 
 
 def test_what_decides_which_positions_the_fused_head_scores():
-    """`training.scored` answers this question for a CPU while SFT computes its loss."""
+    """`training.sft` answers this question for a CPU while SFT computes its loss."""
     source = inspect.getsource(utils.add_fused_lm_head)
     assert source.count("_use_triton") == 1 and "compact = _use_triton(hidden_states.device)" in source
     assert list(inspect.signature(utils._use_triton).parameters) == ["device"]

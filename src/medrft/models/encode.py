@@ -1,4 +1,7 @@
-"""Chats as model inputs: the processor's template, padding on the left, the policy's device and dtype."""
+"""Turns chats into model inputs: token ids and pixels, padded on the left, on the policy's device and in its dtype.
+
+`widen_inputs` fits the inputs of prompts to longer rows, such as prompts with their completions.
+"""
 
 from __future__ import annotations
 

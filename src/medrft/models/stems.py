@@ -1,7 +1,8 @@
-"""Questions about the same pictures, as asks that share a stem: the longest beginning that holds all image tokens.
+"""Makes questions about the same pictures into asks that share a stem, so that the pictures are read once for all.
 
-The pictures go through the image processor once; each question's text through the processor's own template and
-tokenizer, so that its tokens are those of a plain pass.
+A stem is the longest beginning of the prompts that holds all image tokens. The pictures go through the image processor
+once. Each question's text goes through the processor's own template and tokenizer, so that its tokens are those of a
+plain pass.
 """
 
 from __future__ import annotations

@@ -40,8 +40,15 @@ from medrft.training.rows import Pictures, Rows, lazy_dataset
 from medrft.training.sharing.fallback import Sharing
 from medrft.training.sharing.groups import lost_sharing
 from medrft.training.sharing.trainer import SharesPrompts
-from medrft.training.stage import OpenStage, StageTrainer, check_inputs, example_counts, finish_stage, open_stage
-from medrft.training.stage import run_trainer as fit
+from medrft.training.stage import (
+    OpenStage,
+    StageTrainer,
+    check_inputs,
+    example_counts,
+    finish_stage,
+    open_stage,
+    run_trainer,
+)
 from medrft.training.state import needs_training, write_stage
 from medrft.types import Completion, Example, Outcome
 
@@ -200,7 +207,7 @@ def run_grpo(
         )
 
     try:
-        trainer = fit(opened, build, companions.state)
+        trainer = run_trainer(opened, build, companions.state)
     finally:
         companions.recorder.close()
     if trainer.is_world_process_zero():

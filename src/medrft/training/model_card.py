@@ -1,4 +1,4 @@
-"""The model card of a stage's final folder, from the run's files alone; written again once there are results."""
+"""Writes the model card of a stage's final folder from the run's files alone, and again once there are results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
     Call it again after an evaluation, and the results so far are in it.
     """
     facts = run.record(stage)
-    data = _json(run.path / "data.json")
+    data = read_record(run.path / "data.json")
     lines = [
         *_header(recipe, facts),
         f"# {recipe.name}: stage {stage}",
@@ -148,10 +148,6 @@ def _licence(recipe: Recipe) -> Iterator[str]:
     else:
         yield f"The licence of `{recipe.model.id}` applies to these weights; so do the terms of the training data."
     yield ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_record(path)
 
 
 def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:

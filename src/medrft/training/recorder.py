@@ -1,6 +1,6 @@
-"""Writes rollouts and the thumbnails of their images while a stage trains; on the main process only.
+"""Writes rollouts, and thumbnails of their images, while a stage trains; on the main process only.
 
-Training hands its batches to one thread and goes on: rows, Parquet and thumbnails are made there, in order.
+Training hands each batch to one thread and goes on. The thread makes rows, Parquet files and thumbnails, in order.
 """
 
 from __future__ import annotations

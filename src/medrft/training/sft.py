@@ -20,8 +20,7 @@ from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
 from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
-from medrft.training.stage import StageTrainer, check_inputs, example_counts, finish_stage, open_stage
-from medrft.training.stage import run_trainer as fit
+from medrft.training.stage import StageTrainer, check_inputs, example_counts, finish_stage, open_stage, run_trainer
 from medrft.training.state import needs_training
 from medrft.types import Example
 
@@ -110,5 +109,5 @@ def run_sft(
             callbacks=callbacks,
         )
 
-    trainer = fit(opened, build, dict)
+    trainer = run_trainer(opened, build, dict)
     return finish_stage(opened, trainer, examples=example_counts(taught, held_out, left_out))

@@ -1,4 +1,4 @@
-"""What every training stage does around its trainer: open, go on from a checkpoint, train, save, write down."""
+"""What SFT and GRPO do alike around their trainers: open the stage, go on from a checkpoint, train, save, record."""
 
 from __future__ import annotations
 

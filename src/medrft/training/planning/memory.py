@@ -143,7 +143,11 @@ class Planner:
             "gradients": (own + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
             "optimizer": states * own / 4 / share,
             "reference": reference * n.total / share,
-            "gathered": {"one GPU": 0, "DDP": own * n.trained}.get(way, _gathered(n)),
+            # FSDP2: bfloat16 weights of two blocks and of what lies outside the blocks; gradients of one block and of
+            # what lies outside, in bfloat16 and in float32.
+            "gathered": {"one GPU": 0, "DDP": own * n.trained}.get(
+                way, 2 * (n.root + 2 * n.block) + 6 * (n.root + n.block)
+            ),
             "loading": own * n.trained + low * frozen if sharded else 0,
         }
         if way == "ZeRO-3":
@@ -221,11 +225,6 @@ def _adapted(model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
     return get_peft_model(model, adapters)
-
-
-def _gathered(n: Parameters) -> float:
-    """FSDP2: what lies outside the blocks, and two blocks, in bfloat16; gradients of one of each, also in float32."""
-    return 2 * (n.root + 2 * n.block) + 6 * (n.root + n.block)
 
 
 def state_bytes(optim: str, n: Parameters) -> float:
