@@ -192,7 +192,7 @@ def run_trainer(
         # vLLM scales as TRL does.
         with nullcontext() if config.trl.get("use_vllm") else trained_as_written():
             trainer = build(callbacks)
-        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(PrinterCallback)  # it prints each log as a dict, through our progress bar
         try:
             if opened.checkpoint is not None and has_ended(opened):
                 _take_over(trainer, opened.checkpoint)  # the Trainer would train one step more
@@ -236,7 +236,7 @@ def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
         )
         write_model_card(run, opened.recipe, config.name)
         publish_model(final, config)
-        write_stage(run, config.name, status="done")
+        write_stage(run, config.name, status="done")  # last of all: see RunDir.is_finished
     trainer.accelerator.wait_for_everyone()
     return final
 
