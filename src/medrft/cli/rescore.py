@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
+from medrft.progress import Advance
 
 if TYPE_CHECKING:
     from medrft.types import Example
@@ -53,7 +54,7 @@ def rescore(
 
     examples = _examples(data) if data is not None else ()
     with ExitStack() as stack:
-        bar: list[Callable[[int, int], None]] = []
+        bar: list[Advance] = []
 
         def update(done: int, total: int) -> None:
             if not bar:

@@ -146,7 +146,7 @@ def evaluate(
             engine = server or open_model(job, outside)
             evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
         else:
-            done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
+            done = [s.name for s in recipe.stages if job.run.is_finished(s.name)]
             for name in stage or ["base", *done]:
                 evaluate_stage(job, name)
         report_run(job)

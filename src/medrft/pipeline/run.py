@@ -187,9 +187,9 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
     """Train one stage, or find it finished already."""
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
-    from medrft.training.state import is_done
+    from medrft.training.state import needs_training
 
-    if job.resume and is_done(job.run, stage.name):
+    if job.resume and not needs_training(job.run, stage.name):
         return job.run.final(stage.name)
     train = curated_examples(job, stage) if stage.curate else job.drawn(stage)
     if not train:

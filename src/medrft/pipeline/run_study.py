@@ -118,7 +118,7 @@ class Grid:
         for shared in arm.shared:
             run = RunDir(self.cache / shared.key)
             with locked_folder(run.path, wait=True, tell=self.tell):
-                if not is_trained(run, shared):
+                if is_missing(run, shared):
                     self.tell(f"  shared stage {shared.stage.name} ({shared.key})")
                     train_shared(shared, run, model, self.bar)
                     self.trained.append(shared.key)
@@ -142,11 +142,11 @@ class Grid:
         return facts
 
 
-def is_trained(run: RunDir, shared: Shared) -> bool:
-    """Whether a shared stage lies there, finished."""
-    from medrft.training.state import is_done
+def is_missing(run: RunDir, shared: Shared) -> bool:
+    """Whether a shared stage is still to be trained."""
+    from medrft.training.state import needs_training
 
-    return is_done(run, shared.stage.name)
+    return needs_training(run, shared.stage.name)
 
 
 def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> None:
@@ -203,7 +203,7 @@ def forecast_study(study: Study, grid: Grid, arms: Sequence[Arm]) -> dict[str, A
     """Arms, shared stages and hours before anything is run: measured where result files are, else as stated."""
     results = {arm.label: read_result(grid.result(arm)) for arm in arms if grid.is_done(arm)}
     left = [arm for arm in arms if arm.label not in results]
-    shared = {one.key: one for arm in left for one in arm.shared if not is_trained(RunDir(grid.cache / one.key), one)}
+    shared = {one.key: one for arm in left for one in arm.shared if is_missing(RunDir(grid.cache / one.key), one)}
     stages = {s["shared"]: s for result in results.values() for s in result["cost"] if s["shared"]}
     stage_seconds = {key: _stage_seconds(one, stages) for key, one in shared.items()}
     seconds = [_arm_seconds(arm, results, study.table.budget.seconds_per_arm) for arm in left]

@@ -1,4 +1,4 @@
-"""From a stage's `trl:` table to `SFTConfig` or `GRPOConfig`: passed through, with defaults of ours beneath it.
+"""Turns a stage's `trl:` table into TRL's `SFTConfig` or `GRPOConfig`: keys pass through, over defaults of ours.
 
 Refused are the few keys that would contradict the recipe, each with the way out, and keys that TRL does not know.
 """

@@ -1,9 +1,10 @@
-"""What a checkpoint must hold beyond TRL's own files for a resumed run to give the same bits as one never stopped.
+"""Makes a resumed run give the same bits as one that was never stopped.
 
-TRL restores weights, optimizer, schedule, random numbers and counters, but begins anew its place among the uses of a
-generation batch, that batch itself, and what was measured since the last log. `Exact` saves them beside TRL's files,
-one `exact-<process>.pt` each, and puts them back. A checkpoint counts once the list of its files is written, which is
-the last thing; only then are older ones removed.
+The Trainer restores weights, optimizer, schedule, random numbers and counters. It does not restore where TRL stood
+among the uses of a generation batch (`_step`), that batch itself (`_buffered_inputs`), or what was measured since the
+last log. `Exact` saves these beside TRL's files, one `exact-<process>.pt` for each process, and puts them back.
+`Boundaries` mends the two places where the Trainer's own resume differs, and `ReadsWeights` how it reads weights. A
+checkpoint counts once the list of its files is written, which is the last thing; only then are older ones removed.
 """
 
 from __future__ import annotations
@@ -117,7 +118,10 @@ def _restore(trainer: Any, path: Path) -> None:
 
 
 def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read only tensors, numbers, texts and containers; what lay on a GPU comes back to this process's own."""
+    """Read only tensors, numbers, texts and containers; what lay on a GPU comes back to this process's own.
+
+    A checkpoint may come from somebody else, and unpickling anything more could run code.
+    """
 
     def place(storage: Any, where: str) -> Any:
         return torch.serialization.default_restore_location(storage, "cpu" if where == "cpu" else str(device))
@@ -168,6 +172,9 @@ def _keeping_all(args: TrainingArguments) -> Iterator[None]:
 
 def load_weights(model: Any, folder: str | Path) -> None:
     """Put the weights saved in `folder` into `model`, through the loader that knows their names; every one of them."""
+    # The Trainer's `_load_from_checkpoint` and `_load_best_model` match the file's tensors to parameters by name, not
+    # strictly. Some families are saved under the names of older checkpoints: what does not match would stay as it is,
+    # with no more than a warning.
     types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     saved = type(model).from_pretrained(folder, dtype=max(types, key=lambda dtype: dtype.itemsize))  # loses no bit
     model.load_state_dict(saved.state_dict(), strict=True)

@@ -1,4 +1,4 @@
-"""Which dtype each part of a training has: what the recipe says, what memory that costs, and making it so.
+"""Which dtype each part of a training has: a recipe goes in, a `Precision` comes out, and the model is changed to it.
 
 `model.dtype` is what the model computes in (`auto`: what its checkpoint is saved in): forward passes, the reference
 model, evaluation, curation, vLLM, and the final folder. `model.master_dtype` is what the trained weights are kept in.
@@ -142,6 +142,8 @@ def raise_masters(model: Any, precision: Precision, *, lora: bool) -> dict[str, 
         before[name] = parameter.dtype
         trained = parameter.requires_grad and not lora
         wanted = getattr(torch, precision.trained if trained else precision.frozen)
+        # By `.data`, so that the parameter stays the same object: tied weights stay tied. `model.to(dtype)` would also
+        # change buffers, and lower what a class keeps in float32 (`_keep_in_fp32_modules_strict`).
         if wanted.itemsize > parameter.dtype.itemsize:
             parameter.data = parameter.data.to(wanted)
     return before

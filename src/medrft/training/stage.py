@@ -1,4 +1,4 @@
-"""What every training stage does around its trainer: open, go on from a checkpoint, train, save, write down."""
+"""What SFT and GRPO do alike around their trainers: open the stage, go on from a checkpoint, train, save, record."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from medrft.models.prompts import Prompt, get_prompt
 from medrft.models.saved import save_final
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed_arguments
-from medrft.training.callbacks import Bar, MetricsLog, StageState, without_chatter
+from medrft.training.callbacks import MetricsLog, StageBar, StageState, without_chatter
 from medrft.training.disk import told_when_full
-from medrft.training.exact import Boundaries
+from medrft.training.exact import Boundaries, Exact, ReadsWeights
 from medrft.training.heads import trained_as_written
 from medrft.training.model_card import publish_model, write_model_card
 from medrft.training.precision import (
@@ -36,7 +36,7 @@ from medrft.training.precision import (
 )
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
-from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind_stage, write_stage
+from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
 from medrft.training.update_check import told_of, update_moves
 from medrft.types import Example
@@ -152,13 +152,22 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
     """Seconds that the stage named by `wall_clock_of` trained; raises `DataError` when it has not been done."""
     if config.wall_clock_of is None:
         return None
-    other = read_stage(run, config.wall_clock_of)
-    if other.get("status") != "done":
+    if not run.is_trained(config.wall_clock_of):
         raise DataError(
             f"stage {config.name!r} trains for as long as {config.wall_clock_of!r} took, but that stage has not been "
             f"done in {run.path}; run it first"
         )
-    return float(other["seconds"])
+    return float(run.record(config.wall_clock_of)["seconds"])
+
+
+class StageTrainer(Exact, ReadsWeights):
+    """What our SFT and GRPO have in common; goes first among the bases, before TRL's trainer."""
+
+    def _send_telemetry(self) -> None:
+        """Called by TRL while a trainer is built; the network is touched only where a recipe names something remote."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Called by TRL for each checkpoint; only the final folder gets a card, and that is ours."""
 
 
 def run_trainer(
@@ -170,7 +179,7 @@ def run_trainer(
     the checkpoint is written.
     """
     config, clock = opened.config, opened.clock
-    bar = Bar(config.name, clock=clock)
+    bar = StageBar(config.name, clock=clock)
     with Signals() as signals, without_chatter(), told_when_full(opened.run.path):
         callbacks = [
             clock,
@@ -183,7 +192,7 @@ def run_trainer(
         # vLLM scales as TRL does.
         with nullcontext() if config.trl.get("use_vllm") else trained_as_written():
             trainer = build(callbacks)
-        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(PrinterCallback)  # it prints each log as a dict, through our progress bar
         try:
             if opened.checkpoint is not None and has_ended(opened):
                 _take_over(trainer, opened.checkpoint)  # the Trainer would train one step more
@@ -227,7 +236,7 @@ def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
         )
         write_model_card(run, opened.recipe, config.name)
         publish_model(final, config)
-        write_stage(run, config.name, status="done")
+        write_stage(run, config.name, status="done")  # last of all: see RunDir.is_finished
     trainer.accelerator.wait_for_everyone()
     return final
 

@@ -1,4 +1,10 @@
-"""A recipe's plan: what its stages do and hold, said before anything is loaded, and the smallest change that fits."""
+"""A recipe's plan, made before anything is loaded: what a stage will do, what it holds, and how to make it fit.
+
+`setting_of` reads from a recipe what decides about memory, `memory_table` compares the ways to spread it over GPUs,
+and `smallest_change` finds the fewest changes after which it fits, such as
+`--set stages.grpo.trl.gradient_checkpointing=true`. `stage_work` counts steps, completions and checkpoints;
+`checkpoint_bytes` and `hours_of` say what these take. `medrft plan` prints all of it.
+"""
 
 from __future__ import annotations
 
