@@ -81,18 +81,20 @@ class PolicyWriter:
 
     def __call__(self, examples: Sequence[Example], *, seed: int) -> list[Written]:
         """Sample one completion per example; the same seed and examples give the same texts."""
-        from medrft.models.generate import generate
+        from medrft.models.generate import Generation, generate
 
         recipe = self.recipe
         found = generate(
             self.policy,
             think_prompt(recipe),
             examples,
+            Generation(
+                max_new_tokens=recipe.eval.max_new_tokens,
+                temperature=recipe.curate.temperature,
+                seed=seed,
+                batch_size=recipe.eval.batch_size,
+            ),
             images=lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images],
-            max_new_tokens=recipe.eval.max_new_tokens,
-            temperature=recipe.curate.temperature,
-            seed=seed,
-            batch_size=recipe.eval.batch_size,
         )
         return [group[0] for group in found]
 

@@ -14,7 +14,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from medrft.evaluation.controls import table as controls
 from medrft.evaluation.controls.biases import answer_biases
 from medrft.evaluation.controls.consistency import control_table
 from medrft.evaluation.controls.pictures import blank_pictures
-from medrft.evaluation.engines import Engine, Pass, Transformers, check_text_only, weights_hash
+from medrft.evaluation.engines import Engine, Transformers, check_text_only, weights_hash
 from medrft.evaluation.judge_panel import judge_facts
 from medrft.evaluation.metrics import Row, summarize_rows
 from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
@@ -32,12 +32,13 @@ from medrft.evaluation.rewarded import rewarded_metrics
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import measure_strata, with_frequency
 from medrft.intervals import LEVEL, METHOD
+from medrft.models.generate import Generation
 from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
-    from medrft.evaluation.controls.pictures import Images
+    from medrft.models.encode import Images
     from medrft.models.prompts import Prompt
 
 Progress = Callable[[int, int], None]
@@ -53,6 +54,25 @@ HELD = 8
 """Pictures that are kept open."""
 KEPT, SECONDS = 32, 10.0
 """Answers are scored and kept once there are as many, or after so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One way of asking all examples: under a control, greedily or sampled."""
+
+    control: str
+    temperature: float = 0.0
+    samples: int = 1
+
+    def generation(self, recipe: Recipe) -> Generation:
+        """How this pass's completions are written."""
+        return Generation(
+            max_new_tokens=recipe.eval.max_new_tokens,
+            temperature=self.temperature,
+            samples=self.samples,
+            seed=recipe.seed,
+            batch_size=recipe.eval.batch_size,
+        )
 
 
 def evaluate(
@@ -139,7 +159,7 @@ def _sweep(
         check_text_only(engine.policy, prompt)
     waiting: list[Answer] = []
     kept = time.monotonic()
-    for number, found in engine.answers(prompt, left, images, sweep, recipe.eval, seed=recipe.seed):
+    for number, found in engine.answers(prompt, left, sweep.generation(recipe), images=images):
         example = replace(left[number], images=pictures[left[number].id])
         waiting += [_answer(example, said, sweep, sample, prompt, recipe) for sample, said in enumerate(found)]
         if len(waiting) >= KEPT or time.monotonic() - kept > SECONDS:
