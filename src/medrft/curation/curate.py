@@ -127,6 +127,7 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
         "max_new_tokens": recipe.eval.max_new_tokens,
         "batch_size": recipe.eval.batch_size,
         "max_pixels": recipe.data.max_pixels,
+        **({"pictures": "blank"} if recipe.data.blank else {}),
         "correct": recipe.correct.model_dump(mode="json"),
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir"}),
         "seed": recipe.seed,

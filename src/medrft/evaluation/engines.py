@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medrft.endpoint import Endpoint, Reply
 from medrft.errors import EndpointError, ModelError
+from medrft.evaluation.controls.pictures import blank_pictures
 from medrft.models.conversation import completion_of, conversation
 from medrft.models.generate import Generation
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
+    from medrft.config import DataConfig, ModelConfig
     from medrft.models.encode import Images
     from medrft.models.offline import Loaded
     from medrft.models.policy import Policy
@@ -146,6 +149,46 @@ class Remote:
                     row.append(completion_of(reply, prompt) if isinstance(reply, Reply) else reply)
             for i, row in enumerate(found):
                 yield start + i, row * (generation.samples // generation.drawn)
+
+
+def load_engine(
+    engine: str,
+    config: ModelConfig,
+    source: str,
+    *,
+    images: int,
+    seed: int,
+    outside: bool = False,
+    faults: Path | None = None,
+) -> Engine:
+    """Load the model at `source` into the engine that `eval.engine` names, for prompts of at most `images` pictures.
+
+    `outside` says that no stage of a run made it. Raises `ModelError` for a model that cannot be loaded.
+    """
+    checkpoint, revision = (config.id, config.revision) if outside else (None, None)
+    if engine == "vllm":
+        from medrft.models.offline import load_offline
+
+        return Offline(load_offline(config, source, images=images, seed=seed), checkpoint, revision)
+    from medrft.models.load import load_policy
+
+    return Transformers(load_policy(config, source), checkpoint, revision, faults)
+
+
+HELD = 8
+"""Pictures that are kept open."""
+
+
+def open_pictures(data: DataConfig) -> Images:
+    """Opens pictures as a recipe's `data` says; the few opened last are held, because examples often share them."""
+    from medrft.data.images import open_image
+
+    opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=data.max_pixels))
+
+    def images(example: Example) -> list[Any]:
+        return [opened(path) for path in example.images]
+
+    return blank_pictures(images) if data.blank else images
 
 
 def checkpoint_header(source: str, revision: str | None) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ from medrft.errors import DataError, EndpointError
 from medrft.evaluation.controls import table as controls
 from medrft.evaluation.controls.biases import answer_biases
 from medrft.evaluation.controls.consistency import control_table
-from medrft.evaluation.controls.pictures import blank_pictures
-from medrft.evaluation.engines import Engine, Transformers, check_text_only, weights_hash
+from medrft.evaluation.engines import Engine, Transformers, check_text_only, open_pictures, weights_hash
 from medrft.evaluation.judge_panel import judge_facts
 from medrft.evaluation.metrics import Row, summarize_rows
 from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
@@ -38,7 +36,6 @@ from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
-    from medrft.models.encode import Images
     from medrft.models.prompts import Prompt
 
 Progress = Callable[[int, int], None]
@@ -49,9 +46,6 @@ BASE = "base"
 THUMBNAILS, THUMBNAIL = 48, 192
 """Examples whose images are kept for the report, and their longer side in pixels."""
 
-
-HELD = 8
-"""Pictures that are kept open."""
 KEPT, SECONDS = 32, 10.0
 """Answers are scored and kept once there are as many, or after so long."""
 
@@ -150,7 +144,7 @@ def _sweep(
     advance: Callable[[int], None],
 ) -> list[Key]:
     """Ask and keep what is missing of one pass; the keys of all its rows, in order."""
-    shown, images = controls.apply_control(sweep.control, examples, _opener(recipe), seed=recipe.seed)
+    shown, images = controls.apply_control(sweep.control, examples, open_pictures(recipe.data), seed=recipe.seed)
     pictures = {example.id: example.images for example in examples}  # a row names them though none was shown
     order = {e.id: [(sweep.control, sweep.temperature, e.id, sample) for sample in range(sweep.samples)] for e in shown}
     left = [example for example in shown if not all(key in partial.rows for key in order[example.id])]
@@ -213,18 +207,6 @@ def _frequent(examples: Sequence[Example], train: Sequence[Example]) -> list[Ans
     frequent = controls.FrequentAnswers.learn(train)
     ways = ((controls.FREQUENT_TYPE, frequent.for_type), (controls.FREQUENT_QUESTION, frequent.for_question))
     return [Answer.bare(example, say(example), control=control) for control, say in ways for example in examples]
-
-
-def _opener(recipe: Recipe) -> Images:
-    """Opens an example's pictures, and holds the few it opened last: examples often share them."""
-    from medrft.data.images import open_image
-
-    opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=recipe.data.max_pixels))
-
-    def images(example: Example) -> list[Any]:
-        return [opened(path) for path in example.images]
-
-    return blank_pictures(images) if recipe.data.blank else images
 
 
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:

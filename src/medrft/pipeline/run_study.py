@@ -165,7 +165,7 @@ def evaluate_start(job: Job) -> None:
 def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     """The share of completions sampled at T = 1 that hold an answer in the form, on validation questions."""
     from medrft.data import load_data
-    from medrft.data.images import open_image
+    from medrft.evaluation.engines import open_pictures
     from medrft.models.generate import Generation, generate
     from medrft.models.load import load_policy
     from medrft.models.prompts import get_prompt
@@ -186,7 +186,7 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
             seed=recipe.seed,
             batch_size=recipe.eval.batch_size,
         ),
-        images=lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images],
+        images=open_pictures(recipe.data),
     )
     found = [extract(completion.text, prompt.form) for group in groups for completion in group]
     n = len(found)
