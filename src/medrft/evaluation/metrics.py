@@ -6,7 +6,7 @@ example count once, as their mean. The formulas stand in docs/evaluation.md, "Me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from medrft.evaluation.repeated import is_verdict, judge_agreement, of_samples
@@ -48,6 +48,22 @@ METRICS: dict[str, str] = {
 
 POOLED = ("truth", "in_grammar", "answer_format", "truncated", "n_tokens")
 """Metrics that mean the same for every kind and so may be pooled over kinds, as `all`; the others never are."""
+
+
+RIGHT = ("truth", "accuracy", "correct", "exact_match")
+"""What decides whether an answer is right: the first of these that it has."""
+LEADING = (*RIGHT, "clinical", "average")
+"""Metrics that lead tables and are tested: whether answers are right, then how much of the reference they hold."""
+
+
+def repeats_accuracy(metric: str, kind: str) -> bool:
+    """Whether a metric is another's under a second name: `correct` of closed and choice questions is their accuracy."""
+    return metric == "correct" and kind != "open"
+
+
+def verdict_name(names: Container[str]) -> str:
+    """What tells right from wrong for every kind alike: `truth` where it is among `names`, else `correct`."""
+    return "truth" if "truth" in names else "correct"
 
 
 def source_of(row: Row) -> str:

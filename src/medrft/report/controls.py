@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.errors import naming_extras
+from medrft.evaluation.compare.paired import mean_difference, scored_pairs
 from medrft.evaluation.controls.table import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
-from medrft.evaluation.metrics import cluster_of, values_of
+from medrft.evaluation.metrics import verdict_name
 from medrft.evaluation.run_files import RunFiles
-from medrft.intervals import mean_interval, paired_difference
+from medrft.intervals import mean_interval
 from medrft.report import wording
 from medrft.report.charts import ends_of, interval_mark
-from medrft.report.results import BASE, subject_of
+from medrft.report.results import BASE, Source, pair_with, subject_of
 from medrft.types import KINDS
 
 with naming_extras():
@@ -136,19 +137,18 @@ def _start(run: RunFiles, dataset: str, stage: str, kind: str) -> Figure | None:
     """The start model's row: its score, and the difference from the stage, over the questions that both answered."""
     if stage == BASE or BASE not in run.evaluations[dataset]:
         return None
-    plain, start = run.answers(stage, dataset), run.answers(BASE, dataset)
-    shared = sorted(key for key in plain.keys() & start.keys() if plain[key]["kind"] == kind)
-    metric = "truth" if shared and "truth" in plain[shared[0]]["scores"] else "correct"
-    both = [(values_of(start[k]).get(metric), values_of(plain[k]).get(metric), cluster_of(plain[k])) for k in shared]
-    scored = [(theirs, ours, image) for theirs, ours, image in both if theirs is not None and ours is not None]
+    plain = Source(stage=stage, source="none", name=stage)
+    shared = [pair for pair in pair_with(run, dataset, BASE, plain) if pair.kind == kind]
+    metric = verdict_name(shared[0].a[0]["scores"] if shared else ())
+    scored = scored_pairs(shared, metric)
     if not scored:
         return None
-    theirs, ours, images = zip(*scored, strict=True)
+    images = [one.pair.cluster for one in scored]
     return {
         "n": len(shared),
         "metric": metric,
-        "score": mean_interval(theirs, clusters=images).as_json(),
-        "difference": paired_difference(theirs, ours, clusters=images).as_json(),
+        "score": mean_interval([one.after for one in scored], clusters=images).as_json(),
+        "difference": mean_difference(scored).as_json(),
     }
 
 

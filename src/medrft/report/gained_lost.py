@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medrft.evaluation.compare.changes import is_right, outcome_of
 from medrft.evaluation.run_files import Row, RunFiles
-from medrft.report.results import BASE, Source, rivals_of, subject_of
+from medrft.report.results import BASE, Source, pair_with, rivals_of, subject_of
 
 EACH = 3
 """Examples of each outcome."""
@@ -61,14 +61,12 @@ def held_out(run: RunFiles, dataset: str) -> HeldOut | None:
     rivals = [rival for rival in rivals_of(run, dataset, subject) if rival.source == "none"] if subject else []
     if subject is None or not rivals:
         return None
-    before, after = run.answers(rivals[0].stage, dataset), run.answers(subject, dataset)
     sorts: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES.values()}
-    for key, row in after.items():
-        if key in before:
-            sorts[OUTCOMES[outcome_of(before[key], row)]].append(key)
+    for pair in pair_with(run, dataset, subject, rivals[0]):
+        sorts[OUTCOMES[outcome_of(pair.a[0], pair.b[0])]].append(pair.key[2])
     stages = [stage for stage in run.evaluations[dataset] if stage in {BASE, rivals[0].stage, subject}]
     answers = {stage: run.answers(stage, dataset) for stage in stages}
-    chosen = [(outcome, key) for outcome in ("gained", "lost") for key in _draw(run, sorts[outcome], after)]
+    chosen = [(outcome, key) for outcome in ("gained", "lost") for key in _draw(run, sorts[outcome], answers[subject])]
     return HeldOut(
         dataset=dataset,
         before=rivals[0],
