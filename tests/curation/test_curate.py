@@ -17,7 +17,8 @@ from medrft.data import read_data
 from medrft.errors import DataError, EndpointError, ModelError, RecipeError, RunExistsError, UnknownNameError
 from medrft.pipeline.run import run_recipe
 from medrft.recipes import parse_recipe
-from medrft.report.curation import draw_cards, write_sheet
+from medrft.report.curation import write_sheet
+from medrft.report.html import draw_evenly
 from medrft.report.results import rivals_of
 from medrft.rundir import read_growing, read_json, read_jsonl
 from medrft.types import Completion, Example
@@ -338,7 +339,7 @@ def test_sheet_without_a_vanished_image(pairs, tmp_path):
 
 def test_drawn_evenly_over_the_rules():
     cards = [{"state": "form"}] * 30 + [{"state": "leak"}] * 3
-    drawn = draw_cards(cards, 10, seed=0)
+    drawn = draw_evenly(cards, 10, seed=0, key=lambda card: card["state"])
     assert [card["state"] for card in drawn].count("leak") == 3 and len(drawn) == 10
 
 

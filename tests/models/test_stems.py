@@ -10,7 +10,7 @@ from medrft.config import ModelConfig
 from medrft.errors import StrictError
 from medrft.models import refill
 from medrft.models.encode import encode_chats
-from medrft.models.generate import Generation, complete_chats, generate
+from medrft.models.generate import Generation, complete_chats, generate, stream_completions
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
 from medrft.models.stems import plan_asks, why_not_shared
@@ -110,10 +110,11 @@ def test_an_error_of_a_models_own_code_leaves_the_rest_to_the_plain_way(
     expected = complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)
     monkeypatch.setattr(refill, "go_on", fails)
     with pytest.warns(UserWarning, match=rf"prompts are read whole, one by one: {type(error).__name__}.*fallbacks.log"):
-        found = generate(
+        answers = stream_completions(
             policy, PROMPT, shared, Generation(max_new_tokens=5), images=one, faults=tmp_path / "fallbacks.log"
         )
-    assert [c for [c] in found] == expected
+        found = dict(answers)
+    assert [found[number][0] for number in range(len(shared))] == expected
     assert "Traceback (most recent call last)" in (tmp_path / "fallbacks.log").read_text()
 
 

@@ -44,17 +44,11 @@ class Generation:
 
 
 def generate(
-    policy: Policy,
-    prompt: Prompt,
-    examples: Sequence[Example],
-    generation: Generation,
-    *,
-    images: Images,
-    faults: Path | None = None,
+    policy: Policy, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
 ) -> list[list[Completion]]:
     """`generation.samples` completions for each example, in the order of `examples`; see `stream_completions`."""
     found: list[list[Completion]] = [[] for _ in examples]
-    for number, completions in stream_completions(policy, prompt, examples, generation, images=images, faults=faults):
+    for number, completions in stream_completions(policy, prompt, examples, generation, images=images):
         found[number] = completions
     return found
 

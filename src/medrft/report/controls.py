@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,7 @@ from medrft.evaluation.controls.table import CONTROLS, FREQUENT_QUESTION, FREQUE
 from medrft.evaluation.metrics import verdict_name
 from medrft.evaluation.run_files import RunFiles
 from medrft.intervals import mean_interval
-from medrft.report import wording
-from medrft.report.charts import ends_of, interval_mark
+from medrft.report.charts import difference_mark, scale_reach
 from medrft.report.results import BASE, Source, pair_with, subject_of
 from medrft.types import KINDS
 
@@ -108,7 +107,7 @@ def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure], 
     if start is not None:
         baselines = sum(name in (FREQUENT_TYPE, FREQUENT_QUESTION) for name, _, _ in found)
         found.insert(baselines, (BASE, {"good": "below"}, start))
-    reach = _reach([figures["difference"] for _, _, figures in found])
+    reach = scale_reach(figures["difference"] for _, _, figures in found)
     return Group(
         kind=kind,
         metric=metric,
@@ -119,7 +118,7 @@ def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure], 
                 name=NAMES.get(name, name),
                 good=_good(name, control["good"], kind, known=bool(figures["score"])),
                 figures=figures,
-                mark=_mark(figures["difference"], reach),
+                mark=difference_mark(figures["difference"], reach=reach) if figures["difference"] else None,
             )
             for name, control, figures in found
         ),
@@ -150,18 +149,3 @@ def _start(run: RunFiles, dataset: str, stage: str, kind: str) -> Figure | None:
         "score": mean_interval([one.after for one in scored], clusters=images).as_json(),
         "difference": mean_difference(scored).as_json(),
     }
-
-
-def _reach(differences: Sequence[Figure | None]) -> float:
-    """How far the scale of differences goes to either side."""
-    ends: list[float] = [abs(end) for difference in differences for end in ends_of(difference)]
-    return max([0.05, *ends]) * 1.05
-
-
-def _mark(difference: Figure | None, reach: float) -> Markup | None:
-    if difference is None:
-        return None
-    mean, low, high = (difference[key] for key in ("mean", "low", "high"))
-    said = [wording.percent_points(value) for value in (mean, low, high)]
-    says = f"{said[0]} points, 95 % interval {said[1]} to {said[2]}"
-    return interval_mark(mean, low, high, scale=(-reach, reach), says=f"{says}, n {difference['n']}", zero=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from medrft.evaluation.compare.changes import is_right, outcome_of
 from medrft.evaluation.run_files import Row, RunFiles
+from medrft.report.html import png_address
 from medrft.report.results import BASE, Source, pair_with, rivals_of, subject_of
 
 EACH = 3
@@ -86,10 +87,9 @@ def _draw(run: RunFiles, keys: Sequence[str], rows: Mapping[str, Row]) -> list[s
 def _question(run: RunFiles, outcome: str, key: str, answers: Mapping[str, Mapping[str, Row]]) -> Question:
     said = [(stage, rows[key]) for stage, rows in answers.items() if key in rows]
     row = said[-1][1]
-    thumbnails = (run.thumbnail(sha256) for sha256 in row["images"])
     return Question(
         outcome=outcome,
         row=row,
-        images=tuple(uri for uri in thumbnails if uri),
+        images=tuple(map(png_address, run.thumbnails(row["images"]))),
         said=tuple(Said(stage=stage, row=answer, right=is_right(answer)) for stage, answer in said),
     )
