@@ -34,7 +34,7 @@ DOORS = [
     ("pyarrow", "from medrft.data import read_data; read_data('table', 'a.parquet', seed=0)", "data"),
     ("duckdb", "from pathlib import Path; from medrft.store import read_rollouts; read_rollouts(Path('run'))", "store"),
     ("pyarrow", "from medrft.store import rollout_schema; rollout_schema(['bleu1'])", "data"),
-    ("jinja2", "from pathlib import Path; from medrft.report import render_report; render_report(Path('run'))", "report"),
+    ("jinja2", "from medrft.report import render_report as render; render('run')", "report"),
     ("jinja2", "from medrft.report.audit import write_audit_page", "report"),
     ("jinja2", "from medrft.report.data_sheet import *", "report"),
     ("markupsafe", "from medrft.report.compare import render_comparison", "report"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from loopback import Loopback, say
-from medrft.curation.rules import Judge as Curation
+from medrft.curation.rules import Rules
 from medrft.endpoint import Endpoint, Reply
 from medrft.evaluation import runner
 from medrft.evaluation.compare.paired import compare_sides
@@ -77,7 +77,7 @@ def test_correct_is_one_for_training_evaluation_curation_and_rewards(tmp_path):
     reward = build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
     trained = Judge(reward, correct_of(recipe), form="direct", max_tokens=4).score([asked], [said])[0].correct
     assert (marked, float(bool(trained))) == (1.0, 1.0)
-    assert Curation(recipe).correct([item]) == [1.0]
+    assert Rules(recipe).correct([item]) == [1.0]
     assert reward([item])[0].raw["cwr"] == 1.0
 
 

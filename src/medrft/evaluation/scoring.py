@@ -1,6 +1,6 @@
 """Marking answers with the scorers of the reports: the same scorers that serve as rewards.
 
-For phantom data the phantom's own judge is asked beside them; it knows the facts and none of the scorers.
+For phantom data the phantom's oracle is asked beside them: it knows the facts and none of the scorers.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def check_correct(name: str, scorer: Scorer) -> None:
 
 
 def _truth(answer: Answer) -> Scores:
-    """The independent judge of phantom data; nothing for other data."""
+    """What the phantom's oracle says; nothing for other data."""
     if not answer.example.dataset.startswith("phantom"):
         return {}
     from medrft.data.phantom import grade_answer

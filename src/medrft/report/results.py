@@ -89,7 +89,7 @@ def _stage_name(stage: str) -> str:
 
 
 def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
-    """The metric that stands for a kind: the phantom's own judge where there is one, else what is right or wrong."""
+    """The metric that stands for a kind: the phantom's oracle where there is one, else what is right or wrong."""
     for name in RIGHT:
         if name in metrics and (kind != "all" or name == "truth"):
             return name
@@ -97,7 +97,7 @@ def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
 
 
 def kinds_of(run: RunFiles, dataset: str) -> list[str]:
-    """Kinds that were evaluated on a data set; `all` first where the phantom's judge pools them."""
+    """Kinds that were evaluated on a data set; `all` first where the phantom's oracle pools them."""
     results = [metrics["results"] for metrics in run.evaluations[dataset].values()]
     present = {kind for result in results for source in result.values() for kind in source}
     return [kind for kind in ("all", *KINDS) if kind in present]

@@ -38,7 +38,7 @@ Row = Mapping[str, Any]
 
 CURVES: dict[str, tuple[str, str, bool]] = {
     "reward": ("Reward", "What each arm was paid; arms with different rewards do not compare here.", False),
-    "truth": ("Oracle accuracy", "Share of sampled training answers that the phantom's own judge calls right.", True),
+    "truth": ("Oracle accuracy", "Share of sampled training answers that the phantom's oracle calls right.", True),
     "correct": ("Correct", "Share of sampled training answers that meet the recipe's own test.", True),
     "completion_length": ("Length", "Tokens per sampled answer.", False),
     "length_right": ("Length of right answers", "Tokens per sampled answer that is right.", False),

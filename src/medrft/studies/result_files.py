@@ -149,7 +149,7 @@ def mean_of(results: Sequence[Result], **where: Any) -> float | None:
 
 
 def lead_of(found: Sequence[Result], dataset: str) -> str:
-    """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
+    """What tells right from wrong on a data set: the phantom's oracle where there is one, else `correct`."""
     return verdict_name(found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {}))
 
 
