@@ -25,6 +25,7 @@ from medrft.evaluation.controls.consistency import control_table
 from medrft.evaluation.engines import Engine, Transformers, check_text_only, open_pictures, weights_hash
 from medrft.evaluation.judge_panel import judge_facts
 from medrft.evaluation.metrics import Row, summarize_rows
+from medrft.evaluation.own_scorers import own_facts
 from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
 from medrft.evaluation.rewarded import rewarded_metrics
 from medrft.evaluation.scoring import Answer, Marker, as_row
@@ -248,6 +249,7 @@ def _header(
     from medrft.data.images import sha256_of
 
     final = run.final(stage)
+    own = own_facts(recipe)
     shown = [text for e in examples for text in (e.id, e.question, *e.references, *map(sha256_of, e.images))]
     return {
         "stage": stage,
@@ -275,7 +277,8 @@ def _header(
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),
         **judge_facts(recipe.eval.judge),
-        "rewarded": rewarded_metrics(recipe, stage),
+        **({"scorers": own} if own else {}),
+        "rewarded": rewarded_metrics(recipe, stage, own),
         "seed": recipe.seed,
         "examples": len(examples),
         "images": len({path for e in examples for path in e.images}),
@@ -298,7 +301,7 @@ def measure_rows(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, An
         **header,
         "interval": f"{100 * LEVEL:g} %: {METHOD}",
         "conditional_on": "this training seed",
-        "results": summarize_rows(rows),
+        "results": summarize_rows(rows, header.get("scorers")),
         "strata": measure_strata(rows),
         "controls": control_table(rows, header.get("left_out", {})),
         "biases": answer_biases(rows),

@@ -142,6 +142,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     tell_recipients(recipe)
     from medrft.data import check_options
     from medrft.evaluation.judge_panel import Panel
+    from medrft.evaluation.own_scorers import build_own
     from medrft.evaluation.scoring import check_correct
     from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
@@ -155,6 +156,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
         check_options(source.name, source.options)
     check_correct(recipe.correct.scorer, build_scorer(recipe.correct.scorer, encoder=recipe.encoder))
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
+    build_own(recipe)
     if recipe.eval.judge is not None:
         Panel(recipe.eval.judge)
     for stage in recipe.stages:

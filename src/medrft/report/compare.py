@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from medrft import __version__
+from medrft.evaluation.own_scorers import is_share, scale_note
 from medrft.evaluation.run_files import read_thumbnail
 from medrft.report.charts import difference_mark, scale_reach
 from medrft.report.html import png_address, render_template
 from medrft.report.page import KIND_NAMES
+from medrft.report.wording import percent_points, plain_number, plain_percent, signed_number
 
 OUTCOMES = {"wrong to right": "gained", "right to wrong": "lost", "wrong to other wrong": "other"}
 """Outcome -> the style it is shown in."""
@@ -24,9 +26,8 @@ SHOWN = 400
 
 def render_comparison(found: Mapping[str, Any]) -> str:
     """The page as text; loads nothing from outside itself and runs no script."""
-    differences = [{**test, "mean": test["difference"]} for test in found["tests"]]
-    reach = scale_reach(differences)
-    tests = [{**test, "mark": difference_mark(test, reach=reach)} for test in differences]
+    reach = scale_reach(_difference(test) for test in found["tests"] if is_share(test))
+    tests = [_shown(test, reach) for test in found["tests"]]
     against = [
         {
             **other,
@@ -45,6 +46,25 @@ def render_comparison(found: Mapping[str, Any]) -> str:
         kind_names=KIND_NAMES,
         version=__version__,
     )
+
+
+def _difference(test: Mapping[str, Any]) -> dict[str, Any]:
+    return {**test, "mean": test["difference"]}
+
+
+def _shown(test: Mapping[str, Any], reach: float) -> dict[str, Any]:
+    """A test in words; what is no share of 0 to 1 is not in percent, and has no place on the common scale."""
+    share = is_share(test)
+    difference, level = (percent_points, plain_percent) if share else (signed_number, plain_number)
+    better = (test["difference"] > 0) == (test.get("better", "higher") == "higher")
+    return {
+        **test,
+        "css": ("better" if better else "worse") if test["p_holm"] < 0.05 else "unclear",
+        "mark": difference_mark(_difference(test), reach=reach) if share else "",
+        "scale": scale_note(test),
+        "apart": [difference(test[key]) for key in ("difference", "low", "high")],
+        "means": [level(test[key]) for key in ("mean_a", "mean_b")],
+    }
 
 
 def _folders(found: Mapping[str, Any], name: str) -> list[Path]:

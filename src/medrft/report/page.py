@@ -12,7 +12,8 @@ from typing import Any
 
 from medrft import __version__
 from medrft.errors import naming_extras
-from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
+from medrft.evaluation.metrics import METRICS, PAPERS_FOUR, repeats_accuracy
+from medrft.evaluation.own_scorers import Facts, is_share, say_scale
 from medrft.evaluation.rewarded import rewarded_metrics
 from medrft.evaluation.run_files import RunFiles
 from medrft.report import facts, wording
@@ -86,6 +87,7 @@ def write_page(run: Path) -> Path:
 
 def render_page(run: RunFiles) -> str:
     """The whole page as text."""
+    own = {name: facts for dataset in run.evaluations for name, facts in _own_scorers(run, dataset).items()}
     return render_template(
         "page.html.j2",
         run=run,
@@ -97,11 +99,12 @@ def render_page(run: RunFiles) -> str:
         diagnoses=diagnose_run(row for rows in run.metrics.values() for row in rows),
         facts=facts.facts_of(run),
         audit=run_fragment(run.path),
-        metric_says=METRICS,
+        metric_says=METRICS | {name: f"{facts['scorer']}: {say_scale(facts)}" for name, facts in own.items()},
+        own=own,
         papers_four=PAPERS_FOUR,
         clash_lines=clash_lines,
         kind_names=KIND_NAMES,
-        shares=SHARES,
+        shares=SHARES | {name for name, facts in own.items() if is_share(facts)},
     )
 
 
@@ -115,10 +118,22 @@ def _results(run: RunFiles, dataset: str) -> Results:
         header=list(run.evaluations[dataset].values())[-1],
         comparisons=tuple(marks),
         tables=tuple(table for table in tables if table.kind != "all" or table.lead),
-        marks={stage: dict(rewarded_metrics(run.recipe, stage)) for stage in run.evaluations[dataset]},
+        marks={
+            stage: dict(rewarded_metrics(run.recipe, stage, metrics.get("scorers")))
+            for stage, metrics in run.evaluations[dataset].items()
+        },
         below=strata_sections(run, dataset),
         held_out=held_out(run, dataset),
     )
+
+
+def _own_scorers(run: RunFiles, dataset: str) -> Facts:
+    """What the evaluations of a data set say of the scorers that their recipe names itself."""
+    return {
+        name: facts
+        for metrics in run.evaluations[dataset].values()
+        for name, facts in metrics.get("scorers", {}).items()
+    }
 
 
 def _table(run: RunFiles, dataset: str, kind: str) -> Table:
@@ -127,7 +142,8 @@ def _table(run: RunFiles, dataset: str, kind: str) -> Table:
     found = [(source, stages[source.stage]["results"][source.source].get(kind, {})) for source in sources]
     rows = [(source, metrics) for source, metrics in found if metrics]
     present = {name for _, metrics in rows for name in metrics}
-    names = [name for name in METRICS if name in present and not (name == "correct" and kind in ("closed", "choice"))]
+    known = (*METRICS, *_own_scorers(run, dataset))
+    names = [name for name in known if name in present and not repeats_accuracy(name, kind)]
     leads = [lead for _, metrics in rows if (lead := lead_metric(kind, metrics))]
     lead = leads[-1] if leads else None
     ordered = sorted(names, key=lambda name: name != lead)

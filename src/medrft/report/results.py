@@ -168,7 +168,7 @@ def pair_with(run: RunFiles, dataset: str, stage: str, rival: Source) -> list[Pa
 
 
 SHOWN = ("truth", "accuracy", "correct", "average")
-"""Metrics of the short table; the report and `metrics.json` have all."""
+"""Metrics of the short table, beside the recipe's own scorers; the report and `metrics.json` have all."""
 
 
 def result_rows(run: Path) -> list[dict[str, Any]]:
@@ -181,7 +181,8 @@ def result_rows(run: Path) -> list[dict[str, Any]]:
     rows = []
     for dataset, stages in files.evaluations.items():
         for kind in kinds_of(files, dataset):
-            for metric in SHOWN:
+            own = dict.fromkeys(name for metrics in stages.values() for name in metrics.get("scorers", {}))
+            for metric in (*SHOWN, *own):
                 for stage, metrics in stages.items():
                     row = _row(metrics["results"], kind, metric)
                     if row is not None:

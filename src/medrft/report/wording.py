@@ -87,6 +87,17 @@ def percent_points(value: float | None) -> str:
     return f"±{text}" if text == "0.0" else f"{'+' if value > 0 else MINUS}{text}"
 
 
+def signed_number(value: float | None) -> str:
+    """A difference in three or four digits, signed.
+
+    >>> signed_number(2.5), signed_number(-0.25), signed_number(0.0)
+    ('+2.5', '−0.25', '±0')
+    """
+    if value is None:
+        return NONE
+    return f"{'±' if value == 0 else '+' if value > 0 else ''}{plain_number(value)}"
+
+
 def split_words(name: str) -> str:
     """An identifier as people read it.
 

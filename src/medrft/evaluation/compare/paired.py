@@ -56,6 +56,8 @@ class Test:
     by_image: bool
     """Clusters are images; otherwise some or all questions stand alone, because their image is not known."""
     unscored: int
+    scale: Mapping[str, Any]
+    """`range` and `better` of a scorer that the recipes name themselves; else empty: 0 to 1, higher is better."""
 
 
 def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str
     for other in others:
         pairs, left_out = pair_answers(baseline, other)
         skipped = _skipped(baseline, other)
-        tests += _tests(baseline.name, other.name, pairs, skipped, draws)
+        tests += _tests((baseline.name, other.name), pairs, skipped, _own_scorers(baseline, other), draws)
         against.append(
             {
                 "name": other.name,
@@ -146,19 +148,34 @@ def _reason(one: Rows, two: Rows, key: Key, names: tuple[str, str]) -> str | Non
     return None
 
 
-def _tests(a: str, b: str, pairs: Sequence[Pair], skipped: dict[tuple[str, str], str], draws: Draws) -> Iterator[Test]:
+def _tests(
+    names: tuple[str, str],
+    pairs: Sequence[Pair],
+    skipped: Mapping[tuple[str, str], str],
+    own: Mapping[str, Mapping[str, Any]],
+    draws: Draws,
+) -> Iterator[Test]:
     """One test per data set, kind and leading metric; a metric that repeats another value by value is dropped."""
     for dataset in sorted({p.key[0] for p in pairs}):
         for kind in KINDS:
             chosen = [p for p in pairs if p.key[0] == dataset and p.kind == kind]
             seen: list[list[Scored]] = []
-            for metric in LEADING:
+            for metric in (*LEADING, *own):
                 scored = scored_pairs(chosen, metric)
-                repeats = scored in seen or repeats_accuracy(metric, kind)
+                repeats = (scored in seen and metric not in own) or repeats_accuracy(metric, kind)
                 if (dataset, metric) in skipped or repeats or not scored:
                     continue
                 seen.append(scored)
-                yield _test((a, b), (dataset, kind, metric), scored, draws, unscored=len(chosen) - len(scored))
+                yield Test(
+                    **_figures(scored, draws),
+                    a=names[0],
+                    b=names[1],
+                    dataset=dataset,
+                    kind=kind,
+                    metric=metric,
+                    unscored=len(chosen) - len(scored),
+                    scale={key: own[metric][key] for key in ("range", "better")} if metric in own else {},
+                )
 
 
 class Scored(NamedTuple):
@@ -185,28 +202,20 @@ def mean_difference(scored: Sequence[Scored]) -> Interval:
     )
 
 
-def _test(
-    names: tuple[str, str], what: tuple[str, str, str], scored: Sequence[Scored], draws: Draws, *, unscored: int
-) -> Test:
-    """The test of one metric over the pairs that are scored on both sides."""
-    return Test(
-        a=names[0],
-        b=names[1],
-        dataset=what[0],
-        kind=what[1],
-        metric=what[2],
-        mean_a=fmean(one.before for one in scored),
-        mean_b=fmean(one.after for one in scored),
-        difference=mean_difference(scored),
-        flip=sign_flip(
+def _figures(scored: Sequence[Scored], draws: Draws) -> dict[str, Any]:
+    """What one metric says over the pairs that are scored on both sides."""
+    return {
+        "mean_a": fmean(one.before for one in scored),
+        "mean_b": fmean(one.after for one in scored),
+        "difference": mean_difference(scored),
+        "flip": sign_flip(
             [one.after - one.before for one in scored],
             clusters=[one.pair.cluster for one in scored],
             seed=draws.seed,
             flips=draws.flips,
         ),
-        by_image=all(one.pair.a[0]["images"] or one.pair.b[0]["images"] for one in scored),
-        unscored=unscored,
-    )
+        "by_image": all(one.pair.a[0]["images"] or one.pair.b[0]["images"] for one in scored),
+    }
 
 
 def _mean(rows: Sequence[Row], metric: str) -> Score:
@@ -223,9 +232,22 @@ def _headers(a: Side, b: Side) -> Iterator[tuple[str, Row, Row]]:
             yield dataset, one.headers[dataset], two.headers[dataset]
 
 
+def _own_scorers(a: Side, b: Side) -> dict[str, Mapping[str, Any]]:
+    """What the headers say of the scorers that the recipes of both sides name themselves, by metric."""
+    pairs = [(one.get("scorers") or {}, two.get("scorers") or {}) for _, one, two in _headers(a, b)]
+    return {name: facts for one, two in pairs for name, facts in one.items() if name in two}
+
+
 def _skipped(a: Side, b: Side) -> dict[tuple[str, str], str]:
     """Metrics that mean something else on the two sides, with the reason."""
-    return {
+    own = {
+        (dataset, name): f"the scorer differs: {one['scorers'][name]} and {two['scorers'][name]}"
+        for dataset, one, two in _headers(a, b)
+        for name in _own_scorers(a, b)
+        if name in one.get("scorers", {}) and name in two.get("scorers", {})
+        if one["scorers"][name] != two["scorers"][name]
+    }
+    return own | {
         (dataset, metric): f"{field} differs: {one.get(field)} and {two.get(field)}"
         for dataset, one, two in _headers(a, b)
         for metric, fields in NEED.items()
@@ -295,4 +317,5 @@ def _as_json(test: Test, corrected: float) -> dict[str, Any]:
         "p_holm": corrected,
         "exact": test.flip.exact,
         "unscored": test.unscored,
+        **test.scale,
     }
