@@ -30,7 +30,7 @@ THIN = re.compile(r"[\s()\[\]{},:]*")
 
 
 def imports_of(path: Path, modules: set[str]) -> set[str]:
-    """The modules of the package that a file imports from, or names in a registry as `medrft.module:Class`."""
+    """The modules of the package that a file imports from, or names in a registry as `module:Class`."""
     text = path.read_text(encoding="utf-8")
     found = {match[1] for match in NAMED.finditer(text)}
     for node in ast.walk(ast.parse(text)):
