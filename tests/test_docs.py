@@ -144,3 +144,46 @@ def test_new_names_of_what_moved_are_there():
     rows = re.findall(r"^\| `(medrft[\w.]+)` \| (.* → .*) \|$", MOVED.read_text(encoding="utf-8"), re.MULTILINE)
     named = {f"{module}.{name}" for module, cell in rows for name in re.findall(r"→ `(\w+)`", cell)}
     assert len(named) > 200 and not {name for name in named if not found_in_package(name)}
+
+
+STEP = re.compile(r"^\d+\. `([\w/]+\.py)`, `([\w.]+)`: (.+)$", re.MULTILINE)
+
+
+def walks() -> dict[str, list[tuple[str, str, str]]]:
+    """The walks of docs/tour.md: title -> (file, name, sentence) of each step."""
+    text = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+    return {part.splitlines()[0]: STEP.findall(part) for part in text.split("\n## ")[1:]}
+
+
+@cache
+def used_in(path: Path) -> set[str]:
+    """Names and attributes that the code of a file uses; an import alone is no use."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def test_there_are_five_walks_and_each_line_of_them_is_a_step():
+    text = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+    assert len(walks()) == 5
+    assert len(re.findall(r"^\d+\. ", text, re.MULTILINE)) == sum(map(len, walks().values()))
+
+
+@pytest.mark.parametrize("title", walks())
+def test_each_step_of_a_walk_is_there_and_reached(title):
+    steps = walks()[title]
+    for number, (file, name, says) in enumerate(steps):
+        here = PACKAGE / file
+        assert name in names_in(here), (file, name)
+        before = [PACKAGE / earlier for earlier, _, _ in steps[:number]]
+        if not before:
+            continue
+        if through := re.search(r"\(through `(.+?)`\)", says):
+            assert any(through[1] in path.read_text(encoding="utf-8") for path in before), says
+            assert through[1] in here.read_text(encoding="utf-8"), says
+        elif calls := re.search(r"\(it calls step (\d+)\)", says):
+            assert steps[int(calls[1]) - 1][1] in used_in(here), says
+        elif "TRL calls it" in says:
+            assert file.startswith("training/"), says
+        else:
+            assert any(name.split(".")[-1] in used_in(path) for path in before), f"no earlier step uses {name}"
