@@ -1,13 +1,21 @@
 """What README, docs, recipes and examples name is there: modules, files, functions, pages and headings."""
 
 import ast
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import medrft
+from medrft.config import ControlName
+from medrft.data import LOADERS
+from medrft.evaluation.metrics import METRICS
+from medrft.rewards.calibrations import CALIBRATIONS
+from medrft.rewards.presets import PRESETS
+from medrft.scorers import SCORERS
 from test_architecture import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +95,7 @@ def test_files_named_are_there(path):
     heads = "|".join(sorted({"src", "tests", "docs", "recipes", "examples", "benchmarks"} | FOLDERS))
     named = set(re.findall(rf"(?<![\w./:<>-])(?:{heads})/(?:[\w.-]+/)*(?:[\w-]+\.(?:py|md|sh|jinja))?", text_of(path)))
     named |= set(re.findall(r"(?<![\w./-])recipes/[\w./-]+\.yaml", text_of(path)))
-    assert not {name for name in named if not found_as_file(name)}
+    assert not {name for name in named if "NAME" not in name and not found_as_file(name)}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -134,10 +142,37 @@ def test_links_lead_somewhere(path):
 
 
 def test_contributing_draws_the_layers_that_are_held():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    drawing = re.search(r"^    types,.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)
-    floors = [{name.strip() for name in floor.split(",")} for floor in drawing[0].split("<")]
-    assert floors == LEVELS
+    assert structure().drawn_layers(ROOT) == LEVELS
+
+
+def test_each_guide_says_which_files_it_touches():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## How to add …")[1].split("\n## ")[0]
+    titles = re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE)
+    assert len(titles) == 8 and list(structure().files_touched(ROOT)) == titles
+    for line in re.findall(r"^Touches: (.*)$", text, re.MULTILINE):
+        for name in re.findall(r"`(.+?)`", line):
+            assert found_as_file(name if "NAME" not in name else str(Path(name).parent)), name
+
+
+def structure():
+    """benchmarks/structure.py as a module."""
+    spec = importlib.util.spec_from_file_location("structure", ROOT / "benchmarks" / "structure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("rewards", [*SCORERS, *CALIBRATIONS, *PRESETS]),
+        ("evaluation", [*METRICS, *get_args(ControlName)]),
+        ("data", [*LOADERS]),
+    ],
+)
+def test_each_name_a_recipe_may_use_is_on_its_page(page, names):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert not {name for name in names if f"`{name}`" not in text}
 
 
 def test_new_names_of_what_moved_are_there():
