@@ -36,9 +36,6 @@ class EncoderConfig(Shape):
     layer: int | None = None
     """Hidden layer for BERTScore; the last by default."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    idf: bool = False
-    rescale: bool = False
-    """Subtract a baseline from BERTScore, as bert-score does."""
     cache_dir: str | None = None
     """Keep embeddings on disk here, keyed by model, revision and text."""
 
