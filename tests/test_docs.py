@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 import medrft
+from medrft import config
 from medrft.config import ControlName
 from medrft.data import LOADERS
 from medrft.evaluation.metrics import METRICS
@@ -222,3 +223,10 @@ def test_each_step_of_a_walk_is_there_and_reached(title):
             assert file.startswith("training/"), says
         else:
             assert any(name.split(".")[-1] in used_in(path) for path in before), f"no earlier step uses {name}"
+
+
+def test_each_key_of_a_recipe_is_on_a_page():
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+    shapes = [shape for shape in vars(config).values() if isinstance(shape, type) and issubclass(shape, config.Shape)]
+    keys = {key for shape in shapes for key in shape.model_fields}
+    assert len(keys) > 60 and not {key for key in keys if not re.search(rf"\b{key}\b", pages)}
