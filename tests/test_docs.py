@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 import medrft
 from medrft import config
+from medrft.cli.main import app
 from medrft.config import ControlName
 from medrft.data import LOADERS
 from medrft.evaluation.metrics import METRICS
@@ -230,3 +232,28 @@ def test_each_key_of_a_recipe_is_on_a_page():
     shapes = [shape for shape in vars(config).values() if isinstance(shape, type) and issubclass(shape, config.Shape)]
     keys = {key for shape in shapes for key in shape.model_fields}
     assert len(keys) > 60 and not {key for key in keys if not re.search(rf"\b{key}\b", pages)}
+
+
+COMMAND = re.compile(r"^(?:\$ |    |#   |# )?(?:OMP_NUM_THREADS=1 )?medrft ((?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+def options_of(words: list[str]) -> tuple[str, set[str]] | None:
+    """The command that a line begins with, and the options it takes; nothing where it names no command of ours."""
+    command = typer.main.get_command(app)
+    name = ""
+    for word in words:
+        if word not in getattr(command, "commands", {}):
+            break
+        name, command = f"{name} {word}".strip(), command.commands[word]
+    return (name, {option for parameter in command.params for option in parameter.opts} | {"--help"}) if name else None
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_options_named_in_commands_are_there(path):
+    for line in COMMAND.findall(path.read_text(encoding="utf-8")):
+        words = line.replace("\\\n", " ").partition("  #")[0].split()
+        found = options_of(words)
+        if found is not None:
+            name, options = found
+            named = {word.strip("[]`,.;)").partition("=")[0] for word in words if re.match(r"\[?--[a-z]", word)}
+            assert not named - options, f"medrft {name}"
