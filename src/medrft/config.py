@@ -263,7 +263,6 @@ class Recipe(Shape):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     seed: int = Field(default=0, ge=0)
-    output: str | None = None
     prompt: str = "think"
     strict: bool = False
     """Stop where training would otherwise go on and count: a scorer that fails, a silent judge, a vanished image."""
