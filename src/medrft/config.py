@@ -35,9 +35,6 @@ class EncoderConfig(Shape):
     layer: int | None = None
     """Hidden layer for BERTScore; the last by default."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    idf: bool = False
-    rescale: bool = False
-    """Subtract a baseline from BERTScore, as bert-score does."""
     cache_dir: str | None = None
     """Keep embeddings on disk here, keyed by model, revision and text."""
 
@@ -272,7 +269,6 @@ class Recipe(Shape):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     seed: int = Field(default=0, ge=0)
-    output: str | None = None
     prompt: str = "think"
     strict: bool = False
     """Stop where training would otherwise go on and count: a scorer that fails, a silent judge, a vanished image."""

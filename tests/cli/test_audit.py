@@ -28,8 +28,10 @@ def test_the_command_writes_three_files_and_a_short_table(invoke, tmp_path):
 
 
 def test_json_is_the_summary(invoke):
-    done = invoke("--reward", "text", "--json")
-    row = json.loads(done.stdout)["rewards"]["text"]
+    done = invoke("--reward", "text", "--group-size", "5", "--json")
+    summary = json.loads(done.stdout)
+    assert summary["groups"] == {"count": 24, "size": 5}
+    row = summary["rewards"]["text"]
     assert set(row["auroc"]) >= {"total", "parts", "facets"}
     assert {"collapse", "hacks", "findings"} <= set(row)
 

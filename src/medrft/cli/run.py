@@ -182,7 +182,7 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     recipe = load_recipe(source, overrides=changes)
     if not outside:
         raise RecipeError(f"{source} is a recipe, which has no models yet: pass a run folder, --model or --endpoint")
-    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    folder = output or Path("runs") / recipe.name
     check_same(recipe, folder)
     return recipe, folder
 
@@ -233,7 +233,7 @@ def _run(
 
     recipe = load_recipe(path, overrides=parse_overrides(set_))
     only = _stages(recipe, kinds, names)
-    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    folder = output or Path("runs") / recipe.name
     if is_main() and not json_ and not resume:
         _summary(recipe, path)
     run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)

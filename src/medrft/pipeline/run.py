@@ -85,7 +85,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
         return
     before = recipe_of(output)
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
-    free = {"name", "output", "report", "eval", "audit", "stages", "strict"}
+    free = {"name", "report", "eval", "audit", "stages", "strict"}
     if not any(stage.kind == "grpo" for stage in begun):
         free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder"}
     if not any(stage.curate for stage in begun):

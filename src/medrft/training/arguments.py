@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REFUSED: dict[str, str] = {
     "reward_weights": "set the weights in the recipe's reward.parts",
     "multi_objective_aggregation": "set combine in the recipe's reward",
-    "output_dir": "set output in the recipe, or pass --output",
+    "output_dir": "pass --output",
     "seed": "set seed at the top of the recipe",
     "data_seed": "set seed at the top of the recipe",
     "resume_from_checkpoint": "pass --resume",
