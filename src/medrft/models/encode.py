@@ -48,11 +48,16 @@ def widened(fields: Mapping[str, Any], *, before: int, after: int) -> dict[str, 
     """
     import torch
 
-    found = dict(fields)
-    for key in set(TOKEN_TYPES) & fields.keys():
-        found[key] = torch.nn.functional.pad(fields[key], (before, after))
-    if SEEN in fields:
-        seen = fields[SEEN]
-        blind, more = seen.new_zeros((seen.shape[0], before, *seen.shape[2:])), seen[:, -1:].repeat(1, after, 1, 1)
-        found[SEEN] = torch.cat([blind, seen, more], dim=1)
-    return found
+    padded = {key: torch.nn.functional.pad(fields[key], (before, after)) for key in set(TOKEN_TYPES) & fields.keys()}
+    return {**extended_sight(fields, before=before, after=after), **padded}
+
+
+def extended_sight(fields: Mapping[str, Any], *, before: int = 0, after: int) -> dict[str, Any]:
+    """`widened` for inputs whose kinds of token have the rows' length already: only which pictures a token sees."""
+    import torch
+
+    seen = fields.get(SEEN)
+    if seen is None:
+        return dict(fields)
+    blind, more = seen.new_zeros((seen.shape[0], before, *seen.shape[2:])), seen[:, -1:].repeat(1, after, 1, 1)
+    return {**fields, SEEN: torch.cat([blind, seen, more], dim=1)}

@@ -89,16 +89,6 @@ def forward_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if key not in COUNTS}
 
 
-def stretched(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """Inputs of prompts as those of prompts with completions: what a prompt's last token sees of images, these see."""
-    found = dict(fields)
-    mask = found.get("cross_attention_mask")
-    if mask is not None and mask.shape[1] < tokens:
-        more = mask[:, -1:].expand(-1, tokens - mask.shape[1], *mask.shape[2:])
-        found["cross_attention_mask"] = torch.cat([mask, more], dim=1)
-    return found
-
-
 def extra_columns(fields: Mapping[str, Any], num_images: Any) -> dict[str, Any]:
     """The inputs that TRL would drop, by row, as columns of the batch."""
     dropped = {key: value for key, value in fields.items() if key not in (*KNOWN, *COUNTS)}

@@ -18,13 +18,14 @@ import torch
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
+from medrft.models.encode import extended_sight
 from medrft.models.prefix import TOKEN_TYPES, branches, packed_inputs, why_not
 from medrft.models.rollout import Rollouts, rollouts
 from medrft.training import groups
 from medrft.training.agree import Agrees
 from medrft.training.fallback import random_state, rewind, without_dropout
 from medrft.training.groups import GROUP
-from medrft.training.processed import KNOWN, Padding, Processed, extra_columns, extra_fields, forward_fields, stretched
+from medrft.training.processed import KNOWN, Padding, Processed, extra_columns, extra_fields, forward_fields
 from medrft.training.verify import Batch, Difference, loss_difference, probe_parameters, rollout_difference
 
 LogProbs = tuple[torch.Tensor, torch.Tensor | None]
@@ -253,7 +254,7 @@ class SharesPrompts(Agrees):
             labels[:, : -part.completion] = -100
             given = {"input_ids": part.input_ids, "attention_mask": part.attention_mask, "labels": labels}
             with self.accelerator.autocast():  # type: ignore[attr-defined]
-                more = stretched(forward_fields(part.fields), part.input_ids.shape[1])
+                more = extended_sight(forward_fields(part.fields), after=part.completion)
                 found.append(model(**given, **more, fused_lm_head=True))
         logps = torch.cat([output.log_probs[:, -batch.completion :] for output in found])
         if not options.get("compute_entropy"):

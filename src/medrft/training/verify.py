@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from medrft.models.prefix import TOKEN_TYPES
+from medrft.models.encode import widened
 from medrft.training.groups import leaders, pick, take
 
 FP32_LIMIT = 1e-4
@@ -70,15 +70,11 @@ class Batch:
 
     def padded(self, more: int, fill: int) -> Batch:
         """The same with `more` padding before the prompts."""
-        wide = {
-            key: torch.nn.functional.pad(value, (more, 0)) if key in TOKEN_TYPES else value
-            for key, value in self.fields.items()
-        }
         return replace(
             self,
             input_ids=torch.nn.functional.pad(self.input_ids, (more, 0), value=fill),
             attention_mask=torch.nn.functional.pad(self.attention_mask, (more, 0)),
-            fields=wide,
+            fields=widened(self.fields, before=more, after=0),
         )
 
 
