@@ -70,6 +70,12 @@ def test_scale_rewards_is_refused_where_it_would_do_nothing(reward):
     check_stage(plain.stages[0], plain)
 
 
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_validation_can_be_switched_off(kind, tmp_path):
+    args = config_of(recipe_with(kind, eval_strategy="no"), tmp_path)
+    assert args.eval_strategy == "no" and not args.load_best_model_at_end and args.metric_for_best_model is None
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "near"), [("grpo", "learning_rat", "learning_rate"), ("sft", "max_lenght", "max_length")]
 )

@@ -241,7 +241,7 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
         every = NEVER
         chosen["max_steps"] = NEVER
     chosen["save_steps"] = table.get("save_steps", table.get("eval_steps", every))
-    if validation:
+    if validation and validates(table):
         by = "eval_loss" if stage.kind == "sft" else "eval_reward"
         chosen |= {
             "eval_strategy": "steps",
@@ -257,6 +257,15 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
     else:
         chosen["per_device_eval_batch_size"] = size
     return chosen
+
+
+def validates(table: Mapping[str, Any]) -> bool:
+    """Whether a `trl:` table leaves validation on: `eval_strategy: "no"` switches it off.
+
+    >>> validates({}), validates({"eval_strategy": "no"})
+    (True, False)
+    """
+    return str(table.get("eval_strategy", "steps")) != "no"
 
 
 def eval_batch(size: int, group: int, processes: int) -> int:
