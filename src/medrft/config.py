@@ -303,6 +303,10 @@ class Recipe(Shape):
         names = ["base", *(other.name for other in self.stages)]
         return names[names.index(stage.name) - 1]
 
+    def goes_on(self, name: str) -> bool:
+        """Whether a stage starts from the final model of the one of that name."""
+        return any(self.start_of(stage) == name for stage in self.stages)
+
 
 def reward_of(config: RewardConfig, kind: Kind) -> str | StackConfig:
     """The reward for one kind; raises `RecipeError` when a table by kind lacks it."""

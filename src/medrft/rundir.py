@@ -206,6 +206,10 @@ class RunDir:
         """A stage's final model."""
         return self.stage(name) / "final"
 
+    def masters(self, name: str) -> Path:
+        """A stage's trained weights before its final folder rounded them; absent where no later stage needs them."""
+        return self.stage(name) / "masters.safetensors"
+
     def evaluation(self, stage: str, dataset: str) -> Path:
         """Predictions and metrics of one stage on one data set."""
         return self.path / "eval" / stage / dataset
