@@ -14,7 +14,7 @@ import copy
 import statistics
 import time
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ def each_pass(model: Any) -> Any:
     """The model with an autocast of its own around every forward pass."""
     plain = model.forward
 
+    @wraps(plain)  # `generate` reads its parameters
     def forward(*args: Any, **kwargs: Any) -> Any:
         with autocast():
             return plain(*args, **kwargs)
