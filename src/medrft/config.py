@@ -304,3 +304,7 @@ class Recipe(Shape):
             return stage.start
         names = ["base", *(other.name for other in self.stages)]
         return names[names.index(stage.name) - 1]
+
+    def goes_on(self, name: str) -> bool:
+        """Whether a stage starts from the final model of the one of that name."""
+        return any(self.start_of(stage) == name for stage in self.stages)

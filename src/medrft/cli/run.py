@@ -244,8 +244,10 @@ def _run(
 def _summary(recipe: Recipe, path: Path) -> None:
     """Say what memory the stages will take; a model that cannot be planned may still be trained."""
     from medrft.cli.plan import show_summary
+    from medrft.models.load import check_start
     from medrft.pipeline.planning import summarize_plan
 
+    check_start(recipe.model)  # what stops the run in any case is told alone
     try:
         found = summarize_plan(recipe)
     except ModelError as error:
