@@ -23,6 +23,7 @@ from medrft.data.privacy import stripped_image, without_identifying
 from medrft.data.rows import Row, read_rows, table_files
 from medrft.data.table import read_table
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.files import make_folder
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example
@@ -216,7 +217,7 @@ def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path,
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], form: Format) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if form.suffix == ".parquet":
         _write_parquet(path, rows)
     elif form.suffix == ".jsonl":

@@ -16,9 +16,9 @@ LONGEST = 4_096
 
 
 def image_in(folder: Path, name: str) -> Path:
-    """The file that a row names, relative to `folder`; the file itself need not be there.
+    """The file that a row names, relative to `folder` or in full; the file itself need not be there.
 
-    Raises `BadImageError` for a name that leads out of the folder (`..`, an absolute path, a link to elsewhere), and
+    Raises `BadImageError` for a name that leads out of the folder (`..`, an address or a link to elsewhere), and
     for one that no file can have. The folder itself may be a link, and so may what it lies in.
     """
     try:
@@ -28,7 +28,7 @@ def image_in(folder: Path, name: str) -> Path:
     if not usable:
         raise BadImageError(NO_NAME, shown(name))
     path = folder / name
-    if not _within(Path(os.path.normpath(path)), Path(os.path.normpath(folder))):
+    if not _within(Path(os.path.abspath(path)), Path(os.path.abspath(folder))):
         raise BadImageError(OUTSIDE, f"{shown(name)} leads out of {folder}; image_root names another folder")
     try:
         real = _real(path.parent) / path.name

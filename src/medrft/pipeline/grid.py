@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import RunInUseError
-from medrft.files import locked_folder
+from medrft.files import check_writable, locked_folder
 from medrft.pipeline.answers import read_result
 from medrft.pipeline.arms import Arm, Shared, placed
 from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
@@ -61,6 +61,8 @@ class Grid:
 
     def run(self, arms: list[Arm]) -> list[Path]:
         """Run what has no result yet and return the new result files; a second call does nothing."""
+        for folder in (self.results, self.output):
+            check_writable(folder / "study.json")
         for arm in {arm.name: arm for arm in arms}.values():
             check_names(arm.recipe)
             for shared in arm.shared:

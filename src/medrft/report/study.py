@@ -11,6 +11,7 @@ from typing import Any
 
 from medrft import __version__
 from medrft.errors import naming_extras
+from medrft.files import make_folder
 from medrft.pipeline.answers import read_results
 from medrft.pipeline.arms import arms_of
 from medrft.pipeline.collect import collect
@@ -63,7 +64,7 @@ def collected(study: Study, results: Path) -> dict[str, Any]:
 
 def write_study_page(facts: Row, folder: Path) -> Path:
     """Write `study.html`, `study.json` and `table.md` into a folder; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "study.json", facts)
     write_atomic(folder / "table.md", study_markdown(facts) + "\n")
     page = folder / "study.html"
