@@ -26,7 +26,7 @@ REPEATS = 3
 
 def forget() -> None:
     """Empty every memory between input and score."""
-    for memory in (reader.read, score.score_pair, _short, _respelt):
+    for memory in (reader.read_findings, score.score_pair, _short, _respelt):
         memory.cache_clear()
 
 
@@ -70,13 +70,13 @@ def measure(predictions: Path | None, pairs: list[Path]) -> dict[str, float]:
     scorer([Item(references=("left lung",), kind="open", answer="right lung")])
     found = {"load_seconds": round(time.process_time() - start, 3)}
     distinct = distinct_pairs(pairs)
-    took = seconds(lambda: [score.compare(reference, candidate) for reference, candidate in distinct])
+    took = seconds(lambda: [score.compare_answers(reference, candidate) for reference, candidate in distinct])
     found["distinct_pairs_per_second"] = round(len(distinct) / took)
     if predictions is not None:
         items = rollouts(predictions)
         found["redundant_rollouts_per_second"] = round(len(items) / seconds(lambda: scorer(items)))
     long = "The left lung shows a mass, and no effusion. " * 23_000
-    found["megabyte_seconds"] = round(seconds(lambda: score.compare("mass in the left lung", long)), 3)
+    found["megabyte_seconds"] = round(seconds(lambda: score.compare_answers("mass in the left lung", long)), 3)
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data import read_data
-from medrft.evaluation.controls import CONTROLS, FrequentAnswers, left_out
+from medrft.evaluation.controls.table import CONTROLS, FrequentAnswers, left_out
 from medrft.intervals import mean_interval
 from medrft.text import normalize
 from medrft.types import Example

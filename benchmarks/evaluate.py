@@ -8,7 +8,7 @@ answer them greedily, in one process and with one model (`tiny:llava` with about
 
     one       `generate` for one question after another, as most medical repositories have it
     batched   `generate` in batches sorted by length, of the size that was fastest on a first slice
-    ours      `medrft.models.generate.stream` at the default batch size
+    ours      `medrft.models.generate.stream_completions` at the default batch size
 
 The questions are cut into slices of whole pictures, and the three take turns on each slice; `ratio` is of the summed
 seconds, `median` and `slices` of the slices. Seconds are this process's own, so that other work on the machine does not
@@ -35,11 +35,11 @@ from PIL import Image
 from medrft.config import DataConfig
 from medrft.data import load_data
 from medrft.data.images import open_image
-from medrft.models.encode import encode
-from medrft.models.generate import complete, generation_config, stream
-from medrft.models.load import Policy, make_checkpointable, make_head_fast
+from medrft.models.encode import encode_chats
+from medrft.models.generate import complete_chats, generation_config, stream_completions
+from medrft.models.policy import Policy, make_checkpointable, make_head_fast
 from medrft.models.prompts import get_prompt, with_images
-from medrft.models.stems import length
+from medrft.models.stems import prompt_length
 from medrft.models.tiny import build_tiny
 from medrft.types import Example
 
@@ -127,19 +127,23 @@ def opener():
 def by_generate(policy: Policy, examples: list[Example], size: int) -> list:
     """Completions by stock generation, in batches of `size`, longest first."""
     prompt, images = PROMPT.bound(policy.processor), open_all if size == 1 else opener()
-    order = range(len(examples)) if size == 1 else sorted(range(len(examples)), key=lambda i: length(examples[i]))[::-1]
+    order = (
+        range(len(examples))
+        if size == 1
+        else sorted(range(len(examples)), key=lambda i: prompt_length(examples[i]))[::-1]
+    )
     found = {}
     for start in range(0, len(examples), size):
         batch = list(order[start : start + size])
         chats = [with_images(prompt.messages(examples[i]), images(examples[i])) for i in batch]
-        texts = complete(policy, chats, max_new_tokens=NEW_TOKENS, temperature=0.0)
+        texts = complete_chats(policy, chats, max_new_tokens=NEW_TOKENS, temperature=0.0)
         found.update(zip(batch, texts, strict=True))
     return [found[i] for i in range(len(examples))]
 
 
 def by_us(policy: Policy, examples: list[Example]) -> list:
     """Completions as `medrft eval` makes them."""
-    found = dict(stream(policy, PROMPT, examples, images=opener(), max_new_tokens=NEW_TOKENS))
+    found = dict(stream_completions(policy, PROMPT, examples, images=opener(), max_new_tokens=NEW_TOKENS))
     return [found[i][0] for i in range(len(examples))]
 
 
@@ -151,7 +155,7 @@ def timed(call, *args) -> tuple[list, float]:
 
 def gap(policy: Policy, example: Example) -> float:
     """The smallest gap between the two best logits while stock generation answers one question."""
-    inputs = encode(policy, [with_images(PROMPT.bound(policy.processor).messages(example), open_all(example))])
+    inputs = encode_chats(policy, [with_images(PROMPT.bound(policy.processor).messages(example), open_all(example))])
     config = generation_config(policy, NEW_TOKENS, 0.0)
     config.output_scores = config.return_dict_in_generate = True
     with torch.inference_mode():

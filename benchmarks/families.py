@@ -30,8 +30,9 @@ from PIL import Image
 from medrft.config import ModelConfig, Recipe
 from medrft.errors import MedrftError, PreflightError
 from medrft.models.faults import FAULTS
-from medrft.models.load import TINY, load_policy, placeholder_ids, resolve_base
+from medrft.models.load import TINY, load_policy, resolve_base
 from medrft.models.prompts import get_prompt, with_images
+from medrft.models.tokens import placeholder_ids
 from medrft.pipeline.run import run_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl, write_atomic, write_json

@@ -199,11 +199,11 @@ class Bench:
 
     def warm(self) -> None:
         """Do here once what every command would do anew: compile the report's templates, read the clinical lexicon."""
-        from medrft.report import render
+        from medrft.report import render_report
         from medrft.scorers import build_scorer
         from medrft.types import Item
 
-        render(self.copy(self.whole))
+        render_report(self.copy(self.whole))
         build_scorer("clinical")([Item(references=("left effusion",), kind="open", answer="effusion")])
 
     def with_guest(self) -> Path:
@@ -275,12 +275,12 @@ def differences(run: Path, other: Path) -> list[str]:
 def content_of(run: Path) -> dict[str, str]:
     """Hashes of all that a run is about, but timings."""
     from medrft.errors import DataError
-    from medrft.store import read
+    from medrft.store import read_rollouts
 
     place = RunDir(run)
     rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_growing(place.metrics)]
     try:
-        rollouts = read(run, "SELECT * FROM rollouts ORDER BY stage, split, generation_step, group_id, sample")
+        rollouts = read_rollouts(run, "SELECT * FROM rollouts ORDER BY stage, split, generation_step, group_id, sample")
     except DataError as error:
         rollouts = [{"error": str(error)}]
     found = {"metrics": repr(rows), "rollouts": repr(rollouts)}

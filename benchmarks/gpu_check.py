@@ -89,7 +89,7 @@ def model_of(case: Case, device: str, tiny: bool):
     from transformers import AutoModelForImageTextToText
     from trl.trainer.utils import add_fused_lm_head
 
-    from medrft.training.plan_memory import synthetic
+    from medrft.training.planning.memory import synthetic_prompt
 
     config = shape_of(case.shape, tiny)
     torch.manual_seed(0)
@@ -99,7 +99,7 @@ def model_of(case: Case, device: str, tiny: bool):
         )
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     pixels, _ = sizes(tiny)
-    return model, synthetic(config, model, pixels, 24 if tiny else 120)
+    return model, synthetic_prompt(config, model, pixels, 24 if tiny else 120)
 
 
 def shape_of(name: str, tiny: bool):
@@ -125,7 +125,7 @@ def shape_of(name: str, tiny: bool):
 
 def load_of(case: Case, tiny: bool):
     """The planner's words for the case."""
-    from medrft.training.plan_trace import Load
+    from medrft.training.planning.trace import Load
 
     _, divide = sizes(tiny)
     return Load(
@@ -170,9 +170,9 @@ def updates(model, ask, fields, load, device: str) -> tuple[list[float], int]:
     """Three forward and backward passes on recorded (here: fixed) completions, each timed; the first warms up."""
     import torch
 
-    from medrft.training.plan_trace import Ask, forward_loss, prepare
+    from medrft.training.planning.trace import Ask, forward_loss, prepare_model
 
-    prepare(model, load)
+    prepare_model(model, load)
     asked = Ask(ids=ask.ids.to(device), fields=fields)
     seconds = []
     for _ in range(4):
@@ -191,7 +191,7 @@ def rollout(model, ask, fields, load, device: str) -> tuple[list[float], int]:
     import torch
     from transformers import GenerationConfig
 
-    from medrft.models.rollout import rollouts
+    from medrft.models.rollout import sample_rollouts
 
     model.eval()
     ids = ask.ids.to(device)
@@ -208,7 +208,7 @@ def rollout(model, ask, fields, load, device: str) -> tuple[list[float], int]:
         torch.cuda.reset_peak_memory_stats()
     began = now(device)
     with torch.autocast(device, dtype=torch.bfloat16):
-        made = rollouts(model, ids, torch.ones_like(ids), fields, [load.written], config)
+        made = sample_rollouts(model, ids, torch.ones_like(ids), fields, [load.written], config)
     took = now(device) - began
     assert all(len(row) == load.completion for row in made.ids)
     return [took], torch.cuda.max_memory_allocated() if device == "cuda" else 0
@@ -228,15 +228,15 @@ def planned(case: Case, load, tiny: bool) -> int:
     from trl.trainer.utils import add_fused_lm_head
 
     from medrft.models.sketch import sketch_model, use_flash_in_windows
-    from medrft.training.plan_memory import synthetic
-    from medrft.training.plan_trace import rollout_peak, update_peak
+    from medrft.training.planning.memory import synthetic_prompt
+    from medrft.training.planning.trace import rollout_peak, update_peak
 
     config = shape_of(case.shape, tiny)
     model, sketch = sketch_model(config)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     use_flash_in_windows(model)
     pixels, _ = sizes(tiny)
-    ask = synthetic(config, model, pixels, 24 if tiny else 120)
+    ask = synthetic_prompt(config, model, pixels, 24 if tiny else 120)
     return (update_peak if case.what == "update" else rollout_peak)(model, sketch, ask, load)
 
 

@@ -41,11 +41,11 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from trl import GRPOConfig, GRPOTrainer
 
-from medrft.models.load import make_checkpointable
+from medrft.models.policy import make_checkpointable
 from medrft.models.tiny import build_tiny
-from medrft.training.fallback import Sharing
-from medrft.training.groups import GROUP
-from medrft.training.sharing import SharesPrompts
+from medrft.training.sharing.fallback import Sharing
+from medrft.training.sharing.groups import GROUP
+from medrft.training.sharing.trainer import SharesPrompts
 
 PATCH = 4
 CELL = 4 * PATCH

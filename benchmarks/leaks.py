@@ -23,9 +23,9 @@ from typing import Any
 from PIL import Image
 
 from medrft.data import read_data
-from medrft.data.fingerprints import Fingerprint, fingerprint_of
-from medrft.data.leaks import find_leaks
-from medrft.data.neighbours import find_neighbours
+from medrft.data.overlap.fingerprints import Fingerprint, fingerprint_of
+from medrft.data.overlap.leaks import find_leaks
+from medrft.data.overlap.neighbours import find_neighbours
 from medrft.types import Example
 
 Change = Callable[[Image.Image, random.Random], Image.Image]

@@ -20,8 +20,10 @@ import torch
 from safetensors.torch import load_file
 
 from medrft.data import load_data
-from medrft.models.load import Policy, load_policy, resolve_base, save_final
+from medrft.models.load import load_policy, resolve_base
+from medrft.models.policy import Policy
 from medrft.models.prompts import get_prompt
+from medrft.models.saved import save_final
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
 from medrft.training import update_check

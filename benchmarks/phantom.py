@@ -15,22 +15,22 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from medrft.data.phantom import load, truth
+from medrft.data.phantom import grade_answer, load_phantom
 
 
 def measure(images: int, size: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         options = {"images": images, "validation_images": 0, "test_images": 0, "size": size}
         start, start_cpu = time.perf_counter(), time.process_time()
-        loaded = load(Path(folder), **options)
+        loaded = load_phantom(Path(folder), **options)
         drawn, cpu = time.perf_counter() - start, time.process_time() - start_cpu
         start = time.perf_counter()
-        load(Path(folder), **options)
+        load_phantom(Path(folder), **options)
         reused = time.perf_counter() - start
         bytes_ = sum(path.stat().st_size for path in Path(folder).rglob("*.png"))
     examples = loaded.examples
     start = time.perf_counter()
-    right = sum(truth(row, row.references[0]).correct for row in examples)
+    right = sum(grade_answer(row, row.references[0]).correct for row in examples)
     judged = time.perf_counter() - start
     return {
         "images": images,
@@ -61,7 +61,7 @@ def _guess(examples) -> dict[str, float]:
     scores = defaultdict(list)
     for row in examples[half:]:
         if row.question in answers:
-            scores[row.kind].append(truth(row, answers[row.question].most_common(1)[0][0]).correct)
+            scores[row.kind].append(grade_answer(row, answers[row.question].most_common(1)[0][0]).correct)
     return {kind: round(sum(values) / len(values), 3) for kind, values in sorted(scores.items())}
 
 

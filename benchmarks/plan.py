@@ -37,11 +37,11 @@ from medrft.models.prompts import get_prompt
 from medrft.models.tiny import build_tiny
 from medrft.pipeline.planning import open_planner
 from medrft.recipes import load_recipe, parse_recipe
-from medrft.training.fallback import Sharing
-from medrft.training.groups import GROUP
-from medrft.training.plan import setting_of, usable
-from medrft.training.plan_memory import QUESTION
-from medrft.training.sharing import SharesPrompts
+from medrft.training.planning.memory import QUESTION
+from medrft.training.planning.plan import setting_of, usable_memory
+from medrft.training.sharing.fallback import Sharing
+from medrft.training.sharing.groups import GROUP
+from medrft.training.sharing.trainer import SharesPrompts
 from medrft.types import Example
 
 SMALL = {"image": 128, "vision_hidden": 192, "vision_layers": 4, "hidden": 256, "layers": 6, "heads": 8, "mlp": 1024}
@@ -258,8 +258,7 @@ def table_row(model: str) -> str:
         planner.memory(full, "FSDP2", 8),
     ]
     cells = [
-        f"{'**' if way.peak > usable(80) else ''}{way.peak / 2**30:.0f}{'**' if way.peak > usable(80) else ''}"
-        for way in ways
+        f"**{way.peak / 2**30:.0f}**" if way.peak > usable_memory(80) else f"{way.peak / 2**30:.0f}" for way in ways
     ]
     return f"| {model} | {planner.parameters(None).total / 1e9:.2f} B | {' | '.join(cells)} |"
 

@@ -23,16 +23,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from medrft.evaluation.negation import negate
+from medrft.curation.thoughts import CONCLUSION, leaked_words
+from medrft.evaluation.controls.negation import negate_question
 from medrft.evaluation.rescore.outputs import answer_of
-from medrft.pipeline.thoughts import CONCLUSION, leaks
 from medrft.rundir import append_jsonl, read_growing, write_json
 from medrft.scorers.base import is_readable
 from medrft.scorers.clinical.reader import read_fresh
-from medrft.scorers.clinical.relations import disagreement
-from medrft.scorers.clinical.score import compare
-from medrft.scorers.judge import verdict
-from medrft.scorers.lexical import members
+from medrft.scorers.clinical.relations import sign_disagreement
+from medrft.scorers.clinical.score import compare_answers
+from medrft.scorers.judge import parse_verdict
+from medrft.scorers.lexical import list_members
 from medrft.text import chosen, extract, infer_kind, is_placeholder, normalize, part_thought, sentences, yes_no_said
 
 OPTIONS = ("A fracture of the femur", "Figure C", "B", "HER2+", "not CT", "肺", "1,5 cm", "Yes")
@@ -50,14 +50,16 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "infer_kind": lambda text: infer_kind([text]),
     "is_placeholder": is_placeholder,
     "sentences": sentences,
-    "members": members,
-    "negate": negate,
-    "leaks": leaks,
+    "members": list_members,
+    "negate": negate_question,
+    "leaks": leaked_words,
     "conclusion": CONCLUSION.findall,
-    "verdict": lambda text: verdict(text, "equivalence"),
-    "disagreement": lambda text: disagreement(text, "left > right, HER2+, p = 0.05"),
+    "verdict": lambda text: parse_verdict(text, "equivalence"),
+    "disagreement": lambda text: sign_disagreement(text, "left > right, HER2+, p = 0.05"),
     "clinical read": read_fresh,
-    "clinical compare": lambda text: compare("1.5 L of fluid on the left > right, HER2+", text, "Is there fluid?"),
+    "clinical compare": lambda text: compare_answers(
+        "1.5 L of fluid on the left > right, HER2+", text, "Is there fluid?"
+    ),
 }
 """Name -> what reads a text."""
 SLOW = ("clinical read", "clinical compare")

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from medrft.pipeline.collect import EFFECTS, seeds_needed
-from medrft.pipeline.study import load_study
-from medrft.report.forest import forest
-from medrft.report.study import collected
-from medrft.report.study_markdown import label_of, study_markdown, verdict
-from medrft.report.wording import MINUS, label, percent
+from medrft.report.forest import forest_plot
+from medrft.report.study import collect_results
+from medrft.report.study_markdown import label_of, study_markdown, study_verdict
+from medrft.report.wording import MINUS, metric_label, plain_percent
 from medrft.rundir import write_atomic
+from medrft.studies.collect import EFFECTS, seeds_needed
+from medrft.studies.plan import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -36,7 +36,7 @@ POWER = re.compile(r"(<!-- power -->\n).*?(<!-- end -->)", re.DOTALL)
 def facts_of(name: str) -> dict[str, Any]:
     """All figures of one study."""
     study = load_study(ROOT / "recipes" / "studies" / f"{name}.yaml")
-    return collected(study, study.results)
+    return collect_results(study, study.results)
 
 
 def picture(name: str) -> Path:
@@ -47,7 +47,7 @@ def picture(name: str) -> Path:
 @cache
 def drawn(name: str) -> str:
     """The picture of a study; empty where nothing compares."""
-    return forest(facts_of(name))
+    return forest_plot(facts_of(name))
 
 
 def block(name: str) -> str:
@@ -68,10 +68,10 @@ def summary(names: list[str]) -> str:
     for name in names:
         facts = facts_of(name)
         own, found = facts["primary"], facts["primary"]["outcome"]
-        what = f"{own['a']} {MINUS} {own['against']}: {own['dataset']}, {own['kind']}, {label(own['metric'])}"
+        what = f"{own['a']} {MINUS} {own['against']}: {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
         ran = f"{found['n']:,}, {len(found['per_seed'])}" if found else "–"
         hours = f"{facts['cost']['hours']:.1f}" if facts["seeds"] else "–"
-        says = verdict(facts)["claim"]
+        says = study_verdict(facts)["claim"]
         lines.append(f"| [{name}](#{name}) | {what} | {label_of(found)} | {ran} | {says} | {hours} |")
     return "\n".join(lines)
 
@@ -89,9 +89,11 @@ def power_table(names: list[str]) -> str:
             continue
         sd, within = (sqrt(fmean(row[key] ** 2 for row in rows)) for key in ("sd", "within_sd"))
         needed = " | ".join(str(seeds_needed(sd, effect)) for effect in EFFECTS)
-        what = f"{name}: {own['kind']}, {label(own['metric'])}"
+        what = f"{name}: {own['kind']}, {metric_label(own['metric'])}"
         ran = f"{len(rows)}, {max(row['seeds'] for row in rows)}"
-        lines.append(f"| {what} | {rows[0]['questions']} | {ran} | {percent(sd)} | {percent(within)} | {needed} |")
+        lines.append(
+            f"| {what} | {rows[0]['questions']} | {ran} | {plain_percent(sd)} | {plain_percent(within)} | {needed} |"
+        )
     return "\n".join(lines)
 
 

@@ -27,9 +27,9 @@ from PIL import Image
 
 from medrft.rewards import RawScores
 from medrft.rundir import RunDir
-from medrft.store import select
+from medrft.store import select_rollouts
+from medrft.training.grading import Judged
 from medrft.training.recorder import Recorder
-from medrft.training.scoring import Judged
 from medrft.types import Completion, Example, Outcome
 
 Batch = tuple[list[Judged], list[Outcome]]
@@ -142,7 +142,7 @@ def writing(folder: Path, rows: int) -> dict[str, object]:
 
 def reading(run: Path) -> dict[str, dict[str, float]]:
     """Median seconds of each query, and of the command with its start."""
-    found = {name: seconds(lambda query=query: select(run, **query)) for name, query in QUERIES.items()}
+    found = {name: seconds(lambda query=query: select_rollouts(run, **query)) for name, query in QUERIES.items()}
     command = [sys.executable, "-m", "medrft", "rollouts", str(run), "--where", "reward < 0.1", "--limit", "20"]
     found["command"] = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
     return found

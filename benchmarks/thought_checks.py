@@ -14,8 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from medrft.curation.thoughts import contradicts_answer, leaked_words
 from medrft.data import read_data
-from medrft.pipeline.thoughts import contradicts, leaks
 from medrft.types import Example
 
 TURNED = {"yes": "no", "no": "yes", "left": "right", "right": "left"}
@@ -31,7 +31,10 @@ def main() -> None:
     wrong = thoughts(asked.images, asked.seed, errors=1.0)
     found = {
         "right thought, dropped as contradicting": shares(right, lambda e: e.references[0], by=lambda e: e.kind),
-        "right thought, dropped as a leak": [sum(leaks(str(e.rationale)) is not None for e in right), len(right)],
+        "right thought, dropped as a leak": [
+            sum(leaked_words(str(e.rationale)) is not None for e in right),
+            len(right),
+        ],
         "answer turned round, caught": shares(list(turnable(right)), turned, by=lambda e: e.kind),
         "teacher error, caught": shares(
             wrong, lambda e: e.references[0], by=lambda e: f"{e.kind}: {e.metadata['teacher_error']}"
@@ -51,7 +54,7 @@ def shares(
 ) -> dict[str, list[int]]:
     """How many thoughts contradict the answer, and of how many, by group."""
     total = Counter(by(e) for e in examples)
-    hit = Counter(by(e) for e in examples if contradicts(str(e.rationale), answer(e), e))
+    hit = Counter(by(e) for e in examples if contradicts_answer(str(e.rationale), answer(e), e))
     return {name: [hit[name], total[name]] for name in sorted(total)}
 
 

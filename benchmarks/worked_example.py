@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from medrft.cli.sources import load_source
-from medrft.evaluation.answers import read_sides
-from medrft.evaluation.changes import clashes
-from medrft.evaluation.compare import compare
+from medrft.evaluation.compare.changes import facet_clashes
+from medrft.evaluation.compare.paired import compare_sides
+from medrft.evaluation.compare.sides import read_sides
 from medrft.evaluation.metrics import values_of
 from medrft.evaluation.rescore import rescore
 
@@ -72,7 +72,7 @@ def measure(folder: Path, data: str) -> dict[str, Any]:
             found["notes"] = made.report["notes"]
             found["metrics"][model] = made.report["results"]["vqa_rad"]["none"]
             found["disagreements"][model] = disagreements(made.rows)
-        found["comparison"] = compare(read_sides([f"{place}/{model}" for model in MODELS]))
+        found["comparison"] = compare_sides(read_sides([f"{place}/{model}" for model in MODELS]))
     return found
 
 
@@ -84,7 +84,7 @@ def disagreements(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if case is not None:
             values = {name: round(values_of(row)[name] or 0.0, 2) for name in ("exact_match", "average", "clinical")}
             told = {"question": row["question"], "reference": row["references"][0], "answer": row["answer"]}
-            cases[case].append({**told, **values, "clash": clashes(row)})
+            cases[case].append({**told, **values, "clash": facet_clashes(row)})
     for members in cases.values():
         members.sort(key=lambda member: (-abs(member["average"] - member["clinical"]), member["question"]))
     return cases

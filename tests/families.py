@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from medrft.models.encode import encode
+from medrft.models.encode import encode_chats
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
-from medrft.training.groups import take
+from medrft.training.sharing.groups import take_rows
 from medrft.types import Example
 
 SIZES = {"image": 32, "vision_hidden": 32, "vision_layers": 2, "hidden": 32, "layers": 2, "mlp": 64, "vocab": 400}
@@ -86,13 +86,13 @@ def toy(family, saved, config, *, images=1):
             turn = messages[-1]["content"]
             turn.insert(0, dict(next(block for block in turn if block["type"] == "image")))
         chats.append(with_images(messages, pictures))
-    return Toy(policy.model, policy.processor.tokenizer.pad_token_id, encode(policy, chats), [images] * 3)
+    return Toy(policy.model, policy.processor.tokenizer.pad_token_id, encode_chats(policy, chats), [images] * 3)
 
 
 def generated(found, copies, **settings):
     """What stock `generate` writes, cut after the end token."""
     place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
-    fields = take(found.fields, place)
+    fields = take_rows(found.fields, place)
     fields.pop("num_images")
     config = found.config(**settings)
     with torch.no_grad():

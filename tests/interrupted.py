@@ -3,7 +3,7 @@
 import torch
 
 from medrft.rundir import read_json, read_jsonl
-from medrft.store import read
+from medrft.store import read_rollouts
 
 TIMES = ("seconds", "step_time", "reward_time")
 
@@ -29,7 +29,7 @@ def rows_of(run):
 
 
 def rollouts_of(run):
-    return read(run.path, "SELECT * FROM rollouts ORDER BY stage, split, generation_step, group_id, sample")
+    return read_rollouts(run.path, "SELECT * FROM rollouts ORDER BY stage, split, generation_step, group_id, sample")
 
 
 def equal(one, other):

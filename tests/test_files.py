@@ -12,7 +12,7 @@ import pytest
 
 from medrft import files
 from medrft.errors import DataError, RunInUseError, StorageError
-from medrft.files import append_bytes, find_flaw, list_files, locked_folder, replacing, sweep_scraps, write_atomic
+from medrft.files import append_bytes, find_flaw, list_files, locked_folder, replace_file, sweep_scraps, write_atomic
 from medrft.rundir import read_growing, read_record
 
 HOLDER = """
@@ -87,7 +87,7 @@ def test_what_killed_writes_left_is_swept_and_what_is_being_written_stays(tmp_pa
         path.write_text("hal")
     left[2].mkdir()
     (left[2] / "config.json").write_text("{")
-    with replacing(tmp_path / "data.json") as file:
+    with replace_file(tmp_path / "data.json") as file:
         file.write(b"{}")
         assert sweep_scraps(tmp_path) == 3 and not any(path.exists() for path in left)
     assert (tmp_path / "data.json").read_text() == "{}" and os.listdir(tmp_path / "eval") == []

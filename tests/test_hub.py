@@ -63,7 +63,7 @@ def test_a_hub_that_never_answers_is_asked_once(fresh, mute):
     from huggingface_hub import constants
 
     assert constants.HF_HUB_OFFLINE  # so that no library asks again
-    assert "HTTPS_PROXY" in hub.nowhere("some/model")
+    assert "HTTPS_PROXY" in hub.why_unreachable("some/model")
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_hub_that_is_off_or_not_needed(fresh, tmp_path):
     fresh.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert hub.hub_silence("some/model") == "HF_HUB_OFFLINE is set"
     fresh.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert "not whole in its cache" in hub.nowhere("some/model")
+    assert "not whole in its cache" in hub.why_unreachable("some/model")
     (tmp_path / "models--some--model").mkdir()
-    assert hub.nowhere("some/model") is None  # what is in the cache is tried
+    assert hub.why_unreachable("some/model") is None  # what is in the cache is tried
 
 
 @pytest.mark.parametrize("what", ["model", "processor", "encoder", "data"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
-from medrft.intervals import auroc, mean_interval, paired_difference, student
+from medrft.intervals import auroc, mean_interval, paired_difference, student_quantile
 
 values = st.lists(st.floats(-1, 1), min_size=2, max_size=30)
 scores = st.lists(st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)), min_size=2, max_size=40)
@@ -60,7 +60,7 @@ def test_one_more_right_answer_raises_both_ends(n, right):
 
 @pytest.mark.parametrize("df", [1, 1.3, 2, 3.7, 5, 19, 95, 202, 1e4])
 def test_student_agrees_with_scipy(df):
-    assert student(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-7)
+    assert student_quantile(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-7)
 
 
 def test_the_jackknife_is_what_it_says():

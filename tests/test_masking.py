@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrft.errors import DataError, RecipeError, in_one_line
-from medrft.masking import MASK, MaskedStream, is_secret_key, mask_command, mask_text, masked, remember_secret
+from medrft.masking import MASK, MaskedStream, is_secret_key, mask_command, mask_secrets, mask_text, remember_secret
 from medrft.recipes import load_recipe, parse_set, refuse_masked
 from medrft.rundir import RunDir, read_json, write_json
 
@@ -42,7 +42,7 @@ SECRET = "q7-Zr4Lw9vTn"
 )
 def test_names_of_secrets(key):
     assert is_secret_key(key)
-    assert masked({"a": [{key: SECRET}]}) == {"a": [{key: MASK}]}
+    assert mask_secrets({"a": [{key: SECRET}]}) == {"a": [{key: MASK}]}
     assert mask_text(f"{key}={SECRET} x") == f"{key}={MASK} x"
 
 
@@ -57,7 +57,7 @@ def test_names_of_secrets(key):
 )
 def test_names_of_other_things(key):
     assert not is_secret_key(key)
-    assert masked({key: "right"}) == {key: "right"}
+    assert mask_secrets({key: "right"}) == {key: "right"}
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_names_of_other_things(key):
     ],
 )
 def test_tables(value, kept):
-    assert masked(value) == (value if kept is None else kept)
-    assert masked(masked(value)) == masked(value)
+    assert mask_secrets(value) == (value if kept is None else kept)
+    assert mask_secrets(mask_secrets(value)) == mask_secrets(value)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_secret_that_was_not_kept_is_asked_for():
 
 
 def test_the_hub_token_of_a_resumed_run_is_the_environments(tmp_path):
-    from medrft.training.publish import hub_target
+    from medrft.training.model_card import hub_target
 
     stage = recipe_with(tmp_path, push_to_hub=True, hub_token=MASK).stages[0]
     assert hub_target(stage, default="x")["token"] is None

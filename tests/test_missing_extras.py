@@ -38,7 +38,7 @@ DOORS = [
     ("jinja2", "from medrft.report.audit import write_audit_page", "report"),
     ("jinja2", "from medrft.report.data_sheet import *", "report"),
     ("markupsafe", "from medrft.report.compare import render_comparison", "report"),
-    ("torch", "from medrft.models.load import pick_device; pick_device('auto')", "train"),
+    ("torch", "from medrft.models.policy import pick_device; pick_device('auto')", "train"),
     ("torch", RUN + START, "train"),
 ]
 

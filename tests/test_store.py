@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medrft.errors import DataError, StorageError, UnknownNameError
-from medrft.store import PARTS, PLAIN, RolloutWriter, read, schema, select, supersede
+from medrft.store import PARTS, PLAIN, RolloutWriter, drop_later, read_rollouts, rollout_schema, select_rollouts
 
 
 def row(number, *, group="g/0", stage="grpo", split="train", step=0, generation_step=0, parts=("bleu1", "format")):
@@ -51,7 +51,7 @@ def test_what_was_written_is_read_back(tmp_path):
     made = writer(tmp_path)
     made.write([row(0), row(1)], group_size=2)
     made.flush()
-    found = read(tmp_path)
+    found = read_rollouts(tmp_path)
     assert found == [
         {**row(i), "metadata": {"organ": "lung", "count": "2"}}  # a map of strings
         for i in (0, 1)
@@ -59,7 +59,7 @@ def test_what_was_written_is_read_back(tmp_path):
 
 
 def test_columns_are_those_of_the_contract():
-    names = schema(["bleu1"]).names
+    names = rollout_schema(["bleu1"]).names
     assert names == [*PLAIN, *PARTS, "metadata"]
 
 
@@ -86,7 +86,9 @@ def test_stages_with_other_parts_share_one_view(tmp_path):
         made = writer(tmp_path, stage=stage, parts=parts)
         made.write([row(0, stage=stage, parts=parts)], group_size=1)
         made.flush()
-    found = read(tmp_path, "SELECT stage, raw.bleu1 AS bleu1, raw.cosine AS cosine FROM rollouts ORDER BY stage")
+    found = read_rollouts(
+        tmp_path, "SELECT stage, raw.bleu1 AS bleu1, raw.cosine AS cosine FROM rollouts ORDER BY stage"
+    )
     assert found == [
         {"stage": "armed_i", "bleu1": 0.25, "cosine": None},
         {"stage": "armed_r", "bleu1": None, "cosine": 0.25},
@@ -100,9 +102,9 @@ def test_a_resumed_stage_drops_what_came_after_its_checkpoint(tmp_path):
             rows = [row(0, stage=stage, split=split, step=step, group=f"{split}/{step}") for step in range(4)]
             made.write(rows, group_size=1)
             made.flush()
-    dropped = supersede(tmp_path / "rollouts", stage="grpo", step=2)
+    dropped = drop_later(tmp_path / "rollouts", stage="grpo", step=2)
     # Training rows of step 2 were drawn after the checkpoint of step 2, validation rows of step 2 before it.
-    kept = read(
+    kept = read_rollouts(
         tmp_path, "SELECT stage, split, list(step ORDER BY step) AS steps FROM rollouts GROUP BY ALL ORDER BY ALL"
     )
     assert dropped == 3
@@ -118,7 +120,7 @@ def test_without_a_checkpoint_everything_of_the_stage_goes(tmp_path):
     made = writer(tmp_path)
     made.write([row(0)], group_size=1)
     made.flush()
-    assert supersede(tmp_path / "rollouts", stage="grpo", step=-1) == 1
+    assert drop_later(tmp_path / "rollouts", stage="grpo", step=-1) == 1
     assert list((tmp_path / "rollouts").iterdir()) == []
 
 
@@ -140,12 +142,12 @@ def test_a_wrong_query_is_one_line(tmp_path, sql):
     made.write([row(0)], group_size=1)
     made.flush()
     with pytest.raises(DataError, match="refused"):
-        read(tmp_path, sql)
+        read_rollouts(tmp_path, sql)
 
 
 def test_a_run_without_rollouts_says_so(tmp_path):
     with pytest.raises(DataError, match="no rollouts"):
-        read(tmp_path)
+        read_rollouts(tmp_path)
 
 
 @pytest.fixture
@@ -175,14 +177,14 @@ def run(tmp_path):
     ],
 )
 def test_rollouts_are_selected(run, options, expected):
-    assert [round(10 * found["reward"]) for found in select(run, **options)] == expected
+    assert [round(10 * found["reward"]) for found in select_rollouts(run, **options)] == expected
 
 
 def test_only_the_columns_asked_for_come_back_in_their_order(run):
-    found = select(run, columns=["raw.bleu1", "references", "step"], limit=1)
+    found = select_rollouts(run, columns=["raw.bleu1", "references", "step"], limit=1)
     assert found == [{"raw.bleu1": 0.25, "references": ["left lung", "left"], "step": 0}]
     assert list(found[0]) == ["raw.bleu1", "references", "step"]
-    assert select(run) == read(run)
+    assert select_rollouts(run) == read_rollouts(run)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +209,9 @@ def test_only_the_columns_asked_for_come_back_in_their_order(run):
 def test_what_is_no_expression_or_column_is_refused_in_one_line(run, options, error, expected, monkeypatch):
     monkeypatch.chdir(run)
     with pytest.raises(error, match=expected) as refused:
-        select(run, **options)
+        select_rollouts(run, **options)
     assert "\n" not in str(refused.value)
-    assert [path.name for path in run.iterdir()] == ["rollouts"] and len(select(run)) == 10
+    assert [path.name for path in run.iterdir()] == ["rollouts"] and len(select_rollouts(run)) == 10
 
 
 @pytest.mark.parametrize(
@@ -227,9 +229,9 @@ def test_a_query_reaches_no_other_file(run, table):
     secret.write_text("a\n1\n")
     table = table.format(secret=secret, run=run)
     with pytest.raises(DataError, match=r"Permission|disabled|does not exist"):
-        select(run, where=f"(SELECT count(*) FROM {table}) > 0")
+        select_rollouts(run, where=f"(SELECT count(*) FROM {table}) > 0")
     with pytest.raises(DataError, match=r"Permission|disabled|does not exist"):
-        read(run, f"SELECT * FROM {table}")
+        read_rollouts(run, f"SELECT * FROM {table}")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_a_query_writes_nothing(run, sql):
     file = run / "rollouts" / "grpo-train-000000.parquet"
     before = file.read_bytes()
     with pytest.raises(DataError, match="one SELECT"):
-        read(run, sql.format(run=run, file=file))
+        read_rollouts(run, sql.format(run=run, file=file))
     assert file.read_bytes() == before and [path.name for path in run.iterdir()] == ["rollouts"]
 
 
@@ -263,7 +265,11 @@ def test_a_query_writes_nothing(run, sql):
 def test_a_damaged_file_is_named(run, damage):
     file = run / "rollouts" / "grpo-train-000002.parquet"
     file.write_bytes(damage(file.read_bytes()))
-    for use in (lambda: read(run), lambda: select(run), lambda: supersede(run / "rollouts", stage="grpo", step=2)):
+    for use in (
+        lambda: read_rollouts(run),
+        lambda: select_rollouts(run),
+        lambda: drop_later(run / "rollouts", stage="grpo", step=2),
+    ):
         with pytest.raises(DataError, match=r"cannot read .*000002\.parquet: .* restore it, or move it away"):
             use()
 
@@ -293,7 +299,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
     assert list((tmp_path / "rollouts").iterdir()) == []  # no half file either
     made.write([row(0, group="g/1")], group_size=1)
     made.flush()
-    assert [found["group_id"] for found in read(tmp_path)] == ["g/0", "g/1"]
+    assert [found["group_id"] for found in read_rollouts(tmp_path)] == ["g/0", "g/1"]
 
 
 def test_a_disk_that_is_really_full(tmp_path):

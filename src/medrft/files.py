@@ -39,12 +39,12 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None
 
     `mode` are its permissions: others may read a run, unless a file says otherwise.
     """
-    with replacing(path, mode=mode) as file:
+    with replace_file(path, mode=mode) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def replace_file(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends without an error, once it is on the disk.
 
     Raises `StorageError` naming `path` when the disk refuses it; the file that was there then stays.

@@ -31,7 +31,7 @@ def hub_silence(source: str) -> str | None:
     return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
 
 
-def nowhere(source: str) -> str | None:
+def why_unreachable(source: str) -> str | None:
     """What to do about a model of which nothing is in the cache of a hub that cannot be asked; else `None`.
 
     Needs no library that takes seconds to import.

@@ -197,14 +197,14 @@ def _two_way(numbers: Floats, code: Codes, run: Codes) -> tuple[float, float]:
 def _ends(mean: float, error: float, df: float, *, units: int, bounds: Bounds | None) -> tuple[float, float]:
     """Both ends of the interval of a mean with its standard error, from two or more units."""
     if bounds is None:
-        return mean - student(df) * error, mean + student(df) * error
+        return mean - student_quantile(df) * error, mean + student_quantile(df) * error
     low, high = bounds
     if error <= SAME * (high - low):
         unseen = 1 - ((1 - LEVEL) / 2) ** (1 / units)
         return mean - unseen * (mean - low), mean + unseen * (high - mean)
     if bounds != UNIT:
-        return max(low, mean - student(df) * error), min(high, mean + student(df) * error)
-    logit, reach = math.log(mean / (1 - mean)), student(df) * error / (mean * (1 - mean))
+        return max(low, mean - student_quantile(df) * error), min(high, mean + student_quantile(df) * error)
+    logit, reach = math.log(mean / (1 - mean)), student_quantile(df) * error / (mean * (1 - mean))
     return min(_logistic(logit - reach), mean), max(_logistic(logit + reach), mean)
 
 
@@ -213,13 +213,13 @@ def _logistic(x: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def student(df: float) -> float:
+def student_quantile(df: float) -> float:
     """What |t| with `df` >= 1 degrees of freedom exceeds in 5 % of cases.
 
     With t = sqrt(df) tan(angle), P(|T| <= t) is an integral of cos^(df - 1), here by Gauss and Legendre; then Newton
     from below, which cannot overshoot, since that probability is concave in t.
 
-    >>> round(student(1), 3), round(student(4), 3), round(student(1e6), 3)
+    >>> round(student_quantile(1), 3), round(student_quantile(4), 3), round(student_quantile(1e6), 3)
     (12.706, 2.776, 1.96)
     """
     nodes, weights = np.polynomial.legendre.leggauss(64)

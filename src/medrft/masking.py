@@ -99,10 +99,11 @@ def is_secret_key(name: str) -> bool:
     return last in ("tokens", "keys") and before in QUALIFIED
 
 
-def masked(value: Any) -> Any:
+def mask_secrets(value: Any) -> Any:
     """A copy of a table, list or text with every secret in it as `***`; numbers, truth values and `None` stay.
 
-    >>> masked({"trl": {"hub_token": "hf_x", "max_steps": 3}, "headers": {"Authorization": ["a", "b"]}, "token": True})
+    >>> table = {"trl": {"hub_token": "hf_x", "max_steps": 3}, "headers": {"Authorization": ["a", "b"]}, "token": True}
+    >>> mask_secrets(table)
     {'trl': {'hub_token': '***', 'max_steps': 3}, 'headers': {'Authorization': ['***', '***']}, 'token': True}
     """
     if isinstance(value, str):
@@ -111,13 +112,17 @@ def masked(value: Any) -> Any:
         named = next((value[key] for key in ("name", "key", "header") if isinstance(value.get(key), str)), "")
         told = is_secret_key(named)  # {"name": "X-Api-Key", "value": …}
         return {
-            key: _hidden(inner) if is_secret_key(str(key)) or (told and key == "value") else masked(inner)
+            key: _hidden(inner) if is_secret_key(str(key)) or (told and key == "value") else mask_secrets(inner)
             for key, inner in value.items()
         }
     if isinstance(value, list | tuple):
         if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], str) and is_secret_key(value[0]):
             return [value[0], _hidden(value[1])]
-        return [masked(inner) for inner in value] if isinstance(value, list) else tuple(masked(v) for v in value)
+        return (
+            [mask_secrets(inner) for inner in value]
+            if isinstance(value, list)
+            else tuple(mask_secrets(v) for v in value)
+        )
     return value
 
 

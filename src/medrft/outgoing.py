@@ -79,7 +79,7 @@ def is_loopback(address: str) -> bool:
     return found.is_loopback or found.is_unspecified or bool(mapped and mapped.is_loopback)
 
 
-def announce(recipients: Iterable[Recipient]) -> None:
+def announce_recipients(recipients: Iterable[Recipient]) -> None:
     """Tell of each recipient in one line, once per process, through the logger `medrft` (standard error)."""
     for recipient in recipients:
         if recipient.line not in _told:

@@ -255,3 +255,9 @@ def _shapes_in(annotation: Any) -> list[type[Shape]]:
     if isinstance(annotation, type) and issubclass(annotation, Shape):
         return [annotation]
     return [shape for inner in get_args(annotation) for shape in _shapes_in(inner)]
+
+
+def recipe_of(run: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The resolved recipe a run folder holds."""
+
+    return load_recipe(run / "recipe.yaml", overrides=overrides)

@@ -24,7 +24,7 @@ import yaml
 from medrft.errors import DataError, RunExistsError
 from medrft.files import append_bytes, is_scrap, tell_user
 from medrft.files import write_atomic as write_atomic  # every folder's files are written so
-from medrft.masking import MASK, is_private, mask_command, masked, masked_paths
+from medrft.masking import MASK, is_private, mask_command, mask_secrets, masked_paths
 
 PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
@@ -40,7 +40,7 @@ RESOLVED = "# The resolved recipe of a run, as medrft wrote it. The three dots a
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, without secrets; a NaN stops here, at its source."""
-    text = json.dumps(masked(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(mask_secrets(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(path, text, mode=0o600 if is_private(text) else 0o644)
 
 
@@ -223,7 +223,7 @@ class RunDir:
 
         Secrets stand in it as `***`, and a line says which.
         """
-        kept = masked(dict(recipe))
+        kept = mask_secrets(dict(recipe))
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, explicit_start=True, explicit_end=True)
         if gone := masked_paths(kept):
             text = f"# Not kept, {MASK} in its place: {', '.join(gone)}. {AGAIN}\n{text}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError, naming_extras, unknown_name
-from medrft.files import replacing
+from medrft.files import replace_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -103,7 +103,7 @@ class RolloutWriter:
 
 
 @naming_extras()
-def schema(parts: Sequence[str]) -> pa.Schema:
+def rollout_schema(parts: Sequence[str]) -> pa.Schema:
     """The columns of a rollout file whose reward has these parts."""
     import pyarrow as pa
 
@@ -120,7 +120,7 @@ def schema(parts: Sequence[str]) -> pa.Schema:
 
 
 @naming_extras()
-def read(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]:
+def read_rollouts(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]:
     """Rows of a DuckDB query over the view `rollouts` of a run directory; it can reach no other file and write none.
 
     Stages with different rewards share the view: their struct columns then have the parts of both.
@@ -134,7 +134,7 @@ def read(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]
 
 
 @naming_extras()
-def select(
+def select_rollouts(
     run: Path,
     *,
     where: str | None = None,
@@ -145,7 +145,7 @@ def select(
     """Rollouts for which the SQL expression `where` is true, in the order in which they were written.
 
     A part of the reward is a column too, as in `raw.bleu1`; all but these by default. `order` is a column, or a
-    column and `desc`. Raises like `read`, and `UnknownNameError` for a column that is not there.
+    column and `desc`. Raises like `read_rollouts`, and `UnknownNameError` for a column that is not there.
     """
     with _opened(run, "the query" if where is None else f"--where {where!r}") as database:
         found = database.view("rollouts")
@@ -161,7 +161,7 @@ def select(
 
 
 @naming_extras()
-def supersede(folder: Path, *, stage: str, step: int) -> int:
+def drop_later(folder: Path, *, stage: str, step: int) -> int:
     """Drop a stage's rollouts that come after its checkpoint at `step`, and return how many rows went.
 
     Training rows of step `step` were drawn after that checkpoint was written; validation rows of it before. Raises
@@ -191,14 +191,14 @@ def _write(path: Path, rows: Sequence[Row], parts: Sequence[str]) -> None:
     for name in PARTS:
         columns[name] = [{part: row[name].get(part) for part in parts} for row in rows]
     columns["metadata"] = [_texts(row["metadata"]) for row in rows]
-    _replace(path, pa.Table.from_pydict(columns, schema=schema(parts)))
+    _replace(path, pa.Table.from_pydict(columns, schema=rollout_schema(parts)))
 
 
 def _replace(path: Path, table: pa.Table) -> None:
     """Write a file whole or not at all; once this returns, it is on the disk."""
     import pyarrow.parquet as pq
 
-    with replacing(path) as file:
+    with replace_file(path) as file:
         pq.write_table(table, file, compression="zstd")
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from medrft.audit import Settings, at_least, audit_rewards, audit_run_reward, load_subject, thresholds
-from medrft.audit.collapse import Groups, signal, spread, variance_share
-from medrft.audit.completions import Case, case
+from medrft.audit import Settings, at_least, audit_rewards, audit_run_reward, load_subject, set_thresholds
+from medrft.audit.collapse import Groups, group_spread, truth_signal, variance_share
+from medrft.audit.completions import Case, make_case
 from medrft.audit.sources import Material, add_pairs, add_predictions, add_run
 from medrft.audit.subject import Own
 from medrft.audit.verdict import THRESHOLDS, parse_thresholds
@@ -142,18 +142,18 @@ def test_rollouts_are_taken_as_the_groups_they_were(tmp_path):
 
 def test_collapse_figures_by_hand(example):
     cases = [
-        case(example("left"), "x", form="short", source="right", right=right, group=group)
+        make_case(example("left"), "x", form="short", source="right", right=right, group=group)
         for group, truths in {"a": (True, True, False, False), "b": (False, False, False, False)}.items()
         for right in truths
     ]
     groups = Groups(cases)
     column = np.array([1.0, 1.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.5])
-    found = spread(column, groups, 0.02)
+    found = group_spread(column, groups, 0.02)
     assert found["groups"] == 1 and found["std_mean"] == pytest.approx(np.std([1, 1, 0, 0], ddof=1))
     assert found["ties"] == pytest.approx(2 / 6) and found["levels"] == pytest.approx(2.0)
-    told = signal(column, groups)
+    told = truth_signal(column, groups)
     assert told["auroc"] == 1.0 and told["wrong_way"] == 0.0 and told["phantom"] == 1.0
-    assert signal(np.array([1.0, 1, 0, 0, 0.3, 0.3, 0.3, 0.3]), groups)["phantom"] == 0.0
+    assert truth_signal(np.array([1.0, 1, 0, 0, 0.3, 0.3, 0.3, 0.3]), groups)["phantom"] == 0.0
     assert variance_share(0.25 * column, column, groups) == pytest.approx(0.25)
 
 
@@ -203,12 +203,12 @@ def test_a_reward_by_kind(phantom_material):
 def test_thresholds_are_documented_and_settable(phantom_material):
     assert all(says for _, says in THRESHOLDS.values())
     strict = Settings(
-        groups=48, hack_examples=9, limits=thresholds(parse_thresholds(["hack_gain=0.01", "hack_beats=0"]))
+        groups=48, hack_examples=9, limits=set_thresholds(parse_thresholds(["hack_gain=0.01", "hack_beats=0"]))
     )
     names = {finding["name"] for finding in audited(own("text"), phantom_material, strict)["findings"]}
     assert "hackable:synonyms_stuffed" in names
     with pytest.raises(UserError, match="did you mean 'hack_gain'"):
-        thresholds({"hack_gains": 1})
+        set_thresholds({"hack_gains": 1})
     with pytest.raises(UserError, match="expected name=number"):
         parse_thresholds(["hack_gain"])
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from medrft.audit.contradictions import contradictions
+from medrft.audit.contradictions import make_contradictions
 from medrft.audit.hacks import HACKS, hack_cases, is_right
-from medrft.audit.paraphrases import paraphrases
-from medrft.audit.phrases import phrases
+from medrft.audit.paraphrases import make_paraphrases
+from medrft.audit.phrases import phrase_examples
 from medrft.audit.terms import changed_facet, same_meaning
 from medrft.audit.words import BRITISH, OPPOSITES, SYNONYMS
 
@@ -47,7 +47,7 @@ CONTRADICTIONS = [
 
 @pytest.mark.parametrize(("reference", "expected"), CONTRADICTIONS)
 def test_contradictions(reference, expected, example):
-    assert expected.items() <= dict(contradictions(example(reference))).items()
+    assert expected.items() <= dict(make_contradictions(example(reference))).items()
 
 
 @pytest.mark.parametrize(
@@ -60,26 +60,28 @@ def test_contradictions(reference, expected, example):
     ],
 )
 def test_no_contradiction_by_accident(reference, example):
-    found = dict(contradictions(example(reference)))
+    found = dict(make_contradictions(example(reference)))
     assert "position" not in found
     assert reference == "left lateral ventricle" or not {"side", "polarity"} & set(found)
 
 
 def test_closed_and_choice(example):
-    assert dict(contradictions(example("yes", kind="closed"))) == {"polarity": "no"}
+    assert dict(make_contradictions(example("yes", kind="closed"))) == {"polarity": "no"}
     options = ("left", "right", "midline")
-    assert dict(contradictions(example("left", kind="choice", options=options))) == {"side": "right"}
-    letters = [text for name, text in paraphrases(example("right", kind="choice", options=options)) if name == "letter"]
+    assert dict(make_contradictions(example("left", kind="choice", options=options))) == {"side": "right"}
+    letters = [
+        text for name, text in make_paraphrases(example("right", kind="choice", options=options)) if name == "letter"
+    ]
     assert letters == ["B", "B. right"]
 
 
 def test_every_phrase_probe_changes_one_facet_or_none(example):
     seen = set()
-    for phrase in phrases():
-        for facet, text in contradictions(phrase):
+    for phrase in phrase_examples():
+        for facet, text in make_contradictions(phrase):
             assert changed_facet(phrase.references[0], text) == facet
             seen.add(facet)
-        for _, text in paraphrases(phrase):
+        for _, text in make_paraphrases(phrase):
             assert changed_facet(phrase.references[0], text.removeprefix("The answer is ").rstrip(".")) is None
     assert seen == FACETS
 
@@ -99,7 +101,7 @@ PARAPHRASES = [
 
 @pytest.mark.parametrize(("reference", "kind", "expected"), PARAPHRASES)
 def test_paraphrases(reference, kind, expected, example):
-    assert (kind, expected) in list(paraphrases(example(reference)))
+    assert (kind, expected) in list(make_paraphrases(example(reference)))
 
 
 def test_hacks_are_not_tried_where_they_are_right(example):
@@ -123,10 +125,10 @@ def test_hacks_without_tags_in_the_short_form(example):
 
 
 def test_same_seed_same_cases(phantom_material):
-    from medrft.audit.perform import Settings, prepare
+    from medrft.audit.perform import Settings, prepare_cases
 
-    first, second = (prepare(phantom_material, Settings(groups=20, hack_examples=4)) for _ in range(2))
+    first, second = (prepare_cases(phantom_material, Settings(groups=20, hack_examples=4)) for _ in range(2))
     assert [one.item for one in first.groups] == [one.item for one in second.groups]
     assert [one.item for one in first.probes] == [one.item for one in second.probes]
-    other = prepare(phantom_material, Settings(groups=20, hack_examples=4, seed=1))
+    other = prepare_cases(phantom_material, Settings(groups=20, hack_examples=4, seed=1))
     assert [one.item for one in first.groups] != [one.item for one in other.groups]

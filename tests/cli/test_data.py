@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from medrft.cli.common import UNSAFE
 from medrft.cli.data import app
-from medrft.cli.main import fail
+from medrft.cli.main import exit_with
 from medrft.errors import DataError, RecipeError, StorageError, UnknownNameError
 
 
@@ -177,7 +177,7 @@ def test_what_a_table_holds_cannot_act_on_the_terminal(tmp_path, image_file, cap
         assert done.exit_code == 0 and "31mb" in done.output
         assert not UNSAFE.search(done.output.replace("\n", ""))
     with pytest.raises(SystemExit):
-        fail("no row \x1b[2J of \x9b", status=2)
+        exit_with("no row \x1b[2J of \x9b", status=2)
     assert capsys.readouterr().err == "medrft: no row \ufffd[2J of \ufffd\n"
 
 

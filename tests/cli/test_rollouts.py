@@ -9,7 +9,7 @@ from rich.console import Console
 
 from medrft.cli import rollouts
 from medrft.cli.main import main
-from medrft.store import RolloutWriter, read
+from medrft.store import RolloutWriter, read_rollouts
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,16 @@ def test_filters_columns_and_order_hold(run, medrft):
     words = ("--where", "kind = 'open' AND NOT correct", "--order", "reward desc", "--limit", 4)
     status, out, _ = medrft(run, *words, "--columns", "step, reward,raw.bleu1", "--json")
     found = json.loads(out)
-    rewards = sorted((row["reward"] for row in read(run) if row["kind"] == "open" and not row["correct"]), reverse=True)
+    rewards = sorted(
+        (row["reward"] for row in read_rollouts(run) if row["kind"] == "open" and not row["correct"]), reverse=True
+    )
     assert status == 0 and [row["reward"] for row in found] == rewards[:4]
     assert list(found[0]) == ["step", "reward", "raw.bleu1"]
 
 
 def test_json_has_every_column_and_nothing_else_on_standard_output(run, medrft):
     _, out, err = medrft(run, "--limit", 2, "--json")
-    assert json.loads(out) == read(run)[:2] and err == ""
+    assert json.loads(out) == read_rollouts(run)[:2] and err == ""
 
 
 def test_nothing_found_is_no_mistake(run, medrft):
@@ -61,7 +63,7 @@ def test_nothing_found_is_no_mistake(run, medrft):
 
 
 def test_model_output_is_text_and_no_markup(run, medrft, tmp_path):
-    row = read(run)[0] | {"answer": "[red]left[/red] [/]\x1b[2J\x07 \u202eend", "reward": float("nan")}
+    row = read_rollouts(run)[0] | {"answer": "[red]left[/red] [/]\x1b[2J\x07 \u202eend", "reward": float("nan")}
     made = RolloutWriter(tmp_path / "rollouts", stage="grpo", split="train", parts=tuple(row["raw"]))
     made.write([row], group_size=1)
     made.flush()

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrft.config import DataConfig
-from medrft.data import load_data, medxpertqa, omnimedvqa, pmc_vqa
+from medrft.data import load_data
 from medrft.data.base import Reading
-from medrft.data.fields import Fields, column, keep_row
+from medrft.data.fields import Fields, find_column, keep_row
+from medrft.data.sets import medxpertqa, omnimedvqa, pmc_vqa
 from medrft.errors import DataError, UnknownNameError
 from pmc_tables import CHOICES, V1, V2, write_csv
 
@@ -50,7 +51,7 @@ def test_medxpertqa(row, folder, tmp_path, image_file):
     (tmp_path / folder / "dev.jsonl").write_text(json.dumps({**row, "id": "MM-4"}))
     for number, name in enumerate(("MM-0-a.jpeg", "MM-0-b.png")):
         image_file(tmp_path / "images" / name, number * 90)
-    loaded = medxpertqa.load(tmp_path)
+    loaded = medxpertqa.load_medxpertqa(tmp_path)
     example = by_id(loaded)["medxpertqa/test/MM-0"]
     assert example.question == "Which figure?"  # the prompt prints the options
     assert (example.kind, example.options, example.references) == ("choice", ("B", "C", "A"), ("B",))  # not the text A
@@ -70,7 +71,7 @@ def test_medxpertqa_sample(samples, tmp_path, image_file):
     names = {image["image_path"] for row in rows for image in row["images"]}
     for number, name in enumerate(sorted(names)):
         image_file(tmp_path / name, number * 6)
-    loaded = medxpertqa.load(root, image_root=tmp_path)
+    loaded = medxpertqa.load_medxpertqa(root, image_root=tmp_path)
     assert loaded.report.kept == {"validation": 0, "test": 20}
     assert [len(e.images) for e in loaded.examples] == [len(row["images"]) for row in rows]
     assert not any("Answer Choices" in e.question or "(A)" in e.question for e in loaded.examples)
@@ -83,7 +84,7 @@ def test_medxpertqa_sample(samples, tmp_path, image_file):
 def test_medxpertqa_layout(tmp_path):
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DataError, match=r"MM/dev\.jsonl"):
-        medxpertqa.load(tmp_path)
+        medxpertqa.load_medxpertqa(tmp_path)
 
 
 def omni_row(number, **more):
@@ -100,7 +101,7 @@ def test_omnimedvqa(tmp_path, image_file):
     (tmp_path / "QA_information" / "Open-access" / "Toy.json").write_text(json.dumps(rows))
     closed = [omni_row(5, dataset="Shut", option_C="yes", gt_answer="yes")]
     (tmp_path / "QA_information" / "Restricted-access" / "Shut.json").write_text(json.dumps(closed))
-    loaded = omnimedvqa.load(tmp_path)
+    loaded = omnimedvqa.load_omnimedvqa(tmp_path)
     (example,) = loaded.examples
     assert (example.id, example.split, example.options) == ("omnimedvqa/test/Toy_0", "test", ("CT.", "MRI."))
     assert (example.references, example.metadata["modality"]) == (("MRI.",), "MR")  # this file says `modality`
@@ -110,12 +111,12 @@ def test_omnimedvqa(tmp_path, image_file):
         "omnimedvqa/test/Toy-row3": "not a row",
         "omnimedvqa/test/Toy-row4": "missing column",
     }
-    assert [e.kind for e in omnimedvqa.load(tmp_path, access="restricted").examples] == ["choice"]
-    assert len(omnimedvqa.load(tmp_path, access="all").examples) == 2
+    assert [e.kind for e in omnimedvqa.load_omnimedvqa(tmp_path, access="restricted").examples] == ["choice"]
+    assert len(omnimedvqa.load_omnimedvqa(tmp_path, access="all").examples) == 2
     with pytest.raises(UnknownNameError, match="did you mean 'open'"):
-        omnimedvqa.load(tmp_path, access="opn")
+        omnimedvqa.load_omnimedvqa(tmp_path, access="opn")
     with pytest.raises(DataError, match="QA_information/Open-access"):
-        omnimedvqa.load(tmp_path / "Images")
+        omnimedvqa.load_omnimedvqa(tmp_path / "Images")
 
 
 def test_omnimedvqa_sample(samples, tmp_path, image_file):
@@ -124,7 +125,7 @@ def test_omnimedvqa_sample(samples, tmp_path, image_file):
     shutil.copy(samples / "omnimedvqa" / "RUS CHN.json", folder)
     for number in range(30):
         image_file(tmp_path / "Images" / "RUS CHN" / f"{number:04}.png", number)
-    loaded = omnimedvqa.load(tmp_path)
+    loaded = omnimedvqa.load_omnimedvqa(tmp_path)
     assert loaded.report.kept == {"test": 30}
     assert {(e.kind, e.references, e.metadata["modality"]) for e in loaded.examples} == {
         ("choice", ("x_ray.",), "X-Ray")
@@ -140,7 +141,7 @@ def test_pmc_vqa_v1(tmp_path, image_file):
     write_csv(tmp_path / "train.csv", [V1, *wrong])
     write_csv(tmp_path / "test.csv", [V1, V1])
     write_csv(tmp_path / "test_clean.csv", [{**V1, "Answer": "None of these", "Answer_label": "D"}])
-    loaded = pmc_vqa.load(tmp_path)
+    loaded = pmc_vqa.load_pmc_vqa(tmp_path)
     assert by_id(loaded)["pmc_vqa/train/0"].options == ("Diffuse", "Focal", "None of these")
     assert by_id(loaded)["pmc_vqa/train/0"].references == ("Focal",)
     assert by_id(loaded)["pmc_vqa/test/clean-0"].references == ("None of these",)  # D, though it is the third left
@@ -148,40 +149,40 @@ def test_pmc_vqa_v1(tmp_path, image_file):
         "pmc_vqa/train/1": "answer is not among the options",
         "pmc_vqa/train/2": "missing image",
     }
-    assert pmc_vqa.load(tmp_path, test="full", only="test").report.kept == {"test": 2}
+    assert pmc_vqa.load_pmc_vqa(tmp_path, test="full", only="test").report.kept == {"test": 2}
 
 
 def test_pmc_vqa_v2(tmp_path, image_file):
     image_file(tmp_path / "images_2" / "PMC1_1.jpg", 3)
     write_csv(tmp_path / "train_2.csv", [V2])
     write_csv(tmp_path / "test_2.csv", [{**V2, "Answer": " A "}])
-    loaded = pmc_vqa.load(tmp_path)
+    loaded = pmc_vqa.load_pmc_vqa(tmp_path)
     assert by_id(loaded)["pmc_vqa/train/v2-0"].references == ("None of these",)
     assert by_id(loaded)["pmc_vqa/train/v2-0"].metadata["Caption"] == "a, b"
     assert by_id(loaded)["pmc_vqa/test/v2-0"].references == ("Diffuse",)
     with pytest.raises(DataError, match=r"train\.csv or test_clean\.csv"):
-        pmc_vqa.load(tmp_path, version="v1")
+        pmc_vqa.load_pmc_vqa(tmp_path, version="v1")
     with pytest.raises(UnknownNameError, match="version of pmc_vqa"):
-        pmc_vqa.load(tmp_path, version="v3")
+        pmc_vqa.load_pmc_vqa(tmp_path, version="v3")
 
 
 def test_pmc_vqa_hub_form(parquet, tmp_path):
     row = {"image": 9, "caption": "x", "question": "Which?", "answer": "D", "answer label": "D"}
     root = parquet("train-0.parquet", [{**row, **{key.lower(): value for key, value in CHOICES.items()}}])
-    (example,) = pmc_vqa.load(root, cache=tmp_path / "cache").examples
+    (example,) = pmc_vqa.load_pmc_vqa(root, cache=tmp_path / "cache").examples
     assert (example.id, example.kind, example.references) == ("pmc_vqa/train/h0", "choice", ("None of these",))
 
 
 def test_columns_are_found_whatever_their_spelling():
-    assert column({"Choice A": 1}, "choice_a") == 1
-    assert column({"x": 1}, "y") is None
+    assert find_column({"Choice A": 1}, "choice_a") == 1
+    assert find_column({"x": 1}, "y") is None
 
 
 def test_v2_figures_are_not_in_v1(tmp_path, image_file, monkeypatch):
     monkeypatch.setattr(pmc_vqa, "V2", replace(pmc_vqa.V2, rows={"train": 1}))
     write_csv(tmp_path / "train_2.csv", [{**V1, "Figure_path": "PMC1_1.jpg"}])
     image_file(tmp_path / "images" / "PMC1.jpg", 1)
-    (count,) = pmc_vqa.load(tmp_path).counts
+    (count,) = pmc_vqa.load_pmc_vqa(tmp_path).counts
     assert "unpack images_2.zip; v1's images.zip does not hold them" in count.cause
 
 

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from medrft.cli.data import app
-from medrft.data import slake, vqa_rad
-from medrft.data.counts import Form, compare
+from medrft.data.counts import Form, compare_counts
 from medrft.data.images import MISSING
+from medrft.data.sets import slake, vqa_rad
 from medrft.types import LeftOut
 
 FORM = Form(name="the release", rows={"train": 100}, images="unpack the second archive")
@@ -29,7 +29,7 @@ HUB = Form(name="the hub copy", rows={"train": 90})
 )
 def test_a_wrong_count_has_a_cause(read, missing, cause):
     left = [LeftOut(row=str(n), split="train", reason=MISSING) for n in range(missing)]
-    (count,) = compare((FORM, HUB), read={"train": read}, kept={"train": read - missing}, left_out=left)
+    (count,) = compare_counts((FORM, HUB), read={"train": read}, kept={"train": read - missing}, left_out=left)
     assert count.cause.startswith(cause)
     assert bool(count.cause) == bool(cause)
     assert (count.expected, count.read, count.kept) == (100, read, read - missing)
@@ -53,9 +53,9 @@ def test_check_says_that_counts_are_right(vqa_rad_root, monkeypatch):
 
 def test_real_counts_are_right(shared_data):
     for load, root, options in (
-        (vqa_rad.load, "vqa_rad", {}),
-        (vqa_rad.load, "vqa_rad", {"form": "community"}),
-        (slake.load, "slake", {"lang": "all"}),
+        (vqa_rad.load_vqa_rad, "vqa_rad", {}),
+        (vqa_rad.load_vqa_rad, "vqa_rad", {"form": "community"}),
+        (slake.load_slake, "slake", {"lang": "all"}),
     ):
         counts = load(shared_data / root, **options).counts
         assert counts

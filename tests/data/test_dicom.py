@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from written_dicom import write_dicom
 
-from medrft.data import dicom
-from medrft.data.dicom import read_dicom
+from medrft.data.deep import dicom
+from medrft.data.deep.dicom import read_dicom
+from medrft.data.deep.views import View, make_view
 from medrft.data.images import BadImageError
-from medrft.data.views import View, make_view
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
 AXIAL = [1, 0, 0, 0, 1, 0]

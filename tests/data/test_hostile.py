@@ -13,9 +13,10 @@ import hostile
 import pytest
 from hostile import SOURCES, strangers, watched
 
-from medrft.data import path_vqa, read_data
+from medrft.data import read_data
 from medrft.data.images import BadImageError
 from medrft.data.paths import image_in
+from medrft.data.sets import path_vqa
 from medrft.errors import DataError, UserError
 
 ROWS = 700
@@ -196,7 +197,7 @@ def test_a_hostile_pickle_runs_nothing(name, tmp_path, outside):
     path.write_bytes(PICKLES[name](sentinel))
     with watched() as touched:
         try:
-            loaded = path_vqa.load(root)
+            loaded = path_vqa.load_path_vqa(root)
         except DataError as error:
             assert "train_qa.pkl" in str(error) and len(str(error)) < 1_500
         else:

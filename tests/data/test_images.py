@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medrft.data import images
-from medrft.data.images import BadImageError, blank_like, check_image, materialise, open_image, sha256_of, thumbnail
+from medrft.data.images import BadImageError, blank_like, check_image, open_image, sha256_of, thumbnail_png, write_png
 from medrft.errors import DataError
 
 
@@ -108,7 +108,7 @@ def test_a_folder_is_no_image(tmp_path):
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 20_000))
 def test_shrink_keeps_to_the_limit_and_the_aspect(width, height, limit):
-    shrunk = images.shrink(Image.new("L", (width, height)), max_pixels=limit)
+    shrunk = images.shrink_image(Image.new("L", (width, height)), max_pixels=limit)
     assert shrunk.width * shrunk.height <= limit or (shrunk.size == (width, height) and width * height <= limit)
     if width * height <= limit:
         assert shrunk.size == (width, height)
@@ -133,20 +133,20 @@ def test_blank_and_thumbnail(tmp_path, image_file):
     path = image_file(tmp_path / "a.png", 90, size=(400, 200))
     blank = blank_like(open_image(path))
     assert (blank.size, blank.getextrema()) == ((400, 200), ((127, 127),) * 3)
-    small = Image.open(io.BytesIO(thumbnail(path, 64)))
+    small = Image.open(io.BytesIO(thumbnail_png(path, 64)))
     assert (small.format, small.size, small.mode) == ("PNG", (64, 32), "L")
 
 
 def test_materialise_is_content_addressed(tmp_path):
     buffer = io.BytesIO()
     Image.new("CMYK", (6, 5), (0, 90, 90, 0)).save(buffer, "JPEG")
-    path = materialise(buffer.getvalue(), tmp_path)
+    path = write_png(buffer.getvalue(), tmp_path)
     before = path.stat().st_mtime_ns
-    assert materialise(buffer.getvalue(), tmp_path) == path
+    assert write_png(buffer.getvalue(), tmp_path) == path
     assert path.stat().st_mtime_ns == before  # kept, not written again
     assert (Image.open(path).format, Image.open(path).mode) == ("PNG", "RGB")
     with pytest.raises(BadImageError, match="unreadable"):
-        materialise(b"not an image", tmp_path)
+        write_png(b"not an image", tmp_path)
     assert list(tmp_path.rglob("*.png")) == [path]
 
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from medrft.data import phantom, read_data
-from medrft.data.fingerprints import fingerprint_of, likeness
-from medrft.data.leaks import find_leaks, leak_note
-from medrft.data.neighbours import find_neighbours
+from medrft.data.overlap.fingerprints import fingerprint_of, picture_likeness
+from medrft.data.overlap.leaks import find_leaks, leak_note
+from medrft.data.overlap.neighbours import find_neighbours
 from medrft.data.splits import exclude_test_images
 from medrft.types import Example
 
@@ -63,7 +63,7 @@ def leak_of(a, b):
 def drawn(tmp_path_factory):
     """Drawn images, each once."""
     folder = tmp_path_factory.mktemp("phantom")
-    loaded = phantom.load(seed=3, images=24, validation_images=1, test_images=1, questions=1, cache=folder)
+    loaded = phantom.load_phantom(seed=3, images=24, validation_images=1, test_images=1, questions=1, cache=folder)
     return sorted({path for example in loaded.split("train") for path in example.images})
 
 
@@ -187,9 +187,11 @@ def test_likeness_does_not_mind_brightness_or_batches(picture):
     prints = [fingerprint_of(picture(f"{seed}.png", seed)) for seed in range(3)]
     cells = np.stack([one.cells for one in prints])
     darker = (cells * 0.6 + 20).astype(np.uint8)
-    assert likeness(cells, darker).min() > 0.99
-    assert np.allclose(likeness(cells, darker), [likeness(cells[i : i + 1], darker[i : i + 1])[0] for i in range(3)])
-    assert likeness(cells, np.roll(cells, 1, axis=0)).max() < 0.7
+    assert picture_likeness(cells, darker).min() > 0.99
+    assert np.allclose(
+        picture_likeness(cells, darker), [picture_likeness(cells[i : i + 1], darker[i : i + 1])[0] for i in range(3)]
+    )
+    assert picture_likeness(cells, np.roll(cells, 1, axis=0)).max() < 0.7
     assert find_neighbours([], prints) == find_neighbours(prints, []) == []
 
 

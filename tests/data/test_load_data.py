@@ -9,19 +9,18 @@ from medrft.config import DataConfig
 from medrft.data import (
     LOADERS,
     base,
-    dicom,
     find_loader,
     images,
     load_data,
-    medical,
     option_names,
     read_data,
     splits,
     table,
-    views,
 )
 from medrft.data.base import Reading
-from medrft.data.summary import summarize
+from medrft.data.deep import dicom, views
+from medrft.data.deep import read as medical
+from medrft.data.summary import summarize_data
 from medrft.errors import DataError, UnknownNameError
 from medrft.types import SPLITS
 
@@ -79,7 +78,7 @@ def test_validation_is_the_official_one_or_cut_from_train(sources):
 
 def test_summary_adds_up(sources):
     for config in sources:
-        summary = summarize(load_data(config, seed=0))
+        summary = summarize_data(load_data(config, seed=0))
         for split in summary["splits"].values():
             assert split["rows"] == split["kept"] + sum(split["left_out"].values())
             assert split["kept"] == sum(split["kinds"].values())

@@ -12,9 +12,9 @@ from written_dicom import SECRETS, secrets, write_dicom
 
 from medrft.config import DataConfig
 from medrft.data import LOADERS, load_data, option_names, table
+from medrft.data.deep.read import read_deep, reader_of
+from medrft.data.deep.views import PRESETS, View, make_view
 from medrft.data.images import check_image
-from medrft.data.medical import read_deep, reader_of
-from medrft.data.views import PRESETS, View, make_view
 from medrft.errors import DataError, UnknownNameError
 
 RAMP = np.linspace(-1000, 1000, 48, dtype=np.int16).reshape(6, 8)
@@ -37,7 +37,7 @@ def load(folder):
         rows = [row if isinstance(row, dict) else {"image": row} for row in rows]
         lines = [json.dumps({"question": f"Which is {n}?", "answer": "No", **row}) for n, row in enumerate(rows)]
         (folder / "mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        return table.load(folder / "mine.jsonl", cache=folder.parent / "cache", **options)
+        return table.load_table(folder / "mine.jsonl", cache=folder.parent / "cache", **options)
 
     return read
 
@@ -155,7 +155,7 @@ def test_a_second_load_reads_the_cache(folder, load, monkeypatch):
     write_dicom(folder / "scan.dcm", RAMP)
     first = load("scan.dcm", "scan.dcm").examples
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    monkeypatch.setattr("medrft.data.dicom._shown", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("medrft.data.deep.dicom._shown", lambda *_: pytest.fail("decoded again"))
     again = load("scan.dcm").examples[0]
     assert (again.images, again.metadata["shown"]) == (first[0].images, first[0].metadata["shown"])
     assert first[0].images == first[1].images

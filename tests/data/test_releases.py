@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.data import medxpertqa, path_vqa, slake, vqa_med_2019, vqa_med_2021, vqa_rad
+from medrft.data.sets import medxpertqa, path_vqa, slake, vqa_med_2019, vqa_med_2021, vqa_rad
 from medrft.errors import DataError
 
 
@@ -46,7 +46,7 @@ def path_root(tmp_path, image_file):
 
 def test_path_vqa_official(path_root):
     for root in (path_root, path_root / "pvqa"):
-        loaded = path_vqa.load(root)
+        loaded = path_vqa.load_path_vqa(root)
         assert loaded.report.kept == {"train": 1, "validation": 1, "test": 1}
         assert by_id(loaded)["path_vqa/train/0"].kind == "closed"
         assert by_id(loaded)["path_vqa/test/0"].references == ("2",)
@@ -82,7 +82,7 @@ def test_a_pickle_that_names_anything_is_refused(path_root, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     (path_root / "pvqa" / "qas" / "train" / "train_qa.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
     with pytest.raises(DataError, match=rf"train_qa\.pkl is refused: it asks for ({named})"):
-        path_vqa.load(path_root)
+        path_vqa.load_path_vqa(path_root)
     assert not (tmp_path / "pwned").exists()
 
 
@@ -109,10 +109,10 @@ def test_broken_pickles_are_data_errors(tmp_path_factory, content):
 def test_path_vqa_needs_a_list_and_a_layout(path_root, tmp_path):
     (path_root / "pvqa" / "qas" / "val" / "val_qa.pkl").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(DataError, match=r"a list of rows in val_qa\.pkl"):
-        path_vqa.load(path_root)
+        path_vqa.load_path_vqa(path_root)
     (tmp_path / "other").mkdir()
     with pytest.raises(DataError, match=r"qas/train/train_qa\.pkl .*github"):
-        path_vqa.load(tmp_path / "other")
+        path_vqa.load_path_vqa(tmp_path / "other")
 
 
 def test_path_vqa_sample(samples, tmp_path, image_file):
@@ -120,7 +120,7 @@ def test_path_vqa_sample(samples, tmp_path, image_file):
     rows = path_vqa.read_pickle(tmp_path / "qas" / "val" / "val_qa.pkl")
     for number, name in enumerate(sorted({row["image"] for row in rows})):
         image_file(tmp_path / "images" / "val" / f"{name}.jpg", number * 20)
-    loaded = path_vqa.load(tmp_path)
+    loaded = path_vqa.load_path_vqa(tmp_path)
     assert loaded.report.kept == {"train": 0, "validation": 21, "test": 0}
     assert {example.kind for example in loaded.examples} == {"closed", "open"}
 
@@ -128,7 +128,16 @@ def test_path_vqa_sample(samples, tmp_path, image_file):
 HUB_ROWS = [{"image": 10, "question": "Is it?", "answer": "yes"}, {"image": 20, "question": "What?", "answer": "fat"}]
 
 
-@pytest.mark.parametrize("load", [path_vqa.load, vqa_rad.load, slake.load, vqa_med_2019.load, vqa_med_2021.load])
+@pytest.mark.parametrize(
+    "load",
+    [
+        path_vqa.load_path_vqa,
+        vqa_rad.load_vqa_rad,
+        slake.load_slake,
+        vqa_med_2019.load_vqa_med_2019,
+        vqa_med_2021.load_vqa_med_2021,
+    ],
+)
 def test_hub_form_in_a_local_folder(load, parquet, tmp_path):
     parquet("train-00000-of-00002.parquet", HUB_ROWS)
     parquet("train-00001-of-00002.parquet", HUB_ROWS[:1])
@@ -144,16 +153,16 @@ def test_hub_id(parquet, tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     root = parquet("train-00000-of-00001.parquet", HUB_ROWS)
-    loaded = path_vqa.load(path_vqa.Path(f"hf:{root}"), cache=tmp_path / "cache")
+    loaded = path_vqa.load_path_vqa(path_vqa.Path(f"hf:{root}"), cache=tmp_path / "cache")
     assert [example.id for example in loaded.examples] == ["path_vqa/train/h0", "path_vqa/train/h1"]
     assert any("pin it with revision=" in note for note in loaded.report.notes)
 
 
 def test_a_hub_row_that_lacks_something(parquet, tmp_path):
     root = parquet("train.parquet", [{"image": 1, "question": "?", "reply": "x"}])
-    assert reasons(path_vqa.load(root, cache=tmp_path)) == {"path_vqa/train/h0": "missing column"}
+    assert reasons(path_vqa.load_path_vqa(root, cache=tmp_path)) == {"path_vqa/train/h0": "missing column"}
     with pytest.raises(DataError, match="English, got lang=zh"):
-        slake.load(root, lang="zh")
+        slake.load_slake(root, lang="zh")
 
 
 # VQA-Med
@@ -180,7 +189,7 @@ def med_root(tmp_path, image_file):
 
 
 def test_vqa_med_2019(med_root):
-    loaded = vqa_med_2019.load(med_root)
+    loaded = vqa_med_2019.load_vqa_med_2019(med_root)
     assert loaded.report.read == {"train": 4, "validation": 1, "test": 3}
     found = by_id(loaded)
     organ = found["vqa_med_2019/train/0"]
@@ -199,16 +208,16 @@ def test_vqa_med_2019(med_root):
 
 def test_vqa_med_2019_by_category_alone(med_root):
     (med_root / "ImageClef-2019-VQA-Med-Training" / "All_QA_Pairs_train.txt").unlink()
-    assert "vqa_med_2019/train/C3_Organ-0" in by_id(vqa_med_2019.load(med_root))
+    assert "vqa_med_2019/train/C3_Organ-0" in by_id(vqa_med_2019.load_vqa_med_2019(med_root))
 
 
 def test_vqa_med_2019_not_utf8_or_not_there(med_root, tmp_path):
     (med_root / "VQAMed2019Test" / vqa_med_2019.TEST).write_bytes(b"synpic3|organ|?|\xff\n")
     with pytest.raises(DataError, match="not UTF-8 text"):
-        vqa_med_2019.load(med_root)
+        vqa_med_2019.load_vqa_med_2019(med_root)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"All_QA_Pairs_train\.txt"):
-        vqa_med_2019.load(tmp_path / "empty")
+        vqa_med_2019.load_vqa_med_2019(tmp_path / "empty")
 
 
 def test_vqa_med_2019_sample(samples, tmp_path, image_file):
@@ -216,7 +225,7 @@ def test_vqa_med_2019_sample(samples, tmp_path, image_file):
     lines = [line for path in root.glob("*.txt") for line in path.read_text().splitlines() if line]
     for number, name in enumerate({line.split("|")[0] for line in lines}):
         image_file(tmp_path / f"{name}.jpg", number * 5)
-    loaded = vqa_med_2019.load(root, image_root=tmp_path)
+    loaded = vqa_med_2019.load_vqa_med_2019(root, image_root=tmp_path)
     assert loaded.report.kept == {"train": 48, "validation": 0, "test": 14}
     assert sum(len(example.references) > 1 for example in loaded.split("test")) == 6
     assert not any("#" in text for example in loaded.examples for text in example.references)
@@ -239,7 +248,7 @@ def med21_root(tmp_path, image_file):
 
 
 def test_vqa_med_2021(med21_root):
-    loaded = vqa_med_2021.load(med21_root)
+    loaded = vqa_med_2021.load_vqa_med_2021(med21_root)
     assert loaded.report.kept == {"train": 0, "validation": 1, "test": 2}
     assert by_id(loaded)["vqa_med_2021/test/synpic1"].references == ("clavicle fracture", "broken clavicle")
     assert by_id(loaded)["vqa_med_2021/validation/synpic4"].kind == "closed"
@@ -247,12 +256,14 @@ def test_vqa_med_2021(med21_root):
     assert any("answers but no question: synpic8" in note for note in loaded.report.notes)
     assert [count.split for count in loaded.counts] == ["validation", "test"]  # train is another release
     (med21_root / "VQAnswering_2020_Train_QA_pairs.txt").write_text("synpic1|what?|a cyst|of the liver\n")
-    again = vqa_med_2021.load(med21_root, image_root=med21_root / "Task1-VQA-2021-TestSet-w-GroundTruth/VQA-500-Images")
+    again = vqa_med_2021.load_vqa_med_2021(
+        med21_root, image_root=med21_root / "Task1-VQA-2021-TestSet-w-GroundTruth/VQA-500-Images"
+    )
     assert by_id(again)["vqa_med_2021/train/synpic1"].references == ("a cyst|of the liver",)
     assert again.counts[0].expected == 4_500
     (med21_root / "Task1-VQA-2021-TestSet-w-GroundTruth" / vqa_med_2021.ANSWERS).unlink()
     with pytest.raises(DataError, match="ReferenceAnswers"):
-        vqa_med_2021.load(med21_root)
+        vqa_med_2021.load_vqa_med_2021(med21_root)
 
 
 PART = st.text(st.characters(exclude_characters="|#\n", exclude_categories=["Cs"]), max_size=12)

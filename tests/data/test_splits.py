@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medrft.config import DataConfig
-from medrft.data import load_data, splits, vqa_rad
+from medrft.data import load_data, splits
 from medrft.data.base import Reading
 from medrft.data.images import sha256_of
-from medrft.data.leaks import find_leaks
 from medrft.data.notes import images_of
+from medrft.data.overlap.leaks import find_leaks
+from medrft.data.sets import vqa_rad
 from medrft.types import SPLITS, Example
 
 
@@ -123,7 +124,7 @@ def test_exclude_goes_by_content(files, tmp_path):
 
 
 def test_official_vqa_rad_without_test_images(shared_data):
-    loaded = splits.exclude_test_images(vqa_rad.load(shared_data / "vqa_rad"))
+    loaded = splits.exclude_test_images(vqa_rad.load_vqa_rad(shared_data / "vqa_rad"))
     assert loaded.report.read == {"train": 1797, "test": 451}
     assert loaded.report.kept == {"train": 734, "test": 451}
     assert len(loaded.report.left_out) == 1063

@@ -39,7 +39,9 @@ def only(loaded):
 
 
 def test_a_row(jsonl):
-    loaded = table.load(jsonl({**GOOD, "modality": "X-ray", "ward": 4, "reasoning": "No gap.", "score": math.nan}))
+    loaded = table.load_table(
+        jsonl({**GOOD, "modality": "X-ray", "ward": 4, "reasoning": "No gap.", "score": math.nan})
+    )
     example = only(loaded)
     assert example.id == "mine/train/0"
     assert (example.dataset, example.split, example.kind) == ("mine", "train", "closed")
@@ -52,7 +54,7 @@ def test_a_row(jsonl):
 def test_columns_are_mapped(jsonl):
     path = jsonl({"pic": "1.png", "q": "Where?", "a": "Left", "set": "val", "n": 7, "scan": "CT"})
     columns = {"image": "pic", "question": "q", "answer": "a", "split": "set", "id": "n", "modality": "scan"}
-    example = only(table.load(path, columns=columns, image_root=path.parent / "img", dataset="ward"))
+    example = only(table.load_table(path, columns=columns, image_root=path.parent / "img", dataset="ward"))
     assert (example.id, example.kind, example.metadata["modality"]) == ("ward/validation/7", "open", "CT")
 
 
@@ -79,7 +81,7 @@ def test_columns_are_mapped(jsonl):
     ],
 )
 def test_rows_left_out(jsonl, change, reason, detail):
-    loaded = table.load(jsonl(GOOD, {**GOOD, **change}))
+    loaded = table.load_table(jsonl(GOOD, {**GOOD, **change}))
     (left,) = loaded.report.left_out
     assert left.reason == reason
     assert detail in left.detail
@@ -88,7 +90,7 @@ def test_rows_left_out(jsonl, change, reason, detail):
 
 
 def test_missing_column_names_what_was_looked_for_and_found(jsonl):
-    (left,) = table.load(jsonl(GOOD, {"image": "img/1.png", "question": "?", "reply": "No"})).report.left_out
+    (left,) = table.load_table(jsonl(GOOD, {"image": "img/1.png", "question": "?", "reply": "No"})).report.left_out
     assert left.reason == "missing column"
     assert "answers" in left.detail
     assert "columns.answer=NAME" in left.detail
@@ -97,20 +99,20 @@ def test_missing_column_names_what_was_looked_for_and_found(jsonl):
 
 @pytest.mark.parametrize("line", ['{"image": ', "[1, 2]", "text", "null"])
 def test_malformed_lines_are_listed(jsonl, line):
-    loaded = table.load(jsonl(GOOD, line, "", GOOD))
+    loaded = table.load_table(jsonl(GOOD, line, "", GOOD))
     assert loaded.report.reasons() == {"not a row": 1}
     assert [example.id for example in loaded.examples] == ["mine/train/0", "mine/train/2"]
 
 
 def test_numbers_are_text_and_noted(jsonl):
-    loaded = table.load(jsonl({**GOOD, "answer": 3}, {**GOOD, "answer": 2.0}, {**GOOD, "answer": 0.25}))
+    loaded = table.load_table(jsonl({**GOOD, "answer": 3}, {**GOOD, "answer": 2.0}, {**GOOD, "answer": 0.25}))
     assert [example.references for example in loaded.examples] == [("3",), ("2",), ("0.25",)]
     assert any("3 answers were numbers" in note for note in loaded.report.notes)
 
 
 def test_several_references(jsonl):
     path = jsonl({**GOOD, "answer": ["Cardiomegaly", "enlarged heart", "Cardiomegaly"]}, {**GOOD, "answer": "a#b"})
-    loaded = table.load(path, separator="#")
+    loaded = table.load_table(path, separator="#")
     assert [example.references for example in loaded.examples] == [("Cardiomegaly", "enlarged heart"), ("a", "b")]
 
 
@@ -129,7 +131,7 @@ def test_several_references(jsonl):
     ],
 )
 def test_choices(jsonl, options, answer, right):
-    example = only(table.load(jsonl({**GOOD, "options": options, "answer": answer})))
+    example = only(table.load_table(jsonl({**GOOD, "options": options, "answer": answer})))
     assert (example.kind, example.references) == ("choice", (right,))
     assert right in example.options
 
@@ -140,7 +142,7 @@ def test_choices_in_columns_of_their_own(folder):
         writer.writerow(["Figure_path", "Question", "Choice A", "Choice B", "Choice C", "Answer"])
         writer.writerow(["img/1.png", "Which?", " A: CT ", " B: MRI ", "", "B"])
     columns = {"image": "Figure_path", "options": ["Choice A", "Choice B", "Choice C"]}
-    example = only(table.load(folder / "pmc.csv", columns=columns))
+    example = only(table.load_table(folder / "pmc.csv", columns=columns))
     assert (example.options, example.references) == (("CT", "MRI"), ("MRI",))
 
 
@@ -148,12 +150,12 @@ def test_choice_options_that_are_not_options():
     assert choices.options_of("[not json") == ()
     assert choices.options_of(3) == ()
     assert choices.options_of(None) == ()
-    assert choices.resolve("Z", ["CT"]) is None
+    assert choices.resolve_answer("Z", ["CT"]) is None
 
 
 def test_several_images(jsonl):
     path = jsonl({**GOOD, "image": ["img/1.png", "img/2.png"]}, {**GOOD, "image": '["img/3.png"]'})
-    assert [len(example.images) for example in table.load(path).examples] == [2, 1]
+    assert [len(example.images) for example in table.load_table(path).examples] == [2, 1]
 
 
 def test_csv(folder):
@@ -161,7 +163,7 @@ def test_csv(folder):
         '\ufeffimage,question,answer\nimg/1.png,"Is it, or not?",Yes\nimg/2.png,Short\nimg/2.png,Long,No,x\n',
         encoding="utf-8",
     )
-    loaded = table.load(folder / "a.csv")
+    loaded = table.load_table(folder / "a.csv")
     assert only(loaded).question == "Is it, or not?"
     assert loaded.report.reasons() == {"missing column": 1, "not a row": 1}
 
@@ -169,8 +171,8 @@ def test_csv(folder):
 def test_tsv_and_json(folder):
     (folder / "a.tsv").write_text("image\tquestion\tanswer\nimg/1.png\tWhere?\tLeft, right\n")
     (folder / "b.json").write_text(json.dumps([GOOD, 4]))
-    assert only(table.load(folder / "a.tsv")).references == ("Left, right",)
-    assert table.load(folder / "b.json").report.reasons() == {"not a row": 1}
+    assert only(table.load_table(folder / "a.tsv")).references == ("Left, right",)
+    assert table.load_table(folder / "b.json").report.reasons() == {"not a row": 1}
 
 
 def parquet(path, rows):
@@ -186,18 +188,18 @@ def test_parquet_with_images_inside(folder, tmp_path):
         {"image": {"bytes": b"broken", "path": "y.png"}, "question": "Where?", "answer": "left"},
     ]
     path = parquet(tmp_path / "t.parquet", rows)
-    loaded = table.load(path, cache=tmp_path / "cache")
+    loaded = table.load_table(path, cache=tmp_path / "cache")
     example = only(loaded)
     assert example.images[0].parent == tmp_path / "cache" / "images"
     assert "image" not in example.metadata
     assert example.metadata["source"] == ["x.png"]
     assert [row.reason for row in loaded.report.left_out] == ["unreadable image"]
-    assert table.load(path, cache=tmp_path / "cache").examples == loaded.examples
+    assert table.load_table(path, cache=tmp_path / "cache").examples == loaded.examples
 
 
 def test_image_as_a_data_address(jsonl, folder, tmp_path):
     address = "data:image/png;base64," + base64.b64encode((folder / "img" / "1.png").read_bytes()).decode()
-    example = only(table.load(jsonl({**GOOD, "image": address}), cache=tmp_path / "cache"))
+    example = only(table.load_table(jsonl({**GOOD, "image": address}), cache=tmp_path / "cache"))
     assert example.images[0].is_file()
 
 
@@ -205,37 +207,37 @@ def test_a_folder_of_splits(folder, tmp_path):
     row = {"image": "img/1.png", "question": "Where?", "answer": "left"}
     for name in ("train-00000-of-00002", "train-00001-of-00002", "valid-00000-of-00001", "test"):
         parquet(folder / "data" / f"{name}.parquet", [row, row])
-    loaded = table.load(folder, image_root=folder)
+    loaded = table.load_table(folder, image_root=folder)
     assert loaded.report.kept == {"train": 4, "validation": 2, "test": 2}
     assert [e.id for e in loaded.split("train")] == [f"set/train/{n}" for n in range(4)]  # numbers run over the shards
 
 
 def test_a_folder_with_one_table(jsonl):
-    assert only(table.load(jsonl(GOOD).parent, split="test")).id == "set/test/0"
+    assert only(table.load_table(jsonl(GOOD).parent, split="test")).id == "set/test/0"
 
 
 def test_repeated_ids_are_listed(jsonl):
-    loaded = table.load(jsonl({**GOOD, "id": 1}, {**GOOD, "id": 1}))
+    loaded = table.load_table(jsonl({**GOOD, "id": 1}, {**GOOD, "id": 1}))
     assert [(row.row, row.reason) for row in loaded.report.left_out] == [("mine/train/1", "repeated id")]
 
 
 def test_wrong_arguments(folder, jsonl):
     path = jsonl(GOOD)
     with pytest.raises(UnknownNameError, match="did you mean 'answer'"):
-        table.load(path, columns={"anwser": "a"})
+        table.load_table(path, columns={"anwser": "a"})
     with pytest.raises(UnknownNameError, match="did you mean 'train'"):
-        table.load(path, split="training")
+        table.load_table(path, split="training")
     with pytest.raises(DataError, match=r"data\.root"):
-        table.load(None)
+        table.load_table(None)
     with pytest.raises(DataError, match=r"nothing is there .*hf:owner/name"):
-        table.load(folder / "no.csv")
+        table.load_table(folder / "no.csv")
     with pytest.raises(DataError, match=r"its ending is '\.png'"):
-        table.load(folder / "img" / "1.png")
+        table.load_table(folder / "img" / "1.png")
     with pytest.raises(DataError, match=r"holds no table.*1\.png"):
         table_files(folder / "img")
     jsonl(GOOD, name="other.csv")
     with pytest.raises(DataError, match="says its split"):
-        table.load(folder)
+        table.load_table(folder)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_wrong_arguments(folder, jsonl):
 def test_files_that_are_no_table(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
-        table.load(folder / name)
+        table.load_table(folder / name)
 
 
 def test_hub(folder, tmp_path, monkeypatch):
@@ -263,7 +265,7 @@ def test_hub(folder, tmp_path, monkeypatch):
     rows = {"image": [{"bytes": content, "path": "1.png"}] * 2, "question": ["Is it?", "Is it not?"], "answer": [0, 1]}
     built = datasets.Dataset.from_dict(rows, features=features)
     built.to_parquet(tmp_path / "owner-name" / "data" / "test-00000-of-00001.parquet")
-    loaded = table.load(table.Path(f"hf:{tmp_path / 'owner-name'}"), cache=tmp_path / "cache")
+    loaded = table.load_table(table.Path(f"hf:{tmp_path / 'owner-name'}"), cache=tmp_path / "cache")
     assert [(e.id, e.references, e.kind) for e in loaded.examples] == [
         ("owner-name/test/0", ("no",), "closed"),
         ("owner-name/test/1", ("yes",), "closed"),
@@ -271,4 +273,4 @@ def test_hub(folder, tmp_path, monkeypatch):
     assert loaded.examples[0].images[0].parent == tmp_path / "cache" / "images"
     assert any("pin it with revision=" in note for note in loaded.report.notes)
     with pytest.raises(DataError, match=r"cannot load .*nowhere"):
-        table.load(table.Path(f"hf:{tmp_path / 'nowhere'}"))
+        table.load_table(table.Path(f"hf:{tmp_path / 'nowhere'}"))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medrft.data.deep.views import View, make_view
+from medrft.data.deep.volumes import read_nifti
 from medrft.data.images import BadImageError
-from medrft.data.views import View, make_view
-from medrft.data.volumes import read_nifti
 
 nibabel = pytest.importorskip("nibabel", reason="needs the extra dicom")
 PACKAGED = Path(nibabel.__file__).parent / "tests" / "data"

@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from medrft.data import vqa_rad
+from medrft.data.sets import vqa_rad
 from medrft.errors import DataError, UnknownNameError
 
 
 @pytest.fixture
 def loaded(vqa_rad_root):
-    return vqa_rad.load(vqa_rad_root)
+    return vqa_rad.load_vqa_rad(vqa_rad_root)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_shared_images_are_noted(loaded):
 def test_malformed_rows_do_not_stop_the_load(vqa_rad_root, row):
     path = vqa_rad_root / vqa_rad.OFFICIAL
     path.write_text(json.dumps([*json.loads(path.read_text()), row]))
-    loaded = vqa_rad.load(vqa_rad_root)
+    loaded = vqa_rad.load_vqa_rad(vqa_rad_root)
     assert sum(loaded.report.kept.values()) == 8
     assert sum(loaded.report.read.values()) == 11
     assert loaded.report.reasons()["missing column" if isinstance(row, dict) else "not a row"] == 1
@@ -91,7 +91,7 @@ def test_a_repeated_id_is_listed(vqa_rad_root):
     path = vqa_rad_root / vqa_rad.OFFICIAL
     rows = json.loads(path.read_text())
     path.write_text(json.dumps([*rows, rows[0]]))
-    left = vqa_rad.load(vqa_rad_root).report.left_out
+    left = vqa_rad.load_vqa_rad(vqa_rad_root).report.left_out
     assert [row.row for row in left if row.reason == "repeated id"] == ["vqa_rad/train/0"]
 
 
@@ -101,39 +101,39 @@ def test_community_form(vqa_rad_root):
     short = [{key: row[key] for key in keys} for row in rows]
     (vqa_rad_root / "trainset.json").write_text(json.dumps(short[2:5]))
     (vqa_rad_root / "testset.json").write_text(json.dumps(short[:1]))
-    assert len(vqa_rad.load(vqa_rad_root).examples) == 8  # the official file comes first
-    loaded = vqa_rad.load(vqa_rad_root, form="community")
+    assert len(vqa_rad.load_vqa_rad(vqa_rad_root).examples) == 8  # the official file comes first
+    loaded = vqa_rad.load_vqa_rad(vqa_rad_root, form="community")
     assert loaded.report.kept == {"train": 3, "test": 1}
     assert loaded.examples[-1].id == "vqa_rad/test/c0"  # these qids are not the official ones
     (vqa_rad_root / vqa_rad.OFFICIAL).unlink()
-    assert vqa_rad.load(vqa_rad_root).report.kept == {"train": 3, "test": 1}
+    assert vqa_rad.load_vqa_rad(vqa_rad_root).report.kept == {"train": 3, "test": 1}
     (vqa_rad_root / "testset.json").unlink()
     with pytest.raises(DataError, match=r"testset\.json is missing"):
-        vqa_rad.load(vqa_rad_root)
+        vqa_rad.load_vqa_rad(vqa_rad_root)
 
 
 def test_missing_root_and_wrong_layout(vqa_rad_root, tmp_path):
     with pytest.raises(DataError, match=r"data\.root.*VQA_RAD Dataset Public\.json.*osf\.io"):
-        vqa_rad.load(None)
+        vqa_rad.load_vqa_rad(None)
     with pytest.raises(DataError, match=r"nothing is there .* holds vqa_rad/.*osf\.io"):
-        vqa_rad.load(tmp_path / "nowhere")
+        vqa_rad.load_vqa_rad(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"looked for .*VQA_RAD Dataset Public\.json.*found synpic1\.jpg"):
-        vqa_rad.load(vqa_rad_root / "VQA_RAD Image Folder")
+        vqa_rad.load_vqa_rad(vqa_rad_root / "VQA_RAD Image Folder")
     with pytest.raises(UnknownNameError, match="did you mean 'official'"):
-        vqa_rad.load(vqa_rad_root, form="offical")
+        vqa_rad.load_vqa_rad(vqa_rad_root, form="offical")
     (vqa_rad_root / "VQA_RAD Image Folder").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="the image folder 'VQA_RAD Image Folder' is missing"):
-        vqa_rad.load(vqa_rad_root)
+        vqa_rad.load_vqa_rad(vqa_rad_root)
 
 
 def test_broken_json_names_the_file(vqa_rad_root):
     (vqa_rad_root / vqa_rad.OFFICIAL).write_text('[{"qid": 1,')
     with pytest.raises(DataError, match=r"VQA_RAD Dataset Public\.json is not JSON"):
-        vqa_rad.load(vqa_rad_root)
+        vqa_rad.load_vqa_rad(vqa_rad_root)
 
 
 def test_official_release(shared_data):
-    loaded = vqa_rad.load(shared_data / "vqa_rad")
+    loaded = vqa_rad.load_vqa_rad(shared_data / "vqa_rad")
     assert loaded.report.read == loaded.report.kept == {"train": 1797, "test": 451}
     assert len({path for example in loaded.examples for path in example.images}) == 314
     kinds = [example.kind for example in loaded.split("test")]
@@ -146,5 +146,5 @@ def test_official_release(shared_data):
 
 
 def test_community_release(shared_data):
-    loaded = vqa_rad.load(shared_data / "vqa_rad", form="community")
+    loaded = vqa_rad.load_vqa_rad(shared_data / "vqa_rad", form="community")
     assert loaded.report.read == loaded.report.kept == {"train": 3064, "test": 451}

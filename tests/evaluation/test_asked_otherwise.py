@@ -9,11 +9,10 @@ import pytest
 from families import SIZES
 from medrft.data import load_data
 from medrft.errors import ModelError
-from medrft.evaluation.controls import CONTROLS, left_out
-from medrft.evaluation.engines import Transformers
-from medrft.evaluation.rewording import mirrored_side
+from medrft.evaluation.controls.rewording import mirrored_side
+from medrft.evaluation.controls.table import CONTROLS, left_out
+from medrft.evaluation.engines import Transformers, check_text_only
 from medrft.evaluation.runner import evaluate, write_metrics
-from medrft.evaluation.text_only import check_text_only
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe

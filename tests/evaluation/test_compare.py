@@ -6,9 +6,9 @@ import random
 import pytest
 
 from medrft.errors import DataError, UnknownNameError, UserError
-from medrft.evaluation.answers import read_answers, read_sides
-from medrft.evaluation.changes import changes_of, clashes, is_right
-from medrft.evaluation.compare import Draws, compare, pair
+from medrft.evaluation.compare.changes import changes_of, facet_clashes, is_right
+from medrft.evaluation.compare.paired import Draws, compare_sides, pair_answers
+from medrft.evaluation.compare.sides import read_answers, read_sides
 
 HEADER = {"stage": "grpo", "dataset": "x", "seed": 0, "correct": {"scorer": "exact_match", "at_least": 1.0}}
 QUICK = Draws(flips=199)
@@ -48,7 +48,7 @@ def write(path, rows, header=HEADER):
 
 def compared(tmp_path, before, after, **headers):
     names = [write(tmp_path / f"{n}.jsonl", rows, headers.get(n, HEADER)) for n, rows in (("a", before), ("b", after))]
-    return compare(read_sides(names), QUICK)
+    return compare_sides(read_sides(names), QUICK)
 
 
 def test_differences_are_paired(tmp_path):
@@ -91,7 +91,7 @@ def test_holm_counts_the_tests_of_all_sides(tmp_path):
         write(tmp_path / f"{n}.jsonl", [row(i, right=i < level) for i in range(24)])
         for n, level in zip("abc", (4, 14, 20), strict=True)
     ]
-    found = compare(read_sides(names), QUICK)
+    found = compare_sides(read_sides(names), QUICK)
     assert [test["b"] for test in found["tests"]] == ["b", "c"]
     assert found["correction"] == "Holm over all 2 tests of this call"
     smallest = min(found["tests"], key=lambda test: test["p"])
@@ -158,7 +158,7 @@ def test_seeds_are_paired_run_by_run(tmp_path):
     for name, level in levels.items():
         write(tmp_path / f"{name}.jsonl", [row(i, right=i < level) for i in range(24)])
     sides = read_sides([f"{tmp_path}/a1.jsonl,{tmp_path}/a2.jsonl", f"{tmp_path}/b1.jsonl,{tmp_path}/b2.jsonl"])
-    found = compare(sides, QUICK)
+    found = compare_sides(sides, QUICK)
     (test,) = found["tests"]
     assert (test["n"], test["clusters"]) == (48, 12) and test["difference"] == pytest.approx(14 / 48)
     assert found["conditional"].startswith("2 trainings per side")
@@ -181,7 +181,7 @@ def test_seeds_are_paired_run_by_run(tmp_path):
 )
 def test_what_changed(tmp_path, before, after, outcome):
     files = [write(tmp_path / f"{n}.jsonl", [one]) for n, one in (("a", before), ("b", after))]
-    pairs, _ = pair(*read_sides(files))
+    pairs, _ = pair_answers(*read_sides(files))
     found = changes_of(pairs)
     (counts,) = found["counts"]["x"].values()
     assert {name for name, count in counts.items() if count} == {outcome}
@@ -189,8 +189,12 @@ def test_what_changed(tmp_path, before, after, outcome):
 
 
 def test_a_clash_is_named():
-    assert clashes(row(0, "open", right=False)) == ["side: left / right"]
-    assert clashes(row(0, "open")) == [] and clashes(row(0)) == [] and clashes(row(0, "open", answer=None)) == []
+    assert facet_clashes(row(0, "open", right=False)) == ["side: left / right"]
+    assert (
+        facet_clashes(row(0, "open")) == []
+        and facet_clashes(row(0)) == []
+        and facet_clashes(row(0, "open", answer=None)) == []
+    )
     assert is_right(row(0, "open")) is True
 
 
@@ -200,7 +204,7 @@ def test_a_run_has_stages(phantom_run, tmp_path):
     assert read_answers(str(phantom_run), stage="base").stage == "base"
     sides = read_sides([f"{phantom_run}:base", f"{phantom_run}:grpo"])
     assert [side.name for side in sides] == ["base", "grpo"]
-    tests = compare(sides, QUICK)["tests"]
+    tests = compare_sides(sides, QUICK)["tests"]
     assert {test["metric"] for test in tests} == {
         "truth",
         "average",

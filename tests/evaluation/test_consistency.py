@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.data.phantom import load
-from medrft.evaluation.biases import biases
-from medrft.evaluation.consistency import control_table, opposite, said
-from medrft.evaluation.controls import CONTROLS, FREQUENT_TYPE, applied, left_out
+from medrft.data.phantom import load_phantom
+from medrft.evaluation.controls.biases import answer_biases
+from medrft.evaluation.controls.consistency import control_table, opposite_stance, read_stance
+from medrft.evaluation.controls.table import CONTROLS, FREQUENT_TYPE, apply_control, left_out
 from medrft.evaluation.runner import write_metrics
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.recipes import parse_recipe
@@ -53,7 +53,7 @@ def table(rows, left=None):
     ],
 )
 def test_what_an_answer_says_and_its_contrary(one, says, contrary):
-    assert (said(one), opposite(one)) == (says, contrary)
+    assert (read_stance(one), opposite_stance(one)) == (says, contrary)
 
 
 def test_answers_that_turn_and_answers_that_stay():
@@ -109,7 +109,7 @@ def test_kinds_are_apart_and_samples_and_strangers_are_not_looked_at():
 
 def test_without_plain_answers_there_is_nothing_to_compare():
     assert table([row(0, "yes", "yes", control="blank")]) == {}
-    assert biases([]) == {}
+    assert answer_biases([]) == {}
 
 
 ANSWERS = st.one_of(
@@ -139,7 +139,7 @@ def test_any_answers_make_a_table_of_shares(rows):
         for figures in control["kinds"].values():
             for share in filter(None, (figures["score"], figures.get("same"), figures.get("turned"))):
                 assert 0 <= share["mean"] <= 1 and share["n"] > 0
-    json.dumps(biases(rows), allow_nan=False)
+    json.dumps(answer_biases(rows), allow_nan=False)
 
 
 # ---- models whose behaviour is known ----
@@ -148,7 +148,7 @@ def test_any_answers_make_a_table_of_shares(rows):
 def answers_of(examples, model):
     """What a model that sees the right answers says in every pass; `model(example, control)`."""
     for control in ("none", *CONTROLS):
-        for asked in applied(control, examples, lambda example: [], seed=0)[0]:
+        for asked in apply_control(control, examples, lambda example: [], seed=0)[0]:
             yield Answer.bare(asked, model(asked, control), control=control)
 
 
@@ -156,7 +156,9 @@ def answers_of(examples, model):
 def marked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
     examples = [
-        e for e in load(folder, images=0, validation_images=0, test_images=30, size=32).examples if e.split == "test"
+        e
+        for e in load_phantom(folder, images=0, validation_images=0, test_images=30, size=32).examples
+        if e.split == "test"
     ]
     recipe = parse_recipe({"name": "t", "model": {"id": "tiny:llava"}, "data": {"name": "phantom"}})
     marker = Marker(recipe)
@@ -220,7 +222,7 @@ def test_a_model_that_reads_only_the_question_is_found_out(marked):
 
 def test_yes_bias_counts_what_says_neither_as_no_yes():
     rows = [row(i, answer, "no") for i, answer in enumerate(["yes", "yes", "perhaps", None])]
-    found = biases(rows)["yes"]
+    found = answer_biases(rows)["yes"]
     assert (found["answers"], found["references"], found["unread"]) == (0.5, 0.0, 2)
     assert found["difference"]["mean"] == 0.5 and found["difference"]["n"] == 4
 
@@ -229,10 +231,10 @@ def test_prior_bias_looks_at_wrong_answers_whose_question_has_another_right_one(
     answers = ["lung", "lung", "heart", "liver"]
     rows = [row(i, a, "liver", kind="open", correct=float(a == "liver")) for i, a in enumerate(answers)]
     usual = [row(i, "lung", "liver", kind="open", correct=0.0, control=FREQUENT_TYPE) for i in range(4)]
-    found = biases(rows + usual)["prior"]
+    found = answer_biases(rows + usual)["prior"]
     assert found["open"]["mean"] == pytest.approx(2 / 3) and found["open"]["n"] == 3
     right = [{**one, "scores": {"correct": 1.0}} for one in usual]  # the usual answer is right: no bias can show
-    assert "prior" not in biases(rows + right)
+    assert "prior" not in answer_biases(rows + right)
 
 
 def test_length_bias_parts_right_from_wrong():
@@ -241,7 +243,7 @@ def test_length_bias_parts_right_from_wrong():
         row(1, "the left lung and the right lung", "liver", kind="open", correct=0.0, tokens=12),
         row(2, None, "liver", kind="open", correct=0.0, tokens=2),
     ]
-    found = biases(rows)["length"]["open"]
+    found = answer_biases(rows)["length"]["open"]
     assert found["right"] == {"n": 1, "words": 1.0, "reference_words": 1.0, "tokens": 4.0}
     assert found["wrong"] == {"n": 2, "words": 2.5, "reference_words": 1.0, "tokens": 7.0}
     assert found["difference"]["mean"] == pytest.approx(1.0)
@@ -254,7 +256,7 @@ def test_position_bias_compares_places_chosen_with_places_right():
         for i, (answer, right) in enumerate([("A", "MRI"), ("A", "CT"), ("ct", "PET"), ("none", "MRI")])
     ]
     rows.append(row(9, "B", "no", kind="choice", options=("yes", "no")))
-    found = biases(rows)["position"]
+    found = answer_biases(rows)["position"]
     assert [one["letter"] for one in found] == ["A", "B", "C"]
     assert (found[0]["chosen"], found[0]["right"]) == (0.6, 0.2)
     assert found[0]["difference"]["mean"] == pytest.approx(0.4)

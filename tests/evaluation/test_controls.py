@@ -11,9 +11,16 @@ from PIL import Image, ImageOps
 import medrft
 from medrft.config import ControlName
 from medrft.errors import RecipeError, UnknownNameError
-from medrft.evaluation.controls import CONTROLS, FrequentAnswers, applied, left_out
-from medrft.evaluation.pictures import CONTRAST, blank, blurred, contrasted, mirrored, shuffled
-from medrft.evaluation.runner import passes
+from medrft.evaluation.controls.pictures import (
+    CONTRAST,
+    blank_pictures,
+    blurred_pictures,
+    contrasted_pictures,
+    mirrored_pictures,
+    shuffled_pictures,
+)
+from medrft.evaluation.controls.table import CONTROLS, FrequentAnswers, apply_control, left_out
+from medrft.evaluation.runner import plan_passes
 from medrft.recipes import parse_recipe
 from medrft.types import Example
 
@@ -81,7 +88,7 @@ def named(example):
 
 def test_blank_keeps_the_size_and_nothing_else():
     picture = example(0, "What?", "?", image="red.png")
-    [image] = blank(named)(picture)
+    [image] = blank_pictures(named)(picture)
     assert image.size == (8, 6)
     assert len(image.getcolors()) == 1
     assert image.getpixel((0, 0)) != named(picture)[0].getpixel((0, 0))
@@ -91,8 +98,8 @@ def test_shuffled_gives_every_example_another_picture():
     examples = [
         example(i, "What?", "?", image=f"{color}.png") for i, color in enumerate(["red", "red", "blue", "green"])
     ]
-    images = shuffled(named, examples, seed=0)
-    again = shuffled(named, examples, seed=0)
+    images = shuffled_pictures(named, examples, seed=0)
+    again = shuffled_pictures(named, examples, seed=0)
     for one in examples:
         assert images(one)[0].tobytes() != named(one)[0].tobytes()
         assert images(one)[0].tobytes() == again(one)[0].tobytes()
@@ -110,14 +117,14 @@ def half_lit(example):
 
 def test_the_mirror_turns_left_and_right_alone():
     picture = example(0, "Where?", "left")
-    [image] = mirrored(half_lit)(picture)
+    [image] = mirrored_pictures(half_lit)(picture)
     assert image.getpixel((39, 5)) == (220, 220, 220) and image.getpixel((0, 5)) == (20, 20, 20)
     assert ImageOps.mirror(image).tobytes() == half_lit(picture)[0].tobytes()
 
 
 def test_blur_and_contrast_keep_size_and_mode_and_come_again():
     picture = example(0, "Where?", "left")
-    for images in (blurred(half_lit), contrasted(half_lit, seed=0)):
+    for images in (blurred_pictures(half_lit), contrasted_pictures(half_lit, seed=0)):
         [image] = images(picture)
         assert (image.size, image.mode) == ((40, 20), "RGB")
         assert image.tobytes() != half_lit(picture)[0].tobytes()
@@ -127,11 +134,11 @@ def test_blur_and_contrast_keep_size_and_mode_and_come_again():
 def test_contrast_draws_both_ways_and_a_picture_has_one():
     spreads = set()
     for number in range(20):
-        [image] = contrasted(half_lit, seed=0)(example(number, "Where?", "left", image=f"{number}.png"))
+        [image] = contrasted_pictures(half_lit, seed=0)(example(number, "Where?", "left", image=f"{number}.png"))
         low, high = image.convert("L").getextrema()
         spreads.add(high - low > 200)
     assert spreads == {True, False} and len(CONTRAST) == 2
-    same = [contrasted(half_lit, seed=0)(example(n, "Where?", "left"))[0].tobytes() for n in range(4)]
+    same = [contrasted_pictures(half_lit, seed=0)(example(n, "Where?", "left"))[0].tobytes() for n in range(4)]
     assert len(set(same)) == 1  # questions about one picture see one picture
 
 
@@ -161,7 +168,7 @@ def test_same_modality_borrows_from_another_patient_and_says_where_it_cannot():
         shown[one.id] = one.images
         return [one.images]
 
-    asked, images = applied("same_modality", cases(), opened, seed=0)
+    asked, images = apply_control("same_modality", cases(), opened, seed=0)
     assert [one.id for one in asked] == ["toy/train/0", "toy/train/1"]
     assert images(asked[0]) == [(Path("1.png"),)] and images(asked[1]) == [(Path("0.png"),)]
     assert left_out("same_modality", cases(), seed=0) == {
@@ -173,7 +180,7 @@ def test_same_modality_borrows_from_another_patient_and_says_where_it_cannot():
 def test_question_only_has_no_picture_in_the_prompt_and_keeps_the_rest():
     from medrft.models.prompts import get_prompt
 
-    asked, _ = applied("question_only", TRAIN[:2], named, seed=0)
+    asked, _ = apply_control("question_only", TRAIN[:2], named, seed=0)
     assert [one.id for one in asked] == [one.id for one in TRAIN[:2]]
     blocks = get_prompt("direct").messages(asked[0])[0]["content"]
     assert {block["type"] for block in blocks} == {"text"}
@@ -181,20 +188,20 @@ def test_question_only_has_no_picture_in_the_prompt_and_keeps_the_rest():
 
 @pytest.mark.parametrize("control", sorted(CONTROLS))
 def test_every_control_keeps_ids_counts_what_it_leaves_and_is_the_same_again(control):
-    asked, _ = applied(control, TRAIN, named, seed=1)
+    asked, _ = apply_control(control, TRAIN, named, seed=1)
     assert len(asked) + sum(left_out(control, TRAIN, seed=1).values()) == len(TRAIN)
     assert {one.id for one in asked} <= {one.id for one in TRAIN}
-    assert asked == applied(control, TRAIN, named, seed=1)[0]
+    assert asked == apply_control(control, TRAIN, named, seed=1)[0]
 
 
 def test_no_control_changes_nothing():
-    assert applied("none", TRAIN, named, seed=0) == (TRAIN, named)
+    assert apply_control("none", TRAIN, named, seed=0) == (TRAIN, named)
     assert left_out("none", TRAIN, seed=0) == {}
 
 
 def test_a_wrong_name_gets_the_right_one():
     with pytest.raises(UnknownNameError, match="blank"):
-        applied("blanc", TRAIN, named, seed=0)
+        apply_control("blanc", TRAIN, named, seed=0)
 
 
 def evaluation(controls):
@@ -213,7 +220,7 @@ def test_a_control_named_twice_is_asked_once():
     recipe = parse_recipe(
         {"name": "t", "model": {"id": "tiny:llava"}, "data": {"name": "table"}, "eval": {"controls": ["flip", "flip"]}}
     )
-    assert [one.control for one in passes(recipe, stage="sft")] == ["none", "flip"]
+    assert [one.control for one in plan_passes(recipe, stage="sft")] == ["none", "flip"]
 
 
 @pytest.mark.parametrize("package", ["data", "models", "pipeline", "training"])

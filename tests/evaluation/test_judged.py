@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from loopback import Loopback, say
 from medrft.config import EvalJudgeConfig
 from medrft.errors import RecipeError
-from medrft.evaluation.judged import Panel, judge_facts
+from medrft.evaluation.judge_panel import Panel, judge_facts
 from medrft.evaluation.scoring import Answer, Marker
 from medrft.pipeline.run import check_names
 from medrft.recipes import parse_recipe

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation import negation
-from medrft.evaluation.negation import negate
+from medrft.evaluation.controls import negation
+from medrft.evaluation.controls.negation import negate_question
 
 NEGATED = [
     ("Is there a pneumothorax?", "there is no pneumothorax"),
@@ -48,7 +48,7 @@ NEGATED = [
 
 @pytest.mark.parametrize(("question", "claim"), NEGATED)
 def test_what_can_be_negated_is_in_whole_sentences(question, claim):
-    assert negate(question).question == f"Is it true that {claim}?"
+    assert negate_question(question).question == f"Is it true that {claim}?"
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,17 @@ def test_what_can_be_negated_is_in_whole_sentences(question, claim):
     ],
 )
 def test_what_cannot_be_negated_safely_is_left_with_its_reason(question, reason):
-    assert negate(question) == (None, reason)
+    assert negate_question(question) == (None, reason)
 
 
 @pytest.mark.parametrize("question", [question for question, _ in NEGATED])
 def test_a_negation_is_not_negated_again(question):
-    assert negate(negate(question).question).question is None
+    assert negate_question(negate_question(question).question).question is None
 
 
 @given(st.text(max_size=80))
 def test_any_text_has_a_negation_or_a_reason(text):
-    made = negate(text)
+    made = negate_question(text)
     assert (made.question is None) != (made.reason == "")
 
 
@@ -125,5 +125,5 @@ WORDS = [
 
 @given(st.lists(st.sampled_from(WORDS)))
 def test_words_in_any_order_break_nothing(words):
-    made = negate(" ".join(words) + "?").question
+    made = negate_question(" ".join(words) + "?").question
     assert made is None or (made.startswith("Is it true that ") and made.count("?") == 1)

@@ -8,24 +8,24 @@ import pytest
 from PIL import Image
 
 from loopback import Loopback, say
+from medrft.curation.rules import Judge as Curation
 from medrft.endpoint import Endpoint, Reply
 from medrft.evaluation import runner
-from medrft.evaluation.answers import read_sides
-from medrft.evaluation.compare import compare
+from medrft.evaluation.compare.paired import compare_sides
+from medrft.evaluation.compare.sides import read_sides
 from medrft.evaluation.engines import Remote
 from medrft.evaluation.repeated import of_samples
+from medrft.evaluation.run_files import RunFiles
 from medrft.evaluation.scoring import Answer, Marker
 from medrft.models.conversation import completion_of, conversation
 from medrft.models.prompts import get_prompt
-from medrft.pipeline.judging import Judge as Curation
-from medrft.pipeline.outcome import pass_at
+from medrft.pipeline.study_outcome import mean_pass_curve
 from medrft.recipes import parse_recipe
-from medrft.report.files import RunFiles
-from medrft.report.heldout import OUTCOMES, held_out
+from medrft.report.gained_lost import OUTCOMES, held_out
 from medrft.rewards import build_reward, correct_of
 from medrft.rundir import RunDir, read_jsonl
-from medrft.scorers import item_of
-from medrft.training.scoring import Judge
+from medrft.scorers.base import item_of
+from medrft.training.grading import Judge
 from medrft.types import Completion, Example
 from report.made_run import make_run
 
@@ -87,7 +87,7 @@ def test_which_answers_changed_is_one_for_compare_and_report(tmp_path):
     first = next(row for row in rows if row["control"] == "none" and not row["temperature"] and row["sample"] == 0)
     first["scores"] = dict.fromkeys(first["scores"])
     file.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)), encoding="utf-8")
-    counted = compare(read_sides([f"{run}:sft", f"{run}:grpo"]))["against"][0]["changes"]["counts"]["vqa_rad"]
+    counted = compare_sides(read_sides([f"{run}:sft", f"{run}:grpo"]))["against"][0]["changes"]["counts"]["vqa_rad"]
     told: dict[str, int] = dict.fromkeys(OUTCOMES.values(), 0)
     for kinds in counted.values():
         for outcome, n in kinds.items():
@@ -112,12 +112,15 @@ def samples(right, **more):
 
 def test_pass_at_k_is_one_for_evaluation_and_studies():
     rows = samples([1.0, 0.0, 0.0, 0.0])
-    assert {f"pass@{k}": value for k, value in pass_at(rows).items()} == {
+    assert {f"pass@{k}": value for k, value in mean_pass_curve(rows).items()} == {
         name: value for name, value in of_samples(rows).items() if name.startswith("pass@")
     }
     known = samples([1.0, 0.0, 0.0, 0.0], truth=[1.0, 1.0, 0.0, 0.0])
-    assert (of_samples(known)["pass@1"], pass_at(known)["1"]) == (0.25, 0.5)  # a study goes by truth, and says so
-    assert pass_at(samples([1.0, None, 0.0, 0.0])) == {}
+    assert (of_samples(known)["pass@1"], mean_pass_curve(known)["1"]) == (
+        0.25,
+        0.5,
+    )  # a study goes by truth, and says so
+    assert mean_pass_curve(samples([1.0, None, 0.0, 0.0])) == {}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation.repeated import agreement, is_verdict, majority, of_samples, pass_at
+from medrft.evaluation.repeated import is_verdict, judge_agreement, majority_position, of_samples, pass_at
 
 
 def samples(right, answers=None):
@@ -37,7 +37,7 @@ def test_pass_at_k_is_the_share_of_draws_of_k_that_hold_a_right_answer(right, k)
     ],
 )
 def test_majority(answers, place):
-    assert majority(answers) == place
+    assert majority_position(answers) == place
 
 
 def test_majority_needs_not_be_right():
@@ -72,5 +72,5 @@ def test_verdicts_are_known_by_name(name, expected):
 
 
 def test_a_judge_asked_once_has_no_spread():
-    assert agreement([{"judge": 1.0, "judge_1": 1.0}]) == {"repeats": 1, "repeat_sd": None, "flips": None}
-    assert agreement([{"judge_1": None, "judge_2": 1.0}])["flips"] is None
+    assert judge_agreement([{"judge": 1.0, "judge_1": 1.0}]) == {"repeats": 1, "repeat_sd": None, "flips": None}
+    assert judge_agreement([{"judge_1": None, "judge_2": 1.0}])["flips"] is None

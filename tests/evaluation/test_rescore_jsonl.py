@@ -144,7 +144,7 @@ def test_rows_are_tied_to_the_data(tmp_path, vqa_rad_root):
 
 def test_one_question_about_two_images_takes_both(tmp_path):
     from medrft.evaluation.rescore.foreign import Answered
-    from medrft.evaluation.rescore.link import link
+    from medrft.evaluation.rescore.perform import link_rows
     from medrft.types import Example
 
     files = [tmp_path / name for name in ("a.png", "b.png")]
@@ -157,7 +157,7 @@ def test_one_question_about_two_images_takes_both(tmp_path):
         for i in range(3)
         for sample in (0, 1)
     ]
-    made, notes = link(rows, examples)
+    made, notes = link_rows(rows, examples)
     assert [row.id for row in made] == [
         "x/test/a",
         "x/test/a",

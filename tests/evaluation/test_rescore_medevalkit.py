@@ -148,13 +148,13 @@ def test_files_without_an_answer(tmp_path, content):
 
 
 def test_what_is_written_can_be_compared(tmp_path):
-    from medrft.evaluation.answers import read_sides
-    from medrft.evaluation.compare import Draws, compare
+    from medrft.evaluation.compare.paired import Draws, compare_sides
+    from medrft.evaluation.compare.sides import read_sides
 
     perfect(tmp_path / "a")
     for name in ("one", "two"):
         rescore("medevalkit", tmp_path / "a", PLAIN).write(tmp_path / name)
-    found = compare(read_sides([str(tmp_path / "one"), str(tmp_path / "two")]), Draws(flips=50))
+    found = compare_sides(read_sides([str(tmp_path / "one"), str(tmp_path / "two")]), Draws(flips=50))
     assert {test["dataset"] for test in found["tests"]} == {"slake", "path_vqa"}
     assert found["sides"][0]["evaluator"] == "medevalkit" and found["against"][0]["left_out"] == {}
     metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())

@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from medrft.data.phantom import load, truth
-from medrft.evaluation import rewording
-from medrft.evaluation.rewording import mirrored_side, negated, other_side, reordered, rephrased
+from medrft.data.phantom import grade_answer, load_phantom
+from medrft.evaluation.controls import rewording
+from medrft.evaluation.controls.rewording import (
+    mirrored_side,
+    negated_example,
+    other_side,
+    reordered_options,
+    rephrased_examples,
+)
 from medrft.types import Example
 
 
@@ -30,11 +36,11 @@ def closed(question, answer="yes", **more):
 
 
 def test_a_negation_exchanges_yes_and_no():
-    made = negated(closed("Is there a mass?", "Yes"))
+    made = negated_example(closed("Is there a mass?", "Yes"))
     assert (made.question, made.references) == ("Is it true that there is no mass?", ("No",))
-    assert negated(closed("Is there a mass?", "no")).references == ("yes",)
-    assert negated(make("Where is it?", "lung")) == rewording.NOT_CLOSED
-    assert negated(closed("Is there a mass?", "maybe")) == rewording.NOT_YES_NO
+    assert negated_example(closed("Is there a mass?", "no")).references == ("yes",)
+    assert negated_example(make("Where is it?", "lung")) == rewording.NOT_CLOSED
+    assert negated_example(closed("Is there a mass?", "maybe")) == rewording.NOT_YES_NO
 
 
 @pytest.mark.parametrize(
@@ -82,11 +88,13 @@ def test_what_the_mirror_does_to_the_right_answer(example, expected):
 def test_options_change_places_and_keep_their_texts():
     options = ("CT", "MRI", "X-ray", "ultrasound")
     example = make("Which modality?", "MRI", kind="choice", options=options)
-    orders = {reordered(replace(example, id=f"toy/test/{i}"), seed=0).options for i in range(60)}
+    orders = {reordered_options(replace(example, id=f"toy/test/{i}"), seed=0).options for i in range(60)}
     assert len(orders) > 10 and options not in orders
     assert all(sorted(order) == sorted(options) for order in orders)
-    assert reordered(example, seed=0) == reordered(example, seed=0) != reordered(example, seed=3)
-    assert reordered(example, seed=0).references == ("MRI",)
+    assert (
+        reordered_options(example, seed=0) == reordered_options(example, seed=0) != reordered_options(example, seed=3)
+    )
+    assert reordered_options(example, seed=0).references == ("MRI",)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ def test_options_change_places_and_keep_their_texts():
     ],
 )
 def test_options_that_cannot_change_places(example, reason):
-    assert reordered(example, seed=0) == reason
+    assert reordered_options(example, seed=0) == reason
 
 
 def pair(relation="strict agreement", other="Yes"):
@@ -118,29 +126,29 @@ def pair(relation="strict agreement", other="Yes"):
 
 
 def test_a_rephrased_pair_is_asked_one_way():
-    made = rephrased(pair())
+    made = rephrased_examples(pair())
     assert (made[0].question, made[0].references) == ("Is there cardiomegaly?", ("Yes",))
     assert made[1] == rewording.IS_REPHRASING
-    assert rephrased(pair()[:1])[0].question == "Is there cardiomegaly?"  # the pair's other row was not drawn
+    assert rephrased_examples(pair()[:1])[0].question == "Is there cardiomegaly?"  # the pair's other row was not drawn
 
 
 @pytest.mark.parametrize("relation", ["inversion", "conversion", "Subsumes", "not similar"])
 def test_rephrasings_that_ask_something_else_are_left_out(relation):
-    assert rephrased(pair(relation))[0] == f"its rephrasing asks something else ({relation.lower()})"
+    assert rephrased_examples(pair(relation))[0] == f"its rephrasing asks something else ({relation.lower()})"
 
 
 def test_a_pair_whose_answers_differ_is_left_out():
-    assert rephrased(pair(other="no"))[0] == rewording.ANOTHER_ANSWER
-    assert rephrased([closed("Is there a mass?")]) == [rewording.NO_REPHRASING]
+    assert rephrased_examples(pair(other="no"))[0] == rewording.ANOTHER_ANSWER
+    assert rephrased_examples([closed("Is there a mass?")]) == [rewording.NO_REPHRASING]
 
 
-@pytest.mark.parametrize("change", [negated, other_side, mirrored_side])
+@pytest.mark.parametrize("change", [negated_example, other_side, mirrored_side])
 def test_the_phantoms_own_judge_agrees_with_every_changed_reference(change, tmp_path):
-    examples = load(tmp_path, images=0, validation_images=0, test_images=60, size=32).examples
+    examples = load_phantom(tmp_path, images=0, validation_images=0, test_images=60, size=32).examples
     made = [(one, new) for one in examples if isinstance(new := change(one), Example)]
     assert len(made) > 12
     for one, new in made:
-        assert truth(new, new.references[0]).correct, (new.question, new.references)
+        assert grade_answer(new, new.references[0]).correct, (new.question, new.references)
         if new.references != one.references:
-            assert not truth(new, one.references[0]).correct, (new.question, one.references)
-        assert truth(one, one.references[0]).correct  # the original is as it was
+            assert not grade_answer(new, one.references[0]).correct, (new.question, one.references)
+        assert grade_answer(one, one.references[0]).correct  # the original is as it was

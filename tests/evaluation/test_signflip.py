@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation import signflip
-from medrft.evaluation.signflip import EXACT, FLIPS, holm, sign_flip
+from medrft.evaluation.compare import signflip
+from medrft.evaluation.compare.signflip import EXACT, FLIPS, holm, sign_flip
 
 NUMBERS = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=8)
 

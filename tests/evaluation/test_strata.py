@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation.strata import SMALL, head_answers, strata, with_frequency
+from medrft.evaluation.strata import SMALL, head_answers, measure_strata, with_frequency
 from medrft.types import Example
 
 
@@ -78,7 +78,7 @@ def test_strata_of_each_source_and_kind():
     rows = [row(i, score=float(i % 2), metadata={"modality": "CT" if i < 30 else "MR"}) for i in range(40)]
     rows += [row(i, control="blank", score=0.0, metadata={"modality": "CT"}) for i in range(3)]
     rows += [row(i, temperature=1.0, metadata={"modality": "CT"}) for i in range(3)]
-    found = strata(rows)
+    found = measure_strata(rows)
     assert set(found) == {"none", "blank"}
     modality = found["none"]["open"]["modality"]
     assert {value: metrics["correct"]["n"] for value, metrics in modality.items()} == {"CT": 30, "MR": 10}
@@ -91,11 +91,11 @@ def test_strata_of_each_source_and_kind():
 def test_kinds_are_pooled_for_truth_alone():
     rows = [row(0, truth=1.0, metadata={"organ": "lung"}), row(1, kind="closed", metadata={"organ": "lung"})]
     rows[1]["scores"] |= {"truth": 0.0, "yes_no_match": 0.0}
-    found = strata(rows)["none"]
+    found = measure_strata(rows)["none"]
     assert set(found["all"]["organ"]["lung"]) == {"truth"}
     assert set(found["closed"]["organ"]["lung"]) == {"truth", "accuracy"}
-    assert "all" not in strata([row(0, metadata={"organ": "lung"})])["none"]
+    assert "all" not in measure_strata([row(0, metadata={"organ": "lung"})])["none"]
 
 
 def test_rows_without_metadata_are_in_no_stratum():
-    assert strata([row(0)]) == {"none": {}}
+    assert measure_strata([row(0)]) == {"none": {}}

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from medrft.config import ModelConfig
-from medrft.models.generate import complete, generate
-from medrft.models.load import end_ids, load_policy, placeholder_ids
+from medrft.models.generate import complete_chats, generate
+from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
+from medrft.models.tokens import end_ids, placeholder_ids
 
 PROMPT = get_prompt("direct")
 
@@ -105,9 +106,11 @@ def test_training_mode_is_restored(policy, examples, pictures):
 
 def test_complete_reads_its_own_pictures(policy, examples, pictures):
     chats = [with_images(PROMPT.messages(example), pictures(example)) for example in examples[:2]]
-    texts = [c.text for c in complete(policy, chats, max_new_tokens=5, temperature=0.0)]
+    texts = [c.text for c in complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)]
     through = generate(policy, PROMPT.bound(policy.processor), examples[:2], images=pictures, max_new_tokens=5)
     bound = PROMPT.bound(policy.processor)
     again = [with_images(bound.messages(example), pictures(example)) for example in examples[:2]]
-    assert [c.text for c in complete(policy, again, max_new_tokens=5, temperature=0.0)] == [c.text for [c] in through]
+    assert [c.text for c in complete_chats(policy, again, max_new_tokens=5, temperature=0.0)] == [
+        c.text for [c] in through
+    ]
     assert len(texts) == 2

@@ -10,21 +10,14 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, UnknownNameError
-from medrft.models.encode import encode
+from medrft.models.encode import encode_chats
 from medrft.models.generate import generate
-from medrft.models.load import (
-    Policy,
-    end_ids,
-    freeze,
-    load_policy,
-    lora_config,
-    part_of,
-    pick_device,
-    placeholder_ids,
-    resolve_base,
-    save_final,
-)
+from medrft.models.load import load_policy, resolve_base
+from medrft.models.parts import freeze_parts, lora_config, part_of
+from medrft.models.policy import Policy, pick_device
 from medrft.models.prompts import get_prompt, with_images
+from medrft.models.saved import save_final
+from medrft.models.tokens import end_ids, placeholder_ids
 
 FAMILIES = ("llava", "gemma3", "idefics3")
 
@@ -52,7 +45,7 @@ def test_final_loads_in_plain_transformers_and_writes_the_same(family, saved, ex
     inputs = processor.apply_chat_template(
         chat, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )
-    before = policy.model.generate(**encode(policy, [chat]), max_new_tokens=8)
+    before = policy.model.generate(**encode_chats(policy, [chat]), max_new_tokens=8)
     assert torch.equal(model.generate(**inputs, max_new_tokens=8), before)
     assert model.generation_config.eos_token_id == end_ids(policy)[0]
 
@@ -64,16 +57,16 @@ def test_merged_adapters_change_the_saved_weights(policy, examples, pictures, tm
     chats = [with_images(get_prompt("short").messages(examples[0]), pictures(examples[0]))]
     policy.model.eval()
     with torch.no_grad():
-        before = policy.model(**encode(policy, chats)).logits
+        before = policy.model(**encode_chats(policy, chats)).logits
     torch.manual_seed(0)
     adapted = get_peft_model(policy.model, lora_config(config)).eval()
     policy = Policy(adapted, policy.processor, policy.id, policy.device)
     with torch.no_grad():
-        expected = adapted(**encode(policy, chats)).logits
+        expected = adapted(**encode_chats(policy, chats)).logits
     merged = load_policy(ModelConfig(id="tiny:llava"), save_final(policy, tmp_path / "final"))
     merged.model.eval()
     with torch.no_grad():
-        found = merged.model(**encode(merged, chats)).logits
+        found = merged.model(**encode_chats(merged, chats)).logits
     # x W + x A B and x (W + A B) are rounded in another order, which the layers after them carry on
     assert (found - expected).norm() < 1e-4 * (expected - before).norm()
 
@@ -130,9 +123,9 @@ def test_part_of(name, part):
 
 def test_freezing_too_much_or_nothing(policy):
     with pytest.raises(ModelError, match="tied to the embeddings; freeze language"):
-        freeze(policy.model, ["lm_head"])
+        freeze_parts(policy.model, ["lm_head"])
     with pytest.raises(ModelError, match="nothing is left to train"):
-        freeze(policy.model, ["vision", "projector", "language"])
+        freeze_parts(policy.model, ["vision", "projector", "language"])
 
 
 def test_placeholders_and_end(policy):

@@ -9,8 +9,8 @@ from trl.trainer.utils import add_fused_lm_head
 from families import FAMILIES, toy
 from medrft.config import ModelConfig
 from medrft.models import prefix
-from medrft.models.prefix import Lines, pack, packed_inputs, why_not
-from medrft.training.groups import take
+from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not
+from medrft.training.sharing.groups import take_rows
 
 SIZE, NEW = 4, 9
 
@@ -40,7 +40,7 @@ def rows_of(found):
 
 
 def plain(found, ids, mask, place):
-    fields = take(found.fields, place.tolist())
+    fields = take_rows(found.fields, place.tolist())
     fields.pop("num_images")
     for key in prefix.TOKEN_TYPES:
         if key in fields:
@@ -128,13 +128,13 @@ WRONG = {
 @pytest.mark.parametrize("fault", WRONG)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_wrong_layout_is_not_the_plain_one(made, monkeypatch, family, fault):
-    true = prefix.pack
+    true = prefix.pack_groups
 
     def wrong(*args, **kwargs):
         packed = true(*args, **kwargs)
         return dataclasses.replace(packed, lines=WRONG[fault](packed.lines))
 
-    monkeypatch.setattr(prefix, "pack", wrong)
+    monkeypatch.setattr(prefix, "pack_groups", wrong)
     logps, gradient = gap(made(family))
     assert logps > 1e-2
     assert gradient > 1e-2
@@ -143,7 +143,7 @@ def test_a_wrong_layout_is_not_the_plain_one(made, monkeypatch, family, fault):
 def test_the_layout():
     ids = torch.tensor([[0, 5, 6, 7, 1, 2], [3, 4, 8, 9, 1, 0], [0, 5, 6, 7, 3, 0]])
     mask = torch.tensor([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 0]])
-    packed = pack(ids, mask, torch.tensor([0, 1, 0]), completion=2, fill=0)
+    packed = pack_groups(ids, mask, torch.tensor([0, 1, 0]), completion=2, fill=0)
     assert packed.lines.ids.tolist() == [[5, 6, 7, 1, 7], [3, 4, 8, 9, 0]]
     assert packed.lines.segments.tolist() == [[0, 0, 1, 1, 2], [0, 0, 0, 1, -1]]
     assert packed.lines.depth.tolist() == [[0, 1, 2, 3, 2], [0, 1, 2, 3, 0]]
@@ -154,7 +154,7 @@ def test_the_layout():
 
 def test_rows_of_one_group_must_have_one_prompt():
     with pytest.raises(ValueError, match=r"rows \[0, 1\] are of one group but have different prompts"):
-        pack(torch.tensor([[5, 6, 1], [5, 7, 1]]), torch.ones(2, 3), torch.tensor([0, 0]), completion=1, fill=0)
+        pack_groups(torch.tensor([[5, 6, 1], [5, 7, 1]]), torch.ones(2, 3), torch.tensor([0, 0]), completion=1, fill=0)
 
 
 def test_attention_that_sees_no_mask_is_told(made):
@@ -170,17 +170,17 @@ def test_attention_that_sees_no_mask_is_told(made):
 def test_flex_attention_gets_a_block_mask_with_the_same_pattern(made):
     found = made("llava")
     ids, mask, place = rows_of(found)
-    packed = pack(ids, mask, place, completion=NEW, fill=found.pad)
-    dense = prefix.masks(found.model, packed.lines)
+    packed = pack_groups(ids, mask, place, completion=NEW, fill=found.pad)
+    dense = prefix.packed_masks(found.model, packed.lines)
     found.model.config.text_config._attn_implementation = "flex_attention"
-    blocks = prefix.masks(found.model, packed.lines)
+    blocks = prefix.packed_masks(found.model, packed.lines)
     q, k = torch.arange(dense.shape[-1])[:, None], torch.arange(dense.shape[-1])
     assert all(torch.equal(blocks.mask_mod(b, 0, q, k), dense[b, 0]) for b in range(len(dense)))
 
 
 def test_an_empty_completion_has_nothing_to_score():
     ids, mask = torch.tensor([[5, 6, 0], [5, 6, 9]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
-    packed = pack(ids, mask, torch.tensor([0, 0]), completion=1, fill=0)
+    packed = pack_groups(ids, mask, torch.tensor([0, 0]), completion=1, fill=0)
     assert packed.lines.ids.tolist() == [[5, 6]]
     assert isinstance(packed.lines, Lines)
     assert packed.unpack(torch.tensor([[1.0, 2.0]])).tolist() == [[0.0], [2.0]]
@@ -192,6 +192,6 @@ def test_an_empty_completion_has_nothing_to_score():
 def test_long_completions_get_rows_of_their_own(made, prompt, completion, held):
     model = made("llava").model
     model.config.text_config.hidden_size, model.config.text_config.intermediate_size = 256, 1024
-    assert prefix.branches(model, prompt=prompt, completion=completion, size=8) == held
+    assert prefix.branches_per_row(model, prompt=prompt, completion=completion, size=8) == held
     model.config.text_config._attn_implementation = "flex_attention"
-    assert prefix.branches(model, prompt=prompt, completion=completion, size=8) == 8
+    assert prefix.branches_per_row(model, prompt=prompt, completion=completion, size=8) == 8

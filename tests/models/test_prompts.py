@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from medrft.errors import DataError, ModelError, UnknownNameError
-from medrft.models.prompts import PROMPTS, ask, get_prompt, with_images
+from medrft.models.prompts import PROMPTS, get_prompt, question_text, with_images
 from medrft.types import Example
 
 BLOCKS = (
@@ -82,7 +82,7 @@ def test_messages_hold_one_block_per_image_and_the_system_text_once():
     ],
 )
 def test_options_are_printed_once(question, options, printed):
-    assert ask(example(question=question, options=options)) == printed
+    assert question_text(example(question=question, options=options)) == printed
 
 
 @pytest.mark.parametrize(

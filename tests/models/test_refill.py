@@ -8,8 +8,8 @@ from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models.cascade import Rows
 from medrft.models.prefix import TOKEN_TYPES
-from medrft.models.refill import Ask, Stem, write
-from medrft.training.groups import take
+from medrft.models.refill import Ask, Stem, write_answers
+from medrft.training.sharing.groups import take_rows
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def made(saved):
 def prompt_of(found, prompt):
     """Token ids and multimodal inputs of one of a toy's prompts, without padding."""
     length = int(found.mask[prompt].sum())
-    fields = take(found.fields, [prompt])
+    fields = take_rows(found.fields, [prompt])
     fields.pop("num_images")
     return found.ids[prompt, -length:].tolist(), {
         k: v[:, -length:] if k in TOKEN_TYPES else v for k, v in fields.items()
@@ -69,7 +69,7 @@ def test_greedy_answers_are_those_of_generate(made, family, images):
     found = made(family, images)
     settings = {"do_sample": False, "eos_token_id": MANY_ENDS, "max_new_tokens": 20}
     asks = asks_of(found, ends=ENDS[:4])
-    made_rows = {w.number: w.ids for w in write(found.model, asks, found.config(**settings), size=5)}
+    made_rows = {w.number: w.ids for w in write_answers(found.model, asks, found.config(**settings), size=5)}
     assert made_rows == {ask.number: plain(found, ask, **settings) for ask in asks}
     if family != "gemma3":  # which repeats itself when greedy
         assert len({len(ids) for ids in made_rows.values()}) > 1
@@ -82,8 +82,8 @@ def test_draws_do_not_depend_on_the_batch(made, family):
     settings = {"temperature": 1.5, "eos_token_id": MANY_ENDS[::4], "max_new_tokens": 10}
     asks = asks_of(found, ends=ENDS[:2], samples=2)
     config = found.config(**settings)
-    together = {(w.number, w.sample): w.ids for w in write(found.model, asks, config, size=5)}
-    alone = {(w.number, w.sample): w.ids for w in write(found.model, asks[::-1], config, size=1)}
+    together = {(w.number, w.sample): w.ids for w in write_answers(found.model, asks, config, size=5)}
+    alone = {(w.number, w.sample): w.ids for w in write_answers(found.model, asks[::-1], config, size=1)}
     assert together == alone and len(together) == 12
     assert len({len(ids) for ids in together.values()}) > 2
 
@@ -95,7 +95,7 @@ def test_sampling_is_distributed_as_in_generate(made, settings):
     ids, fields = prompt_of(found, 0)
     ask = Ask(0, Stem(ids[:-3], fields), ids[-3:], [(n, n) for n in range(1500)])
     settings = {"max_new_tokens": 2, **settings}
-    ours = [tuple(w.ids) for w in write(found.model, [ask], found.config(**settings), size=200)]
+    ours = [tuple(w.ids) for w in write_answers(found.model, [ask], found.config(**settings), size=200)]
     torch.manual_seed(1)
     stock = [tuple(row) for row in generated(found, [1500, 1, 1], **settings)[:1500]]
     assert len(ours) == 1500
@@ -114,7 +114,7 @@ def test_what_is_shared_is_read_once(made, monkeypatch):
     monkeypatch.setattr(found.model.model.language_model, "forward", forward)
     asks = asks_of(found, ends=ENDS[:4], samples=3)
     settings = {"temperature": 1.5, "eos_token_id": MANY_ENDS[::4], "max_new_tokens": 30}
-    written = sum(len(w.ids) for w in write(found.model, asks, found.config(**settings), size=12))
+    written = sum(len(w.ids) for w in write_answers(found.model, asks, found.config(**settings), size=12))
     steps = [rows for rows, tokens in passes if tokens == 1]
     read = [rows for rows, tokens in passes if tokens > 1]
     assert sum(read) == 3 + 12 + 1  # stems, ends of prompts, and the first prompt once more to verify
@@ -125,12 +125,12 @@ def test_a_model_that_would_share_wrongly_is_refused(made, monkeypatch):
     found = made("llava")
     monkeypatch.setattr(Rows, "positions", lambda self, tokens: torch.zeros(len(self.place), tokens, dtype=torch.long))
     with pytest.raises(ModelError, match="changes this model's logits"):
-        list(write(found.model, asks_of(found, ends=ENDS), found.config(do_sample=False), size=5))
+        list(write_answers(found.model, asks_of(found, ends=ENDS), found.config(do_sample=False), size=5))
 
 
 def test_the_model_is_left_as_it_was(made):
     found = made("llava")
     config = found.model.config.text_config
     before = config._attn_implementation
-    list(write(found.model, asks_of(found, ends=ENDS), found.config(do_sample=False), size=5))
+    list(write_answers(found.model, asks_of(found, ends=ENDS), found.config(do_sample=False), size=5))
     assert config._attn_implementation == before

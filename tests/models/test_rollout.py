@@ -8,8 +8,8 @@ from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models import prefix
 from medrft.models.cascade import Rows
-from medrft.models.rollout import rollouts
-from medrft.training.groups import take
+from medrft.models.rollout import sample_rollouts
+from medrft.training.sharing.groups import take_rows
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def inputs(found):
 def write(found, copies, **settings):
     temperature = settings.get("temperature", 1.0)
     config = found.config(**settings)
-    return rollouts(found.model, found.ids, found.mask, inputs(found), copies, config, temperature=temperature)
+    return sample_rollouts(found.model, found.ids, found.mask, inputs(found), copies, config, temperature=temperature)
 
 
 MANY_ENDS = list(range(100, 200))
@@ -64,7 +64,7 @@ def test_each_token_was_drawn_with_the_probability_of_a_plain_pass(made, family)
     assert len({len(row) for row in made_rows.ids}) > 2
     place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
     for row, (prompt, ids) in enumerate(zip(place, made_rows.ids, strict=True)):
-        fields = take(found.fields, [prompt])
+        fields = take_rows(found.fields, [prompt])
         fields.pop("num_images")
         for key in prefix.TOKEN_TYPES:
             if key in fields:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from medrft.config import ModelConfig
 from medrft.models.load import load_policy, resolve_base
-from medrft.models.prompts import get_prompt, render
+from medrft.models.prompts import get_prompt, render_chat
 from medrft.training.preflight import preflight
 from medrft.types import Example
 
@@ -133,7 +133,7 @@ def test_the_template_is_chatml_and_pads_with_another_token_than_it_ends(policy)
         {"role": "system", "content": [{"type": "text", "text": "S"}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Q"}]},
     ]
-    assert render(policy.processor, messages, generation=True) == (
+    assert render_chat(policy.processor, messages, generation=True) == (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n<image>Q<|im_end|>\n<|im_start|>assistant\n"
     )
     tokenizer = policy.processor.tokenizer

@@ -9,11 +9,11 @@ from PIL import Image
 from medrft.config import ModelConfig
 from medrft.errors import StrictError
 from medrft.models import refill
-from medrft.models.encode import encode
-from medrft.models.generate import complete, generate
+from medrft.models.encode import encode_chats
+from medrft.models.generate import complete_chats, generate
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
-from medrft.models.stems import asks, why_not_shared
+from medrft.models.stems import plan_asks, why_not_shared
 
 PROMPT = get_prompt("direct")
 FAMILIES = ["llava", "gemma3", "idefics3"]
@@ -22,7 +22,7 @@ FAMILIES = ["llava", "gemma3", "idefics3"]
 def of(policy, examples, images, **more):
     apart = []
     bound = PROMPT.bound(policy.processor)
-    return list(asks(policy, bound, examples, images, **{"samples": 1, "seed": 0, "apart": apart, **more})), apart
+    return list(plan_asks(policy, bound, examples, images, **{"samples": 1, "seed": 0, "apart": apart, **more})), apart
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_an_ask_is_the_plain_prompt_in_two_parts(family, saved, shared):
     prompt = PROMPT.bound(policy.processor)
     for ask in found:
         example = shared[ask.number]
-        plain = encode(policy, [with_images(prompt.messages(example), one(example))])
+        plain = encode_chats(policy, [with_images(prompt.messages(example), one(example))])
         assert ask.stem.ids + ask.rest == plain["input_ids"][0].tolist()
         assert len(ask.rest) < 20 < len(ask.stem.ids)
         assert ask.stem.fields["pixel_values"].equal(plain["pixel_values"])
@@ -87,7 +87,7 @@ def test_a_template_with_the_question_first_is_read_whole_and_said_so(policy, sh
         found = generate(policy, PROMPT, shared, images=one, max_new_tokens=5)
     prompt = PROMPT.bound(policy.processor)
     chats = [with_images(prompt.messages(example), one(example)) for example in shared]
-    assert [c for [c] in found] == complete(policy, chats, max_new_tokens=5, temperature=0.0)
+    assert [c for [c] in found] == complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_error_of_a_models_own_code_leaves_the_rest_to_the_plain_way(
 
     prompt = PROMPT.bound(policy.processor)
     chats = [with_images(prompt.messages(example), one(example)) for example in shared]
-    expected = complete(policy, chats, max_new_tokens=5, temperature=0.0)
+    expected = complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)
     monkeypatch.setattr(refill, "go_on", fails)
     with pytest.warns(UserWarning, match=rf"prompts are read whole, one by one: {type(error).__name__}.*fallbacks.log"):
         found = generate(policy, PROMPT, shared, images=one, max_new_tokens=5, faults=tmp_path / "fallbacks.log")

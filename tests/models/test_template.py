@@ -9,8 +9,9 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from families import make_examples
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, UnknownNameError
-from medrft.models.load import load_policy, save_final
-from medrft.models.prompts import get_prompt, render
+from medrft.models.load import load_policy
+from medrft.models.prompts import get_prompt, render_chat
+from medrft.models.saved import save_final
 from medrft.models.template import with_defaults
 from medrft.recipes import load_recipe
 
@@ -64,7 +65,7 @@ def test_a_saved_model_is_asked_in_the_same_words_by_plain_transformers(family, 
     prompt = get_prompt("think").bound(policy.processor)
     assert prompt.opened == opened
     messages = prompt.messages(make_examples(1)[0])
-    asked = render(policy.processor, messages, generation=True)
+    asked = render_chat(policy.processor, messages, generation=True)
     final = save_final(policy, tmp_path / "final")
     plain = AutoProcessor.from_pretrained(final)
     assert plain.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == asked
@@ -88,7 +89,7 @@ def test_a_template_of_the_recipe(saved, tmp_path):
     assert recipe.model.chat_template == str(tmp_path / "ask.jinja")
     policy = load_policy(recipe.model, saved("paligemma"))
     example = replace(make_examples(1)[0], question="Why?")
-    assert render(policy.processor, get_prompt("short").messages(example), generation=True).endswith("Why?Now")
+    assert render_chat(policy.processor, get_prompt("short").messages(example), generation=True).endswith("Why?Now")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import csv
 import pytest
 
 from medrft.errors import DataError, RecipeError, StrictError, UnknownNameError
-from medrft.pipeline.held_out import with_images
+from medrft.evaluation.run_files import RunFiles
 from medrft.pipeline.job import open_job
 from medrft.pipeline.run import check_names
+from medrft.pipeline.test_sets import with_images
 from medrft.recipes import parse_recipe
 from medrft.report.facts import facts_of
-from medrft.report.files import RunFiles
 from medrft.rundir import read_json
 from toys import TABLE
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
-from medrft.pipeline.job import draw
+from medrft.pipeline.job import draw_examples
 from medrft.pipeline.run import check_same, chosen_stages, run_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import read_json, read_jsonl
@@ -116,9 +116,9 @@ def test_unknown_stage_names_the_nearest():
 
 def test_draw_is_seeded_ordered_and_capped():
     numbers = list(range(100))
-    assert draw(numbers, 5, seed=1) == draw(numbers, 5, seed=1) != draw(numbers, 5, seed=2)
-    assert draw(numbers, 5, seed=1) == sorted(draw(numbers, 5, seed=1))
-    assert draw(numbers, None, seed=1) == draw(numbers, 200, seed=1) == numbers
+    assert draw_examples(numbers, 5, seed=1) == draw_examples(numbers, 5, seed=1) != draw_examples(numbers, 5, seed=2)
+    assert draw_examples(numbers, 5, seed=1) == sorted(draw_examples(numbers, 5, seed=1))
+    assert draw_examples(numbers, None, seed=1) == draw_examples(numbers, 200, seed=1) == numbers
 
 
 def test_the_report_states_the_leakage(done):

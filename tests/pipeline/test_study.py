@@ -10,16 +10,24 @@ import pytest
 import yaml
 
 from medrft.errors import DataError, RecipeError, UnknownNameError
-from medrft.pipeline.answers import column, difference, pooled, read_result, read_results
-from medrft.pipeline.arms import arms_of
-from medrft.pipeline.budget import costs, forecast
-from medrft.pipeline.collect import collect, power, seeds_needed, tables
-from medrft.pipeline.contrasts import comparisons, difficulty, learning, lengths
-from medrft.pipeline.grid import Grid
-from medrft.pipeline.outcome import pack, packed, pass_at, thinned, unpacked
-from medrft.pipeline.starts import predictors, starts
-from medrft.pipeline.study import Budget, Pair, grid, load_study
+from medrft.pipeline.run_study import Grid, forecast_study
+from medrft.pipeline.study_outcome import mean_pass_curve, pack_answers, thin_column
 from medrft.rundir import read_json, write_json
+from medrft.studies.arms import arms_of
+from medrft.studies.collect import collect_study, seeds_needed, study_power, study_tables
+from medrft.studies.contrasts import answer_lengths, by_difficulty, metric_comparisons, reward_learned
+from medrft.studies.costs import study_costs
+from medrft.studies.plan import Budget, Pair, grid_arms, load_study
+from medrft.studies.result_files import (
+    metric_column,
+    pack_column,
+    paired_over_seeds,
+    pooled_mean,
+    read_result,
+    read_results,
+    unpack_column,
+)
+from medrft.studies.starts import compare_starts, start_predictors
 from toys import TABLE
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "studies").glob("*.yaml"))
@@ -123,7 +131,7 @@ def test_unknown_arm_on_the_command_line(tmp_path):
 
 
 def test_grid_has_every_combination():
-    made = grid({"a": {"x": {"k": 1}, "y": {"k": 2}}, "b": {"p": {"l": 3}, "q": {}}})
+    made = grid_arms({"a": {"x": {"k": 1}, "y": {"k": 2}}, "b": {"p": {"l": 3}, "q": {}}})
     assert made == {"x-p": {"k": 1, "l": 3}, "x-q": {"k": 1}, "y-p": {"k": 2, "l": 3}, "y-q": {"k": 2}}
 
 
@@ -243,7 +251,7 @@ def made(arm, seed, truths, *, blank=None, key="k", steps=3, tokens=100):
     ],
 )
 def test_packing_is_undone_by_unpacking(name, values):
-    assert unpacked(name, packed(name, values), len(values)) == values
+    assert unpack_column(name, pack_column(name, values), len(values)) == values
 
 
 def row(id_, kind, truth, *, image="i", control="none", temperature=0.0, sample=0):
@@ -260,19 +268,21 @@ def test_packed_rows_come_back_by_question():
         row("d/test/2", "closed", 0.0),
         row("d/test/2", "closed", 1.0, control="blank"),
     ]
-    result = {"answers": {"d": pack(rows)}}
+    result = {"answers": {"d": pack_answers(rows)}}
     assert result["answers"]["d"]["prefix"] == "d/test/" and result["answers"]["d"]["ids"] == "2 10"
     i, x = result["answers"]["d"]["images"].split(" ")
-    assert i != x and pack([row("e/test/1", "open", 0.0, image="x")])["images"] == x  # the same image in any file
-    assert column(result, dataset="d", kind="all", metric="truth") == {
+    assert (
+        i != x and pack_answers([row("e/test/1", "open", 0.0, image="x")])["images"] == x
+    )  # the same image in any file
+    assert metric_column(result, dataset="d", kind="all", metric="truth") == {
         "d/test/2": (0.0, i),
         "d/test/10": (1.0, x),
     }
-    assert column(result, dataset="d", kind="open", metric="truth") == {"d/test/10": (1.0, x)}
-    assert column(result, dataset="d", kind="all", metric="truth", source="blank") == {"d/test/2": (1.0, i)}
-    tokens = column(result, dataset="d", kind="all", metric="n_tokens")
+    assert metric_column(result, dataset="d", kind="open", metric="truth") == {"d/test/10": (1.0, x)}
+    assert metric_column(result, dataset="d", kind="all", metric="truth", source="blank") == {"d/test/2": (1.0, i)}
+    tokens = metric_column(result, dataset="d", kind="all", metric="n_tokens")
     assert tokens == {"d/test/2": (7.0, i), "d/test/10": (7.0, x)}
-    assert column(result, dataset="other", kind="all", metric="truth") == {}
+    assert metric_column(result, dataset="other", kind="all", metric="truth") == {}
 
 
 def test_pass_at_k_is_the_unbiased_estimate():
@@ -281,18 +291,18 @@ def test_pass_at_k_is_the_unbiased_estimate():
         for q, right in enumerate((0, 1, 4))
         for s in range(4)
     ]
-    found = pass_at(rows)
+    found = mean_pass_curve(rows)
     assert found == {
         "1": pytest.approx((0 + 0.25 + 1) / 3, abs=1e-4),
         "2": pytest.approx((0 + 0.5 + 1) / 3, abs=1e-4),
         "4": pytest.approx(2 / 3, abs=1e-4),
     }
-    assert pass_at([row("d/test/1", "open", 1.0)]) == {}
+    assert mean_pass_curve([row("d/test/1", "open", 1.0)]) == {}
 
 
 def test_curves_are_thinned_to_sixty_points():
-    assert thinned([1.0, None, 3.0]) == [1.0, None, 3.0]
-    long = thinned([float(i) for i in range(150)])
+    assert thin_column([1.0, None, 3.0]) == [1.0, None, 3.0]
+    long = thin_column([float(i) for i in range(150)])
     assert len(long) == 50 and long[0] == 1.0 and long[-1] == 148.0
 
 
@@ -300,7 +310,7 @@ def test_differences_agree_with_direct_computation():
     rng = np.random.default_rng(0)
     a = {seed: rng.integers(0, 2, 40) for seed in (1, 2, 3)}
     b = {seed: rng.integers(0, 2, 40) for seed in (1, 2)}
-    found = difference(
+    found = paired_over_seeds(
         [made("a", s, v) for s, v in a.items()],
         [made("b", s, v) for s, v in b.items()],
         dataset="phantom",
@@ -311,10 +321,15 @@ def test_differences_agree_with_direct_computation():
     assert found["mean"] == pytest.approx(both.mean(), abs=1e-5) and found["n"] == 80
     assert found["per_seed"] == {str(s): pytest.approx((a[s] - b[s]).mean(), abs=1e-5) for s in (1, 2)}
     assert found["low"] < found["mean"] < found["high"]
-    open_ = difference([made("a", 1, a[1])], [made("b", 1, b[1])], dataset="phantom", kind="open", metric="truth")
+    open_ = paired_over_seeds(
+        [made("a", 1, a[1])], [made("b", 1, b[1])], dataset="phantom", kind="open", metric="truth"
+    )
     assert open_["mean"] == pytest.approx((a[1] - b[1])[1::2].mean(), abs=1e-5)
-    assert difference([made("a", 9, a[1])], [made("b", 1, b[1])], dataset="phantom", kind="all", metric="truth") is None
-    mean = pooled([made("a", s, v) for s, v in a.items()], dataset="phantom", kind="all", metric="truth")
+    assert (
+        paired_over_seeds([made("a", 9, a[1])], [made("b", 1, b[1])], dataset="phantom", kind="all", metric="truth")
+        is None
+    )
+    mean = pooled_mean([made("a", s, v) for s, v in a.items()], dataset="phantom", kind="all", metric="truth")
     assert mean["mean"] == pytest.approx(np.concatenate(list(a.values())).mean(), abs=1e-5) and mean["seeds"] == 3
 
 
@@ -323,11 +338,11 @@ def test_collect_reports_the_primary_outcome_and_leaves_other_contents_out(tmp_p
     text, none = [1, 1, 0, 1], [0, 1, 0, 0]
     results = [made("text", s, text) for s in (1, 2)] + [made("none", s, none, blank="0100") for s in (1, 2)]
     keys = {f"{arm}-seed{seed}": "k" for arm in ("text", "none") for seed in (1, 2)}
-    facts = collect(study, results, keys=keys)
+    facts = collect_study(study, results, keys=keys)
     assert facts["primary"]["outcome"]["mean"] == 0.5 and facts["missing"] == [] and facts["seeds"] == [1, 2]
     table = next(t for t in facts["tables"] if t["kind"] == "all")
     assert [r["arm"] for r in table["rows"]] == ["none", "text"] and table["rows"][0]["controls"] == {"blank": 0.25}
-    stale = collect(study, [*results[:3], made("none", 2, none, key="old")], keys=keys)
+    stale = collect_study(study, [*results[:3], made("none", 2, none, key="old")], keys=keys)
     assert stale["stale"] == ["none-seed2"] == stale["missing"] and stale["seeds"] == [1, 2]
 
 
@@ -337,7 +352,7 @@ def test_difficulty_splits_by_what_the_arm_none_knew():
         "a": [made("a", 1, [1, 1, 1, 0])],
         "b": [made("b", 1, [1, 0, 0, 0])],
     }
-    (found,) = difficulty(arms, against="b")
+    (found,) = by_difficulty(arms, against="b")
     assert found["easy"]["mean"] == 0.5 and found["hard"]["mean"] == 0.5 and found["easy"]["n"] == 2
 
 
@@ -347,13 +362,13 @@ def test_budget_is_checked_and_not_only_stated():
         "a": [made("a", 1, [1, 0])],
         "b": [made("b", 1, [1, 0], tokens=130)],
     }
-    steps = costs(arms, Budget(rule="steps", statement="s"))
+    steps = study_costs(arms, Budget(rule="steps", statement="s"))
     assert steps["kept"] and steps["ratio"] == 1.0
-    tokens = costs(arms, Budget(rule="tokens", statement="s", tolerance=0.2))
+    tokens = study_costs(arms, Budget(rule="tokens", statement="s", tolerance=0.2))
     assert not tokens["kept"] and tokens["ratio"] == 1.3
-    assert costs(arms, Budget(rule="tokens", statement="s", tolerance=0.3))["kept"]
+    assert study_costs(arms, Budget(rule="tokens", statement="s", tolerance=0.3))["kept"]
     arms["sft"] = [made("sft", 1, [1, 0], tokens=0)]  # trained, and sampled nothing
-    assert not costs(arms, Budget(rule="tokens", statement="s", tolerance=9))["kept"]
+    assert not study_costs(arms, Budget(rule="tokens", statement="s", tolerance=9))["kept"]
 
 
 def test_what_an_arm_was_paid_from_its_first_to_its_last_quarter():
@@ -365,12 +380,12 @@ def test_what_an_arm_was_paid_from_its_first_to_its_last_quarter():
         }
 
     runs = [run(1, [0.0, 0.2, 9, 9, 9, 9, 0.4, None]), run(2, [0.1, 0.1, 9, 9, 9, 9, 0.3, 0.3])]
-    (found,) = learning({"none": [made("none", 1, [1, 0])], "text": runs})
+    (found,) = reward_learned({"none": [made("none", 1, [1, 0])], "text": runs})
     assert found["arm"] == "text" and "truth" not in found
     assert (found["reward"]["first"], found["reward"]["last"], found["reward"]["mean"]) == (0.1, 0.35, 0.25)
     assert found["reward"]["low"] < 0 < found["reward"]["high"] and found["reward"]["seeds"] == 2
     assert found["parts"] == {"x": found["reward"]}
-    assert learning({"text": [run(1, [0.5, 0.5])]}) == []  # too short to have quarters
+    assert reward_learned({"text": [run(1, [0.5, 0.5])]}) == []  # too short to have quarters
 
 
 def test_power_from_the_spread_between_seeds(tmp_path):
@@ -379,7 +394,7 @@ def test_power_from_the_spread_between_seeds(tmp_path):
         "none": [made("none", s, [0, 0, 0, 0]) for s in (1, 2, 3)],
         "text": [made("text", s, [1] * s + [0] * (4 - s)) for s in (1, 2, 3)],
     }
-    (found,) = power(arms, study)
+    (found,) = study_power(arms, study)
     assert found["sd"] == 0.25 and found["seeds"] == 3 and found["questions"] == 4
     # two images of two questions: the variance of a seed's mean is 1/16, 1/4 and 1/16
     assert found["within_sd"] == pytest.approx(0.125**0.5, abs=1e-4)
@@ -406,14 +421,14 @@ def test_a_file_that_is_no_result_is_named(tmp_path, text, says):
 def test_results_that_the_plan_does_not_know_are_named(tmp_path):
     study = load_study(written(tmp_path))
     results = [made("text", 9, [1, 0]), made("gone", 1, [1, 0]), made("text", 1, [1, 0])]
-    facts = collect(study, results, keys={"text-seed1": "k", "none-seed1": "k"})
+    facts = collect_study(study, results, keys={"text-seed1": "k", "none-seed1": "k"})
     assert facts["unplanned"] == ["gone-seed1", "text-seed9"] and facts["missing"] == ["none-seed1"]
     assert facts["stale"] == [] and facts["seeds"] == [1]
 
 
 def test_ids_with_spaces_are_kept_apart():
-    result = {"answers": {"d": pack([row("d/test/case 1", "open", 1.0), row("d/test/case 2", "open", 0.0)])}}
-    found = column(result, dataset="d", kind="all", metric="truth")
+    result = {"answers": {"d": pack_answers([row("d/test/case 1", "open", 1.0), row("d/test/case 2", "open", 0.0)])}}
+    found = metric_column(result, dataset="d", kind="all", metric="truth")
     assert [value for value, _ in found.values()] == [1.0, 0.0]
 
 
@@ -428,7 +443,7 @@ def test_lengths_of_right_and_of_wrong_answers():
         "a": [with_tokens(made("a", 1, [1, 1, 0, 0]), [10, 20, 30, 50])],
         "b": [with_tokens(made("b", 1, [1, 0, 0, 1]), [7, 8, 29, 1])],
     }
-    a, b = lengths(arms, against="b")
+    a, b = answer_lengths(arms, against="b")
     assert a["right"]["mean"] == 15 and a["wrong"]["mean"] == 40 and b["right"]["mean"] == 4
     assert a["right_difference"]["mean"] == 3 and a["right_difference"]["n"] == 1  # both right: the first
     assert a["wrong_difference"]["mean"] == 1 and b["right_difference"] is None
@@ -436,7 +451,7 @@ def test_lengths_of_right_and_of_wrong_answers():
 
 def test_secondary_pairs_hold_every_metric_of_two_arms():
     arms = {"a": [made("a", 1, [1, 1, 0, 0])], "b": [made("b", 1, [1, 0, 0, 0])]}
-    (found,) = comparisons(arms, [Pair(a="a", against="b"), Pair(a="a", against="absent")], kind="all")
+    (found,) = metric_comparisons(arms, [Pair(a="a", against="b"), Pair(a="a", against="absent")], kind="all")
     assert (found["arm"], found["against"]) == ("a", "b") and found["metrics"]["truth"]["mean"] == 0.25
     assert list(found["metrics"]) == ["truth"]
 
@@ -445,7 +460,7 @@ def test_flipped_answers_have_a_paired_difference():
     arms = {"a": [made("a", 1, [1, 0])], "b": [made("b", 1, [0, 0])]}
     arms["a"][0]["answers"]["phantom"]["values"]["none"]["side_flip"] = "01"
     arms["b"][0]["answers"]["phantom"]["values"]["none"]["side_flip"] = "00"
-    a, b = next(table for table in tables(arms, against="b") if table["kind"] == "all")["rows"]
+    a, b = next(table for table in study_tables(arms, against="b") if table["kind"] == "all")["rows"]
     assert a["flips"]["side_flip"]["mean"] == 0.5 == a["flips"]["side_flip"]["difference"]["mean"]
     assert b["flips"]["side_flip"] == {"mean": 0.0, "difference": None} and a["flips"]["polarity_flip"] is None
 
@@ -467,10 +482,10 @@ def test_pass_at_k_of_the_start_as_a_predictor():
         "low_rl": [begun("low_rl", s, [1, 1, 1, 0], shared="x", trained=True) for s in (1, 2)],
         "high_rl": [begun("high_rl", s, [1, 1, 0, 0], shared="y", trained=True) for s in (1, 2)],
     }
-    found = starts(arms)
+    found = compare_starts(arms)
     assert [(row["start"], row["after"]) for row in found] == [("low", "low_rl"), ("high", "high_rl")]
     assert (found[0]["greedy"], found[0]["reached"], found[0]["gain"]["mean"]) == (0.25, 0.75, 0.5)
-    agreed = {row["predictor"]: (row["agree"], row["of"]) for row in predictors(arms)}
+    agreed = {row["predictor"]: (row["agree"], row["of"]) for row in start_predictors(arms)}
     assert agreed == {"greedy": (0, 2), "pass@1": (0, 2), "pass@8": (2, 2)}
 
 
@@ -486,7 +501,7 @@ def test_a_result_that_is_there_is_not_run_again(tmp_path):
             grid.result(arm), {"key": arm.key, **{k: v for k, v in made(arm.name, 1, [1, 0]).items() if k != "key"}}
         )
     assert grid.run(arms) == [] and not (tmp_path / "runs").exists()
-    facts = forecast(study, grid, arms)
+    facts = forecast_study(study, grid, arms)
     assert facts["left"] == 0 and facts["hours"] == 0.0 and all(arm["done"] for arm in facts["arms"])
     write_json(grid.result(arms[0]), made("none", 1, [1, 0], key="another"))
     assert not grid.is_done(arms[0])
@@ -495,7 +510,7 @@ def test_a_result_that_is_there_is_not_run_again(tmp_path):
 def test_forecast_counts_each_shared_stage_once(tmp_path):
     study = load_study(written(tmp_path))
     arms = arms_of(study, ["none", "text"], [1, 2])
-    facts = forecast(study, Grid(output=tmp_path / "runs" / "s", results=study.results), arms)
+    facts = forecast_study(study, Grid(output=tmp_path / "runs" / "s", results=study.results), arms)
     assert [one["stage"] for one in facts["shared"]] == ["pretrain", "sft", "sft"]
     assert facts["left"] == 4 and facts["hours"] is None and facts["seconds_from"] == "unknown"
 
@@ -504,14 +519,14 @@ def test_forecast_takes_the_seconds_of_the_same_arm_and_the_same_stage(tmp_path)
     study = load_study(written(tmp_path, budget={"rule": "steps", "statement": "s", "seconds_per_arm": 50}))
     arms = arms_of(study, ["none", "text"], [1, 2])
     grid = Grid(output=tmp_path / "runs" / "s", results=study.results)
-    assert forecast(study, grid, arms)["seconds_from"] == "stated"
+    assert forecast_study(study, grid, arms)["seconds_from"] == "stated"
     none = next(arm for arm in arms if arm.label == "none-seed1")
     before = [
         {"stage": one.stage.name, "kind": "sft", "shared": one.key, "steps": 1, "seconds": seconds}
         for one, seconds in zip(none.shared, (700.0, 60.0), strict=True)
     ]
     write_json(grid.result(none), {**made("none", 1, [1, 0], key=none.key), "cost": before})
-    facts = forecast(study, grid, arms)
+    facts = forecast_study(study, grid, arms)
     assert {(one["stage"], one["seconds"]) for one in facts["shared"]} == {("pretrain", 700.0), ("sft", 60.0)}
     # left: none-seed2 as its first seed (1 s of evaluation), two arms that train as stated, three shared stages
     assert facts["hours"] == round((1 + 2 * 50 + 700 + 2 * 60) / 3600, 2)
@@ -558,11 +573,11 @@ def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):
         )
         _, *rows = map(json.loads, predictions.read_text().splitlines())
         greedy = {r["id"]: r["scores"]["truth"] for r in rows if r["control"] == "none"}
-        found = column(read_json(grid.result(arm)), dataset="phantom", kind="all", metric="truth")
+        found = metric_column(read_json(grid.result(arm)), dataset="phantom", kind="all", metric="truth")
         assert {key: value for key, (value, _) in found.items()} == greedy
     again = Grid(output=tmp_path / "elsewhere" / "s", results=study.results, tell=lambda line: None)
     assert again.run(arms) == [] and not (tmp_path / "elsewhere").exists()  # a fresh clone goes on from the small files
-    facts = collect(study, read_results(study.results), keys={arm.label: arm.key for arm in arms})
+    facts = collect_study(study, read_results(study.results), keys={arm.label: arm.key for arm in arms})
     assert facts["missing"] == [] and facts["primary"]["outcome"]["n"] > 0 and facts["cost"]["kept"]
 
 

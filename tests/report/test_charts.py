@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.report.charts import HEIGHT, POINTS, WIDTH, Series, frame_of, interval_mark, line_chart, smooth, thin, ticks
+from medrft.report.charts import (
+    HEIGHT,
+    POINTS,
+    WIDTH,
+    Series,
+    axis_ticks,
+    frame_of,
+    interval_mark,
+    line_chart,
+    smooth_values,
+    thin_series,
+)
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
 lists = st.lists(numbers, min_size=1, max_size=60)
@@ -31,14 +42,14 @@ def test_any_series_makes_well_formed_svg_inside_its_frame(values, banded):
 
 @given(lists)
 def test_smoothing_stays_within_the_values(values):
-    smoothed = smooth(values)
+    smoothed = smooth_values(values)
     assert len(smoothed) == len(values)
     assert min(values) - 1e-6 <= min(smoothed) and max(smoothed) <= max(values) + 1e-6
 
 
 @given(numbers, st.floats(1e-6, 1e6), st.integers(2, 6))
 def test_ticks_are_few_even_and_inside(low, width, count):
-    found = ticks(low, low + width, count=count)
+    found = axis_ticks(low, low + width, count=count)
     assert len(found) <= count + 1
     slack = width * 1e-6 + abs(low) * 1e-12
     assert all(low - slack <= tick <= low + width + slack for tick in found)
@@ -57,7 +68,7 @@ def test_shares_stay_between_0_and_1(values, low, high):
 
 def test_long_series_are_thinned_and_keep_their_mean():
     line = series([float(i % 10) for i in range(10_000)])
-    thinned = thin(line)
+    thinned = thin_series(line)
     assert len(thinned.values) <= POINTS
     assert sum(thinned.values) / len(thinned.values) == pytest.approx(4.5, abs=0.1)
 

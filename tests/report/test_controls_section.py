@@ -7,11 +7,11 @@ import pytest
 from made_run import HOSTILE, make_run
 from markupsafe import escape
 
-from medrft.evaluation.controls import CONTROLS
+from medrft.evaluation.controls.table import CONTROLS
+from medrft.evaluation.run_files import RunFiles
 from medrft.evaluation.runner import write_metrics
-from medrft.report import render
+from medrft.report import render_report
 from medrft.report.controls import NAMES, controls_of
-from medrft.report.files import RunFiles
 from medrft.rundir import read_jsonl, write_jsonl
 
 OPPOSITE = {"yes": "no", "no": "yes", "left pleural effusion": "right pleural effusion"}
@@ -54,7 +54,7 @@ def run(tmp_path_factory):
 
 
 def section(run):
-    text = render(run).read_text(encoding="utf-8")
+    text = render_report(run).read_text(encoding="utf-8")
     return re.search(r'<section id="controls">.*?</section>', text, re.DOTALL)[0]
 
 
@@ -108,4 +108,4 @@ def test_a_run_of_before_has_a_page_without_the_section(tmp_path):
         metrics = json.loads(path.read_text())
         del metrics["controls"], metrics["biases"]
         path.write_text(json.dumps(metrics))
-    assert 'id="controls"' not in render(folder).read_text(encoding="utf-8")
+    assert 'id="controls"' not in render_report(folder).read_text(encoding="utf-8")

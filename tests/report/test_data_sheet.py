@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from medrft.data import read_data
-from medrft.report.data_sheet import draw, render_sheet
+from medrft.report.data_sheet import draw_sheet, render_sheet
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 
@@ -29,15 +29,19 @@ def loaded(tmp_path, image_file):
 
 
 def test_draw_spreads_over_splits_and_kinds(loaded):
-    drawn = draw(loaded.examples, limit=9, seed=0)
+    drawn = draw_sheet(loaded.examples, limit=9, seed=0)
     counts = {}
     for example in drawn:
         counts[(example.split, example.kind)] = counts.get((example.split, example.kind), 0) + 1
     assert counts == {("train", "closed"): 3, ("train", "open"): 3, ("test", "choice"): 3}
-    assert drawn == draw(loaded.examples, limit=9, seed=0)
-    assert drawn != draw(loaded.examples, limit=9, seed=1)
-    assert len(draw(loaded.examples, limit=1000, seed=0)) == len(loaded.examples) == len(set(map(id, loaded.examples)))
-    assert draw([], limit=3, seed=0) == []
+    assert drawn == draw_sheet(loaded.examples, limit=9, seed=0)
+    assert drawn != draw_sheet(loaded.examples, limit=9, seed=1)
+    assert (
+        len(draw_sheet(loaded.examples, limit=1000, seed=0))
+        == len(loaded.examples)
+        == len(set(map(id, loaded.examples)))
+    )
+    assert draw_sheet([], limit=3, seed=0) == []
 
 
 def test_page_is_escaped_and_self_contained(loaded):

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from medrft.report.forest import forest, reach_of
+from medrft.report.forest import forest_plot, reach_of
 
 EVIL = "<script>x</script>"
 
@@ -20,7 +20,7 @@ def facts(**arms):
 
 
 def test_every_arm_and_data_set_has_a_mark_and_its_figures():
-    shown = forest(facts(none=None, one=0.02, two=-0.04))
+    shown = forest_plot(facts(none=None, one=0.02, two=-0.04))
     root = ET.fromstring(shown)
     said = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
     assert said.count("+2.0 [−1.0, +5.0]") == 2 and said.count("−4.0 [−7.0, −1.0]") == 2
@@ -28,12 +28,12 @@ def test_every_arm_and_data_set_has_a_mark_and_its_figures():
 
 
 def test_an_arm_that_lies_far_out_is_an_arrow_and_leaves_the_scale_to_the_others():
-    shown = forest(facts(one=0.02, two=-0.04, three=0.01, far=-0.6))
+    shown = forest_plot(facts(one=0.02, two=-0.04, three=0.01, far=-0.6))
     assert shown.count("<path") == 2 and shown.count("<circle") == 6 and "−60.0 [−63.0, −57.0]" in shown
 
 
 def test_nothing_to_compare_is_no_picture():
-    assert forest(facts(none=None)) == ""
+    assert forest_plot(facts(none=None)) == ""
 
 
 @pytest.mark.parametrize(

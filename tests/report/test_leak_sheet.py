@@ -3,7 +3,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from medrft.data.leaks import find_leaks
+from medrft.data.overlap.leaks import find_leaks
 from medrft.report.leak_sheet import render_leaks
 from medrft.types import Example
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from made_run import HOSTILE, make_run, recipe
 
-from medrft.report import render
+from medrft.report import render_report
 from medrft.rundir import RunDir
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -43,7 +43,7 @@ def browse(page: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def page(phantom_run):
-    return render(phantom_run)
+    return render_report(phantom_run)
 
 
 def test_the_page_stands_alone(page):
@@ -85,29 +85,29 @@ def test_the_page_says(page, said):
 
 def test_same_files_same_page(phantom_run, page):
     before = page.read_bytes()
-    assert render(phantom_run).read_bytes() == before
+    assert render_report(phantom_run).read_bytes() == before
 
 
 def test_a_run_that_only_began_has_a_page(tmp_path):
     run = RunDir.create(tmp_path / "run")
     run.write_recipe(recipe().model_dump(mode="json"))
-    text = render(run.path).read_text(encoding="utf-8")
+    text = render_report(run.path).read_text(encoding="utf-8")
     assert "Nothing was evaluated in this run yet" in text
     run.append_metrics("sft", {"split": "train", "step": 1, "loss": None, "grad_norm": 2.0})
-    assert "Gradient norm" in render(run.path).read_text(encoding="utf-8")
+    assert "Gradient norm" in render_report(run.path).read_text(encoding="utf-8")
 
 
 def test_a_start_model_alone_has_nothing_to_compare(tmp_path):
     run = make_run(tmp_path / "run", steps=6)
     for stage in ("sft", "grpo"):
         shutil.rmtree(run / "eval" / stage)
-    assert "nothing to compare" in render(run).read_text(encoding="utf-8")
+    assert "nothing to compare" in render_report(run).read_text(encoding="utf-8")
 
 
 def test_no_thumbnails_no_pictures(tmp_path):
     run = make_run(tmp_path / "run", steps=6)
     shutil.rmtree(run / "images")
-    text = render(run).read_text(encoding="utf-8")
+    text = render_report(run).read_text(encoding="utf-8")
     assert "<img" not in text and "may show patient images" not in text
 
 

@@ -5,11 +5,10 @@ import json
 import pytest
 
 from medrft.errors import DataError
+from medrft.evaluation.run_files import RunFiles
 from medrft.intervals import Interval
-from medrft.report.files import RunFiles
-from medrft.report.heldout import held_out
-from medrft.report.results import Comparison, Source, comparisons, kinds_of, sources_of, subject_of
-from medrft.report.table import result_rows
+from medrft.report.gained_lost import held_out
+from medrft.report.results import Comparison, Source, compare_stages, kinds_of, result_rows, sources_of, subject_of
 
 
 def test_rows_of_the_terminal_carry_their_controls(phantom_run):
@@ -32,14 +31,14 @@ def test_kinds_are_pooled_for_the_phantom_judge_only(phantom_run, plain_run):
 def test_the_subject_is_compared_with_its_start_first(phantom_run):
     run = RunFiles(phantom_run)
     assert subject_of(run, "phantom") == "grpo"
-    found = comparisons(run, "phantom")
+    found = compare_stages(run, "phantom")
     assert [one.against.source for one in found[:4]] == ["none", "none", "frequent_question", "blank"]
     assert [one.against.stage for one in found[:2]] == ["sft", "base"]
     assert (found[0].kind, found[0].metric, found[0].verdict) == ("all", "truth", "better")
 
 
 def test_differences_are_those_of_the_means(phantom_run):
-    found = comparisons(RunFiles(phantom_run), "phantom")[0]
+    found = compare_stages(RunFiles(phantom_run), "phantom")[0]
     means = {row["stage"]: row["mean"] for row in result_rows(phantom_run) if row["kind"] == "all"}
     assert found.difference.mean == pytest.approx(means["grpo"] - means["sft"], abs=1e-3)
 

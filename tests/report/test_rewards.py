@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from medrft.evaluation.run_files import RunFiles
 from medrft.recipes import parse_recipe
-from medrft.report.files import RunFiles
 from medrft.report.rewards import OURS, reward_facts
 from medrft.rewards import build_reward
 from medrft.rundir import RunDir, write_json

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from medrft.report import render
-from medrft.report.files import RunFiles
-from medrft.report.strata import below, clash_lines
+from medrft.evaluation.run_files import RunFiles
+from medrft.report import render_report
+from medrft.report.strata import clash_lines, strata_sections
 
 
 def test_strata_of_the_subject_stand_beside_the_controls(plain_run):
-    found = below(RunFiles(plain_run), "vqa_rad")
+    found = strata_sections(RunFiles(plain_run), "vqa_rad")
     assert found.subject == "grpo"
     tables = {table.kind: table for table in found.strata}
     assert set(tables) == {"closed", "choice", "open"}
@@ -19,16 +19,16 @@ def test_strata_of_the_subject_stand_beside_the_controls(plain_run):
 
 
 def test_tries_are_in_the_order_of_k(plain_run):
-    tries = below(RunFiles(plain_run), "vqa_rad").tries[0]
+    tries = strata_sections(RunFiles(plain_run), "vqa_rad").tries[0]
     assert tries.metrics == ("pass@1", "pass@2", "pass@4", "maj@2", "maj@4")
     assert [stage for stage, _ in tries.rows] == ["sft", "grpo"]
     assert tries.rows[0][1]["pass@4"]["mean"] >= tries.rows[0][1]["pass@1"]["mean"]
 
 
 def test_contradictions_are_drawn_by_seed(plain_run):
-    found = below(RunFiles(plain_run), "vqa_rad")
+    found = strata_sections(RunFiles(plain_run), "vqa_rad")
     assert 0 < len(found.clashes) <= found.contradictions == found.explained
-    assert found.clashes == below(RunFiles(plain_run), "vqa_rad").clashes
+    assert found.clashes == strata_sections(RunFiles(plain_run), "vqa_rad").clashes
 
 
 def test_the_gravest_first():
@@ -37,7 +37,7 @@ def test_the_gravest_first():
 
 
 def test_the_page_marks_what_was_trained_on(plain_run):
-    text = render(plain_run).read_text(encoding="utf-8")
+    text = render_report(plain_run).read_text(encoding="utf-8")
     assert "reward = metric" in text and "pass@4" in text
     assert "side: left / &lt;script&gt;" in text  # a model's words, as text
     assert "all-MiniLM-L6-v2</span></th>" in text  # the papers' average names its encoder

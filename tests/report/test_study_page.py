@@ -5,7 +5,7 @@ import re
 import pytest
 
 from medrft.report.study import study_page, write_study_page
-from medrft.report.study_markdown import label_of, study_markdown, verdict
+from medrft.report.study_markdown import label_of, study_markdown, study_verdict
 
 FOUND = {"mean": 0.02, "low": 0.01, "high": 0.03, "n": 800, "per_seed": {"1": 0.03, "2": 0.01}, "positive": 2}
 TOKENS = {**FOUND, "mean": -2.5, "low": -3.0, "high": -2.0}
@@ -107,7 +107,7 @@ def test_an_empty_study_has_a_page():
 def test_the_verdict_follows_the_interval(low, high, mean, claim, css):
     given = facts()
     given["primary"] = {**given["primary"], "outcome": {**FOUND, "low": low, "high": high, "mean": mean}}
-    assert (verdict(given)["claim"], verdict(given)["css"]) == (claim, css)
+    assert (study_verdict(given)["claim"], study_verdict(given)["css"]) == (claim, css)
 
 
 def with_primary(**changes):
@@ -119,23 +119,23 @@ def with_primary(**changes):
 
 
 def test_one_seed_decides_nothing_and_few_seeds_say_so_far():
-    one = verdict(with_primary(outcome={"per_seed": {"1": 0.03}}))
+    one = study_verdict(with_primary(outcome={"per_seed": {"1": 0.03}}))
     assert one["css"] == "unclear" and "one seed" in one["claim"]
-    few = verdict(with_primary(planned_seeds=[1, 2, 3]))
+    few = study_verdict(with_primary(planned_seeds=[1, 2, 3]))
     assert few["claim"] == "So far, a is better than b" and "2 of 3 planned seeds" in few["detail"]
 
 
 def test_fewer_flipped_answers_are_better():
     given = with_primary()
     given["primary"]["metric"] = "side_flip"
-    assert verdict(given)["claim"] == "a is worse than b"
+    assert study_verdict(given)["claim"] == "a is worse than b"
 
 
 def test_a_data_set_that_no_result_has_is_named():
     given = facts()
     given["primary"] = {**given["primary"], "dataset": "phantm", "outcome": None}
-    assert verdict(given)["claim"] == "The result files lack the data set"
-    assert verdict(given)["detail"].endswith("the data sets there are phantom")
+    assert study_verdict(given)["claim"] == "The result files lack the data set"
+    assert study_verdict(given)["detail"].endswith("the data sets there are phantom")
 
 
 def test_all_that_is_left_out_is_named():

@@ -7,7 +7,7 @@ import pytest
 from medrft.errors import RecipeError
 from medrft.rewards import build_reward
 from medrft.scorers import build_scorer
-from medrft.scorers.base import scored
+from medrft.scorers.base import score_with_reasons
 from score_items import item
 
 SOURCE = '''
@@ -43,7 +43,7 @@ def load(tmp_path):
 def test_only_the_row_that_raises_is_unscored(load):
     scorer = load("Picky")
     with pytest.warns(UserWarning, match="picky: 1 of 3 unscored: 1 x ValueError: could not convert"):
-        scores, reasons = scored(scorer, [item("0.5"), item("word"), item("1")])
+        scores, reasons = score_with_reasons(scorer, [item("0.5"), item("word"), item("1")])
     assert scores == [0.5, None, 1.0] and list(reasons) == [1]
     assert reasons[1].endswith("(own.py, line 13)") and "ValueError: could not convert string" in reasons[1]
     assert scorer.calls == [3, 1, 1, 1]

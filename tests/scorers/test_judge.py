@@ -17,8 +17,8 @@ from loopback import Answer, Loopback, say
 from medrft.errors import RecipeError, UnknownNameError
 from medrft.rewards import build_reward
 from medrft.scorers import build_scorer
-from medrft.scorers.judge import judge
-from medrft.scorers.judge_prompts import fenced
+from medrft.scorers.judge import build_judge
+from medrft.scorers.judge_prompts import fence_data
 from medrft.scorers.nli import Nli
 from medrft.types import Item, Scorer
 
@@ -43,7 +43,7 @@ def item(answer="right lung", reference="left lung", **more):
 
 
 def judge_at(server, **options):
-    return judge(**{"model": "toy", "base_url": server.url, "backoff": 0.0, "timeout": 5.0, **options})
+    return build_judge(**{"model": "toy", "base_url": server.url, "backoff": 0.0, "timeout": 5.0, **options})
 
 
 def data_of(request):
@@ -177,7 +177,7 @@ def test_a_server_that_is_not_there():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-    scorer = judge(model="toy", base_url=base_url, backoff=0.0, concurrency=2)
+    scorer = build_judge(model="toy", base_url=base_url, backoff=0.0, concurrency=2)
     with pytest.warns(UserWarning, match="30 of 30 unscored"):
         assert scorer([item(f"answer {n}") for n in range(30)]) == [None] * 30
 
@@ -250,7 +250,7 @@ def test_a_reasoning_verdict_is_one_digit():
 )
 def test_options_are_checked_when_it_is_built(options, error):
     with pytest.raises(error):
-        judge(**{"model": "toy", "base_url": "http://127.0.0.1:1/v1", **options})
+        build_judge(**{"model": "toy", "base_url": "http://127.0.0.1:1/v1", **options})
 
 
 def test_it_is_a_scorer_by_name():
@@ -278,7 +278,7 @@ def test_an_outage_leaves_the_reward_unscored():
 
 def test_the_page_names_every_option():
     page = (Path(__file__).parents[2] / "docs" / "judge.md").read_text(encoding="utf-8")
-    for option in [*inspect.signature(judge).parameters, *inspect.signature(Nli).parameters]:
+    for option in [*inspect.signature(build_judge).parameters, *inspect.signature(Nli).parameters]:
         assert f"`{option}`" in page
 
 
@@ -304,7 +304,7 @@ def test_any_text_gets_a_number(checking, answer, reference):
 @settings(max_examples=500, deadline=None)
 @given(text=ANY)
 def test_quotation_keeps_what_it_quotes(text):
-    first, inside, last = fenced({"x": text}).split("\n")
+    first, inside, last = fence_data({"x": text}).split("\n")
     assert json.loads(inside)["x"] == re.sub("[\ud800-\udfff]", "?", text)
     assert first[6:] == last[4:] and inside.isprintable() and "<|" not in inside
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from medrft.endpoint import Endpoint, Reply
-from medrft.scorers.judge import judge
+from medrft.scorers.judge import build_judge
 from medrft.types import Item
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,7 @@ def test_a_real_judge_gives_verdicts_or_none(server, model, task, tmp_path):
         for q, r, a in CASES
     ]
     options = {"model": model, "base_url": server, "max_tokens": 8, "timeout": 120, "concurrency": 2, "task": task}
-    scorer = judge(**options, cache_dir=str(tmp_path))
+    scorer = build_judge(**options, cache_dir=str(tmp_path))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         scores = scorer(items)
@@ -119,7 +119,7 @@ def test_a_real_judge_gives_verdicts_or_none(server, model, task, tmp_path):
     assert sum(counts["outcomes"].values()) == 4
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kept = judge(**options, cache_dir=str(tmp_path))
+        kept = build_judge(**options, cache_dir=str(tmp_path))
         assert kept(items) == scores and kept.counts()["sent"] == 0
-        assert judge(**options)(items) == scores  # at temperature 0
+        assert build_judge(**options)(items) == scores  # at temperature 0
     print(f"\n{task}: scores {scores}, {counts['outcomes']}")

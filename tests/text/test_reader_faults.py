@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medrft.evaluation.negation import negate
+from medrft.evaluation.controls.negation import negate_question
 from medrft.scorers.clinical.reader import read_fresh
 from medrft.text import boxes_of, normalize, part_thought, yes_no_said
 
@@ -38,7 +38,7 @@ def test_chunks_go_on_where_they_were(tmp_path, monkeypatch):
 def test_long_texts_are_read_in_bounded_pieces(piece):
     """What grew with the square of the text is bounded: negation refuses it, yes and no read its beginning."""
     text = "Is there " + piece * (200_000 // len(piece))
-    assert negate(text).question is None
+    assert negate_question(text).question is None
     assert yes_no_said(text) is not None
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrft.evaluation.rescore.outputs import answer_of
-from medrft.scorers.judge import verdict
+from medrft.scorers.judge import parse_verdict
 from medrft.text import after_thought, extract, part_thought
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -63,10 +63,10 @@ def test_a_model_s_own_thought_before_the_form(opens, closes, form):
 @pytest.mark.parametrize(("opens", "closes"), MARKED.values(), ids=MARKED)
 def test_a_judge_may_think_first(opens, closes):
     for word, score in (("YES", 1.0), ("NO", 0.0)):
-        assert verdict(f"{opens}NO? YES? NO.{closes}{word}", "equivalence") == score
-        assert verdict(f"NO? YES? NO.{closes}{word}", "equivalence") == score
-    assert verdict(f"{opens}YES", "equivalence") is None
-    assert verdict(f"{opens}so{closes}1", "reasoning") == 1.0
+        assert parse_verdict(f"{opens}NO? YES? NO.{closes}{word}", "equivalence") == score
+        assert parse_verdict(f"NO? YES? NO.{closes}{word}", "equivalence") == score
+    assert parse_verdict(f"{opens}YES", "equivalence") is None
+    assert parse_verdict(f"{opens}so{closes}1", "reasoning") == 1.0
 
 
 @pytest.mark.parametrize(

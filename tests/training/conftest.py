@@ -65,7 +65,8 @@ def base(tmp_path_factory, drawn):
     folder = tmp_path_factory.mktemp("base")
     texts = [text for name in ("short", "think") for text in get_prompt(name).texts(drawn["train"])]
     source = resolve_base(recipe.model, texts=texts, output=folder, seed=0)
-    from medrft.models.load import load_policy, save_final
+    from medrft.models.load import load_policy
+    from medrft.models.saved import save_final
 
     policy = load_policy(recipe.model, source)
     with torch.no_grad():

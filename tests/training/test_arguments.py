@@ -6,7 +6,7 @@ import torch
 from medrft.config import StageConfig
 from medrft.errors import RecipeError, UnknownNameError
 from medrft.recipes import parse_recipe
-from medrft.training.arguments import changed, check_stage, total_steps, trl_config
+from medrft.training.arguments import changed_arguments, check_stage, total_steps, trl_config
 
 CPU = torch.device("cpu")
 NORMALISED = {"combine": "normalize_then_sum", "parts": [{"scorer": "bleu1", "weight": 1.0}]}
@@ -159,5 +159,5 @@ def test_total_steps(kind, trl, steps):
 
 
 def test_the_record_has_what_was_changed_and_no_token(tmp_path):
-    found = changed(config_of(recipe_with(beta=0.02, hub_token="secret", max_steps=16), tmp_path))
+    found = changed_arguments(config_of(recipe_with(beta=0.02, hub_token="secret", max_steps=16), tmp_path))
     assert found["beta"] == 0.02 and "secret" not in str(found)

@@ -9,10 +9,10 @@ from transformers.integrations import integration_utils
 
 from medrft.rundir import RunDir, read_jsonl
 from medrft.training import grpo
-from medrft.training.causes import CAUSES
 from medrft.training.grpo import GRPO, run_grpo
+from medrft.training.monitor.causes import CAUSES
+from medrft.training.monitor.watch import diagnose_run
 from medrft.training.sft import run_sft
-from medrft.training.watch import diagnoses
 
 UNWELL = f"{Path(__file__).with_name('unwell.py')}:"
 ALONE = {"eval_strategy": "no", "load_best_model_at_end": False, "lr_scheduler_type": "constant"}
@@ -59,7 +59,7 @@ def taught(base, closed, recipe, tmp_path_factory):
 def told(run):
     """Cause, part and step of each warning, as they came; the doctor says the same."""
     rows = [(row["cause"], row["part"], row["step"]) for row in read_jsonl(run.warnings)]
-    (diagnosis,) = diagnoses(read_jsonl(run.metrics))
+    (diagnosis,) = diagnose_run(read_jsonl(run.metrics))
     assert [(found.cause, found.part, found.step) for found in diagnosis.findings] == rows
     return {(cause, part) for cause, part, _ in rows}
 

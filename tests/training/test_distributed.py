@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medrft.rundir import RunDir, read_json, read_jsonl
-from medrft.store import read
+from medrft.store import read_rollouts
 
 WORKER = """
 import pickle, sys
@@ -37,7 +37,7 @@ def test_a_group_may_span_two_processes(tmp_path, base, drawn):
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr[-9000:]
-    rows = read(run.path, "SELECT * FROM rollouts WHERE split = 'train' ORDER BY step, group_id, sample")
+    rows = read_rollouts(run.path, "SELECT * FROM rollouts WHERE split = 'train' ORDER BY step, group_id, sample")
     assert [row["sample"] for row in rows] == [0, 1, 2, 3] * 2  # each group once, though it lay on both processes
     for group in (rows[:4], rows[4:]):
         assert len({row["example_id"] for row in group}) == 1

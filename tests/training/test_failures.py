@@ -8,10 +8,10 @@ import yaml
 
 from loopback import Answer, Loopback, say
 from medrft.errors import StrictError
+from medrft.evaluation.run_files import RunFiles
 from medrft.report.facts import facts_of
-from medrft.report.files import RunFiles
 from medrft.rundir import read_json, read_jsonl
-from medrft.store import read
+from medrft.store import read_rollouts
 from medrft.training import grpo
 from medrft.training.grpo import GRPO, run_grpo
 from medrft.training.rows import Pictures
@@ -40,7 +40,9 @@ def stack(**part):
 
 
 def rollouts(run, split="train"):
-    return read(run.path, f"SELECT * FROM rollouts WHERE split = '{split}' ORDER BY generation_step, group_id, sample")
+    return read_rollouts(
+        run.path, f"SELECT * FROM rollouts WHERE split = '{split}' ORDER BY generation_step, group_id, sample"
+    )
 
 
 def trl(recipe, **more):

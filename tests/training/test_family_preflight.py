@@ -137,12 +137,12 @@ def test_tags_that_decoding_leaves_out_earn_no_reward(load):
 def test_a_collator_s_answers_begin_no_text_anew(load):
     """Llama 3.2 Vision: one beginning of text per row, and every token of the answer sees the picture."""
     from medrft.training.collator import Collator
-    from medrft.training.rows import assistant
+    from medrft.training.rows import assistant_message
 
     policy = load("mllama")
     prompt = THINK.bound(policy.processor)
     rows = [
-        {"prompt": prompt.messages(e), "completion": [assistant(prompt.target(e))], "images": picture(e)}
+        {"prompt": prompt.messages(e), "completion": [assistant_message(prompt.target(e))], "images": picture(e)}
         for e in EXAMPLES[:3]
     ]
     batch = Collator(policy.processor, completion_only_loss=True)(rows)

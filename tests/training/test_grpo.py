@@ -11,7 +11,7 @@ import pytest
 from medrft.errors import DataError, StorageError
 from medrft.models.load import load_policy
 from medrft.rundir import RunDir, read_json, read_jsonl
-from medrft.store import read
+from medrft.store import read_rollouts
 from medrft.training import grpo
 from medrft.training.grpo import GRPO, ruled_out, run_grpo
 
@@ -38,7 +38,7 @@ def done(trained, tmp_path_factory, recipe, suppressed):
 
 def groups_of(run, split):
     groups = defaultdict(list)
-    for row in read(
+    for row in read_rollouts(
         run.path, f"SELECT * FROM rollouts WHERE split = '{split}' ORDER BY generation_step, group_id, sample"
     ):
         groups[row["group_id"]].append(row)
@@ -76,7 +76,7 @@ def test_rewards_are_the_weighted_parts_and_advantages_follow_trls_formula(done)
 def test_metrics_summarise_the_rollouts(done):
     rows = {row["step"]: row for row in read_jsonl(done.metrics) if row["split"] == "train"}
     for step, row in rows.items():
-        stored = read(done.path, f"SELECT * FROM rollouts WHERE split = 'train' AND step = {step - 1}")
+        stored = read_rollouts(done.path, f"SELECT * FROM rollouts WHERE split = 'train' AND step = {step - 1}")
         for name in ("reward", "correct", "truth", "truncated"):
             assert row[name] == pytest.approx(sum(r[name] for r in stored) / len(stored), abs=1e-6), name
         assert row["completion_length"] == pytest.approx(sum(r["n_tokens"] for r in stored) / len(stored))
@@ -93,12 +93,12 @@ def test_the_best_reward_on_validation_is_kept(done):
 
 def test_calibration_learns_in_training_only_and_its_state_is_kept(done):
     state = read_json(done.stage("grpo") / "reward_state.json")["open"]["bleu1"]
-    seen = read(done.path, "SELECT raw.bleu1 AS raw FROM rollouts WHERE split = 'train' AND kind = 'open'")
+    seen = read_rollouts(done.path, "SELECT raw.bleu1 AS raw FROM rollouts WHERE split = 'train' AND kind = 'open'")
     assert len(state["history"]) <= len(seen) and state["threshold"] is not None
 
 
 def test_thumbnails_lie_beside_the_rollouts(done):
-    used = {digest for row in read(done.path) for digest in row["image_sha256"]}
+    used = {digest for row in read_rollouts(done.path) for digest in row["image_sha256"]}
     assert used == {path.stem for path in done.images.glob("*.png")}
 
 
@@ -123,7 +123,7 @@ def test_fewer_examples_than_a_generation_batch_asks_is_an_error_with_the_number
 def test_normalize_then_sum_trains_on_the_rewards_own_advantage(trained, run, recipe):
     reward = {k: {**s.model_dump(), "combine": "normalize_then_sum"} for k, s in recipe().reward.items()}
     trained(run_grpo, recipe(reward=reward, report={"images": "none"}), 1, run=run)
-    rows = read(run.path, "SELECT reward, advantage FROM rollouts WHERE split = 'train'")
+    rows = read_rollouts(run.path, "SELECT reward, advantage FROM rollouts WHERE split = 'train'")
     assert [row["advantage"] for row in rows] == pytest.approx([row["reward"] for row in rows], abs=0.02)
     assert not run.images.exists()  # report.images: none
 

@@ -10,12 +10,12 @@ from trl import GRPOTrainer, SFTTrainer
 from trl.trainer import utils
 from trl.trainer.utils import RepeatSampler
 
+from medrft.training.callbacks import Watched
 from medrft.training.exact import KEPT
 from medrft.training.grpo import GRPO
 from medrft.training.heads import SCALES
 from medrft.training.sft import SFT
-from medrft.training.sharing import SharesPrompts
-from medrft.training.watched import Watched
+from medrft.training.sharing.trainer import SharesPrompts
 
 SIGNATURES = {
     (GRPOTrainer, "_calculate_rewards"): ["self", "inputs", "prompts", "completions", "completion_ids_list"],

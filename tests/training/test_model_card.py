@@ -5,8 +5,7 @@ import yaml
 
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, write_json
-from medrft.training.model_card import write_model_card
-from medrft.training.publish import hub_target
+from medrft.training.model_card import hub_target, write_model_card
 from medrft.training.state import write_stage
 
 METRIC = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 100, "unscored": 0}

@@ -13,13 +13,13 @@ from transformers import AutoConfig
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, RecipeError
 from medrft.models.shapes import model_shape, shipped_shapes
-from medrft.models.sketch import cut_to, sketch_model, stacks
+from medrft.models.sketch import block_stacks, cut_to, sketch_model
 from medrft.pipeline.planning import measured_step, open_planner, parse_size, plan_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
-from medrft.training import plan_trace
-from medrft.training.plan import hours_of, setting_of, smallest_change, stage_work
-from medrft.training.plan_memory import Parameters, state_bytes
+from medrft.training.planning import trace as plan_trace
+from medrft.training.planning.memory import Parameters, state_bytes
+from medrft.training.planning.plan import hours_of, setting_of, smallest_change, stage_work
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -105,11 +105,11 @@ def test_a_sketch_allocates_nothing_large_and_its_depth_comes_back(folder):
     model, _ = sketch_model(AutoConfig.from_pretrained(folder))
     embedding = model.get_input_embeddings().weight
     assert type(embedding).__name__ == "Parameter" or isinstance(embedding, torch.nn.Parameter)
-    depths = {name: len(stack) for name, stack in stacks(model).items()}
+    depths = {name: len(stack) for name, stack in block_stacks(model).items()}
     assert depths and all(depth > 3 for depth in depths.values())
     with cut_to(model, dict.fromkeys(depths, 1)):
-        assert not stacks(model)
-    assert {name: len(stack) for name, stack in stacks(model).items()} == depths
+        assert not block_stacks(model)
+    assert {name: len(stack) for name, stack in block_stacks(model).items()} == depths
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from safetensors.torch import load_file
 
 from medrft.config import ModelConfig
 from medrft.errors import PreflightError, RecipeError
-from medrft.models.load import Policy, load_policy, save_final
+from medrft.models.load import load_policy
+from medrft.models.policy import Policy
+from medrft.models.saved import save_final
 from medrft.recipes import parse_recipe
 from medrft.rundir import read_json
 from medrft.training.arguments import trl_config

@@ -13,9 +13,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from medrft.config import ModelConfig
 from medrft.errors import DataError, PreflightError
-from medrft.models.encode import encode
-from medrft.models.load import load_policy, placeholder_ids, resolve_base
+from medrft.models.encode import encode_chats
+from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt
+from medrft.models.tokens import placeholder_ids
 from medrft.training.preflight import preflight
 from medrft.training.probe import Probe
 from medrft.types import Example
@@ -270,6 +271,6 @@ def test_the_prompt_of_a_rollout_is_trls(policy):
         processing_class=policy.processor,
     )
     ids, _, _ = GRPOTrainer._tokenize_prompts(stand_in, prompts)
-    ours = encode(policy, prompts)
+    ours = encode_chats(policy, prompts)
     kept = [row[mask.bool()].tolist() for row, mask in zip(ours["input_ids"], ours["attention_mask"], strict=True)]
     assert kept == [list(row) for row in ids]

@@ -11,10 +11,10 @@ from PIL import Image
 from medrft.errors import StorageError
 from medrft.rewards import RawScores
 from medrft.rundir import RunDir
-from medrft.store import RolloutWriter, read
+from medrft.store import RolloutWriter, read_rollouts
 from medrft.training import recorder
+from medrft.training.grading import Judged
 from medrft.training.recorder import WAITING, Recorder
-from medrft.training.scoring import Judged
 from medrft.types import Completion, Example, Outcome
 
 
@@ -76,7 +76,7 @@ def test_all_is_on_disk_in_order_once_flush_returns(keeper, run, add):
         add(step)
     add(9, split="validation")
     keeper.flush()
-    rows = read(run.path)
+    rows = read_rollouts(run.path)
     assert [row["step"] for row in rows] == [step for step in (*range(10), 9) for _ in (0, 1)]
     assert [row["group_id"] for row in rows[-3::2]] == ["grpo/train/9/0", "grpo/validation/0/0"]
     assert keeper.generations == {"train": 10, "validation": 1}
@@ -93,7 +93,7 @@ def test_training_goes_on_while_the_disk_is_slow_and_waits_when_too_much_waits(k
     stuck.set()
     last.join(10)
     keeper.close()
-    assert [row["step"] for row in read(run.path)] == [step for step in range(WAITING + 1) for _ in (0, 1)]
+    assert [row["step"] for row in read_rollouts(run.path)] == [step for step in range(WAITING + 1) for _ in (0, 1)]
 
 
 @pytest.mark.parametrize("then", ["add", "flush", "close"])
@@ -106,7 +106,7 @@ def test_a_full_disk_stops_training_at_its_next_word(keeper, run, add, then, mon
         with pytest.raises(StorageError, match=r"cannot write .*parquet: No space left on device; free space"):
             add(1) if then == "add" else getattr(keeper, then)()
     keeper.close()  # what the disk refused was kept
-    assert [row["step"] for row in read(run.path)] == [0, 0]
+    assert [row["step"] for row in read_rollouts(run.path)] == [0, 0]
 
 
 def test_a_thumbnail_that_cannot_be_written_is_told_and_rollouts_are_kept(keeper, run, add):
@@ -114,7 +114,7 @@ def test_a_thumbnail_that_cannot_be_written_is_told_and_rollouts_are_kept(keeper
     add(0)
     with pytest.raises(StorageError, match=r"cannot write .*images.*make its folder writable"):
         keeper.close()
-    assert len(read(run.path)) == 2
+    assert len(read_rollouts(run.path)) == 2
 
 
 def test_a_mistake_of_ours_comes_through_as_it_is(keeper, add):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medrft.store import read
+from medrft.store import read_rollouts
 
 CASES = {
     "whole_groups": {"batch": 8, "group": 4, "loss": "dapo"},
@@ -39,7 +39,7 @@ def replayed(tmp_path_factory, base, drawn):
 
 
 def rollouts(folder, case):
-    return read(folder / case, "SELECT * FROM rollouts ORDER BY generation_step, group_id, sample")
+    return read_rollouts(folder / case, "SELECT * FROM rollouts ORDER BY generation_step, group_id, sample")
 
 
 def kept(folder, case, rank=0):

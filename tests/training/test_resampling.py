@@ -4,10 +4,10 @@ import pytest
 
 from medrft.recipes import parse_recipe
 from medrft.rundir import read_jsonl
-from medrft.store import read
+from medrft.store import read_rollouts
+from medrft.training.grading import Judge
 from medrft.training.grpo import run_grpo
 from medrft.training.resampling import Resamples
-from medrft.training.scoring import Judge
 
 GROUPS = (
     "SELECT group_id, any_value(example_id) AS example, count(DISTINCT example_id) AS n, bool_or(correct) AS some, "
@@ -40,7 +40,7 @@ def resampled(trained, run, recipe, monkeypatch):
         monkeypatch.setattr(Judge, "rights", lambda self, e, c: [right(*pair) for pair in zip(e, c, strict=True)])
         trained(run_grpo, parse_recipe(table), 1, run=run)
         rows = [row for row in read_jsonl(run.metrics) if row["split"] == "train"]
-        return read(run.path, GROUPS), rows
+        return read_rollouts(run.path, GROUPS), rows
 
     return train
 

@@ -7,7 +7,7 @@ import pytest
 
 from medrft.errors import DataError
 from medrft.models.prompts import get_prompt
-from medrft.training.rows import Lost, Pictures, Rows, TaughtRows, dataset, teachable
+from medrft.training.rows import Lost, Pictures, Rows, TaughtRows, lazy_dataset, teachable_examples
 from medrft.types import Example
 
 
@@ -32,7 +32,7 @@ def two(tmp_path, image_file):
 
 def test_an_sft_row_has_prompt_pictures_and_target(two):
     rows = TaughtRows(prompt=get_prompt("think"), pictures=Pictures(max_pixels=None), lost=Lost(Path("unused")))
-    row = dataset(two, rows)[1]
+    row = lazy_dataset(two, rows)[1]
     assert set(row) == {"prompt", "images", "completion"}
     assert row["completion"][0]["content"][0]["text"] == "<think>The heart is wide.</think><answer>yes</answer>"
     assert [block["type"] for block in row["prompt"][-1]["content"]] == ["image", "text"]
@@ -41,7 +41,7 @@ def test_an_sft_row_has_prompt_pictures_and_target(two):
 
 def test_a_grpo_row_carries_its_example(two):
     rows = Rows(prompt=get_prompt("direct"), pictures=Pictures(max_pixels=50))
-    found = dataset(two, rows).__getitems__([0, 0, 1])
+    found = lazy_dataset(two, rows).__getitems__([0, 0, 1])
     assert [row["example"] for row in found] == [two[0], two[0], two[1]]
     assert found[0]["images"][0] is found[1]["images"][0]  # a group shares its picture
     width, height = found[0]["images"][0].size
@@ -50,7 +50,7 @@ def test_a_grpo_row_carries_its_example(two):
 
 def test_pictures_are_opened_only_when_asked_for():
     rows = Rows(prompt=get_prompt("direct"), pictures=Pictures(max_pixels=None))
-    assert len(dataset([example(0, images=[Path("absent.png")])], rows)) == 1
+    assert len(lazy_dataset([example(0, images=[Path("absent.png")])], rows)) == 1
 
 
 def test_the_cache_forgets_the_oldest(tmp_path, image_file):
@@ -79,15 +79,17 @@ def test_blanked_pictures_are_grey_and_of_the_same_size(two):
 
 
 def test_an_example_without_rationale_is_left_out_of_think_and_named():
-    kept, left = teachable([example(0), example(1, rationale=None), example(2, rationale=" ")], get_prompt("think"))
+    kept, left = teachable_examples(
+        [example(0), example(1, rationale=None), example(2, rationale=" ")], get_prompt("think")
+    )
     assert [e.id for e in kept] == ["toy/train/0"] and left == ["toy/train/1", "toy/train/2"]
 
 
 def test_the_answer_alone_needs_no_rationale():
-    kept, left = teachable([example(0, rationale=None)], get_prompt("direct"))
+    kept, left = teachable_examples([example(0, rationale=None)], get_prompt("direct"))
     assert len(kept) == 1 and left == []
 
 
 def test_no_rationale_at_all_is_an_error_with_the_way_out():
     with pytest.raises(DataError, match="use prompt: direct"):
-        teachable([example(0, rationale=None)], get_prompt("think"))
+        teachable_examples([example(0, rationale=None)], get_prompt("think"))

@@ -5,8 +5,7 @@ from trl import SFTTrainer
 from trl.trainer import utils
 
 from medrft.rundir import RunDir, read_jsonl
-from medrft.training.scored import ScoresAnswers
-from medrft.training.sft import run_sft
+from medrft.training.sft import ScoresAnswers, run_sft
 
 
 def losses(run):

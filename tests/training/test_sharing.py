@@ -16,12 +16,13 @@ from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
-from medrft.training import groups, sharing
-from medrft.training.fallback import Sharing
 from medrft.training.grpo import run_grpo
-from medrft.training.rows import Pictures, Rows, dataset
-from medrft.training.sharing import SharesPrompts
-from medrft.training.verify import Batch, Difference, loss_difference
+from medrft.training.rows import Pictures, Rows, lazy_dataset
+from medrft.training.sharing import groups
+from medrft.training.sharing import trainer as sharing
+from medrft.training.sharing.fallback import Sharing
+from medrft.training.sharing.trainer import SharesPrompts
+from medrft.training.sharing.verify import Batch, Difference, loss_difference
 
 STEPS = 20
 
@@ -38,7 +39,7 @@ class Light(SharesPrompts, GRPOTrainer):
         if self.replay is not None:
             return self.replay[self._step]
         batch = super()._prepare_inputs(generation_batch)
-        whole = groups.take(batch, range(len(batch["prompt_ids"])))
+        whole = groups.take_rows(batch, range(len(batch["prompt_ids"])))
         self.batches.append({key: copy.deepcopy(value) for key, value in whole.items()})
         return batch
 
@@ -89,7 +90,7 @@ def light(base, drawn, recipe, tmp_path):
             model=policy.model,
             reward_funcs=reward,
             args=args,
-            train_dataset=dataset(drawn["train"][:8], rows),
+            train_dataset=lazy_dataset(drawn["train"][:8], rows),
             processing_class=policy.processor,
             peft_config=peft,
             sharing=sharing,
@@ -136,7 +137,7 @@ def test_twenty_steps_are_those_of_the_plain_trainer(light):
 
 @pytest.mark.parametrize("fault", ["positions", "mask"])
 def test_a_wrong_position_or_mask_makes_it_fail(light, monkeypatch, fault):
-    true = prefix.pack
+    true = prefix.pack_groups
 
     def wrong(*args, **kwargs):
         packed = true(*args, **kwargs)
@@ -147,7 +148,7 @@ def test_a_wrong_position_or_mask_makes_it_fail(light, monkeypatch, fault):
         }
         return dataclasses.replace(packed, lines=dataclasses.replace(lines, **changed[fault]))
 
-    monkeypatch.setattr(prefix, "pack", wrong)
+    monkeypatch.setattr(prefix, "pack_groups", wrong)
     norm, logps, change = gaps(*both(light, max_steps=4))
     assert norm > 1e-4
     assert logps > 1e-4
@@ -172,7 +173,7 @@ def test_layouts(light, layout, monkeypatch):
     torch.manual_seed(0)
     options = {"max_steps": 4, **LAYOUTS[layout]}
     if most := options.pop("branches", None):  # as where completions are long
-        monkeypatch.setattr(sharing, "branches", lambda *args, **kwargs: most)
+        monkeypatch.setattr(sharing, "branches_per_row", lambda *args, **kwargs: most)
     norm, logps, change = gaps(*both(light, **options))
     assert norm < 1e-4
     assert logps < 1e-4
@@ -259,8 +260,10 @@ class TestVerify:
         assert trainer.sharing.checked["loss"].logps_limit >= 0.05
 
     def test_a_model_that_shares_wrongly_falls_back_and_trains_as_ever(self, light, monkeypatch, capsys):
-        true = prefix.positions
-        monkeypatch.setattr(prefix, "positions", lambda lines, found: true(lines, found) + (lines.segments > 0).long())
+        true = prefix.packed_positions
+        monkeypatch.setattr(
+            prefix, "packed_positions", lambda lines, found: true(lines, found) + (lines.segments > 0).long()
+        )
         one, other, start = both(light, shares=Sharing(verify="first"), max_steps=3)
         norm, logps, change = gaps(one, other, start)
         assert max(norm, logps, change) < 1e-6
@@ -365,7 +368,7 @@ class TestErrorsOfAModelsCode:
             torch.rand(5)  # as if it had drawn before
             raise error
 
-        monkeypatch.setattr(sharing, "rollouts", fails)
+        monkeypatch.setattr(sharing, "sample_rollouts", fails)
         monkeypatch.setattr(sharing, "packed_inputs", fails)
         torch.manual_seed(3)
         one = light(Sharing(log=tmp_path / "run" / "fallbacks.log"), **options)
@@ -550,15 +553,15 @@ class TestGroups:
         """One image in the first row, two in the second; the rows change places."""
         given, expected = LAYOUTS_OF_PIXELS[layout]
         fields = {key: value if key == "num_tiles" else torch.tensor(value) for key, value in given.items()}
-        taken = groups.take({**fields, "num_images": [1, 2]}, [1, 0])
+        taken = groups.take_rows({**fields, "num_images": [1, 2]}, [1, 0])
         assert {key: taken[key].tolist() for key in expected} == expected
         assert taken["num_images"] == [2, 1]
-        again = groups.take(taken, [1, 0])
+        again = groups.take_rows(taken, [1, 0])
         assert all(torch.equal(torch.as_tensor(again[key]), torch.as_tensor(fields[key])) for key in fields)
 
     def test_padded_rows_are_not_taken_for_images(self):
         fields = {"pixel_values": torch.arange(4), "pixel_attention_mask": torch.arange(4), "num_images": [1, 2, 0, 1]}
-        assert groups.take(fields, [3, 0])["pixel_values"].tolist() == [3, 0]
+        assert groups.take_rows(fields, [3, 0])["pixel_values"].tolist() == [3, 0]
 
     def test_tiles_are_counted_as_the_image_processor_does(self):
         """InternVL and Aya Vision say how many; of LFM2-VL it is rows by columns, and a thumbnail."""
@@ -574,12 +577,12 @@ class TestGroups:
 
         processor = types.SimpleNamespace(image_processor=Counts())
         images = [["a"], ["b", "c"]]
-        found = groups.tiles(processor, images, {"pixel_values": torch.zeros(8, 3, 2, 2)})
+        found = groups.tile_counts(processor, images, {"pixel_values": torch.zeros(8, 3, 2, 2)})
         assert found["num_tiles"] == [4, 4] and [part.tolist() for part in found["num_patches"]] == [[4], [1, 3]]
         shapes = {"pixel_values": torch.zeros(9, 8, 4), "spatial_shapes": torch.zeros(9, 2)}
-        assert groups.tiles(processor, images, shapes)["num_tiles"] == [5, 4]
-        assert groups.tiles(processor, images, {"pixel_values": torch.zeros(3, 3, 2, 2)}) == {}
-        assert groups.tiles(processor, [None, []], {}) == {}
+        assert groups.tile_counts(processor, images, shapes)["num_tiles"] == [5, 4]
+        assert groups.tile_counts(processor, images, {"pixel_values": torch.zeros(3, 3, 2, 2)}) == {}
+        assert groups.tile_counts(processor, [None, []], {}) == {}
 
     def test_patches_of_all_images_are_taken_by_row(self):
         fields = {
@@ -588,7 +591,7 @@ class TestGroups:
             "num_images": [1, 2],
             "mm_token_type_ids": torch.tensor([[0, 1], [1, 1]]),
         }
-        taken = groups.take(fields, [1, 0, 1])
+        taken = groups.take_rows(fields, [1, 0, 1])
         assert taken["pixel_values"][:, 0].tolist() == [4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
         assert taken["image_grid_thw"].tolist() == [[1, 1, 2], [1, 2, 2], [1, 2, 2], [1, 1, 2], [1, 2, 2]]
         assert taken["num_images"] == [2, 1, 2]

@@ -7,9 +7,18 @@ from types import SimpleNamespace
 import pytest
 
 from medrft.errors import DataError
-from medrft.models.load import list_model
+from medrft.models.saved import list_model
 from medrft.rundir import RunDir, read_jsonl
-from medrft.training.state import KEY, is_done, last_checkpoint, read_stage, rewind, rotate, seal, write_stage
+from medrft.training.state import (
+    KEY,
+    is_done,
+    last_checkpoint,
+    read_stage,
+    rewind_stage,
+    rotate_checkpoints,
+    seal_checkpoint,
+    write_stage,
+)
 
 
 def checkpoint(folder, step, *, saved=None, whole=True, best=None, processes=1):
@@ -20,7 +29,7 @@ def checkpoint(folder, step, *, saved=None, whole=True, best=None, processes=1):
     (path / "trainer_state.json").write_text(json.dumps(state))
     (path / "optimizer.pt").write_bytes(b"x" * 100)
     if whole:
-        seal(path, processes=processes)
+        seal_checkpoint(path, processes=processes)
     return path
 
 
@@ -119,7 +128,7 @@ def test_as_many_processes_go_on_as_wrote_the_checkpoint(tmp_path):
 def test_older_checkpoints_go_but_never_the_newest_nor_the_best(tmp_path, limit, best, stay):
     for step in (2, 4, 9, 10):
         checkpoint(tmp_path, step)
-    rotate(tmp_path, limit=limit, best=best and tmp_path / f"checkpoint-{best}")
+    rotate_checkpoints(tmp_path, limit=limit, best=best and tmp_path / f"checkpoint-{best}")
     assert steps(tmp_path) == stay
 
 
@@ -135,10 +144,10 @@ def test_a_rewound_run_has_no_row_after_its_checkpoint(tmp_path):
     with run.metrics.open("a") as file:
         file.write('{"stage": "grpo", "st')  # killed while writing
     checkpoint(tmp_path / "c", 2)
-    rewind(run, "grpo", last_checkpoint(tmp_path / "c"))
+    rewind_stage(run, "grpo", last_checkpoint(tmp_path / "c"))
     for path in (run.metrics, run.warnings):
         assert [(row["stage"], row["step"]) for row in read_jsonl(path)] == [("sft", 9), ("grpo", 1), ("grpo", 2)]
-    rewind(run, "grpo", None)
+    rewind_stage(run, "grpo", None)
     assert [row["stage"] for row in read_jsonl(run.metrics)] == ["sft"]
 
 

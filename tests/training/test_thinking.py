@@ -11,18 +11,18 @@ from medrft.config import ModelConfig
 from medrft.endpoint import Reply
 from medrft.errors import RecipeError
 from medrft.models.conversation import completion_of
-from medrft.models.encode import encode
+from medrft.models.encode import encode_chats
 from medrft.models.generate import _finished
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.prompts import get_prompt, with_images
 from medrft.models.tokens import end_ids
 from medrft.recipes import parse_recipe
-from medrft.rewards.answer_format import AnswerFormat
-from medrft.scorers.items import item_of
+from medrft.scorers.base import item_of
+from medrft.scorers.form import AnswerFormat
 from medrft.training.arguments import check_stage
 from medrft.training.collator import Collator
 from medrft.training.grpo import GRPO
-from medrft.training.rows import assistant
+from medrft.training.rows import assistant_message
 from medrft.types import Completion
 
 EXAMPLES = make_examples(2)
@@ -66,7 +66,7 @@ def test_a_perfect_completion_earns_the_format_reward_everywhere(family, argumen
     assert prompt.opened == opened
     example = EXAMPLES[0]
     chat = with_images(prompt.messages(example), picture(example))
-    asked = encode(policy, [chat])["input_ids"][0].tolist()
+    asked = encode_chats(policy, [chat])["input_ids"][0].tolist()
     tokenizer = policy.processor.tokenizer
     ids = [*tokenizer(perfect(prompt, example))["input_ids"], end_ids(policy)[0]]
 
@@ -91,7 +91,7 @@ def test_a_perfect_completion_earns_the_format_reward_everywhere(family, argumen
     assert pays(evaluated.text, example, prompt)
 
     if (family, arguments, name) != ("qwen3_5", {}, "think"):  # preflight refuses to teach after an empty thought
-        row = {"prompt": prompt.messages(example), "completion": [assistant(prompt.target(example))]}
+        row = {"prompt": prompt.messages(example), "completion": [assistant_message(prompt.target(example))]}
         batch = Collator(policy.processor, completion_only_loss=True)([row | {"images": picture(example)}])
         taught = [label for label in batch["labels"][0].tolist() if label != -100]
         assert batch["input_ids"][0].tolist()[: len(asked)] == asked  # SFT teaches after the same prompt

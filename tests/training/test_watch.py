@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from medrft.training.causes import CAUSES, LEAST
-from medrft.training.watch import Watch, diagnose, diagnoses
+from medrft.training.monitor.causes import CAUSES, LEAST
+from medrft.training.monitor.watch import Watch, diagnose_run, diagnose_stage
 
 CALM = {
     "reward_std": 0.2,
@@ -43,7 +43,7 @@ def rows_of(*parts):
 
 
 def found_in(*parts):
-    return [(f.cause, f.part, f.step) for f in diagnose(rows_of(*parts), stage="grpo").findings]
+    return [(f.cause, f.part, f.step) for f in diagnose_stage(rows_of(*parts), stage="grpo").findings]
 
 
 # Cause, part, what makes it so, and numbers near it that do not.
@@ -104,7 +104,7 @@ def test_a_few_tokens_more_are_no_drift():
 def test_a_reward_of_one_part_is_told_once():
     rows = [{k: v for k, v in row.items() if "/b" not in k} for row in rows_of((6, {"reward_std": 0.0, "ties": 1.0}))]
     flat = [row | {"part/a/calibrated_std": 0.0, "part/a/ties": 1.0} for row in rows]
-    found = diagnose(flat, stage="grpo").findings
+    found = diagnose_stage(flat, stage="grpo").findings
     assert [(f.cause, f.part) for f in found] == [("spread_floor", "reward"), ("ties", "reward")]
 
 
@@ -112,7 +112,7 @@ def test_a_warning_comes_once_and_again_only_after_it_ended():
     rows = rows_of((8, {"kl": 2.0}), (8, {}), (6, {"kl": 3.0}))
     watch = Watch("grpo")
     begun = [row["step"] for row in rows for finding in watch.take(row["step"], row) if finding.cause == "kl_runaway"]
-    first, second = diagnose(rows, stage="grpo").findings
+    first, second = diagnose_stage(rows, stage="grpo").findings
     assert begun == [5, 17] == [first.step, second.step]
     assert (first.ended, first.last, second.ended, second.last) == (True, 12, False, 22)
     assert (first.worst, second.worst) == (2.0, 3.0)
@@ -125,7 +125,7 @@ def test_a_number_that_wavers_about_its_threshold_does_not_begin_again():
 
 
 def test_a_number_that_goes_missing_neither_begins_nor_ends_a_cause():
-    found = diagnose(rows_of((6, {"unscored": 1.0}), (30, {"unscored": None})), stage="grpo").findings
+    found = diagnose_stage(rows_of((6, {"unscored": 1.0}), (30, {"unscored": None})), stage="grpo").findings
     assert [(f.cause, f.ended) for f in found] == [("unscored", False)]
 
 
@@ -134,7 +134,7 @@ def test_steps_that_reuse_a_batch_are_passed_over():
         row if row["step"] % 2 else {k: v for k, v in row.items() if k != "ties"}
         for row in rows_of((20, {"ties": 1.0}))
     ]
-    assert [(f.cause, f.step) for f in diagnose(every_second, stage="grpo").findings] == [("ties", 9)]
+    assert [(f.cause, f.step) for f in diagnose_stage(every_second, stage="grpo").findings] == [("ties", 9)]
 
 
 def test_the_trackers_get_a_number_per_cause_that_was_judged():
@@ -158,9 +158,9 @@ def test_a_watch_goes_on_from_its_state(cut):
 
 
 def test_what_could_not_be_judged_says_why():
-    short = diagnose(rows_of((2, {})), stage="grpo")
+    short = diagnose_stage(rows_of((2, {})), stage="grpo")
     assert short.not_judged["truncation"] == "2 logged steps, and it takes 5"
-    no_kl = diagnose([row | {"kl": None} for row in rows_of((12, {}))], stage="grpo")
+    no_kl = diagnose_stage([row | {"kl": None} for row in rows_of((12, {}))], stage="grpo")
     assert list(no_kl.not_judged) == ["kl_runaway"] and "beta above 0" in no_kl.not_judged["kl_runaway"]
 
 
@@ -168,12 +168,12 @@ def test_only_grpo_stages_are_judged_and_each_for_itself():
     other = [row | {"stage": "again", "step": 1 + row["step"]} for row in rows_of((4, {"kl": 2.0}))]
     sft = {"kind": "sft", "stage": "sft", "split": "train", "step": 1, "loss": 1.0}
     validation = {"kind": "grpo", "stage": "grpo", "split": "validation", "step": 1, "kl": 9.0}
-    found = diagnoses([sft, *rows_of((4, {"kl": 2.0})), validation, *other])
+    found = diagnose_run([sft, *rows_of((4, {"kl": 2.0})), validation, *other])
     assert [(one.stage, one.rows, one.findings) for one in found] == [("grpo", 4, ()), ("again", 4, ())]
 
 
 def test_a_finding_is_one_line_with_all_of_it():
-    line = diagnose(rows_of((6, {"truncated": 0.25})), stage="grpo").findings[0].line()
+    line = diagnose_stage(rows_of((6, {"truncated": 0.25})), stage="grpo").findings[0].line()
     assert line.startswith(
         "truncation (grpo, steps 5 to 6): share of answers cut off at the token limit 0.25 (warns at least 0.1); "
     )

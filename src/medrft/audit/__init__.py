@@ -10,7 +10,7 @@ from medrft.audit.finding import SEVERITIES, Finding
 from medrft.audit.perform import Settings, at_least, audit_rewards, audit_run_reward
 from medrft.audit.sources import Material, default_material
 from medrft.audit.subject import load_subject
-from medrft.audit.verdict import THRESHOLDS, thresholds
+from medrft.audit.verdict import THRESHOLDS, set_thresholds
 
 __all__ = [
     "SEVERITIES",
@@ -23,5 +23,5 @@ __all__ = [
     "audit_run_reward",
     "default_material",
     "load_subject",
-    "thresholds",
+    "set_thresholds",
 ]

@@ -100,7 +100,7 @@ class Caller:
 
     def _batch(self, items: list[Item], problems: list[dict[str, Any]]) -> list[Score] | None:
         """Scores, or `None` when the call as a whole failed."""
-        made, error = attempt(lambda: self._call(items))
+        made, error = call_safely(lambda: self._call(items))
         if error is not None:
             problems.append({"name": "raises", "says": in_one_line(error), "row": 0})
             return None
@@ -243,7 +243,7 @@ def load_caller(spec: str, style: str, columns: Mapping[str, str]) -> Caller | s
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.parent))
     loader = module_spec.loader
-    _, error = attempt(lambda: loader.exec_module(module))
+    _, error = call_safely(lambda: loader.exec_module(module))
     if error is not None:
         return f"importing it failed with {in_one_line(error)}"
     function = getattr(module, name, None)
@@ -286,7 +286,7 @@ def _stand_in_for_swift() -> None:
     sys.modules["swift"] = package
 
 
-def attempt(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def call_safely(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """What somebody else's code returns, or what it raises: to be reported, never to be hidden."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         future = pool.submit(work)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrft.audit.completions import Case
-from medrft.audit.discrimination import told
+from medrft.audit.discrimination import describe_answer
 from medrft.audit.subject import Own, Scored, Subject
 from medrft.rewards.calibrations import build_calibration
 from medrft.types import Score
@@ -44,7 +44,7 @@ class Groups:
         self.all_wrong = [rows for rows in self.rows if (self.right[rows] == 0).all()]
 
 
-def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: float) -> dict[str, Any]:
+def measure_collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: float) -> dict[str, Any]:
     """Spread, ties, levels and shares per part and for the total, and what the advantage is worth.
 
     Spread is counted over mixed groups (some answers right, some wrong): there a reward must differ.
@@ -56,12 +56,15 @@ def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: 
         "mixed": len(groups.mixed),
         "all_wrong": len(groups.all_wrong),
         "floor": floor,
-        "total": {"calibrated": spread(total, groups, floor), "raw": spread(as_floats(scored.plain), groups, floor)},
+        "total": {
+            "calibrated": group_spread(total, groups, floor),
+            "raw": group_spread(as_floats(scored.plain), groups, floor),
+        },
         "parts": {},
-        "flattest": flattest(total, groups, scored, cases),
+        "flattest": flattest_groups(total, groups, scored, cases),
         "pushed": best_paid(total, groups.all_wrong, scored, cases),
-        "signal": signal(total, groups),
-        "signal_uncalibrated": signal(as_floats(scored.plain), groups),
+        "signal": truth_signal(total, groups),
+        "signal_uncalibrated": truth_signal(as_floats(scored.plain), groups),
     }
     for name in subject.parts:
         part = as_floats(scored.calibrated[name])
@@ -69,16 +72,16 @@ def collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: 
         found["parts"][name] = {
             "judges_answer": name in subject.answer_parts,
             "weight": float(np.mean(scored.weights[name])),
-            "raw": spread(as_floats(scored.raw[name]), groups, floor),
-            "calibrated": spread(part, groups, floor),
+            "raw": group_spread(as_floats(scored.raw[name]), groups, floor),
+            "calibrated": group_spread(part, groups, floor),
             "variance_share": variance_share(weighed, total, groups),
-            "correlation": correlation(weighed, total, groups),
-            "tails": tails(part),
-            "flattest": flattest(part, groups, scored, cases),
+            "correlation": total_correlation(weighed, total, groups),
+            "tails": tail_shares(part),
+            "flattest": flattest_groups(part, groups, scored, cases),
             "widest": best_paid(part, groups.rows, scored, cases),
         }
     if isinstance(subject, Own):
-        found["alternatives"] = alternatives(subject, scored, cases, groups, floor)
+        found["alternatives"] = other_calibrations(subject, scored, cases, groups, floor)
         found["saturated"] = subject.reward.saturated()
     return found
 
@@ -88,7 +91,7 @@ def as_floats(column: Sequence[Score]) -> Floats:
     return np.array([math.nan if value is None else value for value in column], dtype=float)
 
 
-def spread(column: Floats, groups: Groups, floor: float) -> dict[str, Any] | None:
+def group_spread(column: Floats, groups: Groups, floor: float) -> dict[str, Any] | None:
     """Within-group std, ties and levels over the mixed groups; `None` where no such group is wholly scored."""
     inside = [column[rows] for rows in groups.mixed if np.isfinite(column[rows]).all()]
     if not inside:
@@ -120,7 +123,7 @@ def _levels(values: Floats) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def flattest(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
+def flattest_groups(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
     """The three mixed groups with the least spread: a wrong answer of each beside a right one."""
     inside = [rows for rows in groups.mixed if np.isfinite(column[rows]).all()]
     shown = []
@@ -128,7 +131,12 @@ def flattest(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Cas
         right, wrong = (int(rows[groups.right[rows] == truth][0]) for truth in (1, 0))
         gap = float(column[wrong] - column[right])
         shown.append(
-            {"facet": "", "gap": gap, "wrong": told(scored, cases, wrong), "right": told(scored, cases, right)}
+            {
+                "facet": "",
+                "gap": gap,
+                "wrong": describe_answer(scored, cases, wrong),
+                "right": describe_answer(scored, cases, right),
+            }
         )
     return shown
 
@@ -139,7 +147,7 @@ def best_paid(
     """The three groups with the widest spread: the answer of each that is paid most."""
     inside = [rows for rows in among if np.isfinite(column[rows]).all()]
     widest = sorted(inside, key=lambda rows: -float(column[rows].std()))[:WORST]
-    return [told(scored, cases, int(rows[column[rows].argmax()])) for rows in widest]
+    return [describe_answer(scored, cases, int(rows[column[rows].argmax()])) for rows in widest]
 
 
 def _deviations(column: Floats, groups: Groups, other: Floats) -> Floats:
@@ -155,14 +163,14 @@ def variance_share(part: Floats, total: Floats, groups: Groups) -> float | None:
     return float((own * whole).sum() / variance) if variance > 1e-12 else None
 
 
-def correlation(part: Floats, total: Floats, groups: Groups) -> float | None:
+def total_correlation(part: Floats, total: Floats, groups: Groups) -> float | None:
     """Correlation of a part with the total within groups; `None` where either is constant."""
     own, whole = _deviations(part, groups, total), _deviations(total, groups, part)
     scale = math.sqrt(float((own**2).sum()) * float((whole**2).sum()))
     return float((own * whole).sum() / scale) if scale > 1e-12 else None
 
 
-def tails(column: Floats) -> dict[str, float]:
+def tail_shares(column: Floats) -> dict[str, float]:
     """Share of scores within 0.02 of the lowest and of the highest possible value seen."""
     values = column[np.isfinite(column)]
     if not len(values):
@@ -171,7 +179,7 @@ def tails(column: Floats) -> dict[str, float]:
     return {"low": float((values <= low + 0.02).mean()), "high": float((values >= high - 0.02).mean())}
 
 
-def advantages(column: Floats, rows: NDArray[np.intp]) -> Floats:
+def group_advantages(column: Floats, rows: NDArray[np.intp]) -> Floats:
     """A group's advantages."""
     values = column[rows]
     deviation = values.std(ddof=1) if len(values) > 1 else 0.0
@@ -179,7 +187,7 @@ def advantages(column: Floats, rows: NDArray[np.intp]) -> Floats:
     return result
 
 
-def signal(column: Floats, groups: Groups) -> dict[str, Any]:
+def truth_signal(column: Floats, groups: Groups) -> dict[str, Any]:
     """What the advantage says of the truth.
 
     `snr`: distance of the mean advantages of right and wrong answers in mixed groups, over the std within each.
@@ -193,7 +201,7 @@ def signal(column: Floats, groups: Groups) -> dict[str, Any]:
     for rows in groups.mixed:
         if not np.isfinite(column[rows]).all():
             continue
-        gains, truth = advantages(column, rows), groups.right[rows]
+        gains, truth = group_advantages(column, rows), groups.right[rows]
         high, low = gains[truth == 1], gains[truth == 0]
         right += high.tolist()
         wrong += low.tolist()
@@ -201,7 +209,7 @@ def signal(column: Floats, groups: Groups) -> dict[str, Any]:
         areas.append(float(((gaps > 1e-9) + 0.5 * (np.abs(gaps) <= 1e-9)).mean()))
         turned.append(bool(high.mean() < low.mean() - 1e-9))
     pushing = [
-        bool(np.abs(advantages(column, rows)).max() > PUSHES)
+        bool(np.abs(group_advantages(column, rows)).max() > PUSHES)
         for rows in groups.all_wrong
         if np.isfinite(column[rows]).all()
     ]
@@ -216,7 +224,7 @@ def signal(column: Floats, groups: Groups) -> dict[str, Any]:
     }
 
 
-def alternatives(
+def other_calibrations(
     subject: Own, scored: Scored, cases: Sequence[Case], groups: Groups, floor: float
 ) -> list[dict[str, Any]]:
     """Each calibration in turn on the parts that are calibrated (else the semantic ones): does it help this reward?"""
@@ -228,13 +236,13 @@ def alternatives(
         return []
     rows = []
     for kind in ALTERNATIVES:
-        column = recombined(subject, scored, groups.names, bent, kind)
-        found = spread(column, groups, floor)
+        column = recombine_with(subject, scored, groups.names, bent, kind)
+        found = group_spread(column, groups, floor)
         rows.append(
             {
                 "calibration": kind,
                 "parts": bent,
-                **signal(column, groups),
+                **truth_signal(column, groups),
                 "under_floor": found["under_floor"] if found else None,
                 "variance_share": {
                     name: variance_share(
@@ -247,7 +255,7 @@ def alternatives(
     return rows
 
 
-def recombined(subject: Own, scored: Scored, names: Sequence[str], bent: Sequence[str], kind: str) -> Floats:
+def recombine_with(subject: Own, scored: Scored, names: Sequence[str], bent: Sequence[str], kind: str) -> Floats:
     """The total with another calibration on some parts."""
     total = np.zeros(len(scored.total))
     shut = np.array(scored.shut)

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.scorers import item_of
+from medrft.scorers.base import item_of
 from medrft.types import Completion, Example, Form, Item
 
 SENTENCES = (
@@ -61,15 +61,15 @@ def completion_of(answer: str, *, form: Form, rng: random.Random) -> str:
         return answer
     if form == "direct":
         return f"<answer>{answer}</answer>"
-    return f"<think>{thought(rng)}</think><answer>{answer}</answer>"
+    return f"<think>{made_up_thought(rng)}</think><answer>{answer}</answer>"
 
 
-def thought(rng: random.Random) -> str:
+def made_up_thought(rng: random.Random) -> str:
     """One to six sentences that say nothing."""
     return " ".join(rng.sample(SENTENCES, rng.randint(1, 6)))
 
 
-def case(
+def make_case(
     example: Example,
     text: str,
     *,

@@ -31,7 +31,7 @@ COUNT = re.compile(rf"\b({'|'.join(NUMBERS[1:])}|[1-9]|10)\b(?!\s?(?:mm|cm|ml|%|
 ALONE = re.compile(r"\b(single|solitary|multiple|numerous)\b (.+)$", re.IGNORECASE)
 
 
-def contradictions(example: Example) -> Iterator[tuple[str, str]]:
+def make_contradictions(example: Example) -> Iterator[tuple[str, str]]:
     """(facet, answer) pairs that contradict the first reference; one per facet, in the order of the facets."""
     reference = example.references[0].strip()
     if example.kind == "closed":
@@ -41,7 +41,7 @@ def contradictions(example: Example) -> Iterator[tuple[str, str]]:
     elif example.kind == "choice":
         yield from _other_options(reference, example.options)
     else:
-        yield from changed(reference)
+        yield from one_facet_changes(reference)
 
 
 def _other_options(reference: str, options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -51,7 +51,7 @@ def _other_options(reference: str, options: tuple[str, ...]) -> Iterator[tuple[s
 
 
 @lru_cache(maxsize=4096)
-def changed(reference: str) -> tuple[tuple[str, str], ...]:
+def one_facet_changes(reference: str) -> tuple[tuple[str, str], ...]:
     """All one-facet contradictions of a text."""
     found: dict[str, str] = {}
     for facet, candidate in (*_swaps(reference), *_measures(reference), *_counts(reference), *_denials(reference)):

@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrft.audit.completions import Case, case
-from medrft.audit.contradictions import contradictions
-from medrft.audit.paraphrases import paraphrases
+from medrft.audit.completions import Case, make_case
+from medrft.audit.contradictions import make_contradictions
+from medrft.audit.paraphrases import make_paraphrases
 from medrft.audit.sources import Material
 from medrft.audit.subject import Scored, Subject
 from medrft.intervals import auroc
@@ -34,15 +34,15 @@ def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
     if not material.pairs:
         some_open = any(example.kind == "open" for example in material.examples)
         for example in material.examples:
-            made += [("paraphrase", name, example, text) for name, text in paraphrases(example)]
-            made += [("contradiction", name, example, text) for name, text in contradictions(example)]
+            made += [("paraphrase", name, example, text) for name, text in make_paraphrases(example)]
+            made += [("contradiction", name, example, text) for name, text in make_contradictions(example)]
         seen: dict[Any, Any] = {}
         for kind, name, example, text in made:
             asked = "" if some_open else example.question  # yes and no to many questions are few pairs of strings
             seen.setdefault((kind, name, example.references, text, asked), (kind, name, example, text))
-        made = evenly(list(seen.values()), rng, caps=SURFACE if some_open else {})
+        made = draw_evenly(list(seen.values()), rng, caps=SURFACE if some_open else {})
     return [
-        case(
+        make_case(
             example,
             text,
             form=form,
@@ -56,7 +56,7 @@ def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
     ]
 
 
-def evenly(made: Sequence[Probe], rng: random.Random, *, caps: Mapping[str, int]) -> list[Probe]:
+def draw_evenly(made: Sequence[Probe], rng: random.Random, *, caps: Mapping[str, int]) -> list[Probe]:
     """At most so many probes of each facet and type of paraphrase, so that the easy and many do not decide."""
     by_attribute: dict[tuple[str, str], list[Probe]] = {}
     for probe in made:
@@ -68,7 +68,9 @@ def evenly(made: Sequence[Probe], rng: random.Random, *, caps: Mapping[str, int]
     return [probe for rows in kept for probe in rows]
 
 
-def discrimination(subject: Subject, scored: Scored, cases: Sequence[Case], *, seed: int, made: bool) -> dict[str, Any]:
+def measure_discrimination(
+    subject: Subject, scored: Scored, cases: Sequence[Case], *, seed: int, made: bool
+) -> dict[str, Any]:
     """AUROC of the total and of each part's raw score, pooled and per facet, with intervals.
 
     `made`: the probes were made from references, so that those of one reference are resampled together.
@@ -129,7 +131,7 @@ def _paraphrase_means(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
 def least_paid(scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
     """The right answers in other words that earn least."""
     rows = [(v, i) for i, v in enumerate(scored.total) if v is not None and cases[i].source == "paraphrase"]
-    return [told(scored, cases, i) for _, i in sorted(rows)[:SHOWN]]
+    return [describe_answer(scored, cases, i) for _, i in sorted(rows)[:SHOWN]]
 
 
 def worst_pairs(subject: Subject, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -155,11 +157,18 @@ def worst_pairs(subject: Subject, scored: Scored, cases: Sequence[Case]) -> list
         if gap <= 0 or counts.get(facet, 0) == SHOWN:
             continue
         counts[facet] = counts.get(facet, 0) + 1
-        shown.append({"facet": facet, "gap": gap, "wrong": told(scored, cases, i), "right": told(scored, cases, j)})
+        shown.append(
+            {
+                "facet": facet,
+                "gap": gap,
+                "wrong": describe_answer(scored, cases, i),
+                "right": describe_answer(scored, cases, j),
+            }
+        )
     return shown
 
 
-def told(scored: Scored, cases: Sequence[Case], i: int) -> dict[str, Any]:
+def describe_answer(scored: Scored, cases: Sequence[Case], i: int) -> dict[str, Any]:
     """One answer with its total and every part's number, before and after calibration."""
     return {
         **cases[i].as_json(),
@@ -167,11 +176,11 @@ def told(scored: Scored, cases: Sequence[Case], i: int) -> dict[str, Any]:
         "parts": {
             name: {"raw": column[i], "calibrated": scored.calibrated[name][i]} for name, column in scored.raw.items()
         },
-        "why": why(cases[i]),
+        "why": explain_probe(cases[i]),
     }
 
 
-def why(probe: Case) -> str:
+def explain_probe(probe: Case) -> str:
     """What the clinical scorer reads in the answer, in plain text; empty for whole completions without an answer."""
     if probe.item.answer is None or len(probe.item.answer) > 300:
         return ""

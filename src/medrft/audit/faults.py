@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medrft.audit.finding import Finding, Severity, percent
+from medrft.audit.finding import Finding, Severity, as_percent
 
 PROBLEMS: dict[str, tuple[Severity, str, str]] = {
     "raises": (
@@ -62,7 +62,7 @@ def _blind(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Fi
         yield Finding(
             name="blind_to_completion",
             severity="error",
-            says=f"For {percent(answers)} of the questions every answer earns the same, right or wrong: it does "
+            says=f"For {as_percent(answers)} of the questions every answer earns the same, right or wrong: it does "
             "not read the completion (it may score the reference against itself).",
             change="Check which argument holds the policy's text, and print one row.",
             measured=answers,
@@ -73,7 +73,7 @@ def _blind(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Fi
         yield Finding(
             name="blind_to_reference",
             severity="error",
-            says=f"For {percent(references)} of the answers another reference changes nothing: it pays for form or "
+            says=f"For {as_percent(references)} of the answers another reference changes nothing: it pays for form or "
             "style, never for being right.",
             change="Compare the answer with the reference; use form and length only beside that.",
             measured=references,

@@ -31,10 +31,10 @@ class Finding:
         return {**asdict(self), "cases": list(self.cases)}
 
 
-def percent(share: float) -> str:
+def as_percent(share: float) -> str:
     """A share as people read it.
 
-    >>> percent(0.615)
+    >>> as_percent(0.615)
     '62 %'
     """
     return f"{100 * share:.0f} %"

@@ -167,7 +167,7 @@ def style_of(spec: str, style: str | None) -> str:
 def _definition(spec: str) -> ast.AST | None:
     """The definition of a name in a file, read and not run; `None` for a name that is assigned or imported."""
     where, name = split_spec(spec)
-    tree = parse(where)
+    tree = parse_file(where)
     bound = bound_names(tree.body)
     if name in bound:
         return bound[name]
@@ -192,7 +192,7 @@ def bound_names(body: Sequence[ast.stmt]) -> dict[str, ast.AST | None]:
     return found
 
 
-def parse(where: Path) -> ast.Module:
+def parse_file(where: Path) -> ast.Module:
     """A file's syntax tree; raises `RecipeError` for a file that is missing or no Python."""
     if not where.is_file():
         raise RecipeError(f"no file at {where}; a reward of your own is file.py:name")
@@ -214,7 +214,7 @@ def swallowed_errors(spec: str) -> list[str]:
     Read off its definition and those it uses in the same file; nothing is run.
     """
     where, name = split_spec(spec)
-    handlers = [node for part in _reached(parse(where), name) for node in ast.walk(part)]
+    handlers = [node for part in _reached(parse_file(where), name) for node in ast.walk(part)]
     found = []
     for node in handlers:
         if not isinstance(node, ast.ExceptHandler) or not _broad(node):

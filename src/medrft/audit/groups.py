@@ -11,10 +11,10 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from medrft.audit.completions import Case, case, completion_of
-from medrft.audit.contradictions import contradictions
+from medrft.audit.completions import Case, completion_of, make_case
+from medrft.audit.contradictions import make_contradictions
 from medrft.audit.hacks import HACKS, is_right
-from medrft.audit.paraphrases import paraphrases
+from medrft.audit.paraphrases import make_paraphrases
 from medrft.audit.sources import Material, Pair, Said
 from medrft.types import Example, Form
 
@@ -64,7 +64,7 @@ def said_case(answer: Said, *, form: Form, group: str, rng: random.Random | None
     """The case of a real answer; a bare one is put into the form."""
     rng = None if answer.whole else rng or random.Random(answer.example.id)
     more = {"source": "prediction", "right": answer.right, "group": group}
-    return case(answer.example, answer.text, form=form, rng=rng, **more)
+    return make_case(answer.example, answer.text, form=form, rng=rng, **more)
 
 
 class Answers:
@@ -83,7 +83,7 @@ class Answers:
         self.paraphrases = [(pair.attribute, pair.candidate) for pair in pairs if pair.kind == "paraphrase"]
         self.near = [(pair.attribute, pair.candidate) for pair in pairs if pair.kind == "contradiction"]
         if not pairs:
-            self.paraphrases, self.near = list(paraphrases(example)), list(contradictions(example))
+            self.paraphrases, self.near = list(make_paraphrases(example)), list(make_contradictions(example))
         self.others = other_answers(example, material.examples, rng)
 
     def group(self, name: str, size: int) -> list[Case]:
@@ -121,11 +121,11 @@ class Answers:
         if text is None or (not HACKS[name].knows and is_right(text, self.example)):
             return None
         written = text if HACKS[name].whole else completion_of(text, form=self.form, rng=self.rng)
-        return case(self.example, written, form=self.form, source="hack", attribute=name, right=False, group=group)
+        return make_case(self.example, written, form=self.form, source="hack", attribute=name, right=False, group=group)
 
     def _case(self, text: str, source: str, attribute: str, group: str, *, right: bool) -> Case:
         more = {"source": source, "attribute": attribute, "right": right, "group": group}
-        return case(self.example, text, form=self.form, rng=self.rng, **more)
+        return make_case(self.example, text, form=self.form, rng=self.rng, **more)
 
 
 def other_answers(example: Example, examples: Sequence[Example], rng: random.Random, *, count: int = 4) -> list[str]:

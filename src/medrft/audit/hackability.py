@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrft.audit.completions import Case, case
-from medrft.audit.contradictions import contradictions
-from medrft.audit.discrimination import told
+from medrft.audit.completions import Case, make_case
+from medrft.audit.contradictions import make_contradictions
+from medrft.audit.discrimination import describe_answer
 from medrft.audit.groups import other_answers
 from medrft.audit.hacks import HACKS, hack_cases
 from medrft.audit.sources import Material
 from medrft.audit.subject import Scored
-from medrft.audit.terms import said
+from medrft.audit.terms import read_terms
 from medrft.types import Example, Form
 
 Floats = NDArray[np.float64]
@@ -30,17 +30,17 @@ MEASURABLE = 20
 def hack_material(material: Material, *, form: Form, seed: int, count: int) -> list[Case]:
     """Hacks on up to `count` examples of each kind in turn, beside right and honest wrong answers to the same."""
     rng = random.Random(seed)
-    chosen = balanced(material.examples, count, rng)
+    chosen = draw_balanced(material.examples, count, rng)
     cases = hack_cases(chosen, frequent=material.frequent, form=form, rng=rng)
     for example in chosen:
         reference = example.references[0]
-        cases.append(case(example, reference, form=form, rng=rng, source="right", right=True))
-        near = [text for _, text in contradictions(example)][:1]
+        cases.append(make_case(example, reference, form=form, rng=rng, source="right", right=True))
+        near = [text for _, text in make_contradictions(example)][:1]
         for text in [*near, *other_answers(example, material.examples, rng, count=3)]:
-            cases.append(case(example, text, form=form, rng=rng, source="wrong", right=False))
+            cases.append(make_case(example, text, form=form, rng=rng, source="wrong", right=False))
         if form != "short":
-            cases.append(case(example, "-", form=form, rng=rng, source="tagged", right=False))
-            cases.append(case(example, "-", form=form, source="untagged", right=False))
+            cases.append(make_case(example, "-", form=form, rng=rng, source="tagged", right=False))
+            cases.append(make_case(example, "-", form=form, source="untagged", right=False))
     return [_in_group(one) for one in cases]
 
 
@@ -55,7 +55,7 @@ def _in_group(one: Case) -> Case:
     )
 
 
-def balanced(examples: Sequence[Example], count: int, rng: random.Random) -> list[Example]:
+def draw_balanced(examples: Sequence[Example], count: int, rng: random.Random) -> list[Example]:
     """Up to `count` examples, as evenly over the kinds as there are."""
     kinds: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
@@ -68,7 +68,7 @@ def balanced(examples: Sequence[Example], count: int, rng: random.Random) -> lis
     return chosen[:count]
 
 
-def hackability(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+def measure_hackability(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     """Per hack: mean, percentile among honest answers, share of examples where it beats a wrong or matches a right one.
 
     `gain`: what it earns above an honest wrong answer, as a share of what the right answer earns above it (mean over
@@ -95,7 +95,7 @@ def hackability(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
                 "unscored": len(rows) - len(known),
             }
             worst = sorted(known, key=lambda row: right[row[1]] - row[0])[:3]
-            found[name]["cases"] = [told(scored, cases, i) for _, _, i in worst]
+            found[name]["cases"] = [describe_answer(scored, cases, i) for _, _, i in worst]
     return found
 
 
@@ -123,7 +123,7 @@ def _measured(
     }
 
 
-def tags(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+def tag_worth(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     """What the tags around nothing are worth beside being right: ("-" tagged - "-" bare) / (right - "-" tagged)."""
     means: dict[str, list[float]] = defaultdict(list)
     for value, one in zip(scored.total, cases, strict=True):
@@ -139,11 +139,11 @@ def tags(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
         "worth": worth,
         "ratio": pay / worth if worth > 1e-6 else None,
         "dead": worth <= 1e-6,
-        "cases": [told(scored, cases, i) for _, i in best],
+        "cases": [describe_answer(scored, cases, i) for _, i in best],
     }
 
 
-def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
+def length_biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     """Rank correlation of the total with length, specificity and hedging among answers that are equally right.
 
     Ranks are compared within one question and among its right, or its wrong, answers: neither truth nor the question
@@ -158,7 +158,7 @@ def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     measures = {
         "completion_length": [float(len((one.item.completion or "").split())) for one in rows],
         "answer_length": [float(len((one.item.answer or "").split())) for one in rows],
-        "specificity": [float(sum(said(one.item.answer or "").atoms.values())) for one in rows],
+        "specificity": [float(sum(read_terms(one.item.answer or "").atoms.values())) for one in rows],
         "hedging": [float(_hedges(one.item.answer or "")) for one in rows],
     }
     cells = [(one.group, one.right) for one in rows]
@@ -166,7 +166,7 @@ def biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     found = {}
     for name, column in measures.items():
         rho, n, worst = _within(values, np.array(column), cells)
-        found[name] = {"rho": rho, "n": n, "cases": [told(scored, cases, places[row]) for row in worst]}
+        found[name] = {"rho": rho, "n": n, "cases": [describe_answer(scored, cases, places[row]) for row in worst]}
     return found
 
 
@@ -176,7 +176,7 @@ def _plain(one: Case) -> bool:
 
 
 def _hedges(text: str) -> int:
-    return sum(count for cue, count in said(text).cues.items() if "doubt" in cue or cue == "alternatives")
+    return sum(count for cue, count in read_terms(text).cues.items() if "doubt" in cue or cue == "alternatives")
 
 
 def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> tuple[float | None, int, list[int]]:

@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from medrft.audit.completions import Case, case, completion_of, thought
+from medrft.audit.completions import Case, completion_of, made_up_thought, make_case
 from medrft.audit.contradictions import replace_word
-from medrft.audit.sources import matches
+from medrft.audit.sources import plainly_matches
 from medrft.audit.terms import same_meaning
 from medrft.audit.words import SYNONYMS
 from medrft.text import normalize
@@ -81,15 +81,15 @@ def _look_alike(example: Example, rng: random.Random) -> str:
 
 def _two_blocks(example: Example, rng: random.Random) -> str:
     other = {"yes": "no", "no": "yes"}.get(example.references[0].lower(), "normal")
-    return f"<think>{thought(rng)}</think><answer>{example.references[0]}</answer><answer>{other}</answer>"
+    return f"<think>{made_up_thought(rng)}</think><answer>{example.references[0]}</answer><answer>{other}</answer>"
 
 
 def _inside_out(example: Example, rng: random.Random) -> str:
-    return f"<answer><think>{thought(rng)}</answer>{example.references[0]}</think>"
+    return f"<answer><think>{made_up_thought(rng)}</answer>{example.references[0]}</think>"
 
 
 def _only_thought(example: Example, rng: random.Random) -> str:
-    return f"<think>{thought(rng)} It is {example.references[0]}.</think>"
+    return f"<think>{made_up_thought(rng)} It is {example.references[0]}.</think>"
 
 
 def _fixed(text: str) -> Write:
@@ -142,16 +142,16 @@ def hack_cases(
             if text is None or (not hack.knows and is_right(text, example)):
                 continue
             written = text if hack.whole else completion_of(text, form=form, rng=rng)
-            found.append(case(example, written, form=form, source="hack", attribute=name, right=False))
+            found.append(make_case(example, written, form=form, source="hack", attribute=name, right=False))
     return found
 
 
 def is_right(text: str, example: Example) -> bool:
     """Whether a stock answer happens to be right for an example; where in doubt it is, and not tried."""
-    if matches(text, example):
+    if plainly_matches(text, example):
         return True
     if "facts" in example.metadata:
-        from medrft.data.phantom import truth
+        from medrft.data.phantom import grade_answer
 
-        return truth(example, text).correct
+        return grade_answer(example, text).correct
     return bool(normalize(text)) and any(same_meaning(text, reference) for reference in example.references)

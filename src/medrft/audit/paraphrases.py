@@ -25,7 +25,7 @@ LIST = re.compile(r",\s*(?:and\s+)?|\s+and\s+", re.IGNORECASE)
 LEAD = re.compile(r"^(?:in|on|at|there|no|not|it)\b", re.IGNORECASE)
 
 
-def paraphrases(example: Example) -> Iterator[tuple[str, str]]:
+def make_paraphrases(example: Example) -> Iterator[tuple[str, str]]:
     """(type of paraphrase, answer) pairs that mean the same as the first reference."""
     reference = example.references[0].strip()
     yield "case_punctuation", f"{reference.upper()}." if len(reference) > 1 else f"{reference}."
@@ -36,11 +36,11 @@ def paraphrases(example: Example) -> Iterator[tuple[str, str]]:
     first = reference[0].lower() if reference[:2].istitle() else reference[0]
     yield "sentence", f"The answer is {first}{reference[1:]}."
     if example.kind != "closed":
-        yield from reworded(reference)
+        yield from all_rewordings(reference)
 
 
 @lru_cache(maxsize=4096)
-def reworded(text: str) -> tuple[tuple[str, str], ...]:
+def all_rewordings(text: str) -> tuple[tuple[str, str], ...]:
     """All rewordings of a text that the lexicon confirms, one of each type."""
     found: dict[str, str] = {}
     rules = (_words, _order, _plural, _units, _numbers, _stated)

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from medrft import __version__
-from medrft.audit.collapse import collapse
+from medrft.audit.collapse import measure_collapse
 from medrft.audit.completions import Case
-from medrft.audit.discrimination import discrimination, probe_cases
+from medrft.audit.discrimination import measure_discrimination, probe_cases
 from medrft.audit.finding import SEVERITIES, Finding, Severity
 from medrft.audit.groups import draw_groups
-from medrft.audit.hackability import biases, hack_material, hackability, tags
-from medrft.audit.soundness import soundness
-from medrft.audit.sources import Material, draw, most_frequent
+from medrft.audit.hackability import hack_material, length_biases, measure_hackability, tag_worth
+from medrft.audit.soundness import check_soundness
+from medrft.audit.sources import Material, draw_examples, most_frequent
 from medrft.audit.subject import Own, Scored, Subject, encoder_of
-from medrft.audit.verdict import thresholds, verdict
+from medrft.audit.verdict import find_findings, set_thresholds
 from medrft.errors import DataError
 from medrft.files import make_folder
 from medrft.rewards import Reward
@@ -41,7 +41,7 @@ STRIP = 90
 Step = Callable[[str], None]
 
 
-def quiet(what: str) -> None:
+def no_step(what: str) -> None:
     """Show nothing."""
 
 
@@ -54,7 +54,7 @@ class Settings:
     group_size: int = 8
     groups: int = 160
     hack_examples: int = 48
-    limits: Mapping[str, float] = field(default_factory=thresholds)
+    limits: Mapping[str, float] = field(default_factory=set_thresholds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Cases:
     """The probes were made from references, not read from a file."""
 
 
-def prepare(material: Material, settings: Settings) -> Cases:
+def prepare_cases(material: Material, settings: Settings) -> Cases:
     """Draw probes, groups and hacks; raises `DataError` when there is nothing to try a reward on."""
     if not material.examples:
         raise DataError("nothing to audit on: no example, pair, prediction or rollout was given")
@@ -90,35 +90,35 @@ def audit_subject(subject: Subject, cases: Cases, settings: Settings) -> dict[st
     found["calibration"] = subject.fit(grouped if cases.made else probed_raw)
     in_groups = subject.finish(grouped, [one.group for one in cases.groups])
     probed = subject.finish(probed_raw, [one.group for one in cases.probes])
-    hacked = score(subject, cases.hacks)
+    hacked = score_cases(subject, cases.hacks)
     if not any(value is not None for value in in_groups.total):
         found |= {"auroc": None, "collapse": None, "hacks": None, "soundness": None}
     else:
         floor = settings.limits["floor"]
-        found["auroc"] = discrimination(subject, probed, cases.probes, seed=settings.seed, made=cases.made)
-        found["collapse"] = collapse(subject, in_groups, cases.groups, floor=floor)
-        found["hacks"] = hackability(hacked, cases.hacks)
-        found["tags"] = tags(hacked, cases.hacks)
-        found["bias"] = biases(in_groups, cases.groups)
-        found["soundness"] = soundness(subject, cases.hacks, form=settings.form, seed=settings.seed)
-    found["strips"] = strips(subject, [(in_groups, cases.groups), (probed, cases.probes)], seed=settings.seed)
+        found["auroc"] = measure_discrimination(subject, probed, cases.probes, seed=settings.seed, made=cases.made)
+        found["collapse"] = measure_collapse(subject, in_groups, cases.groups, floor=floor)
+        found["hacks"] = measure_hackability(hacked, cases.hacks)
+        found["tags"] = tag_worth(hacked, cases.hacks)
+        found["bias"] = length_biases(in_groups, cases.groups)
+        found["soundness"] = check_soundness(subject, cases.hacks, form=settings.form, seed=settings.seed)
+    found["strips"] = score_strips(subject, [(in_groups, cases.groups), (probed, cases.probes)], seed=settings.seed)
     found["unscored"] = {
         name: sum(value is None for value in made.total)
         for name, made in (("groups", in_groups), ("probes", probed), ("hacks", hacked))
     }
     found["problems"] = problems_of(subject)
-    findings = verdict(found, limits=settings.limits, encoder=subject.encoder)
+    findings = find_findings(found, limits=settings.limits, encoder=subject.encoder)
     found["findings"] = [finding.as_json() for finding in findings]
-    found["verdict"] = worst(findings)
+    found["verdict"] = worst_severity(findings)
     return found
 
 
-def score(subject: Subject, cases: Sequence[Case]) -> Scored:
+def score_cases(subject: Subject, cases: Sequence[Case]) -> Scored:
     """Raw scores, then the frozen calibration."""
     return subject.finish(subject.raw([one.item for one in cases]), [one.group for one in cases])
 
 
-def worst(findings: Sequence[Finding]) -> str:
+def worst_severity(findings: Sequence[Finding]) -> str:
     """The gravest severity found; `sound` without a finding."""
     return max((finding.severity for finding in findings), key=SEVERITIES.index, default="sound")
 
@@ -149,7 +149,7 @@ def _shown(item: Item) -> dict[str, Any]:
     }
 
 
-def strips(subject: Subject, made: Sequence[tuple[Scored, Sequence[Case]]], *, seed: int) -> dict[str, Any]:
+def score_strips(subject: Subject, made: Sequence[tuple[Scored, Sequence[Case]]], *, seed: int) -> dict[str, Any]:
     """A sample of scores by kind of answer, before and after calibration, of the total and each part."""
     rng = random.Random(seed)
     values: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -176,10 +176,10 @@ def audit_rewards(
     settings: Settings,
     *,
     out: Path | None,
-    step: Step = quiet,
+    step: Step = no_step,
 ) -> dict[str, Any]:
     """Audit several rewards on the same answers; writes `summary.json` and `findings.jsonl` into `out`."""
-    cases = prepare(material, settings)
+    cases = prepare_cases(material, settings)
     rewards: dict[str, Any] = {}
     for subject in subjects:
         name = _fresh_name(subject.name, rewards)
@@ -224,7 +224,7 @@ def audit_run_reward(
     Works on a copy, so that no calibration state of the run is touched. Writes into `out`; returns the summary.
     """
     own = Own(name=name, reward=copy.deepcopy(reward), encoder=encoder_of(reward))
-    drawn = draw(list(examples), 120, seed=seed)
+    drawn = draw_examples(list(examples), 120, seed=seed)
     material = Material(names=["training questions"], examples=drawn, frequent=most_frequent(examples))
     settings = Settings(form=form, seed=seed, groups=48, hack_examples=12)
     return audit_rewards([own], material, settings, out=out)

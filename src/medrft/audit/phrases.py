@@ -111,7 +111,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
 )
 
 
-def phrases() -> list[Example]:
+def phrase_examples() -> list[Example]:
     """The phrases as open examples without an image."""
     return [
         Example(

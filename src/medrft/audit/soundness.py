@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from medrft.audit.completions import Case, case
-from medrft.audit.discrimination import told
+from medrft.audit.completions import Case, make_case
+from medrft.audit.discrimination import describe_answer
 from medrft.audit.subject import Own, Scored, Subject, Theirs
 from medrft.types import Form, Item, Score
 
@@ -24,7 +24,7 @@ SIZES = (250, 1_000, 4_000, 16_000, 64_000)
 ROWS = 96
 
 
-def soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int) -> dict[str, Any]:
+def check_soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int) -> dict[str, Any]:
     """All checks on up to `ROWS` honest cases."""
     rng = random.Random(seed)
     honest = [one for one in cases if one.source in ("right", "wrong")]
@@ -37,19 +37,19 @@ def soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed: int)
     scored = subject.finish(subject.raw(items), names)
     base = scored.total
     return {
-        **reading(subject, chosen, scored),
+        **answer_dependence(subject, chosen, scored),
         "repeat": _difference(base, _totals(subject, items, names)),
         "order": _shuffled(subject, items, names, base, rng),
         "batch": _in_small_batches(subject, items, names, base),
         "range": _range(base),
         "outside": _outside(subject, items, names),
-        "none": nothing(subject, _judged(subject, chosen)),
-        "speed": speed(subject, items, form=form),
+        "none": score_of_nothing(subject, _judged(subject, chosen)),
+        "speed": measure_speed(subject, items, form=form),
         "not_picklable": subject.pickled() if isinstance(subject, Own) else _their_pickle(subject),
     }
 
 
-def reading(subject: Subject, cases: Sequence[Case], scored: Scored) -> dict[str, Any]:
+def answer_dependence(subject: Subject, cases: Sequence[Case], scored: Scored) -> dict[str, Any]:
     """Share of questions whose answers all score alike, and share of answers whose score no reference changes.
 
     With the first three of each as evidence: a wrong answer paid like a right one; an answer that no reference changes.
@@ -73,7 +73,7 @@ def reading(subject: Subject, cases: Sequence[Case], scored: Scored) -> dict[str
         "same_for_all_references": len(unmoved) / len(moves) if moves else None,
         "questions": len(several),
         "alike": [pair for rows in constant[:3] if (pair := _alike(scored, cases, rows))],
-        "unmoved": [told(scored, cases, i) for i in unmoved[:3]],
+        "unmoved": [describe_answer(scored, cases, i) for i in unmoved[:3]],
     }
 
 
@@ -87,7 +87,12 @@ def _alike(scored: Scored, cases: Sequence[Case], rows: Sequence[int]) -> dict[s
     right, wrong = ([i for i in rows if cases[i].right is truth] for truth in (True, False))
     if not right or not wrong:
         return None
-    return {"facet": "", "gap": 0.0, "wrong": told(scored, cases, wrong[0]), "right": told(scored, cases, right[0])}
+    return {
+        "facet": "",
+        "gap": 0.0,
+        "wrong": describe_answer(scored, cases, wrong[0]),
+        "right": describe_answer(scored, cases, right[0]),
+    }
 
 
 def _other_references(one: Case) -> tuple[str, ...]:
@@ -166,7 +171,7 @@ def _judged(subject: Subject, cases: Sequence[Case]) -> Case | None:
     return next((one for one, yes in zip(cases, concerned, strict=True) if yes), None)
 
 
-def nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
+def score_of_nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
     """What an absent reference and an absent completion score: `None` is right, an exception or a 0 is not."""
     if one is None:
         return {"reference": None, "completion": None, "raises": []}
@@ -187,7 +192,7 @@ def nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
     return {**found, "raises": [problem["says"] for problem in raised]}
 
 
-def speed(subject: Subject, items: Sequence[Item], *, form: Form) -> dict[str, Any]:
+def measure_speed(subject: Subject, items: Sequence[Item], *, form: Form) -> dict[str, Any]:
     """Seconds per short completion when warm, and how the time grows with the length of one completion."""
     began = time.perf_counter()
     subject.raw(items)
@@ -196,7 +201,9 @@ def speed(subject: Subject, items: Sequence[Item], *, form: Form) -> dict[str, A
     for words in SIZES:
         text = " ".join(f"word{i % 97}" for i in range(words))
         long = [
-            case(_example(items[0]), f"<think>{text}</think><answer>{text}</answer>", form=form, source="long").item
+            make_case(
+                _example(items[0]), f"<think>{text}</think><answer>{text}</answer>", form=form, source="long"
+            ).item
         ]
         began = time.perf_counter()
         subject.raw(long)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from medrft.audit.phrases import phrases
+from medrft.audit.phrases import phrase_examples
 from medrft.data import read_data
 from medrft.errors import DataError, unknown_name
 from medrft.rundir import read_jsonl
@@ -63,14 +63,14 @@ class Material:
 def default_material(*, seed: int, limit: int) -> Material:
     """The phantom's test questions and our phrases."""
     loaded = read_data("phantom", None, seed=0, options={"images": 0, "validation_images": 0, "test_images": 100})
-    drawn = draw(loaded.examples, limit, seed=seed)
-    return Material(names=["phantom", "phrases"], examples=[*drawn, *phrases()], frequent=most_frequent(drawn))
+    drawn = draw_examples(loaded.examples, limit, seed=seed)
+    return Material(names=["phantom", "phrases"], examples=[*drawn, *phrase_examples()], frequent=most_frequent(drawn))
 
 
 def add_examples(material: Material, name: str, root: str | None, split: str | None, *, seed: int, limit: int) -> None:
-    """A data set's own references; `phrases` are ours."""
+    """A data set's own references; `phrase_examples` are ours."""
     if name == "phrases":
-        found: Sequence[Example] = phrases()
+        found: Sequence[Example] = phrase_examples()
     else:
         options = {"images": 0, "validation_images": 0, "test_images": 100} if name == "phantom" and not root else {}
         found = read_data(name, root, seed=seed, options=options).examples
@@ -79,7 +79,7 @@ def add_examples(material: Material, name: str, root: str | None, split: str | N
         if not found:
             raise DataError(f"{name} has no rows in split {split!r}")
     material.names.append(":".join(part for part in (name, split) if part))
-    material.examples += draw(found, limit, seed=seed)
+    material.examples += draw_examples(found, limit, seed=seed)
     material.frequent = most_frequent(found)
 
 
@@ -137,7 +137,7 @@ def add_predictions(material: Material, path: Path) -> None:
         right = next((bool(row[name]) for name in RIGHT_KEYS if row.get(name) is not None), None)
         if right is None:
             judged += 1
-            right = matches(text, example)
+            right = plainly_matches(text, example)
         whole = key in ("completion",) or "<answer>" in text
         material.answers.append(Said(example=example, text=text, right=right, whole=whole))
     if not material.answers:
@@ -152,9 +152,9 @@ def add_predictions(material: Material, path: Path) -> None:
 
 def add_run(material: Material, run: Path) -> None:
     """Rollouts of a run, whole groups; right or wrong is the phantom's truth, else the run's `correct`."""
-    from medrft.store import read
+    from medrft.store import read_rollouts
 
-    rows = read(run, "SELECT * FROM rollouts WHERE split = 'train' ORDER BY step, group_id, sample")
+    rows = read_rollouts(run, "SELECT * FROM rollouts WHERE split = 'train' ORDER BY step, group_id, sample")
     if not rows:
         raise DataError(f"{run} has no training rollouts; only a grpo stage writes them")
     for row in rows:
@@ -168,7 +168,7 @@ def add_run(material: Material, run: Path) -> None:
     material.frequent = most_frequent(list(distinct.values()))
 
 
-def matches(answer: str, example: Example) -> bool:
+def plainly_matches(answer: str, example: Example) -> bool:
     """Yes/no match for closed questions, exact match after normalisation for others."""
     if example.kind == "closed":
         return yes_no(answer) is not None and yes_no(answer) in {yes_no(text) for text in example.references}
@@ -183,7 +183,7 @@ def most_frequent(examples: Sequence[Example]) -> str:
     return max(counts, key=lambda answer: (counts[answer], answer)) if counts else "no"
 
 
-def draw(examples: Sequence[Example], limit: int, *, seed: int) -> list[Example]:
+def draw_examples(examples: Sequence[Example], limit: int, *, seed: int) -> list[Example]:
     """At most `limit` examples, drawn by seed and kept in order."""
     if len(examples) <= limit:
         return list(examples)

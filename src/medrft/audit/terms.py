@@ -10,10 +10,10 @@ from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
-from medrft.scorers.clinical.compile import lexicon
+from medrft.scorers.clinical.compile import shipped_lexicon
 from medrft.scorers.clinical.lexicon import Atom
 from medrft.scorers.clinical.morphology import read_word
-from medrft.scorers.clinical.words import cut
+from medrft.scorers.clinical.words import cut_tokens
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?$")
 LENGTHS = {"mm": 1.0, "cm": 10.0, "millimeter": 1.0, "centimeter": 10.0}
@@ -33,9 +33,9 @@ class Said(NamedTuple):
 
 
 @lru_cache(maxsize=16_384)
-def said(text: str) -> Said:
+def read_terms(text: str) -> Said:
     """The reading of a text by the longest terms of the lexicon."""
-    made, tokens = lexicon(), cut(text)
+    made, tokens = shipped_lexicon(), cut_tokens(text)
     atoms: Counter[Atom] = Counter()
     cues: Counter[str] = Counter()
     numbers: list[tuple[str, float]] = []
@@ -67,7 +67,7 @@ def said(text: str) -> Said:
 
 def names_finding(text: str) -> bool:
     """Whether a text names a finding, so that denying it makes sense."""
-    return any(atom.facet == "finding" for atom in said(text).atoms)
+    return any(atom.facet == "finding" for atom in read_terms(text).atoms)
 
 
 def changed_facet(before: str, after: str) -> str | None:
@@ -78,7 +78,7 @@ def changed_facet(before: str, after: str) -> str | None:
     >>> changed_facet("3 cm mass", "12 cm mass"), changed_facet("mass", "no mass"), changed_facet("big", "left")
     ('size', 'polarity', None)
     """
-    a, b = said(before), said(after)
+    a, b = read_terms(before), read_terms(after)
     if a.unknown != b.unknown:
         return None
     lost, gained = a.atoms - b.atoms, b.atoms - a.atoms
@@ -97,7 +97,7 @@ def same_meaning(before: str, after: str) -> bool:
     >>> same_meaning("cardiomegaly", "enlarged heart"), same_meaning("cardiomegaly", "heart")
     (True, False)
     """
-    a, b = said(before), said(after)
+    a, b = read_terms(before), read_terms(after)
     return (set(a.atoms), a.numbers, a.unknown, _negations(a)) == (set(b.atoms), b.numbers, b.unknown, _negations(b))
 
 
@@ -124,7 +124,7 @@ def _value_facet(lost: list[Atom], gained: list[Atom]) -> str | None:
 
 def _excludes(a: Atom, b: Atom) -> bool:
     """Whether two values of one axis, or two concepts, cannot both be meant."""
-    made = lexicon()
+    made = shipped_lexicon()
     axis = made.axes.get(a.axis)
     if axis is None:
         related = b.value in made.ancestors.get(a.value, ()) or a.value in made.ancestors.get(b.value, ())

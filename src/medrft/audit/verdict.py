@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medrft.audit.faults import code_findings
-from medrft.audit.finding import SEVERITIES, Finding, percent
+from medrft.audit.finding import SEVERITIES, Finding, as_percent
 from medrft.errors import RecipeError, unknown_name
 
 THRESHOLDS: dict[str, tuple[float, str]] = {
@@ -37,7 +37,7 @@ THRESHOLDS: dict[str, tuple[float, str]] = {
 """Name -> default and meaning; `--threshold name=value` sets it."""
 
 
-def thresholds(changes: Mapping[str, float] | None = None) -> dict[str, float]:
+def set_thresholds(changes: Mapping[str, float] | None = None) -> dict[str, float]:
     """The thresholds with some set anew; raises `UnknownNameError` for a name that is none."""
     made = {name: default for name, (default, _) in THRESHOLDS.items()}
     for name, value in (changes or {}).items():
@@ -59,19 +59,21 @@ def parse_thresholds(assignments: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def verdict(measured: Mapping[str, Any], *, limits: Mapping[str, float], encoder: str | None) -> list[Finding]:
+def find_findings(measured: Mapping[str, Any], *, limits: Mapping[str, float], encoder: str | None) -> list[Finding]:
     """All findings of one reward, the gravest first."""
     found = [
-        *order(measured.get("auroc"), limits, encoder),
-        *learning(measured.get("collapse"), limits),
-        *hacks(measured.get("hacks"), measured.get("tags"), measured.get("bias"), limits),
-        *strict(measured, limits),
+        *order_findings(measured.get("auroc"), limits, encoder),
+        *learning_findings(measured.get("collapse"), limits),
+        *hack_findings(measured.get("hacks"), measured.get("tags"), measured.get("bias"), limits),
+        *strictness_findings(measured, limits),
         *code_findings(measured.get("soundness"), measured.get("problems", ()), limits),
     ]
     return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
-def order(areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder: str | None) -> Iterator[Finding]:
+def order_findings(
+    areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder: str | None
+) -> Iterator[Finding]:
     """Contradictions paid above paraphrases, pooled and by facet."""
     if areas is None:
         return
@@ -83,7 +85,8 @@ def order(areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder:
         of = f"that are wrong in {facet} alone" if facet else "that contradict the reference"
         pairs = [pair for pair in areas["inverted_pairs"] if not facet or pair["facet"] == facet]
         evidence: dict[str, Any] = {
-            "says": f"Answers {of} earn more than right answers in other words {percent(1 - area['mean'])} of the time "
+            "says": f"Answers {of} earn more than right answers in other words "
+            f"{as_percent(1 - area['mean'])} of the time "
             f"(AUROC {area['mean']:.2f}, 95 % interval {area['low']:.2f} to {area['high']:.2f}, n {area['n']}"
             f"{f', encoder {encoder}' if encoder else ''}); chance is 0.50.",
             "change": "No calibration mends an order. Add a scorer that knows the difference (a gate on `clinical`, "
@@ -99,7 +102,7 @@ def order(areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder:
             yield Finding(name="weak", severity="note", threshold=limits["weak"], **evidence)
 
 
-def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> Iterator[Finding]:
+def learning_findings(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> Iterator[Finding]:
     """Spread, saturation, domination, and pushes without a right answer."""
     if found is None:
         return
@@ -112,7 +115,7 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
             yield Finding(
                 name=f"collapsed:{name}",
                 severity="error" if name == "reward" or len(columns) == 1 else "warning",
-                says=f"In {percent(spread['under_floor'])} of the groups that hold right and wrong answers, {name} "
+                says=f"In {as_percent(spread['under_floor'])} of the groups that hold right and wrong answers, {name} "
                 f"differs by less than {found['floor']:g} (standard deviation): training sees next to nothing of it.",
                 change="Give it a calibration that spreads within the group (rank, or adaptive), or leave it out.",
                 measured=spread["under_floor"],
@@ -127,7 +130,7 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
             yield Finding(
                 name=f"dominated:{name}",
                 severity="warning",
-                says=f"{name} makes {percent(share)} of the reward's differences within a group.",
+                says=f"{name} makes {as_percent(share)} of the reward's differences within a group.",
                 change="Lower its weight, or normalise each part within the group (combine: normalize_then_sum).",
                 measured=share,
                 threshold=limits["dominated"],
@@ -138,8 +141,8 @@ def learning(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> It
         yield Finding(
             name="phantom_gradient",
             severity="note",
-            says=f"In {percent(phantom)} of the groups where every answer is wrong the reward still pushes the policy "
-            "towards the least wrong one.",
+            says=f"In {as_percent(phantom)} of the groups where every answer is wrong the reward still pushes the "
+            "policy towards the least wrong one.",
             change="Drop groups without a right answer by a binary outcome (the recipe's `correct`), not by spread.",
             measured=phantom,
             threshold=limits["phantom"],
@@ -153,7 +156,7 @@ def _saturated(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterato
         bent = row["raw"] is not None and row["calibrated"] is not None and row["raw"] != row["calibrated"]
         side = max(row["tails"], key=lambda tail: row["tails"][tail])
         if bent and row["tails"][side] > limits["saturated"]:
-            reasons.setdefault(name, f"{percent(row['tails'][side])} of its scores in the {side} tail")
+            reasons.setdefault(name, f"{as_percent(row['tails'][side])} of its scores in the {side} tail")
     for name, reason in reasons.items():
         yield Finding(
             name=f"calibration_saturated:{name}",
@@ -163,7 +166,7 @@ def _saturated(found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterato
         )
 
 
-def hacks(
+def hack_findings(
     found: Mapping[str, Any] | None,
     tags: Mapping[str, Any] | None,
     bias: Mapping[str, Any] | None,
@@ -177,8 +180,8 @@ def hacks(
         yield Finding(
             name=f"hackable:{name}",
             severity="error" if gain >= max(limits["hack_error"], may + 0.2) else "warning",
-            says=f"{row['says'].capitalize()} earns {percent(gain)} of what the right answer earns above a wrong one, "
-            f"and beats {percent(row['beats_wrong'])} of honest wrong answers (n {row['n']}).",
+            says=f"{row['says'].capitalize()} earns {as_percent(gain)} of what the right answer earns above a wrong "
+            f"one, and beats {as_percent(row['beats_wrong'])} of honest wrong answers (n {row['n']}).",
             change="Score such answers 0 before any scorer sees them (medrft's rewards do), or gate them.",
             measured=gain,
             threshold=may,
@@ -211,7 +214,7 @@ def hacks(
             )
 
 
-def strict(measured: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Finding]:
+def strictness_findings(measured: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Finding]:
     """Right answers in other words that earn next to nothing."""
     hack, areas = measured.get("hacks"), measured.get("auroc")
     if not hack or not areas or not areas["paraphrases"]:
@@ -225,7 +228,7 @@ def strict(measured: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator
         yield Finding(
             name="strict",
             severity="note",
-            says=f"Right answers in other words earn {percent(gain)} of what the reference's own words earn: most "
+            says=f"Right answers in other words earn {as_percent(gain)} of what the reference's own words earn: most "
             "right answers to open questions will look wrong.",
             change="Use it for closed questions, or add a scorer that knows synonyms.",
             measured=gain,

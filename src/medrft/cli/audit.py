@@ -79,11 +79,11 @@ def audit(
     Tried on the phantom and on short report phrases unless --examples, --pairs, --predictions or --run say otherwise.
     Needs no policy model. Writes summary.json, findings.jsonl and audit.html.
     """
-    from medrft.audit import Settings, thresholds
+    from medrft.audit import Settings, set_thresholds
     from medrft.audit.verdict import parse_thresholds
 
     _keep_private(reward, run)
-    limits, floors, stops = thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
+    limits, floors, stops = set_thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
     options: dict[str, Any] = {
         "style": style,
@@ -222,7 +222,7 @@ def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str
 
     found = []
     for reward, row in summary["rewards"].items():
-        values = figures(row)
+        values = audit_figures(row)
         for name, floor in floors.items():
             value = values[name]
             if value is None or value < floor:
@@ -236,7 +236,7 @@ def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str
     return found
 
 
-def figures(row: dict[str, Any]) -> dict[str, float | None]:
+def audit_figures(row: dict[str, Any]) -> dict[str, float | None]:
     """The figures that --fail-under knows: pooled AUROC, AUROC within groups, signal to noise of the advantage."""
     pooled = (row["auroc"] or {}).get("total")
     signal = (row["collapse"] or {}).get("signal", {})

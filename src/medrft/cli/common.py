@@ -17,7 +17,7 @@ from rich.segment import Segment
 
 from medrft.errors import DataError
 from medrft.files import check_writable
-from medrft.masking import masked
+from medrft.masking import mask_secrets
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
@@ -25,10 +25,10 @@ UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 """Signs that move a cursor, colour a terminal, turn the direction of writing, or cannot be written at all."""
 
 
-def printable(text: str) -> str:
+def terminal_safe(text: str) -> str:
     """Text as a terminal may have it: what a file or a model put in it cannot act on the terminal.
 
-    >>> printable("a\\x1b[31mb\\u202e"), printable("Läsion\\t是")
+    >>> terminal_safe("a\\x1b[31mb\\u202e"), terminal_safe("Läsion\\t是")
     ('a�[31mb�', 'Läsion\\t是')
     """
     return UNSAFE.sub("�", text)
@@ -43,7 +43,7 @@ class SafeConsole(Console):
             if segment.control or not UNSAFE.search(segment.text):
                 yield segment
             else:
-                yield Segment(printable(segment.text), segment.style)
+                yield Segment(terminal_safe(segment.text), segment.style)
 
 
 out = SafeConsole()
@@ -56,14 +56,14 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def overrides(assignments: list[str] | None) -> dict[str, Any]:
+def parse_overrides(assignments: list[str] | None) -> dict[str, Any]:
     """The values of `--set`."""
     return parse_set(assignments or [])
 
 
 def loader_options(assignments: list[str] | None) -> dict[str, Any]:
     """The values of `--set` for a loader; `data.lang=en` and `lang=en` mean the same."""
-    return {key.removeprefix("data."): value for key, value in overrides(assignments).items()}
+    return {key.removeprefix("data."): value for key, value in parse_overrides(assignments).items()}
 
 
 def data_source(text: str) -> tuple[str, str | None, str | None]:
@@ -90,7 +90,7 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output, not wrapped and not coloured, without secrets."""
-    sys.stdout.write(json_text(masked(value), indent=2) + "\n")
+    sys.stdout.write(json_text(mask_secrets(value), indent=2) + "\n")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

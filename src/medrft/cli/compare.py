@@ -37,8 +37,8 @@ def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: com
     Examples: medrft compare run:base run:grpo; medrft compare before after --output compare.html; medrft compare
     sft_0,sft_1 grpo_0,grpo_1; medrft compare run rescored/predictions.jsonl --json
     """
-    from medrft.evaluation.answers import read_sides
-    from medrft.evaluation.compare import compare as compared
+    from medrft.evaluation.compare.paired import compare_sides as compared
+    from medrft.evaluation.compare.sides import read_sides
 
     if output is not None:
         check_writable(output)

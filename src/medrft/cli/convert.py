@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from medrft.cli import common
-from medrft.cli.sources import load, load_source
+from medrft.cli.sources import load_dataset, load_source
 from medrft.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def convert(
         if name is not None and name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     if from_ is not None:
-        rows = load(from_, source, assignments).examples
+        rows = load_dataset(from_, source, assignments).examples
     else:
         _, split, loaded = load_source(source, assignments)
         rows = loaded.split(split) if split else loaded.examples
@@ -62,11 +62,11 @@ def convert(
 def _words(example: Example) -> Wording:
     """The example in the words of our prompt: with a thought where it has one."""
     from medrft.data.formats import Wording
-    from medrft.models.prompts import ask, get_prompt
+    from medrft.models.prompts import get_prompt, question_text
 
     prompt = get_prompt("think" if (example.rationale or "").strip() else "direct")
     system = f"{prompt.role} {prompt.instruction}"
-    return Wording(system=system, question=ask(example), target=prompt.target(example))
+    return Wording(system=system, question=question_text(example), target=prompt.target(example))
 
 
 def _print(done: Conversion) -> None:

@@ -14,7 +14,7 @@ from medrft.errors import DataError, RecipeError
 from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
-    from medrft.pipeline.writers import Writer
+    from medrft.curation.writers import Writer
 
 LISTED = 8
 """Frequent answers that are printed."""
@@ -47,15 +47,15 @@ def curate(
     Examples: medrft curate recipes/armed.yaml --policy runs/armed:armed_i;
     medrft curate recipes/armed.yaml --endpoint http://localhost:8000/v1 --endpoint-model qwen --set curate.tau=20
     """
+    from medrft.curation.curate import check_kept
+    from medrft.curation.curate import curate as run_curation
+    from medrft.curation.writers import think_prompt
     from medrft.data import check_options, load_data
     from medrft.evaluation.scoring import check_correct
-    from medrft.pipeline.curation import check_kept
-    from medrft.pipeline.curation import curate as run_curation
-    from medrft.pipeline.writers import think_prompt
     from medrft.report.curation import write_sheet
     from medrft.scorers import build_scorer
 
-    loaded = load_recipe(recipe, overrides=common.overrides(set_))
+    loaded = load_recipe(recipe, overrides=common.parse_overrides(set_))
     think_prompt(loaded)
     check_options(loaded.data.name, loaded.data.options)
     check_correct(loaded.correct.scorer, build_scorer(loaded.correct.scorer, encoder=loaded.encoder))
@@ -76,7 +76,7 @@ def curate(
 
 def _writer(recipe: Any, policy: str | None, endpoint: str | None, model: str | None, key: str | None) -> Writer:
     """The one writer that the options name."""
-    from medrft.pipeline.writers import find_policy, teacher
+    from medrft.curation.writers import find_policy, find_teacher
 
     if (policy is None) == (endpoint is None):
         raise RecipeError("name who writes: --policy RUN[:STAGE]|ID|PATH, or --endpoint URL with --endpoint-model NAME")
@@ -86,12 +86,12 @@ def _writer(recipe: Any, policy: str | None, endpoint: str | None, model: str | 
         return find_policy(policy, recipe)
     if model is None:
         raise RecipeError("--endpoint needs --endpoint-model NAME: the name the server knows its model by")
-    return teacher(recipe, url=str(endpoint), model=model, api_key_env=key)
+    return find_teacher(recipe, url=str(endpoint), model=model, api_key_env=key)
 
 
 def _print(folder: Path, manifest: dict[str, Any]) -> None:
     """Counts by step and by rule."""
-    from medrft.pipeline.judging import RULES
+    from medrft.curation.rules import RULES
 
     thinning, result = manifest["thinning"], manifest["result"]
     say = common.out.print

@@ -15,7 +15,7 @@ from rich.text import Text
 from medrft.cli import common
 from medrft.cli.convert import convert
 from medrft.cli.leaks import leaks
-from medrft.cli.sources import load
+from medrft.cli.sources import load_dataset
 from medrft.errors import DataError, unknown_name
 from medrft.types import KINDS, SPLITS
 
@@ -48,9 +48,9 @@ def check(name: Name, path: Root = None, assignments: common.Set = None, as_json
     Examples: medrft data check vqa_rad data/vqa_rad; medrft data check slake data/Slake1.0 --set lang=all;
     medrft data check table my.csv --set columns.image=file --set columns.answer=label
     """
-    from medrft.data.summary import summarize
+    from medrft.data.summary import summarize_data
 
-    summary = summarize(load(name, path, assignments))
+    summary = summarize_data(load_dataset(name, path, assignments))
     if as_json:
         common.print_json(summary)
     else:
@@ -69,19 +69,19 @@ def show(
     assignments: common.Set = None,
 ) -> None:
     """Write a sheet of examples with their images: one HTML file that needs no network. It holds the images shown."""
-    from medrft.report.data_sheet import draw, render_sheet
+    from medrft.report.data_sheet import draw_sheet, render_sheet
     from medrft.rundir import write_atomic
 
     common.check_page(output)
     if split is not None and split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    loaded = load(name, path, assignments)
+    loaded = load_dataset(name, path, assignments)
     rows = [example for example in loaded.examples if split in (None, example.split)]
     if not rows:
         raise DataError(
             f"{name} has no {split} rows; it has {', '.join(k for k, n in loaded.report.kept.items() if n)}"
         )
-    drawn = draw(rows, limit=limit, seed=seed)
+    drawn = draw_sheet(rows, limit=limit, seed=seed)
     with common.progress_bar("images", total=len(drawn)) as update:
         page = render_sheet(loaded, drawn, size=size, on_progress=lambda done: update(done, len(drawn)))
     write_atomic(output, page)

@@ -13,7 +13,7 @@ from medrft.errors import unknown_name
 from medrft.rundir import RunDir, read_growing
 
 if TYPE_CHECKING:
-    from medrft.training.watch import Diagnosis
+    from medrft.training.monitor.watch import Diagnosis
 
 
 def doctor(
@@ -27,11 +27,11 @@ def doctor(
 
     Reads metrics.jsonl alone and judges it as training does; no model is loaded.
     """
-    from medrft.training.watch import diagnoses
+    from medrft.training.monitor.watch import diagnose_run
 
     if fail_on not in (None, "warning"):
         raise unknown_name("severity for --fail-on", fail_on, ["warning"])
-    found = diagnoses(read_growing(RunDir(existing_run(run)).metrics))
+    found = diagnose_run(read_growing(RunDir(existing_run(run)).metrics))
     if json_:
         print_json({"run": str(run), "stages": [asdict(one) for one in found]})
     else:

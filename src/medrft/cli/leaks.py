@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
-from medrft.cli.sources import concerning, load_source
+from medrft.cli.sources import load_source, settings_by_source
 from medrft.errors import DataError
 
 if TYPE_CHECKING:
-    from medrft.data.leaks import Leak, Leaks, Pictures
+    from medrft.data.overlap.leaks import Leak, Leaks, Pictures
     from medrft.types import Example
 
 LISTED = 5
@@ -42,7 +42,7 @@ def leaks(
     Examples: medrft data leaks vqa_rad:data/vqa_rad:train vqa_rad:data/vqa_rad:test; medrft data leaks
     slake:data/Slake1.0 --set lang=all; medrft data leaks table:my_cot.jsonl vqa_rad:data/vqa_rad:test --json
     """
-    from medrft.data.leaks import find_leaks
+    from medrft.data.overlap.leaks import find_leaks
     from medrft.rundir import write_atomic
 
     if output is not None:
@@ -72,7 +72,7 @@ def leaks(
 
 def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[Example, ...]]:
     """Examples by `NAME:SPLIT`; a name that comes again gets a number."""
-    taken = concerning(list(dict.fromkeys(common.data_source(text)[0] for text in sources)), assignments)
+    taken = settings_by_source(list(dict.fromkeys(common.data_source(text)[0] for text in sources)), assignments)
     sets: dict[str, tuple[Example, ...]] = {}
     for text in dict.fromkeys(sources):
         name, split, loaded = load_source(text, taken[common.data_source(text)[0]])

@@ -55,21 +55,25 @@ def main() -> None:
         with naming_extras():
             app()
     except UserError as error:
-        fail(str(error), status=2)
+        exit_with(str(error), status=2)
     except MedrftError as error:
-        fail(str(error), status=1)
+        exit_with(str(error), status=1)
     except OSError as error:
         if error.errno in REFUSED and error.filename:
-            fail(f"cannot use {error.filename}: {error.strerror}; name another place, or change its rights", status=2)
+            exit_with(
+                f"cannot use {error.filename}: {error.strerror}; name another place, or change its rights", status=2
+            )
         if error.errno not in FULL:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        fail(f"the disk is full{where}; make space, and a run goes on with the same command and --resume", status=1)
+        exit_with(
+            f"the disk is full{where}; make space, and a run goes on with the same command and --resume", status=1
+        )
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on where it stopped (run, curate: with --resume)", status=130)
+        exit_with("interrupted; the same command goes on where it stopped (run, curate: with --resume)", status=130)
 
 
-def fail(message: str, *, status: int) -> None:
+def exit_with(message: str, *, status: int) -> None:
     """Print one line on standard error and exit."""
-    sys.stderr.write(f"medrft: {common.printable(' '.join(mask_text(message).split()))}\n")
+    sys.stderr.write(f"medrft: {common.terminal_safe(' '.join(mask_text(message).split()))}\n")
     sys.exit(status)

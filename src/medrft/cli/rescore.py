@@ -63,7 +63,7 @@ def rescore(
                 bar.append(stack.enter_context(common.progress_bar("scoring", total=total)))
             bar[0](done, total)
 
-        found = rescored(evaluator, path, common.overrides(assignments), examples=examples, on_progress=update)
+        found = rescored(evaluator, path, common.parse_overrides(assignments), examples=examples, on_progress=update)
     if output is not None:
         found.write(output)
     if as_json:

@@ -47,10 +47,12 @@ def rollouts(
     medrft rollouts runs/quickstart --columns step,completion,raw.bleu1 --json. The column "references" is a word of
     SQL and stands in double quotes there.
     """
-    from medrft.store import select
+    from medrft.store import select_rollouts
 
     names = [name.strip() for name in columns.split(",")] if columns else [] if json_ else list(SHOWN)
-    found = select(existing_run(run), where=where, columns=names, order=order, limit=limit if json_ else limit + 1)
+    found = select_rollouts(
+        existing_run(run), where=where, columns=names, order=order, limit=limit if json_ else limit + 1
+    )
     if json_:
         print_json([{name: _finite(value) for name, value in row.items()} for row in found])
         return

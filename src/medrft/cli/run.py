@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from medrft.cli.common import Json, Set, err, existing_run, out, overrides, print_json, progress_bar
+from medrft.cli.common import Json, Set, err, existing_run, out, parse_overrides, print_json, progress_bar
 from medrft.config import Recipe
 from medrft.errors import ModelError, RecipeError
 from medrft.files import locked_folder
@@ -50,7 +50,7 @@ def run(
     With --plan it writes nothing: it checks every name and says, from the model's shape, what fits.
     """
     if plan:
-        _plan(load_recipe(recipe, overrides=overrides(set_)), gpu, gpus, tokens_per_second, measured, json_)
+        _plan(load_recipe(recipe, overrides=parse_overrides(set_)), gpu, gpus, tokens_per_second, measured, json_)
         return
     _run(recipe, output, resume, set_, json_, kinds=None, names=None)
 
@@ -129,7 +129,7 @@ def evaluate(
         raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
     outside = model or endpoint_model
     _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
-    recipe, folder = _subject(source, output, overrides(set_), outside=bool(outside))
+    recipe, folder = _subject(source, output, parse_overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
     server = None
     if endpoint and endpoint_model:
@@ -170,7 +170,8 @@ def _check_fits(
 
 def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outside: bool) -> tuple[Recipe, Path]:
     """The recipe to evaluate by, and the run folder that the results go to."""
-    from medrft.pipeline.run import check_same, recipe_of
+    from medrft.pipeline.run import check_same
+    from medrft.recipes import recipe_of
 
     if source.is_dir():
         if output is not None:
@@ -209,9 +210,9 @@ def _server(url: str, model: str, api_key_env: str | None, concurrency: int, tem
 
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], json_: Json = False) -> None:
     """Write report.html of a run folder again, from its files alone: no model is loaded."""
-    from medrft.report import render
+    from medrft.report import render_report
 
-    render(existing_run(run))
+    render_report(existing_run(run))
     show_results(run, json_)
 
 
@@ -228,7 +229,7 @@ def _run(
     from medrft.pipeline.run import run_recipe
     from medrft.training.processes import is_main
 
-    recipe = load_recipe(path, overrides=overrides(set_))
+    recipe = load_recipe(path, overrides=parse_overrides(set_))
     only = _stages(recipe, kinds, names)
     folder = output or Path(recipe.output or f"runs/{recipe.name}")
     if is_main() and not json_ and not resume:
@@ -267,7 +268,7 @@ def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[s
 
 def show_results(run: Path, json_: bool) -> None:
     """Print the result table and where the report lies."""
-    from medrft.report.table import result_rows
+    from medrft.report.results import result_rows
 
     rows: list[dict[str, Any]] = result_rows(run)
     if json_:

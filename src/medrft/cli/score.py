@@ -80,7 +80,7 @@ def score(
         check_writable(output)
     options = scorer_options(option or [])
     judges = build_scorers(scorer or [], encoder, options)
-    maker, facts, table = build(reward, encoder, options) if reward is not None else (None, {}, None)
+    maker, facts, table = build_scored(reward, encoder, options) if reward is not None else (None, {}, None)
     asked = {"scorers": scorer, "reward": table, "options": options, "encoder": encoder, "form": form}
     work = Scoring(judges=judges, reward=maker, state=state, settings=settings_of(asked))
     with (
@@ -105,16 +105,16 @@ def _encoder_config(name: str | None) -> EncoderConfig:
     return EncoderConfig(id=name) if name else EncoderConfig()
 
 
-def build(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
+def build_scored(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
     """The reward of a preset or YAML file, what to say about it, and all that its scores depend on."""
     from medrft.recipes import found_files
-    from medrft.rewards import build_reward, resolve
+    from medrft.rewards import build_reward, resolve_stacks
 
     table, config, shared = _load(spec, encoder)
     private = shared.pop("private")
     refuse_private(private, [*servers_in(table, "reward"), *servers_in(options, "--option")])
     reward = build_reward(table, encoder=config, options=options, **shared)
-    stacks = {key: stack.model_dump(mode="json") for key, stack in resolve(table).items()}
+    stacks = {key: stack.model_dump(mode="json") for key, stack in resolve_stacks(table).items()}
     settings = {name: of.model_dump(mode="json") for name, of in (("encoder", config), ("correct", shared["correct"]))}
     whole = {**settings, "stacks": found_files(stacks, shared["base_dir"] or Path())}
     return reward, {"reward": spec, "encoder": config.id}, whole
@@ -173,10 +173,10 @@ def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def show_reward(spec: str, encoder: str | None, json_: bool) -> None:
     """Print a reward's parts, weights, calibrations and gate; builds no scorer."""
-    from medrft.rewards import resolve
+    from medrft.rewards import resolve_stacks
 
     table, config, _ = _load(spec, encoder)
-    stacks = resolve(table)
+    stacks = resolve_stacks(table)
     if json_:
         print_json({"encoder": config.id, "stacks": {key: stack.model_dump() for key, stack in stacks.items()}})
         return

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from rich.table import Table
 
 from medrft.cli.common import err, out, print_json
-from medrft.files import replacing
+from medrft.files import replace_file
 from medrft.rewards.explain import explain_row
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Printed:
     def _sink(self, stack: ExitStack) -> IO[bytes]:
         """Where rows go: the output, standard output, or for one JSON document a file without a name."""
         if self.output is not None:
-            return stack.enter_context(replacing(self.output))
+            return stack.enter_context(replace_file(self.output))
         return stack.enter_context(tempfile.TemporaryFile()) if self.json else sys.stdout.buffer
 
     def _rows(self, made: Iterator[Scored], sink: IO[bytes] | None, stack: ExitStack) -> None:
@@ -108,7 +108,7 @@ class Printed:
             if row is None:
                 self.summary.left_out += 1
                 if beside is not None:
-                    listed = listed or stack.enter_context(replacing(beside))
+                    listed = listed or stack.enter_context(replace_file(beside))
                     listed.write(_text({"line": line.number, "reason": line.reason}))
                 if self.summary.left_out <= LISTED:
                     err.print(f"left out: {line.reason}", markup=False, highlight=False, soft_wrap=True)

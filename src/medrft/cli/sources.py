@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def load_source(text: str, assignments: list[str] | None) -> tuple[str, str | None, Loaded]:
     """Name, split (if one is named) and rows of `NAME:PATH[:SPLIT]`."""
     name, path, split = common.data_source(text)
-    loaded = load(name, path, assignments)
+    loaded = load_dataset(name, path, assignments)
     if split is not None and not loaded.split(split):
         raise DataError(
             f"{text} has no {split} rows; it has {', '.join(k for k, n in loaded.report.kept.items() if n)}"
@@ -27,7 +27,7 @@ def load_source(text: str, assignments: list[str] | None) -> tuple[str, str | No
     return name, split, loaded
 
 
-def concerning(names: list[str], assignments: list[str] | None) -> dict[str, list[str]]:
+def settings_by_source(names: list[str], assignments: list[str] | None) -> dict[str, list[str]]:
     """The `--set` values that each data set takes; raises `UnknownNameError` for one that none of them takes."""
     from medrft.data import SHARED, check_options, find_loader, option_names
 
@@ -43,7 +43,7 @@ def concerning(names: list[str], assignments: list[str] | None) -> dict[str, lis
     return taken
 
 
-def load(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
+def load_dataset(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
     """The data set with its official splits; validation is cut only when `--set validation=` asks for it."""
     from medrft.data import load_data
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from medrft.cli.common import Json, Set, err, out, overrides, print_json, progress_bar
+from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, progress_bar
 
 StudyPath = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A study: a YAML file, such as those in recipes/studies/.")
@@ -35,13 +35,13 @@ def study(
     An arm whose result file is there, for exactly its content, is not run again; a killed one goes on. Start the same
     command on several cores at once to share the work: each takes arms that no other has.
     """
-    from medrft.pipeline.arms import arms_of
-    from medrft.pipeline.grid import Grid
-    from medrft.pipeline.study import load_study
-    from medrft.report.study import collected, write_study_page
+    from medrft.pipeline.run_study import Grid
+    from medrft.report.study import collect_results, write_study_page
     from medrft.report.study_markdown import study_markdown
+    from medrft.studies.arms import arms_of
+    from medrft.studies.plan import load_study
 
-    plan = load_study(study, overrides=overrides(set_))
+    plan = load_study(study, overrides=parse_overrides(set_))
     arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
     grid = Grid(
         output=output or Path("runs/studies") / plan.name,
@@ -50,14 +50,14 @@ def study(
         tell=lambda line: err.print(line, highlight=False, soft_wrap=True),
     )
     if dry_run:
-        from medrft.pipeline.budget import forecast
+        from medrft.pipeline.run_study import forecast_study
 
-        facts = forecast(plan, grid, arms)
+        facts = forecast_study(plan, grid, arms)
         _print_forecast(facts) if not json_ else print_json(facts)
         return
     if not collect:
         grid.run(arms)
-    facts = collected(plan, grid.results)
+    facts = collect_results(plan, grid.results)
     if not facts["seeds"]:
         err.print(f"No result of this study in {grid.results}", highlight=False, soft_wrap=True)
     page = write_study_page(facts, grid.output)
@@ -72,21 +72,21 @@ def study(
 
 def _print(facts: dict[str, Any]) -> None:
     """The verdict and the primary outcome's table; everything else stands on the page."""
-    from medrft.report.study_markdown import label_of, lead_tables, mean_cell, status, verdict
-    from medrft.report.wording import label, percent
+    from medrft.report.study_markdown import label_of, lead_tables, mean_cell, study_status, study_verdict
+    from medrft.report.wording import metric_label, plain_percent
 
-    said, own = verdict(facts), facts["primary"]
-    for line in (f"{said['claim']}. {said['detail']}.", f"{'; '.join(status(facts))}."):
+    said, own = study_verdict(facts), facts["primary"]
+    for line in (f"{said['claim']}. {said['detail']}.", f"{'; '.join(study_status(facts))}."):
         out.print(Text(line), soft_wrap=True)
     for shown in lead_tables(facts):
         title = Text(
-            f"{shown['dataset']}, {shown['kind']}, {label(shown['metric'])} in percent, minus {own['against']}"
+            f"{shown['dataset']}, {shown['kind']}, {metric_label(shown['metric'])} in percent, minus {own['against']}"
         )
         table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
         for name in ("arm", "mean", "minus, points", "blank", "n"):
             table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
         for row in shown["rows"]:
-            blank, n = percent(row["controls"].get("blank")), f"{row['n']:,}"
+            blank, n = plain_percent(row["controls"].get("blank")), f"{row['n']:,}"
             cells = (row["arm"], mean_cell(row), label_of(row["difference"]), blank, n)
             table.add_row(*map(Text, cells))
         out.print(table)

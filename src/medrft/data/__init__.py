@@ -17,23 +17,20 @@ from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
 
 with naming_extras():
-    from medrft.data import (
-        convert,
-        groups,
+    from medrft.data import convert, phantom, splits, table
+    from medrft.data.base import Loaded
+    from medrft.data.images import pixel_limit
+    from medrft.data.sets import (
         medxpertqa,
         omnimedvqa,
         path_vqa,
-        phantom,
         pmc_vqa,
         slake,
-        splits,
-        table,
+        unions,
         vqa_med_2019,
         vqa_med_2021,
         vqa_rad,
     )
-    from medrft.data.base import Loaded
-    from medrft.data.images import pixel_limit
 
 
 class Loader(Protocol):
@@ -44,19 +41,19 @@ class Loader(Protocol):
 
 
 LOADERS: dict[str, Loader] = {
-    "vqa_rad": vqa_rad.load,
-    "slake": slake.load,
-    "path_vqa": path_vqa.load,
-    "vqa_med_2019": vqa_med_2019.load,
-    "vqa_med_2021": vqa_med_2021.load,
-    "pmc_vqa": pmc_vqa.load,
-    "medxpertqa": medxpertqa.load,
-    "omnimedvqa": omnimedvqa.load,
-    "armed_in_domain": groups.load_armed_in_domain,
-    "armed_out_of_domain": groups.load_armed_out_of_domain,
-    "zhu": groups.load_zhu,
-    "table": table.load,
-    "phantom": phantom.load,
+    "vqa_rad": vqa_rad.load_vqa_rad,
+    "slake": slake.load_slake,
+    "path_vqa": path_vqa.load_path_vqa,
+    "vqa_med_2019": vqa_med_2019.load_vqa_med_2019,
+    "vqa_med_2021": vqa_med_2021.load_vqa_med_2021,
+    "pmc_vqa": pmc_vqa.load_pmc_vqa,
+    "medxpertqa": medxpertqa.load_medxpertqa,
+    "omnimedvqa": omnimedvqa.load_omnimedvqa,
+    "armed_in_domain": unions.load_armed_in_domain,
+    "armed_out_of_domain": unions.load_armed_out_of_domain,
+    "zhu": unions.load_zhu,
+    "table": table.load_table,
+    "phantom": phantom.load_phantom,
     **convert.READERS,
 }
 

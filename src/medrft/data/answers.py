@@ -16,8 +16,8 @@ from medrft.data.base import RowError
 from medrft.data.choices import Options
 from medrft.data.labels import labelled_text
 from medrft.data.literals import parse_literal
-from medrft.data.notes import counted
-from medrft.data.values import shown
+from medrft.data.notes import count_noun
+from medrft.data.values import show_value
 from medrft.text import infer_kind
 from medrft.types import Example
 
@@ -48,7 +48,7 @@ class Answers:
         found = [self._text(one, options, question, name=name) for one in self._values(value, name)]
         references = tuple(dict.fromkeys(text for text in found if text))
         if not references:
-            raise RowError(base.EMPTY_ANSWER, "" if value in (None, "") else shown(value, 40))
+            raise RowError(base.EMPTY_ANSWER, "" if value in (None, "") else show_value(value, 40))
         if options is None:
             if len(references) == 1 and re.fullmatch(r"\(?[A-H]\)?\.?", references[0]):
                 self.letters.append(name)
@@ -92,7 +92,7 @@ class Answers:
         text = base.answer_text(value)
         if text is None:
             told = "; a truth value: write yes or no" if isinstance(value, bool) else ""
-            raise RowError(base.NOT_TEXT, f"got {shown(value)}{told}")
+            raise RowError(base.NOT_TEXT, f"got {show_value(value)}{told}")
         if base.is_number(value) and text:
             self.numbers.append(name)
         if text in NOTHING and not (options and text in options.texts):
@@ -146,10 +146,12 @@ class Answers:
                 "read as open questions",
             ),
         )
-        return [f"{counted(len(rows), one, many)}, {what}: {listed(rows)}" for rows, one, many, what in told if rows]
+        return [
+            f"{count_noun(len(rows), one, many)}, {what}: {first_ids(rows)}" for rows, one, many, what in told if rows
+        ]
 
 
-def listed(rows: Iterable[str], limit: int = 5) -> str:
+def first_ids(rows: Iterable[str], limit: int = 5) -> str:
     """The first few rows' ids, each once."""
     names = list(dict.fromkeys(rows))
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medrft.data.counts import Count, Form, compare
+from medrft.data.counts import Count, Form, compare_counts
 from medrft.data.images import BadImageError, inspect_images
-from medrft.data.notes import counted, split_notes
+from medrft.data.notes import count_noun, split_notes
 from medrft.data.paths import image_in
-from medrft.data.values import LONGEST, is_small, is_unicode, plain, shown, writable
+from medrft.data.values import LONGEST, is_small, is_unicode, json_value, show_value, writable_text
 from medrft.types import Example, LeftOut, LoadReport
 
 EMPTY_ANSWER = "empty answer"
@@ -90,14 +90,16 @@ class Reading:
         """A row that became an example; its metadata become what strict JSON can hold."""
         texts = (example.id, example.question, *example.references, *example.options, example.rationale or "")
         if all(map(is_unicode, texts)):
-            self.examples.append(replace(example, metadata=plain(example.metadata)))
+            self.examples.append(replace(example, metadata=json_value(example.metadata)))
         else:
             self.leave(example.id, report_split(example, self.split_by), NOT_UNICODE, "a lone half of a surrogate pair")
 
     def leave(self, row: str, split: str, reason: str, detail: str = "") -> None:
         """A row that did not; `split` is the report's name for it."""
         texts = {"row": row, "split": split, "detail": detail}
-        self.left_out.append(LeftOut(reason=reason, **{key: writable(text, LONGEST) for key, text in texts.items()}))
+        self.left_out.append(
+            LeftOut(reason=reason, **{key: writable_text(text, LONGEST) for key, text in texts.items()})
+        )
 
     def done(self, on_progress: Progress | None = None) -> Loaded:
         """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
@@ -113,7 +115,7 @@ class Reading:
                 left_out=tuple(self.left_out),
             ),
             split_by=self.split_by,
-            counts=compare(self.forms, read=read, kept=counts, left_out=self.left_out),
+            counts=compare_counts(self.forms, read=read, kept=counts, left_out=self.left_out),
         )
         notes = (*self.notes, *self._conversions(), *split_notes(loaded.groups()))
         return replace(loaded, report=replace(loaded.report, notes=notes))
@@ -144,7 +146,9 @@ class Reading:
             return []
         more = f" and {len(self.converted) - 5} more" if len(self.converted) > 5 else ""
         rows = ", ".join(self.converted[:5]) + more
-        return [f"{counted(len(self.converted), 'answer was a number', 'answers were numbers')}, read as text: {rows}"]
+        return [
+            f"{count_noun(len(self.converted), 'answer was a number', 'answers were numbers')}, read as text: {rows}"
+        ]
 
 
 class RowError(Exception):
@@ -160,7 +164,7 @@ def image_or_leave(reading: Reading, folder: Path, value: object, *, name: str, 
     """The file that a row names in a folder; `None` where the row was left out for what it names."""
     try:
         if not isinstance(value, str) or not value.strip():
-            raise RowError(NO_IMAGE, f"got {shown(value)}")
+            raise RowError(NO_IMAGE, f"got {show_value(value)}")
         return image_in(folder, value)
     except (RowError, BadImageError) as left:
         reading.leave(name, split, left.reason, left.detail)
@@ -202,6 +206,6 @@ def without_nulls(row: dict[str, Any], nulls: tuple[str, ...] = ()) -> dict[str,
     return {key: None if isinstance(value, str) and value in nulls else value for key, value in trimmed.items()}
 
 
-def existing(folder: Path, *names: str) -> Path | None:
+def first_existing(folder: Path, *names: str) -> Path | None:
     """The first of some names that exists in a folder."""
     return next((folder / name for name in names if (folder / name).exists()), None)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.text import extract, part_thought
 
 Turn = tuple[str, str, list[Any]]
@@ -42,7 +42,7 @@ def conversation_of(row: Mapping[str, Any]) -> list[Turn] | None:
         return None
     turns = row[key]
     if not isinstance(turns, Sequence) or isinstance(turns, str | bytes):
-        raise RowError(f"{key} is no list of turns but {shown(turns, 40)}")
+        raise RowError(f"{key} is no list of turns but {show_value(turns, 40)}")
     return [_turn(turn) for turn in turns]
 
 
@@ -120,11 +120,11 @@ def question_parts(text: str) -> tuple[str, dict[str, str]]:
 
 def _turn(turn: Any) -> Turn:
     if not isinstance(turn, Mapping):
-        raise RowError(f"a turn is {shown(turn, 40)}, not an object")
+        raise RowError(f"a turn is {show_value(turn, 40)}, not an object")
     who = turn.get("role", turn.get("from"))
     speaker = SPEAKERS.get(str(who).strip().lower())
     if speaker is None:
-        raise RowError(f"a turn of {shown(who, 30)}; known are user, assistant and system")
+        raise RowError(f"a turn of {show_value(who, 30)}; known are user, assistant and system")
     content = turn["content"] if "content" in turn else turn["value"]
     text, images = _content(content)
     return speaker, text, images
@@ -142,7 +142,7 @@ def _content(content: Any) -> tuple[str, list[Any]]:
             texts.append(block)
             continue
         if not isinstance(block, Mapping):
-            raise RowError(f"content is {shown(block, 40)}, neither text nor a block")
+            raise RowError(f"content is {show_value(block, 40)}, neither text nor a block")
         kind = block.get("type", "text" if "text" in block else "image" if "image" in block else None)
         if kind in TEXT_BLOCKS and isinstance(block.get("text"), str):
             texts.append(block["text"])
@@ -153,5 +153,5 @@ def _content(content: Any) -> tuple[str, list[Any]]:
             images += [found] if found is not None else []
             texts += [] if found is not None else ["<image>"]
         else:
-            raise RowError(f"a block of type {shown(kind, 30)}; known are text and image")
+            raise RowError(f"a block of type {show_value(kind, 30)}; known are text and image")
     return "\n".join(texts), images

@@ -16,7 +16,7 @@ from typing import Any
 from medrft.data.base import NOT_AN_OPTION, RowError, one_line
 from medrft.data.labels import Labelled, labelled_text
 from medrft.data.literals import parse_literal
-from medrft.data.values import shown
+from medrft.data.values import show_value
 
 NO_OPTIONS = "options cannot be told apart"
 NOTHING = frozenset(("", "nan", "NaN", "NAN", "<NA>", "NaT", "#N/A"))
@@ -82,7 +82,7 @@ def read_options(value: Any) -> Options | None:
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         found = _of_list(value)
     else:
-        raise RowError(NO_OPTIONS, f"got {shown(value)}")
+        raise RowError(NO_OPTIONS, f"got {show_value(value)}")
     return found if found is not None and found.kept else None
 
 
@@ -101,14 +101,14 @@ def options_of(value: Any) -> tuple[str, ...]:
     return found.kept if found else ()
 
 
-def lettered(value: Any) -> dict[str, str]:
+def texts_by_letter(value: Any) -> dict[str, str]:
     """Option texts by letter, from a table by letter or a list of such tables; empty ones are left out.
 
-    An answer given as a letter is to be looked up here: `resolve` would take `A` for an option that reads `A`.
+    An answer given as a letter is to be looked up here: `resolve_answer` would take `A` for an option that reads `A`.
 
-    >>> lettered({"B": " B:MRI", "A": "A", "C": "C:"})
+    >>> texts_by_letter({"B": " B:MRI", "A": "A", "C": "C:"})
     {'A': 'A', 'B': 'MRI'}
-    >>> lettered([{"letter": "A", "content": "CT"}])
+    >>> texts_by_letter([{"letter": "A", "content": "CT"}])
     {'A': 'CT'}
     """
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -137,7 +137,9 @@ def right_option(answer: str, options: Options, *, first: int | None = None) -> 
     by_label = options.at(letter[1]) if letter else None
     if by_text is not None:
         if options.given and by_label and by_label != by_text:
-            raise RowError(NOT_AN_OPTION, f"{shown(answer, 20)} is the text of one option and the label of another")
+            raise RowError(
+                NOT_AN_OPTION, f"{show_value(answer, 20)} is the text of one option and the label of another"
+            )
         return by_text
     if by_label is not None and options.sure:
         return _named(by_label, answer)
@@ -149,13 +151,13 @@ def right_option(answer: str, options: Options, *, first: int | None = None) -> 
         listed += "; a place counted from 0 or from 1? --set answer_index=0 (or 1) says"
     elif letter and not options.sure:
         listed += "; split at commas, which may stand within an option: write them as a list"
-    raise RowError(NOT_AN_OPTION, f"{shown(answer, 60)} in {listed:.200}")
+    raise RowError(NOT_AN_OPTION, f"{show_value(answer, 60)} in {listed:.200}")
 
 
-def resolve(answer: str, options: Sequence[str]) -> str | None:
+def resolve_answer(answer: str, options: Sequence[str]) -> str | None:
     """The option that an answer means, by its text or its letter; `None` when it is none of them.
 
-    >>> resolve("b)", ["CT", "MRI"]), resolve("mri", ["CT", "MRI"]), resolve("PET", ["CT", "MRI"])
+    >>> resolve_answer("b)", ["CT", "MRI"]), resolve_answer("mri", ["CT", "MRI"]), resolve_answer("PET", ["CT", "MRI"])
     ('MRI', 'MRI', None)
     """
     try:
@@ -191,7 +193,7 @@ def _own_labels(keys: Iterable[Any]) -> tuple[str, ...]:
 
 def _named(text: str, answer: str) -> str:
     if not text:
-        raise RowError(NOT_AN_OPTION, f"{shown(answer, 20)} names an option that is empty")
+        raise RowError(NOT_AN_OPTION, f"{show_value(answer, 20)} names an option that is empty")
     return text
 
 
@@ -203,7 +205,7 @@ def _of_text(text: str) -> Options | None:
             return read_options(parse_literal(text))
         except ValueError as error:
             if text[:1] in ("{", "a", "n") or (text[:1] == "[" and any(quote in text for quote in "\"'")):
-                raise RowError(NO_OPTIONS, f"{shown(text, 60)} ({error})") from error
+                raise RowError(NO_OPTIONS, f"{show_value(text, 60)} ({error})") from error
     labelled = labelled_text(text)
     if labelled is not None and not labelled.before:
         return of_labelled(labelled)
@@ -213,7 +215,9 @@ def _of_text(text: str) -> Options | None:
     commas = text.strip("[]()").split(",")
     if len(commas) > 1:
         return by_place((one_line(part) for part in commas), sure=False)
-    raise RowError(NO_OPTIONS, f"{shown(text, 60)}; write them as a JSON list, as A. …, B. …, or with | between them")
+    raise RowError(
+        NO_OPTIONS, f"{show_value(text, 60)}; write them as a JSON list, as A. …, B. …, or with | between them"
+    )
 
 
 def of_labelled(found: Labelled) -> Options:

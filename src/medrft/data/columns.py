@@ -95,11 +95,11 @@ class Columns:
     def _roles(self, names: tuple[str, ...]) -> Roles:
         spelled: dict[str, str] = {}
         for name in names[:MOST]:
-            spelled.setdefault(spelling(name), name)
+            spelled.setdefault(plain_spelling(name), name)
         known = set(names)
 
         def found(wanted: str) -> str | None:
-            return wanted if wanted in known else spelled.get(spelling(wanted))
+            return wanted if wanted in known else spelled.get(plain_spelling(wanted))
 
         one: dict[str, str] = {}
         several: dict[str, tuple[str, ...]] = {}
@@ -141,10 +141,10 @@ def metadata_of_row(row: Mapping[str, Any], values: Mapping[str, Any], roles: Ro
 
 
 @functools.lru_cache(maxsize=10_000)
-def spelling(name: str) -> str:
+def plain_spelling(name: str) -> str:
     """A column's name without case, outer space and the ways to join words.
 
-    >>> spelling(" Image-Path "), spelling("optionA"), spelling("Choice_1")
+    >>> plain_spelling(" Image-Path "), plain_spelling("optionA"), plain_spelling("Choice_1")
     ('image path', 'optiona', 'choice 1')
     """
     return " ".join(str(name).replace("\ufeff", "").replace("_", " ").replace("-", " ").lower().split())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from medrft.data.base import Loaded, Progress, one_line
-from medrft.data.choices import options_of, resolve
+from medrft.data.choices import options_of, resolve_answer
 from medrft.data.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
@@ -98,7 +98,7 @@ class _Pictures:
         return copy.relative_to(folder).as_posix()
 
 
-def reader(name: str) -> Reader:
+def find_reader(name: str) -> Reader:
     """The loader of one format of `FORMATS`."""
     if name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
@@ -138,7 +138,7 @@ def reader(name: str) -> Reader:
     return load
 
 
-READERS: dict[str, Reader] = {name: reader(name) for name in FORMATS}
+READERS: dict[str, Reader] = {name: find_reader(name) for name in FORMATS}
 
 
 @naming_extras()
@@ -258,7 +258,7 @@ def _lost(example: Example, back: dict[str, Any], *, split_told: bool) -> Iterat
     """The fields of an example that its row does not give back."""
     options = options_of(back.get("options"))
     answers = back["answer"] if isinstance(back["answer"], list | tuple) else [back["answer"]]
-    found = tuple(resolve(str(text), options) or "" if options else one_line(text) for text in answers)
+    found = tuple(resolve_answer(str(text), options) or "" if options else one_line(text) for text in answers)
     if back.get("dataset") != example.dataset:
         yield "dataset and id"
     if not split_told and back.get("split") != example.split:

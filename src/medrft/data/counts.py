@@ -33,7 +33,7 @@ class Count:
     cause: str = ""
 
 
-def compare(
+def compare_counts(
     forms: Sequence[Form], *, read: Mapping[str, int], kept: Mapping[str, int], left_out: Iterable[LeftOut]
 ) -> tuple[Count, ...]:
     """The splits of the form that was read (the first of `forms`), each with the likely cause of a wrong count."""

@@ -12,11 +12,11 @@ from typing import Any
 from medrft.data import base, choices
 from medrft.data.base import Reading, RowError
 from medrft.data.hub import hub_name, hub_rows
-from medrft.data.images import BadImageError, default_cache, materialise
+from medrft.data.images import BadImageError, default_cache, write_png
 from medrft.data.layout import Release
 from medrft.data.paths import image_in
 from medrft.data.rows import Row, read_rows, split_name, table_files
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.text import infer_kind
 from medrft.types import Example, Split
 
@@ -45,7 +45,7 @@ def keep_row(reading: Reading, name: str, split: Split, fields: Fields, *, cache
         references = _references(fields)
         question = base.answer_text(fields.question)
         if question is None:
-            raise RowError(base.QUESTION_NOT_TEXT, f"got {shown(fields.question)}")
+            raise RowError(base.QUESTION_NOT_TEXT, f"got {show_value(fields.question)}")
         if not question:
             raise RowError(base.EMPTY_QUESTION)
         if not fields.images:
@@ -120,10 +120,10 @@ def keep_table_row(
         reading.leave(name, split, base.NOT_A_ROW if row.problem else base.MISSING_COLUMN, fields)
 
 
-def column(row: Mapping[str, Any], *names: str) -> Any:
+def find_column(row: Mapping[str, Any], *names: str) -> Any:
     """The first column of these names, whatever its case and its `_`; `None` when the row has none of them.
 
-    >>> column({"Choice A": "CT"}, "choice_a"), column({"Answer": "A"}, "answer_label", "answer")
+    >>> find_column({"Choice A": "CT"}, "choice_a"), find_column({"Answer": "A"}, "answer_label", "answer")
     ('CT', 'A')
     """
     for name in names:
@@ -142,13 +142,13 @@ def _spelling(name: str) -> str:
 
 def plain_fields(row: Mapping[str, Any]) -> Fields | str:
     """The parts of a hub row that has an image, a question and an answer."""
-    missing = [name for name in ("image", "question", "answer") if column(row, name) is None]
+    missing = [name for name in ("image", "question", "answer") if find_column(row, name) is None]
     if missing:
         return ", ".join(missing)
     return Fields(
-        question=column(row, "question"),
-        answers=(column(row, "answer"),),
-        images=(column(row, "image"),),
+        question=find_column(row, "question"),
+        answers=(find_column(row, "answer"),),
+        images=(find_column(row, "image"),),
         metadata=metadata_of(row, "image", "question", "answer"),
     )
 
@@ -207,11 +207,11 @@ def _references(fields: Fields) -> tuple[str, ...]:
     for answer in fields.answers:
         text = base.answer_text(answer)
         if text is None:
-            raise RowError(base.NOT_TEXT, f"got {shown(answer)}")
+            raise RowError(base.NOT_TEXT, f"got {show_value(answer)}")
         option = _option(text, fields) if text and fields.options else text
         if option is None:
             listed = " | ".join(f"{letter}: {option[:60]}" for letter, option in fields.options.items())
-            raise RowError(base.NOT_AN_OPTION, f"{shown(text, 60)} in {listed:.120}")
+            raise RowError(base.NOT_AN_OPTION, f"{show_value(text, 60)} in {listed:.120}")
         texts.append(option)
     references = tuple(dict.fromkeys(text for text in texts if text))
     if not references:
@@ -223,14 +223,14 @@ def _option(text: str, fields: Fields) -> str | None:
     """The option that an answer means. A letter is the official one, though an option before it may be empty."""
     if fields.lettered:
         return fields.options.get(text)
-    return choices.resolve(text, tuple(fields.options.values()))
+    return choices.resolve_answer(text, tuple(fields.options.values()))
 
 
 def _image(value: Any, folder: Path, cache: Path | None) -> Path:
     """The file of one image; encoded bytes are written to the cache."""
     encoded = value.get("bytes") if isinstance(value, Mapping) else value
     if isinstance(encoded, bytes):
-        return materialise(encoded, cache or default_cache())
+        return write_png(encoded, cache or default_cache())
     if not isinstance(encoded, str):
         raise RowError(base.NO_IMAGE, f"got {type(value).__name__} without encoded bytes")
     return image_in(folder, encoded)

@@ -82,7 +82,7 @@ def turns_of(row: Row, form: Format) -> list[Row]:
     return turns
 
 
-def recognized(row: Values) -> Format | None:
+def recognize_format(row: Values) -> Format | None:
     """The format of a row that has no question and answer of its own but a conversation, as trainers have them."""
     if any(isinstance(row.get(key), list) for key in LISTS):
         return FORMATS["llama_factory"]

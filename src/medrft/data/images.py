@@ -86,10 +86,10 @@ def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
         image = _decode(path)
     except _BROKEN as error:
         raise BadImageError(UNREADABLE, first_line(error), path=path) from error
-    return shrink(image, max_pixels=max_pixels)
+    return shrink_image(image, max_pixels=max_pixels)
 
 
-def shrink(image: Image.Image, *, max_pixels: int | None) -> Image.Image:
+def shrink_image(image: Image.Image, *, max_pixels: int | None) -> Image.Image:
     """The image itself, or a copy resized to at most `max_pixels` pixels with its aspect kept."""
     width, height = image.size
     if max_pixels is None or width * height <= max_pixels:
@@ -204,17 +204,17 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, int]]:
         yield top, min(image.height, top + step)
 
 
-def blank(size: tuple[int, int]) -> Image.Image:
+def blank_image(size: tuple[int, int]) -> Image.Image:
     """A mid-grey image."""
     return Image.new("RGB", size, (127, 127, 127))
 
 
 def blank_like(image: Image.Image) -> Image.Image:
     """A mid-grey image of the same size: the control that asks what a model says without seeing."""
-    return blank(image.size)
+    return blank_image(image.size)
 
 
-def thumbnail(path: Path, size: int) -> bytes:
+def thumbnail_png(path: Path, size: int) -> bytes:
     """PNG bytes of the image fitted into `size` by `size` pixels; raises like `open_image`."""
     image = open_image(path)
     image.thumbnail((size, size), Image.Resampling.BICUBIC)
@@ -231,7 +231,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medrft"
 
 
-def materialise(encoded: bytes, cache: Path) -> Path:
+def write_png(encoded: bytes, cache: Path) -> Path:
     """Write an encoded image as an upright 8-bit PNG named by the hash of its bytes, and return the file.
 
     Raises `BadImageError` for bytes that cannot be used. A file that is already there is kept.

@@ -29,19 +29,19 @@ class Release:
         if not root.exists():
             near = next(parent for parent in (*root.absolute().parents,) if parent.exists())
             raise DataError(
-                f"no {self.dataset} at {root}: nothing is there ({near} holds {listing(near)}). "
+                f"no {self.dataset} at {root}: nothing is there ({near} holds {list_names(near)}). "
                 f"Looked for {self.wanted}. Get it: {self.source}"
             )
         return root
 
     def wrong(self, root: Path, missing: str = "") -> DataError:
         """The error for something that exists but is not the release."""
-        found = listing(root) if root.is_dir() else "a single file"
+        found = list_names(root) if root.is_dir() else "a single file"
         what = f"{missing} is missing; looked for {self.wanted}" if missing else f"looked for {self.wanted}"
         return DataError(f"{root} is not laid out as {self.dataset}: {what}; found {found}. Get it: {self.source}")
 
 
-def listing(folder: Path, *, limit: int = 6) -> str:
+def list_names(folder: Path, *, limit: int = 6) -> str:
     """The first few names in a folder, in one line."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

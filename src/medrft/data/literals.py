@@ -44,7 +44,7 @@ def parse_literal(text: str) -> Any:
     if text[:1] not in tuple("[({"):
         raise ValueError("no list or table")
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except TwiceError:
         raise
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def parse_literal(text: str) -> Any:
     return value
 
 
-def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """A table whose keys are all different, as JSON's `object_pairs_hook`; raises `TwiceError`."""
     table = dict(pairs)
     if len(table) < len(pairs):

@@ -14,7 +14,7 @@ Groups = Mapping[str, Sequence[Example]]
 
 def split_notes(groups: Groups) -> list[str]:
     """All notes of this module on some splits."""
-    return [*shared_images(groups), *repeats(groups)]
+    return [*shared_images(groups), *repeat_notes(groups)]
 
 
 def images_of(examples: Iterable[Example]) -> set[str]:
@@ -30,7 +30,7 @@ def shared_images(groups: Groups) -> list[str]:
     return [_shared_note(groups, a, b, hashes[a] & hashes[b]) for a, b in pairs if hashes[a] & hashes[b]]
 
 
-def repeats(groups: Groups) -> list[str]:
+def repeat_notes(groups: Groups) -> list[str]:
     """Notes on rows that repeat the images, question and answers of another."""
     places: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
     for name, rows in groups.items():
@@ -42,17 +42,17 @@ def repeats(groups: Groups) -> list[str]:
         within.update({name: count - 1 for name, count in splits.items() if count > 1})
         across.update([tuple(splits)] if len(splits) > 1 else [])
     notes = [
-        f"{name}: {counted(count, 'row repeats', 'rows repeat')} the image, question and answer of another row of it"
+        f"{name}: {count_noun(count, 'row repeats', 'rows repeat')} the image, question and answer of another row of it"
         for name, count in within.items()
     ]
     what = "image with its question and answer is", "images with their question and answer are"
-    return notes + [f"{counted(count, *what)} in both {' and '.join(names)}" for names, count in across.items()]
+    return notes + [f"{count_noun(count, *what)} in both {' and '.join(names)}" for names, count in across.items()]
 
 
-def counted(number: int, one: str, many: str) -> str:
+def count_noun(number: int, one: str, many: str) -> str:
     """A number with its noun.
 
-    >>> counted(1, "row", "rows"), counted(1797, "row", "rows")
+    >>> count_noun(1, "row", "rows"), count_noun(1797, "row", "rows")
     ('1 row', '1,797 rows')
     """
     return f"{number:,} {one if number == 1 else many}"
@@ -60,7 +60,7 @@ def counted(number: int, one: str, many: str) -> str:
 
 def _shared_note(groups: Groups, first: str, second: str, shared: set[str]) -> str:
     rows = sum(any(pixels_of(path) in shared for path in row.images) for row in groups[first])
-    note = f"{first} and {second} share {counted(len(shared), 'image', 'images')}, used by {rows:,} rows of {first}"
+    note = f"{first} and {second} share {count_noun(len(shared), 'image', 'images')}, used by {rows:,} rows of {first}"
     if _base(first) == "train" and _base(second) == "test":
         note += "; exclude_test_images=true leaves those rows out"
     return note

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from medrft.data.images import BadImageError
-from medrft.data.values import shown
+from medrft.data.values import show_value
 
 OUTSIDE = "image outside its folder"
 NO_NAME = "image name that no file can have"
@@ -26,20 +26,22 @@ def image_in(folder: Path, name: str) -> Path:
     except UnicodeEncodeError:
         usable = False
     if not usable:
-        raise BadImageError(NO_NAME, shown(name))
+        raise BadImageError(NO_NAME, show_value(name))
     path = folder / name
     if not _within(Path(os.path.abspath(path)), Path(os.path.abspath(folder))):
-        raise BadImageError(OUTSIDE, f"{shown(name)} leads out of {folder}; image_root names another folder")
+        raise BadImageError(OUTSIDE, f"{show_value(name)} leads out of {folder}; image_root names another folder")
     try:
-        real = _real(path.parent) / path.name
+        real = _real(path.parent.absolute()) / path.name
         if ".." in path.parts or real.is_symlink():
             real = real.resolve()
         # What links point at is known now; reading a directory or a pipe is refused by `header_reason`.
-        if not any(_within(real, place) for place in _places(folder)):
-            raise BadImageError(OUTSIDE, f"{shown(name)} is a link to {shown(str(real))}, which is outside {folder}")
+        if not any(_within(real, place) for place in _places(folder.absolute())):
+            raise BadImageError(
+                OUTSIDE, f"{show_value(name)} is a link to {show_value(str(real))}, which is outside {folder}"
+            )
         path.is_file()
     except (OSError, RuntimeError) as error:  # a name or a link that the system refuses, or links in a circle
-        raise BadImageError(NO_NAME, f"{shown(name)}: {getattr(error, 'strerror', None) or error}") from error
+        raise BadImageError(NO_NAME, f"{show_value(name)}: {getattr(error, 'strerror', None) or error}") from error
     return path
 
 
@@ -51,7 +53,7 @@ def _real(folder: Path) -> Path:
 @functools.lru_cache(maxsize=1_000)
 def _places(folder: Path) -> tuple[Path, ...]:
     """The folder itself; and in a download of the hub's (`…/snapshots/REVISION/…`) the files its links stand for."""
-    parts = folder.absolute().parts
+    parts = folder.parts
     if "snapshots" not in parts:
         return (_real(folder),)
     repository = Path(*parts[: parts.index("snapshots")])

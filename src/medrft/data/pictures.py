@@ -12,12 +12,12 @@ from urllib.parse import unquote
 
 from medrft.data import base
 from medrft.data.base import RowError
-from medrft.data.images import BadImageError, materialise
+from medrft.data.deep.read import show_all
+from medrft.data.deep.views import View
+from medrft.data.images import BadImageError, write_png
 from medrft.data.literals import parse_literal
-from medrft.data.medical import show_all
 from medrft.data.paths import image_in
-from medrft.data.values import shown
-from medrft.data.views import View
+from medrft.data.values import show_value
 
 MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
 """How PNG, JPEG, GIF, WebP, BMP and TIFF begin as base64."""
@@ -66,13 +66,13 @@ class Pictures:
             named = (value.get(key) for key in ("path", "image_path", "image", "url"))
             value = encoded if encoded is not None else next((name for name in named if name is not None), None)
         if isinstance(value, bytes):
-            return [(materialise(value, self.cache), None)]
+            return [(write_png(value, self.cache), None)]
         if not isinstance(value, str):
             raise RowError(base.NO_IMAGE, f"got {type(value).__name__}")
         if value.startswith("data:"):
-            return [(materialise(_decoded(value.partition(",")[2]), self.cache), None)]
+            return [(write_png(_decoded(value.partition(",")[2]), self.cache), None)]
         if is_base64(value):
-            return [(materialise(_decoded(value), self.cache), None)]
+            return [(write_png(_decoded(value), self.cache), None)]
         return [picture for path in self._files(value) for picture in self._shown(path, view)]
 
     def _files(self, name: str) -> list[Path]:
@@ -104,7 +104,7 @@ def cell_images(value: Any) -> list[Any]:
         try:
             value = parse_literal(value)
         except ValueError as error:
-            raise RowError(base.NO_IMAGE, f"{shown(value, 60)} is not a JSON list") from error
+            raise RowError(base.NO_IMAGE, f"{show_value(value, 60)} is not a JSON list") from error
     values = value if isinstance(value, list | tuple) else [value]
     return [image for image in values if not (image is None or image != image or _is_blank(image))]
 
@@ -136,7 +136,7 @@ def image_name(name: str) -> str:
 def _found(folder: Path, name: str) -> Path:
     """The file in its folder, also of a name in Windows' way or between spaces; raises `BadImageError`, `RowError`."""
     if ADDRESS.match(name) and not name.lower().startswith("file:"):
-        raise RowError(base.NO_IMAGE, f"{shown(name)} is a web address; download it first")
+        raise RowError(base.NO_IMAGE, f"{show_value(name)} is a web address; download it first")
     name = image_name(name)
     tried = dict.fromkeys((name, name.strip(), name.strip().replace("\\", "/")))
     *others, last = tried

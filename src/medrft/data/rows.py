@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data.images import first_line
-from medrft.data.layout import listing, require_file
+from medrft.data.layout import list_names, require_file
 from medrft.data.text_files import Values, csv_rows, json_rows, not_text, text_encoding
 from medrft.errors import DataError
 from medrft.types import Split
@@ -75,7 +75,7 @@ def table_files(root: Path) -> list[tuple[Path, Split | None]]:
         return [(found[0], None)]
     raise DataError(
         f"{root} holds no table that says its split: looked for train, validation and test with one of the endings "
-        f"{', '.join(SUFFIXES)}, or for a single table; found {listing(root)}"
+        f"{', '.join(SUFFIXES)}, or for a single table; found {list_names(root)}"
     )
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from medrft.data.dicom import position_of
+from medrft.data.deep.dicom import position_of
 from medrft.data.images import MISSING, UNREADABLE, BadImageError
 from medrft.data.paths import image_in
 
@@ -25,7 +25,7 @@ def series_files(path: Path, folder: Path) -> list[Path]:
     if path.resolve() == folder.resolve():
         raise BadImageError(MISSING, f"{path} is the folder of all images; a series needs one of its own")
     try:
-        names = sorted((entry.name for entry in os.scandir(path) if entry.is_file()), key=natural)
+        names = sorted((entry.name for entry in os.scandir(path) if entry.is_file()), key=natural_order)
     except OSError as error:  # such as links in a circle
         raise BadImageError(UNREADABLE, f"{path}: {error.strerror}") from error
     if len(names) > MOST:
@@ -41,7 +41,7 @@ def series_files(path: Path, folder: Path) -> list[Path]:
     return plain
 
 
-def natural(name: str) -> tuple[Any, ...]:
+def natural_order(name: str) -> tuple[Any, ...]:
     """Orders names by the numbers in them.
 
     >>> sorted(["s10.dcm", "s9.dcm"], key=natural)

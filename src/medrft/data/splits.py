@@ -14,10 +14,10 @@ from itertools import combinations
 from pathlib import Path
 
 from medrft.data.base import Loaded
-from medrft.data.fingerprints import Fingerprint, fingerprint_of
 from medrft.data.images import pixels_of
-from medrft.data.neighbours import find_neighbours
-from medrft.data.notes import counted, images_of, split_notes
+from medrft.data.notes import count_noun, images_of, split_notes
+from medrft.data.overlap.fingerprints import Fingerprint, fingerprint_of
+from medrft.data.overlap.neighbours import find_neighbours
 from medrft.types import SPLITS, Example, LeftOut, Split
 
 IN_TEST = "image is also in test"
@@ -43,7 +43,7 @@ def by_image(loaded: Loaded, *, test: float, validation: float, seed: int, copie
             break
         pairs |= more  # found only now that nearer images are elsewhere
     images = {split: len(images_of(row for row in examples if row.split == split)) for split in SPLITS}
-    told = ", ".join(f"{split} {counted(number, 'image', 'images')}" for split, number in images.items())
+    told = ", ".join(f"{split} {count_noun(number, 'image', 'images')}" for split, number in images.items())
     how = "no image in two of them, as pixels or as a copy" if copies else "no image in two of them by its pixels"
     return _with(loaded, examples, note=f"split anew by image, {how} (seed {seed}): {told}; not the official split")
 
@@ -64,7 +64,7 @@ def exclude_test_images(loaded: Loaded, *, copies: bool = False) -> Loaded:
         else:
             kept.append(example)
     what = "image, or a copy of it," if copies else "image"
-    note = f"{counted(len(left), 'row', 'rows')} left out because their {what} is in test (exclude_test_images)"
+    note = f"{count_noun(len(left), 'row', 'rows')} left out because their {what} is in test (exclude_test_images)"
     return _with(loaded, kept, left_out=left, note=note)
 
 
@@ -84,7 +84,7 @@ def cut_validation(loaded: Loaded, *, fraction: float, seed: int, copies: bool =
     rows = sum(example.split == "validation" for example in examples)
     of = f"{len(moved)} of {len(drawn)} images"
     note = f"validation cut from train by image (fraction {fraction:g}, seed {seed}): {of}"
-    return _with(loaded, examples, note=f"{note}, {counted(rows, 'row', 'rows')}")
+    return _with(loaded, examples, note=f"{note}, {count_noun(rows, 'row', 'rows')}")
 
 
 def image_groups(examples: Iterable[Example], pairs: Iterable[tuple[str, str]] = ()) -> list[tuple[str, ...]]:

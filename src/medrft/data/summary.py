@@ -46,7 +46,7 @@ class Summary(TypedDict):
     notes: list[str]
 
 
-def summarize(loaded: Loaded) -> Summary:
+def summarize_data(loaded: Loaded) -> Summary:
     """Rows, kinds and images per split, and each row left out with its reason."""
     report = loaded.report
     return {

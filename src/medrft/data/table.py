@@ -20,16 +20,16 @@ from medrft.data import base, choices
 from medrft.data.answers import Answers
 from medrft.data.base import Loaded, Progress, Reading, RowError
 from medrft.data.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
-from medrft.data.formats import recognized, turns_of
+from medrft.data.deep.read import view_notes
+from medrft.data.deep.views import View, make_view
+from medrft.data.formats import recognize_format, turns_of
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache
 from medrft.data.layout import Release
-from medrft.data.medical import view_notes
-from medrft.data.notes import counted
+from medrft.data.notes import count_noun
 from medrft.data.pictures import Pictures, cell_images
 from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
-from medrft.data.values import native, shown
-from medrft.data.views import View, make_view
+from medrft.data.values import native_value, show_value
 from medrft.errors import DataError, UserError, unknown_name
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example, Turn
@@ -61,7 +61,7 @@ class _Table:
     """Rows that were conversations of several turns."""
 
 
-def load(
+def load_table(
     root: Path | None,
     *,
     seed: int = 0,
@@ -142,7 +142,7 @@ def read_table(
     view: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Loaded:
-    """Read rows that are at hand as `load` reads those of a file; image paths are relative to `folder`."""
+    """Read rows that are at hand as `load_table` reads those of a file; image paths are relative to `folder`."""
     reading = Reading(dataset)
     table = _Table(
         dataset=dataset,
@@ -173,10 +173,10 @@ def _last_part(hub: str | None, place: Path) -> str:
 
 def _unfolded(table: _Table, row: Row) -> Iterator[Row]:
     """The row itself, or one for each turn of a chat that it holds."""
-    values = {str(key): native(value) for key, value in row.values.items()}
+    values = {str(key): native_value(value) for key, value in row.values.items()}
     own = table.columns.of(values).one
     told = row.problem or row.turn is not None or table.columns.mapped or ("question" in own and "answer" in own)
-    form = None if told else recognized(values)
+    form = None if told else recognize_format(values)
     turns = turns_of(replace(row, values=values), form) if form is not None else [replace(row, values=values)]
     if form is not None:
         # `dataset` is of the format's own loader; what else the row has, such as its id, stays beside what was read.
@@ -192,7 +192,9 @@ def _unfolded(table: _Table, row: Row) -> Iterator[Row]:
 def _turn_notes(table: _Table) -> list[str]:
     many = len(table.turns)
     what = "row holds a conversation", "rows hold conversations"
-    return [f"{counted(many, *what)} of several turns: an example for each turn, with those before it"] if many else []
+    return (
+        [f"{count_noun(many, *what)} of several turns: an example for each turn, with those before it"] if many else []
+    )
 
 
 def _read_row(table: _Table, row: Row) -> None:
@@ -208,7 +210,9 @@ def _read_row(table: _Table, row: Row) -> None:
         if row.problem:
             raise RowError(base.NOT_A_ROW, row.problem)
         if split is None:
-            raise RowError(base.NO_SPLIT, f"{shown(given)}; known are train, validation, test and their usual forms")
+            raise RowError(
+                base.NO_SPLIT, f"{show_value(given)}; known are train, validation, test and their usual forms"
+            )
         table.reading.keep(_example(table, row, values, roles, name=name, split=split))
     except RowError as left:
         table.reading.leave(name, split or base.one_line(given), left.reason, left.detail)
@@ -222,7 +226,7 @@ def _example(table: _Table, row: Row, values: Mapping[str, Any], roles: Roles, *
         raise RowError(base.MISSING_COLUMN, f"{', '.join(missing)}; the row has {', '.join(row.values) or 'none'}")
     question = base.answer_text(values["question"])
     if question is None:
-        raise RowError(base.QUESTION_NOT_TEXT, f"got {shown(values['question'])}")
+        raise RowError(base.QUESTION_NOT_TEXT, f"got {show_value(values['question'])}")
     if not question:
         raise RowError(base.EMPTY_QUESTION)
     options = _options(values, roles)
@@ -288,7 +292,9 @@ def _image_value(value: Any, roles: Roles, row: Mapping[str, Any]) -> Any:
         return value
     names = [image for image in more if isinstance(image, str)]
     if one and not all(image in names for image in one):
-        raise RowError(TWO_IMAGES, f"{shown(value, 40)} and {shown(row['images'], 40)}; columns.image=NAME picks one")
+        raise RowError(
+            TWO_IMAGES, f"{show_value(value, 40)} and {show_value(row['images'], 40)}; columns.image=NAME picks one"
+        )
     return more
 
 

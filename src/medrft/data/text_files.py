@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrft.data.values import shown
+from medrft.data.values import show_value
 from medrft.errors import DataError
 
 Values = tuple[dict[str, Any], str]
@@ -247,7 +247,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _object(row: Any) -> Values:
     if not isinstance(row, dict):
-        return {}, f"got {type(row).__name__} {shown(row, 60)}, not an object"
+        return {}, f"got {type(row).__name__} {show_value(row, 60)}, not an object"
     if TWICE in row:
-        return {}, f"{shown(row[TWICE], 60)} stands twice in one object"
+        return {}, f"{show_value(row[TWICE], 60)} stands twice in one object"
     return row, ""

@@ -49,10 +49,10 @@ def is_small(number: int) -> bool:
     return number.bit_length() <= DIGITS
 
 
-def shown(value: object, limit: int = 80) -> str:
+def show_value(value: object, limit: int = 80) -> str:
     """Any value in at most `limit` characters of one line.
 
-    >>> shown({"answer": ["yes"]}), shown([[[[1]]]]), shown("x" * 200, 12)
+    >>> show_value({"answer": ["yes"]}), show_value([[[[1]]]]), show_value("x" * 200, 12)
     ("{'answer': ['yes']}", '[[[...]]]', "'xxxxxxxxxxx")
     """
     text = _BRIEF.repr(value)
@@ -61,24 +61,24 @@ def shown(value: object, limit: int = 80) -> str:
     return " ".join(text.split())[:limit]
 
 
-def native(value: Any, depth: int = DEEPEST) -> Any:
+def native_value(value: Any, depth: int = DEEPEST) -> Any:
     """A value of NumPy, pandas or `decimal` as Python's own; others as they are.
 
-    >>> native(Decimal("2.0")), native([Decimal("0.5")])
+    >>> native_value(Decimal("2.0")), native_value([Decimal("0.5")])
     (2, [0.5])
     """
     if type(value) in PLAIN or not depth:
         return value
     if type(value) is list or type(value) is tuple:
-        return [native(inner, depth - 1) for inner in value]
+        return [native_value(inner, depth - 1) for inner in value]
     if type(value) is dict:
-        return {key: native(inner, depth - 1) for key, inner in value.items()}
+        return {key: native_value(inner, depth - 1) for key, inner in value.items()}
     if isinstance(value, Decimal):
         if not value.is_finite():
             return None
         return int(value) if value == value.to_integral_value() and abs(value) < 2**DIGITS else float(value)
     if hasattr(value, "tolist") and not isinstance(value, str | bytes):  # an array, or one of its numbers
-        return native(value.tolist(), depth - 1)
+        return native_value(value.tolist(), depth - 1)
     return None if type(value).__name__ in MISSING else value
 
 
@@ -95,13 +95,13 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def writable(text: str, limit: int | None = None) -> str:
+def writable_text(text: str, limit: int | None = None) -> str:
     """Text that any file can hold, cut to `limit` characters."""
     kept = text if limit is None or len(text) <= limit else text[: limit - 1] + CUT
     return whole_characters(kept)
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value that strict JSON can hold: NaN and infinities as `None`, dates and the like as text, bytes not at all.
 
     What is nested deeper than `DEEPEST` or has more parts than `LARGEST` ends in `…`.
@@ -114,16 +114,16 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return writable(value)
+        return writable_text(value)
     if isinstance(value, int):
-        return value if is_small(value) else shown(value)
+        return value if is_small(value) else show_value(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, bytes | bytearray):
         return None
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         return _parts(value, depth - 1, left) if depth and left[0] > 0 else CUT
-    return writable(str(value), LONGEST)
+    return writable_text(str(value), LONGEST)
 
 
 def _parts(value: Any, depth: int, left: list[int]) -> Any:
@@ -142,4 +142,4 @@ def _listed(values: Any, depth: int, left: list[int]) -> Iterator[Any]:
 
 
 def _key(key: object) -> str:
-    return writable(key) if isinstance(key, str) else shown(key)
+    return writable_text(key) if isinstance(key, str) else show_value(key)

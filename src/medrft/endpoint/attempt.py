@@ -45,7 +45,7 @@ HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 """A compressed body could be a thousand times as long as it is on the wire."""
 
 
-def post(http: httpx.Client, url: str, content: bytes, *, seconds: float, deadline: Deadline) -> Reply:
+def post_once(http: httpx.Client, url: str, content: bytes, *, seconds: float, deadline: Deadline) -> Reply:
     """One attempt, which ends after so many seconds whatever the server does: see `deadline`."""
     deadline.start(seconds)
     received = bytearray()
@@ -115,7 +115,7 @@ def _excerpt(body: bytes | bytearray) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text[:1_000]).split()) or "empty body"
 
 
-def told(failed: FailedError, attempt: int, wait: float | None) -> str:
+def describe_failure(failed: FailedError, attempt: int, wait: float | None) -> str:
     """What happened, in one line without keys, which servers may repeat."""
     tries = f" ({attempt + 1} attempts)" if attempt else ""
     asked = f"; it asks to wait {wait:g} s" if wait is not None else ""

@@ -11,10 +11,10 @@ from typing import Any
 
 from medrft.endpoint.attempt import Reply
 from medrft.files import write_atomic
-from medrft.masking import masked
+from medrft.masking import mask_secrets
 
 
-def digest(url: str, request: Mapping[str, Any]) -> str:
+def request_digest(url: str, request: Mapping[str, Any]) -> str:
     """The name of a request: sha256 of where it goes and all that it says."""
     content = json.dumps([url, request], sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()
@@ -33,6 +33,6 @@ def read_cache(folder: Path, key: str) -> Reply | None:
 def write_cache(folder: Path, key: str, request: Mapping[str, Any], reply: Reply) -> None:
     """Store a reply whole or not at all, for its owner alone and without secrets; raises `OSError`."""
     path = folder / key[:2] / f"{key}.json"
-    own = masked({name: value for name, value in request.items() if name != "messages"})
+    own = mask_secrets({name: value for name, value in request.items() if name != "messages"})
     kept = {"request": {**own, "messages": request.get("messages")}, "reply": asdict(reply)}
     write_atomic(path, json.dumps(kept), mode=0o600)

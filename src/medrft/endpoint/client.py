@@ -18,12 +18,12 @@ from typing import Any
 
 import httpx
 
-from medrft.endpoint.attempt import FailedError, Reply, post, told, wait_before_retry
-from medrft.endpoint.cache import digest, read_cache, write_cache
+from medrft.endpoint.attempt import FailedError, Reply, describe_failure, post_once, wait_before_retry
+from medrft.endpoint.cache import read_cache, request_digest, write_cache
 from medrft.endpoint.deadline import Deadline, keep_deadline
 from medrft.errors import EndpointError, RecipeError
 from medrft.masking import mask_known, remember_secret, remember_secrets
-from medrft.outgoing import Recipient, announce, is_loopback
+from medrft.outgoing import Recipient, announce_recipients, is_loopback
 
 Messages = Sequence[Mapping[str, Any]]
 """One conversation: `{"role": …, "content": …}`, as the server takes them."""
@@ -115,7 +115,7 @@ class Endpoint:
         of the call fails unsent.
         """
         requests = [self._request(messages, max_tokens, temperature) for messages in conversations]
-        keys = [digest(self._url, request) for request in requests]
+        keys = [request_digest(self._url, request) for request in requests]
         found: dict[str, Reply | EndpointError] = {}
         wanted: dict[str, dict[str, Any]] = {}
         for key, request in zip(keys, requests, strict=True):
@@ -139,7 +139,7 @@ class Endpoint:
 
     def _send(self, wanted: Mapping[str, dict[str, Any]]) -> dict[str, Reply | EndpointError]:
         """Send each request, `concurrency` at a time; where that is another machine, say so first."""
-        announce(self.recipients("base_url"))
+        announce_recipients(self.recipients("base_url"))
         key = self.key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         breaker, deadline = _Breaker(limit=max(3, self.concurrency)), Deadline()
@@ -171,12 +171,12 @@ class Endpoint:
                 return EndpointError(f"not asked: {self.base_url} is down")
             breaker.count()
             try:
-                reply = post(http, self._url, content, seconds=self.timeout, deadline=deadline)
+                reply = post_once(http, self._url, content, seconds=self.timeout, deadline=deadline)
             except FailedError as failed:
                 wait = wait_before_retry(attempt, failed.retry_after, backoff=self.backoff)
                 if not failed.again or attempt == self.retries or wait > self.max_wait:
                     breaker.note(down=failed.down)
-                    return EndpointError(told(failed, attempt, wait if wait > self.max_wait else None))
+                    return EndpointError(describe_failure(failed, attempt, wait if wait > self.max_wait else None))
                 breaker.stopped.wait(wait)
             else:
                 breaker.note(down=False)

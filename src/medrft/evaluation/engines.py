@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medrft.endpoint import Endpoint, Reply
-from medrft.errors import EndpointError
+from medrft.errors import EndpointError, ModelError
 from medrft.models.conversation import completion_of, conversation
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
+    from medrft.models.policy import Policy
+    from medrft.models.prompts import Prompt
+
+if TYPE_CHECKING:
     from medrft.config import EvalConfig
-    from medrft.evaluation.pictures import Images
-    from medrft.models.load import Policy
+    from medrft.evaluation.controls.pictures import Images
     from medrft.models.offline import Loaded
+    from medrft.models.policy import Policy
     from medrft.models.prompts import Prompt
 
 Answers = Iterator[tuple[int, Sequence[Completion | EndpointError]]]
@@ -71,7 +75,7 @@ class Transformers:
     def describe(self) -> dict[str, Any]:
         """Engine, and the weights of a model from outside."""
         told = {"engine": "transformers", "sharing": self._sharing()}
-        return {**told, **(outside(self.checkpoint, self.revision) if self.checkpoint else {})}
+        return {**told, **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def _sharing(self) -> str:
         """What questions about one picture share, or why nothing."""
@@ -83,10 +87,10 @@ class Transformers:
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
     ) -> Answers:
-        """See `medrft.models.generate.stream`."""
-        from medrft.models.generate import stream
+        """See `medrft.models.generate.stream_completions`."""
+        from medrft.models.generate import stream_completions
 
-        return stream(
+        return stream_completions(
             self.policy,
             prompt,
             examples,
@@ -115,7 +119,7 @@ class Offline:
 
     def describe(self) -> dict[str, Any]:
         """Engine, and the weights of a model from outside."""
-        return {"engine": "vllm", **(outside(self.checkpoint, self.revision) if self.checkpoint else {})}
+        return {"engine": "vllm", **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
@@ -178,7 +182,7 @@ class Remote:
                 yield start + i, row * (sweep.samples // drawn)
 
 
-def outside(source: str, revision: str | None) -> dict[str, Any]:
+def checkpoint_header(source: str, revision: str | None) -> dict[str, Any]:
     """Header lines of a model that no stage of the run made."""
     folder = Path(source)
     return {"checkpoint": source, "weights": weights_hash(folder) if folder.is_dir() else revision}
@@ -193,3 +197,29 @@ def weights_hash(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+QUESTION = Example(
+    id="none/test/0",
+    dataset="none",
+    split="test",
+    images=(),
+    question="Is there a fracture?",
+    references=("no",),
+    kind="closed",
+)
+
+
+def check_text_only(policy: Policy, prompt: Prompt) -> None:
+    """Write one token after a question without a picture; raises `ModelError` for a model that needs one."""
+    from medrft.models.generate import complete_chats
+
+    chat = prompt.bound(policy.processor).messages(QUESTION)
+    try:
+        complete_chats(policy, [chat], max_new_tokens=1, temperature=0.0)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"control question_only: {policy.id} cannot be asked without a picture ({type(error).__name__}: {reason}); "
+            "take question_only out of eval.controls, blank stays"
+        ) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from medrft.scorers.base import readable
+from medrft.scorers.base import has_readable_answer
 from medrft.scorers.clinical import Explanation, explain, score_pair
 from medrft.types import Item
 
@@ -26,7 +26,7 @@ def explanation_of(item: Item) -> dict[str, Any]:
 
     Empty for other kinds than open and where there is no answer that can be read; empty lists are left out.
     """
-    if item.kind != "open" or item.answer is None or not readable(item):
+    if item.kind != "open" or item.answer is None or not has_readable_answer(item):
         return {}
     scores = [score_pair(reference, item.answer, item.question) for reference in item.references]
     found = explain(item.references[scores.index(max(scores))], item.answer, item.question)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medrft.evaluation.repeated import agreement, is_verdict, of_samples
+from medrft.evaluation.repeated import is_verdict, judge_agreement, of_samples
 from medrft.intervals import UNIT, mean_interval
 from medrft.types import KINDS, Kind, Score
 
@@ -81,7 +81,7 @@ def cluster_of(row: Row) -> Cluster:
     return tuple(row["images"]) or (str(row["id"]),)
 
 
-def summarise(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+def summarize_rows(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, Any]]]:
     """`{source: {kind: {metric: {n, mean, low, high, unscored}}}}`; `all` holds what may be pooled over kinds.
 
     The source `sampled` has `pass@k` and `maj@k` as well.
@@ -128,7 +128,7 @@ def _metrics(rows: Sequence[Row], *, pooled: bool, sampled: bool) -> dict[str, A
     names = [*METRICS, *sorted(columns.keys() - METRICS, key=_natural)]
     found = {name: metric_of(name, columns[name]) for name in names if name in columns}
     if "judge" in found:
-        found["judge"] |= agreement(row["scores"] for row in rows)
+        found["judge"] |= judge_agreement(row["scores"] for row in rows)
     return found
 
 

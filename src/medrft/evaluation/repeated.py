@@ -34,12 +34,13 @@ def pass_at(k: int, *, n: int, right: int) -> float:
     return 1 - math.comb(n - right, k) / math.comb(n, k)
 
 
-def majority(answers: Sequence[str | None]) -> int | None:
+def majority_position(answers: Sequence[str | None]) -> int | None:
     """Position of the first answer that says what most say, after normalisation; of equals the one said first.
 
     No answer (`None`, or nothing that can be read) has no vote; `None` where nobody has one.
 
-    >>> majority(["Lung.", "heart", "the lung"]), majority(["heart", "lung"]), majority([None, ""])
+    >>> given = (["Lung.", "heart", "the lung"], ["heart", "lung"], [None, ""])
+    >>> tuple(majority_position(answers) for answers in given)
     (0, 0, None)
     """
     said = [normalize(answer or "") for answer in answers]
@@ -47,7 +48,7 @@ def majority(answers: Sequence[str | None]) -> int | None:
     return said.index(votes.most_common(1)[0][0]) if votes else None
 
 
-def passes(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dict[int, Score]:
+def pass_curve(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dict[int, Score]:
     """pass@k of one example's samples for k = 1, 2, 4, ... up to their number: the one definition of it.
 
     `by` is the outcome that decides: the recipe's `correct` in evaluation; `truth`, the phantom's own judge, in studies
@@ -65,7 +66,7 @@ def passes(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dict[in
 def of_samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
     """`pass@k` and, from k = 2, `maj@k` of one example's samples, by the recipe's `correct`."""
     rows = sorted(rows, key=lambda row: int(row["sample"]))
-    passed = passes(rows)
+    passed = pass_curve(rows)
     known = [row["scores"].get("correct") for row in rows]
     if None in passed.values():
         return dict.fromkeys([f"pass@{k}" for k in passed] + [f"maj@{k}" for k in passed if k > 1])
@@ -73,7 +74,7 @@ def of_samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
     for k, value in passed.items():
         found[f"pass@{k}"] = value
         if k > 1:
-            place = majority([row["answer"] for row in rows[:k]])
+            place = majority_position([row["answer"] for row in rows[:k]])
             found[f"maj@{k}"] = 0.0 if place is None else known[place]
     return found
 
@@ -85,7 +86,7 @@ def _powers(n: int) -> Iterator[int]:
         k *= 2
 
 
-def agreement(scores: Iterable[Mapping[str, Score]]) -> dict[str, Any]:
+def judge_agreement(scores: Iterable[Mapping[str, Score]]) -> dict[str, Any]:
     """How far a judge asked several times agrees with itself, over the rows with every verdict.
 
     `repeats`; `repeat_sd`, the standard deviation of the mean from one asking to the next; `flips`, the share of rows

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from medrft.config import Recipe, StackConfig, StageConfig
 from medrft.evaluation.metrics import PAPERS_FOUR, SCORERS
-from medrft.rewards import resolve
+from medrft.rewards import resolve_stacks
 from medrft.rewards.reward import ALL
 from medrft.types import KINDS, Kind
 
 SAME = "reward = metric"
 
 
-def rewarded(recipe: Recipe, stage: str) -> dict[Kind, dict[str, str]]:
+def rewarded_metrics(recipe: Recipe, stage: str) -> dict[Kind, dict[str, str]]:
     """`{kind: {metric: mark}}` of what the stage, or any stage that it started from, was rewarded for.
 
     The mark is `reward = metric`; for the papers' average also `3 of 4 in the reward`. Empty for the start model and
@@ -39,7 +39,7 @@ def _line(recipe: Recipe, stage: str) -> list[StageConfig]:
 
 
 def _marks(recipe: Recipe, kind: Kind) -> dict[str, str]:
-    stacks = resolve(recipe.reward)
+    stacks = resolve_stacks(recipe.reward)
     stack = stacks.get(kind, stacks.get(ALL))
     if stack is None:
         return {}

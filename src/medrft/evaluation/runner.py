@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import DataError, EndpointError
-from medrft.evaluation import controls
-from medrft.evaluation.engines import Engine, Pass, Transformers, weights_hash
-from medrft.evaluation.judged import judge_facts
-from medrft.evaluation.measure import measured
+from medrft.evaluation.controls import table as controls
+from medrft.evaluation.controls.biases import answer_biases
+from medrft.evaluation.controls.consistency import control_table
+from medrft.evaluation.controls.pictures import blank_pictures
+from medrft.evaluation.engines import Engine, Pass, Transformers, check_text_only, weights_hash
+from medrft.evaluation.judge_panel import judge_facts
+from medrft.evaluation.metrics import Row, summarize_rows
 from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
-from medrft.evaluation.pictures import blank
-from medrft.evaluation.rewarded import rewarded
+from medrft.evaluation.rewarded import rewarded_metrics
 from medrft.evaluation.scoring import Answer, Marker, as_row
-from medrft.evaluation.strata import with_frequency
-from medrft.evaluation.text_only import check_text_only
+from medrft.evaluation.strata import measure_strata, with_frequency
+from medrft.intervals import LEVEL, METHOD
 from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
-    from medrft.evaluation.pictures import Images
+    from medrft.evaluation.controls.pictures import Images
     from medrft.models.prompts import Prompt
 
 Progress = Callable[[int, int], None]
@@ -72,7 +74,7 @@ def evaluate(
     from medrft.models.prompts import get_prompt
 
     asked = get_prompt(prompt or ("short" if stage == BASE else recipe.prompt))
-    sweeps = passes(recipe, stage=stage)
+    sweeps = plan_passes(recipe, stage=stage)
     per_example = sum(sweep.samples for sweep in sweeps)
     advance = _counter(on_progress, per_example * sum(map(len, examples_by_dataset.values())))
     marker = Marker(recipe)
@@ -101,12 +103,12 @@ def evaluate(
 def write_metrics(predictions: Path) -> dict[str, Any]:
     """Write `metrics.json` beside finished predictions, from them alone, and return it."""
     header, rows = read_predictions(predictions)
-    metrics = measured(header, rows)
+    metrics = measure_rows(header, rows)
     write_json(predictions.with_name("metrics.json"), metrics)
     return metrics
 
 
-def passes(recipe: Recipe, *, stage: str) -> list[Pass]:
+def plan_passes(recipe: Recipe, *, stage: str) -> list[Pass]:
     """Greedy answers first, then sampled ones and the picture controls; the start model is a baseline and has none."""
     greedy = [Pass(control="none")]
     if stage == BASE:
@@ -128,7 +130,7 @@ def _sweep(
     advance: Callable[[int], None],
 ) -> list[Key]:
     """Ask and keep what is missing of one pass; the keys of all its rows, in order."""
-    shown, images = controls.applied(sweep.control, examples, _opener(recipe), seed=recipe.seed)
+    shown, images = controls.apply_control(sweep.control, examples, _opener(recipe), seed=recipe.seed)
     pictures = {example.id: example.images for example in examples}  # a row names them though none was shown
     order = {e.id: [(sweep.control, sweep.temperature, e.id, sample) for sample in range(sweep.samples)] for e in shown}
     left = [example for example in shown if not all(key in partial.rows for key in order[example.id])]
@@ -171,7 +173,7 @@ def _tell_failures(errors: Sequence[str], asked: int, engine: Engine) -> None:
 def _answer(
     example: Example, said: Completion | EndpointError, sweep: Pass, sample: int, prompt: Prompt, recipe: Recipe
 ) -> Answer:
-    from medrft.scorers import item_of
+    from medrft.scorers.base import item_of
 
     if isinstance(said, EndpointError):
         bare = Answer.bare(example, "", control=sweep.control)
@@ -202,18 +204,18 @@ def _opener(recipe: Recipe) -> Images:
     def images(example: Example) -> list[Any]:
         return [opened(path) for path in example.images]
 
-    return blank(images) if recipe.data.blank else images
+    return blank_pictures(images) if recipe.data.blank else images
 
 
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
     """Thumbnails of a few examples, the same for every stage, so that the report can show what was asked."""
-    from medrft.data.images import sha256_of, thumbnail
+    from medrft.data.images import sha256_of, thumbnail_png
 
     shown = random.Random(seed).sample(list(examples), min(THUMBNAILS, len(examples)))
     for path in dict.fromkeys(path for example in shown for path in example.images):
         target = run.images / f"{sha256_of(path)}.png"
         if not target.is_file():
-            write_atomic(target, thumbnail(path, THUMBNAIL))
+            write_atomic(target, thumbnail_png(path, THUMBNAIL))
 
 
 def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -258,20 +260,20 @@ def _header(
             "max_new_tokens": recipe.eval.max_new_tokens,
             "passes": [
                 {"control": p.control, "temperature": p.temperature, "samples": p.samples}
-                for p in passes(recipe, stage=stage)
+                for p in plan_passes(recipe, stage=stage)
             ],
             "max_pixels": recipe.data.max_pixels,
             **({"pictures": "blank"} if recipe.data.blank else {}),
         },
         "left_out": {
             p.control: found
-            for p in passes(recipe, stage=stage)
+            for p in plan_passes(recipe, stage=stage)
             if (found := controls.left_out(p.control, examples, seed=recipe.seed))
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),
         **judge_facts(recipe.eval.judge),
-        "rewarded": rewarded(recipe, stage),
+        "rewarded": rewarded_metrics(recipe, stage),
         "seed": recipe.seed,
         "examples": len(examples),
         "images": len({path for e in examples for path in e.images}),
@@ -286,3 +288,16 @@ def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     for path in sorted((run / "eval").glob("*/*/metrics.json")):
         found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_record(path)
     return found
+
+
+def measure_rows(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The header, how intervals are made and what they hold for, `results`, `strata`, `controls`, `biases`."""
+    return {
+        **header,
+        "interval": f"{100 * LEVEL:g} %: {METHOD}",
+        "conditional_on": "this training seed",
+        "results": summarize_rows(rows),
+        "strata": measure_strata(rows),
+        "controls": control_table(rows, header.get("left_out", {})),
+        "biases": answer_biases(rows),
+    }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.data.images import sha256_of
 from medrft.errors import RecipeError
 from medrft.evaluation.explaining import explanation_of
-from medrft.evaluation.judged import Panel
+from medrft.evaluation.judge_panel import Panel
 from medrft.evaluation.metrics import SCORERS
 from medrft.rewards import correct_of, options_of
 from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
@@ -128,9 +128,9 @@ def _truth(answer: Answer) -> Scores:
     """The independent judge of phantom data; nothing for other data."""
     if not answer.example.dataset.startswith("phantom"):
         return {}
-    from medrft.data.phantom import truth
+    from medrft.data.phantom import grade_answer
 
-    verdict = truth(answer.example, answer.item.answer)
+    verdict = grade_answer(answer.example, answer.item.answer)
     return {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
 
 

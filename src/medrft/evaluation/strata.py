@@ -54,7 +54,7 @@ def with_frequency(examples: Sequence[Example], train: Sequence[Example]) -> lis
     return [tagged(example) for example in examples]
 
 
-def strata(rows: Iterable[Row]) -> dict[str, Any]:
+def measure_strata(rows: Iterable[Row]) -> dict[str, Any]:
     """`{source: {kind: {field: {value: {metric: {mean, low, high, n, unscored, small}}}}}}` of all but sampled answers.
 
     `all` kinds have no more than `truth`, the one leading metric that may be pooled.

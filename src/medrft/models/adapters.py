@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError
-from medrft.hub import hub_silence, nowhere
+from medrft.hub import hub_silence, why_unreachable
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
             f"the adapter {source} was trained on {base}, and no such folder is here; set base_model_name_or_path in "
             f"its {CONFIG} to where that model lies"
         )
-    if (away := nowhere(place)) is not None:
+    if (away := why_unreachable(place)) is not None:
         raise ModelError(f"cannot load the base {place} of the adapter {source}: {away}")
     own = any(_file(source, name, revision) is not None for name in PROCESSOR)
     return Adapter(source, place, told.get("revision"), own)

@@ -254,7 +254,7 @@ def _cat(one: Pairs, other: Pairs, size: int) -> Pairs:
 _ACTIVE: ContextVar[Stems | Rows] = ContextVar("_ACTIVE")
 
 
-def attention(
+def cascade_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -279,11 +279,11 @@ def attention(
 
 
 @contextmanager
-def attending(model: Any, active: Stems | Rows) -> Iterator[None]:
+def use_cascade(model: Any, active: Stems | Rows) -> Iterator[None]:
     """The language model reads stems, or goes on with rows; the vision tower attends as ever."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, attention)
+    AttentionInterface.register(NAME, cascade_attention)
     config = text_config(model)
     before, token = config._attn_implementation, _ACTIVE.set(active)
     config._attn_implementation = NAME
@@ -307,7 +307,7 @@ def read_stems(
     depth = (mask.long().cumsum(1) - 1).where(mask.bool(), -1)
     lines = Lines(prompts, torch.where(mask.bool(), 0, -1), depth.clamp(min=0), mask.sum(1))
     stems = Stems(depth, lines.lengths, lines.lengths)
-    with attending(model, stems):
+    with use_cascade(model, stems):
         inputs = forward_inputs(model, lines, prompts, mask, fields)
         logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
     if not stems.heads:
@@ -319,7 +319,7 @@ def read_stems(
 
 def go_on(model: Any, rows: Rows, ids: torch.Tensor) -> torch.Tensor:
     """Read the next T tokens of each row, (N, T); the logits after the last, (N, V)."""
-    with attending(model, rows):
+    with use_cascade(model, rows):
         found = model(input_ids=ids, position_ids=rows.positions(ids.shape[1]), use_cache=False, logits_to_keep=1)
     rows.step(ids.shape[1])
     logits: torch.Tensor = found.logits[:, -1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from medrft.models.load import Policy
+from medrft.models.policy import Policy
 from medrft.models.prefix import TOKEN_TYPES
 from medrft.models.prompts import Message
 from medrft.types import Example
@@ -17,7 +17,7 @@ SEEN = "cross_attention_mask"
 """Which pictures each token sees, where a model reads them through cross-attention (Llama 3.2 Vision)."""
 
 
-def encode(policy: Policy, chats: Sequence[list[Message]]) -> dict[str, Any]:
+def encode_chats(policy: Policy, chats: Sequence[list[Message]]) -> dict[str, Any]:
     """Model inputs for chats up to the assistant turn, padded on the left, on the policy's device and in its dtype."""
     inputs = policy.processor.apply_chat_template(
         list(chats),
@@ -40,7 +40,7 @@ def to_device(policy: Policy, inputs: Any) -> dict[str, Any]:
     }
 
 
-def widened(fields: Mapping[str, Any], *, before: int, after: int) -> dict[str, Any]:
+def widen_inputs(fields: Mapping[str, Any], *, before: int, after: int) -> dict[str, Any]:
     """Multimodal inputs of prompts (B, L) as those of rows with `before` padding and `after` completion tokens.
 
     Kinds of token, (B, L): what is added is text. Which pictures a token sees, (B, L, images, tiles): a completion

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import ModelError
-from medrft.models.encode import Images, encode
+from medrft.models.encode import Images, encode_chats
 from medrft.models.faults import FAULTS, why_failed
-from medrft.models.load import Policy, end_ids, placeholder_ids
+from medrft.models.policy import Policy
 from medrft.models.prompts import Message, Prompt, with_images
-from medrft.models.refill import write
-from medrft.models.stems import asks, length, seed_of, why_not_shared
+from medrft.models.refill import write_answers
+from medrft.models.stems import plan_asks, prompt_length, seed_of, why_not_shared
+from medrft.models.tokens import end_ids, placeholder_ids
 from medrft.types import Completion, Example
 
 
@@ -36,9 +37,9 @@ def generate(
     batch_size: int = 32,
     faults: Path | None = None,
 ) -> list[list[Completion]]:
-    """`samples` completions for each example, in the order of `examples`; see `stream`."""
+    """`samples` completions for each example, in the order of `examples`; see `stream_completions`."""
     found: list[list[Completion]] = [[] for _ in examples]
-    for number, completions in stream(
+    for number, completions in stream_completions(
         policy,
         prompt,
         examples,
@@ -54,7 +55,7 @@ def generate(
     return found
 
 
-def stream(
+def stream_completions(
     policy: Policy,
     prompt: Prompt,
     examples: Sequence[Example],
@@ -121,10 +122,10 @@ def _shared(
     if reason:
         raise ModelError(reason)
     apart: list[int] = []
-    waiting = asks(policy, prompt, examples, images, samples=samples, seed=seed, apart=apart)
+    waiting = plan_asks(policy, prompt, examples, images, samples=samples, seed=seed, apart=apart)
     ends = set(end_ids(policy))
     made: dict[int, dict[int, Completion]] = {}
-    for written in write(policy.model, waiting, config, size=size):
+    for written in write_answers(policy.model, waiting, config, size=size):
         found = made.setdefault(written.number, {})
         found[written.sample] = _completion(policy, written.ids, ends)
         if len(found) == samples:
@@ -149,7 +150,7 @@ def _plain(
     """Completions by transformers' own generation, batched by length, longest first."""
     import torch
 
-    order = sorted(numbers, key=lambda number: length(examples[number]), reverse=True)
+    order = sorted(numbers, key=lambda number: prompt_length(examples[number]), reverse=True)
     rows = [number for number in order for _ in range(samples)]
     devices = [policy.device] if policy.device.type == "cuda" else []
     made: dict[int, list[Completion]] = {}
@@ -158,20 +159,20 @@ def _plain(
         chats = [with_images(prompt.messages(examples[i]), images(examples[i])) for i in batch]
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed_of(seed, examples[batch[0]].id, start))
-            texts = complete(policy, chats, max_new_tokens=max_new_tokens, temperature=temperature)
+            texts = complete_chats(policy, chats, max_new_tokens=max_new_tokens, temperature=temperature)
         for number, completion in zip(batch, texts, strict=True):
             made.setdefault(number, []).append(completion)
             if len(made[number]) == samples:
                 yield number, made.pop(number)
 
 
-def complete(
+def complete_chats(
     policy: Policy, chats: Sequence[list[Message]], *, max_new_tokens: int, temperature: float
 ) -> list[Completion]:
     """One completion for each chat, whose image blocks hold pictures; draws from torch's global generator."""
     import torch
 
-    inputs = encode(policy, chats)
+    inputs = encode_chats(policy, chats)
     config = generation_config(policy, max_new_tokens, temperature)
     with torch.inference_mode(), _without_defaults(policy.model):
         written = policy.model.generate(**inputs, generation_config=config)

@@ -15,7 +15,7 @@ from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models.encode import Images
 from medrft.models.load import load_processor
-from medrft.models.prompts import Prompt, render
+from medrft.models.prompts import Prompt, render_chat
 from medrft.types import Completion, Example
 
 CHUNK = 8
@@ -70,7 +70,7 @@ def stream_offline(
     seed: int,
     batch_size: int,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """As `medrft.models.generate.stream`; questions about one picture follow each other, for the prefix cache."""
+    """As `generate.stream_completions`; questions about one picture follow each other, for the prefix cache."""
     prompt = prompt.bound(loaded.processor)
     drawn = samples if temperature > 0 else 1
     params = import_module("vllm").SamplingParams(
@@ -95,6 +95,6 @@ def stream_offline(
 
 def _request(processor: Any, prompt: Prompt, example: Example, images: Images) -> dict[str, Any]:
     """A prompt as vLLM takes it: text with the template's placeholders, and the pictures beside it."""
-    request: dict[str, Any] = {"prompt": render(processor, prompt.messages(example), generation=True)}
+    request: dict[str, Any] = {"prompt": render_chat(processor, prompt.messages(example), generation=True)}
     pictures = images(example)
     return {**request, "multi_modal_data": {"image": pictures}} if pictures else request

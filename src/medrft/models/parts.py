@@ -65,7 +65,7 @@ def part_of(parameter: str) -> str | None:
     return next((part for part, pattern in PARTS.items() if pattern.search(parameter)), None)
 
 
-def freeze(model: Any, parts: Iterable[str]) -> None:
+def freeze_parts(model: Any, parts: Iterable[str]) -> None:
     """Stop training the named parts (vision, projector, language, lm_head).
 
     Raises `ModelError` when a part has no parameters of its own, as a head tied to the embeddings, and when nothing

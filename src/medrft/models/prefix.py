@@ -61,7 +61,7 @@ class Packed:
         return flat.view(rows, width)
 
 
-def pack(
+def pack_groups(
     input_ids: torch.Tensor, attention_mask: torch.Tensor, groups: torch.Tensor, *, completion: int, fill: int
 ) -> Packed:
     """Lay the rows of each group out as branches of one row.
@@ -122,7 +122,7 @@ def _same_prompts(prompts: torch.Tensor, mask: torch.Tensor, members: Sequence[S
             raise ValueError(f"rows {list(rows)} are of one group but have different prompts")
 
 
-def positions(lines: Lines, found: torch.Tensor | None) -> torch.Tensor:
+def packed_positions(lines: Lines, found: torch.Tensor | None) -> torch.Tensor:
     """Position ids: (R, L), or (3, R, L) where `found`, from `prompt_positions`, says where the prompts' tokens are."""
     if found is None:
         return lines.depth
@@ -146,7 +146,7 @@ def prompt_positions(model: Any, prompts: torch.Tensor, mask: torch.Tensor, fiel
     return found
 
 
-def masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -> Any:
+def packed_masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -> Any:
     """Which positions each position sees: one (R, 1, L, L) mask, or one per type of layer where a model has several.
 
     `images` (R, L) numbers the image that each position belongs to, -1 for text, where a model's image tokens see
@@ -207,7 +207,7 @@ def image_blocks(model: Any, types: Mapping[str, torch.Tensor]) -> torch.Tensor 
     return torch.where(image, starts.cumsum(1) - 1, -1)
 
 
-def branches(model: Any, *, prompt: int, completion: int, size: int) -> int:
+def branches_per_row(model: Any, *, prompt: int, completion: int, size: int) -> int:
     """How many of a group's `size` completions one packed row should hold, by counted operations.
 
     All of them unless they are long: a dense mask computes attention between branches too, and throws it away. With
@@ -226,7 +226,7 @@ def branches(model: Any, *, prompt: int, completion: int, size: int) -> int:
     return min(range(size, 0, -1), key=cost)
 
 
-def spread(lines: Lines, values: torch.Tensor, *, rest: int) -> torch.Tensor:
+def spread_values(lines: Lines, values: torch.Tensor, *, rest: int) -> torch.Tensor:
     """A value per prompt token, (R, P) with prompts padded on the left, at its place in the rows, (R, L)."""
     return values.gather(1, _slots(lines, values.shape[1])).where(lines.segments == 0, rest)
 
@@ -275,10 +275,10 @@ def packed_inputs(
 ) -> tuple[Packed, dict[str, Any]]:
     """A packed batch and the keyword arguments of the model's `forward` for it.
 
-    Shapes as in `pack`. `fields` holds the multimodal inputs of the prompts' leaders, in the order of their groups'
+    Shapes as in `pack_groups`. `fields` holds the multimodal inputs of the prompts' leaders, in their groups'
     numbers; token types among them are (R, P + C) or (R, P).
     """
-    packed = pack(input_ids, attention_mask, groups, completion=completion, fill=fill)
+    packed = pack_groups(input_ids, attention_mask, groups, completion=completion, fill=fill)
     size = input_ids.shape[1] - completion
     prompts, mask = input_ids[packed.leaders, :size], attention_mask[packed.leaders, :size]
     return packed, {**forward_inputs(model, packed.lines, prompts, mask, fields), "shift_labels": packed.targets}
@@ -294,8 +294,8 @@ def forward_inputs(
     blocks = image_blocks(model, types)
     return {
         "input_ids": lines.ids,
-        "attention_mask": masks(model, lines, None if blocks is None else spread(lines, blocks, rest=-1)),
-        "position_ids": positions(lines, prompt_positions(model, prompts, mask, {**given, **types})),
+        "attention_mask": packed_masks(model, lines, None if blocks is None else spread_values(lines, blocks, rest=-1)),
+        "position_ids": packed_positions(lines, prompt_positions(model, prompts, mask, {**given, **types})),
         **given,
     }
 

@@ -60,7 +60,7 @@ class Prompt:
         """
         system = f"{self.role} {self.instruction}".strip()
         images: list[Message] = [{"type": "image"} for _ in example.images]
-        asked = [*(question for question, _ in example.history), ask(example)]
+        asked = [*(question for question, _ in example.history), question_text(example)]
         if not self.system_role:
             asked[0] = f"{system}\n{asked[0]}"
         turns = [{"role": "system", "content": [{"type": "text", "text": system}]}] if self.system_role else []
@@ -107,7 +107,7 @@ class Prompt:
         Raises `ModelError` when there is no template, or when it drops the text or the images.
         """
         _check_template(processor)
-        rendered = render(processor, [_turn("user", "QUESTION")], generation=True)
+        rendered = render_chat(processor, [_turn("user", "QUESTION")], generation=True)
         found = OPEN_THINK.search(rendered)
         return replace(self, system_role=_has_system_role(processor), opened=found[0] if found else "")
 
@@ -115,7 +115,7 @@ class Prompt:
         """All text that a policy reads or writes under this prompt: what a tokenizer is trained on."""
         yield f"{self.role} {self.instruction}"
         for example in examples:
-            yield ask(example)
+            yield question_text(example)
             if self.form != "think" or example.rationale:
                 yield self.target(example)
             yield from example.references
@@ -164,12 +164,12 @@ def get_prompt(name: str) -> Prompt:
     return PROMPTS[name]
 
 
-def ask(example: Example) -> str:
+def question_text(example: Example) -> str:
     """The question, and its options unless it already spells them out.
 
     >>> from medrft.types import Example
     >>> e = dict(id="a/test/1", dataset="a", split="test", images=(), references=("CT",), kind="choice")
-    >>> ask(Example(question="Which modality?", options=("MR", "CT"), **e))
+    >>> question_text(Example(question="Which modality?", options=("MR", "CT"), **e))
     'Which modality?\\n(A) MR\\n(B) CT'
     """
     question = PLACEHOLDER.sub("", example.question).strip()
@@ -194,7 +194,7 @@ def with_images(messages: list[Message], images: Iterable[Any]) -> list[Message]
     ]
 
 
-def render(processor: Any, messages: list[Message], *, generation: bool) -> str:
+def render_chat(processor: Any, messages: list[Message], *, generation: bool) -> str:
     """The chat template's text for some messages."""
     return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation))
 
@@ -206,8 +206,8 @@ def _turn(role: str, text: str, *, images: int = 0) -> Message:
 def _check_template(processor: Any) -> None:
     if not getattr(processor, "chat_template", None):
         raise ModelError(f"{_name(processor)} has no chat template, so it is a base model; {WAY_OUT}")
-    text = render(processor, [_turn("user", "QUESTION")], generation=True)
-    seen = render(processor, [_turn("user", "QUESTION", images=1)], generation=True)
+    text = render_chat(processor, [_turn("user", "QUESTION")], generation=True)
+    seen = render_chat(processor, [_turn("user", "QUESTION", images=1)], generation=True)
     if "QUESTION" not in text or text == seen:
         raise ModelError(
             f"the chat template of {_name(processor)} drops the {'question' if 'QUESTION' not in text else 'image'}; "
@@ -219,7 +219,7 @@ def _has_system_role(processor: Any) -> bool:
     from jinja2.exceptions import TemplateError
 
     try:
-        rendered = render(processor, [_turn("system", "SYSTEM"), _turn("user", "QUESTION")], generation=True)
+        rendered = render_chat(processor, [_turn("system", "SYSTEM"), _turn("user", "QUESTION")], generation=True)
     except TemplateError:  # templates refuse the role with raise_exception
         return False
     return "SYSTEM" in rendered

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.errors import ModelError
 from medrft.models.cascade import Rows, Stems, go_on, read_stems
 from medrft.models.prefix import TOKEN_TYPES, plain_model
-from medrft.models.rollout import sampler
+from medrft.models.rollout import build_sampler
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ class _Row:
     done: bool = False
 
 
-def write(model: Any, asks: Iterable[Ask], config: Any, *, size: int) -> Iterator[Written]:
+def write_answers(model: Any, asks: Iterable[Ask], config: Any, *, size: int) -> Iterator[Written]:
     """Answers as they are finished, at most `size` being written at a time.
 
     `config` is a transformers generation config, greedy or sampling, whose settings depend on no earlier token. Raises
@@ -80,7 +80,7 @@ def write(model: Any, asks: Iterable[Ask], config: Any, *, size: int) -> Iterato
 
 
 class _Writer:
-    """The state of one call of `write`."""
+    """The state of one call of `write_answers`."""
 
     def __init__(self, model: Any, asks: Iterable[Ask], config: Any, size: int):
         import torch
@@ -88,7 +88,7 @@ class _Writer:
         self.model, self.size, self.device = model, size, plain_model(model).device
         self.asks = _divided(asks, size)
         self.next = next(self.asks, None)
-        self.choose = sampler(model, config, torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        self.choose = build_sampler(model, config, torch.zeros(1, 1, dtype=torch.long, device=self.device))
         self.ends = set(self.choose.ends.tolist())
         self.rows: list[_Row] = []
         self.cache: Rows | None = None

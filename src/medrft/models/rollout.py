@@ -39,7 +39,7 @@ class Sampler:
         return torch.multinomial(scores.softmax(-1), 1)[:, 0] if self.sample else scores.argmax(-1)
 
 
-def sampler(model: Any, config: Any, ids: torch.Tensor) -> Sampler:
+def build_sampler(model: Any, config: Any, ids: torch.Tensor) -> Sampler:
     """What `model.generate` would do with a generation config for prompts `ids` (N, P).
 
     Raises `ModelError` for ways to generate that are neither greedy search nor sampling.
@@ -83,7 +83,7 @@ class Rollouts:
     """Log-probability of each token, where a temperature asked for it."""
 
 
-def rollouts(
+def sample_rollouts(
     model: Any,
     prompts: torch.Tensor,
     mask: torch.Tensor,
@@ -107,7 +107,7 @@ def rollouts(
 
 
 class _Writer:
-    """The state of one call of `rollouts`: N rows that branch off U prompts."""
+    """The state of one call of `sample_rollouts`: N rows that branch off U prompts."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class _Writer:
         self.alive = torch.ones_like(self.row, dtype=torch.bool)
         """Rows still writing, (N,)."""
         self.ids = prompts[torch.tensor(self.places, device=device)]
-        self.sample = sampler(model, config, self.ids)
+        self.sample = build_sampler(model, config, self.ids)
         self.found = prompts.new_full((len(self.places), self.sample.most), -1)
         self.logps = torch.zeros(len(self.places), self.sample.most, device=device)
         stems, self.logits = read_stems(model, prompts, mask, fields)

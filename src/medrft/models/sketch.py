@@ -117,7 +117,7 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
         raise ModelError(f"{config.model_type} is no image-text-to-text model of transformers, so it cannot be planned")
     sketch = Sketch()
     try:
-        with sketch, quietly(), no_init_weights():
+        with sketch, without_notices(), no_init_weights():
             model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
             model.tie_weights()
         if adapt is not None:  # adapters are made for real, and sketched below: peft moves them, which sketches resist
@@ -176,7 +176,7 @@ def _windows(
     return found.transpose(1, 2).clone(), None
 
 
-def stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
+def block_stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
     """The model's lists of at least four equal blocks, by name: its depth."""
     found: dict[str, torch.nn.ModuleList] = {}
     for name, module in model.named_modules():
@@ -205,7 +205,7 @@ def _put(model: Any, name: str, stack: torch.nn.ModuleList) -> None:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
     """No notices of transformers about a model that is never trained."""
     logger = logging.getLogger("transformers")
     level = logger.level

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from medrft.models.encode import Images, to_device
-from medrft.models.load import Policy, placeholder_ids
+from medrft.models.policy import Policy
 from medrft.models.prefix import TOKEN_TYPES, why_not
-from medrft.models.prompts import Prompt, render, with_images
+from medrft.models.prompts import Prompt, render_chat, with_images
 from medrft.models.refill import Ask, Stem
+from medrft.models.tokens import placeholder_ids
 from medrft.types import Example
 
 
@@ -36,14 +37,14 @@ def why_not_shared(policy: Policy, prompt: Prompt) -> str | None:
         content = messages[-1]["content"]
         content[-1] = {**content[-1], "text": content[-1]["text"].replace("Is it large?", text)}
         content.insert(0, {"type": "image"})
-    texts = [render(policy.processor, messages, generation=True) for messages in (shown, other)]
+    texts = [render_chat(policy.processor, messages, generation=True) for messages in (shown, other)]
     end = texts[0][_shared(texts) :]
-    if render(policy.processor, plain, generation=True).endswith(end):
+    if render_chat(policy.processor, plain, generation=True).endswith(end):
         return None
     return "the chat template puts the question before the picture"
 
 
-def asks(
+def plan_asks(
     policy: Policy,
     prompt: Prompt,
     examples: Sequence[Example],
@@ -95,10 +96,10 @@ def _groups(examples: Sequence[Example], images: Images) -> list[list[int]]:
             before = (pictures, tuple(_digest(picture) for picture in pictures))
         found.setdefault(before[1] if pictures else (), []).append(number)
     groups = [sorted(numbers) for numbers in found.values()]
-    return sorted(groups, key=lambda numbers: max(length(examples[i]) for i in numbers), reverse=True)
+    return sorted(groups, key=lambda numbers: max(prompt_length(examples[i]) for i in numbers), reverse=True)
 
 
-def length(example: Example) -> tuple[int, int]:
+def prompt_length(example: Example) -> tuple[int, int]:
     """How long an example's prompt is, in pictures and then characters."""
     return (len(example.images), len(example.question) + sum(map(len, example.options)))
 

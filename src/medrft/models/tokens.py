@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.errors import ModelError
 
 if TYPE_CHECKING:
-    from medrft.models.load import Policy
+    from medrft.models.policy import Policy
 
 PICTURE_NAMES = re.compile(
     r"(^|_)(image|images|img|video|vision|visual|audio|media|patch|tile|frame|row|col|boi|eoi|boa|eoa|boq|eoq)(_|$)",

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrft.config import Recipe
-from medrft.errors import DataError
 
 if TYPE_CHECKING:
-    from medrft.pipeline.job import Job
+    pass
 
 
 def check_ready(recipe: Recipe) -> None:
@@ -51,32 +50,3 @@ def process_lines() -> list[str]:
             "torchrun --nproc_per_node N -m medrft run …"
         ]
     return []
-
-
-def check_rows(job: Job) -> None:
-    """What the loaded rows must hold for the recipe's stages and its evaluation.
-
-    Raises `DataError` for a stage that has no thoughts to teach, and for an evaluation without test rows.
-    """
-    from medrft.models.prompts import get_prompt
-
-    recipe = job.recipe
-    if not job.split("train") and recipe.stages:
-        raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
-    if get_prompt(recipe.prompt).form == "think":
-        for stage in recipe.stages:
-            if stage.kind != "sft" or stage.curate:
-                continue
-            rows = job.drawn(stage)
-            if rows and not any((example.rationale or "").strip() for example in rows):
-                raise DataError(
-                    f"stage {stage.name!r}: none of {len(rows)} train examples has a rationale for the "
-                    f"{recipe.prompt!r} prompt to teach; use prompt: direct, or curate: with an earlier grpo stage"
-                )
-    evaluates = recipe.eval.zero_shot or any(stage.evaluate for stage in recipe.stages)
-    if evaluates and not any(job.tests().values()):
-        raise DataError(
-            f"{recipe.data.name} has no test rows to evaluate on; cut some off with --set data.by_image=0.2 (a fifth "
-            "of the images, with all their questions), name a test set in eval.data, or evaluate nothing: "
-            "--set eval.zero_shot=false and evaluate: false in each stage"
-        )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from medrft.config import Recipe
 from medrft.errors import RecipeError
 from medrft.outgoing import refuse_private
-from medrft.pipeline.held_out import with_images
 from medrft.pipeline.job import Job, source_of
+from medrft.pipeline.test_sets import with_images
 
 if TYPE_CHECKING:
     from medrft.config import ModelConfig

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.errors import DataError
-from medrft.pipeline.checks import check_rows
-from medrft.pipeline.held_out import by_dataset, load_tests
+from medrft.errors import DataError, RecipeError
+from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
 from medrft.types import SPLITS, Example
 
 if TYPE_CHECKING:
+    from medrft.config import Recipe
     from medrft.data.base import Loaded
 
-Advance = Callable[[int, int], None]
-Bar = Callable[[str], AbstractContextManager[Advance]]
-"""Opens a progress bar under a label; the bar is told (done, total)."""
+if TYPE_CHECKING:
+    from medrft.data.base import Loaded
 
 LEAK_IMAGES = 20_000
 """Images of a run up to which it looks for leaks by itself."""
-
-
-@contextmanager
-def no_bar(label: str) -> Iterator[Advance]:
-    """Show nothing."""
-    yield lambda done, total: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +45,7 @@ class Job:
     def drawn(self, stage: StageConfig) -> list[Example]:
         """The train examples of one stage: those of its kinds, at most `limit`, drawn by seed."""
         rows = [example for example in self.split("train") if stage.kinds is None or example.kind in stage.kinds]
-        return draw(rows, stage.limit, seed=self.recipe.seed)
+        return draw_examples(rows, stage.limit, seed=self.recipe.seed)
 
     def trained(self) -> list[Example]:
         """The train examples of all stages."""
@@ -65,10 +57,12 @@ class Job:
         sets = by_dataset(self.split("test"))
         for other in self.others:
             sets |= by_dataset(other.split("test"))
-        return {name: draw(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()}
+        return {
+            name: draw_examples(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()
+        }
 
 
-def draw(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
+def draw_examples(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
     """At most `limit` examples, drawn by seed and kept in order."""
     if limit is None or limit >= len(examples):
         return list(examples)
@@ -121,7 +115,7 @@ def describe_leakage(job: Job) -> dict[str, Any]:
 
     What an earlier start of the run found for the same rows is taken over.
     """
-    from medrft.data.leaks import find_leaks, leak_note
+    from medrft.data.overlap.leaks import find_leaks, leak_note
 
     used = {"train": job.trained(), "validation": job.split("validation")}
     tests = job.tests()
@@ -188,3 +182,70 @@ def source_of(job: Job, stage: str) -> str:
     if not (final / "config.json").is_file():
         raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
     return str(final)
+
+
+def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """Examples by their data set."""
+    sets: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        sets[example.dataset].append(example)
+    return dict(sets)
+
+
+def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Callable[[int, int], None]) -> tuple[Loaded, ...]:
+    """The data sets of `eval.data`, their test split alone.
+
+    Raises `DataError` for one without test rows, `RecipeError` for a name that two test sets would share.
+    """
+    from medrft.data import not_empty, read_data
+
+    found: list[Loaded] = []
+    taken = {example.dataset for example in data.split("test")}
+    for source in recipe.eval.data:
+        other = read_data(source.name, source.root, seed=recipe.seed, options=source.options, on_progress=on_progress)
+        other = only_test(not_empty(other))
+        names = {example.dataset for example in other.examples}
+        if not names:
+            raise DataError(f"eval.data: {source.name} at {source.root} has no test rows")
+        if names & taken:
+            raise RecipeError(
+                f"eval.data: {', '.join(sorted(names & taken))} is evaluated already; leave one out, or give a table "
+                "a name of its own (dataset=NAME)"
+            )
+        taken |= names
+        found.append(other)
+    return tuple(found)
+
+
+def only_test(loaded: Loaded) -> Loaded:
+    """A data set with its test examples alone; its report stays that of the whole."""
+    return replace(loaded, examples=loaded.split("test"))
+
+
+def check_rows(job: Job) -> None:
+    """What the loaded rows must hold for the recipe's stages and its evaluation.
+
+    Raises `DataError` for a stage that has no thoughts to teach, and for an evaluation without test rows.
+    """
+    from medrft.models.prompts import get_prompt
+
+    recipe = job.recipe
+    if not job.split("train") and recipe.stages:
+        raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
+    if get_prompt(recipe.prompt).form == "think":
+        for stage in recipe.stages:
+            if stage.kind != "sft" or stage.curate:
+                continue
+            rows = job.drawn(stage)
+            if rows and not any((example.rationale or "").strip() for example in rows):
+                raise DataError(
+                    f"stage {stage.name!r}: none of {len(rows)} train examples has a rationale for the "
+                    f"{recipe.prompt!r} prompt to teach; use prompt: direct, or curate: with an earlier grpo stage"
+                )
+    evaluates = recipe.eval.zero_shot or any(stage.evaluate for stage in recipe.stages)
+    if evaluates and not any(job.tests().values()):
+        raise DataError(
+            f"{recipe.data.name} has no test rows to evaluate on; cut some off with --set data.by_image=0.2 (a fifth "
+            "of the images, with all their questions), name a test set in eval.data, or evaluate nothing: "
+            "--set eval.zero_shot=false and evaluate: false in each stage"
+        )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError, ModelError, RecipeError
-from medrft.pipeline.job import Bar, draw, no_bar
+from medrft.pipeline.job import draw_examples
 from medrft.pipeline.run import check_names
+from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_jsonl
 
 if TYPE_CHECKING:
-    from medrft.training.plan_memory import Memory, Planner, Setting, Way
+    from medrft.training.planning.memory import Memory, Planner, Setting, Way
 
 GIB = 2**30
 SMALL = 100_000_000
@@ -39,7 +40,7 @@ def plan_recipe(
 
     # Before TRL is imported: it declares the torchvision operators that TRL's modules ask for.
     check_names(recipe, processes=gpus, weights=recipe.model.id not in shipped_shapes())
-    from medrft.training.plan import NAMES, setting_of, ways_for
+    from medrft.training.planning.plan import NAMES, setting_of, ways_for
 
     planner = open_planner(recipe)
     rows = counted_rows(recipe, bar=bar)
@@ -81,7 +82,8 @@ def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
 
     `{"model": …, "parameters": …, "room_gib": …, "way": …, "stages": {name: {"peak_gib": …, "fits": …}}}`
     """
-    from medrft.models.load import TINY, pick_device
+    from medrft.models.load import TINY
+    from medrft.models.policy import pick_device
     from medrft.training.processes import memory_here, world_size
 
     if recipe.model.id.startswith(TINY):
@@ -90,7 +92,7 @@ def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
     total = planner.parameters(None).total
     if total < SMALL:
         return None
-    from medrft.training.plan import setting_of, way_of_launch
+    from medrft.training.planning.plan import setting_of, way_of_launch
 
     room = memory_here(pick_device(recipe.model.device))
     way, stages = way_of_launch(world_size()), {}
@@ -121,7 +123,7 @@ def open_planner(recipe: Recipe) -> Planner:
     """A planner with the model's shape and, where its folder has one, its processor."""
     from medrft.models.load import TINY, load_processor
     from medrft.models.shapes import model_shape
-    from medrft.training.plan_memory import Planner
+    from medrft.training.planning.memory import Planner
 
     if recipe.model.id.startswith(TINY):
         raise ModelError(
@@ -145,19 +147,19 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
     for stage in recipe.stages:
         fit = [e for e in data.split("train") if stage.kinds is None or e.kind in stage.kinds]
         held = [e for e in data.split("validation") if stage.kinds is None or e.kind in stage.kinds]
-        kept = len(draw(held, stage.validation_limit, seed=recipe.seed))
-        found[stage.name] = {"train": len(draw(fit, stage.limit, seed=recipe.seed)), "validation": kept}
+        kept = len(draw_examples(held, stage.validation_limit, seed=recipe.seed))
+        found[stage.name] = {"train": len(draw_examples(fit, stage.limit, seed=recipe.seed)), "validation": kept}
     return found
 
 
 def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float, gpus: int) -> dict[str, Any]:
     """By way: bytes, whether they fit, and the smallest change for the way that the GPUs suggest."""
-    from medrft.training.plan import NAMES, memory_table, smallest_change, usable, ways_for
+    from medrft.training.planning.plan import NAMES, memory_table, smallest_change, usable_memory, ways_for
 
     table = memory_table(planner, setting, gpus, ways_for(gpus))
     found: dict[str, Any] = {NAMES[way]: describe_memory(memory, gpu) for way, memory in table.items()}
     way: Way = "DDP" if gpus > 1 else "one GPU"
-    if table[way].peak > usable(gpu):
+    if table[way].peak > usable_memory(gpu):
         changes = smallest_change(planner, stage, setting, way=way, gpus=gpus, gpu=gpu)
         last = changes[-1] if changes else None
         found["smallest_change"] = {
@@ -170,7 +172,7 @@ def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float,
 
 def describe_memory(memory: Memory, gpu: float) -> dict[str, Any]:
     """One way's memory in GiB, and whether it fits."""
-    from medrft.training.plan import usable
+    from medrft.training.planning.plan import usable_memory
 
     parts = ("weights", "gradients", "optimizer", "reference", "gathered", "activations", "rollouts", "loading")
     told: dict[str, Any] = {f"{name}_gib": round(getattr(memory, name) / GIB, 3) for name in parts}
@@ -179,21 +181,21 @@ def describe_memory(memory: Memory, gpu: float) -> dict[str, Any]:
         "update_peak_gib": round(memory.update / GIB, 3),
         "rollout_peak_gib": round(memory.writing / GIB, 3) if memory.rollouts else None,
         "peak_gib": round(memory.peak / GIB, 3),
-        "fits": memory.peak <= usable(gpu),
+        "fits": memory.peak <= usable_memory(gpu),
     }
 
 
 def _work(
     planner: Planner, recipe: Recipe, stage: StageConfig, setting: Setting, *, gpus: int, rows: dict[str, Any] | None
 ) -> dict[str, Any]:
-    from medrft.training.plan import checkpoint_bytes
+    from medrft.training.planning.plan import checkpoint_bytes
 
     disk = {name: round(size / GIB, 3) for name, size in checkpoint_bytes(planner, stage, setting).items()}
     return {"work": _steps(stage, gpus, rows), "disk_gib": disk, "rows_at_most": bool(stage.curate)}
 
 
 def _steps(stage: StageConfig, gpus: int, rows: dict[str, Any] | None) -> dict[str, Any]:
-    from medrft.training.plan import stage_work, value_of
+    from medrft.training.planning.plan import stage_work, value_of
 
     own = rows[stage.name] if rows else {"train": None, "validation": None}
     most = int(value_of(stage, "max_completion_length")) if stage.kind == "grpo" else 0
@@ -208,7 +210,7 @@ def _hours(
     tokens_per_second: float | None,
     measured: Path | None,
 ) -> dict[str, Any]:
-    from medrft.training.plan import hours_of
+    from medrft.training.planning.plan import hours_of
 
     seconds = measured_step(measured, stage.name) if measured is not None else None
     work = _steps(stage, gpus, rows)

@@ -5,21 +5,32 @@ Stages talk through files of the run directory, so each can be done again, and a
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
+from medrft.curation.curate import check_kept, curate, made_with, taught_examples
+from medrft.curation.writers import PolicyWriter
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
-from medrft.masking import masked
-from medrft.outgoing import announce, recipients_of, refuse_private
+from medrft.masking import mask_secrets
+from medrft.outgoing import announce_recipients, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.checks import check_ready
 from medrft.pipeline.evaluating import evaluate_stage
-from medrft.pipeline.job import Bar, Job, draw, no_bar, open_job, source_of, start_model
-from medrft.rundir import RunDir
+from medrft.pipeline.job import Job, draw_examples, open_job, source_of, start_model
+from medrft.progress import Bar, no_bar
+from medrft.recipes import recipe_of
+from medrft.rundir import (
+    RunDir,
+    fingerprint,
+)
 from medrft.types import Example
+
+if TYPE_CHECKING:
+    pass
 
 
 @naming_extras()
@@ -46,7 +57,7 @@ def run_recipe(
 def _run_stages(
     recipe: Recipe, stages: Sequence[StageConfig], *, output: Path, resume: bool, bar: Bar, only: Sequence[str] | None
 ) -> RunDir:
-    from medrft.training.processes import is_main, main_first, meet
+    from medrft.training.processes import is_main, main_first, wait_for_all
 
     with main_first():
         job = open_job(recipe, output=output, resume=resume, bar=bar if is_main() else no_bar)
@@ -57,14 +68,14 @@ def _run_stages(
         if "base" in only if only is not None else recipe.eval.zero_shot:
             evaluate_stage(job, "base")
         audit_reward(job, stages)
-    meet()
+    wait_for_all()
     for stage in stages:
         train_stage(job, stage)
         if is_main():
             if stage.evaluate:
                 evaluate_stage(job, stage.name)
             report_run(job)
-        meet()
+        wait_for_all()
     return job.run
 
 
@@ -90,7 +101,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
         stages = [stage for stage in of.stages if stage.name in names]
         told = of.model_dump(mode="json", exclude=free)
         told["stages"] = [stage.model_dump(mode="json") for stage in stages]
-        return _flat(masked(told))  # as it was written: a secret may be another one now
+        return _flat(mask_secrets(told))  # as it was written: a secret may be another one now
 
     old, new = settled(before), settled(recipe)
     apart = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -136,7 +147,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     """
     tell_recipients(recipe)
     from medrft.data import check_options
-    from medrft.evaluation.judged import Panel
+    from medrft.evaluation.judge_panel import Panel
     from medrft.evaluation.scoring import check_correct
     from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
@@ -160,7 +171,7 @@ def tell_recipients(recipe: Recipe) -> None:
     """Tell of each other machine that a recipe sends something to; raises `RecipeError` where the data are private."""
     recipients = recipients_of(recipe.model_dump())
     refuse_private(recipe.data.private, recipients)
-    announce(recipients)
+    announce_recipients(recipients)
 
 
 def tell_untested(job: Job) -> None:
@@ -179,7 +190,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
     if job.resume and is_done(job.run, stage.name):
         return job.run.final(stage.name)
-    train = curated(job, stage) if stage.curate else job.drawn(stage)
+    train = curated_examples(job, stage) if stage.curate else job.drawn(stage)
     if not train:
         raise DataError(f"stage {stage.name!r} has nothing to train on: no train row is of kind {stage.kinds}")
     validation = [e for e in job.split("validation") if stage.kinds is None or e.kind in stage.kinds]
@@ -188,15 +199,15 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
         job.recipe,
         start=source_of(job, job.recipe.start_of(stage)),
         train=train,
-        validation=draw(validation, stage.validation_limit, seed=job.recipe.seed),
+        validation=draw_examples(validation, stage.validation_limit, seed=job.recipe.seed),
         run=job.run,
         resume=job.resume,
     )
 
 
-def curated(job: Job, stage: StageConfig) -> list[Example]:
+def curated_examples(job: Job, stage: StageConfig) -> list[Example]:
     """What a stage with `curate:` trains on: thinned pairs with thoughts; the stage's record says how many."""
-    from medrft.pipeline.curation import curate_for_stage
+    pass
     from medrft.training.processes import is_main
     from medrft.training.state import write_stage
 
@@ -210,13 +221,27 @@ def curated(job: Job, stage: StageConfig) -> list[Example]:
 
 def report_run(job: Job) -> Path:
     """Write the report from the run's files."""
-    from medrft.report import render
+    from medrft.report import render_report
 
-    return render(job.run.path)
+    return render_report(job.run.path)
 
 
-def recipe_of(run: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The resolved recipe a run folder holds."""
-    from medrft.recipes import load_recipe
+def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list[Example], Path]:
+    """What a stage with `curate:` trains on, and the folder it lies in; `policy` is where the writing model lies.
 
-    return load_recipe(run / "recipe.yaml", overrides=overrides)
+    The folder is named by all that its content depends on, so stages that ask for the same share it. Raises
+    `DataError` where no pair got a thought.
+    """
+    from medrft.report.curation import write_sheet
+    from medrft.training.processes import is_main, main_first
+
+    examples = job.drawn(stage)
+    writer = PolicyWriter(recipe=job.recipe, model=job.recipe.model, source=policy)
+    key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
+    folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
+    with main_first():
+        manifest = curate(examples, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
+        if is_main() and not (folder / "sheet.html").is_file():
+            write_sheet(folder, images=job.recipe.report.images == "thumb", seed=job.recipe.seed)
+    check_kept(manifest, folder)
+    return taught_examples(examples, folder), folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def render(run: Path) -> Path:
+def render_report(run: Path) -> Path:
     """Write `report.html` into a run folder and return it; loads no model and needs no network.
 
     Raises `DataError` for a folder that holds no run.

@@ -11,7 +11,7 @@ from typing import Any
 
 from medrft.errors import DataError, naming_extras
 from medrft.report import wording
-from medrft.report.audit_charts import bar, histogram, strip_chart
+from medrft.report.audit_charts import share_bar, spread_histogram, strip_chart
 from medrft.rundir import read_json, read_record, write_atomic
 
 with naming_extras():
@@ -211,7 +211,7 @@ def _spreads(row: Row) -> Iterator[dict[str, Any]]:
         after, before = column["calibrated"], column["raw"]
         if after is None:
             continue
-        chart = histogram(
+        chart = spread_histogram(
             before["histogram"] if before else None,
             after["histogram"],
             top=TOP,
@@ -227,7 +227,7 @@ def _hacks(row: Row, limits: Row) -> list[dict[str, Any]]:
     for name, hack in (row["hacks"] or {}).items():
         gain = hack["gain"]
         bad = any(finding["name"] == f"hackable:{name}" for finding in row["findings"])
-        drawn = None if gain is None else bar(gain, label=f"{_percent(gain)} of a right answer's pay", bad=bad)
+        drawn = None if gain is None else share_bar(gain, label=f"{_percent(gain)} of a right answer's pay", bad=bad)
         found.append({"name": name, "bad": bad, "drawn": drawn, **hack})
     return sorted(found, key=lambda hack: -(hack["gain"] if hack["gain"] is not None else -9))
 
@@ -249,7 +249,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"plain": wording.plain, "percent": _percent, "words": _words, "code": _code}
+    found.filters |= {"plain": wording.plain_number, "percent": _percent, "words": _words, "code": _code}
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medrft.errors import naming_extras
-from medrft.report.wording import plain
+from medrft.report.wording import plain_number
 
 with naming_extras():
     from markupsafe import Markup
@@ -49,12 +49,14 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[float]]], *, scale: tuple[flo
             body += tick.format(COLORS.get(kind, 6), y + 1, y + 17, x=x)
         middle = sorted(values)[len(values) // 2]
         mark = Markup('<path class="median" d="M{x} {a}l5 5l-5 5l-5 -5z"><title>{says}</title></path>')
-        says = f"{NAMES.get(kind, kind)}: median {plain(middle)}, {len(values)} shown"
+        says = f"{NAMES.get(kind, kind)}: median {plain_number(middle)}, {len(values)} shown"
         body += mark.format(x=_x(middle, scale), a=y + 4, says=says)
     return _svg("strips", WIDTH, height, label, body)
 
 
-def histogram(before: Sequence[int] | None, after: Sequence[int], *, top: float, floor: float, label: str) -> Markup:
+def spread_histogram(
+    before: Sequence[int] | None, after: Sequence[int], *, top: float, floor: float, label: str
+) -> Markup:
     """Spread within groups: bars after calibration, an outline before it, a line at the floor."""
     width, height, low = 300, 96, 14
     most = max([1, *after, *(before or [])])
@@ -66,7 +68,7 @@ def histogram(before: Sequence[int] | None, after: Sequence[int], *, top: float,
     body = Markup("")
     for i, count in enumerate(after):
         bar = Markup('<rect class="bin" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>')
-        says = f"{plain(i * top / len(after))} to {plain((i + 1) * top / len(after))}: {count} groups"
+        says = f"{plain_number(i * top / len(after))} to {plain_number((i + 1) * top / len(after))}: {count} groups"
         body += bar.format(
             round(i * step + 0.5, 1), y(count), round(step - 1, 1), round(height - low - y(count), 1), says
         )
@@ -80,11 +82,13 @@ def histogram(before: Sequence[int] | None, after: Sequence[int], *, top: float,
     for share in (0, 0.5, 1):
         anchor = {0: "start", 0.5: "middle", 1: "end"}[share]
         text = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
-        body += text.format(round(width * share), height - 2, anchor, plain(top * share) + ("+" if share == 1 else ""))
+        body += text.format(
+            round(width * share), height - 2, anchor, plain_number(top * share) + ("+" if share == 1 else "")
+        )
     return _svg("spread", width, height, label, body)
 
 
-def bar(share: float, *, label: str, bad: bool = False) -> Markup:
+def share_bar(share: float, *, label: str, bad: bool = False) -> Markup:
     """A share in [0, 1] as a thin bar."""
     width = round(100 * min(1.0, max(0.0, share)), 1)
     return Markup(
@@ -100,7 +104,7 @@ def _scale(scale: tuple[float, float], height: int) -> Markup:
         x = _x(value, scale)
         body += Markup('<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{}"/>').format(height - 16, x=x)
         text = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>')
-        body += text.format(x, height - 3, plain(round(value, 2)))
+        body += text.format(x, height - 3, plain_number(round(value, 2)))
     return body
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.errors import naming_extras
-from medrft.report.wording import plain
+from medrft.report.wording import plain_number
 
 with naming_extras():
     from markupsafe import Markup
@@ -67,14 +67,14 @@ def line_chart(
     at_least: float,
     floor: float | None = None,
     ceiling: float | None = None,
-    write: Write = plain,
+    write: Write = plain_number,
 ) -> Markup:
     """Lines over training steps, as an inline SVG; `write` turns a value into text.
 
     The vertical scale spans at least `at_least`, so that the noise of a constant is not blown up into a trend, and
     does not leave `floor` and `ceiling`, the bounds of the quantity.
     """
-    thinned = [thin(one) for one in series]
+    thinned = [thin_series(one) for one in series]
     frame = frame_of(thinned, at_least=at_least, floor=floor, ceiling=ceiling)
     body = [*_y_axis(frame, write), *_x_axis(frame)]
     body += [mark for one in thinned if one.spread for mark in _band(one, frame)]
@@ -84,7 +84,7 @@ def line_chart(
     ).format(WIDTH, HEIGHT, label, Markup("").join(body))
 
 
-def thin(series: Series) -> Series:
+def thin_series(series: Series) -> Series:
     """A series averaged into at most `POINTS` points, so that a long run keeps its page small."""
     size = math.ceil(len(series.values) / POINTS)
     if size < 2:
@@ -98,10 +98,10 @@ def thin(series: Series) -> Series:
     )
 
 
-def smooth(values: Sequence[float]) -> list[float]:
+def smooth_values(values: Sequence[float]) -> list[float]:
     """A centred running mean over a tenth of the series, narrower at its ends.
 
-    >>> smooth([0.0, 0.0, 0.0, 3.0, 3.0, 3.0])
+    >>> smooth_values([0.0, 0.0, 0.0, 3.0, 3.0, 3.0])
     [0.0, 0.0, 1.0, 2.0, 3.0, 3.0]
     """
     reach = max(1, len(values) // 20)
@@ -129,12 +129,12 @@ def frame_of(
     return Frame(x0=min(steps), x1=max(steps), y0=low, y1=high)
 
 
-def ticks(low: float, high: float, *, count: int) -> list[float]:
+def axis_ticks(low: float, high: float, *, count: int) -> list[float]:
     """About `count` round numbers between two bounds.
 
-    >>> ticks(0.0, 1.0, count=4)
+    >>> axis_ticks(0.0, 1.0, count=4)
     [0.0, 0.5, 1.0]
-    >>> ticks(12, 118, count=4)
+    >>> axis_ticks(12, 118, count=4)
     [50.0, 100.0]
     """
     if high <= low:
@@ -160,33 +160,35 @@ def _blocks(values: Sequence[float], size: int) -> list[float]:
 
 def _y_axis(frame: Frame, write: Write) -> list[Markup]:
     marks = []
-    for value in ticks(frame.y0, frame.y1, count=5):
+    for value in axis_ticks(frame.y0, frame.y1, count=5):
         y = frame.y(value)
         marks.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, px(y), px(y))
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                LEFT, WIDTH - RIGHT, as_px(y), as_px(y)
+            )
         )
         marks.append(
-            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, px(y + 3.5), write(value))
+            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, as_px(y + 3.5), write(value))
         )
     return marks
 
 
 def _x_axis(frame: Frame) -> list[Markup]:
-    whole = [step for step in ticks(frame.x0, frame.x1, count=4) if step == int(step)] or [frame.x0]
+    whole = [step for step in axis_ticks(frame.x0, frame.x1, count=4) if step == int(step)] or [frame.x0]
     marks = []
     for step in whole:
         x = frame.x(step)
         anchor = "end" if x > WIDTH - RIGHT - 12 else "middle"
         text = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
-        marks.append(text.format(px(x), HEIGHT - BOTTOM + 16, anchor, plain(step)))
+        marks.append(text.format(as_px(x), HEIGHT - BOTTOM + 16, anchor, plain_number(step)))
     return marks
 
 
 def _band(series: Series, frame: Frame) -> list[Markup]:
     assert series.spread is not None
     rows = list(zip(series.steps, series.values, series.spread, strict=True))
-    upper = [f"{px(frame.x(step))},{px(frame.y(value + spread))}" for step, value, spread in rows]
-    lower = [f"{px(frame.x(step))},{px(frame.y(value - spread))}" for step, value, spread in reversed(rows)]
+    upper = [f"{as_px(frame.x(step))},{as_px(frame.y(value + spread))}" for step, value, spread in rows]
+    lower = [f"{as_px(frame.x(step))},{as_px(frame.y(value - spread))}" for step, value, spread in reversed(rows)]
     return [Markup('<polygon class="band c{}" points="{}"/>').format(series.color, " ".join(upper + lower))]
 
 
@@ -195,25 +197,31 @@ def _line(series: Series, frame: Frame, write: Write) -> list[Markup]:
     long = len(points) >= SMOOTHED_FROM
     marks = [_path(points, f"line c{series.color}{' faint' if long else ''}")]
     if long:
-        steady = [(frame.x(s), frame.y(v)) for s, v in zip(series.steps, smooth(series.values), strict=True)]
+        steady = [(frame.x(s), frame.y(v)) for s, v in zip(series.steps, smooth_values(series.values), strict=True)]
         marks.append(_path(steady, f"line c{series.color}"))
     radius = 3 if len(points) <= 12 else 0
     for i, (x, y) in enumerate(points):
-        says = f"{series.name}, step {plain(series.steps[i])}: {write(series.values[i])}"
+        says = f"{series.name}, step {plain_number(series.steps[i])}: {write(series.values[i])}"
         if series.spread:
             says += f" ± {write(series.spread[i])}"
         if radius:
             marks.append(
-                Markup('<circle class="dot c{}" cx="{}" cy="{}" r="{}"/>').format(series.color, px(x), px(y), radius)
+                Markup('<circle class="dot c{}" cx="{}" cy="{}" r="{}"/>').format(
+                    series.color, as_px(x), as_px(y), radius
+                )
             )
         marks.append(
-            Markup('<circle class="hit" cx="{}" cy="{}" r="7"><title>{}</title></circle>').format(px(x), px(y), says)
+            Markup('<circle class="hit" cx="{}" cy="{}" r="7"><title>{}</title></circle>').format(
+                as_px(x), as_px(y), says
+            )
         )
     return marks
 
 
 def _path(points: Sequence[tuple[float, float]], css: str) -> Markup:
-    return Markup('<polyline class="{}" points="{}"/>').format(css, " ".join(f"{px(x)},{px(y)}" for x, y in points))
+    return Markup('<polyline class="{}" points="{}"/>').format(
+        css, " ".join(f"{as_px(x)},{as_px(y)}" for x, y in points)
+    )
 
 
 def ends_of(difference: Mapping[str, Any] | None) -> list[float]:
@@ -228,7 +236,7 @@ def interval_mark(
 
     def at(value: float) -> str:
         share = (value - scale[0]) / (scale[1] - scale[0]) if scale[1] > scale[0] else 0.5
-        return f"{px(2 + 96 * min(1.0, max(0.0, share)))}%"
+        return f"{as_px(2 + 96 * min(1.0, max(0.0, share)))}%"
 
     body = Markup('<line class="track" x1="0%" x2="100%" y1="11" y2="11"/>')
     if zero:
@@ -239,6 +247,6 @@ def interval_mark(
     return Markup('<svg class="mark" role="img" aria-label="{}"><title>{}</title>{}</svg>').format(says, says, body)
 
 
-def px(number: float) -> str:
+def as_px(number: float) -> str:
     """A coordinate, short."""
     return f"{number:.1f}".removesuffix(".0")

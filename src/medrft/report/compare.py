@@ -13,8 +13,8 @@ from typing import Any
 from medrft import __version__
 from medrft.errors import naming_extras
 from medrft.report.charts import interval_mark
-from medrft.report.page import KIND_NAMES, templates
-from medrft.report.wording import points
+from medrft.report.page import KIND_NAMES, page_templates
+from medrft.report.wording import percent_points
 
 with naming_extras():
     from markupsafe import Markup
@@ -39,7 +39,7 @@ def render_comparison(found: Mapping[str, Any]) -> str:
     ]
     pictures = any(example["pictures"] for other in against for group in other["groups"] for example in group["shown"])
     return str(
-        templates()
+        page_templates()
         .get_template("compare.html.j2")
         .render(
             found=found,
@@ -60,7 +60,8 @@ def _reach(tests: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _mark(test: Mapping[str, Any], reach: float) -> Markup:
-    says = f"{points(test['difference'])} points, 95 % interval {points(test['low'])} to {points(test['high'])}"
+    mean, low, high = (percent_points(test[key]) for key in ("difference", "low", "high"))
+    says = f"{mean} points, 95 % interval {low} to {high}"
     return interval_mark(
         test["difference"], test["low"], test["high"], scale=(-reach, reach), says=f"{says}, n {test['n']}", zero=True
     )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.errors import naming_extras
-from medrft.evaluation.controls import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
+from medrft.evaluation.controls.table import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
 from medrft.evaluation.metrics import cluster_of, values_of
+from medrft.evaluation.run_files import RunFiles
 from medrft.intervals import mean_interval, paired_difference
 from medrft.report import wording
 from medrft.report.charts import ends_of, interval_mark
-from medrft.report.files import RunFiles
 from medrft.report.results import BASE, subject_of
 from medrft.types import KINDS
 
@@ -162,5 +162,6 @@ def _mark(difference: Figure | None, reach: float) -> Markup | None:
     if difference is None:
         return None
     mean, low, high = (difference[key] for key in ("mean", "low", "high"))
-    says = f"{wording.points(mean)} points, 95 % interval {wording.points(low)} to {wording.points(high)}"
+    said = [wording.percent_points(value) for value in (mean, low, high)]
+    says = f"{said[0]} points, 95 % interval {said[1]} to {said[2]}"
     return interval_mark(mean, low, high, scale=(-reach, reach), says=f"{says}, n {difference['n']}", zero=True)

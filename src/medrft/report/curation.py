@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from medrft.data.images import BadImageError, thumbnail
+from medrft.curation.rules import RULES
+from medrft.data.images import BadImageError, thumbnail_png
 from medrft.errors import naming_extras
-from medrft.pipeline.judging import RULES
 from medrft.rundir import read_json, read_jsonl, write_atomic
 
 with naming_extras():
@@ -46,7 +46,7 @@ def write_sheet(folder: Path, *, images: bool, seed: int) -> Path:
     manifest = read_json(folder / "manifest.json")
     kept = [_kept(row) for row in read_jsonl(folder / "curated.jsonl")]
     dropped = [_dropped(row) for row in read_jsonl(folder / "dropped.jsonl")]
-    cards = [*draw(kept, SHOWN, seed=seed), *draw(dropped, SHOWN, seed=seed)]
+    cards = [*draw_cards(kept, SHOWN, seed=seed), *draw_cards(dropped, SHOWN, seed=seed)]
     for card in cards:
         card["images"] = [_address(folder / place) for place in card["images"]] if images else []
     environment = jinja2.Environment(
@@ -63,7 +63,7 @@ def write_sheet(folder: Path, *, images: bool, seed: int) -> Path:
     return folder / "sheet.html"
 
 
-def draw(cards: Sequence[Card], limit: int, *, seed: int) -> list[Card]:
+def draw_cards(cards: Sequence[Card], limit: int, *, seed: int) -> list[Card]:
     """At most `limit` cards, drawn evenly over their states, in their order."""
     groups: dict[str, list[int]] = defaultdict(list)
     for number, card in enumerate(cards):
@@ -107,6 +107,6 @@ def _cut(text: str) -> str:
 def _address(path: Path) -> str:
     """A thumbnail inside the page; empty where the file cannot be opened any more."""
     try:
-        return "data:image/png;base64," + base64.b64encode(thumbnail(path, SIDE)).decode("ascii")
+        return "data:image/png;base64," + base64.b64encode(thumbnail_png(path, SIDE)).decode("ascii")
     except BadImageError:
         return ""

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medrft.errors import naming_extras
+from medrft.evaluation.run_files import Row, series_of
 from medrft.report.charts import Series, line_chart
-from medrft.report.files import Row, series_of
-from medrft.report.wording import label, plain, share
+from medrft.report.wording import metric_label, percent_share, plain_number
 
 with naming_extras():
     from markupsafe import Markup
@@ -133,7 +133,7 @@ QUIET = ("failed", "unscored", "gate", "no_answer", "calibration_saturated")
 """Shares that are only worth a chart when they were ever above zero."""
 
 
-def panels(rows: Sequence[Row], *, kind: str) -> list[Panel]:
+def stage_panels(rows: Sequence[Row], *, kind: str) -> list[Panel]:
     """The charts of one stage, from its rows of `metrics.jsonl`; what was not logged is not drawn."""
     train = [row for row in rows if row.get("split", "train") == "train"]
     validation = [row for row in rows if row.get("split") == "validation"]
@@ -168,7 +168,7 @@ def _part(rows: Sequence[Row], name: str) -> Curve:
     return Curve(
         key=f"part/{name}/{stage}",
         spread=f"part/{name}/{stage}_std",
-        title=f"Part: {label(name)}",
+        title=f"Part: {metric_label(name)}",
         says=f"This part of the reward{how}. Line: mean. Band: spread between answers to one question.",
         at_least=0.2,
         floor=-1.0 if penalty else 0.0,
@@ -190,7 +190,7 @@ def _panel(curve: Curve, train: Sequence[Row], validation: Sequence[Row]) -> Pan
         at_least=curve.at_least,
         floor=curve.floor,
         ceiling=curve.ceiling,
-        write=share if curve.share else plain,
+        write=percent_share if curve.share else plain_number,
     )
     legend = tuple((line.name, line.color) for line in lines) if len(lines) > 1 else ()
     return Panel(title=curve.title, says=curve.says, chart=chart, notes=tuple(_notes(curve, lines)), legend=legend)
@@ -216,7 +216,7 @@ def spread_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
     for color, (name, key) in enumerate(keys):
         steps, values = series_of(rows, key)
         if values:
-            lines.append(Series(name=label(name), steps=steps, values=values, color=color % 7))
+            lines.append(Series(name=metric_label(name), steps=steps, values=values, color=color % 7))
     if len(lines) < 2:
         return None
     return Panel(
@@ -235,7 +235,7 @@ def threshold_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
     for color, name in enumerate(parts):
         steps, values = series_of(rows, f"calibration/{name}/threshold")
         if values:
-            lines.append(Series(name=label(name), steps=steps, values=values, color=color % 7))
+            lines.append(Series(name=metric_label(name), steps=steps, values=values, color=color % 7))
     if not lines:
         return None
     return Panel(
@@ -257,7 +257,7 @@ def short_log(rows: Sequence[Row]) -> str:
 
 def _notes(curve: Curve, lines: Sequence[Series]) -> Iterator[str]:
     """First and last of each line, and a fair warning about one that shows nothing."""
-    write = share if curve.share else plain
+    write = percent_share if curve.share else plain_number
     for line in lines:
         name = f"{line.name} " if len(lines) > 1 else ""
         first, last = _ends(line.values)

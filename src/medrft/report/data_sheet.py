@@ -12,8 +12,8 @@ from string import ascii_uppercase
 from typing import Any, TypedDict
 
 from medrft.data.base import Loaded
-from medrft.data.images import thumbnail
-from medrft.data.summary import summarize
+from medrft.data.images import thumbnail_png
+from medrft.data.summary import summarize_data
 from medrft.errors import naming_extras
 from medrft.types import KINDS, Example
 
@@ -39,7 +39,7 @@ class Card(TypedDict):
     metadata: list[tuple[str, str]]
 
 
-def draw(examples: Sequence[Example], *, limit: int, seed: int) -> list[Example]:
+def draw_sheet(examples: Sequence[Example], *, limit: int, seed: int) -> list[Example]:
     """At most `limit` examples, drawn evenly over splits and kinds, in their original order."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
@@ -74,7 +74,7 @@ def render_sheet(
     )
     present = [kind for kind in KINDS if any(example.kind == kind for example in loaded.examples)]
     return environment.get_template("data_sheet.html.j2").render(
-        summary=summarize(loaded), cards=cards, present=present, shown_reasons=SHOWN_REASONS
+        summary=summarize_data(loaded), cards=cards, present=present, shown_reasons=SHOWN_REASONS
     )
 
 
@@ -96,7 +96,7 @@ def _card(loaded: Loaded, example: Example, *, size: int) -> Card:
 
 
 def _address(path: Path, size: int) -> str:
-    return "data:image/png;base64," + base64.b64encode(thumbnail(path, size)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(thumbnail_png(path, size)).decode("ascii")
 
 
 def _metadata(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:

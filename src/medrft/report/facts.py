@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medrft.evaluation.run_files import RunFiles
 from medrft.masking import mask_text
 from medrft.models.prompts import PROMPTS
-from medrft.report.files import RunFiles
 from medrft.report.rewards import RewardFact, reward_facts
-from medrft.report.wording import plain, seconds
+from medrft.report.wording import plain_number, say_seconds
 from medrft.rundir import read_growing
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
@@ -124,8 +124,8 @@ def _stage(run: RunFiles, index: int) -> StageFact:
         kind=stage.kind,
         start=run.recipe.start_of(stage),
         settings=", ".join(settings),
-        took=seconds(took) if took else "",
-        steps=plain(steps) if steps else "",
+        took=say_seconds(took) if took else "",
+        steps=plain_number(steps) if steps else "",
         kept=_kept(record),
         preflight=tuple(run.record(stage.name, "preflight.json").get("checks", ())),
         failures=(*_failures(run, stage.name), *_fallbacks(record.get("prefix", {}))),
@@ -135,23 +135,23 @@ def _stage(run: RunFiles, index: int) -> StageFact:
 def _curated(record: dict[str, Any]) -> str:
     """How many of the rows got one."""
     found = record.get("curated")
-    return f" for {plain(found['rows'])} of {plain(found['of'])} rows" if found else ""
+    return f" for {plain_number(found['rows'])} of {plain_number(found['of'])} rows" if found else ""
 
 
 def _failures(run: RunFiles, stage: str) -> Iterator[str]:
     """Completions that nobody could judge, and rows whose picture had vanished."""
     if any((run.path / "rollouts").glob(f"{stage}-train-*.parquet")):
-        from medrft.store import read
+        from medrft.store import read_rollouts
 
-        rows = read(run.path, REASONS.format(stage=stage))
+        rows = read_rollouts(run.path, REASONS.format(stage=stage))
         reasons = Counter({row["reason"]: row["n"] for row in rows if row["reason"]})
         if reasons:
             total = sum(row["n"] for row in rows)
-            yield f"{plain(reasons.total())} of {plain(total)} completions unscored: {_most(reasons)}"
+            yield f"{plain_number(reasons.total())} of {plain_number(total)} completions unscored: {_most(reasons)}"
     lost = run.path / "stages" / stage / "missing_images.jsonl"
     if lost.is_file():
         reasons = Counter(str(row["reason"]) for row in read_growing(lost))
-        yield f"{plain(reasons.total())} rows gave way to another: {_most(reasons)}"
+        yield f"{plain_number(reasons.total())} rows gave way to another: {_most(reasons)}"
 
 
 def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
@@ -159,12 +159,15 @@ def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
     counts = prefix.get("completions", {})
     for path, reason in prefix.get("fallbacks", {}).items():
         told, shared = (counts.get(f"{path}/{way}", 0) for way in ("plain", "shared"))
-        yield f"prompts not shared for {plain(told)} of {plain(told + shared)} completions in the {path}: {reason}"
+        of = f"{plain_number(told)} of {plain_number(told + shared)}"
+        yield f"prompts not shared for {of} completions in the {path}: {reason}"
 
 
 def _most(reasons: Counter[str]) -> str:
     """The most frequent reasons, counted."""
-    shown = [f"{plain(n)} × {reason.removeprefix('unscored: ')[:LONGEST]}" for reason, n in reasons.most_common(3)]
+    shown = [
+        f"{plain_number(n)} × {reason.removeprefix('unscored: ')[:LONGEST]}" for reason, n in reasons.most_common(3)
+    ]
     more = len(reasons) - len(shown)
     return "; ".join(shown) + (f"; {more} other reasons" if more > 0 else "")
 
@@ -176,7 +179,7 @@ def _kept(record: dict[str, Any]) -> str:
     best = record.get("best")
     if not best:
         return "last step"
-    return f"step {best['step']} (validation {best['metric'].removeprefix('eval_')} {plain(best['value'])})"
+    return f"step {best['step']} (validation {best['metric'].removeprefix('eval_')} {plain_number(best['value'])})"
 
 
 def _environment(run: RunFiles) -> list[tuple[str, str]]:

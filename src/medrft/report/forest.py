@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medrft.errors import naming_extras
-from medrft.report.charts import ends_of, px, ticks
+from medrft.report.charts import as_px, axis_ticks, ends_of
 from medrft.report.study_markdown import label_of
-from medrft.report.wording import label, points
+from medrft.report.wording import metric_label, percent_points
 
 with naming_extras():
     from markupsafe import Markup
@@ -47,7 +47,7 @@ def reach_of(ends: Iterable[float]) -> float:
     return max([0.01, *(size for size in sizes if size <= limit)])
 
 
-def forest(facts: Row) -> str:
+def forest_plot(facts: Row) -> str:
     """The picture of a study's primary kind: a row per arm, a mark per data set; empty text where nothing compares."""
     own = facts["primary"]
     tables = [table for table in facts["tables"] if table["kind"] == own["kind"]][:2]
@@ -59,10 +59,12 @@ def forest(facts: Row) -> str:
     body = [*_heading(tables, own["against"]), *_axis(reach, height)]
     for i, arm in enumerate(arms):
         body += _arm(arm, tables, y=TOP + i * (ROW * len(tables) + 6) + ROW / 2, reach=reach)
-    says = f"{facts['study']}: each arm minus {own['against']}, {own['kind']}, {label(tables[0]['metric'])}, points"
+    says = (
+        f"{facts['study']}: each arm minus {own['against']}, {own['kind']}, {metric_label(tables[0]['metric'])}, points"
+    )
     shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
     head = Markup(shape + "<title>{says}</title><style>{style}</style>")
-    filled = head.format(w=WIDTH, h=px(height), says=says, style=Markup(STYLE))
+    filled = head.format(w=WIDTH, h=as_px(height), says=says, style=Markup(STYLE))
     return str(filled + Markup("\n").join(body) + Markup("</svg>\n"))
 
 
@@ -76,7 +78,7 @@ def _heading(tables: Sequence[Row], against: str) -> list[Markup]:
     text = Markup('<text x="{}" y="16"{}>{}</text>')
     body = [text.format(0, Markup(' class="faint"'), f"minus {against}, points")]
     for i, table in enumerate(tables):
-        says = f"● {table['dataset']}, {table['kind']}, {label(table['metric'])}"
+        says = f"● {table['dataset']}, {table['kind']}, {metric_label(table['metric'])}"
         body.append(text.format(NAMES + 290 * i, Markup(' class="c{}"').format(i), says))
     return body
 
@@ -85,16 +87,16 @@ def _axis(reach: float, height: float) -> list[Markup]:
     line = Markup('<line class="{}" x1="{x}" x2="{x}" y1="{}" y2="{}"/>')
     text = Markup('<text class="faint" x="{}" y="{}" text-anchor="middle">{}</text>')
     body = []
-    for value in ticks(-reach, reach, count=6):
-        x = px(_x(value, reach))
-        body.append(line.format("zero" if abs(value) < 1e-9 else "grid", TOP - 8, px(height - BOTTOM + 4), x=x))
-        body.append(text.format(x, px(height - BOTTOM + 20), points(value) if value else "0"))
+    for value in axis_ticks(-reach, reach, count=6):
+        x = as_px(_x(value, reach))
+        body.append(line.format("zero" if abs(value) < 1e-9 else "grid", TOP - 8, as_px(height - BOTTOM + 4), x=x))
+        body.append(text.format(x, as_px(height - BOTTOM + 20), percent_points(value) if value else "0"))
     return body
 
 
 def _arm(arm: str, tables: Sequence[Row], *, y: float, reach: float) -> list[Markup]:
     middle = y + ROW * (len(tables) - 1) / 2
-    body = [Markup('<text x="0" y="{}">{}</text>').format(px(middle + 4), arm)]
+    body = [Markup('<text x="0" y="{}">{}</text>').format(as_px(middle + 4), arm)]
     for i, table in enumerate(tables):
         apart = next((row["difference"] for row in table["rows"] if row["arm"] == arm), None)
         if apart is not None:
@@ -106,14 +108,14 @@ def _mark(apart: Row, *, y: float, reach: float, colour: int) -> list[Markup]:
     body = []
     if apart["low"] is not None:
         whisker = Markup('<line class="whisker c{}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
-        body.append(whisker.format(colour, px(_x(apart["low"], reach)), px(_x(apart["high"], reach)), y=px(y)))
+        body.append(whisker.format(colour, as_px(_x(apart["low"], reach)), as_px(_x(apart["high"], reach)), y=as_px(y)))
     if abs(apart["mean"]) <= reach:
         dot = Markup('<circle class="c{}" cx="{}" cy="{}" r="4.5"/>')
-        body.append(dot.format(colour, px(_x(apart["mean"], reach)), px(y)))
+        body.append(dot.format(colour, as_px(_x(apart["mean"], reach)), as_px(y)))
     else:
         side = -1 if apart["mean"] < 0 else 1
         tip = _x(side * reach, reach)
         arrow = Markup('<path class="c{}" d="M{} {} l{} -5 v10 z"/>')
-        body.append(arrow.format(colour, px(tip), px(y), -9 * side))
+        body.append(arrow.format(colour, as_px(tip), as_px(y), -9 * side))
     figure = Markup('<text x="{}" y="{}" text-anchor="end">{}</text>')
-    return [*body, figure.format(WIDTH - 4, px(y + 4), label_of(apart))]
+    return [*body, figure.format(WIDTH - 4, as_px(y + 4), label_of(apart))]

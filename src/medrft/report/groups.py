@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.report.files import Row, RunFiles
+from medrft.evaluation.run_files import Row, RunFiles
 
 LONGEST = 4000
 """Characters of a completion that are shown."""
@@ -67,16 +67,16 @@ class Group:
 
 def example_groups(run: RunFiles, stage: str) -> list[Group]:
     """Groups worth looking at from the last steps of a stage; none where it has no rollouts."""
-    from medrft.store import read
+    from medrft.store import read_rollouts
 
     if not any((run.path / "rollouts").glob(f"{stage}-train-*.parquet")):
         return []
-    groups = read(run.path, GROUPS.format(stage=stage))
+    groups = read_rollouts(run.path, GROUPS.format(stage=stage))
     chosen = _choose(groups)
     if not chosen:
         return []
     names = ", ".join("'" + group["group_id"].replace("'", "''") + "'" for _, group in chosen)
-    rows = read(run.path, f"SELECT * FROM rollouts WHERE group_id IN ({names}) ORDER BY group_id, sample")
+    rows = read_rollouts(run.path, f"SELECT * FROM rollouts WHERE group_id IN ({names}) ORDER BY group_id, sample")
     return [_group(run, why, group, [r for r in rows if r["group_id"] == group["group_id"]]) for why, group in chosen]
 
 

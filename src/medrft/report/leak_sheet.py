@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 from typing import TypedDict
 
-from medrft.data.images import thumbnail
-from medrft.data.leaks import Leak, Leaks, Pictures
+from medrft.data.images import thumbnail_png
+from medrft.data.overlap.leaks import Leak, Leaks, Pictures
 from medrft.errors import naming_extras
 
 with naming_extras():
@@ -69,7 +69,7 @@ def _group(title: str, neighbours: list[Pictures], size: int, *, lead: str = "")
 
 def _card(pair: Pictures, size: int) -> Card:
     paths = Path(pair["a"]), Path(pair["b"])
-    a, b = (f"data:image/png;base64,{base64.b64encode(thumbnail(path, size)).decode()}" for path in paths)
+    a, b = (f"data:image/png;base64,{base64.b64encode(thumbnail_png(path, size)).decode()}" for path in paths)
     first, second = (f"{path.parent.name}/{path.name}" for path in paths)
     likeness = pair["likeness"]
     return {

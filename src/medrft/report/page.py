@@ -13,19 +13,19 @@ from typing import Any
 from medrft import __version__
 from medrft.errors import naming_extras
 from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
-from medrft.evaluation.rewarded import rewarded
+from medrft.evaluation.rewarded import rewarded_metrics
+from medrft.evaluation.run_files import RunFiles
 from medrft.report import facts, wording
 from medrft.report.audit import run_fragment
 from medrft.report.charts import interval_mark
 from medrft.report.controls import controls_of
-from medrft.report.curves import Panel, panels, short_log
-from medrft.report.files import RunFiles
+from medrft.report.curves import Panel, short_log, stage_panels
+from medrft.report.gained_lost import HeldOut, held_out
 from medrft.report.groups import Group, example_groups
-from medrft.report.heldout import HeldOut, held_out
-from medrft.report.results import Comparison, Source, comparisons, kinds_of, lead_metric, sources_of
-from medrft.report.strata import Below, below, clash_lines
+from medrft.report.results import Comparison, Source, compare_stages, kinds_of, lead_metric, sources_of
+from medrft.report.strata import Below, clash_lines, strata_sections
 from medrft.rundir import write_atomic
-from medrft.training.watch import diagnoses
+from medrft.training.monitor.watch import diagnose_run
 
 with naming_extras():
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -80,14 +80,14 @@ class Stage:
 def write_page(run: Path) -> Path:
     """Write `report.html` and return it."""
     path = run / "report.html"
-    write_atomic(path, page(RunFiles(run)))
+    write_atomic(path, render_page(RunFiles(run)))
     return path
 
 
-def page(run: RunFiles) -> str:
+def render_page(run: RunFiles) -> str:
     """The whole page as text."""
     return str(
-        templates()
+        page_templates()
         .get_template("page.html.j2")
         .render(
             run=run,
@@ -96,7 +96,7 @@ def page(run: RunFiles) -> str:
             results=[_results(run, dataset) for dataset in run.evaluations],
             controls=controls_of(run),
             stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
-            diagnoses=diagnoses(row for rows in run.metrics.values() for row in rows),
+            diagnoses=diagnose_run(row for rows in run.metrics.values() for row in rows),
             facts=facts.facts_of(run),
             audit=run_fragment(run.path),
             metric_says=METRICS,
@@ -108,7 +108,7 @@ def page(run: RunFiles) -> str:
     )
 
 
-def templates() -> Environment:
+def page_templates() -> Environment:
     """The templates of the report's pages, with their filters; everything is escaped."""
     found = Environment(
         loader=PackageLoader("medrft.report"),
@@ -118,17 +118,17 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
-        "label": wording.label,
-        "plain": wording.plain,
-        "percent": wording.percent,
-        "points": wording.points,
-        "duration": wording.seconds,
+        "label": wording.metric_label,
+        "plain": wording.plain_number,
+        "percent": wording.plain_percent,
+        "points": wording.percent_points,
+        "duration": wording.say_seconds,
     }
     return found
 
 
 def _results(run: RunFiles, dataset: str) -> Results:
-    found = comparisons(run, dataset)
+    found = compare_stages(run, dataset)
     ends = [abs(end) for one in found for end in one.difference[:3] if end == end]
     reach = max([0.05, *ends]) * 1.05
     marks = [(one, _difference_mark(one, reach)) for one in found]
@@ -138,8 +138,8 @@ def _results(run: RunFiles, dataset: str) -> Results:
         header=list(run.evaluations[dataset].values())[-1],
         comparisons=tuple(marks),
         tables=tuple(table for table in tables if table.kind != "all" or table.lead),
-        marks={stage: dict(rewarded(run.recipe, stage)) for stage in run.evaluations[dataset]},
-        below=below(run, dataset),
+        marks={stage: dict(rewarded_metrics(run.recipe, stage)) for stage in run.evaluations[dataset]},
+        below=strata_sections(run, dataset),
         held_out=held_out(run, dataset),
     )
 
@@ -147,9 +147,8 @@ def _results(run: RunFiles, dataset: str) -> Results:
 def _difference_mark(one: Comparison, reach: float) -> Markup:
     mean, low, high, n = one.difference
     known = (low, high) if low == low else (None, None)
-    says = (
-        f"{wording.points(mean)} points, 95 % interval {wording.points(known[0])} to {wording.points(known[1])}, n {n}"
-    )
+    said = [wording.percent_points(value) for value in (mean, *known[:2])]
+    says = f"{said[0]} points, 95 % interval {said[1]} to {said[2]}, n {n}"
     return interval_mark(mean, *known, scale=(-reach, reach), says=says, zero=True)
 
 
@@ -175,9 +174,9 @@ def _lead_mark(metrics: dict[str, Any], lead: str | None) -> Markup | None:
     metric = metrics.get(lead) if lead else None
     if metric is None or metric["mean"] is None:
         return None
-    says = f"{wording.percent(metric['mean'])} %"
+    says = f"{wording.plain_percent(metric['mean'])} %"
     if metric["low"] is not None:
-        says += f", 95 % interval {wording.percent(metric['low'])} to {wording.percent(metric['high'])}"
+        says += f", 95 % interval {wording.plain_percent(metric['low'])} to {wording.plain_percent(metric['high'])}"
     return interval_mark(metric["mean"], metric["low"], metric["high"], scale=(0, 1), says=f"{says}, n {metric['n']}")
 
 
@@ -186,7 +185,7 @@ def _stage(run: RunFiles, name: str, kind: str) -> Stage:
     return Stage(
         name=name,
         kind=kind,
-        panels=tuple(panels(rows, kind=kind)),
+        panels=tuple(stage_panels(rows, kind=kind)),
         warning=short_log(rows),
         groups=tuple(example_groups(run, name)) if kind == "grpo" else (),
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.config import RewardConfig, StackConfig
-from medrft.report.files import RunFiles
-from medrft.report.wording import plain
+from medrft.evaluation.run_files import RunFiles
+from medrft.report.wording import plain_number
 from medrft.rewards import PRESETS
 
 OURS = "our settings; the authors published none"
@@ -74,7 +74,7 @@ def _fact(key: str, entry: str | StackConfig | None, stack: Mapping[str, Any]) -
         name=entry if isinstance(entry, str) else "",
         combine=str(stack["combine"]).replace("_", " "),
         parts=tuple(_part(part) for part in stack["parts"]),
-        gate=f"{gate['scorer']} below {plain(gate['below'])}" if gate else "",
+        gate=f"{gate['scorer']} below {plain_number(gate['below'])}" if gate else "",
     )
 
 
@@ -87,7 +87,7 @@ def _part(part: Mapping[str, Any]) -> PartFact:
         settings.append(OURS)
     return PartFact(
         scorer=str(part["name"]),
-        weight=plain(part["weight"]),
+        weight=plain_number(part["weight"]),
         calibration=kind,
         settings=", ".join(settings),
         encoder=str(part.get("encoder") or ""),
@@ -95,4 +95,4 @@ def _part(part: Mapping[str, Any]) -> PartFact:
 
 
 def _say(value: Any) -> str:
-    return plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return plain_number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.evaluation.controls import FREQUENT_QUESTION
+from medrft.evaluation.controls.table import FREQUENT_QUESTION
+from medrft.evaluation.run_files import Row, RunFiles
 from medrft.evaluation.strata import FIELDS, SMALL
-from medrft.report.files import Row, RunFiles
 from medrft.report.results import BASE, lead_metric, subject_of
 from medrft.types import KINDS
 
@@ -67,7 +67,7 @@ class Below:
     small: int = SMALL
 
 
-def below(run: RunFiles, dataset: str) -> Below:
+def strata_sections(run: RunFiles, dataset: str) -> Below:
     """What stands below the scores of a data set; empty parts where the run's files have none."""
     stages = run.evaluations[dataset]
     subject = subject_of(run, dataset) or list(stages)[-1]

@@ -12,10 +12,6 @@ from typing import Any
 from medrft import __version__
 from medrft.errors import naming_extras
 from medrft.files import make_folder
-from medrft.pipeline.answers import read_results
-from medrft.pipeline.arms import arms_of
-from medrft.pipeline.collect import collect
-from medrft.pipeline.study import Study
 from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
 from medrft.report.forest import reach_of
@@ -27,13 +23,17 @@ from medrft.report.study_markdown import (
     learning_cells,
     length_cells,
     pass_cell,
-    status,
     study_markdown,
-    verdict,
-    written,
+    study_status,
+    study_verdict,
+    write_difference,
 )
-from medrft.report.wording import label, percent, plain, points, share
+from medrft.report.wording import metric_label, percent_points, percent_share, plain_number, plain_percent
 from medrft.rundir import write_atomic, write_json
+from medrft.studies.arms import arms_of
+from medrft.studies.collect import collect_study
+from medrft.studies.plan import Study
+from medrft.studies.result_files import read_results
 
 with naming_extras():
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -56,10 +56,10 @@ COLOURS = 14
 """Seven colours, and the same seven dashed."""
 
 
-def collected(study: Study, results: Path) -> dict[str, Any]:
+def collect_results(study: Study, results: Path) -> dict[str, Any]:
     """A study's figures from a folder of result files."""
     planned = arms_of(study, list(study.arms), list(study.table.seeds))
-    return collect(study, read_results(results), keys={arm.label: arm.key for arm in planned})
+    return collect_study(study, read_results(results), keys={arm.label: arm.key for arm in planned})
 
 
 def write_study_page(facts: Row, folder: Path) -> Path:
@@ -82,12 +82,12 @@ def study_page(facts: Row) -> str:
         lstrip_blocks=True,
     )
     shared = (
-        label,
-        percent,
-        plain,
-        points,
-        share,
-        written,
+        metric_label,
+        plain_percent,
+        plain_number,
+        percent_points,
+        percent_share,
+        write_difference,
         pass_cell,
         learning_cells,
         length_cells,
@@ -97,10 +97,10 @@ def study_page(facts: Row) -> str:
     environment.globals |= {function.__name__: function for function in shared}
     shown = environment.get_template("study.html.j2").render(
         facts=facts,
-        verdict=verdict(facts),
-        status=status(facts),
+        verdict=study_verdict(facts),
+        status=study_status(facts),
         tables=[{**table, "rows": [_marked(row, table) for row in table["rows"]]} for table in facts["tables"]],
-        panels=list(panels(facts["curves"])),
+        panels=list(study_panels(facts["curves"])),
         of=label_of,
         version=__version__,
     )
@@ -120,7 +120,7 @@ def _marked(row: Row, table: Row) -> dict[str, Any]:
     return {**row, "mark": mark, "css": css, "says": says}
 
 
-def panels(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> list[Panel]:
+def study_panels(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> list[Panel]:
     """One chart per quantity, one line per arm; the mean over seeds."""
     made = []
     for key, (title, says, is_share) in CURVES.items():
@@ -132,7 +132,7 @@ def panels(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> list[P
             label=f"{title} by step",
             at_least=0.1,
             floor=0.0 if is_share else None,
-            write=share if is_share else plain,
+            write=percent_share if is_share else plain_number,
         )
         legend = tuple((line.name, line.color) for line in lines)
         made.append(Panel(title=title, says=says, chart=chart, notes=(), legend=legend))

@@ -6,28 +6,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from medrft.pipeline.grid import FORM_SHARE
-from medrft.pipeline.study import FLIPS
-from medrft.report.wording import MINUS, NONE, label, percent, plain, points, share
+from medrft.report.wording import MINUS, NONE, metric_label, percent_points, percent_share, plain_number, plain_percent
+from medrft.studies.plan import FLIPS, FORM_SHARE
 
 Row = Mapping[str, Any]
 
 
-def verdict(facts: Row) -> dict[str, str]:
+def study_verdict(facts: Row) -> dict[str, str]:
     """The primary outcome in words: a class for its colour, a sign, a sentence and its detail."""
     own = facts["primary"]
     found = own["outcome"]
-    what = f"{own['a']} {MINUS} {own['against']}, {own['dataset']}, {own['kind']}, {label(own['metric'])}"
+    what = f"{own['a']} {MINUS} {own['against']}, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
     if found is None:
         there = ", ".join(facts["datasets"])
         lacking = there and own["dataset"] not in facts["datasets"]
         claim = "The result files lack the data set" if lacking else "The primary outcome has no result yet"
         detail = f"{what}; the data sets there are {there}" if lacking else what
         return {"css": "unclear", "sign": "…", "claim": claim, "detail": detail}
-    per = ", ".join(points(value) for value in found["per_seed"].values())
+    per = ", ".join(percent_points(value) for value in found["per_seed"].values())
     n, planned = len(found["per_seed"]), len(facts["planned_seeds"])
     seeds = f"{n} of {planned} planned seeds" if n < planned else f"{n} seed{'s' if n > 1 else ''}"
-    detail = f"{what}: {points(found['mean'])} points{_bounds(found)}; by seed {per}; {found['n']:,} pairs, {seeds}"
+    detail = (
+        f"{what}: {percent_points(found['mean'])} points{_bounds(found)}; by seed {per}; {found['n']:,} pairs, {seeds}"
+    )
     if n < 2:
         return {"css": "unclear", "sign": "?", "claim": "Undecided: one seed shows no other training", "detail": detail}
     if not is_clear(found):
@@ -51,25 +52,31 @@ def label_of(found: Row | None, metric: str = "truth") -> str:
     >>> label_of({"mean": -2.5, "low": None, "high": None}, "n_tokens")
     '−2.5'
     """
-    return NONE if found is None else f"{written(found['mean'], metric)}{_bounds(found, metric)}"
+    return NONE if found is None else f"{write_difference(found['mean'], metric)}{_bounds(found, metric)}"
 
 
-def written(value: float | None, metric: str) -> str:
+def write_difference(value: float | None, metric: str) -> str:
     """A difference of a metric, signed: tokens as they are, everything else in points."""
-    return points(value / 100 if value is not None and metric == "n_tokens" else value)
+    return percent_points(value / 100 if value is not None and metric == "n_tokens" else value)
 
 
 def _bounds(found: Row, metric: str = "truth") -> str:
-    return "" if found["low"] is None else f" [{written(found['low'], metric)}, {written(found['high'], metric)}]"
+    return (
+        ""
+        if found["low"] is None
+        else f" [{write_difference(found['low'], metric)}, {write_difference(found['high'], metric)}]"
+    )
 
 
-def status(facts: Row) -> list[str]:
+def study_status(facts: Row) -> list[str]:
     """What the figures rest on, and all that is not in them, a sentence part each."""
     parts = [f"Seeds {', '.join(map(str, facts['seeds'])) or 'none'}", f"encoder {', '.join(facts['encoder']) or NONE}"]
     if (form := facts["form"]) is not None:
-        parts.append(f"the base writes the form in {share(form['answered'])} of {form['n']} completions at T = 1")
+        parts.append(
+            f"the base writes the form in {percent_share(form['answered'])} of {form['n']} completions at T = 1"
+        )
         if not FORM_SHARE[0] <= form["answered"] <= FORM_SHARE[1]:
-            parts[-1] += f", not in {100 * FORM_SHARE[0]:.0f} to {share(FORM_SHARE[1])}"
+            parts[-1] += f", not in {100 * FORM_SHARE[0]:.0f} to {percent_share(FORM_SHARE[1])}"
     if any(row["seeds"] == 1 for table in facts["tables"] for row in table["rows"]):
         parts.append("intervals of arms with one seed are over images alone")
     if facts["missing"]:
@@ -99,11 +106,16 @@ def _by_arm(labels: Sequence[str], planned: int) -> str:
 
 def study_markdown(facts: Row) -> str:
     """The study as Markdown, what docs/results.md holds between its markers: the primary table open, others folded."""
-    said = verdict(facts)
+    said = study_verdict(facts)
     against = facts["primary"]["against"]
     lead = lead_tables(facts)
     others = [table for table in facts["tables"] if table not in lead]
-    lines = [f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.", "", _cell("; ".join(status(facts))) + ".", ""]
+    lines = [
+        f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.",
+        "",
+        _cell("; ".join(study_status(facts))) + ".",
+        "",
+    ]
     lines += [line for table in lead for line in _table_lines(table, against)]
     lines += _pass_lines(facts["pass_at"]) + _start_lines(facts)
     lines += _folded("Other data sets and kinds", [line for table in others for line in _table_lines(table, against)])
@@ -120,8 +132,8 @@ def lead_tables(facts: Row) -> list[Row]:
 
 def mean_cell(row: Row) -> str:
     """An arm's mean with its interval, in percent."""
-    bounds = "" if row["low"] is None else f" [{percent(row['low'])}, {percent(row['high'])}]"
-    return percent(row["mean"]) + bounds
+    bounds = "" if row["low"] is None else f" [{plain_percent(row['low'])}, {plain_percent(row['high'])}]"
+    return plain_percent(row["mean"]) + bounds
 
 
 def _side_lines(facts: Row) -> list[str]:
@@ -157,12 +169,18 @@ def flips_of(table: Row) -> list[str]:
 
 def _table_lines(table: Row, against: str) -> list[str]:
     controls, flips = controls_of(table), flips_of(table)
-    heads = ["arm", "mean", f"minus {against}, points", *map(label, controls), *(f"{label(f)}s" for f in flips)]
+    heads = [
+        "arm",
+        "mean",
+        f"minus {against}, points",
+        *map(metric_label, controls),
+        *(f"{metric_label(f)}s" for f in flips),
+    ]
     rows = []
     for row in table["rows"]:
-        cells = [row["arm"], mean_cell(row), _paired(row), *(percent(row["controls"].get(c)) for c in controls)]
+        cells = [row["arm"], mean_cell(row), _paired(row), *(plain_percent(row["controls"].get(c)) for c in controls)]
         rows.append([*cells, *(_flip(row["flips"][flip]) for flip in flips), f"{row['n']:,}", str(row["seeds"])])
-    says = f"{table['dataset']}, {table['kind']}, {label(table['metric'])} in percent"
+    says = f"{table['dataset']}, {table['kind']}, {metric_label(table['metric'])} in percent"
     says += "; flipped answers in percent, and their difference in points:" if flips else ":"
     return _grid(says, [*heads, "n", "seeds"], rows)
 
@@ -176,7 +194,7 @@ def _paired(row: Row) -> str:
 def _flip(found: Row | None) -> str:
     if found is None:
         return NONE
-    return percent(found["mean"]) + (f" ({label_of(found['difference'])})" if found["difference"] else "")
+    return plain_percent(found["mean"]) + (f" ({label_of(found['difference'])})" if found["difference"] else "")
 
 
 def _metric_lines(facts: Row) -> list[str]:
@@ -200,7 +218,7 @@ def _metrics(says: str, rows: Sequence[Row], dataset: str, *, pairs: bool) -> li
         ]
         for row in here
     ]
-    return _grid(says, ["arms" if pairs else "arm", *map(label, names)], body)
+    return _grid(says, ["arms" if pairs else "arm", *map(metric_label, names)], body)
 
 
 def _learning_lines(facts: Row) -> list[str]:
@@ -215,9 +233,11 @@ def learning_cells(row: Row) -> list[str]:
     """Reward, and right answers by the best judge there is: from the first to the last quarter, and the change."""
     cells = []
     for found in (row["reward"], row.get("truth") or row.get("correct")):
-        said = NONE if found is None else f"{percent(found['first'])} to {percent(found['last'])}"
+        said = NONE if found is None else f"{plain_percent(found['first'])} to {plain_percent(found['last'])}"
         cells += [said, label_of(found)]
-    parts = (f"{name} {percent(part['first'])} to {percent(part['last'])}" for name, part in row["parts"].items())
+    parts = (
+        f"{name} {plain_percent(part['first'])} to {plain_percent(part['last'])}" for name, part in row["parts"].items()
+    )
     return [*cells, ", ".join(parts) or NONE]
 
 
@@ -252,7 +272,7 @@ def length_cells(row: Row) -> list[str]:
     """Mean tokens of right answers and their difference, then of wrong ones."""
     cells = []
     for level in ("right", "wrong"):
-        cells.append(NONE if row[level] is None else plain(row[level]["mean"]))
+        cells.append(NONE if row[level] is None else plain_number(row[level]["mean"]))
         cells.append(label_of(row[f"{level}_difference"], "n_tokens"))
     return cells
 
@@ -279,7 +299,7 @@ def _cost_lines(cost: Row) -> list[str]:
 def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     ks = list(dict.fromkeys(k for sets in passed.values() for values in sets.values() for k in values))
     rows = [
-        [arm, dataset, *(percent(values.get(k)) for k in ks)]
+        [arm, dataset, *(plain_percent(values.get(k)) for k in ks)]
         for arm, sets in passed.items()
         for dataset, values in sets.items()
     ]
@@ -291,8 +311,8 @@ def _start_lines(facts: Row) -> list[str]:
     heads = ["start", "after GRPO", "data set", "start, greedy", "pass@k of the start", "reached", "gain, points"]
     rows = [
         [
-            *(row["start"], row["after"], row["dataset"], percent(row["greedy"]), pass_cell(row["pass_at"])),
-            *(percent(row["reached"]), label_of(row["gain"])),
+            *(row["start"], row["after"], row["dataset"], plain_percent(row["greedy"]), pass_cell(row["pass_at"])),
+            *(plain_percent(row["reached"]), label_of(row["gain"])),
         ]
         for row in facts["starts"]
     ]
@@ -312,7 +332,7 @@ def pass_cell(values: Mapping[str, float]) -> str:
     >>> pass_cell({"1": 0.5, "8": 0.912})
     '1: 50.0 · 8: 91.2'
     """
-    return " · ".join(f"{k}: {percent(value)}" for k, value in values.items())
+    return " · ".join(f"{k}: {plain_percent(value)}" for k, value in values.items())
 
 
 def _power_lines(facts: Row) -> list[str]:
@@ -322,17 +342,19 @@ def _power_lines(facts: Row) -> list[str]:
     rows = [
         [
             row["arm"],
-            percent(row["sd"]),
-            percent(row["within_sd"]),
+            plain_percent(row["sd"]),
+            plain_percent(row["within_sd"]),
             str(row["seeds"]),
             *(str(row["needed"][effect]) for effect in effects),
         ]
         for row in here
     ]
     says = (
-        f"Power, {own['dataset']}, {own['kind']}, {label(own['metric'])}: sd of the per-seed differences to "
+        f"Power, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}: sd of the per-seed differences to "
         f"{own['against']}, what the images alone bring, and the seeds that an effect would need (80 % power, 5 %):"
     )
     return _grid(
-        says, ["arm", "sd, points", "by images", "from seeds", *(points(float(effect)) for effect in effects)], rows
+        says,
+        ["arm", "sd, points", "by images", "from seeds", *(percent_points(float(effect)) for effect in effects)],
+        rows,
     )

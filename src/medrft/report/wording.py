@@ -20,19 +20,19 @@ NONE = "–"
 MINUS = "−"
 
 
-def label(name: str) -> str:
+def metric_label(name: str) -> str:
     """A metric's or part's name for people.
 
-    >>> label("bleu1"), label("exact_match")
+    >>> metric_label("bleu1"), metric_label("exact_match")
     ('BLEU-1', 'exact match')
     """
     return LABELS.get(name, name.replace("_", " "))
 
 
-def plain(value: float | None) -> str:
+def plain_number(value: float | None) -> str:
     """A number in three or four digits.
 
-    >>> [plain(x) for x in (0.12345, 12.5, 118, 1250.0, 0, -0.5, 3e-7, None)]
+    >>> [plain_number(x) for x in (0.12345, 12.5, 118, 1250.0, 0, -0.5, 3e-7, None)]
     ['0.123', '12.5', '118', '1,250', '0', '−0.5', '3e−07', '–']
     """
     if value is None:
@@ -48,28 +48,28 @@ def plain(value: float | None) -> str:
     return f"{value:.{digits}f}".rstrip("0").rstrip(".").replace("-", MINUS)
 
 
-def percent(value: float | None) -> str:
+def plain_percent(value: float | None) -> str:
     """A share in percent with one digit, without the sign.
 
-    >>> percent(0.6125), percent(None)
+    >>> plain_percent(0.6125), plain_percent(None)
     ('61.3', '–')
     """
     return NONE if value is None else f"{100 * value:.1f}"
 
 
-def share(value: float) -> str:
+def percent_share(value: float) -> str:
     """A share with its sign, in as few digits as say it.
 
-    >>> share(0.5), share(0.055), share(0.0)
+    >>> percent_share(0.5), percent_share(0.055), percent_share(0.0)
     ('50 %', '5.5 %', '0 %')
     """
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
-def points(value: float | None) -> str:
+def percent_points(value: float | None) -> str:
     """A difference of shares in percentage points, signed.
 
-    >>> points(0.032), points(-0.01), points(0.0)
+    >>> percent_points(0.032), percent_points(-0.01), percent_points(0.0)
     ('+3.2', '−1.0', '±0.0')
     """
     if value is None:
@@ -78,10 +78,10 @@ def points(value: float | None) -> str:
     return f"±{text}" if text == "0.0" else f"{'+' if value > 0 else MINUS}{text}"
 
 
-def seconds(value: float) -> str:
+def say_seconds(value: float) -> str:
     """A length of time.
 
-    >>> seconds(42.3), seconds(125), seconds(7300)
+    >>> say_seconds(42.3), say_seconds(125), say_seconds(7300)
     ('42 s', '2 min 5 s', '2 h 1 min')
     """
     whole = round(value)

@@ -18,6 +18,7 @@ from medrft.errors import RecipeError, unknown_name
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
 from medrft.rewards.stack import RawScores, build_stack
+from medrft.scorers import build_correct
 from medrft.scorers.correct import Correct
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def build_reward(
     `correct` is the recipe's binary outcome, `base_dir` is where a user's `file.py:Name` is looked for, `options` are
     added to those of each part by scorer. Raises `UnknownNameError` or `RecipeError`.
     """
-    tables = {key: _with_options(table, options or {}) for key, table in resolve(spec).items()}
+    tables = {key: _with_options(table, options or {}) for key, table in resolve_stacks(spec).items()}
     of_correct = _options_in(tables, (correct or CorrectConfig()).scorer)
     shared = {"encoder": encoder, "correct": correct, "correct_options": of_correct, "base_dir": base_dir}
     stacks = {key: build_stack(table, **shared) for key, table in tables.items()}
@@ -50,12 +51,13 @@ def build_reward(
 
 def options_of(spec: Any, scorer: str) -> dict[str, Any]:
     """The options that a reward gives a scorer, so that metric, `correct` and reward are the same function."""
-    return _options_in(resolve(spec), scorer)
+    return _options_in(resolve_stacks(spec), scorer)
 
 
 def correct_of(recipe: Recipe) -> Correct:
     """The recipe's one binary outcome, for training, evaluation and curation alike."""
-    return Correct(recipe.correct, recipe.encoder, options_of(recipe.reward, recipe.correct.scorer))
+    options = options_of(recipe.reward, recipe.correct.scorer)
+    return build_correct(recipe.correct, encoder=recipe.encoder, options=options)
 
 
 def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any
     return next((dict(part.options) for part in parts if part.scorer == scorer), {})
 
 
-def resolve(spec: Any) -> dict[str, StackConfig]:
+def resolve_stacks(spec: Any) -> dict[str, StackConfig]:
     """The stack tables of a reward, presets looked up: by kind, or one under `all`."""
     config = _parsed(spec)
     if isinstance(config, dict):

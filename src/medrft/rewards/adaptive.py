@@ -26,7 +26,7 @@ TAIL = 0.02
 CROWDED = 0.9
 
 
-def appended(history: Sequence[float], scores: Sequence[float], *, keep: int) -> list[float]:
+def append_scores(history: Sequence[float], scores: Sequence[float], *, keep: int) -> list[float]:
     """The newest `keep` scores after one more batch.
 
     A batch is put in an order that depends on its values alone, and that does not favour high or low ones when part of
@@ -140,7 +140,7 @@ class Adaptive(Calibration):
         floor = self.rho * self._threshold
         kept = [score for score in batch if score > floor]
         if kept:
-            self._history = appended(self._history, kept, keep=self.history)
+            self._history = append_scores(self._history, kept, keep=self.history)
 
     def _clipped_percentile(self, batch: Sequence[float]) -> float:
         return min(self.t_max, max(self.t_min, _percentile(batch, self.percentile)))
@@ -194,7 +194,7 @@ class Quantile(Calibration):
         """Append one batch to the history."""
         batch = [score for score in scores if score is not None]
         if batch:
-            self._history = appended(self._history, batch, keep=self.history)
+            self._history = append_scores(self._history, batch, keep=self.history)
             self._sorted = sorted(self._history)
 
     def fit(self, scores: Sequence[Score]) -> None:

@@ -136,7 +136,7 @@ class ZScore(Calibration):
 
     def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
         """z-scores within each group."""
-        return within_groups(scores, groups, standardized)
+        return within_groups(scores, groups, standardize_scores)
 
 
 def within_groups(scores: Sequence[Score], groups: Sequence[Hashable] | None, function: Any) -> list[Score]:
@@ -154,10 +154,10 @@ def within_groups(scores: Sequence[Score], groups: Sequence[Hashable] | None, fu
     return result
 
 
-def standardized(values: Sequence[float]) -> list[float]:
+def standardize_scores(values: Sequence[float]) -> list[float]:
     """(v - mean) / (std + 1e-4), std with n - 1; zeros where there is no spread.
 
-    >>> [round(z, 2) for z in standardized([0.0, 1.0, 0.5])], standardized([0.3])
+    >>> [round(z, 2) for z in standardize_scores([0.0, 1.0, 0.5])], standardize_scores([0.3])
     ([-1.0, 1.0, 0.0], [0.0])
     """
     mean = math.fsum(values) / len(values)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medrft.errors import RecipeError
-from medrft.rewards.calibration import standardized, within_groups
+from medrft.rewards.calibration import standardize_scores, within_groups
 from medrft.rewards.stack import RawScores, Stack
 from medrft.types import KINDS, Item, Kind, Outcome, Score
 
@@ -76,7 +76,7 @@ class Reward:
         weighted sum, then standardised over the batch. Raises `RecipeError` when groups are needed and missing.
         """
         if self.needs_groups and groups is None:
-            within_groups([], None, standardized)
+            within_groups([], None, standardize_scores)
 
         def outcomes(stack: Stack, rows: list[RawScores], positions: list[int]) -> list[Outcome]:
             own = None if groups is None else [groups[position] for position in positions]
@@ -162,9 +162,9 @@ class Reward:
         totals = [0.0] * len(made)
         for name in self.names:
             column = [o.calibrated.get(name) if ok else None for o, ok in zip(made, scored, strict=True)]
-            for i, z in enumerate(within_groups(column, groups, standardized)):
+            for i, z in enumerate(within_groups(column, groups, standardize_scores)):
                 totals[i] += self.weights(raws[i].kind).get(name, 0.0) * (z or 0.0)
-        whitened = iter(standardized([total for total, ok in zip(totals, scored, strict=True) if ok] or [0.0]))
+        whitened = iter(standardize_scores([total for total, ok in zip(totals, scored, strict=True) if ok] or [0.0]))
         rewards: list[Score] = [next(whitened) if ok else None for ok in scored]
         assert all(reward is None or math.isfinite(reward) for reward in rewards)
         return [replace(outcome, reward=reward) for outcome, reward in zip(made, rewards, strict=True)]

@@ -59,7 +59,7 @@ def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row
     return Row(item, _typed(row.get("group"), (str, int), "group", "a text or a whole number", where))
 
 
-def written(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, Any]:
+def reward_columns(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, Any]:
     """The columns that a reward adds to a row."""
     parts = {
         name: {

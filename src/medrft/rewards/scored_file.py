@@ -22,7 +22,7 @@ from typing import IO, Any
 from medrft.errors import DataError, RunInUseError, UserError, cannot_write
 from medrft.files import hash_file, sweep_scraps, tell_user, try_lock
 from medrft.rewards.reward import Reward
-from medrft.rewards.rows import Row, read_row, written
+from medrft.rewards.rows import Row, read_row, reward_columns
 from medrft.rewards.stack import RawScores
 from medrft.rewards.state import load_state
 from medrft.scorers.custom import files_in
@@ -330,7 +330,7 @@ def _finished(batch: Sequence[tuple[Line, Table]], scoring: Scoring, grouped: _G
         raws = [RawScores(**kept["raw"]) for kept in scored]
         groups = [kept["group"] for kept in scored] if grouped is not None and grouped.any else None
         outcomes = reward.combine(raws, groups=groups)
-        own = (written(one, reward.weights(raw.kind)) for one, raw in zip(outcomes, raws, strict=True))
+        own = (reward_columns(one, reward.weights(raw.kind)) for one, raw in zip(outcomes, raws, strict=True))
     for line, kept in batch:
         if not kept:
             yield line, None

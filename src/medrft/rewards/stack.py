@@ -15,7 +15,7 @@ from medrft.errors import RecipeError
 from medrft.rewards.calibration import Calibration
 from medrft.rewards.calibrations import build_calibration
 from medrft.scorers import build_scorer
-from medrft.scorers.base import Reasons, is_readable, scored
+from medrft.scorers.base import Reasons, is_readable, score_with_reasons
 from medrft.types import Item, Kind, Outcome, Score, Scorer
 
 
@@ -82,7 +82,7 @@ class Stack:
         """Raw scores of each item, those of its best reference."""
         spread = [(i, r) for i, item in enumerate(items) for r in range(max(1, len(item.references)))]
         singles = [_with_reference(items[i], r) for i, r in spread]
-        found = {part.name: scored(part.scorer, singles) for part in self.parts}
+        found = {part.name: score_with_reasons(part.scorer, singles) for part in self.parts}
         columns = {name: scores for name, (scores, _) in found.items()}
         gates, shut = self._gate_scores(singles, found)
         why = {**{name: reasons for name, (_, reasons) in found.items()}, "gate": shut}
@@ -111,7 +111,7 @@ class Stack:
         for part in self.parts:
             if part.scorer == self.gate.scorer:
                 return found[part.name]
-        return scored(self.gate.scorer, singles)
+        return score_with_reasons(self.gate.scorer, singles)
 
     def _best(self, candidates: Sequence[RawScores]) -> RawScores:
         """The scores of the reference with the best uncalibrated weighted sum.

@@ -15,9 +15,9 @@ from typing import Any, cast
 from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
+from medrft.scorers.correct import Correct
 from medrft.scorers.custom import load_custom
 from medrft.scorers.guarded import Guarded
-from medrft.scorers.items import item_of
 from medrft.types import Scorer
 
 SCORERS: dict[str, str] = {
@@ -34,19 +34,17 @@ SCORERS: dict[str, str] = {
     "cosine": "medrft.scorers.encoder:Cosine",
     "clinical": "medrft.scorers.clinical:Clinical",
     "nli": "medrft.scorers.nli:Nli",
-    "judge": "medrft.scorers.judge:judge",
-    "correct": "medrft.scorers.correct:Correct",
-    "answer_format": "medrft.rewards.answer_format:AnswerFormat",
-    "modality_tag": "medrft.rewards.modality_tag:ModalityTag",
-    "ecr": "medrft.rewards.length:Ecr",
-    "cwr": "medrft.rewards.length:Cwr",
-    "cosine_length": "medrft.rewards.length:CosineLength",
-    "soft_overlong": "medrft.rewards.length:SoftOverlong",
-    "sentence_band": "medrft.rewards.length:SentenceBand",
+    "judge": "medrft.scorers.judge:build_judge",
+    "correct": "medrft.scorers.correct:as_part",
+    "answer_format": "medrft.scorers.form:AnswerFormat",
+    "modality_tag": "medrft.scorers.form:ModalityTag",
+    "ecr": "medrft.scorers.length:Ecr",
+    "cwr": "medrft.scorers.length:Cwr",
+    "cosine_length": "medrft.scorers.length:CosineLength",
+    "soft_overlong": "medrft.scorers.length:SoftOverlong",
+    "sentence_band": "medrft.scorers.length:SentenceBand",
 }
 """Name -> `module:Class`; a user's own scorer is written the same way, `my_reward.py:Brevity`."""
-
-__all__ = ["SCORERS", "build_scorer", "item_of"]
 
 
 def build_scorer(
@@ -72,14 +70,22 @@ def build_scorer(
     module, _, attribute = SCORERS[name].partition(":")
     with naming_extras():
         factory = getattr(importlib.import_module(module), attribute)
-    shared: dict[str, Any] = {
-        "encoder": encoder or EncoderConfig(),
-        "correct": correct or CorrectConfig(),
-        "correct_options": correct_options or {},
-    }
     taken = inspect.signature(factory).parameters
+    shared: dict[str, Any] = {"encoder": encoder or EncoderConfig(), "correct": None}
+    if "correct" in taken:
+        shared["correct"] = build_correct(correct or CorrectConfig(), encoder=encoder, options=correct_options)
     known = [parameter for parameter in taken if parameter not in shared]
     wrong = sorted(set(options) - set(known))
     if wrong:
         raise RecipeError(f"scorer {name} has no option {wrong[0]!r}; its options: {', '.join(known) or 'none'}")
     return cast(Scorer, factory(**{key: value for key, value in shared.items() if key in taken}, **options))
+
+
+def build_correct(
+    config: CorrectConfig, *, encoder: EncoderConfig | None = None, options: Mapping[str, Any] | None = None
+) -> Correct:
+    """The binary outcome that a recipe's `correct:` describes; `options` are its scorer's.
+
+    Raises `UnknownNameError` for a scorer that does not exist.
+    """
+    return Correct(build_scorer(config.scorer, encoder=encoder, **(options or {})), at_least=config.at_least)

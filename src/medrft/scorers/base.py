@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
-from medrft.text import CACHED_LENGTH, chosen, is_placeholder, label_of, normalize, yes_no_said
-from medrft.types import Item, Kind, Score, Scorer
+from medrft.text import CACHED_LENGTH, chosen, extract, is_placeholder, label_of, normalize, yes_no_said
+from medrft.types import Completion, Example, Form, Item, Kind, Score, Scorer
 
 Reasons = Mapping[int, str]
 """Why a scorer failed on an item, by the item's position; a reference that cannot be scored is no failure."""
 
 
-def scored(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+def score_with_reasons(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
     """Scores, with the reasons of those that failed from scorers that know them (their own method `scored`)."""
     own = getattr(scorer, "scored", None)
     if own is None:
@@ -143,8 +143,27 @@ def _lists_all(words: str, options: Sequence[str]) -> bool:
     return len(distinct) > 1 and all(f" {name} " in f" {words} " for name in distinct)
 
 
-def readable(item: Item) -> bool:
+def has_readable_answer(item: Item) -> bool:
     """Whether an item holds an answer that can be read against at least one of its references."""
     if item.answer is None:
         return False
     return any(is_readable(item.answer, reference=text, options=item.options) for text in item.references)
+
+
+def item_of(example: Example, completion: Completion, *, form: Form, max_tokens: int | None = None) -> Item:
+    """The item of one completion; its answer is extracted in the prompt's form."""
+    found = extract(completion.text, form)
+    return Item(
+        references=example.references,
+        kind=example.kind,
+        answer=found.answer,
+        completion=completion.text,
+        thinking=found.thinking,
+        form=form,
+        question=example.question,
+        options=example.options,
+        n_tokens=completion.n_tokens,
+        max_tokens=max_tokens,
+        truncated=completion.truncated,
+        metadata=example.metadata,
+    )

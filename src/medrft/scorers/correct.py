@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-from medrft.config import CorrectConfig, EncoderConfig
-from medrft.scorers import build_scorer
-from medrft.scorers.base import Reasons, scored
+from medrft.scorers.base import Reasons, score_with_reasons
 from medrft.scorers.choice import ChoiceMatch, YesNoMatch
 from medrft.types import Item, Kind, Score, Scorer
 
@@ -16,25 +14,20 @@ class Correct:
     """1 or 0 per item: yes/no match for closed, choice match for choice, `correct: {scorer, at_least}` for open.
 
     The one definition for training, evaluation and curation: `medrft.rewards.correct_of` builds it for a recipe, with
-    the options that the recipe's reward gives the scorer. Raises `UnknownNameError` for a scorer that does not exist.
+    the options that the recipe's reward gives the scorer.
     """
 
     name: ClassVar[str] = "correct"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self,
-        correct: CorrectConfig | None = None,
-        encoder: EncoderConfig | None = None,
-        correct_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        config = correct or CorrectConfig()
-        self.scorer = build_scorer(config.scorer, encoder=encoder, **(correct_options or {}))
+    def __init__(self, scorer: Scorer, *, at_least: float = 1.0) -> None:
+        """`scorer` decides open questions: its score is right from `at_least` on."""
+        self.scorer = scorer
         self.by_kind: dict[Kind, tuple[Scorer, float]] = {
             "closed": (YesNoMatch(), 1.0),
             "choice": (ChoiceMatch(), 1.0),
-            "open": (self.scorer, config.at_least),
+            "open": (scorer, at_least),
         }
 
     def outcome(self, kind: Kind, score: Score) -> Score:
@@ -57,8 +50,13 @@ class Correct:
             rows = [position for position, item in enumerate(items) if item.kind == kind]
             if not rows:
                 continue
-            scores, why = scored(scorer, [items[row] for row in rows])
+            scores, why = score_with_reasons(scorer, [items[row] for row in rows])
             for position, score in zip(rows, scores, strict=True):
                 result[position] = self.outcome(kind, score)
             reasons |= {rows[number]: reason for number, reason in why.items()}
         return result, reasons
+
+
+def as_part(correct: Correct) -> Correct:
+    """The recipe's outcome as a part of its own reward."""
+    return correct

@@ -95,7 +95,7 @@ class BertScore(EncoderScorer):
         return [_unit((score - low) / (1 - low)) for score, _ in self._pair_scores(pairs, encoder)]
 
 
-def embed(texts: Sequence[str], config: EncoderConfig) -> list[list[float]]:
+def embed_texts(texts: Sequence[str], config: EncoderConfig) -> list[list[float]]:
     """The unit sentence vector of each text, by the encoder of cosine."""
     cut = [for_model(text, limit=MAX_CHARACTERS) for text in texts]
     encoded = _encoder(config).encode(cut)

@@ -58,7 +58,7 @@ def can_flatten(model: Any) -> bool:
         return False
     if getattr(model.config, "position_embedding_type", None) not in (None, "absolute"):
         return False
-    AttentionInterface.register(NAME, attend)
+    AttentionInterface.register(NAME, flat_attention)
     model.set_attn_implementation(NAME)
     model.pooler = None  # nobody asks for its output
     return True
@@ -78,7 +78,7 @@ def flat_inputs(model: Any, rows: Sequence[Sequence[int]], runs: Sequence[Run], 
     }
 
 
-def attend(
+def flat_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

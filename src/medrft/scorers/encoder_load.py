@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medrft.errors import ModelError, naming_extras
-from medrft.hub import hub_silence, nowhere, without_hub
+from medrft.hub import hub_silence, why_unreachable, without_hub
 from medrft.rundir import read_json
 from medrft.torchvision_ops import declare_missing_operators
 
@@ -33,12 +33,12 @@ class Parts(NamedTuple):
 
 
 @naming_extras()
-def load(name: str, revision: str | None, device: torch.device) -> Parts:
+def load_encoder(name: str, revision: str | None, device: torch.device) -> Parts:
     """The model of a hub id or folder, or the packaged one; raises `ModelError` with a way out."""
     source = _packaged() if name == PACKAGED else name
     silence = hub_silence(source)
     places = [source] if "/" in source else [source, f"sentence-transformers/{source}"]
-    if (told := [nowhere(place) for place in places]) and all(told):
+    if (told := [why_unreachable(place) for place in places]) and all(told):
         raise ModelError(f"encoder {name!r} cannot be loaded: {told[0]}, or {PACKAGED}")
     from transformers.utils import logging
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from medrft.errors import ModelError, naming_extras
 from medrft.scorers.encoder_cache import DiskCache, Remembered
 from medrft.scorers.encoder_flat import Run, can_flatten, flat_inputs, runs_of
-from medrft.scorers.encoder_load import load
+from medrft.scorers.encoder_load import load_encoder
 
 with naming_extras():
     import torch
@@ -67,7 +67,7 @@ class Encoder:
         """Load the model; raises `ModelError` with a way out when it is not there."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = choose_dtype(dtype, self.device)
-        transformer, self.tokenizer, self.max_length, self.pool = load(name, revision, self.device)
+        transformer, self.tokenizer, self.max_length, self.pool = load_encoder(name, revision, self.device)
         self.transformer = transformer.to(self.dtype)
         self.layer = self._checked_layer(layer)
         self.flat = can_flatten(self.transformer)

@@ -76,7 +76,7 @@ class Guarded:
 
     def _batch(self, items: Sequence[Item]) -> list[Score | str] | str:
         """For each item its score or why it has none; one reason when the call as a whole failed."""
-        made, error = caught(lambda: list(self.scorer(items)))
+        made, error = call_guarded(lambda: list(self.scorer(items)))
         if error is not None:
             return error
         if len(made) != len(items):
@@ -91,13 +91,13 @@ class Guarded:
         """Why an item was not scored, if that is a failure."""
         if isinstance(row, str):
             return row
-        _, error = caught(lambda: self.scorer.applies(item))
+        _, error = call_guarded(lambda: self.scorer.applies(item))
         if error is not None:
             return error
         return "it gave no score" if row is None and getattr(self.scorer, "can_fail", False) else None
 
 
-def caught(work: Callable[[], Any]) -> tuple[Any, str | None]:
+def call_guarded(work: Callable[[], Any]) -> tuple[Any, str | None]:
     """What somebody else's code returns, and in one line what it raised instead."""
     made = None
     with Caught() as seen:
@@ -109,7 +109,7 @@ def _checked(score: Any) -> Score | str:
     """A finite number or `None` as it is; why anything else is no score."""
     if score is None:
         return None
-    number, error = caught(lambda: float(score))
+    number, error = call_guarded(lambda: float(score))
     if error is not None:
         return f"a score is {type(score).__name__}, not a number"
     return float(number) if math.isfinite(number) else f"a score is {number}"

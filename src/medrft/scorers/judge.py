@@ -19,7 +19,7 @@ from medrft.endpoint import Endpoint, Messages, Reply
 from medrft.errors import EndpointError, RecipeError, unknown_name
 from medrft.outgoing import judge_at
 from medrft.scorers.base import AnswerScorer, Pair, Reasons
-from medrft.scorers.judge_prompts import VERSION, equivalence, reasoning
+from medrft.scorers.judge_prompts import VERSION, ask_equivalence, ask_reasoning
 from medrft.text import extract, normalize
 from medrft.types import Item, Score, Scorer
 
@@ -29,16 +29,17 @@ VERDICT = re.compile(r"""[\s"'`*]*(YES|NO|1|0)[\s"'`*.!]*""", re.IGNORECASE)
 WORDS = {"equivalence": {"yes": 1.0, "no": 0.0}, "reasoning": {"1": 1.0, "0": 0.0}}
 
 
-def verdict(text: str, task: Task) -> Score:
+def parse_verdict(text: str, task: Task) -> Score:
     """The one verdict of a reply; `None` for anything but that word, with or without quotes, emphasis or a full stop.
 
     A judge's own thought is skipped, in whatever marks, also where its template opened it; one that never ends is none.
 
-    >>> [verdict(text, "equivalence") for text in ("YES", " no.", "**Yes**", "<think>YES?</think>NO", "YES?</think>NO")]
+    >>> replies = ("YES", " no.", "**Yes**", "<think>YES?</think>NO", "YES?</think>NO")
+    >>> [parse_verdict(text, "equivalence") for text in replies]
     [1.0, 0.0, 1.0, 0.0, 0.0]
-    >>> [verdict(text, "equivalence") for text in ("YES, because", "YES NO", "1", "", "not YES", "<think>YES")]
+    >>> [parse_verdict(text, "equivalence") for text in ("YES, because", "YES NO", "1", "", "not YES", "<think>YES")]
     [None, None, None, None, None, None]
-    >>> [verdict(text, "reasoning") for text in ("1", "0", "10", "YES")]
+    >>> [parse_verdict(text, "reasoning") for text in ("1", "0", "10", "YES")]
     [1.0, 0.0, None, None]
     """
     found = VERDICT.fullmatch(extract(text, "short").answer or "")
@@ -75,7 +76,7 @@ class Asker:
         """A reply's score, or why it has none; the part before a colon is counted."""
         if isinstance(reply, EndpointError):
             return None, f"no reply: {reply}"
-        score = verdict(reply.text, task)
+        score = parse_verdict(reply.text, task)
         if score is not None:
             return score, None
         if reply.finish == "length":
@@ -132,7 +133,7 @@ class EquivalenceJudge(_Judge, AnswerScorer):
         scores: dict[Pair, Score] = {pair: self._unasked(pair) for pair in pairs}
         asked = [pair for pair in pairs if scores[pair] is None]
         prompts = [
-            equivalence(
+            ask_equivalence(
                 question=pair.question,
                 options=pair.options,
                 reference=pair.reference,
@@ -201,7 +202,7 @@ class ReasoningJudge(_Judge):
                 self.asker.outcomes["too long"] += 1
                 scores[i] = 0.0
             else:
-                asked[i] = reasoning(
+                asked[i] = ask_reasoning(
                     question=item.question,
                     options=item.options,
                     references=item.references,
@@ -219,7 +220,7 @@ def _has_reference(item: Item) -> bool:
     return any(normalize(reference) for reference in item.references)
 
 
-def judge(
+def build_judge(
     *,
     model: str = "",
     base_url: str = "",

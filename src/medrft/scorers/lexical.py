@@ -133,10 +133,10 @@ class ExactMatch(AnswerScorer):
 LIST_BREAK = re.compile(r"[,;/\n、，；]|\band\b|&|\bas well as\b", re.IGNORECASE)
 
 
-def members(text: str) -> frozenset[str]:
+def list_members(text: str) -> frozenset[str]:
     """The normalised members of a list answer.
 
-    >>> sorted(members("Lung, Spinal Cord")) == sorted(members("spinal cord and lung"))
+    >>> sorted(list_members("Lung, Spinal Cord")) == sorted(list_members("spinal cord and lung"))
     True
     """
     return frozenset(member for part in LIST_BREAK.split(text) if (member := normalize(part)))
@@ -150,7 +150,7 @@ class SetMatch(AnswerScorer):
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
         """Equality of the sets of members."""
-        return [float(members(pair.answer) == members(pair.reference)) for pair in pairs]
+        return [float(list_members(pair.answer) == list_members(pair.reference)) for pair in pairs]
 
 
 @lru_cache(maxsize=65_536)

@@ -216,10 +216,10 @@ def _agreed(claimed: set[str], text: str, names: Sequence[str], *, refused: bool
     """The one option that the letters and the options named in the text agree on."""
     if refused and not claimed:
         return None
-    return _only({names[LETTERS.index(letter)] for letter in claimed} | mentioned(text, names))
+    return _only({names[LETTERS.index(letter)] for letter in claimed} | mentioned_options(text, names))
 
 
-def mentioned(text: str, names: Sequence[str]) -> set[str]:
+def mentioned_options(text: str, names: Sequence[str]) -> set[str]:
     """Options that a text names word for word and does not deny; the longer of two that overlap.
 
     A single letter is no content and names no option here; a yes or a no is read as such.

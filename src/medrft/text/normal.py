@@ -159,7 +159,7 @@ def _normalize(text: str) -> str:
 
 
 def _normalize_once(text: str) -> str:
-    text = _american(name_greek(fold(spell_signs(text[:MAX_LENGTH]))))
+    text = _american(name_greek(fold_case(spell_signs(text[:MAX_LENGTH]))))
     text = NOT.sub(" not", text.replace("can't", "cannot").replace("won't", "will not"))
     text = POSSESSIVE.sub("", text).replace("'", "")
     text = BARE_POINT.sub(r"\g<1>0.", THOUSANDS.sub("", text))
@@ -172,7 +172,7 @@ _short = lru_cache(maxsize=65_536)(_normalize)
 _long = lru_cache(maxsize=16)(_normalize)  # the scorers of one reward ask for the same text one after another
 
 
-def fold(text: str) -> str:
+def fold_case(text: str) -> str:
     """Lower case and one form of each character."""
     if text.isascii():
         return text.lower()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from medrft.text.normal import CACHED_LENGTH, fold, tokens
+from medrft.text.normal import CACHED_LENGTH, fold_case, tokens
 from medrft.types import Kind
 
 Word = Literal["yes", "no"]
@@ -80,7 +80,7 @@ def yes_no_said(text: str) -> tuple[Word, ...]:
     >>> yes_no_said("yes and no"), yes_no_said("No fracture."), yes_no_said("lung")
     (('yes', 'no'), ('no',), ())
     """
-    line = SPACES.sub(" ", fold(text[:MAX_YES_NO]))
+    line = SPACES.sub(" ", fold_case(text[:MAX_YES_NO]))
     asked = ASKED.search(line)
     said = _said(ASKED.sub(".", line) if asked else line)
     if asked and not said:

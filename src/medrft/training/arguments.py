@@ -18,7 +18,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from medrft.config import ModelConfig, Recipe, StackConfig, StageConfig
 from medrft.errors import RecipeError, naming_extras, unknown_name
-from medrft.models.load import lora_config
+from medrft.models.parts import lora_config
 from medrft.models.prompts import get_prompt
 from medrft.recipes import refuse_masked
 from medrft.torchvision_ops import declare_missing_operators
@@ -193,7 +193,7 @@ def trl_config(
         raise RecipeError(f"stages.{stage.name}.trl: {' '.join(str(error).split())}") from error
 
 
-def changed(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
+def changed_arguments(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
     """The arguments that differ from TRL's own defaults, as JSON, for the run's record; never a token."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from medrft.rundir import RunDir
+from medrft.training.monitor.watch import Finding, Watch
 from medrft.training.stop import Clock
 
 RENAMED: dict[str, str] = {
@@ -174,7 +176,7 @@ class Bar(TrainerCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through.
 
     Deprecations are theirs to mend: TRL 1.16 uses names that transformers has renamed.
@@ -200,3 +202,26 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
         if bars:
             datasets.enable_progress_bar()
+
+
+class Watched(Trainer):  # type: ignore[misc]
+    """Mixin that stands behind TRL's trainer, so that it sees the log with TRL's metrics and before any tracker."""
+
+    watch: Watch
+    run: RunDir
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Judge a training row, add `warning/<cause>` to it, and tell what begins."""
+        found = metrics_row(logs)
+        if found is not None and found[0] == "train":
+            begun = self.watch.take(self.state.global_step, found[1])
+            logs |= self.watch.metrics()
+            if self.is_world_process_zero():
+                for finding in begun:
+                    self._tell(finding)
+        super().log(logs, start_time)
+
+    def _tell(self, finding: Finding) -> None:
+        """One row, and one line on standard error, which the progress bar puts above itself."""
+        self.run.append_warning(finding.row())
+        sys.stderr.write(f"warning: {finding.line()}\n")

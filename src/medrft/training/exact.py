@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from medrft.errors import DataError
 from medrft.training.disk import told_when_full
-from medrft.training.state import Checkpoint, rotate, seal
+from medrft.training.state import Checkpoint, rotate_checkpoints, seal_checkpoint
 
 KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
 """Attributes of the trainers that a resume must find as they were; SFT lacks the first two."""
@@ -39,10 +40,10 @@ class Exact:
             torch.save(_plain(_kept(self)), folder / _name(args))
             accelerator.wait_for_everyone()
             if args.should_save:
-                seal(folder, processes=args.world_size)
+                seal_checkpoint(folder, processes=args.world_size)
         if args.should_save:
             best = Path(state.best_model_checkpoint) if state.best_model_checkpoint else None
-            rotate(folder.parent, limit=args.save_total_limit, best=best)
+            rotate_checkpoints(folder.parent, limit=args.save_total_limit, best=best)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Called by the Trainer once when it resumes, after its counters are set and before the first step."""
@@ -163,3 +164,34 @@ def _keeping_all(args: TrainingArguments) -> Iterator[None]:
         yield
     finally:
         args.save_total_limit = limit
+
+
+def load_weights(model: Any, folder: str | Path) -> None:
+    """Put the weights saved in `folder` into `model`, through the loader that knows their names; every one of them."""
+    types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    saved = type(model).from_pretrained(folder, dtype=max(types, key=lambda dtype: dtype.itemsize))  # loses no bit
+    model.load_state_dict(saved.state_dict(), strict=True)
+
+
+class ReadsWeights:
+    """Mixin for trainers; adapters and sharded weights have formats of their own and stay the Trainer's."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Called by the Trainer when it resumes."""
+        target = self.model if model is None else model  # type: ignore[attr-defined]
+        if self._whole(target):
+            load_weights(target, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+
+    def _load_best_model(self) -> None:
+        """Called by the Trainer at the end, when there was validation to choose on."""
+        target = self.model  # type: ignore[attr-defined]
+        if self._whole(target):
+            load_weights(target, self.state.best_model_checkpoint)  # type: ignore[attr-defined]
+        else:
+            super()._load_best_model()  # type: ignore[misc]
+
+    def _whole(self, model: Any) -> bool:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # type: ignore[attr-defined]
+        return not (sharded or is_peft_model(model))

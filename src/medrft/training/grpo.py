@@ -23,26 +23,27 @@ from trl.trainer.utils import RepeatSampler
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.models.faults import LOG
-from medrft.models.load import Policy, lora_config, placeholder_ids
+from medrft.models.parts import lora_config
+from medrft.models.policy import Policy
+from medrft.models.tokens import placeholder_ids
 from medrft.rewards import Reward, correct_of
 from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
-from medrft.training.exact import Exact
-from medrft.training.fallback import Sharing
-from medrft.training.groups import lost
-from medrft.training.monitor import batch_metrics, calibration_metrics, reward_metrics
+from medrft.training.callbacks import Watched
+from medrft.training.exact import Exact, ReadsWeights
+from medrft.training.grading import Columns, Judge, Judged, columns_of
+from medrft.training.monitor.measures import batch_metrics, calibration_metrics, reward_metrics
+from medrft.training.monitor.watch import Watch
 from medrft.training.processes import is_main
 from medrft.training.recorder import Recorder
 from medrft.training.resampling import Resamples
-from medrft.training.rows import Pictures, Rows, dataset
-from medrft.training.scoring import Columns, Judge, Judged, columns_of
-from medrft.training.sharing import SharesPrompts
-from medrft.training.stage import OpenStage, check_inputs, counts, finish, open_stage
-from medrft.training.stage import train as fit
+from medrft.training.rows import Pictures, Rows, lazy_dataset
+from medrft.training.sharing.fallback import Sharing
+from medrft.training.sharing.groups import lost_sharing
+from medrft.training.sharing.trainer import SharesPrompts
+from medrft.training.stage import OpenStage, check_inputs, example_counts, finish_stage, open_stage
+from medrft.training.stage import run_trainer as fit
 from medrft.training.state import is_done, write_stage
-from medrft.training.watch import Watch
-from medrft.training.watched import Watched
-from medrft.training.weights import ReadsWeights
 from medrft.types import Completion, Example, Outcome
 
 
@@ -211,7 +212,7 @@ def run_grpo(
     if trainer.is_world_process_zero():
         write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
     facts = {"reward": reward.describe(), "prefix": companions.sharing.describe()}
-    return finish(opened, trainer, examples=counts(train, validation), **facts)
+    return finish_stage(opened, trainer, examples=example_counts(train, validation), **facts)
 
 
 def make_reward(recipe: Recipe) -> Reward:
@@ -272,7 +273,7 @@ def _tell_kl(opened: OpenStage, kl: float) -> None:
 def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:
     """Say it when an update's batch cannot hold whole groups, and which values would."""
     rows, size = args.per_device_train_batch_size, args.num_generations
-    told = lost(size=size, rows=rows, steps=args.gradient_accumulation_steps) if stage.share_prefix else None
+    told = lost_sharing(size=size, rows=rows, steps=args.gradient_accumulation_steps) if stage.share_prefix else None
     if told is not None and is_main():
         sys.stderr.write(f"warning: stage {stage.name}: {told}\n")
 
@@ -295,7 +296,7 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
 
 
 def _rows(opened: OpenStage, examples: Sequence[Example], pictures: Pictures) -> Any:
-    return dataset(examples, Rows(prompt=opened.prompt, pictures=pictures))
+    return lazy_dataset(examples, Rows(prompt=opened.prompt, pictures=pictures))
 
 
 def _named(name: str) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from medrft.config import Recipe
+from medrft.config import Recipe, StageConfig
+from medrft.masking import MASK
 from medrft.rundir import RunDir, read_record, write_atomic
 from medrft.training.state import read_stage
 
@@ -152,3 +153,39 @@ def _licence(recipe: Recipe) -> Iterator[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     return read_record(path)
+
+
+def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:
+    """Where to push, or `None` when the table does not ask for it; a token that no file kept is the environment's.
+
+    >>> stage = StageConfig(name="grpo", kind="grpo", trl={"push_to_hub": True, "hub_model_id": "me/vqa"})
+    >>> hub_target(stage, default="run-grpo")
+    {'repo_id': 'me/vqa', 'private': None, 'token': None, 'revision': None}
+    """
+    table = config.trl
+    if not table.get("push_to_hub"):
+        return None
+    return {
+        "repo_id": table.get("hub_model_id") or default,
+        "private": table.get("hub_private_repo"),
+        "token": None if table.get("hub_token") == MASK else table.get("hub_token"),
+        "revision": table.get("hub_revision"),
+    }
+
+
+def publish_model(final: Path, config: StageConfig) -> str | None:
+    """Upload the final folder, card included, where `push_to_hub` asks for it; returns the repository's address."""
+    target = hub_target(config, default=f"medrft-{config.name}")
+    if target is None:
+        return None
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=target["token"])
+    repo = api.create_repo(target["repo_id"], private=target["private"], exist_ok=True)
+    api.upload_folder(
+        repo_id=repo.repo_id,
+        folder_path=final,
+        revision=target["revision"],
+        commit_message=f"medrft stage {config.name}",
+    )
+    return str(repo)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from medrft.errors import DataError, PreflightError, in_one_line
 from medrft.models.encode import Images
 from medrft.models.faults import UNFIT_INPUTS
-from medrft.models.load import Policy
+from medrft.models.policy import Policy
 from medrft.models.prompts import Prompt
 from medrft.rundir import write_json
 from medrft.training.probe import CannotAskError, Probe

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from medrft.data.images import blank_like
-from medrft.models.encode import Images, encode, to_device, widened
+from medrft.models.encode import Images, encode_chats, to_device, widen_inputs
 from medrft.models.generate import generation_config
-from medrft.models.load import Policy
+from medrft.models.policy import Policy
 from medrft.models.prompts import Prompt, with_images
 from medrft.models.tokens import end_ids, image_token_id, placeholder_ids, special_ids
 from medrft.text import extract
@@ -77,7 +77,7 @@ class Probe:
 
         Raises `CannotAskError` for a model that has no image tokens or tells no features.
         """
-        inputs = encode(self.policy, self.chats([example]))
+        inputs = encode_chats(self.policy, self.chats([example]))
         token = image_token_id(self.policy)
         if token is None:
             raise CannotAskError("neither config nor processor names an image token")
@@ -111,10 +111,10 @@ class Probe:
 
     def right_padded(self) -> list[str]:
         """Rows that end in padding when the processor pads a batch by its own settings, as trainers let it."""
-        from medrft.models.prompts import render
+        from medrft.models.prompts import render_chat
 
         chats = self.chats(self.many)
-        texts = [render(self.policy.processor, chat, generation=True) for chat in chats]
+        texts = [render_chat(self.policy.processor, chat, generation=True) for chat in chats]
         longer = [text + " and" * (8 * (i % 2)) for i, text in enumerate(texts)]  # lengths that surely differ
         tokenizer = self.policy.processor.tokenizer
         mask = tokenizer([*longer, texts[0] + " and" * 4], padding=True, return_tensors="pt")["attention_mask"]
@@ -122,7 +122,7 @@ class Probe:
 
     def prompt_length(self, example: Example) -> int:
         """Tokens of a prompt, its image tokens included."""
-        return int(encode(self.policy, self.chats([example]))["input_ids"].shape[1])
+        return int(encode_chats(self.policy, self.chats([example]))["input_ids"].shape[1])
 
     def tail(self, ids: Sequence[int], n: int = 24) -> str:
         """The end of some tokens, as text."""
@@ -151,7 +151,7 @@ class Probe:
         for example in self.few:
             ids, labels = self._collated(example)
             start = next((i for i, label in enumerate(labels) if label != -100), len(labels))
-            yield ids[:start], encode(self.policy, self.chats([example]))["input_ids"][0].tolist()
+            yield ids[:start], encode_chats(self.policy, self.chats([example]))["input_ids"][0].tolist()
 
     def learned(self) -> Iterator[tuple[str, list[str]]]:
         """For each example the text under the loss, and what it may be: the turn with any of the end tokens.
@@ -192,7 +192,7 @@ class Probe:
         if backwards:
             examples.reverse()
             shown.reverse()
-        logits = self._forward(encode(self.policy, self.chats(examples, shown)))[:, -1].float()
+        logits = self._forward(encode_chats(self.policy, self.chats(examples, shown)))[:, -1].float()
         return logits.flip(0) if backwards else logits
 
     def blank_logits(self) -> Any:
@@ -254,7 +254,7 @@ class Probe:
         import torch
 
         torch.manual_seed(self.seed)
-        inputs = encode(self.policy, self.chats(self.few))
+        inputs = encode_chats(self.policy, self.chats(self.few))
         config = generation_config(self.policy, ROLLOUT_TOKENS, self.temperature)
         if suppress is not None:
             config.suppress_tokens = list(suppress) or None
@@ -271,7 +271,7 @@ class Probe:
 
         model, (rows, size) = self.policy.model, completion.shape
         fill = self.policy.processor.tokenizer.pad_token_id
-        whole = widened(inputs, before=more, after=size)
+        whole = widen_inputs(inputs, before=more, after=size)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         whole["input_ids"] = torch.cat([ids.new_full((rows, more), fill), ids, completion], dim=1)
         whole["attention_mask"] = torch.cat([mask.new_zeros((rows, more)), mask, made.to(mask.dtype)], dim=1)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from medrft.training.groups import by_row, take
+from medrft.training.sharing.groups import by_row, take_rows
 
 COUNTS = ("num_images", "num_tiles", "num_patches")
 """Columns that only say how to cut multimodal inputs into rows."""
@@ -89,7 +89,7 @@ def forward_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if key not in COUNTS}
 
 
-def stretched(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+def stretch_inputs(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Inputs of prompts as those of prompts with completions: what a prompt's last token sees of images, these see."""
     found = dict(fields)
     mask = found.get("cross_attention_mask")
@@ -111,4 +111,4 @@ def extra_columns(fields: Mapping[str, Any], num_images: Any) -> dict[str, Any]:
 def extra_fields(batch: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs that `extra_columns` kept, as they were."""
     kept = {key.removeprefix(EXTRA): value for key, value in batch.items() if key.startswith(EXTRA)}
-    return take(kept, range(len(next(iter(kept.values()))))) if kept else {}
+    return take_rows(kept, range(len(next(iter(kept.values()))))) if kept else {}

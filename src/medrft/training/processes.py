@@ -49,7 +49,7 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def meet() -> None:
+def wait_for_all() -> None:
     """Wait until every process is here; nothing without a launcher."""
     if world_size() == 1:
         return
@@ -87,10 +87,10 @@ def shard_on_cpus() -> None:
 def main_first() -> Iterator[None]:
     """The main process does the body first, the others after it, so that they find its files."""
     if not is_main():
-        meet()
+        wait_for_all()
     yield
     if is_main():
-        meet()
+        wait_for_all()
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from medrft.data.images import BadImageError, sha256_of, thumbnail
+from medrft.data.images import BadImageError, sha256_of, thumbnail_png
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
-from medrft.training.scoring import Judged
+from medrft.training.grading import Judged
 from medrft.types import Example, Outcome
 
 THUMBNAIL = 192
@@ -101,7 +101,7 @@ class Recorder:
         for number, (row, outcome, advantage) in enumerate(zip(judged, outcomes, advantages, strict=True)):
             within = {"group_id": f"{prefix}/{number // group_size}", "sample": number % group_size}
             seen = {"image_sha256": self._hashes_of(row.example), "advantage": advantage}
-            rows.append({**place, **within, **seen, **rollout(row, outcome)})
+            rows.append({**place, **within, **seen, **rollout_columns(row, outcome)})
         self.writers[place["split"]].write(rows, group_size=group_size)
         if self.thumbnails:
             for row in judged[::group_size]:
@@ -128,12 +128,12 @@ class Recorder:
 def _thumbnail(path: Path) -> bytes | None:
     """`None` for an image that has vanished since it was shown to the policy."""
     try:
-        return thumbnail(path, THUMBNAIL)
+        return thumbnail_png(path, THUMBNAIL)
     except (BadImageError, OSError):
         return None
 
 
-def rollout(row: Judged, outcome: Outcome) -> dict[str, Any]:
+def rollout_columns(row: Judged, outcome: Outcome) -> dict[str, Any]:
     """The columns of a rollout that do not depend on its place in the training."""
     example = row.example
     return {

@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import gather_object
 from trl.data_utils import prepare_multimodal_messages
 
-from medrft.training import groups
+from medrft.training.sharing import groups
 
 Drawn = tuple[list[int], list[int], Any, list[float] | None]
 """One row of a generation: prompt ids, completion ids, completion, log-probabilities where the sampler gives them."""
@@ -32,7 +32,7 @@ class Resamples:
         me: Any = self
         if not (self.rounds and me.model.training):
             return super()._generate_and_score_completions(inputs)  # type: ignore[misc, no-any-return]
-        numbers = groups.numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
+        numbers = groups.group_numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
         rows, flat, again = self._until_they_differ(list(inputs), numbers)
         me._metrics["train"]["resampled"].append(float(again))
         me._metrics["train"]["no_difference"].append(len(flat) / self._count(len(inputs)))

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrft.data.images import UNREADABLE, BadImageError, blank, blank_like, open_image, shrink
+from medrft.data.images import UNREADABLE, BadImageError, blank_image, blank_like, open_image, shrink_image
 from medrft.errors import DataError, StrictError
 from medrft.models.prompts import Prompt
 from medrft.rundir import append_jsonl
@@ -102,7 +102,7 @@ class Rows:
         try:
             return example, self.pictures(example), None
         except BadImageError as error:
-            empty = shrink(blank(BLANK), max_pixels=self.pictures.max_pixels)
+            empty = shrink_image(blank_image(BLANK), max_pixels=self.pictures.max_pixels)
             return example, [empty for _ in example.images], f"{error.reason}: {error.path}"
 
 
@@ -150,13 +150,13 @@ class TaughtRows(Rows):
 
     def rows(self, shown: Sequence[Shown]) -> dict[str, list[Any]]:
         """Prompts, pictures and completions."""
-        taught = [[assistant(self.prompt.target(example))] for example, _, _ in shown]
+        taught = [[assistant_message(self.prompt.target(example))] for example, _, _ in shown]
         columns = super().rows(shown)
         del columns["example"]
         return columns | {"completion": taught}
 
 
-def dataset(examples: Sequence[Example], rows: Rows) -> Dataset:
+def lazy_dataset(examples: Sequence[Example], rows: Rows) -> Dataset:
     """A `datasets.Dataset` that builds its rows when they are asked for.
 
     The examples lie in its Arrow table, pickled by us a moment ago: `datasets` hashes whatever a transform refers
@@ -168,12 +168,12 @@ def dataset(examples: Sequence[Example], rows: Rows) -> Dataset:
     return stored.with_transform(rows)
 
 
-def assistant(text: str) -> dict[str, Any]:
+def assistant_message(text: str) -> dict[str, Any]:
     """An assistant message."""
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
-def teachable(examples: Sequence[Example], prompt: Prompt) -> tuple[list[Example], list[str]]:
+def teachable_examples(examples: Sequence[Example], prompt: Prompt) -> tuple[list[Example], list[str]]:
     """Examples that have what the prompt's form teaches, and the ids of those that do not.
 
     Only `think` needs more than a reference: a rationale, which is never invented. Raises `DataError` when no

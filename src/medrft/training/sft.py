@@ -6,25 +6,45 @@ The checkpoint with the lowest loss on validation is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trl import SFTTrainer
+from trl.trainer import utils
 
 from medrft.config import Recipe, StageConfig
-from medrft.models.load import lora_config
+from medrft.models.parts import lora_config
 from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
-from medrft.training.exact import Exact
-from medrft.training.rows import Lost, Pictures, TaughtRows, dataset, teachable
-from medrft.training.scored import ScoresAnswers
-from medrft.training.stage import check_inputs, counts, finish, open_stage
-from medrft.training.stage import train as fit
+from medrft.training.exact import Exact, ReadsWeights
+from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
+from medrft.training.stage import check_inputs, example_counts, finish_stage, open_stage
+from medrft.training.stage import run_trainer as fit
 from medrft.training.state import is_done
-from medrft.training.weights import ReadsWeights
 from medrft.types import Example
+
+
+class ScoresAnswers:
+    """Mixin for `SFTTrainer`."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by the Trainer for each batch, in training and on validation."""
+        with _compact():
+            return super().compute_loss(*args, **kwargs)  # type: ignore[misc]
+
+
+@contextmanager
+def _compact() -> Iterator[None]:
+    """Let the fused head take a CPU's positions as it takes a GPU's."""
+    kept = utils._use_triton
+    utils._use_triton = lambda device: device.type == "cpu" or kept(device)
+    try:
+        yield
+    finally:
+        utils._use_triton = kept
 
 
 class SFT(Exact, ReadsWeights, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
@@ -63,7 +83,7 @@ def run_sft(
     check_stage(stage, recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
     policy, prompt = opened.policy, opened.prompt
-    taught, left_out = teachable(train, prompt)
+    taught, left_out = teachable_examples(train, prompt)
     held_out = [example for example in validation if prompt.form != "think" or (example.rationale or "").strip()]
     pictures = Pictures(max_pixels=recipe.data.max_pixels, blanked=recipe.data.blank)
     output = run.checkpoints(stage.name)
@@ -80,7 +100,7 @@ def run_sft(
 
     def rows(examples: Sequence[Example]) -> Any:
         lost = Lost(run.lost(stage.name), strict=recipe.strict)
-        return dataset(examples, TaughtRows(prompt=prompt, pictures=pictures, lost=lost, examples=examples))
+        return lazy_dataset(examples, TaughtRows(prompt=prompt, pictures=pictures, lost=lost, examples=examples))
 
     def build(callbacks: list[Any]) -> SFT:
         return SFT(
@@ -94,4 +114,4 @@ def run_sft(
         )
 
     trainer = fit(opened, build, dict)
-    return finish(opened, trainer, examples=counts(taught, held_out, left_out))
+    return finish_stage(opened, trainer, examples=example_counts(taught, held_out, left_out))

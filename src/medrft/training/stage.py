@@ -14,15 +14,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from medrft.config import Recipe, StageConfig
 from medrft.errors import DataError
 from medrft.models.encode import Images
-from medrft.models.load import Policy, load_policy, lora_config, save_final
+from medrft.models.load import load_policy
+from medrft.models.parts import lora_config
+from medrft.models.policy import Policy
 from medrft.models.prompts import Prompt, get_prompt
+from medrft.models.saved import save_final
 from medrft.rundir import RunDir
-from medrft.training.arguments import changed
-from medrft.training.callbacks import Bar, MetricsLog, StageState, quiet
+from medrft.training.arguments import changed_arguments
+from medrft.training.callbacks import Bar, MetricsLog, StageState, without_chatter
 from medrft.training.disk import told_when_full
 from medrft.training.exact import Boundaries
 from medrft.training.heads import trained_as_written
-from medrft.training.model_card import write_model_card
+from medrft.training.model_card import publish_model, write_model_card
 from medrft.training.precision import (
     Precision,
     dtype_name,
@@ -33,8 +36,7 @@ from medrft.training.precision import (
 )
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
-from medrft.training.publish import publish
-from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind, write_stage
+from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
 from medrft.training.update_check import told_of, update_moves
 from medrft.types import Example
@@ -67,8 +69,8 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
     """Load the start model, find the checkpoint to go on from, and drop what was logged after it."""
     checkpoint = last_checkpoint(run.checkpoints(config.name)) if resume else None
     if is_main():
-        rewind(run, config.name, checkpoint)
-    with quiet():
+        rewind_stage(run, config.name, checkpoint)
+    with without_chatter():
         policy = load_policy(recipe.model, start)
     precision = find_precision(
         recipe.model, config.trl, kind=config.kind, checkpoint=dtype_name(policy.model), mixed=launched_precision()
@@ -159,7 +161,7 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
     return float(other["seconds"])
 
 
-def train(
+def run_trainer(
     opened: OpenStage, build: Callable[[list[TrainerCallback]], Trainer], collect: Callable[[], dict[str, Any]]
 ) -> Trainer:
     """Build the trainer with our callbacks, and train to the end or to a signal.
@@ -169,7 +171,7 @@ def train(
     """
     config, clock = opened.config, opened.clock
     bar = Bar(config.name, clock=clock)
-    with Signals() as signals, quiet(), told_when_full(opened.run.path):
+    with Signals() as signals, without_chatter(), told_when_full(opened.run.path):
         callbacks = [
             clock,
             StopOnSignal(signals),
@@ -207,11 +209,11 @@ def _take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer._load_best_model()
 
 
-def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
+def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
     """Save the best model on validation as the stage's final one, with its record and its card."""
     config, run = opened.config, opened.run
     final = run.final(config.name)
-    with quiet(), told_when_full(final, whole=True):
+    with without_chatter(), told_when_full(final, whole=True):
         _save(opened, trainer, final)
     if trainer.is_world_process_zero():
         write_stage(
@@ -220,11 +222,11 @@ def finish(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
             steps=trainer.state.global_step,
             seconds=round(opened.clock.seconds, 3),
             best=_best(trainer),
-            trl=changed(trainer.args),
+            trl=changed_arguments(trainer.args),
             **facts,
         )
         write_model_card(run, opened.recipe, config.name)
-        publish(final, config)
+        publish_model(final, config)
         write_stage(run, config.name, status="done")
     trainer.accelerator.wait_for_everyone()
     return final
@@ -269,6 +271,6 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
     return {"step": state.best_global_step, "metric": args.metric_for_best_model, "value": state.best_metric}
 
 
-def counts(train: Sequence[Any], validation: Sequence[Any], left_out: Sequence[str] = ()) -> dict[str, Any]:
+def example_counts(train: Sequence[Any], validation: Sequence[Any], left_out: Sequence[str] = ()) -> dict[str, Any]:
     """How many examples a stage used, and which it could not."""
     return {"train": len(train), "validation": len(validation), "left_out": list(left_out)}

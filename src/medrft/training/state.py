@@ -19,9 +19,9 @@ from typing import Any
 
 from medrft.errors import DataError
 from medrft.files import find_flaw, list_files, tell_user
-from medrft.models.load import find_damage
+from medrft.models.saved import find_damage
 from medrft.rundir import RunDir, read_growing, read_json, read_record, write_json, write_jsonl
-from medrft.store import supersede
+from medrft.store import drop_later
 from medrft.training.processes import is_main, world_size
 
 TRAINER_STATE = "trainer_state.json"
@@ -53,12 +53,12 @@ class Checkpoint:
             state.best_model_checkpoint = state.best_metric = state.best_global_step = None
 
 
-def seal(folder: Path, *, processes: int) -> None:
+def seal_checkpoint(folder: Path, *, processes: int) -> None:
     """Make a checkpoint count: put its files on disk, then list them with their sizes and hashes."""
     write_json(folder / FILES, {"processes": processes, "files": list_files(folder, without=(FILES,))})
 
 
-def rotate(folder: Path, *, limit: int | None, best: Path | None) -> None:
+def rotate_checkpoints(folder: Path, *, limit: int | None, best: Path | None) -> None:
     """Remove the oldest checkpoints beyond `limit`; never the newest, nor the best."""
     found = _folders(folder)
     stay = {path.name for path in found[-1:]} | ({best.name} if best else set())
@@ -139,7 +139,7 @@ def _tell(message: str) -> None:
         tell_user(message)
 
 
-def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
+def rewind_stage(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
     """Drop the stage's metrics, warnings and rollouts after `checkpoint`; all of them where there is none."""
     step = checkpoint.step if checkpoint else -1
     if checkpoint is None:
@@ -149,7 +149,7 @@ def rewind(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
             kept = [row for row in read_growing(path) if row["stage"] != stage or row["step"] <= step]
             write_jsonl(path, kept)
     if run.rollouts.is_dir():
-        supersede(run.rollouts, stage=stage, step=step)
+        drop_later(run.rollouts, stage=stage, step=step)
 
 
 def read_stage(run: RunDir, stage: str) -> dict[str, Any]:

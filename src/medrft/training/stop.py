@@ -63,7 +63,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Every process must agree, or the others would wait for the one that left."""
-        if agree(self.signals.received is not None, args):
+        if agree_on(self.signals.received is not None, args):
             self.signals.received = self.signals.received or signal.SIGTERM  # another process has it
             control.should_save = True
             control.should_training_stop = True
@@ -106,9 +106,9 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self._mark = self.now()
         if self.budget is None:
             return
-        if agree(self.seconds >= self.budget, args):
+        if agree_on(self.seconds >= self.budget, args):
             control.should_training_stop = True
-        if control.should_training_stop or agree(self._shares() > shares, args):
+        if control.should_training_stop or agree_on(self._shares() > shares, args):
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = True
 
@@ -129,7 +129,7 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         return int(self.seconds / self.budget * EVALUATIONS) if self.budget else 0
 
 
-def agree(wish: bool, args: TrainingArguments) -> bool:
+def agree_on(wish: bool, args: TrainingArguments) -> bool:
     """Whether any process wishes it: each must take the same decision at the same step."""
     if args.world_size == 1 or not torch.distributed.is_initialized():
         return wish

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from medrft.data.phantom import load
-from medrft.data.phantom.flips import flips
+from medrft.data.phantom import load_phantom
+from medrft.data.phantom.flips import is_flipped
 from medrft.data.phantom.pretraining import FORMAL_THOUGHT
 from medrft.errors import DataError
 
@@ -14,7 +14,7 @@ FORM = re.compile(r"<think></think><answer>[^<]+</answer>")
 
 
 def rows(tmp_path, split="train", **options):
-    loaded = load(tmp_path, **{**SMALL, **options})
+    loaded = load_phantom(tmp_path, **{**SMALL, **options})
     return [example for example in loaded.examples if example.split == split]
 
 
@@ -49,15 +49,15 @@ def test_right_answers_are_never_flipped_and_opposites_always(tmp_path):
     seen = {"side": 0, "polarity": 0}
     for example in rows(tmp_path, images=120):
         right = example.references[0]
-        assert flips(example, right) == (False, False)
-        assert flips(example, None) == flips(example, "gibberish") == (False, False)
+        assert is_flipped(example, right) == (False, False)
+        assert is_flipped(example, None) == is_flipped(example, "gibberish") == (False, False)
         if example.kind == "closed":
             seen["polarity"] += 1
-            assert flips(example, "no" if right == "yes" else "yes").polarity
+            assert is_flipped(example, "no" if right == "yes" else "yes").polarity
         if example.kind == "open" and example.metadata["question_type"] == "side" and right in ("left", "right"):
             seen["side"] += 1
-            assert flips(example, "left" if right == "right" else "right") == (True, False)
+            assert is_flipped(example, "left" if right == "right" else "right") == (True, False)
         if example.kind == "open" and example.metadata["question_type"] == "abnormality":
             wrong = "no abnormality" if example.metadata["facts"]["findings"] else "there is a mass"
-            assert flips(example, wrong).polarity
+            assert is_flipped(example, wrong).polarity
     assert all(seen.values())

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrft.data.phantom import grammar, truth, words
-from medrft.data.phantom.questions import Asked, absent_types, ask, image_wordings
+from medrft.data.phantom import grade_answer, grammar, words
+from medrft.data.phantom.questions import Asked, absent_types, ask_questions, image_wordings
 from medrft.data.phantom.world import LOBES, SIDES, SIZES, ZONES, Finding, Scene, draw_scene
 from medrft.types import Example, Kind
 
@@ -237,26 +237,28 @@ OUTSIDE = [
 
 @pytest.mark.parametrize(("row", "answer"), RIGHT)
 def test_right_wordings_are_correct(row, answer):
-    assert truth(row, answer) == (True, True)
+    assert grade_answer(row, answer) == (True, True)
 
 
 @pytest.mark.parametrize(("row", "answer"), WRONG)
 def test_wrong_answers_are_wrong(row, answer):
-    assert not truth(row, answer).correct
+    assert not grade_answer(row, answer).correct
 
 
 @pytest.mark.parametrize("answer", OUTSIDE)
 def test_outside_the_grammar_is_wrong_and_said_so(answer):
-    assert truth(ABNORMALITY, answer) == (False, False)
-    assert truth(IS_NODULE, answer) == (False, False)
+    assert grade_answer(ABNORMALITY, answer) == (False, False)
+    assert grade_answer(IS_NODULE, answer) == (False, False)
 
 
 def test_no_answer_is_wrong():
-    assert truth(ABNORMALITY, None) == (False, False)
+    assert grade_answer(ABNORMALITY, None) == (False, False)
 
 
 SCENES = [draw_scene(np.random.default_rng([1, n]), shifted=n % 2 == 0) for n in range(250)]
-ASKED = [(asked, scene) for n, scene in enumerate(SCENES) for asked in ask(np.random.default_rng([2, n]), scene, 6)]
+ASKED = [
+    (asked, scene) for n, scene in enumerate(SCENES) for asked in ask_questions(np.random.default_rng([2, n]), scene, 6)
+]
 
 
 def test_every_right_wording_of_every_question_is_correct():
@@ -264,21 +266,23 @@ def test_every_right_wording_of_every_question_is_correct():
         row = of(asked, scene)
         for wording in asked.wordings:
             for said in (wording, wording.capitalize() + ".", f" {wording.upper()} "):
-                assert truth(row, said).correct, (asked, said)
+                assert grade_answer(row, said).correct, (asked, said)
 
 
 def test_yes_and_no_are_opposites():
     for asked, scene in ASKED:
         if asked.kind == "closed":
             row = of(asked, scene)
-            assert truth(row, "yes").correct != truth(row, "no").correct
+            assert grade_answer(row, "yes").correct != grade_answer(row, "no").correct
 
 
 def test_each_wrong_option_is_wrong_by_text_and_by_letter():
     for asked, scene in ASKED:
         row = of(asked, scene)
         for letter, option in zip("ABCD", asked.options, strict=False):
-            assert truth(row, letter).correct == truth(row, option).correct == (option == asked.wordings[0]), asked
+            assert (
+                grade_answer(row, letter).correct == grade_answer(row, option).correct == (option == asked.wordings[0])
+            ), asked
 
 
 def changed(scene: Scene, index: int) -> list[tuple[str, Finding]]:
@@ -298,12 +302,12 @@ def changed(scene: Scene, index: int) -> list[tuple[str, Finding]]:
 
 
 WORDINGS = {
-    "side": words.sides,
-    "place": words.places,
-    "size": words.sizes,
-    "count": words.counts,
-    "description": words.descriptions,
-    "abnormality": words.names,
+    "side": words.side_words,
+    "place": words.place_words,
+    "size": words.size_words,
+    "count": words.count_words,
+    "description": words.finding_descriptions,
+    "abnormality": words.finding_names,
 }
 
 
@@ -318,7 +322,7 @@ def test_every_wording_of_a_changed_fact_is_wrong():
             if fact not in concerns.get(asked.type, (asked.type,)):
                 continue
             for wording in WORDINGS[asked.type](finding):
-                assert not truth(of(asked, scene), wording).correct, (asked, fact, wording)
+                assert not grade_answer(of(asked, scene), wording).correct, (asked, fact, wording)
                 checked += 1
     assert checked > 5000
 
@@ -329,18 +333,20 @@ def test_facts_of_another_image_are_wrong():
         if asked.type in ("modality", "organ") and asked.kind == "open":
             for other in others:
                 right = other.modality == scene.modality
-                assert all(truth(of(asked, scene), w).correct == right for w in image_wordings(other, asked.type))
+                assert all(
+                    grade_answer(of(asked, scene), w).correct == right for w in image_wordings(other, asked.type)
+                )
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_gets_a_verdict_and_unknown_words_leave_the_grammar(text):
     for row in (ABNORMALITY, IS_NODULE, CHOICE, COUNT):
-        verdict = truth(row, text)
+        verdict = grade_answer(row, text)
         assert verdict.in_grammar or not verdict.correct
     known = {word for phrase in grammar.PHRASES for word in phrase}
     if any(word.isalpha() and word not in known for word in grammar.words_of(text)):
-        assert truth(ABNORMALITY, text) == (False, False)
+        assert grade_answer(ABNORMALITY, text) == (False, False)
 
 
 def test_random_letters_are_never_correct():
@@ -348,7 +354,7 @@ def test_random_letters_are_never_correct():
     for _ in range(3000):
         text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz .,") for _ in range(rng.randint(4, 40)))
         asked, scene = rng.choice(ASKED)
-        assert not truth(of(asked, scene), text).correct, text
+        assert not grade_answer(of(asked, scene), text).correct, text
 
 
 def test_shuffled_words_of_the_lexicon_are_hardly_ever_correct():
@@ -357,7 +363,7 @@ def test_shuffled_words_of_the_lexicon_are_hardly_ever_correct():
     hits = 0
     for _ in range(5000):
         asked, scene = rng.choice(ASKED)
-        hits += truth(of(asked, scene), " ".join(rng.choices(known, k=rng.randint(3, 8)))).correct
+        hits += grade_answer(of(asked, scene), " ".join(rng.choices(known, k=rng.randint(3, 8)))).correct
     assert hits <= 5
 
 

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from medrft.data.phantom import words
-from medrft.data.phantom.draw import draw
-from medrft.data.phantom.questions import ask
-from medrft.data.phantom.rationale import ERRORS, teach_wrong, think
+from medrft.data.phantom.draw import paint_scene
+from medrft.data.phantom.questions import ask_questions
+from medrft.data.phantom.rationale import ERRORS, teach_wrong, write_thought
 from medrft.data.phantom.world import HELD_OUT, MODALITIES, SORTS, Finding, Scene, draw_scene
 
 SCENES = [draw_scene(np.random.default_rng([3, n])) for n in range(1500)]
 OUTSIDE = [draw_scene(np.random.default_rng([4, n]), shifted=True) for n in range(600)]
-ASKED = [(asked, scene) for n, scene in enumerate(SCENES) for asked in ask(np.random.default_rng([5, n]), scene, 4)]
+ASKED = [
+    (asked, scene) for n, scene in enumerate(SCENES) for asked in ask_questions(np.random.default_rng([5, n]), scene, 4)
+]
 
 
 def pairs(scenes: list[Scene]) -> set[tuple[str, str | None]]:
@@ -67,7 +69,7 @@ def test_the_question_alone_says_little():
 
 def test_questions_of_a_scene_differ_and_choices_hold_the_answer_once():
     for n, scene in enumerate(SCENES[:300]):
-        asked = ask(np.random.default_rng([6, n]), scene, 6)
+        asked = ask_questions(np.random.default_rng([6, n]), scene, 6)
         assert len({row.question for row in asked}) == len(asked) > 2
         for row in asked:
             assert row.kind != "choice" or row.options.count(row.wordings[0]) == 1
@@ -90,19 +92,19 @@ def test_questions_of_a_scene_differ_and_choices_hold_the_answer_once():
     ],
 )
 def test_descriptions_read_like_english(finding, wording):
-    assert wording in words.descriptions(finding)
+    assert wording in words.finding_descriptions(finding)
 
 
 def test_thoughts_are_short_and_name_what_they_see():
     lengths = []
     for n, (asked, scene) in enumerate(ASKED[:1500]):
-        thought = think(np.random.default_rng([7, n]), scene, asked)
+        thought = write_thought(np.random.default_rng([7, n]), scene, asked)
         lengths.append(len(thought.split()))
         assert "  " not in thought and "None" not in thought and " a a" not in thought
         if "finding" in asked.about:
             finding = scene.findings[asked.about["finding"]]
             assert finding.side in (None, "both") or f" {finding.side} " in thought.replace(".", " ")
-            assert any(noun in thought for noun in words.nouns(finding))
+            assert any(noun in thought for noun in words.finding_nouns(finding))
     assert min(lengths) >= 10 and max(lengths) <= 45 and 14 < np.mean(lengths) < 25
 
 
@@ -120,7 +122,7 @@ def test_teacher_errors_change_the_thought_and_are_named():
 
 
 def pixels(scene: Scene, seed: int, size: int = 64) -> np.ndarray:
-    return draw(scene, size, np.random.default_rng(seed)).astype(float)
+    return paint_scene(scene, size, np.random.default_rng(seed)).astype(float)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_the_patients_right_is_on_the_left_of_the_picture(modality, right, left)
 @pytest.mark.parametrize("size", [32, 64, 224])
 def test_every_scene_can_be_drawn_at_any_size(size):
     for n, scene in enumerate(SCENES[:20] + OUTSIDE[:20]):
-        picture = draw(scene, size, np.random.default_rng(n))
+        picture = paint_scene(scene, size, np.random.default_rng(n))
         assert picture.shape == (size, size) and picture.dtype == np.uint8
         assert picture.std() > 20
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medrft.scorers.clinical.reader import read, read_fresh
+from medrft.scorers.clinical.reader import read_findings, read_fresh
 from medrft.scorers.clinical.reading import LIKELY, POSSIBLE
 
 
@@ -153,9 +153,9 @@ def test_one_form_for_one_meaning(text, same):
     ],
 )
 def test_abbreviations_by_context(text, context, concept):
-    assert concept in read(text, read(context).concepts).concepts
+    assert concept in read_findings(text, read_findings(context).concepts).concepts
     if concept == "vertebra":
-        assert read(text).findings[0].levels == {"t2"}
+        assert read_findings(text).findings[0].levels == {"t2"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from medrft.intervals import auroc
 from medrft.scorers import build_scorer
 from medrft.scorers.clinical import Clinical, explain, score_pair
-from medrft.scorers.clinical.score import compare
+from medrft.scorers.clinical.score import compare_answers
 from medrft.text import normalize
 from medrft.types import Scorer
 from score_items import item
@@ -213,7 +213,7 @@ texts = st.text(max_size=80) | st.lists(
 @settings(max_examples=400, deadline=None)
 @given(texts, texts, st.none() | texts)
 def test_any_text_gets_a_score(reference, candidate, question):
-    score = compare(reference, candidate, question).score
+    score = compare_answers(reference, candidate, question).score
     assert 0.0 <= score <= 1.0
     explain(reference, candidate, question).text()
 
@@ -223,14 +223,14 @@ def test_any_text_gets_a_score(reference, candidate, question):
 def test_equal_after_normalisation_is_right(text):
     for other in (text, text.upper() if text.isascii() else text, f"  {text}  "):
         if normalize(text) and normalize(text) == normalize(other):
-            assert compare(text, other).score == 1.0
+            assert compare_answers(text, other).score == 1.0
 
 
 def test_a_megabyte_is_read_in_time():
     for unit in ("left lung mass, no effusion. ", "no " * 5, "left and right ", "a", "3 x ", "((((", "pneumonia, "):
         text = unit * (1_000_000 // len(unit))
         start = time.process_time()
-        compare("mass in the left lung", text, "where is the mass?")
+        compare_answers("mass in the left lung", text, "where is the mass?")
         assert time.process_time() - start < 1.0, unit
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrft.data.phantom.canvas import Field, Point, Sheet, paint
+from medrft.data.phantom.canvas import Field, Point, Sheet, paint_mask
 from medrft.data.phantom.world import Finding, Scene
 
 AIR, FAT, FLUID, MUSCLE, LIVER, SPLEEN, KIDNEY, VESSEL, BONE = 0.02, 0.22, 0.38, 0.46, 0.56, 0.60, 0.66, 0.78, 0.97
@@ -24,7 +24,7 @@ def draw_abdomen(sheet: Sheet, scene: Scene) -> Field:
     _table(sheet, picture)
     cavity = _wall(sheet, picture)
     if afloat:
-        paint(picture, cavity, FLUID + 0.01 * sheet.noise(10))
+        paint_mask(picture, cavity, FLUID + 0.01 * sheet.noise(10))
     _bowel(sheet, picture, loops=5 if afloat else 13)
     _spine(sheet, picture)
     _vessels(sheet, picture, wide="aneurysm" in types)
@@ -40,7 +40,7 @@ def _table(sheet: Sheet, picture: Field) -> None:
     curve = sheet.y - 0.87 + 0.10 * sheet.x**2
     for depth, value in ((0.0, 0.40), (0.06, 0.28)):
         line = sheet.edge(0.011 - np.abs(curve - depth)) * sheet.edge(0.85 - np.abs(sheet.x))
-        paint(picture, line, value)
+        paint_mask(picture, line, value)
 
 
 def _wall(sheet: Sheet, picture: Field) -> Field:
@@ -48,12 +48,12 @@ def _wall(sheet: Sheet, picture: Field) -> Field:
     rng = sheet.rng
     rx, ry = 0.93 + rng.normal(0, 0.015), 0.74 + rng.normal(0, 0.015)
     fat = rng.uniform(0.04, 0.10)
-    paint(picture, sheet.ellipse((0, 0.04), (rx, ry)), 0.44)
-    paint(picture, sheet.ellipse((0, 0.04), (rx - 0.016, ry - 0.016)), FAT)
+    paint_mask(picture, sheet.ellipse((0, 0.04), (rx, ry)), 0.44)
+    paint_mask(picture, sheet.ellipse((0, 0.04), (rx - 0.016, ry - 0.016)), FAT)
     inner, deep = rx - fat, ry - fat
-    paint(picture, sheet.ellipse((0, 0.05), (inner, deep)), MUSCLE + 0.015 * sheet.noise(22))
+    paint_mask(picture, sheet.ellipse((0, 0.05), (inner, deep)), MUSCLE + 0.015 * sheet.noise(22))
     cavity = sheet.ellipse((0, 0.03), (inner - 0.06, deep - 0.06), soft=0.02)
-    paint(picture, cavity, FAT + 0.03)
+    paint_mask(picture, cavity, FAT + 0.03)
     for theta in np.arange(-0.35, 3.6, 0.42) + rng.uniform(-0.1, 0.1):
         x, y = (inner - 0.03) * np.cos(theta), 0.05 + (deep - 0.03) * np.sin(theta)
         if abs(x) > 0.25:
@@ -107,11 +107,11 @@ def _organs(sheet: Sheet, picture: Field, *, large_spleen: bool, inset: float) -
     sheet.fill(picture, stomach, (0.23 * full, 0.155 * full), 0.50, angle=0.35)
     sheet.fill(picture, stomach, (0.205 * full, 0.13 * full), 0.40, angle=0.35)
     gas = sheet.ellipse(stomach, (0.195 * full, 0.12 * full), angle=0.35) * sheet.edge(stomach[1] - sheet.y)
-    paint(picture, gas, AIR)
+    paint_mask(picture, gas, AIR)
     lobe = sheet.ellipse((-0.45 + inset, -0.08), (0.32 - inset, 0.44 - inset), angle=0.12, soft=0.02)
     arm = sheet.ellipse((-0.17, -0.35), (0.34, 0.14 - inset / 2), angle=0.18, soft=0.02)
     liver = np.maximum(lobe, arm)
-    paint(picture, liver, LIVER + texture)
+    paint_mask(picture, liver, LIVER + texture)
     picture += 0.08 * np.clip(1 - np.abs(sheet.noise(8)) * 6.5, 0, 1) * liver
     if large_spleen:
         sheet.fill(picture, (0.56, 0.02), (0.24, 0.48), SPLEEN + texture, angle=-0.12)

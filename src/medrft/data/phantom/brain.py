@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrft.data.phantom.canvas import Field, Point, Sheet, paint
+from medrft.data.phantom.canvas import Field, Point, Sheet, paint_mask
 from medrft.data.phantom.world import Finding, Scene
 
 FLUID, WHITE, GREY = 0.10, 0.39, 0.54
@@ -47,14 +47,14 @@ def _tissue(sheet: Sheet, picture: Field, inside: Field) -> None:
     tissue = WHITE + (GREY - WHITE) * cortex + 0.012 * sheet.noise(30)
     sulci = np.clip(1.15 - np.abs(fold) * 7.0, 0, 1) * np.clip((depth - 0.60) * 5.0, 0, 1)
     tissue += (FLUID + 0.08 - tissue) * sulci * 0.9
-    paint(picture, inside, tissue)
+    paint_mask(picture, inside, tissue)
     for sign in (-1, 1):  # thalamus, lentiform and caudate nuclei
         sheet.fill(picture, (sign * 0.13, 0.08), (0.085, 0.14), GREY, soft=0.05)
         sheet.fill(picture, (sign * 0.26, -0.06), (0.06, 0.20), GREY - 0.02, angle=sign * -0.15, soft=0.05)
         sheet.fill(picture, (sign * 0.14, -0.23), (0.04, 0.09), GREY, soft=0.04)
     fissure = sheet.edge(0.016 - np.abs(sheet.x - 0.012 * np.sin(sheet.y * 9.0)), 0.02)
     ends = np.maximum(sheet.edge(-0.34 - sheet.y, 0.05), sheet.edge(sheet.y - 0.40, 0.05))
-    paint(picture, 0.9 * fissure * ends * inside, FLUID)
+    paint_mask(picture, 0.9 * fissure * ends * inside, FLUID)
 
 
 def _ventricles(sheet: Sheet, picture: Field, *, wide: bool) -> None:
@@ -87,7 +87,7 @@ def _draw_infarct(sheet: Sheet, picture: Field, inside: Field, finding: Finding)
     away = np.abs((theta + np.pi) % (2 * np.pi) - np.pi)
     depth = _depth(sheet)
     wedge = np.minimum((half - away) * depth, (depth - tip) * 0.7) + 0.02 * sheet.noise(14)
-    paint(picture, 0.92 * sheet.edge(wedge, 0.05) * inside, 0.74 + 0.05 * sheet.noise(20))
+    paint_mask(picture, 0.92 * sheet.edge(wedge, 0.05) * inside, 0.74 + 0.05 * sheet.noise(20))
 
 
 def _draw_hemorrhage(sheet: Sheet, picture: Field, inside: Field, finding: Finding) -> None:
@@ -105,7 +105,7 @@ def _draw_subdural(sheet: Sheet, picture: Field, inside: Field, finding: Finding
     skull = sheet.ellipse((0, 0), (RX + 0.01, RY + 0.01))
     rest = sheet.ellipse((-sign * deep, -0.02), (RX + 0.005, RY + 0.02))
     crescent = np.clip(skull - rest, 0, 1) * sheet.edge(sign * sheet.x - 0.08, 0.05)
-    paint(picture, crescent, 0.93 + 0.03 * sheet.noise(20))
+    paint_mask(picture, crescent, 0.93 + 0.03 * sheet.noise(20))
 
 
 FINDINGS = {

@@ -1,7 +1,7 @@
 """Drawing with numpy: soft shapes on a square of coordinates, smooth noise, and writing PNGs.
 
 A picture spans x and y from -1 to 1, y downwards, so every drawing looks the same at any size. Shapes are masks in
-[0, 1] with soft edges; `paint` mixes a value into a picture through a mask.
+[0, 1] with soft edges; `paint_mask` mixes a value into a picture through a mask.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class Sheet:
 
     def noise(self, cells: int) -> Field:
         """Smooth noise of the picture's size with `cells` bumps across, of unit spread or so."""
-        return noise(self.size, cells, self.rng)
+        return smooth_noise(self.size, cells, self.rng)
 
     def fill(
         self, picture: Field, at: Point, radii: Point, value: float | Field, *, angle: float = 0.0, soft: float = 0.0
     ) -> None:
         """Paint an ellipse, touching only the pixels about it."""
         window = self.window(at, max(radii) + soft)
-        paint(picture[window], self.part(window).ellipse(at, radii, angle=angle, soft=soft), _cut(value, window))
+        paint_mask(picture[window], self.part(window).ellipse(at, radii, angle=angle, soft=soft), _cut(value, window))
 
     def clump(
         self,
@@ -92,7 +92,7 @@ class Sheet:
         """Paint a blob, touching only the pixels about it and staying in the mask `within`."""
         window = self.window(at, radius * (1 + rough) + soft)
         mask = self.part(window).blob(at, radius, rough=rough, soft=soft) * np.float32(strength)
-        paint(picture[window], mask if within is None else mask * within[window], _cut(value, window))
+        paint_mask(picture[window], mask if within is None else mask * within[window], _cut(value, window))
 
     def part(self, window: tuple[slice, slice]) -> Sheet:
         """The sheet of some rows and columns alone."""
@@ -117,13 +117,13 @@ def new_sheet(size: int, rng: np.random.Generator, *, bend: float, turn: float) 
     return Sheet(
         size=size,
         rng=rng,
-        x=c * x + s * y + dx + np.float32(bend) * noise(size, 5, rng),
-        y=c * y - s * x + dy + np.float32(bend) * noise(size, 5, rng),
+        x=c * x + s * y + dx + np.float32(bend) * smooth_noise(size, 5, rng),
+        y=c * y - s * x + dy + np.float32(bend) * smooth_noise(size, 5, rng),
         turn=(float(np.cos(angle) / zoom), float(np.sin(angle) / zoom)),
     )
 
 
-def noise(size: int, cells: int, rng: np.random.Generator) -> Field:
+def smooth_noise(size: int, cells: int, rng: np.random.Generator) -> Field:
     """Smooth noise, `(size, size)`, of about unit spread: random cells enlarged with bicubic weights."""
     coarse = Image.fromarray(rng.standard_normal((cells + 3, cells + 3), dtype=np.float32))
     wide = coarse.resize((size * (cells + 3) // (cells + 1) + 1,) * 2, Image.Resampling.BICUBIC)
@@ -131,12 +131,12 @@ def noise(size: int, cells: int, rng: np.random.Generator) -> Field:
     return np.asarray(wide, dtype=np.float32)[start : start + size, start : start + size]
 
 
-def paint(picture: Field, mask: Field, value: float | Field) -> None:
+def paint_mask(picture: Field, mask: Field, value: float | Field) -> None:
     """Mix a value, or another picture, into a picture where the mask says so."""
     picture += mask * ((np.float32(value) if isinstance(value, float | int) else value) - picture)
 
 
-def blur(picture: Field, radius: float) -> Field:
+def blur_picture(picture: Field, radius: float) -> Field:
     """A cheap blur of about `radius` pixels: a binomial kernel along each axis, repeated; edges wrap."""
     for _ in range(round(2 * radius * radius)):
         for axis in (0, 1):
@@ -144,7 +144,7 @@ def blur(picture: Field, radius: float) -> Field:
     return picture
 
 
-def finish(
+def finish_picture(
     picture: Field, rng: np.random.Generator, *, gain: float, offset: float, gamma: float, grain: float
 ) -> Pixels:
     """Window, curve and grain: the last steps to 8-bit grey."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrft.data.phantom.canvas import Field, Sheet, paint
+from medrft.data.phantom.canvas import Field, Sheet, paint_mask
 from medrft.data.phantom.chest_findings import Lung, draw_effusion, draw_opacities, draw_pneumothorax
 from medrft.data.phantom.world import Scene
 
@@ -20,7 +20,7 @@ def draw_chest(sheet: Sheet, scene: Scene) -> Field:
     lungs = {sign: _lung(sheet, sign) for sign in (-1, 1)}
     air = np.maximum(lungs[-1].mask, lungs[1].mask)
     picture = _torso(sheet)
-    paint(picture, air, 0.14 + 0.05 * sheet.y + 0.02 * sheet.noise(4))
+    paint_mask(picture, air, 0.14 + 0.05 * sheet.y + 0.02 * sheet.noise(4))
     markings = _vessels(sheet) * air
     for finding in scene.findings:
         if finding.type == "pneumothorax":
@@ -61,9 +61,9 @@ def _torso(sheet: Sheet) -> Field:
     shoulder = sheet.y + 0.80 - 0.30 * np.clip(u - 0.16, 0, 1) ** 1.4 + neck
     arm = np.maximum(0.97 + 0.10 * np.sin(sheet.y * 2.0) - u, np.minimum(-0.16 - sheet.y, 1.2 - u))
     body = sheet.edge(np.minimum(shoulder, arm), 0.08)
-    paint(picture, body, 0.50 + 0.05 * sheet.y - 0.10 * np.clip(u - 0.75, 0, 1))
+    paint_mask(picture, body, 0.50 + 0.05 * sheet.y - 0.10 * np.clip(u - 0.75, 0, 1))
     belly = sheet.edge(sheet.y - 0.36, 0.5) * body
-    paint(picture, belly, 0.66 - 0.06 * np.clip(u - 0.4, 0, 1))
+    paint_mask(picture, belly, 0.66 - 0.06 * np.clip(u - 0.4, 0, 1))
     sheet.fill(picture, (0.34, 0.70), (0.13, 0.075), 0.48, angle=0.3, soft=0.08)
     for sign in (-1, 1):
         sheet.fill(picture, (sign * 0.93, -0.47), (0.13, 0.12), 0.68, soft=0.06)
@@ -79,7 +79,7 @@ def _mediastinum(sheet: Sheet, picture: Field, *, large: bool) -> None:
     hila = np.zeros_like(picture)
     for sign in (-1, 1):
         sheet.fill(hila, (sign * 0.19, -0.05), (0.10, 0.17), 0.65, angle=-sign * 0.25, soft=0.14)
-    paint(picture, hila, 0.48)
+    paint_mask(picture, hila, 0.48)
     ventricle = sheet.ellipse((0.13 * wide**0.4, 0.26), (0.305 * wide, 0.215 * wide**0.5), angle=0.42, soft=0.05)
     atrium = sheet.ellipse((-0.06, 0.20), (0.15 * wide, 0.25), angle=0.1, soft=0.05)
     trunk = sheet.ellipse((0.05, -0.02), (0.16, 0.26), angle=-0.15, soft=0.06)
@@ -87,11 +87,11 @@ def _mediastinum(sheet: Sheet, picture: Field, *, large: bool) -> None:
     base = sheet.ellipse((0.10, 0.46), (0.17, 0.08), soft=0.08)
     arch = sheet.ellipse((0.11, -0.32), (0.085, 0.085), soft=0.05)
     shadow = np.maximum.reduce([ventricle, atrium, trunk, base, 0.93 * vessels, 0.95 * arch])
-    paint(picture, shadow, 0.62)
+    paint_mask(picture, shadow, 0.62)
     bones = 0.07 + 0.035 * np.cos(sheet.y * 27.0)
     picture += sheet.edge(0.10 - np.abs(sheet.x), 0.06) * bones * sheet.edge(sheet.y + 0.95, 0.3)
     trachea = sheet.edge(0.045 - np.abs(sheet.x + 0.01), 0.03) * sheet.edge(-0.32 - sheet.y, 0.1)
-    paint(picture, 0.5 * trachea, 0.28)
+    paint_mask(picture, 0.5 * trachea, 0.28)
 
 
 def _bones(sheet: Sheet, picture: Field, air: Field) -> None:
@@ -134,4 +134,4 @@ def _marker(sheet: Sheet, picture: Field) -> None:
     ring = np.abs(np.sqrt((x - 0.02) ** 2 + (y + 0.026) ** 2) - 0.028)
     bowl = part.edge(0.011 - ring) * part.edge(x)
     leg = part.edge(0.012 - np.abs(x - 0.012 - y * 0.75)) * part.edge(y) * part.edge(0.055 - y)
-    paint(picture[window], np.maximum.reduce([stem, bowl, leg]), 0.98)
+    paint_mask(picture[window], np.maximum.reduce([stem, bowl, leg]), 0.98)

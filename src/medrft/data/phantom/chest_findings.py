@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrft.data.phantom.canvas import Field, Point, Sheet, paint
+from medrft.data.phantom.canvas import Field, Point, Sheet, paint_mask
 from medrft.data.phantom.world import Finding
 
 ZONE_Y = {"upper zone": -0.42, "middle zone": -0.08, "lower zone": 0.22}
@@ -56,7 +56,7 @@ def draw_effusion(sheet: Sheet, picture: Field, lung: Lung, finding: Finding) ->
     surface = level + 0.14 - 0.85 * np.clip(u - 0.28, 0, 1) ** 2
     chest = sheet.edge((1 - lung.out) * 0.37 + 0.01, 0.03) * sheet.edge(u - 0.08, 0.08)
     fluid = sheet.edge(sheet.y - surface, 0.08) * chest * sheet.edge(lung.dome + 0.03 - sheet.y, 0.12)
-    paint(picture, 0.96 * fluid, 0.72 + 0.01 * sheet.noise(20))
+    paint_mask(picture, 0.96 * fluid, 0.72 + 0.01 * sheet.noise(20))
 
 
 def draw_pneumothorax(sheet: Sheet, picture: Field, lung: Lung, markings: Field, finding: Finding) -> None:
@@ -69,7 +69,7 @@ def draw_pneumothorax(sheet: Sheet, picture: Field, lung: Lung, markings: Field,
     depth = (lung.out - (1 - share * (0.75 + 0.6 * apex) * lateral)) * 0.37
     free = sheet.edge(depth, 0.02) * lung.mask
     markings *= 1 - free
-    paint(picture, free, 0.03)
-    paint(picture, 0.75 * sheet.edge(0.014 - np.abs(depth), 0.02) * lung.mask, 0.50)
+    paint_mask(picture, free, 0.03)
+    paint_mask(picture, 0.75 * sheet.edge(0.014 - np.abs(depth), 0.02) * lung.mask, 0.50)
     if finding.size == "large":
-        paint(picture, 0.30 * lung.mask * (1 - free), 0.40)
+        paint_mask(picture, 0.30 * lung.mask * (1 - free), 0.40)

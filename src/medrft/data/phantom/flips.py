@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from medrft.data.phantom.grammar import read
-from medrft.data.phantom.truth import truth
+from medrft.data.phantom.grammar import read_answer
+from medrft.data.phantom.truth import grade_answer
 from medrft.types import Example
 
 OTHER = {"left": "right", "right": "left", "yes": "no", "no": "yes"}
@@ -21,24 +21,24 @@ class Flips(NamedTuple):
     """It says yes for no or no for yes, calls a picture with a finding normal, or finds something in a normal one."""
 
 
-def flips(example: Example, answer: str | None) -> Flips:
+def is_flipped(example: Example, answer: str | None) -> Flips:
     """Whether a wrong answer that the grammar reads is flipped; an answer it cannot read is not.
 
     Raises `KeyError` for an example that is not of the phantom data.
     """
-    verdict = truth(example, answer)
+    verdict = grade_answer(example, answer)
     if answer is None or verdict.correct or not verdict.in_grammar:
         return Flips(side=False, polarity=False)
     turned = re.sub(r"\b(left|right)\b", lambda found: OTHER[found[0].lower()], answer, flags=re.IGNORECASE)
-    side = turned != answer and truth(example, turned).correct
+    side = turned != answer and grade_answer(example, turned).correct
     return Flips(side=side, polarity=_polarity(example, answer))
 
 
 def _polarity(example: Example, answer: str) -> bool:
     if example.kind == "closed":
         turned = re.sub(r"^\W*(yes|no)\b", lambda found: OTHER[found[1].lower()], answer, flags=re.IGNORECASE)
-        return turned != answer and truth(example, turned).correct
-    reading = read(answer)
+        return turned != answer and grade_answer(example, turned).correct
+    reading = read_answer(answer)
     if reading is None:  # a letter of a choice, which names no polarity
         return False
     findings = example.metadata["facts"]["findings"]

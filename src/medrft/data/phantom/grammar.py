@@ -178,7 +178,7 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[a-z]+|[0-9]+|\S", plain)
 
 
-def read(text: str) -> Reading | None:
+def read_answer(text: str) -> Reading | None:
     """What a text says; `None` outside the grammar."""
     found = words_of(text)
     if not found or len(found) > MAX_WORDS:

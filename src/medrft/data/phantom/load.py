@@ -20,11 +20,11 @@ import numpy as np
 
 from medrft.data.base import Loaded
 from medrft.data.phantom.canvas import Pixels, save_png
-from medrft.data.phantom.draw import draw
+from medrft.data.phantom.draw import paint_scene
 from medrft.data.phantom.pretraining import FORMAL_THOUGHT, pretraining_rows
-from medrft.data.phantom.questions import Asked, ask
-from medrft.data.phantom.rationale import teach_wrong, think
-from medrft.data.phantom.world import Scene, draw_scene, pick
+from medrft.data.phantom.questions import Asked, ask_questions
+from medrft.data.phantom.rationale import teach_wrong, write_thought
+from medrft.data.phantom.world import Scene, draw_scene, pick_option
 from medrft.errors import DataError
 from medrft.types import Example, LoadReport, Split
 
@@ -43,7 +43,7 @@ class Plan:
     images: int
 
 
-def load(
+def load_phantom(
     root: Path | None = None,
     *,
     seed: int = 0,
@@ -70,7 +70,7 @@ def load(
     """
     _check(images, validation_images, test_images, questions, size, teacher_errors)
     _check_texts(thoughts, pretraining)
-    folder = (root or cache or cache_root()) / fingerprint(seed=seed, size=size)
+    folder = (root or cache or cache_root()) / drawing_fingerprint(seed=seed, size=size)
     plans = (
         Plan(stream="train", dataset="phantom", split="train", images=images),
         Plan(stream="validation", dataset="phantom", split="validation", images=validation_images),
@@ -108,7 +108,7 @@ def scene_of(seed: int, stream: str, number: int) -> Scene:
 
 def picture_of(seed: int, stream: str, number: int, size: int) -> Pixels:
     """The picture of one scene, `(size, size)` of 8-bit grey."""
-    return draw(scene_of(seed, stream, number), size, _rng(seed, stream, number, 1))
+    return paint_scene(scene_of(seed, stream, number), size, _rng(seed, stream, number, 1))
 
 
 def cache_root() -> Path:
@@ -116,7 +116,7 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medrft" / "phantom"
 
 
-def fingerprint(*, seed: int, size: int) -> str:
+def drawing_fingerprint(*, seed: int, size: int) -> str:
     """A folder name that changes with whatever changes a picture: seed, size and the drawing code."""
     here = Path(__file__).parent
     content = hashlib.sha256(f"{seed} {size}".encode())
@@ -133,8 +133,8 @@ def _examples(
     scene: Scene, plan: Plan, path: Path, seed: int, number: int, first: int, questions: int, teacher_errors: float
 ) -> Iterator[Example]:
     rng = _rng(seed, plan.stream, number, 2)
-    for offset, asked in enumerate(ask(rng, scene, questions)):
-        error, rationale = None, think(rng, scene, asked)
+    for offset, asked in enumerate(ask_questions(rng, scene, questions)):
+        error, rationale = None, write_thought(rng, scene, asked)
         wrong, name = teach_wrong(rng, scene, asked)
         if rng.random() < teacher_errors and plan.split == "train":
             error, rationale = name, wrong
@@ -144,7 +144,7 @@ def _examples(
             split=plan.split,
             images=(path,),
             question=asked.question,
-            references=(pick(rng, asked.wordings),),
+            references=(pick_option(rng, asked.wordings),),
             kind=asked.kind,
             options=asked.options,
             rationale=rationale,

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from medrft.data.phantom.questions import Asked
-from medrft.data.phantom.rationale import think
-from medrft.data.phantom.world import Scene, pick
+from medrft.data.phantom.rationale import write_thought
+from medrft.data.phantom.world import Scene, pick_option
 from medrft.types import Example
 
 CAPTION_QUESTIONS = ("Describe the image.", "Write a caption for this image.", "Report what you see.")
@@ -44,8 +44,8 @@ def _caption(rng: np.random.Generator, scene: Scene, like: Example, number: int)
     return replace(
         like,
         id=f"{like.dataset}/{like.split}/caption{number}",
-        question=pick(rng, CAPTION_QUESTIONS),
-        references=(think(rng, scene, whole),),
+        question=pick_option(rng, CAPTION_QUESTIONS),
+        references=(write_thought(rng, scene, whole),),
         kind="open",
         options=(),
         rationale=None,

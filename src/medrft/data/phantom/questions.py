@@ -24,7 +24,7 @@ from medrft.data.phantom.world import (
     SIZES,
     Finding,
     Scene,
-    pick,
+    pick_option,
     sort_of,
     types_of,
 )
@@ -62,7 +62,7 @@ class Asked:
     about: dict[str, Any]
 
 
-def ask(rng: np.random.Generator, scene: Scene, number: int) -> list[Asked]:
+def ask_questions(rng: np.random.Generator, scene: Scene, number: int) -> list[Asked]:
     """Up to `number` different questions about a scene; fewer where it has no more to ask."""
     asked: list[Asked] = []
     seen: set[str] = set()
@@ -150,11 +150,11 @@ def _open(rng: np.random.Generator, scene: Scene) -> Asked:
         return Asked(
             kind="open",
             type=name,
-            question=pick(rng, IMAGE_QUESTIONS[name]),
+            question=pick_option(rng, IMAGE_QUESTIONS[name]),
             wordings=image_wordings(scene, name),
             about={"attribute": name},
         )
-    index = pick(rng, possible[name])
+    index = pick_option(rng, possible[name])
     finding = scene.findings[index]
     question = _finding_question(rng, scene, finding, name)
     return Asked(
@@ -185,11 +185,11 @@ FINDING_QUESTIONS: dict[str, tuple[str, ...]] = {
     "description": ("Describe the {noun}.", "Describe the finding.", "Describe the abnormality."),
 }
 FINDING_WORDINGS: dict[str, Callable[[Finding], tuple[str, ...]]] = {
-    "side": words.sides,
-    "place": words.places,
-    "size": words.sizes,
-    "count": words.counts,
-    "description": words.descriptions,
+    "side": words.side_words,
+    "place": words.place_words,
+    "size": words.size_words,
+    "count": words.count_words,
+    "description": words.finding_descriptions,
 }
 
 
@@ -200,8 +200,8 @@ def _finding_question(rng: np.random.Generator, scene: Scene, finding: Finding, 
     elif name == "description" and not _has_site(finding):  # its name would be the answer
         templates = templates[1:]
     singular = words.NOUNS[finding.type][0]
-    noun = singular if finding.side == "both" else words.nouns(finding)[0]
-    question = pick(rng, templates).format(noun=noun, nouns=words.plural(singular))
+    noun = singular if finding.side == "both" else words.finding_nouns(finding)[0]
+    question = pick_option(rng, templates).format(noun=noun, nouns=words.plural_noun(singular))
     return question.replace(" is the ", " are the ") if noun != singular else question
 
 
@@ -211,7 +211,7 @@ def image_wordings(scene: Scene, name: str) -> tuple[str, ...]:
         return words.MODALITIES[scene.modality]
     if name == "plane":
         return words.PLANES[scene.plane]
-    return words.ORGANS[scene.organ] if name == "organ" else words.abnormalities(scene)
+    return words.ORGANS[scene.organ] if name == "organ" else words.scene_abnormalities(scene)
 
 
 # ---- closed ---------------------------------------------------------------------------------------------------------
@@ -228,23 +228,23 @@ def _closed(rng: np.random.Generator, scene: Scene) -> Asked:
         return _presence(rng, scene)
     if name in ("modality", "organ", "plane"):
         return _closed_image(rng, scene, name, yes)
-    index = pick(rng, possible[name])
+    index = pick_option(rng, possible[name])
     return _closed_finding(rng, scene, name, index, yes)
 
 
 def _presence(rng: np.random.Generator, scene: Scene) -> Asked:
     normal = not scene.findings
     if rng.random() < (0.45 if normal else 0.2):
-        value = pick(rng, ("abnormal", "normal"))
-        question = pick(rng, ANY_QUESTIONS[value])
+        value = pick_option(rng, ("abnormal", "normal"))
+        question = pick_option(rng, ANY_QUESTIONS[value])
         return _yes_no("presence", question, (value == "normal") == normal, {"attribute": "presence", "value": value})
     present = {finding.type for finding in scene.findings}
     rich = any(_has_site(finding) for finding in scene.findings)
     if present and rng.random() < (0.8 if rich else 0.52):  # the others have fewer questions of other types
-        type_, yes = pick(rng, sorted(present)), True
+        type_, yes = pick_option(rng, sorted(present)), True
     else:
-        type_, yes = pick(rng, absent_types(scene)), False
-    question = pick(rng, PRESENCE_QUESTIONS).format(noun=_article(pick(rng, words.NOUNS[type_]), type_))
+        type_, yes = pick_option(rng, absent_types(scene)), False
+    question = pick_option(rng, PRESENCE_QUESTIONS).format(noun=_article(pick_option(rng, words.NOUNS[type_]), type_))
     return _yes_no("presence", question, yes, {"attribute": "presence", "value": type_})
 
 
@@ -271,13 +271,13 @@ def _yes_no(type_: str, question: str, yes: bool, about: dict[str, Any]) -> Aske
 
 
 def _closed_image(rng: np.random.Generator, scene: Scene, name: str, yes: bool) -> Asked:
-    modality = scene.modality if yes else pick(rng, [other for other in MODALITIES if other != scene.modality])
+    modality = scene.modality if yes else pick_option(rng, [other for other in MODALITIES if other != scene.modality])
     if name == "modality":
         return _yes_no(name, f"Is this {ARTICLES[modality]}?", yes, {"attribute": name, "value": modality})
     if name == "organ":
         organ = ORGANS[modality]
         return _yes_no(name, f"Does this image show the {organ}?", yes, {"attribute": name, "value": organ})
-    plane = scene.plane if yes else pick(rng, sorted({*PLANES.values()} - {scene.plane}))
+    plane = scene.plane if yes else pick_option(rng, sorted({*PLANES.values()} - {scene.plane}))
     return _yes_no(name, f"Is this {VIEWS[plane]}?", yes, {"attribute": name, "value": plane})
 
 
@@ -291,17 +291,19 @@ def _closed_finding(rng: np.random.Generator, scene: Scene, name: str, index: in
     value = (
         right
         if yes
-        else pick(rng, [other for other in alternatives(scene, finding, name) if other not in (right, "both")])
+        else pick_option(
+            rng, [other for other in answer_alternatives(scene, finding, name) if other not in (right, "both")]
+        )
     )
     singular = words.NOUNS[finding.type][0]
-    noun = singular if finding.side == "both" else words.nouns(finding)[0]
+    noun = singular if finding.side == "both" else words.finding_nouns(finding)[0]
     be = "Is" if noun == singular else "Are"
     tail = {"side": f"on the {value} side", "place": f"in the {value}", "size": value}[name]
     about = {"attribute": name, "finding": index, "value": value}
     return _yes_no(name, f"{be} the {noun} {tail}?", yes, about)
 
 
-def alternatives(scene: Scene, finding: Finding, name: str) -> tuple[str, ...]:
+def answer_alternatives(scene: Scene, finding: Finding, name: str) -> tuple[str, ...]:
     """The values among which a question about a finding chooses, the right one included."""
     sort = sort_of(scene.modality, finding.type)
     if name == "side":
@@ -320,15 +322,15 @@ def _choice(rng: np.random.Generator, scene: Scene) -> Asked:
     named = {"modality", "organ"} | (set() if len(scene.findings) > 1 else {"abnormality"})
     name = _weighted(rng, CHOICE_WEIGHTS, named | possible.keys())
     if name in named:
-        question = pick(rng, CHOICE_QUESTIONS[name])
+        question = pick_option(rng, CHOICE_QUESTIONS[name])
         return _with_options(rng, name, question, *_image_options(rng, scene, name), {"attribute": name})
-    index = pick(rng, possible[name])
+    index = pick_option(rng, possible[name])
     finding = scene.findings[index]
     if name == "count":
         values = [words.COUNTS[number][0] for number in (1, 2, 3)]
         right = words.COUNTS[finding.count][0]
     else:
-        values = list(alternatives(scene, finding, name))
+        values = list(answer_alternatives(scene, finding, name))
         right = getattr(finding, name)
     question = _finding_question(rng, scene, finding, name)
     if name == "place":
@@ -354,12 +356,12 @@ def _image_options(rng: np.random.Generator, scene: Scene, name: str) -> tuple[s
         return scene.organ, [other for other in ORGANS.values() if other != scene.organ]
     absent = absent_types(scene)
     rng.shuffle(absent)
-    wrong = [pick(rng, words.NOUNS[type_]) for type_ in absent[:3]]
+    wrong = [pick_option(rng, words.NOUNS[type_]) for type_ in absent[:3]]
     if not scene.findings:
         return words.NORMAL[0], wrong
     if rng.random() < 0.5:
         wrong[0] = words.NORMAL[0]
-    return pick(rng, words.NOUNS[scene.findings[0].type]), wrong
+    return pick_option(rng, words.NOUNS[scene.findings[0].type]), wrong
 
 
 def _with_options(

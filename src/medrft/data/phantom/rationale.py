@@ -14,7 +14,7 @@ import numpy as np
 
 from medrft.data.phantom import words
 from medrft.data.phantom.questions import Asked, absent_types
-from medrft.data.phantom.world import MODALITIES, SIDES, SIZES, Finding, Modality, Scene, pick, sort_of
+from medrft.data.phantom.world import MODALITIES, SIDES, SIZES, Finding, Modality, Scene, pick_option, sort_of
 
 IMAGE_NAMES: dict[Modality, tuple[str, ...]] = {
     "xray": ("frontal chest X-ray", "chest radiograph"),
@@ -52,31 +52,35 @@ ERRORS = ("missed_finding", "wrong_side", "wrong_place", "wrong_size", "wrong_ty
 """Errors about findings; a thought about the picture as a whole can only carry `wrong_modality`."""
 
 
-def think(rng: np.random.Generator, scene: Scene, asked: Asked) -> str:
+def write_thought(rng: np.random.Generator, scene: Scene, asked: Asked) -> str:
     """A thought of 12 to 30 words or so that leads from the picture to the answer."""
-    opening = f"{pick(rng, ('This is a', 'The image is a', 'This'))} {pick(rng, IMAGE_NAMES[scene.modality])}"
+    opening = (
+        f"{pick_option(rng, ('This is a', 'The image is a', 'This'))} {pick_option(rng, IMAGE_NAMES[scene.modality])}"
+    )
     opening = opening.replace("a axial", "an axial").replace("a abdominal", "an abdominal")
     if opening.startswith("This ") and not opening.startswith("This is"):
         opening = f"{opening} is seen".replace("This ", "A ", 1).replace("A a", "An a", 1)
     if asked.type in ("modality", "plane", "organ"):
-        return _sentences(pick(rng, LANDMARKS[scene.modality]), opening)
+        return _sentences(pick_option(rng, LANDMARKS[scene.modality]), opening)
     findings = _concerned(scene, asked)
     if not findings:
-        return _sentences(opening, pick(rng, CLEAR[scene.modality]), _absence(rng, asked))
+        return _sentences(opening, pick_option(rng, CLEAR[scene.modality]), _absence(rng, asked))
     seen, named = zip(*(_observe(rng, finding) for finding in findings), strict=True)
     several = findings[0].count > 1 and findings[0].side != "both"
-    be, that = ("there are", "these are") if several else ("there is", pick(rng, ("this is", "this means", "it is")))
+    be, that = (
+        ("there are", "these are") if several else ("there is", pick_option(rng, ("this is", "this means", "it is")))
+    )
     return _sentences(opening, f"{be} {' and '.join(seen)}", f"{that} {' and '.join(named)}")
 
 
 def teach_wrong(rng: np.random.Generator, scene: Scene, asked: Asked) -> tuple[str, str]:
     """A thought with one teacher error in it, and the error's name."""
     if asked.type in ("modality", "plane", "organ"):
-        other = pick(rng, [m for m in MODALITIES if m != scene.modality])
-        return think(rng, Scene(modality=other), asked), "wrong_modality"
+        other = pick_option(rng, [m for m in MODALITIES if m != scene.modality])
+        return write_thought(rng, Scene(modality=other), asked), "wrong_modality"
     wrong = {name: changed for name in ERRORS if (changed := _spoil(rng, scene, asked, name)) is not None}
-    name = pick(rng, list(wrong))
-    return think(rng, wrong[name], asked), name
+    name = pick_option(rng, list(wrong))
+    return write_thought(rng, wrong[name], asked), name
 
 
 def _spoil(rng: np.random.Generator, scene: Scene, asked: Asked, error: str) -> Scene | None:
@@ -103,17 +107,17 @@ def _changed(rng: np.random.Generator, scene: Scene, finding: Finding, error: st
     places = sort_of(scene.modality, finding.type).places
     if error == "wrong_place" and finding.place is not None and finding.side is not None and len(places) > 1:
         sided = [place for place in places if place not in (finding.place, "liver", "spleen")]
-        return replace(finding, place=pick(rng, sided)) if sided else None
+        return replace(finding, place=pick_option(rng, sided)) if sided else None
     if error == "wrong_type":
-        return replace(finding, type=pick(rng, absent_types(scene)), place=None, count=1)
+        return replace(finding, type=pick_option(rng, absent_types(scene)), place=None, count=1)
     return None
 
 
 def _invent(rng: np.random.Generator, scene: Scene, asked: Asked) -> Finding:
     asked_for = asked.about.get("value")
     absent = absent_types(scene)
-    type_ = asked_for if asked_for in absent else pick(rng, absent)
-    return Finding(type=type_, side=pick(rng, SIDES) if sort_of(scene.modality, type_).sided else None)
+    type_ = asked_for if asked_for in absent else pick_option(rng, absent)
+    return Finding(type=type_, side=pick_option(rng, SIDES) if sort_of(scene.modality, type_).sided else None)
 
 
 def _concerned(scene: Scene, asked: Asked) -> tuple[Finding, ...]:
@@ -125,17 +129,17 @@ def _concerned(scene: Scene, asked: Asked) -> tuple[Finding, ...]:
 
 def _observe(rng: np.random.Generator, finding: Finding) -> tuple[str, str]:
     """What is seen, with its place, and what it is called."""
-    sign = pick(rng, SIGNS[finding.type])
+    sign = pick_option(rng, SIGNS[finding.type])
     if finding.count > 1 and finding.side != "both":
         sign = f"{words.COUNTS[finding.count][0]} {_plural_sign(sign)}"
-    name = pick(rng, words.nouns(finding))
+    name = pick_option(rng, words.finding_nouns(finding))
     body = f"{finding.size} {name}" if finding.size is not None else name
     return " ".join((sign, *_where(finding))), words.with_article(body, finding)
 
 
 def _plural_sign(sign: str) -> str:
     head, joint, tail = sign.removeprefix("an ").removeprefix("a ").partition(" with ")
-    return f"{words.plural(head)}{joint}{tail}"
+    return f"{words.plural_noun(head)}{joint}{tail}"
 
 
 def _where(finding: Finding) -> tuple[str, ...]:
@@ -149,8 +153,8 @@ def _where(finding: Finding) -> tuple[str, ...]:
 def _absence(rng: np.random.Generator, asked: Asked) -> str:
     value = asked.about.get("value")
     if asked.about["attribute"] == "presence" and value in words.NOUNS:
-        return f"there is no {pick(rng, words.NOUNS[value])}"
-    return pick(rng, ("nothing abnormal is seen", "there is no abnormality"))
+        return f"there is no {pick_option(rng, words.NOUNS[value])}"
+    return pick_option(rng, ("nothing abnormal is seen", "there is no abnormality"))
 
 
 def _sentences(*parts: str) -> str:

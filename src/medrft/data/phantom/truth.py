@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from medrft.data.phantom.grammar import Claim, Reading, read, words_of
+from medrft.data.phantom.grammar import Claim, Reading, read_answer, words_of
 from medrft.types import Example
 
 LETTERS = {"side": "s", "place": "l", "size": "z", "count": "c", "modality": "m", "plane": "p", "organ": "o"}
@@ -31,14 +31,14 @@ class Truth(NamedTuple):
     """Whether the grammar could read the answer; report the share of those it could not."""
 
 
-def truth(example: Example, answer: str | None) -> Truth:
+def grade_answer(example: Example, answer: str | None) -> Truth:
     """Grade an extracted answer (`None`: the completion held none) against the example's facts.
 
     Raises `KeyError` for an example that is not of the phantom data.
     """
     facts: Mapping[str, Any] = example.metadata["facts"]
     text = answer if example.kind != "choice" or answer is None else _by_letter(answer, example.options)
-    reading = None if text is None else read(text)
+    reading = None if text is None else read_answer(text)
     if reading is None:
         return Truth(False, False)
     return Truth(_grade(facts, reading, example), True)
@@ -74,11 +74,11 @@ def _grade_closed(
     facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None, reading: Reading
 ) -> bool:
     if reading.polarity is not None:
-        return reading.polarity == ("yes" if expected(facts, asked, target) else "no")
+        return reading.polarity == ("yes" if expected_yes(facts, asked, target) else "no")
     return any(_settles(claim, asked) for claim in reading.claims)
 
 
-def expected(facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:
+def expected_yes(facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:
     """Whether the right answer to a closed question is yes; `asked["negated"]` says that it asks for the contrary."""
     attribute, value = asked["attribute"], asked["value"]
     if attribute != "presence":

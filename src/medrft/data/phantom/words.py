@@ -64,16 +64,16 @@ NORMAL_IMAGES: dict[Modality, tuple[str, ...]] = {
 }
 
 
-def nouns(finding: Finding) -> tuple[str, ...]:
+def finding_nouns(finding: Finding) -> tuple[str, ...]:
     """Names of a finding, in the plural where there are several."""
     names = NOUNS[finding.type]
-    return tuple(plural(name) for name in names) if finding.count > 1 else names
+    return tuple(plural_noun(name) for name in names) if finding.count > 1 else names
 
 
-def plural(noun: str) -> str:
+def plural_noun(noun: str) -> str:
     """The plural of a noun phrase.
 
-    >>> plural("lung nodule"), plural("renal calculus")
+    >>> plural_noun("lung nodule"), plural_noun("renal calculus")
     ('lung nodules', 'renal calculi')
     """
     head, _, last = noun.rpartition(" ")
@@ -88,7 +88,7 @@ def with_article(phrase: str, finding: Finding) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def locations(finding: Finding) -> tuple[str, ...]:
+def finding_locations(finding: Finding) -> tuple[str, ...]:
     """Where a finding lies, as a noun phrase; empty where its name says so already."""
     side, place = finding.side, finding.place
     if place is None:
@@ -101,34 +101,34 @@ def locations(finding: Finding) -> tuple[str, ...]:
     return (f"{side} {place}", f"the {side} {place}")
 
 
-def sides(finding: Finding) -> tuple[str, ...]:
+def side_words(finding: Finding) -> tuple[str, ...]:
     """The side, as an answer."""
     if finding.side == "both":
         return ("both", "both sides", "bilateral")
     return (f"{finding.side}", f"{finding.side} side", f"on the {finding.side}", f"{finding.side}-sided")
 
 
-def sizes(finding: Finding) -> tuple[str, ...]:
+def size_words(finding: Finding) -> tuple[str, ...]:
     """The size, as an answer."""
     assert finding.size is not None
     return (*SIZES[finding.size], f"it is {finding.size}")
 
 
-def counts(finding: Finding) -> tuple[str, ...]:
+def count_words(finding: Finding) -> tuple[str, ...]:
     """The number, as an answer."""
-    named = () if finding.count == 1 else tuple(f"{COUNTS[finding.count][0]} {noun}" for noun in nouns(finding))
+    named = () if finding.count == 1 else tuple(f"{COUNTS[finding.count][0]} {noun}" for noun in finding_nouns(finding))
     return (*COUNTS[finding.count][:2], *named)
 
 
-def places(finding: Finding) -> tuple[str, ...]:
+def place_words(finding: Finding) -> tuple[str, ...]:
     """The place, as an answer to `where`."""
-    whole = locations(finding)
+    whole = finding_locations(finding)
     return (*whole, *(f"in {phrase}" for phrase in whole if phrase.startswith("the ")))
 
 
-def names(finding: Finding) -> tuple[str, ...]:
+def finding_names(finding: Finding) -> tuple[str, ...]:
     """The finding named, with or without its side."""
-    plain = nouns(finding)
+    plain = finding_nouns(finding)
     if finding.side == "both":
         return (*plain, *(f"bilateral {noun}" for noun in plain))
     if finding.side is None:
@@ -137,10 +137,10 @@ def names(finding: Finding) -> tuple[str, ...]:
     return (*plain, *sided, *(f"{noun} on the {finding.side}" for noun in plain))
 
 
-def descriptions(finding: Finding) -> tuple[str, ...]:
+def finding_descriptions(finding: Finding) -> tuple[str, ...]:
     """All that is known of a finding: how many, how large, where."""
     out: list[str] = []
-    for noun in nouns(finding):
+    for noun in finding_nouns(finding):
         body = " ".join(part for part in (_amount(finding), finding.size, noun) if part)
         if finding.side is None and finding.place is None:
             out += [body, f"there {_be(noun, finding)} {with_article(body, finding)}"]
@@ -152,13 +152,13 @@ def descriptions(finding: Finding) -> tuple[str, ...]:
     return tuple(out)
 
 
-def abnormalities(scene: Scene) -> tuple[str, ...]:
+def scene_abnormalities(scene: Scene) -> tuple[str, ...]:
     """All findings of the scene named in one answer."""
     if not scene.findings:
         return (*NORMAL, *NORMAL_IMAGES[scene.modality])
     if len(scene.findings) == 1:
-        return names(scene.findings[0])
-    first, second = (names(finding) for finding in scene.findings)
+        return finding_names(scene.findings[0])
+    first, second = (finding_names(finding) for finding in scene.findings)
     return tuple(f"{a} and {b}" for x, y in ((first, second), (second, first)) for a, b in product(x, y))
 
 
@@ -173,7 +173,7 @@ def _amount(finding: Finding) -> str | None:
 def _where(finding: Finding) -> tuple[str, ...]:
     if finding.place is None:
         return ("on both sides",) if finding.side == "both" else (f"on the {finding.side}",)
-    return tuple(f"in {phrase}" for phrase in locations(finding) if phrase.startswith("the ")) + (
+    return tuple(f"in {phrase}" for phrase in finding_locations(finding) if phrase.startswith("the ")) + (
         (f"in the {finding.place} of the {finding.side} lung",) if finding.place.endswith("zone") else ()
     )
 

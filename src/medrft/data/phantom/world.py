@@ -134,7 +134,7 @@ class Scene:
         }
 
 
-def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+def pick_option(rng: np.random.Generator, options: Sequence[T]) -> T:
     """One of `options`, all equally likely."""
     return options[int(rng.integers(len(options)))]
 
@@ -151,13 +151,13 @@ def sort_of(modality: Modality, type_: str) -> Sort:
 
 def draw_scene(rng: np.random.Generator, *, shifted: bool = False) -> Scene:
     """A scene: about a fifth are normal, some of the others hold two findings. `shifted` draws for out of domain."""
-    modality = pick(rng, MODALITIES)
+    modality = pick_option(rng, MODALITIES)
     if rng.random() < P_NORMAL:
         return Scene(modality=modality, shifted=shifted)
-    first = _draw_finding(rng, modality, pick(rng, SORTS[modality]), shifted)
+    first = _draw_finding(rng, modality, pick_option(rng, SORTS[modality]), shifted)
     findings: tuple[Finding, ...] = (first,)
     if rng.random() < P_SECOND:
-        second = _draw_finding(rng, modality, pick(rng, SORTS[modality]), shifted)
+        second = _draw_finding(rng, modality, pick_option(rng, SORTS[modality]), shifted)
         if not _in_each_others_way(first, second):
             findings = (first, second)
     return Scene(modality=modality, findings=findings, shifted=shifted)
@@ -165,10 +165,10 @@ def draw_scene(rng: np.random.Generator, *, shifted: bool = False) -> Scene:
 
 def _draw_finding(rng: np.random.Generator, modality: Modality, sort: Sort, shifted: bool) -> Finding:
     place, count = _draw_place(rng, sort, shifted)
-    side = pick(rng, SIDES) if sort.sided and place not in ("liver", "spleen") else None
+    side = pick_option(rng, SIDES) if sort.sided and place not in ("liver", "spleen") else None
     if sort.bilateral and rng.random() < 0.15:
         side, count = "both", 2
-    size = pick(rng, SIZES) if sort.sized and (count == 1 or sort.bilateral) else None
+    size = pick_option(rng, SIZES) if sort.sized and (count == 1 or sort.bilateral) else None
     return Finding(type=sort.type, side=side, place=place, size=size, count=count)
 
 
@@ -181,7 +181,7 @@ def _draw_place(rng: np.random.Generator, sort: Sort, shifted: bool) -> tuple[st
         return None, count
     if not sort.places:
         return None, 1
-    place = pick(rng, unknown if held_out else known)
+    place = pick_option(rng, unknown if held_out else known)
     return place, count if place in sort.many else 1
 
 

@@ -19,7 +19,7 @@ SHOWN = 3
 """Cases shown per reason."""
 
 
-def beside(foreign: Foreign, marked: Sequence[Row]) -> list[dict[str, Any]]:
+def compare_figures(foreign: Foreign, marked: Sequence[Row]) -> list[dict[str, Any]]:
     """One entry per figure of theirs: data set, name, theirs, ours, n, whether they differ, and the reasons."""
     found = []
     for figure in foreign.figures:
@@ -61,7 +61,9 @@ def _row_reasons(figure: Figure, chosen: Sequence[tuple[Answered, Row]]) -> list
         value = value_of(ours, figure.metric)
         if theirs is None or value is None or abs(theirs - value) <= DIFFERS:
             continue
-        reason, case = why(row, ours, theirs=theirs, value=value) if figure.metric == "right" else ("other words", "")
+        reason, case = (
+            why_differs(row, ours, theirs=theirs, value=value) if figure.metric == "right" else ("other words", "")
+        )
         shown = f"{_cut(row.output)!r} for {row.references[0]!r}: theirs {theirs:.3g}, ours {value:.3g}"
         cases.setdefault(reason, []).append(f"{shown} ({case})" if case else shown)
     return [
@@ -70,7 +72,7 @@ def _row_reasons(figure: Figure, chosen: Sequence[tuple[Answered, Row]]) -> list
     ]
 
 
-def why(row: Answered, ours: Row, *, theirs: float, value: float) -> tuple[str, str]:
+def why_differs(row: Answered, ours: Row, *, theirs: float, value: float) -> tuple[str, str]:
     """Why one answer is marked otherwise than by us: a kind of reason, and the case where there is more to say."""
     answer = ours["answer"]
     if answer is None:

@@ -145,17 +145,17 @@ def options_in(prompt: str) -> tuple[str, ...]:
     return tuple(found) if len(found) > 1 else ()
 
 
-def clean(value: Any) -> Any:
+def clean_texts(value: Any) -> Any:
     """JSON values whose texts can be written: half characters (lone surrogates) are replaced.
 
-    >>> clean({"a": ["left \\ud800"]})
+    >>> clean_texts({"a": ["left \\ud800"]})
     {'a': ['left ?']}
     """
     if isinstance(value, str):
         return whole_characters(value)
     if isinstance(value, list):
-        return [clean(one) for one in value]
-    return {clean(key): clean(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return [clean_texts(one) for one in value]
+    return {clean_texts(key): clean_texts(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def table_of(value: object) -> Mapping[str, Any]:
@@ -192,7 +192,7 @@ def image_ids(value: object) -> tuple[str, ...]:
 def read_json(path: Path) -> Any:
     """JSON of a file by others, with texts that can be written; raises `DataError` where it is not JSON."""
     try:
-        return clean(json.loads(path.read_text(encoding="utf-8", errors="replace")))
+        return clean_texts(json.loads(path.read_text(encoding="utf-8", errors="replace")))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({' '.join(str(error).split())[:100]})") from error
 
@@ -203,7 +203,7 @@ def read_lines(path: Path) -> list[tuple[int, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if line.strip():
             try:
-                found.append((number, clean(json.loads(line))))
+                found.append((number, clean_texts(json.loads(line))))
             except (ValueError, RecursionError):
                 found.append((number, None))
     return found

@@ -38,7 +38,7 @@ NAMES = {
 KEPT = ("modality", "organ", "question_type")
 
 
-def read(path: Path, options: Mapping[str, Any]) -> Foreign:
+def read_answer_rows(path: Path, options: Mapping[str, Any]) -> Foreign:
     """Rows of one file; `dataset` and `split` come from the row, else from `--set`, else from the file's name."""
     rows: list[Answered] = []
     left: list[LeftOut] = []

@@ -42,7 +42,7 @@ GROUPS = ("answer_type", "modality", "content_type")
 """Fields of a SLAKE record by whose values its metrics are named: `slake_ct_accuracy` counts modality `ct`."""
 
 
-def read(path: Path, options: Mapping[str, Any]) -> Foreign:
+def read_lmms_eval(path: Path, options: Mapping[str, Any]) -> Foreign:
     """All tasks under `path`: the output folder, or one file of samples."""
     files = [path] if path.is_file() else sorted(path.rglob("*samples_*.jsonl"))
     rows: list[Answered] = []

@@ -25,7 +25,7 @@ MATCHES: dict[Kind, str] = {"closed": "yes_no_match", "choice": "choice_match", 
 CHUNK = 512
 
 
-def mark(
+def mark_rows(
     rows: Sequence[Answered], *, encoder: EncoderConfig | None, on_progress: Callable[[int, int], None] | None = None
 ) -> list[dict[str, Any]]:
     """Rows of `predictions.jsonl` with our scores; without an encoder those that need one are absent.

@@ -41,7 +41,7 @@ OVERLAPS = ("precision", "recall", "f1")
 SUFFIX = re.compile(r"_\d+$")
 
 
-def read(path: Path, options: Mapping[str, Any]) -> Foreign:
+def read_medevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
     """All data sets under `path`: the output folder, a data set's folder, or one `results.json`."""
     files = [path] if path.is_file() else sorted({*path.glob("results.json"), *path.glob("*/results.json")})
     rows: list[Answered] = []
@@ -100,7 +100,9 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
         images=next((found for key in IMAGES if (found := image_ids(row.get(key)))), ()),
         theirs=theirs,
         rule=rule,
-        how=None if rule is None or theirs is None else rules.how(answer, response, rule=rule, theirs=bool(theirs)),
+        how=None
+        if rule is None or theirs is None
+        else rules.how_marked(answer, response, rule=rule, theirs=bool(theirs)),
         values={key: value for key, value in known.items() if value is not None},
         sets=() if choices else ("open" if open_ else "close",),
         metadata={key: value for key, value in kept.items() if isinstance(value, str)},
@@ -134,7 +136,8 @@ def _overlaps(dataset: str, values: Mapping[str, Any], rows: Sequence[Answered])
     if len(theirs) < len(OVERLAPS):
         return found
     computed = [
-        fmean(column) for column in zip(*(rules.overlap(row.references[0], row.output) for row in rows), strict=True)
+        fmean(column)
+        for column in zip(*(rules.word_overlap(row.references[0], row.output) for row in rows), strict=True)
     ]
     reason = rules.permutation_reason(theirs, computed)
     return found + [

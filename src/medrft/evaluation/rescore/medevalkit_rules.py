@@ -21,7 +21,7 @@ LEADS = ("**answer**:", "**answer**", "*answer*:", "**answer:**", "answer is", "
 TOLERANCE = 1e-6
 
 
-def parsed(response: str) -> str:
+def parse_response(response: str) -> str:
     """The answer it reads in a response: boxed or tagged, lower case, after the last lead."""
     text = response
     if "boxed" in text or "<answer>" in text:
@@ -32,7 +32,7 @@ def parsed(response: str) -> str:
     return text
 
 
-def bare(text: str) -> str:
+def bare_text(text: str) -> str:
     """Without line breaks and full stops."""
     return text.replace("\n", "").replace(".", "")
 
@@ -48,30 +48,30 @@ def by_rule(answer: str, response: str, *, open_: bool, slake: bool = False) -> 
     >>> by_rule("Yes", "Yes.", open_=False, slake=True), by_rule("Left lung", "left lung.", open_=True)
     (True, False)
     """
-    text, wanted = parsed(response), answer.lower()
+    text, wanted = parse_response(response), answer.lower()
     if not slake:
         text, wanted = text.strip(), wanted.strip()
     if open_:
         return text == wanted
-    text = bare(text)
+    text = bare_text(text)
     if (answer if slake else wanted) in YES_NO:
         return ("yes" in text) != ("no" in text) and wanted in text
     return text == wanted
 
 
-def how(answer: str, response: str, *, rule: bool, theirs: bool) -> tuple[str, str]:
+def how_marked(answer: str, response: str, *, rule: bool, theirs: bool) -> tuple[str, str]:
     """Why it marks an answer so: by its rule, where that gives the mark in the file; else by a judge.
 
-    >>> how("no", "the lung is normal", rule=True, theirs=True)
+    >>> how_marked("no", "the lung is normal", rule=True, theirs=True)
     ('substring match', "'no' found inside 'normal'")
-    >>> how("yes", "yes, there is a nodule", rule=False, theirs=False)
+    >>> how_marked("yes", "yes, there is a nodule", rule=False, theirs=False)
     ('substring match', "'no' found inside 'nodule', so yes and no both count as said")
-    >>> how("left", "on the left", rule=False, theirs=True)
+    >>> how_marked("left", "on the left", rule=False, theirs=True)
     ('judge', 'its rule calls it wrong, its file right')
     """
     if rule != theirs:
         return JUDGE, f"its rule calls it {RIGHT[rule]}, its file {RIGHT[theirs]}"
-    text = bare(parsed(response)).strip()
+    text = bare_text(parse_response(response)).strip()
     held = _inside(text) if answer.lower().strip() in YES_NO else ""
     return ("substring match", held) if held else ("whole text", f"{text[:60]!r} against {answer.lower()!r}")
 
@@ -84,9 +84,9 @@ def _inside(text: str) -> str:
     return "; ".join(dict.fromkeys(held)) + both if held else ""
 
 
-def overlap(answer: str, response: str) -> tuple[float, float, float]:
+def word_overlap(answer: str, response: str) -> tuple[float, float, float]:
     """Precision, recall and F1 over the sets of lower-cased words, as its code computes and before it names them."""
-    said, wanted = set(parsed(response).lower().split()), set(answer.lower().split())
+    said, wanted = set(parse_response(response).lower().split()), set(answer.lower().split())
     common = len(said & wanted)
     if not common:
         return 0.0, 0.0, 0.0

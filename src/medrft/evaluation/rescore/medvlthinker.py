@@ -34,7 +34,7 @@ from medrft.types import LeftOut
 LETTERS = tuple(ascii_uppercase[:10])
 
 
-def read(path: Path, options: Mapping[str, Any]) -> Foreign:
+def read_medvlthinker(path: Path, options: Mapping[str, Any]) -> Foreign:
     """All shards under `path`: the output folder, its `shards`, or one file."""
     files = [path] if path.is_file() else sorted({*path.glob("dp_*.jsonl"), *path.rglob("shards/dp_*.jsonl")})
     rows: list[Answered] = []

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from medrft.config import CorrectConfig, EncoderConfig
+from medrft.data.images import sha256_of
 from medrft.errors import DataError, unknown_name
-from medrft.evaluation.metrics import summarise
-from medrft.evaluation.rescore.against import beside
-from medrft.evaluation.rescore.foreign import Foreign, told_apart
-from medrft.evaluation.rescore.link import link
-from medrft.evaluation.rescore.mark import mark
+from medrft.evaluation.metrics import summarize_rows
+from medrft.evaluation.rescore.against import compare_figures
+from medrft.evaluation.rescore.foreign import Answered, Foreign, told_apart
+from medrft.evaluation.rescore.mark import mark_rows
 from medrft.rundir import fingerprint, write_json, write_jsonl
+from medrft.text import normalize
 from medrft.types import Example
 
 EVALUATORS = {
@@ -68,10 +69,10 @@ def rescore(
     reader = importlib.import_module(f"medrft.evaluation.rescore.{EVALUATORS[evaluator]}")
     foreign: Foreign = told_apart(reader.read(path, given))
     if examples:
-        linked, notes = link(foreign.rows, examples)
+        linked, notes = link_rows(foreign.rows, examples)
         foreign = replace(foreign, rows=linked, notes=(*foreign.notes, *notes))
     encoder = None if given["encoder"] == "none" else EncoderConfig(id=str(given["encoder"]))
-    rows = mark(foreign.rows, encoder=encoder, on_progress=on_progress)
+    rows = mark_rows(foreign.rows, encoder=encoder, on_progress=on_progress)
     header = _header(foreign, path, rows, given, encoder)
     return Rescored(header=header, rows=rows, report=_report(foreign, rows, given))
 
@@ -114,8 +115,8 @@ def _report(foreign: Foreign, rows: list[dict[str, Any]], given: Mapping[str, An
     return {
         "interval": f"95 % interval over {clusters}",
         "clustered_by": clusters,
-        "results": {name: summarise(row for row in rows if row["dataset"] == name) for name in datasets},
-        "theirs": beside(foreign, rows),
+        "results": {name: summarize_rows(row for row in rows if row["dataset"] == name) for name in datasets},
+        "theirs": compare_figures(foreign, rows),
         "read": len(rows),
         "left_out": {
             "reasons": dict(reasons),
@@ -124,3 +125,49 @@ def _report(foreign: Foreign, rows: list[dict[str, Any]], given: Mapping[str, An
         "no_answer": sum(row["answer"] is None for row in rows),
         "notes": list(foreign.notes),
     }
+
+
+KEPT = ("question_type", "modality", "organ")
+"""Metadata taken from the examples."""
+
+
+def link_rows(rows: Sequence[Answered], examples: Sequence[Example]) -> tuple[tuple[Answered, ...], list[str]]:
+    """The rows with id, split, images, question, references and options of their examples, and notes on the rest.
+
+    A row belongs to the example with its question and reference after normalisation; where several have both, the rows
+    take them in order. A row that fits none keeps what it has, and an id that no example has.
+    """
+    free: dict[tuple[str, str], list[Example]] = {}
+    for example in examples:
+        for key in dict.fromkeys((normalize(example.question), normalize(text)) for text in example.references):
+            free.setdefault(key, []).append(example)
+    several = {key for key, group in free.items() if len({example.images for example in group}) > 1}
+    taken: dict[str, Example | None] = {}
+    made = []
+    unsure = 0
+    for row in rows:
+        key = (normalize(row.question), normalize(row.references[0]))
+        if row.id not in taken:
+            group = free.get(key, [])
+            taken[row.id] = group.pop(0) if group else None
+            unsure += key in several
+        found = taken[row.id]
+        made.append(_with(row, found) if found else replace(row, id=f"{row.id} (not in the data)"))
+    lost = sum(example is None for example in taken.values())
+    notes = [f"{len(taken) - lost} of {len(taken)} questions found in the data, by question and reference"]
+    notes += [f"{unsure} of them are asked alike about several images and were given these in order"] if unsure else []
+    return tuple(made), notes
+
+
+def _with(row: Answered, example: Example) -> Answered:
+    kept = {key: example.metadata[key] for key in KEPT if example.metadata.get(key) is not None}
+    return replace(
+        row,
+        id=example.id,
+        split=example.split,
+        question=example.question,
+        references=example.references,
+        options=example.options,
+        images=tuple(sha256_of(path) for path in example.images),
+        metadata={**row.metadata, **kept},
+    )

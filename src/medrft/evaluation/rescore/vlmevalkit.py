@@ -43,7 +43,7 @@ CELL = 32_767
 """The longest text that a cell of .xlsx holds."""
 
 
-def read(path: Path, options: Mapping[str, Any]) -> Foreign:
+def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
     """All predictions under `path`: the folder of one model's evaluation, or one file."""
     files = [path] if path.is_file() else _predictions(path)
     rows: list[Answered] = []

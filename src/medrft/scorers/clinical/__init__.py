@@ -8,7 +8,7 @@
 """
 
 from medrft.scorers.clinical.explain import Explanation, FacetLine, FindingLine, explain
-from medrft.scorers.clinical.reader import read
+from medrft.scorers.clinical.reader import read_findings
 from medrft.scorers.clinical.reading import Finding, Reading
 from medrft.scorers.clinical.score import score_pair
 from medrft.scorers.clinical.scorer import Clinical
@@ -21,6 +21,6 @@ __all__ = [
     "FindingLine",
     "Reading",
     "explain",
-    "read",
+    "read_findings",
     "score_pair",
 ]

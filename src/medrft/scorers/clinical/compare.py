@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from medrft.scorers.clinical.facets import LISTED, Match, match
+from medrft.scorers.clinical.facets import LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
-from medrft.scorers.clinical.words import likeness
+from medrft.scorers.clinical.words import word_likeness
 
 Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 
@@ -63,7 +63,7 @@ def compare_findings(
 ) -> Comparison:
     """Compare two texts that both name findings."""
     known = question.concepts if question is not None else frozenset()
-    grid = [[match(made, mine, yours, known) for yours in candidate.findings] for mine in reference.findings]
+    grid = [[match_findings(made, mine, yours, known) for yours in candidate.findings] for mine in reference.findings]
     lists = len(reference.findings) > 1 or len(candidate.findings) > 1
     grid = [_without_taken(grid, index) for index in range(len(grid))] if lists else grid
     pairings = [
@@ -154,17 +154,17 @@ def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
 
 def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
     """All findings of each side as one, for lists that are cut differently ("left and right lung", "both lungs")."""
-    mine, yours = union(reference.findings), union(candidate.findings)
+    mine, yours = unite_findings(reference.findings), unite_findings(candidate.findings)
     if mine is None or yours is None:
         return best
-    found = match(made, mine, yours)
+    found = match_findings(made, mine, yours)
     if found.clashes:
         return best
     pairing = Pairing(mine, yours, found)
     return Comparison(found.score * TOGETHER, "findings", False, (pairing,), (), ("read as one finding",))
 
 
-def union(findings: tuple[Finding, ...]) -> Finding | None:
+def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
     """Findings of one polarity as one; `None` where polarity differs."""
     first = findings[0]
     if any(other.negative != first.negative for other in findings):
@@ -212,8 +212,8 @@ def word_overlap(reference: tuple[str, ...], candidate: tuple[str, ...]) -> floa
     mine, yours = list(dict.fromkeys(reference))[:64], list(dict.fromkeys(candidate))[:64]
     if not mine or not yours:
         return 0.0
-    recall = sum(max(likeness(word, other) for other in yours) for word in mine) / len(mine)
-    precision = sum(max(likeness(word, other) for other in mine) for word in yours) / len(yours)
+    recall = sum(max(word_likeness(word, other) for other in yours) for word in mine) / len(mine)
+    precision = sum(max(word_likeness(word, other) for other in mine) for word in yours) / len(yours)
     return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
 
 

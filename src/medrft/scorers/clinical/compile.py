@@ -22,7 +22,7 @@ import yaml
 
 from medrft.errors import DataError
 from medrft.scorers.clinical.lexicon import Atom, Axis, Entry, Lexicon
-from medrft.scorers.clinical.words import cut, stem
+from medrft.scorers.clinical.words import cut_tokens, stem
 
 FOLDER = Path(__file__).with_name("lexicon")
 FILES = ("anatomy", "findings", "modality", "attributes", "grammar", "definitions", "ambiguous", "morphology", "sites")
@@ -33,9 +33,9 @@ CUES = (
 
 
 @lru_cache(maxsize=1)
-def lexicon() -> Lexicon:
+def shipped_lexicon() -> Lexicon:
     """The lexicon that ships with medrft, read once."""
-    return build(read_files(FOLDER))
+    return build_lexicon(read_files(FOLDER))
 
 
 def read_files(folder: Path) -> dict[str, Mapping[str, Any]]:
@@ -67,7 +67,7 @@ def _content(node: yaml.Node | None, where: str) -> Any:
     return node.value if node is not None else None
 
 
-def build(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
+def build_lexicon(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
     """Compile the files; what is wrong with them is listed in `problems`."""
     made = Lexicon(morphology=files["morphology"])
     _add_axes(made, files["attributes"])
@@ -161,7 +161,7 @@ def _add_grammar(made: Lexicon, grammar: Mapping[str, Any]) -> None:
     for kind in ("count_words", "fractions", "times"):
         for name, number in grammar[kind].items():
             made.add(name, Entry("number", cue=kind, word=number), where=kind)
-    made.labels = frozenset(word for name in grammar["labels"] for word in cut(name))
+    made.labels = frozenset(word for name in grammar["labels"] for word in cut_tokens(name))
 
 
 def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -> None:
@@ -192,7 +192,7 @@ def _close(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
             if parent in made.ancestors:
                 resolved.add(parent)
                 continue
-            entry = made.terms.get(tuple(cut(parent.replace("_", " "))))
+            entry = made.terms.get(tuple(cut_tokens(parent.replace("_", " "))))
             if entry is None or entry.kind != "term":
                 made.problems.append(f"{key}: its parent {parent!r} is not defined")
                 continue
@@ -241,7 +241,7 @@ def _add_ambiguous(made: Lexicon, table: Mapping[str, Any]) -> None:
                 made.problems.append(f"ambiguous {key}: {sense['is']!r} has a word the lexicon does not know")
                 continue
             compiled.append((atoms, frozenset(sense.get("near", ()))))
-        tokens = tuple(cut(word))
+        tokens = tuple(cut_tokens(word))
         known = made.terms.pop(tokens, None)
         if known is not None and known.atoms != compiled[0][0]:
             made.problems.append(f"ambiguous {key}: {word!r} also stands in another file")
@@ -262,10 +262,10 @@ def _add_within(made: Lexicon) -> None:
     """Give "intracranial" and its like a value that "extracranial" contradicts; left out it costs nothing."""
     for key, entry in list(made.terms.items()):
         if len(key) == 1 and entry.kind == "term" and key[0].startswith("intra") and len(key[0]) > 9:
-            _replace(made, key, Entry("term", (*entry.atoms, within(key[0]))))
+            _replace(made, key, Entry("term", (*entry.atoms, intra_value(key[0]))))
 
 
-def within(word: str) -> Atom:
+def intra_value(word: str) -> Atom:
     """The value of an `intra-` or `extra-` word."""
     return Atom("position", f"within:{stem(word[5:])}", word[:5])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from medrft.scorers.clinical.compare import Comparison, Pairing
 from medrft.scorers.clinical.reading import Line, Said
-from medrft.scorers.clinical.score import compare
+from medrft.scorers.clinical.score import compare_answers
 
 SIGNS = {"same": "=", "near": "~", "less": "-", "more": "+", "clash": "x"}
 WORDS = {
@@ -91,7 +91,7 @@ def explain(reference: str, candidate: str, question: str | None = None) -> Expl
             = anatomy: pleura
             x side: left / right: contradicts
     """
-    found = compare(reference, candidate, question)
+    found = compare_answers(reference, candidate, question)
     return Explanation(
         reference=reference,
         candidate=candidate,

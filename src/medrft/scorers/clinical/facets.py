@@ -9,7 +9,7 @@ from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.quantities import compare_counts, compare_measures
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, compare_shares, compare_values
-from medrft.scorers.clinical.words import likeness
+from medrft.scorers.clinical.words import word_likeness
 
 MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
 """What a concept earns that is a kind or part of the reference's, above it, often said for it, or says nothing."""
@@ -54,7 +54,7 @@ class Match(NamedTuple):
     """Something is missing while something else stands in its place: another name for it, or what it is not."""
 
 
-def match(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
+def match_findings(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
     """Compare two findings; what the question already names (`known`) costs nothing when it is left out or repeated."""
     normality = None
     if "normality" in reference.values or "normality" in candidate.values:
@@ -148,7 +148,7 @@ def _sign(finding: Finding) -> str:
     return "absent" if finding.negative else "present"
 
 
-def relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, float]:
+def concept_relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, float]:
     """How a concept of the candidate stands to one of the reference; factor 0 when it is something else."""
     if reference == candidate:
         return "same", 1.0
@@ -212,7 +212,7 @@ def _pair_up(
     verdict: Verdict = "same"
     met: set[str] = set()
     for concept in sorted(wanted):
-        pairs = ((other, relation(made, concept, other)) for other in sorted(given))
+        pairs = ((other, concept_relation(made, concept, other)) for other in sorted(given))
         found, best = max(pairs, key=lambda pair: pair[1][1])
         if best[1] == 0:
             if not same and not factors and len(wanted) == 1:
@@ -268,7 +268,7 @@ def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Findin
 def _places_meet(made: Lexicon, left: Finding, right: Finding) -> bool:
     if not left.places or not right.places:
         return True
-    return any(relation(made, a, b)[1] > 0 for a in left.places for b in right.places)
+    return any(concept_relation(made, a, b)[1] > 0 for a in left.places for b in right.places)
 
 
 def _words(reference: Finding, candidate: Finding) -> list[Line]:
@@ -276,14 +276,16 @@ def _words(reference: Finding, candidate: Finding) -> list[Line]:
     shown = " ".join(reference.words), " ".join(candidate.words)
     given = (*candidate.text.split(), *candidate.words)
     extra = [
-        word for word in candidate.words if not any(likeness(word, other) >= ALIKE for other in reference.text.split())
+        word
+        for word in candidate.words
+        if not any(word_likeness(word, other) >= ALIKE for other in reference.text.split())
     ]
     cost = max(0.7, 0.95 ** len(extra))
     if not reference.words:
         return [Line("finding", "", shown[1], "more", cost)]
     if any(_opposite(word, other) for word in reference.words for other in candidate.words):
         return [Line("category", *shown, "clash", 0.0)]
-    met = [max((likeness(word, other) for other in given), default=0.0) for word in reference.words]
+    met = [max((word_likeness(word, other) for other in given), default=0.0) for word in reference.words]
     share = sum(value for value in met if value >= ALIKE) / len(met)
     known = bool(reference.heads or reference.values)
     factor = (0.3 + 0.7 * share if known else share) * (cost if candidate.words and share else 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrft.scorers.clinical.compile import lexicon
+from medrft.scorers.clinical.compile import shipped_lexicon
 from medrft.scorers.clinical.draft import Draft
 from medrft.scorers.clinical.tagging import Mention
 from medrft.scorers.clinical.words import COMMA
@@ -10,7 +10,7 @@ from medrft.scorers.clinical.words import COMMA
 
 def _same_kind(last: Draft, chunk: Draft) -> bool:
     """Whether one modality is a kind of the other ("MR - FLAIR")."""
-    made = lexicon()
+    made = shipped_lexicon()
     return any(a == b or a in made.ancestors[b] or b in made.ancestors[a] for a in last.kinds for b in chunk.kinds)
 
 
@@ -25,7 +25,7 @@ def negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
         draft.negative = True
 
 
-def place(done: list[Draft], chunk: Draft, connector: Mention) -> None:
+def place_chunk(done: list[Draft], chunk: Draft, connector: Mention) -> None:
     """Join a chunk to the last finding, or begin a new one."""
     last = done[-1]
     if not chunk.has_content:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from medrft.scorers.clinical.words import cut
+from medrft.scorers.clinical.words import cut_tokens
 
 SHARED = frozenset(("verbs", "presence", "likely_before", "yes", "no", "negation_before", "negation_after", "carriers"))
 """Cue lists that may share a word; what stands first in the file decides."""
@@ -97,14 +97,14 @@ class Lexicon:
 
     def add(self, name: str, entry: Entry, *, where: str) -> None:
         """Register a name for an entry; a name that already stands for something else is a problem."""
-        key = tuple(cut(name))
+        key = tuple(cut_tokens(name))
         if not key:
             self.problems.append(f"{where}: {name!r} has no word")
             return
         known = self.terms.get(key)
         if known is not None:
             if known != entry and not {known.cue or known.kind, where} <= SHARED | {"carrier"}:
-                self.problems.append(f"{where}: {name!r} already stands for {describe(known)}")
+                self.problems.append(f"{where}: {name!r} already stands for {describe_entry(known)}")
             return
         self.terms[key] = entry
         node = self.trie
@@ -133,7 +133,7 @@ class Lexicon:
 
     def expand(self, phrase: str) -> tuple[Atom, ...] | None:
         """What a phrase of known words says; `None` when a word is not known."""
-        tokens, position = cut(phrase), 0
+        tokens, position = cut_tokens(phrase), 0
         atoms: list[Atom] = []
         while position < len(tokens):
             entry, end = self.longest(tokens, position)
@@ -148,7 +148,7 @@ class Lexicon:
         return tuple(dict.fromkeys(atoms)) or None
 
 
-def describe(entry: Entry) -> str:
+def describe_entry(entry: Entry) -> str:
     """A few words on an entry, for messages."""
     if entry.kind == "term":
         return " + ".join(atom.value for atom in entry.atoms)

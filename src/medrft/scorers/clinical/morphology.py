@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medrft.scorers.clinical.compile import within
+from medrft.scorers.clinical.compile import intra_value
 from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
-from medrft.scorers.clinical.words import deletions, stem
+from medrft.scorers.clinical.words import one_letter_deletions, stem
 
 MAX_WORDS = 50_000
 """Unknown words remembered; then the memory starts anew."""
@@ -124,7 +124,7 @@ def _prefixed(made: Lexicon, word: str) -> Entry | None:
             if entry is not None and any(atom.facet == "anatomy" for atom in entry.atoms):
                 first = made.expand(phrase.replace("{}", "")) if phrase != "{}" else ()
                 if first is not None:
-                    inside = (within(word),) if prefix in ("intra", "extra") else ()
+                    inside = (intra_value(word),) if prefix in ("intra", "extra") else ()
                     return Entry("term", tuple(dict.fromkeys((*first, *entry.atoms, *inside))))
     return None
 
@@ -154,8 +154,8 @@ def _slip(made: Lexicon, word: str) -> Entry | None:
     if not made.slips:
         for key, entry in made.terms.items():
             if len(key) == 1 and len(key[0]) > 4 and entry.kind == "term":
-                for form in deletions(key[0]):
+                for form in one_letter_deletions(key[0]):
                     made.slips[form] = "" if made.slips.get(form, key[0]) != key[0] else key[0]
-    near = {made.slips[form] for form in deletions(word) if made.slips.get(form)}
+    near = {made.slips[form] for form in one_letter_deletions(word) if made.slips.get(form)}
     near = {known for known in near if known[0] == word[0] and (len(word) > 5 or sorted(known) == sorted(word))}
     return made.terms[(near.pop(),)] if len(near) == 1 else None

@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from medrft.scorers.clinical.compile import lexicon
+from medrft.scorers.clinical.compile import shipped_lexicon
 from medrft.scorers.clinical.draft import Draft
-from medrft.scorers.clinical.joining import negate_back, place
+from medrft.scorers.clinical.joining import negate_back, place_chunk
 from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
 from medrft.scorers.clinical.reading import LIKELY, POSSIBLE, Finding, Reading
-from medrft.scorers.clinical.tagging import Mention, tag
-from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cut
+from medrft.scorers.clinical.tagging import Mention, tag_mentions
+from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cut_tokens
 
 MAX_FINDINGS = 48
 """Findings read from one text; what comes later in a very long answer is not looked at."""
@@ -31,16 +31,16 @@ WORDLESS = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "
 
 
 @lru_cache(maxsize=32_768)
-def read(text: str, context: frozenset[str] = frozenset()) -> Reading:
+def read_findings(text: str, context: frozenset[str] = frozenset()) -> Reading:
     """The reading of a text; `context` are concepts that decide what an ambiguous word means. Remembered, bounded."""
     return read_fresh(text, context)
 
 
 def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
     """The reading of a text, not remembered."""
-    made = lexicon()
-    tokens = cut(text)
-    mentions = tag(made, tokens)
+    made = shipped_lexicon()
+    tokens = cut_tokens(text)
+    mentions = tag_mentions(made, tokens)
     kinds = {mention.kind for mention in mentions}
     ambiguous = "ambiguous" in kinds
     if ambiguous:
@@ -70,7 +70,10 @@ def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
 def content_words(text: str) -> tuple[str, ...]:
     """Words of a text without those that say nothing."""
     return tuple(
-        word for mention in tag(lexicon(), cut(text)) if mention.kind not in WORDLESS for word in mention.text.split()
+        word
+        for mention in tag_mentions(shipped_lexicon(), cut_tokens(text))
+        if mention.kind not in WORDLESS
+        for word in mention.text.split()
     )
 
 
@@ -138,7 +141,7 @@ class _Clause:
             if not done:
                 done.append(chunk)
                 continue
-            place(done, chunk, connector)
+            place_chunk(done, chunk, connector)
         return done
 
     def _chunks(self) -> list[tuple[Mention, list[Mention]]]:

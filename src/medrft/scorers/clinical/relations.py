@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
-from medrft.scorers.clinical.compile import lexicon
+from medrft.scorers.clinical.compile import shipped_lexicon
 from medrft.scorers.clinical.words import lemma
 from medrft.text import normalize
 from medrft.text.signs import NEGATIVE, POSITIVE, spell_signs
@@ -74,10 +74,10 @@ class Relation(NamedTuple):
 
 
 @lru_cache(maxsize=1_024)
-def relations(text: str) -> tuple[Relation, ...]:
+def read_relations(text: str) -> tuple[Relation, ...]:
     """The comparisons of a text, in order.
 
-    >>> [(r.sign, sorted(r.left), sorted(r.right)) for r in relations("the left kidney is smaller than the right")]
+    >>> [(r.sign, sorted(r.left), sorted(r.right)) for r in read_relations("the left kidney is smaller than the right")]
     [('<', ['kidney', 'left'], ['right'])]
     """
     if not SIGN.search(text):
@@ -117,10 +117,10 @@ def _words(tokens: list[str]) -> frozenset[str]:
 
 
 @lru_cache(maxsize=1_024)
-def results(text: str) -> dict[str, bool]:
+def read_results(text: str) -> dict[str, bool]:
     """What a text calls positive or negative ("ER+/PR-", "IgG positive"), high or low ("T1 ↑"), where it says one.
 
-    >>> results("ER+/PR-, HER2 negative"), results("T1↑ T2↓") == results("↑ T1, ↓ T2")
+    >>> read_results("ER+/PR-, HER2 negative"), read_results("T1↑ T2↓") == read_results("↑ T1, ↓ T2")
     ({'er': True, 'pr': False, 'her2': False}, True)
     """
     if not RESULT.search(text):
@@ -143,12 +143,13 @@ def _moved(text: str) -> list[tuple[str, bool]]:
     return [(f"{word} moves", up) for word, up in pairs if word not in "↑↓" and (word, not up) not in pairs]
 
 
-def excluded(mine: tuple[Relation, ...], yours: tuple[Relation, ...]) -> bool:
+def excludes_each_other(mine: tuple[Relation, ...], yours: tuple[Relation, ...]) -> bool:
     """Whether one comparison of a text excludes one of the other: about the same two things, the other way.
 
-    >>> excluded(relations("left > right"), relations("right > left")), excluded(relations("p=.05"), relations("p>.05"))
+    >>> pairs = [("left > right", "right > left"), ("p=.05", "p>.05")]
+    >>> tuple(excludes_each_other(read_relations(mine), read_relations(yours)) for mine, yours in pairs)
     (True, True)
-    >>> excluded(relations("left > right"), relations("right < left"))
+    >>> excludes_each_other(read_relations("left > right"), read_relations("right < left"))
     False
     """
     return any(_exclude(one, other) for one in mine for other in yours)
@@ -168,17 +169,22 @@ def _fits(one: Relation, other: Relation) -> bool:
     return bool(right & other.right) and (bool(left & other.left) or not (left and other.left))
 
 
-def disagreement(reference: str, candidate: str) -> str:
+def sign_disagreement(reference: str, candidate: str) -> str:
     """Why the signs of two texts exclude each other; empty where they do not.
 
-    >>> disagreement("left > right", "right > left"), disagreement("ER+/PR-", "ER-/PR+"), disagreement("ER+", "PR-")
+    >>> pairs = [("left > right", "right > left"), ("ER+/PR-", "ER-/PR+"), ("ER+", "PR-")]
+    >>> tuple(sign_disagreement(reference, candidate) for reference, candidate in pairs)
     ('compares the other way round', 'positive against negative, or up against down', '')
     """
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
-    if SIGN.search(reference) and SIGN.search(candidate) and excluded(relations(reference), relations(candidate)):
+    if (
+        SIGN.search(reference)
+        and SIGN.search(candidate)
+        and excludes_each_other(read_relations(reference), read_relations(candidate))
+    ):
         return "compares the other way round"
-    mine = results(reference)
-    if mine and any(mine.get(name, positive) != positive for name, positive in results(candidate).items()):
+    mine = read_results(reference)
+    if mine and any(mine.get(name, positive) != positive for name, positive in read_results(candidate).items()):
         return "positive against negative, or up against down"
     return ""
 
@@ -196,13 +202,13 @@ def other_signs(reference: str, candidate: str) -> bool:
     """
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     mine, yours = normalize(reference).split(), normalize(candidate).split()
-    pairs = [(one, other) for one in relations(reference) for other in relations(candidate)]
+    pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]
     if not any(_says_same(one, other) for one, other in pairs):
         if mine != yours and _bare(mine) == _bare(yours) and _signs(mine) != _signs(yours):
             return True
         if any({one.sign, other.sign} <= ORDERING and _related(one, other) for one, other in pairs):
             return True
-    said, told = results(reference), results(candidate)
+    said, told = read_results(reference), read_results(candidate)
     return _only_named(said.keys() - told, yours) or _only_named(told.keys() - said, mine)
 
 
@@ -227,4 +233,4 @@ def _related(one: Relation, other: Relation) -> bool:
 
 def _only_named(tests: set[str], words: list[str]) -> bool:
     """Whether a test whose result one text gives stands among the words of the other."""
-    return any(name in words and TEST.fullmatch(name) and (name,) not in lexicon().terms for name in tests)
+    return any(name in words and TEST.fullmatch(name) and (name,) not in shipped_lexicon().terms for name in tests)

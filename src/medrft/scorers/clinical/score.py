@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 
 from medrft.scorers.clinical.compare import Comparison, Pairing, compare_findings, word_overlap, yes_line
-from medrft.scorers.clinical.compile import lexicon
-from medrft.scorers.clinical.facets import Match, match
+from medrft.scorers.clinical.compile import shipped_lexicon
+from medrft.scorers.clinical.facets import Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
-from medrft.scorers.clinical.reader import read, read_fresh
+from medrft.scorers.clinical.reader import read_findings, read_fresh
 from medrft.scorers.clinical.reading import POSSIBLE, Finding, Reading
-from medrft.scorers.clinical.relations import disagreement, other_signs
+from medrft.scorers.clinical.relations import other_signs, sign_disagreement
 from medrft.text import normalize, yes_no
 
 SHORT = 512
@@ -36,10 +36,10 @@ POLAR = re.compile(
 @lru_cache(maxsize=131_072)
 def score_pair(reference: str, candidate: str, question: str | None = None) -> float:
     """The clinical score of an answer in [0, 1]. Remembered, bounded."""
-    return compare(reference, candidate, question).score
+    return compare_answers(reference, candidate, question).score
 
 
-def compare(reference: str, candidate: str, question: str | None = None) -> Comparison:
+def compare_answers(reference: str, candidate: str, question: str | None = None) -> Comparison:
     """Compare an answer with its reference, with the question's help where there is one."""
     if reference == candidate and normalize(reference):
         return Comparison(1.0, "equal")
@@ -53,13 +53,13 @@ def compare(reference: str, candidate: str, question: str | None = None) -> Comp
         return Comparison(0.0, "empty", notes=("the answer holds no word or number",))
     if _same_words(mine.tokens, yours.tokens) and normalize(reference) == normalize(candidate):
         return Comparison(1.0, "equal")
-    if why := disagreement(reference, candidate):
+    if why := sign_disagreement(reference, candidate):
         return Comparison(0.0, "findings", True, notes=(why,))
     mine, yours = _spelled_out(mine, yours), _spelled_out(yours, mine)
     asked = _read(question) if question else None
     if mine.ambiguous or yours.ambiguous:
         mine, yours = _with_context(mine, yours, asked)
-    found = _compare(lexicon(), mine, yours, asked)
+    found = _compare(shipped_lexicon(), mine, yours, asked)
     if found.score > OTHER_SIGNS and other_signs(reference, candidate):
         found = replace(found, score=OTHER_SIGNS, notes=(*found.notes, "the same words with other signs"))
     if yours.shortened:
@@ -92,7 +92,7 @@ def _same_words(mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
 
 
 def _read(text: str) -> Reading:
-    return read(text) if len(text) <= SHORT else read_fresh(text)
+    return read_findings(text) if len(text) <= SHORT else read_fresh(text)
 
 
 def _with_context(mine: Reading, yours: Reading, asked: Reading | None) -> tuple[Reading, Reading]:
@@ -181,7 +181,7 @@ def _relate(made: Lexicon, asked: Reading, stated: Reading) -> tuple[str, float]
     agreed: tuple[str, float] | None = None
     for finding in stated.findings:
         for topic in asked.findings:
-            found = match(made, topic, finding)
+            found = match_findings(made, topic, finding)
             if found.clashes and found.shared and not {"finding"} & set(found.clashes):
                 return "no", 1.0 if finding.certainty > POSSIBLE else UNSURE
             if found.score >= 0.5 and found.shared:
@@ -200,10 +200,10 @@ def _yes_no_for_statement(made: Lexicon, mine: Reading, told: str, asked: Readin
     if said is None:
         said = "no" if first is not None and first.negative else "yes"
     if asked is not None and not POLAR.match(asked.text):
-        return _answered(mine, read(told), said, f"{told}, which was not asked", 0.0, ())
+        return _answered(mine, read_findings(told), said, f"{told}, which was not asked", 0.0, ())
     if asked is not None or mine.answer:
         score = SAID_LESS * sure * (said == told)
     else:
         normal = first is not None and "normal" in first.values.get("normality", ())
         score = SAID_LESS * UNSURE * ((said == told == "no") or normal or (said == told and mine.states))
-    return _answered(mine, read(told), said, told, score, ())
+    return _answered(mine, read_findings(told), said, told, score, ())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from medrft.scorers.base import AnswerScorer, Pair
-from medrft.scorers.clinical.score import compare, score_pair
+from medrft.scorers.clinical.score import compare_answers, score_pair
 from medrft.text import chosen
 from medrft.types import Item, Score
 
@@ -41,4 +41,4 @@ class Clinical(AnswerScorer):
             answer = option
         if self.cache and len(answer) <= REMEMBERED:
             return score_pair(pair.reference, answer, pair.question)
-        return compare(pair.reference, answer, pair.question).score
+        return compare_answers(pair.reference, answer, pair.question).score

@@ -76,7 +76,7 @@ class Mention(NamedTuple):
 SEPARATORS = {COMMA: Mention("joins", COMMA), STOP: Mention("breaks", STOP), SLASH: Mention("alternatives", SLASH)}
 
 
-def tag(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
+def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
     """Mentions in the order of the text; the longest term wins."""
     mentions: list[Mention] = []
     position, size, alone = 0, len(tokens), _alone(made)

@@ -70,10 +70,10 @@ SUFFIXES = (
 )
 
 
-def cut(text: str) -> list[str]:
+def cut_tokens(text: str) -> list[str]:
     """Tokens of a text, normalised by `medrft.text`, with stand-ins where its punctuation stood.
 
-    >>> cut("Mass, 2.5 cm. No viral/bacterial infection")
+    >>> cut_tokens("Mass, 2.5 cm. No viral/bacterial infection")
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = RANGE.sub(r"\1 to ", NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS])))
@@ -133,7 +133,7 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 5 and word[-1] == word[-2] else word
 
 
-def deletions(word: str) -> list[str]:
+def one_letter_deletions(word: str) -> list[str]:
     """A word and what is left of it without one letter: two words that share one are a slip apart."""
     return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
 
@@ -144,10 +144,10 @@ def trigrams(word: str) -> set[str]:
     return {marked[i : i + 3] for i in range(len(marked) - 2)}
 
 
-def likeness(left: str, right: str) -> float:
+def word_likeness(left: str, right: str) -> float:
     """How alike two words look, in [0, 1]: 1 for the same stem, else Dice over trigrams.
 
-    >>> likeness("nodular", "nodularity") > 0.6, likeness("femur", "tibia")
+    >>> word_likeness("nodular", "nodularity") > 0.6, word_likeness("femur", "tibia")
     (True, 0.0)
     """
     if left == right or (len(left) > 5 and len(right) > 5 and stem(left) == stem(right)):

@@ -1,0 +1,363 @@
+"""Curation, ARMed's data stage (arXiv 2508.12957): frequent answers thinned, a thought written for each pair left.
+
+    tries.jsonl     every completion, appended batch by batch: what an interrupted curation goes on from
+    curated.jsonl   the pairs that got a thought, as rows of the `table` loader
+    dropped.jsonl   the pairs that got none, with each try and the rule that dropped it
+    manifest.json   settings, who wrote, counts per rule
+
+The writer samples up to `tries` completions for a pair; the first that passes every rule is kept. Tries are judged in
+the order of tries, then of pairs, whenever they were written: an interrupted curation ends with the same files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrft.config import Recipe
+from medrft.curation.duplicates import Kept
+from medrft.curation.rules import RULES, Judge
+from medrft.curation.thinning import Thinned, thin_frequent
+from medrft.curation.writers import Writer, batch_seed, think_prompt
+from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError, naming_extras
+from medrft.files import describe_file, find_flaw, is_scrap, tell_user
+from medrft.masking import mask_secrets
+from medrft.progress import Bar, no_bar
+from medrft.rundir import (
+    append_jsonl,
+    environment,
+    fingerprint,
+    read_growing,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from medrft.types import Completion, Example
+
+if TYPE_CHECKING:
+    from medrft.config import EncoderConfig
+
+NAMED = ("modality", "organ", "question_type")
+"""Metadata that curated rows carry, where known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One completion for a pair, and what became of it."""
+
+    completion: Completion
+    thought: str
+    rule: str | None
+    """The rule that dropped it; `None` for the one that is kept."""
+
+
+@naming_extras()
+def curate(
+    examples: Sequence[Example],
+    recipe: Recipe,
+    *,
+    writer: Writer,
+    output: Path,
+    resume: bool = False,
+    bar: Bar = no_bar,
+) -> dict[str, Any]:
+    """Curate `examples` (the train rows) into `output`, and return its manifest.
+
+    With `resume` an interrupted curation goes on and a finished one is left as it is. Raises `RunExistsError` for an
+    output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails,
+    `DataError` when no pair is left. That none got a thought is for `check_kept` to say.
+    """
+    from medrft.training.processes import alone_in
+
+    if output.exists() and not output.is_dir():
+        raise RunExistsError(f"{output} is a file; choose another --output")
+    header = mask_secrets(made_with(examples, recipe, writer))
+    with alone_in(output):
+        manifest = _open(output, header, resume=resume)
+        if manifest["status"] == "done":
+            return manifest
+        return _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
+
+
+def check_kept(manifest: Mapping[str, Any], output: Path) -> None:
+    """Raise `DataError` where none of the pairs got a thought."""
+    if not manifest["result"]["kept"]:
+        rules = ", ".join(f"{RULES[rule]}: {n:,}" for rule, n in manifest["rules"].items() if n)
+        raise DataError(
+            f"none of {manifest['thinning']['asked']:,} pairs got a thought ({rules}); look at "
+            f"{output / 'sheet.html'}, then let another model write, lower correct.at_least or raise curate.tries"
+        )
+
+
+def _curate(
+    examples: Sequence[Example], recipe: Recipe, header: dict[str, Any], *, writer: Writer, output: Path, bar: Bar
+) -> dict[str, Any]:
+    """Thin, gather thoughts, write the files."""
+    with bar("Embedding questions") as advance:
+        thinned = thin_frequent(
+            examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder)
+        )
+        advance(1, 1)
+    if not thinned.kept:
+        raise DataError("no pair is left after thinning: no answer is frequent; lower curate.tau or keep the long tail")
+    tries = write_thoughts(thinned.kept, recipe, writer=writer, output=output, bar=bar)
+    manifest = {**header, "status": "done", **_counts(thinned, tries, len(examples)), **_versions()}
+    _write(output, thinned.kept, tries, manifest)
+    return manifest
+
+
+def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> dict[str, Any]:
+    """All that the result depends on; equal headers mean equal results."""
+    from medrft.data.images import sha256_of
+
+    prompt = think_prompt(recipe)
+    rows = [
+        (e.id, e.kind, e.question, e.options, e.references, [sha256_of(path) for path in e.images]) for e in examples
+    ]
+    return {
+        "writer": writer.identity,
+        "prompt": prompt.name,
+        "prompt_hash": prompt.hash,
+        "curate": recipe.curate.model_dump(mode="json"),
+        "max_new_tokens": recipe.eval.max_new_tokens,
+        "batch_size": recipe.eval.batch_size,
+        "max_pixels": recipe.data.max_pixels,
+        "correct": recipe.correct.model_dump(mode="json"),
+        "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir"}),
+        "seed": recipe.seed,
+        "dataset": recipe.data.name,
+        "rows": len(examples),
+        "data": fingerprint([json.dumps(row) for row in rows]),
+    }
+
+
+def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+    """The manifest of a folder that may be written to."""
+    path = output / "manifest.json"
+    manifest = _read_manifest(path)
+    begun = manifest is not None and (manifest["status"] == "done" or (output / "tries.jsonl").is_file())
+    if manifest is None:
+        if any(not is_scrap(entry) for entry in output.iterdir()):
+            raise RunExistsError(f"{output} holds files but no manifest.json; choose another --output")
+    elif begun and not resume:
+        raise RunExistsError(f"{output} already holds a curation; choose another --output or pass --resume")
+    if manifest is None or not begun:  # a mistake found before the first thought leaves a manifest and no more
+        manifest = {**header, "status": "running"}
+        write_json(path, manifest)
+    apart = [line for key in header for line in _apart(key, manifest.get(key), header[key])]
+    if apart:
+        raise RecipeError(f"{output} was begun otherwise: {'; '.join(apart[:2])}; choose another --output")
+    flaw = find_flaw(output, manifest.get("files", {}), content=True)
+    if flaw is not None:
+        tell_user(f"{output} is damaged: {flaw}; it is made again from tries.jsonl")
+        manifest["status"] = "running"
+    return manifest
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """A curation's manifest, if there is one; raises `DataError` for a file that is none."""
+    if not path.is_file():
+        return None
+    try:
+        manifest = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; delete {path.parent} to curate anew, or choose another --output") from error
+    if not isinstance(manifest, dict) or "status" not in manifest:
+        raise DataError(f"{path} is not the manifest of a curation; choose another --output")
+    return manifest
+
+
+def _apart(key: str, before: Any, now: Any) -> list[str]:
+    """Where two values of the manifest differ, setting by setting."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*now, *(name for name in before if name not in now)]
+        return [line for name in keys for line in _apart(f"{key}.{name}", before.get(name), now.get(name))]
+    return [] if before == now else [f"{key} was {before!r}, now {now!r}"]
+
+
+def write_thoughts(
+    pairs: Sequence[Example], recipe: Recipe, *, writer: Writer, output: Path, bar: Bar = no_bar
+) -> dict[str, list[Try]]:
+    """The tries of each pair by its id; the last one has no rule against it where the pair got a thought."""
+    judge = Judge(recipe)
+    done = _read_tries(output)
+    tries: dict[str, list[Try]] = {example.id: [] for example in pairs}
+    kept = Kept(None, ())
+    for number in range(recipe.curate.tries):
+        left = [example for example in pairs if not tries[example.id] or tries[example.id][-1].rule]
+        if not left:
+            break
+        with bar(f"Thoughts, try {number + 1} of {recipe.curate.tries}") as advance:
+            _write_round(left, recipe, number, done=done, writer=writer, output=output, advance=advance)
+        completions = [done[example.id, number] for example in left]
+        with bar(f"Judging, try {number + 1} of {recipe.curate.tries}") as advance:
+            verdicts = judge(left, completions)
+            advance(len(left), len(left))
+        if number == 0:
+            kept = Kept(recipe.curate.near_identical, (verdict.thought for verdict in verdicts))
+        for example, completion, (thought, rule) in zip(left, completions, verdicts, strict=True):
+            if rule is None and kept.repeats(thought, example.question):
+                rule = "near_identical"
+            if rule is None:
+                kept.add(example.id, thought, example.question)
+            tries[example.id].append(Try(completion=completion, thought=thought, rule=rule))
+    return tries
+
+
+Done = dict[tuple[str, int], Completion]
+"""(example id, number of the try from 0) -> what was written."""
+
+
+def _write_round(
+    left: Sequence[Example], recipe: Recipe, number: int, *, done: Done, writer: Writer, output: Path, advance: Any
+) -> None:
+    """Write what is missing of one round, batch by batch, into `tries.jsonl` and `done`."""
+    size = recipe.eval.batch_size
+    advance(0, len(left))
+    for start in range(0, len(left), size):
+        batch = left[start : start + size]
+        missing = {example.id for example in batch if (example.id, number) not in done}
+        if missing:
+            asked = [example for example in batch if writer.whole or example.id in missing]
+            seed = batch_seed(recipe.seed, number, [example.id for example in batch])
+            written = dict(zip((example.id for example in asked), writer(asked, seed=seed), strict=True))
+            good = {name: one for name, one in written.items() if name in missing and isinstance(one, Completion)}
+            if good:
+                append_jsonl(output / "tries.jsonl", [_try_row(name, number, one) for name, one in good.items()])
+            done |= {(name, number): one for name, one in good.items()}
+            failed = [one for one in written.values() if isinstance(one, EndpointError)]
+            if failed:
+                raise EndpointError(
+                    f"the teacher failed on {len(failed)} of {len(asked)} requests ({failed[0]}); what was written is "
+                    f"kept, go on with --resume"
+                )
+        advance(start + len(batch), len(left))
+
+
+def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
+    return {
+        "id": name,
+        "try": number,
+        "text": written.text,
+        "n_tokens": written.n_tokens,
+        "truncated": written.truncated,
+    }
+
+
+def _read_tries(output: Path) -> Done:
+    """What `tries.jsonl` holds; raises `DataError` for a row that is no try."""
+    path = output / "tries.jsonl"
+    done: Done = {}
+    for number, row in enumerate(read_growing(path), 1):
+        try:
+            written = Completion(text=row["text"], n_tokens=row["n_tokens"], truncated=row["truncated"])
+            done[row["id"], row["try"]] = written
+        except KeyError as error:
+            raise DataError(f"{path}, row {number}: no {error}; take that line out and go on with --resume") from error
+    return done
+
+
+def _embed(texts: Sequence[str], encoder: EncoderConfig) -> list[list[float]]:
+    from medrft.scorers.encoder import embed_texts
+
+    return embed_texts(texts, encoder)
+
+
+def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> dict[str, Any]:
+    """Counts for the manifest: thinning, each round of tries, and the rules over all tries."""
+    asked = len(thinned.kept)
+    rounds: list[dict[str, Any]] = []
+    for number in range(max(map(len, tries.values()))):
+        rules = Counter(found[number].rule for found in tries.values() if len(found) > number)
+        dropped = {rule: rules[rule] for rule in RULES}
+        rounds.append({"try": number + 1, "asked": rules.total(), "kept": rules[None], "dropped": dropped})
+    with_thought = [example for example in thinned.kept if tries[example.id][-1].rule is None]
+    return {
+        "thinning": {
+            "rows": rows,
+            "frequent": [
+                {"answer": answer, "rows": before, "kept": after}
+                for answer, (before, after) in thinned.frequent.items()
+            ],
+            "thinned_out": sum(before - after for before, after in thinned.frequent.values()),
+            "rare_answers": thinned.rare_answers,
+            "long_tail": thinned.long_tail,
+            "asked": asked,
+        },
+        "tries": rounds,
+        "rules": {rule: sum(one["dropped"][rule] for one in rounds) for rule in RULES},
+        "result": {
+            "kept": len(with_thought),
+            "without_thought": asked - len(with_thought),
+            "kinds": dict(Counter(example.kind for example in with_thought)),
+            **_phantom_truth(with_thought, tries),
+        },
+    }
+
+
+def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try]]) -> dict[str, int]:
+    """On phantom data, how many kept completions answer truly by its own judge; told, never used to choose."""
+    from medrft.data.phantom import grade_answer
+    from medrft.text import extract
+
+    drawn = [example for example in examples if example.dataset.startswith("phantom")]
+    if not drawn:
+        return {}
+    answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in drawn]
+    return {"true_by_phantom": sum(grade_answer(e, answer).correct for e, answer in zip(drawn, answers, strict=True))}
+
+
+def _versions() -> dict[str, Any]:
+    return {"versions": environment()["versions"]}
+
+
+def _write(output: Path, pairs: Sequence[Example], tries: Mapping[str, Sequence[Try]], manifest: Any) -> None:
+    """The result, the manifest last: it says that all is there."""
+    kept = [example for example in pairs if tries[example.id][-1].rule is None]
+    dropped = [example for example in pairs if tries[example.id][-1].rule is not None]
+    write_jsonl(output / "curated.jsonl", [_row(output, e, tries[e.id]) for e in kept])
+    write_jsonl(
+        output / "dropped.jsonl",
+        [
+            {
+                **_pair(output, e),
+                "tries": [{"rule": one.rule, "text": one.completion.text} for one in tries[e.id]],
+            }
+            for e in dropped
+        ],
+    )
+    manifest["files"] = {name: describe_file(output / name) for name in ("curated.jsonl", "dropped.jsonl")}
+    write_json(output / "manifest.json", manifest)
+
+
+def _row(output: Path, example: Example, tries: Sequence[Try]) -> dict[str, Any]:
+    return {**_pair(output, example), "rationale": tries[-1].thought, "try": len(tries)}
+
+
+def _pair(output: Path, example: Example) -> dict[str, Any]:
+    """An example as a row of the `table` loader; images below `output` by their place in it, else absolute."""
+    folder = output.resolve()
+    places = [path.resolve() for path in example.images]
+    references = list(example.references)
+    return {
+        "id": example.id,
+        "dataset": example.dataset,
+        "split": example.split,
+        "kind": example.kind,
+        "images": [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in places],
+        "question": example.question,
+        "answer": references[0] if len(references) == 1 else references,
+        **({"options": list(example.options)} if example.options else {}),
+        **{key: example.metadata[key] for key in NAMED if example.metadata.get(key) is not None},
+    }
+
+
+def taught_examples(examples: Sequence[Example], folder: Path) -> list[Example]:
+    """The examples that a curation kept, each with the thought it got."""
+    thoughts = {row["id"]: row["rationale"] for row in read_jsonl(folder / "curated.jsonl")}
+    return [replace(e, rationale=thoughts[e.id]) for e in examples if e.id in thoughts]

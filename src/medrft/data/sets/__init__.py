@@ -1,0 +1,1 @@
+"""The benchmarks, one loader a file, each in its official layout."""

@@ -1,0 +1,1 @@
+"""Two sides on the same questions: paired answers, differences with intervals, and which answers changed."""

@@ -1,0 +1,271 @@
+"""Is this model better than that one? The same questions answered by both, paired, clustered by image.
+
+For each data set, kind and leading metric: the mean difference, its 95 % interval, and a p-value by flipping the signs
+of whole images, corrected by Holm's method for all tests of one call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from medrft.evaluation.compare.changes import changes_of
+from medrft.evaluation.compare.sides import Answers, Key, Pair, Row, Side
+from medrft.evaluation.compare.signflip import EXACT, FLIPS, SignFlip, holm, sign_flip
+from medrft.evaluation.metrics import values_of
+from medrft.intervals import Interval, paired_difference
+from medrft.types import KINDS, Score
+
+LEADING = ("truth", "accuracy", "correct", "exact_match", "clinical", "average")
+"""Metrics that are tested, where both sides have them; `correct` of closed and choice questions is their accuracy."""
+
+NEED: dict[str, tuple[str, ...]] = {"correct": ("correct",), "average": ("encoder",)}
+"""Entries of the header on which a metric's meaning depends: where they differ, it is not compared."""
+
+SETTINGS = ("prompt", "prompt_hash", "correct", "encoder")
+"""Entries of the header that are said where they differ, beside those of `generation`; the hash where names do not."""
+
+FACTS = ("model", "evaluator", "checkpoint", "prompt", "encoder")
+"""Entries of the header that say what a side is."""
+
+LISTED = 200
+"""Examples listed per reason for leaving them out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """How often signs are flipped, and from which seed."""
+
+    seed: int = 0
+    flips: int = FLIPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One side minus the baseline, on one data set, kind and metric."""
+
+    a: str
+    b: str
+    dataset: str
+    kind: str
+    metric: str
+    mean_a: float
+    mean_b: float
+    difference: Interval
+    flip: SignFlip
+    by_image: bool
+    """Clusters are images; otherwise some or all questions stand alone, because their image is not known."""
+    unscored: int
+
+
+def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]:
+    """Everything `medrft compare` says, as JSON: tests, changed examples, and what was left out and why."""
+    baseline, *others = sides
+    draws = draws or Draws()
+    tests: list[Test] = []
+    against = []
+    for other in others:
+        pairs, left_out = pair_answers(baseline, other)
+        skipped = _skipped(baseline, other)
+        tests += _tests(baseline.name, other.name, pairs, skipped, draws)
+        against.append(
+            {
+                "name": other.name,
+                "paired": len({p.key for p in pairs}),
+                "left_out": left_out,
+                "settings": _settings(baseline, other),
+                "not_compared": {f"{dataset}: {metric}": why for (dataset, metric), why in skipped.items()},
+                "changes": changes_of(pairs),
+            }
+        )
+    corrected = holm([test.flip.p for test in tests])
+    return {
+        "baseline": baseline.name,
+        "sides": [_side(side) for side in sides],
+        "interval": "95 % interval of the paired difference by t, over whole clusters",
+        "p": f"two-sided, signs of whole clusters flipped: all patterns up to {EXACT}, else {draws.flips} random ones",
+        "clusters": "the questions about one image; each question alone where its image is not known",
+        "seed": draws.seed,
+        "correction": f"Holm over all {len(tests)} tests of this call",
+        "conditional": _conditional(sides),
+        "tests": [_as_json(test, p) for test, p in zip(tests, corrected, strict=True)],
+        "against": against,
+    }
+
+
+def pair_answers(a: Side, b: Side) -> tuple[list[Pair], dict[str, Any]]:
+    """Examples that both sides answered alike asked, run by run, and what was left out: `{reason: {count, examples}}`.
+
+    A reference, question, kind or set of options that differs under one id is not the same example.
+    """
+    pairs: list[Pair] = []
+    reasons: dict[str, dict[str, None]] = {}
+    for number, (one, two) in enumerate(zip(a.runs, b.runs, strict=True)):
+        for key in one.rows.keys() | two.rows.keys():
+            reason = _reason(one, two, key, a.name, b.name)
+            if reason is None:
+                pairs.append(Pair(key=key, run=number, a=one.rows[key], b=two.rows[key]))
+            else:
+                reasons.setdefault(reason, {})[key[2]] = None
+    pairs.sort(key=lambda p: (p.run, p.key))
+    return pairs, {
+        reason: {"count": len(ids), "examples": sorted(ids)[:LISTED]} for reason, ids in sorted(reasons.items())
+    }
+
+
+def _reason(one: Answers, two: Answers, key: Key, name_a: str, name_b: str) -> str | None:
+    """Why an example cannot be paired; `None` where it can."""
+    if key not in two.rows:
+        return f"only in {name_a}"
+    if key not in one.rows:
+        return f"only in {name_b}"
+    first, second = one.rows[key][0], two.rows[key][0]
+    for field, name in (
+        ("references", "reference"),
+        ("question", "question"),
+        ("kind", "kind"),
+        ("options", "options"),
+    ):
+        if (first.get(field) or None) != (second.get(field) or None):
+            return f"another {name} under the same id"
+    return None
+
+
+def _tests(a: str, b: str, pairs: Sequence[Pair], skipped: dict[tuple[str, str], str], draws: Draws) -> Iterator[Test]:
+    """One test per data set, kind and leading metric; a metric that repeats another value by value is dropped."""
+    for dataset in sorted({p.key[0] for p in pairs}):
+        for kind in KINDS:
+            chosen = [p for p in pairs if p.key[0] == dataset and p.kind == kind]
+            seen: list[list[tuple[Score, Score]]] = []
+            for metric in LEADING:
+                values = [(_mean(p.a, metric), _mean(p.b, metric)) for p in chosen]
+                repeats = values in seen or (metric == "correct" and kind != "open")
+                if (dataset, metric) in skipped or repeats or not any(None not in pair_ for pair_ in values):
+                    continue
+                seen.append(values)
+                yield _test((a, b), (dataset, kind, metric), chosen, values, draws)
+
+
+def _test(
+    names: tuple[str, str],
+    what: tuple[str, str, str],
+    pairs: Sequence[Pair],
+    values: Sequence[tuple[Score, Score]],
+    draws: Draws,
+) -> Test:
+    """The test of one metric over the pairs that are scored on both sides."""
+    scored = [(p, x, y) for p, (x, y) in zip(pairs, values, strict=True) if x is not None and y is not None]
+    before, after = [x for _, x, _ in scored], [y for _, _, y in scored]
+    clusters = [p.cluster for p, _, _ in scored]
+    return Test(
+        a=names[0],
+        b=names[1],
+        dataset=what[0],
+        kind=what[1],
+        metric=what[2],
+        mean_a=fmean(before),
+        mean_b=fmean(after),
+        difference=paired_difference(
+            after,
+            before,
+            clusters=clusters,
+            runs=[p.run for p, _, _ in scored],
+        ),
+        flip=sign_flip(
+            [y - x for x, y in zip(before, after, strict=True)], clusters=clusters, seed=draws.seed, flips=draws.flips
+        ),
+        by_image=all(p.a[0]["images"] or p.b[0]["images"] for p, _, _ in scored),
+        unscored=len(pairs) - len(scored),
+    )
+
+
+def _mean(rows: Sequence[Row], metric: str) -> Score:
+    """An example's value, averaged over its samples; `None` where any is unscored or the metric is absent."""
+    values = [values_of(row).get(metric) for row in rows]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _headers(a: Side, b: Side) -> Iterator[tuple[str, Row, Row]]:
+    """The headers of both sides, run by run, for each data set that both have."""
+    for one, two in zip(a.runs, b.runs, strict=True):
+        for dataset in sorted(one.headers.keys() & two.headers.keys()):
+            yield dataset, one.headers[dataset], two.headers[dataset]
+
+
+def _skipped(a: Side, b: Side) -> dict[tuple[str, str], str]:
+    """Metrics that mean something else on the two sides, with the reason."""
+    return {
+        (dataset, metric): f"{field} differs: {one.get(field)} and {two.get(field)}"
+        for dataset, one, two in _headers(a, b)
+        for metric, fields in NEED.items()
+        for field in fields
+        if field in one and field in two and one[field] != two[field]
+    }
+
+
+def _settings(a: Side, b: Side) -> list[dict[str, Any]]:
+    """How the two sides were asked differently; the reader must know, because it may explain the difference."""
+    found = [
+        {"dataset": dataset, "setting": name, "a": ours[name], "b": theirs[name]}
+        for dataset, one, two in _headers(a, b)
+        for ours, theirs in [(_asked(one), _asked(two))]
+        for name in ours
+        if name in theirs and ours[name] != theirs[name]
+    ]
+    named = {entry["dataset"] for entry in found if entry["setting"] == "prompt"}
+    found = [entry for entry in found if entry["setting"] != "prompt_hash" or entry["dataset"] not in named]
+    return [entry for i, entry in enumerate(found) if entry not in found[:i]]
+
+
+def _asked(header: Row) -> dict[str, Any]:
+    """A header's settings that bear on greedy answers, those of generation one by one."""
+    generation = {key: value for key, value in (header.get("generation") or {}).items() if key != "passes"}
+    return {**{name: header[name] for name in SETTINGS if header.get(name) is not None}, **generation}
+
+
+def _conditional(sides: Sequence[Side]) -> str:
+    """What the figures cover."""
+    runs = len(sides[0].runs)
+    if runs == 1:
+        return "conditional on these trainings: another seed may give another difference"
+    return (
+        f"{runs} trainings per side, paired in the order given; intervals are over trainings and images, "
+        "p-values flip images and are conditional on these trainings"
+    )
+
+
+def _side(side: Side) -> dict[str, Any]:
+    """A side's files and counts."""
+    first = side.runs[0]
+    kinds = Counter(f"{key[0]}, {rows[0]['kind']}" for key, rows in first.rows.items())
+    known = [header for header in first.headers.values() if header]
+    return {
+        "name": side.name,
+        **{name: value for name, value in (known[0] if known else {}).items() if name in FACTS},
+        "runs": [{"path": str(one.path), "stage": one.stage} for one in side.runs],
+        "examples": dict(sorted(kinds.items())),
+    }
+
+
+def _as_json(test: Test, corrected: float) -> dict[str, Any]:
+    """A test as a row of the table."""
+    return {
+        "a": test.a,
+        "b": test.b,
+        "dataset": test.dataset,
+        "kind": test.kind,
+        "metric": test.metric,
+        "mean_a": test.mean_a,
+        "mean_b": test.mean_b,
+        **{"difference" if name == "mean" else name: value for name, value in test.difference.as_json().items()},
+        "clusters": test.flip.clusters,
+        "clustered_by": "image" if test.by_image else "question",
+        "p": test.flip.p,
+        "p_holm": corrected,
+        "exact": test.flip.exact,
+        "unscored": test.unscored,
+    }

@@ -1,0 +1,97 @@
+"""Held-out answers before and after: how many questions were gained and lost, with examples of both."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from medrft.evaluation.compare.changes import is_right, outcome_of
+from medrft.evaluation.run_files import Row, RunFiles
+from medrft.report.results import BASE, Source, rivals_of, subject_of
+
+EACH = 3
+"""Examples of each outcome."""
+
+OUTCOMES = {
+    "wrong to right": "gained",
+    "right to wrong": "lost",
+    "both right": "both right",
+    "wrong to other wrong": "both wrong",
+    "both wrong alike": "both wrong",
+    "unscored": "unscored",
+}
+"""The outcomes of `medrft compare`, as the report calls them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One model's answer to a question."""
+
+    stage: str
+    row: Row
+    right: bool | None
+    """`None` where the answer is unscored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One held-out question and what each model said."""
+
+    outcome: str
+    row: Row
+    images: tuple[str, ...]
+    said: tuple[Said, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Gains and losses of the subject against another model."""
+
+    dataset: str
+    before: Source
+    after: str
+    counts: Mapping[str, int]
+    questions: tuple[Question, ...]
+
+
+def held_out(run: RunFiles, dataset: str) -> HeldOut | None:
+    """Questions that the subject gained and lost against its first rival among models; `None` without both."""
+    subject = subject_of(run, dataset)
+    rivals = [rival for rival in rivals_of(run, dataset, subject) if rival.source == "none"] if subject else []
+    if subject is None or not rivals:
+        return None
+    before, after = run.answers(rivals[0].stage, dataset), run.answers(subject, dataset)
+    sorts: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES.values()}
+    for key, row in after.items():
+        if key in before:
+            sorts[OUTCOMES[outcome_of(before[key], row)]].append(key)
+    stages = [stage for stage in run.evaluations[dataset] if stage in {BASE, rivals[0].stage, subject}]
+    answers = {stage: run.answers(stage, dataset) for stage in stages}
+    chosen = [(outcome, key) for outcome in ("gained", "lost") for key in _draw(run, sorts[outcome], after)]
+    return HeldOut(
+        dataset=dataset,
+        before=rivals[0],
+        after=subject,
+        counts={outcome: len(keys) for outcome, keys in sorts.items()},
+        questions=tuple(_question(run, outcome, key, answers) for outcome, key in chosen),
+    )
+
+
+def _draw(run: RunFiles, keys: Sequence[str], rows: Mapping[str, Row]) -> list[str]:
+    """A few by the recipe's seed, those whose image the run keeps first."""
+    order = random.Random(run.recipe.seed).sample(sorted(keys), len(keys))
+    kept = [key for key in order if any((run.path / "images" / f"{sha}.png").is_file() for sha in rows[key]["images"])]
+    return (kept + [key for key in order if key not in kept])[:EACH]
+
+
+def _question(run: RunFiles, outcome: str, key: str, answers: Mapping[str, Mapping[str, Row]]) -> Question:
+    said = [(stage, rows[key]) for stage, rows in answers.items() if key in rows]
+    row = said[-1][1]
+    thumbnails = (run.thumbnail(sha256) for sha256 in row["images"])
+    return Question(
+        outcome=outcome,
+        row=row,
+        images=tuple(uri for uri in thumbnails if uri),
+        said=tuple(Said(stage=stage, row=answer, right=is_right(answer)) for stage, answer in said),
+    )

@@ -1,0 +1,193 @@
+"""What a study found, from its small result files alone: the primary outcome, tables, costs, curves and power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from medrft.studies.contrasts import (
+    answer_lengths,
+    by_difficulty,
+    last_curve,
+    metric_comparisons,
+    reward_learned,
+    side_metrics,
+)
+from medrft.studies.costs import study_costs
+from medrft.studies.plan import FLIPS, SOURCES, Study
+from medrft.studies.result_files import (
+    Arms,
+    Result,
+    datasets_of,
+    lead_of,
+    mean_of,
+    paired_over_seeds,
+    pooled_mean,
+    result_label,
+)
+from medrft.studies.starts import compare_starts, start_predictors
+from medrft.types import KINDS
+
+CONTROLS = tuple(source for source in SOURCES if source not in ("none", "frequent_type"))
+"""Shown beside an arm's own answers; of the two lookups without a picture the stronger."""
+EFFECTS = (0.01, 0.02, 0.03, 0.05)
+Z = 1.959964, 0.841621
+"""Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
+
+
+def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
+    """All figures of a study. `keys` has each arm's key now: a result of another content is left out and named."""
+    fresh = [result for result in results if keys.get(result_label(result)) == result["key"]]
+    arms = {name: [result for result in fresh if result["arm"] == name] for name in study.arms}
+    arms = {name: found for name, found in arms.items() if found}
+    table = study.table
+    against = table.primary.against
+    there = {result_label(result) for result in fresh}
+    return {
+        "study": study.name,
+        "question": table.question,
+        "claim": table.claim,
+        "seeds": sorted({result["seed"] for result in fresh}),
+        "planned_seeds": list(table.seeds),
+        "stale": sorted(result_label(r) for r in results if keys.get(result_label(r)) not in (None, r["key"])),
+        "unplanned": sorted(result_label(r) for r in results if result_label(r) not in keys),
+        "missing": [name for name in keys if name not in there],
+        "datasets": datasets_of(arms),
+        "encoder": sorted({result["encoder"] for result in fresh}),
+        "form": _form(fresh),
+        "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
+        "tables": study_tables(arms, against=against),
+        "metrics": side_metrics(arms, against=against),
+        "comparisons": metric_comparisons(arms, table.secondary, kind=table.primary.kind),
+        "difficulty": by_difficulty(arms, against=against),
+        "lengths": answer_lengths(arms, against=against),
+        "learning": reward_learned(arms),
+        "starts": compare_starts(arms),
+        "predictors": start_predictors(arms),
+        "pass_at": {name: passed for name, found in arms.items() if (passed := _pass_at(found))},
+        "cost": study_costs(arms, table.budget),
+        "curves": {name: run for name, found in arms.items() if (run := mean_curves(found))},
+        "power": study_power(arms, study),
+    }
+
+
+def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
+    own = study.table.primary
+    where: dict[str, Any] = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
+    return paired_over_seeds(arms.get(own.a, ()), arms.get(own.against, ()), **where)
+
+
+def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+    """One table per data set and kind: each arm's mean with its controls, and its difference to `against`."""
+    made = []
+    for dataset in datasets_of(arms):
+        for kind in ("all", *KINDS):
+            rows = [row for name in arms if (row := _row(arms, name, against, dataset, kind)) is not None]
+            if rows:
+                made.append({"dataset": dataset, "kind": kind, "metric": rows[0].pop("metric"), "rows": rows})
+                for row in rows[1:]:
+                    row.pop("metric")
+    return made
+
+
+def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[str, Any] | None:
+    metric = lead_of(arms[name], dataset)
+    where: dict[str, Any] = {"dataset": dataset, "kind": kind, "metric": metric}
+    own = pooled_mean(arms[name], **where)
+    if own is None:
+        return None
+    apart = None if name == against else paired_over_seeds(arms[name], arms.get(against, ()), **where)
+    controls = {source: mean_of(arms[name], **where, source=source) for source in CONTROLS}
+    return {
+        "metric": metric,
+        "arm": name,
+        **own,
+        "controls": {source: value for source, value in controls.items() if value is not None},
+        "flips": {flip: _flips(arms, name, against, {**where, "metric": flip}) for flip in FLIPS},
+        "difference": apart,
+    }
+
+
+def _flips(arms: Arms, name: str, against: str, where: dict[str, Any]) -> dict[str, Any] | None:
+    """The share of flipped answers, and its paired difference; `None` where the data know no truth."""
+    own = pooled_mean(arms[name], **where)
+    if own is None:
+        return None
+    apart = None if name == against else paired_over_seeds(arms[name], arms.get(against, ()), **where)
+    return {"mean": own["mean"], "difference": apart}
+
+
+def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """pass@k by data set, the mean over seeds."""
+    made: dict[str, dict[str, float]] = {}
+    for dataset in {name for result in found for name in result["pass_at"]}:
+        curves = [result["pass_at"][dataset] for result in found if dataset in result["pass_at"]]
+        made[dataset] = {k: round(fmean(curve[k] for curve in curves), 4) for k in curves[0]}
+    return dict(sorted(made.items()))
+
+
+def _form(results: Sequence[Result]) -> dict[str, Any] | None:
+    """The measured share of the base's sampled completions in the form."""
+    return next((dict(result["form"]) for result in results if result.get("form")), None)
+
+
+def mean_curves(found: Sequence[Result]) -> dict[str, list[float | None]]:
+    """Curves of an arm's last trained stage, the mean over seeds at each point."""
+    runs = [last_curve(result) for result in found if result["curves"]]
+    if not runs:
+        return {}
+    n = min(len(run.get("step", ())) for run in runs)
+    names = dict.fromkeys(key for run in runs for key in run)
+    return {
+        name: [_across([run[name][i] for run in runs if name in run and i < len(run[name])]) for i in range(n)]
+        for name in names
+    }
+
+
+def _across(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(f"{fmean(known):.4g}") if known else None
+
+
+def study_power(arms: Arms, study: Study) -> list[dict[str, Any]]:
+    """How the differences spread from seed to seed, and the seeds that an effect would need at 80 % power.
+
+    n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2 (the normal formula with Guenther's term for the t test),
+    two-sided at 5 %; sd is that of the per-seed differences of the primary metric, questions as many as here;
+    `within_sd` is what their images alone bring of it: where that is nearly all, more pictures help as more seeds do.
+    """
+    own = study.table.primary
+    rows = []
+    for dataset in datasets_of(arms):
+        for name in arms:
+            if name == own.against:
+                continue
+            where: dict[str, Any] = {"dataset": dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
+            found = paired_over_seeds(arms[name], arms.get(own.against, ()), **where)
+            values = list(found["per_seed"].values()) if found else []
+            if found is None or len(values) < 3:
+                continue
+            spread = stdev(values)
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "arm": name,
+                    "sd": round(spread, 5),
+                    "within_sd": found["within_sd"],
+                    "seeds": len(values),
+                    "questions": found["n"] // len(values),
+                    "needed": {str(effect): seeds_needed(spread, effect) for effect in EFFECTS},
+                }
+            )
+    return rows
+
+
+def seeds_needed(sd: float, effect: float) -> int:
+    """Seeds for a paired effect at 80 % power, two-sided 5 %; at least 2.
+
+    >>> seeds_needed(0.02, 0.02), seeds_needed(0.02, 0.01)
+    (10, 34)
+    """
+    exact = (sum(Z) * sd / effect) ** 2 + Z[0] ** 2 / 2
+    return max(2, int(-(-exact // 1)))

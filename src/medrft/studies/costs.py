@@ -1,0 +1,50 @@
+"""What a study costs: measured of the arms that are done, expected of the others; and whether the arms spent alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from medrft.studies.plan import Budget
+from medrft.studies.result_files import Result
+
+SPENT = {"steps": "steps", "examples": "seen", "tokens": "tokens", "wall_clock": "seconds"}
+"""Rule of a budget -> key of a stage's cost."""
+
+
+def own_cost(result: Result) -> dict[str, float]:
+    """What an arm spent on its own stages, with its evaluation; shared stages apart."""
+    own = [stage for stage in result["cost"] if stage["shared"] is None]
+    shared = [stage for stage in result["cost"] if stage["shared"] is not None]
+    total = {key: float(sum(stage.get(key, 0) for stage in own)) for key in ("steps", "seen", "tokens", "seconds")}
+    return {
+        **total,
+        "completions": float(sum(stage.get("completions", 0) for stage in own)),
+        "evaluation_seconds": float(result["evaluation_seconds"]),
+        "shared_seconds": float(sum(stage["seconds"] for stage in shared)),
+    }
+
+
+def study_costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any]:
+    """Cost of each arm, the median over its seeds, and whether those that trained kept to the budget's rule.
+
+    A median, because a machine that others use, or that was stopped, makes one arm ten times as long by the clock.
+    """
+    each = {name: [own_cost(result) for result in found] for name, found in arms.items()}
+    rows: list[dict[str, Any]] = [
+        {"arm": name, "seeds": len(own), **{key: round(median(cost[key] for cost in own), 1) for key in own[0]}}
+        for name, own in each.items()
+    ]
+    spent = [row[SPENT[budget.rule]] for row in rows if row["steps"]]
+    ratio = max(spent) / min(spent) if spent and min(spent) > 0 else None
+    apart = ratio is not None and ratio > 1 + budget.tolerance + 1e-9
+    return {
+        "rule": budget.rule,
+        "statement": budget.statement,
+        "tolerance": budget.tolerance,
+        "ratio": None if ratio is None else round(ratio, 4),
+        "kept": not apart and (ratio is not None or len(spent) < 2),  # nothing spent by one, such as tokens in SFT
+        "arms": rows,
+        "hours": round(sum(c["seconds"] + c["evaluation_seconds"] for own in each.values() for c in own) / 3600, 2),
+    }

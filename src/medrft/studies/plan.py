@@ -1,0 +1,254 @@
+"""A study: one recipe, arms that differ from it by a few values, seeds, and one outcome named before the first run.
+
+    name: length
+    question: Does paying for length help?
+    recipe: phantom_rl.yaml
+    base: ../phantom_base.yaml
+    arms:
+      none: {}
+      ecr: {reward.open: zhu_ecr}
+    seeds: [1, 2, 3]
+    primary: {a: ecr, against: none, dataset: phantom, kind: all, metric: truth}
+    budget: {rule: steps, statement: each arm takes 40 steps of 128 completions}
+
+`factors` in the place of `arms` give a full grid: `{reward: {text: {…}, armed: {…}}, start: {base: {…}, sft: {…}}}`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from medrft.config import ControlName, Recipe, Shape
+from medrft.errors import RecipeError, unknown_name
+from medrft.recipes import found_files, load_recipe, read_yaml
+
+Overrides = dict[str, Any]
+COMMITTED = Path("benchmarks/results/studies")
+"""Where this repository keeps the results of its own studies, beside `recipes/studies`."""
+ARM = r"^[a-z0-9][a-z0-9_-]*$"
+
+VERDICTS = ("truth", "correct")
+"""0 or 1 for each answer, kept for the controls too; `correct` is the accuracy of closed and choice questions."""
+FLIPS = ("side_flip", "polarity_flip")
+"""0 or 1 for each answer to a phantom; fewer is better."""
+OUTCOMES = (*VERDICTS, "exact_match", "answer_format", "in_grammar", *FLIPS)
+"""0 or 1 for each answer of the model."""
+GRADES = ("bleu1", "rouge1", "bertscore", "cosine", "average", "n_tokens")
+"""Graded values, kept for the model's own answers alone; tokens as whole numbers."""
+SOURCES = ("none", "sampled", *get_args(ControlName), "frequent_type", "frequent_question")
+
+
+class Primary(Shape):
+    """The one outcome a study is about: arm `a` minus arm `against`, paired by question and seed."""
+
+    a: str
+    against: str
+    dataset: str
+    kind: Literal["all", "closed", "choice", "open"] = "all"
+    metric: str = "truth"
+    source: str = "none"
+    """`none` is the model's greedy answers, `sampled` its sampled ones; else a control."""
+
+
+class Pair(Shape):
+    """Two arms that are held against each other beside the primary outcome, in every metric."""
+
+    a: str
+    against: str
+
+
+class Budget(Shape):
+    """What is held equal between the arms; the table shows what each used and says where they differ."""
+
+    rule: Literal["steps", "examples", "tokens", "wall_clock"]
+    """What the arms spend after the stages they share."""
+    statement: str
+    tolerance: float = Field(default=0.0, ge=0)
+    """The largest arm may use this much more than the smallest, as a share."""
+    seconds_per_arm: float | None = Field(default=None, gt=0)
+    """What an arm is expected to take, for `--dry-run` before anything was measured."""
+
+
+class StudyTable(Shape):
+    """The shape of a STUDY.yaml."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    question: str
+    claim: str | None = None
+    """What a paper says about it."""
+    recipe: str
+    """The base recipe, relative to the study's file."""
+    base: str | None = None
+    """A recipe whose final model every arm starts from; built once."""
+    set: Overrides = Field(default_factory=dict)
+    arms: dict[str, Overrides] | None = None
+    factors: dict[str, dict[str, Overrides]] | None = None
+    seeds: tuple[int, ...] = Field(min_length=1)
+    primary: Primary
+    secondary: tuple[Pair, ...] = ()
+    budget: Budget
+    results: str | None = None
+    """Folder of the small result files, relative to the study's file and within its folder."""
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> StudyTable:
+        if (self.arms is None) == (self.factors is None):
+            raise ValueError("a study has either arms or factors; give one of the two")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds holds one twice: {list(self.seeds)}")
+        return self
+
+
+class Study:
+    """A study that was read: its table, where it lies, and its arms by name."""
+
+    def __init__(self, table: StudyTable, path: Path) -> None:
+        self.table = table
+        self.path = path
+        self.arms: dict[str, Overrides] = (
+            grid_arms(table.factors) if table.arms is None and table.factors else table.arms or {}
+        )
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.table.name
+
+    @property
+    def results(self) -> Path:
+        """Where the small result files lie, unless a command says otherwise.
+
+        In the study's folder where it names one; for a study of medrft's own checkout the committed ones; else below
+        the folder of runs. Raises `RecipeError` for a named folder that leads out of the study's.
+        """
+        own = self.path.parent.resolve()
+        if self.table.results is not None:
+            named = (own / self.table.results).resolve()
+            if not named.is_relative_to(own):
+                raise RecipeError(
+                    f"{self.path}: results: {self.table.results} leads out of {own}; name a folder in it, or pass "
+                    f"--results {named}"
+                )
+            return named
+        committed = own.parents[1] / COMMITTED / self.name if own.parts[-2:] == ("recipes", "studies") else None
+        if committed is not None and committed.is_dir():
+            return committed
+        return Path("runs/studies") / self.name / "results"
+
+    def recipe(self, arm: str, seed: int) -> Recipe:
+        """The resolved recipe of one arm; raises `RecipeError` naming arm and key."""
+        path = self.path.parent / self.table.recipe
+        own = found_files({**self.table.set, **self.arms[arm]}, self.path.parent)
+        try:
+            return load_recipe(path, overrides={**own, "seed": seed})
+        except RecipeError as error:
+            raise RecipeError(f"arm {arm!r} of {self.path}: {error}") from error
+
+    def base(self) -> Recipe | None:
+        """The recipe of the model that every arm starts from."""
+        return None if self.table.base is None else load_recipe(self.path.parent / self.table.base)
+
+    def chosen(self, arms: list[str] | None) -> list[str]:
+        """The arms asked for in the study's order; raises `UnknownNameError` for one that it lacks."""
+        for arm in arms or ():
+            if arm not in self.arms:
+                raise unknown_name(f"arm of study {self.name}", arm, self.arms)
+        return [arm for arm in self.arms if not arms or arm in arms]
+
+
+def grid_arms(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]:
+    """Every combination of one level per factor, as arms named by their levels.
+
+    >>> grid_arms({"start": {"base": {"a": 1}, "sft": {}}, "reward": {"text": {"b": 2}}})
+    {'base-text': {'a': 1, 'b': 2}, 'sft-text': {'b': 2}}
+
+    Raises `RecipeError` where one level would undo another: two factors with one key, or two arms of one name.
+    """
+    arms: dict[str, Overrides] = {}
+    for levels in itertools.product(*(of.items() for of in factors.values())):
+        name, merged = "-".join(level for level, _ in levels), dict[str, Any]()
+        for _, values in levels:
+            if twice := sorted(merged.keys() & values.keys()):
+                raise RecipeError(f"two factors set {twice[0]} in arm {name!r}; each key belongs to one factor")
+            merged |= values
+        if name in arms:
+            raise RecipeError(f"the levels of the factors give two arms called {name!r}; rename one level")
+        arms[name] = merged
+    return arms
+
+
+def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read and check a study, with recipe values for all its arms, such as where the data lie.
+
+    Raises `RecipeError` or `UnknownNameError` in one line.
+    """
+    if not path.is_file():
+        raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
+    table = read_yaml(path)
+    if not isinstance(table, dict):
+        raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
+    try:
+        read = StudyTable.model_validate(table)
+        study = Study(read.model_copy(update={"set": {**read.set, **(overrides or {})}}), path)
+    except ValidationError as error:
+        raise _told(error, path) from error
+    _check_arms(study)
+    return study
+
+
+def _told(error: ValidationError, path: Path) -> RecipeError:
+    """The first problem of a table, with the nearest key where a key is unknown."""
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        shapes: dict[str, type[Shape]] = {"primary": Primary, "secondary": Pair, "budget": Budget}
+        shape = shapes.get(str(problem["loc"][0]), StudyTable)
+        return RecipeError(f"{path}: {unknown_name('study key', str(problem['loc'][-1]), shape.model_fields)}")
+    if problem["type"] == "value_error":
+        return RecipeError(f"{path}: {problem['ctx']['error']}")
+    if problem["type"] == "missing":
+        return RecipeError(f"{path}: {where} is missing; docs/studies.md says what a study holds")
+    return RecipeError(f"{path}: {where}: {problem['msg'].lower()}, got {problem['input']!r}")
+
+
+def _check_arms(study: Study) -> None:
+    if not study.arms:
+        raise RecipeError(f"{study.path}: a study needs at least one arm")
+    for arm in study.arms:
+        if not re.fullmatch(ARM, arm):
+            raise RecipeError(f"{study.path}: arm {arm!r} names files, so use lower-case letters, digits, - and _")
+    table = study.table
+    named = {f"{key}.{side}": getattr(pair, side) for key, pair in _pairs(table).items() for side in ("a", "against")}
+    for where, name in named.items():
+        if name not in study.arms:
+            raise unknown_name(f"arm in {where} of study {study.name}", name, study.arms)
+    for key, pair in _pairs(table).items():
+        if pair.a == pair.against:
+            raise RecipeError(f"{study.path}: {key} holds the arm {pair.a!r} against itself")
+    _check_outcome(table.primary)
+    for arm in study.arms:
+        study.recipe(arm, table.seeds[0])
+    study.base()
+
+
+def _pairs(table: StudyTable) -> dict[str, Primary | Pair]:
+    return {"primary": table.primary, **{f"secondary.{i}": pair for i, pair in enumerate(table.secondary)}}
+
+
+def _check_outcome(primary: Primary) -> None:
+    """That the result files hold what the study is about."""
+    if primary.source not in SOURCES:
+        raise unknown_name("source in primary.source", primary.source, SOURCES)
+    known = [name for name in (*OUTCOMES, *GRADES) if name != "n_tokens"] if primary.source == "none" else VERDICTS
+    if primary.metric not in known:
+        raise unknown_name(f"metric in primary.metric with source {primary.source}", primary.metric, known)
+
+
+FORM_SHARE = (0.05, 0.30)
+"""The share of sampled completions in the form that a study's base must lie in."""

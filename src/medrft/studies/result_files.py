@@ -1,0 +1,189 @@
+"""Reading the small result files: answers by question, and differences between arms paired by question and seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from medrft.errors import DataError
+from medrft.intervals import UNIT, mean_interval, paired_difference
+from medrft.rundir import read_json
+from medrft.studies.plan import OUTCOMES
+
+Result = Mapping[str, Any]
+Arms = Mapping[str, Sequence[Result]]
+Column = dict[str, tuple[float, Hashable]]
+"""Question -> its value and its image cluster."""
+
+KIND_LETTERS = {"closed": "l", "choice": "h", "open": "o"}
+
+
+KINDS = {letter: kind for kind, letter in KIND_LETTERS.items()}
+
+
+NEEDED = frozenset(
+    ("arm", "seed", "key", "encoder", "form", "cost", "evaluation_seconds", "curves", "answers", "pass_at")
+)
+
+
+def result_label(result: Result) -> str:
+    """`<arm>-seed<k>`."""
+    return f"{result['arm']}-seed{result['seed']}"
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Every result file of a folder, by arm and seed; raises `DataError` for one that is none."""
+    return [read_result(path) for path in sorted(folder.glob("*-seed*.json"))]
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """One result file; raises `DataError` for one that is broken, or that another arm's file was copied to."""
+    try:
+        result = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; take it away, and its arm is run again") from error
+    lacks = sorted(NEEDED - (result.keys() if isinstance(result, dict) else set()))
+    if lacks:
+        raise DataError(f"{path} is not an arm's result: it lacks {', '.join(lacks)}; take it away")
+    if path.stem != result_label(result):
+        raise DataError(f"{path} holds the result of {result_label(result)}; take it away, as it would count twice")
+    found: dict[str, Any] = result
+    return found
+
+
+def metric_column(result: Result, *, dataset: str, kind: str, metric: str, source: str = "none") -> Column:
+    """One metric's values by question id; empty where the arm has none."""
+    packed = result["answers"].get(dataset)
+    text = None if packed is None else packed["values"].get(source, {}).get(metric)
+    if packed is None or text is None:
+        return {}
+    ids, images = packed["ids"].split(" "), packed["images"].split(" ")
+    clusters = [images[int(number)] for number in packed["clusters"].split(" ")]
+    values = unpack_column(metric, text, len(ids))
+    rows = zip(ids, clusters, packed["kinds"], values, strict=True)
+    return {
+        f"{packed['prefix']}{name}": (value, cluster)
+        for name, cluster, letter, value in rows
+        if value is not None and kind in ("all", KINDS[letter])
+    }
+
+
+def paired_over_seeds(
+    a: Sequence[Result],
+    b: Sequence[Result],
+    *,
+    only: Mapping[int, set[str]] | None = None,
+    **where: Any,
+) -> dict[str, Any] | None:
+    """Mean of `a` minus `b`, paired by question within each seed that both have, with its interval.
+
+    The interval covers other seeds and other images; `within_sd` is the part of the spread between seeds that another
+    draw of images alone would bring (the root of the mean over seeds of the cluster variance). `where` names dataset,
+    kind, metric and source; `only` keeps some questions of each seed. `None` where no question is shared.
+    """
+    left, right, clusters, runs, within = [], [], [], [], []
+    per_seed: dict[str, float] = {}
+    others = {result["seed"]: result for result in b}
+    for result in a:
+        seed = result["seed"]
+        if seed not in others:
+            continue
+        one, two = metric_column(result, **where), metric_column(others[seed], **where)
+        keys = [key for key in one if key in two and (only is None or key in only.get(seed, ()))]
+        if not keys:
+            continue
+        left += [one[key][0] for key in keys]
+        right += [two[key][0] for key in keys]
+        clusters += [one[key][1] for key in keys]
+        runs += [seed] * len(keys)
+        apart = [(one[key][0] - two[key][0], one[key][1]) for key in keys]
+        per_seed[str(seed)] = sum(value for value, _ in apart) / len(apart)
+        within.append(_variance(apart))
+    if not left:
+        return None
+    found = paired_difference(left, right, clusters=clusters, runs=runs)
+    facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
+    facts["within_sd"] = sqrt(sum(within) / len(within))
+    return {key: round_floats(value) for key, value in facts.items()}
+
+
+def _variance(apart: Sequence[tuple[float, Hashable]]) -> float:
+    """Sampling variance of the mean of one seed's differences, over its image clusters."""
+    mean = sum(value for value, _ in apart) / len(apart)
+    sums: dict[Hashable, float] = defaultdict(float)
+    for value, cluster in apart:
+        sums[cluster] += value - mean
+    n = len(sums)
+    return sum(total**2 for total in sums.values()) / len(apart) ** 2 * n / (n - 1) if n > 1 else 0.0
+
+
+def pooled_mean(
+    results: Sequence[Result], *, only: Mapping[int, set[str]] | None = None, **where: Any
+) -> dict[str, Any] | None:
+    """Mean over questions and seeds with its interval over seeds and images; `None` without values.
+
+    `only` keeps some questions of each seed.
+    """
+    values, clusters, runs = [], [], []
+    for result in results:
+        found = metric_column(result, **where)
+        kept = [value for key, value in found.items() if only is None or key in only.get(result["seed"], ())]
+        values += [value for value, _ in kept]
+        clusters += [cluster for _, cluster in kept]
+        runs += [result["seed"]] * len(kept)
+    if not values:
+        return None
+    bounds = UNIT if all(0 <= value <= 1 for value in values) else None
+    interval = mean_interval(values, clusters=clusters, runs=runs, bounds=bounds)
+    return {key: round_floats(value) for key, value in {**interval.as_json(), "seeds": len(set(runs))}.items()}
+
+
+def mean_of(results: Sequence[Result], **where: Any) -> float | None:
+    """The mean of `pooled_mean` alone; `None` without values."""
+    found = pooled_mean(results, **where)
+    return None if found is None else float(found["mean"])
+
+
+def lead_of(found: Sequence[Result], dataset: str) -> str:
+    """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
+    values = found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {})
+    return "truth" if "truth" in values else "correct"
+
+
+def datasets_of(arms: Arms) -> list[str]:
+    """Data sets that any arm was evaluated on."""
+    return sorted({name for found in arms.values() for result in found for name in result["answers"]})
+
+
+def round_floats(value: Any) -> Any:
+    """Floats at five digits, so that files agree on every machine."""
+    if isinstance(value, dict):
+        return {key: round_floats(inner) for key, inner in value.items()}
+    return round(value, 5) + 0.0 if isinstance(value, float) else value
+
+
+def pack_column(name: str, column: Sequence[float | None]) -> str:
+    """A column as text: characters where all are 0 or 1, else thousandths (tokens: whole numbers) by spaces.
+
+    >>> pack_column("truth", [1.0, None, 0.0]), pack_column("cosine", [0.5, None]), pack_column("n_tokens", [12.0, 7.0])
+    ('1-0', '500 -', '12 7')
+    """
+    if name in OUTCOMES and all(value in (None, 0.0, 1.0) for value in column):
+        return "".join("-" if value is None else str(int(value)) for value in column)
+    scale = 1 if name == "n_tokens" else 1000
+    return " ".join("-" if value is None else str(round(scale * value)) for value in column)
+
+
+def unpack_column(name: str, text: str, n: int) -> list[float | None]:
+    """The column that `pack_column` wrote, of `n` values.
+
+    >>> unpack_column("truth", "1-0", 3), unpack_column("cosine", "500 -", 2)
+    ([1.0, None, 0.0], [0.5, None])
+    """
+    if len(text) == n and " " not in text and name in OUTCOMES:
+        return [None if mark == "-" else float(mark) for mark in text]
+    scale = 1 if name == "n_tokens" else 1000
+    return [None if word == "-" else float(word) / scale for word in text.split()]

@@ -1,0 +1,172 @@
+"""From what the policy wrote to what trains it: each completion is judged where it was written, the rest is done
+after the gather, alike on every process.
+
+G completions per group stand side by side. Torch-free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medrft.errors import StrictError
+from medrft.rewards import RawScores, Reward
+from medrft.rewards.reward import ALL
+from medrft.scorers.base import item_of
+from medrft.scorers.correct import Correct
+from medrft.types import Completion, Example, Form, Item, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One completion with all that depends on it alone; travels between processes."""
+
+    example: Example
+    completion: Completion
+    answer: str | None
+    raw: RawScores
+    correct: bool | None
+    truth: bool | None = None
+    """The phantom's own judge, which knows the facts; `None` for other data."""
+    in_grammar: bool | None = None
+    missing: str | None = None
+    """Why the policy was shown a blank in place of its picture: then nothing is said of the completion."""
+    failures: tuple[str, ...] = ()
+    """What went wrong while it was judged, part by part; a reference that cannot be scored is no failure."""
+
+
+class Judge:
+    """Scores completions in one prompt's answer form and turns them into rewards; `strict` stops at a failure."""
+
+    def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int, strict: bool = False):
+        self.reward, self.correct, self.form, self.max_tokens = reward, correct, form, max_tokens
+        self.strict = strict
+
+    def score(
+        self,
+        examples: Sequence[Example],
+        completions: Sequence[Completion],
+        *,
+        missing: Sequence[str | None] | None = None,
+    ) -> list[Judged]:
+        """What can be said of each completion alone; `missing` says which were written to a blank picture, and why."""
+        items = [
+            item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
+            for example, completion in zip(examples, completions, strict=True)
+        ]
+        raws = self.reward.score(items)
+        rights, why = self.correct.scored(items)
+        judged = [
+            Judged(
+                example=example,
+                completion=completion,
+                answer=item.answer,
+                raw=raw,
+                correct=None if right is None else bool(right),
+                failures=_failures(raw, why.get(number)),
+                **_truth(item, example),
+            )
+            for number, (example, completion, item, raw, right) in enumerate(
+                zip(examples, completions, items, raws, rights, strict=True)
+            )
+        ]
+        return [_blind(row, lost) for row, lost in zip(judged, missing or [None] * len(judged), strict=True)]
+
+    def rights(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[bool | None]:
+        """Whether each completion is correct, by the recipe's binary outcome alone; `None` where that is unknown."""
+        items = [
+            item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
+            for example, completion in zip(examples, completions, strict=True)
+        ]
+        return [None if right is None else bool(right) for right in self.correct(items)]
+
+    def combine(self, judged: Sequence[Judged], *, group_size: int, update: bool) -> list[Outcome]:
+        """Calibrate and combine whole groups; with `update` the calibration learns from them.
+
+        Raises `StrictError` for a failure where the recipe is strict: here, after the gather, on every process.
+        """
+        if self.strict:
+            refuse_failures(judged)
+        groups = [number // group_size for number in range(len(judged))]
+        return self.reward.combine([row.raw for row in judged], groups=groups, update=update)
+
+
+def refuse_failures(judged: Sequence[Judged]) -> None:
+    """Raise `StrictError` when anything failed on any of these completions."""
+    failed = [row for row in judged if row.failures]
+    if failed:
+        first = f"{failed[0].failures[0]} (first: {failed[0].example.id})"
+        raise StrictError(
+            f"{len(failed)} of {len(judged)} completions of a batch could not be judged: {first}, and the recipe is "
+            "strict; mend that and go on with --resume, or set strict=false to count them and leave them out"
+        )
+
+
+def _failures(raw: RawScores, correct: str | None) -> tuple[str, ...]:
+    """Each failure with the name of what failed."""
+    named = {**raw.reasons, **({"correct": correct} if correct else {})}
+    return tuple(f"{name}: {why}" for name, why in named.items())
+
+
+def _blind(row: Judged, lost: str | None) -> Judged:
+    """A completion written to a blank picture says nothing: no score, neither right nor wrong."""
+    if lost is None:
+        return row
+    return replace(
+        row, raw=row.raw.without(lost), correct=None, truth=None, in_grammar=None, missing=lost, failures=(lost,)
+    )
+
+
+def _truth(item: Item, example: Example) -> dict[str, Any]:
+    if not example.dataset.startswith("phantom"):
+        return {}
+    from medrft.data.phantom import grade_answer
+
+    verdict = grade_answer(example, item.answer)
+    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The reward as TRL counts it: one named function and weight per column."""
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    normalise_each: bool
+    """Whether TRL normalises each column in its group before the sum (`multi_objective_aggregation`)."""
+
+    def values(self, judged: Sequence[Judged], outcomes: Sequence[Outcome]) -> list[list[float]]:
+        """One row per completion; NaN leaves a value out.
+
+        A row with any unscored part is NaN in every column: TRL would sum around a lone NaN, which counts as 0. A
+        part that does not concern a group's kind is NaN on the whole group.
+        """
+        if not self.normalise_each:
+            return [[_number(outcome.reward)] for outcome in outcomes]
+        rows = []
+        for row, outcome in zip(judged, outcomes, strict=True):
+            parts = {f"{row.example.kind}/{name}": value for name, value in outcome.calibrated.items()}
+            parts |= dict(outcome.calibrated)
+            unscored = outcome.reward is None
+            rows.append([math.nan if unscored else _number(parts.get(name)) for name in self.names])
+        return rows
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def columns_of(reward: Reward) -> Columns:
+    """How TRL must see a reward: a weighted sum as one column, parts to be normalised as one each.
+
+    Kinds may weigh a part differently, so each kind has columns of its own.
+    """
+    if reward.combine_rule == "weighted_sum":
+        return Columns(("reward",), (1.0,), False)
+    weights: dict[str, float] = {}
+    for key, stack in reward.stacks.items():
+        for part in stack.parts:
+            weights[part.name if key == ALL else f"{key}/{part.name}"] = part.weight
+    return Columns(tuple(weights), tuple(weights.values()), True)

@@ -1,0 +1,169 @@
+"""The watch over a GRPO stage: which causes are on, when each began and ended.
+
+It is fed one row of the log at a time, by the trainer while it trains and from `metrics.jsonl` afterwards, and says the
+same both times. Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from medrft.training.monitor.causes import CAUSES, LEAST, START, Cause, Row, is_read
+
+KEPT = 2 * max(cause.window for cause in CAUSES)
+"""Newest rows that are kept: where batches are used twice, every second one has their numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One cause that began at a step, on the reward, one of its parts or the whole stage."""
+
+    cause: str
+    part: str
+    """`reward`, a part's name, or empty for the whole stage."""
+    stage: str
+    step: int
+    last: int
+    """The last step at which it was on."""
+    ended: bool = False
+    measured: float
+    """When it began."""
+    worst: float
+    threshold: float
+    beyond: str
+    """`above` or `below` the threshold it is on."""
+    says: str
+    """What was measured, in words."""
+    advice: str
+
+    def line(self) -> str:
+        """All of it in one line."""
+        steps = f"step {self.step}" if self.last == self.step else f"steps {self.step} to {self.last}"
+        limit = f"at least {self.threshold:g}" if self.beyond == "above" else f"below {self.threshold:g}"
+        worst = "" if self.worst == self.measured else f", at worst {self.worst:.3g}"
+        of = f" of {self.part}" if self.part else ""
+        return (
+            f"{self.cause}{of} ({self.stage}, {steps}): {self.says} {self.measured:.3g}{worst} "
+            f"(warns {limit}); {self.advice}"
+        )
+
+    def row(self) -> dict[str, Any]:
+        """As `warnings.jsonl` keeps it: what was known when it began."""
+        return {key: value for key, value in asdict(self).items() if key not in ("last", "ended", "worst")}
+
+
+class Watch:
+    """Judges each logged step of one stage; `on` holds the causes that are on, by cause and part."""
+
+    def __init__(self, stage: str, *, state: Mapping[str, Any] | None = None):
+        self.stage = stage
+        self.start: list[Row] = []
+        self.recent: list[Row] = []
+        self.on: dict[tuple[str, str], float] = {}
+        self.judged: set[str] = set()
+        if state is not None:
+            self.load_state_dict(state)
+
+    def take(self, step: int, row: Row) -> list[Finding]:
+        """One training row of the log; returns what begins with it."""
+        kept = {key: value for key, value in row.items() if is_read(key)} | {"step": step}
+        if len(self.start) < START:
+            self.start.append(kept)
+        self.recent = [*self.recent, kept][-KEPT:]
+        return [finding for cause in CAUSES for finding in self._judge(cause, step)]
+
+    def _judge(self, cause: Cause, step: int) -> list[Finding]:
+        readings = cause.read(self.start, self.recent)
+        if readings is None:
+            return []
+        self.judged.add(cause.name)
+        before = {part for name, part in self.on if name == cause.name}
+        now = {part: value for part, value in readings.items() if cause.holds(value, already=part in before)}
+        for part in before - set(now):
+            del self.on[cause.name, part]
+        self.on |= {(cause.name, part): value for part, value in now.items()}
+        return [self._finding(cause, part, step, value) for part, value in now.items() if part not in before]
+
+    def _finding(self, cause: Cause, part: str, step: int, value: float) -> Finding:
+        return Finding(
+            cause=cause.name,
+            part=part,
+            stage=self.stage,
+            step=step,
+            last=step,
+            measured=value,
+            worst=value,
+            threshold=cause.threshold,
+            beyond=cause.beyond,
+            says=cause.measured,
+            advice=cause.advice,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """`warning/<cause>`: 1 while it is on, 0 while it is not; absent until it could be judged."""
+        on = {name for name, _ in self.on}
+        return {f"warning/{cause.name}": float(cause.name in on) for cause in CAUSES if cause.name in self.judged}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The window and what is on, as plain JSON."""
+        on = [[cause, part, value] for (cause, part), value in self.on.items()]
+        return {"start": list(self.start), "recent": list(self.recent), "on": on, "judged": sorted(self.judged)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state."""
+        self.start, self.recent = list(state["start"]), list(state["recent"])
+        self.on = {(cause, part): value for cause, part, value in state["on"]}
+        self.judged = set(state["judged"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What can be said of one stage after the fact."""
+
+    stage: str
+    rows: int
+    """Logged training steps."""
+    findings: tuple[Finding, ...]
+    not_judged: Mapping[str, str]
+    """Cause -> why."""
+
+
+def diagnose_stage(rows: Iterable[Row], *, stage: str) -> Diagnosis:
+    """Feed a stage's rows of `metrics.jsonl` to a watch, in order."""
+    watch, found, open_ = Watch(stage), [], {}  # type: Watch, list[Finding], dict[tuple[str, str], int]
+    train = [row for row in rows if row.get("split", "train") == "train"]
+    for row in train:
+        for finding in watch.take(row["step"], row):
+            open_[finding.cause, finding.part] = len(found)
+            found.append(finding)
+        for key, place in list(open_.items()):
+            if key in watch.on:
+                found[place] = _still(found[place], row["step"], watch.on[key])
+            else:
+                found[place] = replace(found[place], ended=True)
+                del open_[key]
+    missing = {cause.name: _why(cause, train) for cause in CAUSES if cause.name not in watch.judged}
+    return Diagnosis(stage=stage, rows=len(train), findings=tuple(found), not_judged=missing)
+
+
+def diagnose_run(rows: Iterable[Row]) -> list[Diagnosis]:
+    """One for each GRPO stage that has logged anything."""
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("kind") == "grpo":
+            stages.setdefault(str(row.get("stage", "")), []).append(row)
+    return [diagnose_stage(found, stage=stage) for stage, found in stages.items()]
+
+
+def _still(finding: Finding, step: int, value: float) -> Finding:
+    worse = max if finding.beyond == "above" else min
+    return replace(finding, last=step, worst=worse(finding.worst, value))
+
+
+def _why(cause: Cause, rows: Sequence[Row]) -> str:
+    least = min(LEAST, cause.window)
+    if len(rows) < least:
+        return f"{len(rows)} logged step{'' if len(rows) == 1 else 's'}, and it takes {least}"
+    return f"too few of its numbers in the log; it takes {cause.needs}"

@@ -1,0 +1,1 @@
+"""What a recipe will do and hold, said before anything is loaded."""

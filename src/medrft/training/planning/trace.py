@@ -1,0 +1,246 @@
+"""How much memory a step takes beyond weights, gradients and optimizer: the step runs on a sketched model.
+
+Each phase of a step is run with few blocks and with one more of each stack; a block more costs the same again, so that
+the peak at full depth is known in a second or two. Phases: reading the images and the text, the way back through the
+text, and through the images; in rollouts, reading the prompts and writing the last token.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medrft.models.cascade import ROOM, Rows, go_on, read_stems
+from medrft.models.prefix import branches_per_row, packed_inputs, plain_model
+from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
+from medrft.training.sharing.groups import divide_groups
+
+FEW = 2
+"""Blocks of each stack that are run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One prompt as the model takes it."""
+
+    ids: torch.Tensor
+    """Token ids, image tokens among them, (1, P)."""
+    fields: dict[str, torch.Tensor]
+    """Its images' inputs, and token types (1, P)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What one device does at a time."""
+
+    kind: str
+    """`sft` or `grpo`."""
+    rows: int
+    """Completions (or SFT examples) of one forward and backward pass."""
+    group: int = 1
+    """Completions of one prompt."""
+    completion: int = 0
+    """Tokens of each completion, of the answer in SFT."""
+    checkpointing: bool = True
+    shared: bool = True
+    """Whether a group's prompt is computed once."""
+    written: int = 0
+    """Completions written at a time in rollouts."""
+    autocast: bool = True
+    """Whether matrix products are in bfloat16."""
+    trained: str = "float32"
+    """The dtype in which trained weights are met; sharded ones arrive in the compute dtype."""
+    frozen: str = "float32"
+
+
+def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
+    """Bytes at the peak of forward and backward, beyond weights and gradients.
+
+    Gradients of an earlier micro-batch are held, as they are from the second of a step on. Bfloat16 copies of the
+    weights that autocast makes are among the bytes.
+    """
+    set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
+    prepare_model(model, load)
+
+    def step() -> None:
+        with sketch, without_notices():
+            for weight in model.parameters():
+                weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+            gc.collect()  # what is left of an earlier pass would be freed within this one
+            held = sketch.live
+            sketch.peaks.clear()
+            sketch.begin("forward")
+            with _autocast(load):
+                loss = _forward(model, sketch, ask, load)
+            sketch.begin("backward")
+            loss.backward()
+            del loss
+        sketch.peaks = {phase: peak - held for phase, peak in sketch.peaks.items()}
+        for weight in model.parameters():
+            weight.grad = None
+
+    return _at_full_depth(model, sketch, step)
+
+
+def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
+    """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself.
+
+    Autocast's bfloat16 copies of the weights are kept from the first token to the last (`SharesPrompts._writing`).
+    """
+    set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
+    model.eval()
+    prompts = max(1, load.written // load.group) if load.shared else load.written
+    each = load.written // prompts
+
+    def write() -> None:
+        ids = ask.ids.expand(prompts, -1)
+        fields = repeat_inputs(ask.fields, prompts)
+        with sketch, without_notices(), torch.no_grad(), _autocast(load):
+            gc.collect()  # what is left of an earlier pass would be freed within this one
+            held = sketch.live
+            sketch.peaks.clear()
+            sketch.begin("look")
+            places = [place for place in range(prompts) for _ in range(each)]
+            read_begins = _watch_text(model, lambda given: sketch.begin("read"))
+            stems, logits = read_stems(model, ids, torch.ones_like(ids), fields)
+            read_begins.remove()
+            rows = Rows(torch.zeros(len(places), dtype=torch.long))
+            rows.settle(stems, places)
+            rows.now = (ROOM + 1) * (
+                (load.completion - 1) // (ROOM + 1)
+            )  # where the buffers have grown for the last time
+            sketch.begin("write")
+            logits = go_on(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
+            scores = logits.to(torch.float32, copy=True) / 0.7
+            torch.multinomial(scores.softmax(-1), 1)
+            del logits, scores, rows, stems
+        sketch.peaks = {phase: peak - held for phase, peak in sketch.peaks.items()}
+
+    return _at_full_depth(model, sketch, write)
+
+
+def _at_full_depth(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
+    """The peak over phases, each a linear function of every stack's depth."""
+    gc.collect()
+    gc.freeze()  # what is there already need not be searched again between the passes
+    try:
+        return _extended(model, sketch, step)
+    finally:
+        gc.unfreeze()
+
+
+def _extended(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
+    whole = {name: len(stack) for name, stack in block_stacks(model).items()}
+    few = {name: min(depth, _needed(model, name)) for name, depth in whole.items()}
+
+    def peaks(depths: dict[str, int]) -> dict[str, int]:
+        with cut_to(model, depths):
+            step()
+        return dict(sketch.peaks)
+
+    first = peaks(few)
+    total = dict(first)
+    for name, depth in whole.items():
+        if depth == few[name]:
+            continue
+        more = peaks({**few, name: few[name] + 1})
+        for phase in total:
+            total[phase] += (more[phase] - first[phase]) * (depth - few[name])
+    return max(total.values())
+
+
+def _needed(model: Any, name: str) -> int:
+    """Blocks of a stack that must be run: all that hand features to the text on the way (Qwen3-VL)."""
+    parent = model.get_submodule(name.rpartition(".")[0])
+    taken = getattr(parent, "deepstack_visual_indexes", None)
+    return max(taken) + 2 if taken else FEW
+
+
+def prepare_model(model: Any, load: Load) -> None:
+    """Training mode, with or without checkpointing."""
+    model.train()
+    inner = plain_model(model)
+    with without_notices():
+        if load.checkpointing:
+            inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        elif inner.is_gradient_checkpointing:
+            inner.gradient_checkpointing_disable()
+    if load.checkpointing and inner is not model:
+        inner.enable_input_require_grads()
+
+
+def _autocast(load: Load) -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", dtype=torch.bfloat16) if load.autocast else nullcontext()
+
+
+def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
+    """The loss; the images' way back, from where the gradient reaches the text model's input, is a phase of its own."""
+
+    def mark(given: torch.Tensor) -> None:
+        if given.requires_grad:
+            given.register_hook(lambda grad: sketch.begin("images"))
+
+    watch = _watch_text(model, mark)
+    try:
+        return forward_loss(model, ask, load)
+    finally:
+        watch.remove()
+
+
+def forward_loss(model: Any, ask: Ask, load: Load) -> torch.Tensor:
+    """The loss of one micro-batch as the trainers compute it, on completions of one fixed token."""
+    written = torch.ones(load.rows, load.completion, dtype=torch.long, device=ask.ids.device)
+    ids = torch.cat([ask.ids.expand(load.rows, -1), written], 1)
+    if load.kind == "grpo" and load.shared:
+        return _shared_loss(model, ids, ask, load)
+    types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
+    labels = ids.clone()
+    labels[:, : ask.ids.shape[1]] = -100
+    inputs = {**repeat_inputs({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
+    loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
+    return loss
+
+
+def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.Tensor:
+    """Groups as packed rows, cut as `SharesPrompts` cuts them."""
+    size = min(load.group, load.rows)
+    groups = [row // size for row in range(load.rows)]
+    most = branches_per_row(model, prompt=ask.ids.shape[1], completion=load.completion, size=size)
+    places = groups if most >= size else divide_groups(groups, most)
+    fields = repeat_inputs(ask.fields, len(set(places)))
+    packed, inputs = packed_inputs(
+        model,
+        ids,
+        torch.ones_like(ids),
+        torch.tensor(places, device=ids.device),
+        fields,
+        completion=load.completion,
+        fill=0,
+    )
+    loss: torch.Tensor = -packed.unpack(model(**inputs, fused_lm_head=True).log_probs).mean()
+    return loss
+
+
+def _types(ask: Ask) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in ask.fields.items() if key.endswith("token_type_ids")}
+
+
+def repeat_inputs(fields: dict[str, torch.Tensor], times: int) -> dict[str, torch.Tensor]:
+    """The inputs of `times` equal prompts."""
+    return {key: torch.cat([value] * times) for key, value in fields.items()}
+
+
+def _watch_text(model: Any, told: Callable[[torch.Tensor], None]) -> Any:
+    """Tell of the embeddings that the text model is given, once the images are in them; returns the hook's handle."""
+
+    def watch(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        given = kwargs.get("inputs_embeds")
+        if isinstance(given, torch.Tensor):
+            told(given)
+
+    return plain_model(model).get_decoder().register_forward_pre_hook(watch, with_kwargs=True)

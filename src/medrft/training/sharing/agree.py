@@ -1,0 +1,52 @@
+"""What a trainer of several processes needs so that all of them share prompts, or none: they ask each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from accelerate.utils import gather_object
+
+from medrft.models.faults import FAULTS, why_failed
+from medrft.training.sharing.fallback import Sharing
+
+Found = TypeVar("Found")
+
+
+class Agrees:
+    """Mixin for trainers with an accelerator and a `sharing`."""
+
+    sharing: Sharing
+
+    @property
+    def _sharded(self) -> bool:
+        """Whether each process holds only a share of the weights."""
+        me: Any = self
+        return bool(me.is_fsdp_enabled or me.is_deepspeed_enabled)
+
+    def _tried(self, work: Callable[[], Found]) -> tuple[Found | None, str | None]:
+        """What `work` returns, or why it could not; what is no fault of a model's code is raised."""
+        try:
+            return work(), None
+        except FAULTS as error:
+            return None, why_failed(error, self.sharing.log)
+
+    def _together(self, why: str | None) -> str | None:
+        """Why any process cannot go on, since all must go the same way; each must ask at the same place."""
+        accelerator: Any = self.accelerator  # type: ignore[attr-defined]
+        if accelerator.num_processes == 1:
+            return why
+        well = torch.tensor([float(why is None)], device=accelerator.device)
+        if bool(accelerator.gather(well).min() > 0):
+            return None
+        reasons: list[str | None] = gather_object([why])
+        return next(told for told in reasons if told is not None)
+
+    def _in_step(self, parts: list[Found]) -> list[Found]:
+        """With sharded weights every process must run the model as often; what is too much is thrown away."""
+        if not self._sharded:
+            return parts
+        accelerator: Any = self.accelerator  # type: ignore[attr-defined]
+        counts = accelerator.gather(torch.tensor([len(parts)], device=accelerator.device))
+        return parts + parts[-1:] * (int(counts.max()) - len(parts))

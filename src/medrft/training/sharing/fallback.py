@@ -1,0 +1,116 @@
+"""Whether prompts are shared in a stage, what comparing with the plain path found, and where that made it fall back."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path as File
+from typing import Any, Literal
+
+import torch
+
+from medrft.training.processes import is_main
+from medrft.training.sharing.verify import Difference
+
+Verify = Literal["first", "always", "never"]
+Path = Literal["loss", "rollouts"]
+
+
+@dataclass
+class Sharing:
+    """Whether prompts are shared, what was found when that was checked, and how often it was done."""
+
+    on: bool = True
+    verify: Verify = "first"
+    log: File | None = None
+    """Where the traceback of an error goes that made a path fall back."""
+    fallen: dict[Path, str] = field(default_factory=dict)
+    """Why rollouts or log-probabilities are TRL's own."""
+    checked: dict[Path, Difference] = field(default_factory=dict)
+    """The last comparison with the plain path."""
+    rows: Counter[str] = field(default_factory=Counter)
+    """Completions by path and way: `loss/shared`, `loss/plain`, …"""
+
+    def shares(self, path: Path) -> bool:
+        """Whether a path shares prompts."""
+        return self.on and path not in self.fallen
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether any path shares prompts."""
+        return self.shares("loss") or self.shares("rollouts")
+
+    def due(self, path: Path) -> bool:
+        """Whether to compare a path with the plain one now."""
+        return self.verify == "always" or (self.verify == "first" and path not in self.checked)
+
+    def fall_back(self, path: Path, why: str) -> None:
+        """From now on a path is TRL's own; said once. Every process must call it at the same place."""
+        if self.on and path not in self.fallen:
+            self.fallen[path] = why
+            if is_main():
+                sys.stderr.write(f"warning: prompts are not shared in the {path}, which costs time, not truth: {why}\n")
+
+    def count(self, path: Path, rows: int, *, shared: bool) -> None:
+        """Note completions that went one way."""
+        self.rows[f"{path}/{'shared' if shared else 'plain'}"] += rows
+
+    def share(self) -> float:
+        """The share of completions, over both paths, whose prompt was shared."""
+        shared = sum(rows for name, rows in self.rows.items() if name.endswith("/shared"))
+        return shared / max(1, self.rows.total())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed stage goes on from, as JSON."""
+        return {
+            "fallbacks": dict(self.fallen),
+            "checked": {path: found.as_json() for path, found in self.checked.items()},
+            "completions": dict(self.rows),
+        }
+
+    def restored(self, state: dict[str, Any] | None) -> Sharing:
+        """Itself, with the state of a checkpoint."""
+        if state is not None:
+            self.fallen = dict(state["fallbacks"])
+            self.checked = {path: Difference.from_json(found) for path, found in state["checked"].items()}
+            self.rows = Counter(state["completions"])
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """For the stage's record."""
+        return {"on": self.on, "verify": self.verify, **self.state_dict()}
+
+
+RandomState = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def random_state(device: torch.device) -> RandomState:
+    """Where torch's generators stand, of the CPU and of the device."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def rewind_generators(state: RandomState, device: torch.device) -> None:
+    """Put the generators back, so that the plain way draws what it would have drawn alone."""
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+@contextmanager
+def without_dropout(model: Any, device: torch.device) -> Iterator[None]:
+    """Neither dropout modules nor anything else draws random numbers that the run would miss afterwards.
+
+    The rest of the model stays in training mode, which gradient checkpointing asks for.
+    """
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
+    try:
+        for layer in layers:
+            layer.eval()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for layer in layers:
+            layer.train()

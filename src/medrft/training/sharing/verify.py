@@ -1,0 +1,229 @@
+"""Is a shared prompt's result the plain one? Compared on a batch under way: log-probabilities, and the gradient of one
+block of parameters.
+
+The comparison must fit where the run fits. The shared way is computed on rows of the batch, so on no more than an
+update computes; the plain way row by row, each with its own backward pass; both with the run's gradient checkpointing.
+
+In float32 both may differ by 1e-4, log-probabilities by 1e-4 / temperature where it is below 1, since they are those of
+logits / temperature. In lower precision the plain path does not agree with itself once its batch is
+padded otherwise, so there the limit is the larger of 0.05 and twice that difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from medrft.models.prefix import TOKEN_TYPES
+from medrft.training.sharing.groups import group_leaders, pick_rows, take_rows
+
+FP32_LIMIT = 1e-4
+LOW_PRECISION_LIMIT = 0.05
+MORE_PADDING = 7
+COMPARED = 8
+"""Completions that are compared, where there are as many."""
+PROBED = 4
+"""Blocks of parameters of which the first is taken whose gradient is not zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of prompts and completions as TRL lays them out."""
+
+    input_ids: torch.Tensor
+    """(B, P + C), prompts padded on the left, completions on the right."""
+    attention_mask: torch.Tensor
+    completion: int
+    """C."""
+    groups: list[int]
+    """The number of each row's group."""
+    fields: Mapping[str, Any]
+    """Multimodal inputs per row, with `num_images`; pixels may be a list of one tensor per row."""
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def rows(self, chosen: Sequence[int]) -> Batch:
+        """Some of the rows."""
+        return Batch(
+            pick_rows(self.input_ids, chosen),
+            pick_rows(self.attention_mask, chosen),
+            self.completion,
+            [self.groups[row] for row in chosen],
+            take_rows(self.fields, chosen),
+        )
+
+    def chosen(self) -> list[int]:
+        """The rows to compare: some of the first and of the last group, which may have prompts of two lengths.
+
+        As many for batches of the same size, however their groups lie: processes must do the same.
+        """
+        first, place = group_leaders(self.groups)
+        found = []
+        for group in dict.fromkeys((0, len(first) - 1)):
+            found += [row for row, other in enumerate(place) if other == group][: COMPARED // 2]
+        rest = [row for row in range(len(self)) if row not in found]
+        return sorted(found + rest[: max(0, min(COMPARED, len(self)) - len(found))])
+
+    def padded(self, more: int, fill: int) -> Batch:
+        """The same with `more` padding before the prompts."""
+        wide = {
+            key: torch.nn.functional.pad(value, (more, 0)) if key in TOKEN_TYPES else value
+            for key, value in self.fields.items()
+        }
+        return replace(
+            self,
+            input_ids=torch.nn.functional.pad(self.input_ids, (more, 0), value=fill),
+            attention_mask=torch.nn.functional.pad(self.attention_mask, (more, 0)),
+            fields=wide,
+        )
+
+
+LogProbs = Callable[[Batch], torch.Tensor]
+"""Log-probabilities of a batch's completions, (B, C), 0 where there is no token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Largest difference between a shared and a plain computation."""
+
+    logps: float
+    """Nats per token, absolute."""
+    logps_limit: float
+    gradient: float | None = None
+    """Of one block of parameters, relative; `None` where it was not asked for, or could not be (`unproven`)."""
+    gradient_limit: float | None = None
+    parameter: str | None = None
+    unproven: str | None = None
+    completions: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is over its limit; what is no number is."""
+        gradient = self.gradient is None or (self.gradient_limit is not None and self.gradient <= self.gradient_limit)
+        return self.logps <= self.logps_limit and gradient
+
+    def line(self) -> str:
+        """For people."""
+        told = f"log-probabilities differ by {self.logps:.2g} (limit {self.logps_limit:.2g})"
+        if self.gradient is not None:
+            told += f", the gradient of {self.parameter} by {self.gradient:.2g} (limit {self.gradient_limit:.2g})"
+        elif self.unproven is not None:
+            told += f", gradients not proven ({self.unproven})"
+        return f"{told} on {self.completions} completions"
+
+    def as_json(self) -> dict[str, Any]:
+        """For the run's record."""
+        return {**asdict(self), "passed": self.passed}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Difference:
+        """What `as_json` wrote."""
+        return cls(**{key: value for key, value in found.items() if key != "passed"})
+
+
+def loss_difference(
+    plain: LogProbs,
+    shared: LogProbs,
+    batch: Batch,
+    *,
+    parameters: Parameters | str,
+    low: bool,
+    temperature: float,
+    fill: int,
+) -> Difference:
+    """Compare two ways to compute a batch, and the gradient of the first of `parameters` that has one.
+
+    `parameters` may instead say why no gradient can be asked for. `low`: training computes in less than float32.
+    """
+    asked = () if isinstance(parameters, str) else tuple(parameters)
+    rows, all_rows = [[row] for row in range(len(batch))], [list(range(len(batch)))]
+    first, gradients = _measured(plain, batch, rows, asked)
+    moving = [(name, value) for name, value in asked if bool(gradients[name].norm() != 0)][:1]
+    other, others = _measured(shared, batch, all_rows, moving)
+    own_logps, own = 0.0, 0.0
+    if low:
+        padded, found = _measured(plain, batch.padded(MORE_PADDING, fill), rows, moving)
+        own_logps = float((first - padded).abs().max())
+        own = max((_apart(gradients[name], found[name]) for name, _ in moving), default=0.0)
+    limits = (_full_limit(temperature), FP32_LIMIT)
+    if low:
+        limits = (max(LOW_PRECISION_LIMIT, 2 * own_logps), max(LOW_PRECISION_LIMIT, 2 * own))
+    logps = float((first - other).abs().max())
+    told = Difference(logps=logps, logps_limit=limits[0], completions=len(batch))
+    if not moving:
+        zero = f"zero in {', '.join(name for name, _ in asked)}" if asked else "nothing is trained"
+        return replace(told, unproven=parameters if isinstance(parameters, str) else zero)
+    name = moving[0][0]
+    return replace(told, gradient=_apart(gradients[name], others[name]), gradient_limit=limits[1], parameter=name)
+
+
+def rollout_difference(
+    plain: LogProbs, batch: Batch, written: torch.Tensor, *, low: bool, temperature: float, fill: int
+) -> Difference:
+    """Compare the log-probabilities that rollouts were drawn with, (B, C), with those of a plain forward pass.
+
+    Token by token and all at once are different kernels, which in low precision differ by more than padding does at
+    single tokens, in any implementation; so there the means are compared.
+    """
+    rows = [[row] for row in range(len(batch))]
+    found, _ = _measured(plain, batch, rows, ())
+    padded = _measured(plain, batch.padded(MORE_PADDING, fill), rows, ())[0] if low else None
+    if padded is None:
+        gap, limit = float((found - written).abs().max()), _full_limit(temperature)
+        return Difference(logps=gap, logps_limit=limit, completions=len(batch))
+    tokens = batch.attention_mask[:, -batch.completion :].sum()
+    mean, own = (float((found - other).abs().sum() / tokens) for other in (written, padded))
+    return Difference(logps=mean, logps_limit=max(LOW_PRECISION_LIMIT, 2 * own), completions=len(batch))
+
+
+def _full_limit(temperature: float) -> float:
+    """How far log-probabilities at a temperature may differ in float32, nats per token."""
+    return FP32_LIMIT / min(1.0, temperature)
+
+
+Parameters = Sequence[tuple[str, torch.nn.Parameter]]
+
+
+def _measured(
+    way: LogProbs, batch: Batch, parts: Sequence[Sequence[int]], parameters: Parameters
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Log-probabilities, (B, C), and gradients of a fixed weighing of them, some rows of the batch at a time."""
+    size = (len(batch), batch.completion)
+    weights = torch.linspace(-1, 1, size[0] * size[1], device=batch.input_ids.device).view(size)
+    whole = torch.zeros_like(weights)
+    summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in parameters}
+    for rows in parts:
+        with torch.set_grad_enabled(bool(parameters)):
+            logps = way(batch.rows(rows))
+            if parameters:
+                values = [value for _, value in parameters]
+                found = torch.autograd.grad((logps * weights[rows]).sum(), values, allow_unused=True)
+                for (name, _), gradient in zip(parameters, found, strict=True):
+                    summed[name] += 0.0 if gradient is None else gradient.float()
+        whole[rows] = logps.detach().float()
+        del logps  # and with it what autograd keeps, before the next rows are computed
+    return whole, summed
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The difference of two gradients, relative to the first."""
+    return float((one - other).norm() / one.norm())
+
+
+def probe_parameters(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters whose gradient may be compared: trained matrices, those of the language model's first layer first.
+
+    Of an adapter the half that starts at zero (`lora_B`) comes first: while it is zero, the gradient of the other is.
+    """
+    trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad and value.ndim > 1]
+
+    def rank(one: tuple[str, torch.nn.Parameter]) -> tuple[bool, bool]:
+        name = one[0]
+        language = "layers.0." in name and "vision" not in name and "visual" not in name and "audio" not in name
+        return not language, "lora_A" in name or "lora_embedding_A" in name
+
+    return sorted(trained, key=rank)[:PROBED]
