@@ -15,7 +15,7 @@ from statistics import fmean, median
 from typing import Any
 
 from medrft.errors import RunInUseError
-from medrft.files import locked_folder
+from medrft.files import check_writable, locked_folder
 from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
 from medrft.pipeline.job import Job, open_job, start_model
 from medrft.pipeline.run import check_names, tell_recipients, train_stage
@@ -63,6 +63,8 @@ class Grid:
 
     def run(self, arms: list[Arm]) -> list[Path]:
         """Run what has no result yet and return the new result files; a second call does nothing."""
+        for folder in (self.results, self.output):
+            check_writable(folder / "study.json")
         for arm in {arm.name: arm for arm in arms}.values():
             check_names(arm.recipe)
             for shared in arm.shared:

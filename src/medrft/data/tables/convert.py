@@ -24,6 +24,7 @@ from medrft.data.tables.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.tables.rows import Row, read_rows, table_files
 from medrft.data.tables.table import read_table
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.files import make_folder
 from medrft.progress import Advance
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
@@ -199,7 +200,7 @@ def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path,
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], form: Format) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if form.suffix == ".parquet":
         _write_parquet(path, rows)
     elif form.suffix == ".jsonl":
