@@ -32,7 +32,7 @@ from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import measure_strata, with_frequency
 from medrft.intervals import LEVEL, METHOD
 from medrft.models.generate import Generation
-from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
+from medrft.rundir import RunDir, fingerprint, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -285,14 +285,6 @@ def _header(
         "data": fingerprint(shown),
         "train": fingerprint([text for e in train for text in (e.id, e.question, *e.references)]),
     }
-
-
-def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{stage: {dataset: metrics}}` of every evaluation that a run holds."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted((run / "eval").glob("*/*/metrics.json")):
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_record(path)
-    return found
 
 
 def measure_rows(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
