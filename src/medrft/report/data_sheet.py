@@ -15,6 +15,8 @@ from medrft.types import KINDS, Example
 
 SHOWN_REASONS = 200
 """Left-out rows listed on the page; a page of a hundred thousand would not open."""
+THUMBNAIL = 288
+"""Longer side of a picture on the page, in pixels."""
 
 
 class Card(TypedDict):
@@ -37,7 +39,7 @@ def draw_sheet(examples: Sequence[Example], *, limit: int, seed: int) -> list[Ex
 
 
 def render_sheet(
-    loaded: Loaded, drawn: Sequence[Example], *, size: int, on_progress: Callable[[int], None] | None = None
+    loaded: Loaded, drawn: Sequence[Example], *, size: int = THUMBNAIL, on_progress: Callable[[int], None] | None = None
 ) -> str:
     """The page for some examples of a data set; `size` is the longer side of a thumbnail in pixels.
 
