@@ -235,6 +235,13 @@ class EvalConfig(Shape):
     """Evaluate the start model with the `short` prompt."""
     judge: EvalJudgeConfig | None = None
     """A language model that judges open answers as well; off by default."""
+    scorers: tuple[str, ...] = ()
+    """Further scorers to report, by name or as `file.py:Name`, for every answer that they apply to."""
+
+    @field_validator("scorers", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("controls", mode="before")
     @classmethod

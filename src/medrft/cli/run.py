@@ -119,6 +119,7 @@ def evaluate(
     With --model or --endpoint, evaluate that model instead on the recipe's test data, under a name of its own. A
     recipe's results go to runs/<recipe name> or --output. The same command goes on where a killed one was.
     """
+    from medrft.evaluation.own_scorers import build_own
     from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
     from medrft.pipeline.job import open_job
     from medrft.pipeline.run import chosen_stages, report_run
@@ -131,6 +132,7 @@ def evaluate(
     _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
     recipe, folder = _subject(source, output, parse_overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
+    build_own(recipe)
     server = None
     if endpoint and endpoint_model:
         server = _server(endpoint, endpoint_model, api_key_env, concurrency, recipe.model.chat_template_kwargs)

@@ -165,8 +165,8 @@ def evaluate_start(job: Job) -> None:
 def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     """The share of completions sampled at T = 1 that hold an answer in the form, on validation questions."""
     from medrft.data import load_data
-    from medrft.data.images import open_image
-    from medrft.models.generate import generate
+    from medrft.evaluation.engines import open_pictures
+    from medrft.models.generate import Generation, generate
     from medrft.models.load import load_policy
     from medrft.models.prompts import get_prompt
     from medrft.text import extract
@@ -175,17 +175,18 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     loaded = load_data(recipe.data, seed=recipe.seed)
     asked = [example for example in loaded.examples if example.split == "validation"][:FORM_QUESTIONS]
     prompt = get_prompt(recipe.prompt)
-    samples = 4
     groups = generate(
         load_policy(recipe.model, model),
         prompt,
         asked,
-        images=lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images],
-        max_new_tokens=recipe.eval.max_new_tokens,
-        temperature=1.0,
-        samples=samples,
-        seed=recipe.seed,
-        batch_size=recipe.eval.batch_size,
+        Generation(
+            max_new_tokens=recipe.eval.max_new_tokens,
+            temperature=1.0,
+            samples=4,
+            seed=recipe.seed,
+            batch_size=recipe.eval.batch_size,
+        ),
+        images=open_pictures(recipe.data),
     )
     found = [extract(completion.text, prompt.form) for group in groups for completion in group]
     n = len(found)
