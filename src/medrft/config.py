@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from medrft.errors import RecipeError
-from medrft.types import KINDS, Kind
+from medrft.types import Kind
 
 Device = Literal["auto", "cpu", "cuda"]
 OnPictures = Literal["blank", "shuffled", "question_only", "same_modality", "blur", "contrast"]
@@ -306,12 +305,6 @@ class Recipe(Shape):
         names = ["base", *(other.name for other in self.stages)]
         return names[names.index(stage.name) - 1]
 
-
-def reward_of(config: RewardConfig, kind: Kind) -> str | StackConfig:
-    """The reward for one kind; raises `RecipeError` when a table by kind lacks it."""
-    if not isinstance(config, dict):
-        return config
-    if kind not in config:
-        have = [k for k in KINDS if k in config]
-        raise RecipeError(f"reward has no entry for kind {kind!r}, only for {have}; add one or leave that kind out")
-    return config[kind]
+    def goes_on(self, name: str) -> bool:
+        """Whether a stage starts from the final model of the one of that name."""
+        return any(self.start_of(stage) == name for stage in self.stages)

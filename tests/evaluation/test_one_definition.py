@@ -26,7 +26,7 @@ from medrft.report.results import compare_stages
 from medrft.rewards import build_reward, correct_of
 from medrft.rundir import RunDir, read_jsonl
 from medrft.scorers.base import item_of
-from medrft.training.grading import Judge
+from medrft.training.grading import Grader
 from medrft.types import Completion, Example
 from report.made_run import make_run
 
@@ -75,7 +75,7 @@ def test_correct_is_one_for_training_evaluation_curation_and_rewards(tmp_path):
     item = item_of(asked, said, form="direct", max_tokens=4)
     marked = Marker(recipe)([Answer(example=asked, item=item, completion=said, control="none")])[0]["correct"]
     reward = build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
-    trained = Judge(reward, correct_of(recipe), form="direct", max_tokens=4).score([asked], [said])[0].correct
+    trained = Grader(reward, correct_of(recipe), form="direct", max_tokens=4).grade([asked], [said])[0].correct
     assert (marked, float(bool(trained))) == (1.0, 1.0)
     assert Rules(recipe).correct([item]) == [1.0]
     assert reward([item])[0].raw["cwr"] == 1.0

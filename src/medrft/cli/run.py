@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,28 +76,27 @@ def _plan(
         show_plan(found)
 
 
-def sft(
-    recipe: RecipePath,
-    output: Output = None,
-    stage: Stage = None,
-    resume: Resume = False,
-    set_: Set = None,
-    json_: Json = False,
-) -> None:
-    """Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there."""
-    _run(recipe, output, resume, set_, json_, kinds="sft", names=stage)
+def _command_for(kind: str, says: str) -> Callable[..., None]:
+    """The command that runs only the stages of one kind; typer takes its help from the docstring."""
+
+    def command(
+        recipe: RecipePath,
+        output: Output = None,
+        stage: Stage = None,
+        resume: Resume = False,
+        set_: Set = None,
+        json_: Json = False,
+    ) -> None:
+        _run(recipe, output, resume, set_, json_, kinds=kind, names=stage)
+
+    command.__doc__ = says
+    return command
 
 
-def grpo(
-    recipe: RecipePath,
-    output: Output = None,
-    stage: Stage = None,
-    resume: Resume = False,
-    set_: Set = None,
-    json_: Json = False,
-) -> None:
-    """Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."""
-    _run(recipe, output, resume, set_, json_, kinds="grpo", names=stage)
+sft = _command_for("sft", "Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there.")
+grpo = _command_for(
+    "grpo", "Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."
+)
 
 
 def evaluate(
@@ -148,7 +148,7 @@ def evaluate(
             engine = server or open_model(job, outside)
             evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
         else:
-            done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
+            done = [s.name for s in recipe.stages if job.run.is_finished(s.name)]
             for name in stage or ["base", *done]:
                 evaluate_stage(job, name)
         report_run(job)
@@ -244,8 +244,10 @@ def _run(
 def _summary(recipe: Recipe, path: Path) -> None:
     """Say what memory the stages will take; a model that cannot be planned may still be trained."""
     from medrft.cli.plan import show_summary
+    from medrft.models.load import check_start
     from medrft.pipeline.planning import summarize_plan
 
+    check_start(recipe.model)  # what stops the run in any case is told alone
     try:
         found = summarize_plan(recipe)
     except ModelError as error:

@@ -303,14 +303,13 @@ def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> 
 
 def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try]]) -> dict[str, int]:
     """On phantom data, how many kept completions answer truly by its oracle; told, never used to choose."""
-    from medrft.data.phantom import grade_answer
+    from medrft.data.phantom import ask_oracle
     from medrft.text import extract
 
-    drawn = [example for example in examples if example.dataset.startswith("phantom")]
-    if not drawn:
-        return {}
-    answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in drawn]
-    return {"true_by_phantom": sum(grade_answer(e, answer).correct for e, answer in zip(drawn, answers, strict=True))}
+    answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in examples]
+    asked = [ask_oracle(example, answer) for example, answer in zip(examples, answers, strict=True)]
+    verdicts = [verdict for verdict in asked if verdict is not None]
+    return {"true_by_phantom": sum(verdict.correct for verdict in verdicts)} if verdicts else {}
 
 
 def _versions() -> dict[str, Any]:

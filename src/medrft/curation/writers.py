@@ -135,7 +135,7 @@ def _of_run(run: RunDir, stage: str | None, recipe: Recipe) -> Weights:
 
     trained = recipe_of(run.path)
     model = trained.model.model_copy(update={"device": recipe.model.device})
-    done = [one.name for one in trained.stages if (run.final(one.name) / "config.json").is_file()]
+    done = [one.name for one in trained.stages if run.is_finished(one.name)]
     if stage == "base":
         source = run.stage("base") / "source.json"
         if not source.is_file():

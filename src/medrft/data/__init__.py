@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.progress import Advance
 from medrft.recipes import refuse_masked
 
 with naming_extras():
-    from medrft.data import convert, phantom, splits, table
+    from medrft.data import phantom, splits
     from medrft.data.base import Loaded
     from medrft.data.images import pixel_limit
     from medrft.data.sets import (
@@ -31,12 +32,16 @@ with naming_extras():
         vqa_med_2021,
         vqa_rad,
     )
+    from medrft.data.tables import convert, table
 
 
 class Loader(Protocol):
-    """A function that reads a data set; its keyword-only parameters are the options of `data:` in a recipe."""
+    """A function that reads a data set; its keyword-only parameters are the options of `data:` in a recipe.
 
-    def __call__(self, root: Path | None, *, seed: int = 0) -> Loaded:
+    Three of them are set by the run instead, for the loaders that have them: `seed`, `cache` and `on_progress`.
+    """
+
+    def __call__(self, root: Path | None) -> Loaded:
         """Read the data set under `root`."""
 
 
@@ -75,7 +80,7 @@ def load_data(
     seed: int,
     cache: Path | None = None,
     cut: bool = True,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a data set as a run uses it: with a validation split, and without test images in train if asked.
 
@@ -111,7 +116,7 @@ def read_data(
     seed: int = 0,
     cache: Path | None = None,
     options: Mapping[str, Any] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a data set with its official splits, by name or as `file.py:function`; raises as `load_data`.
 
@@ -119,10 +124,10 @@ def read_data(
     """
     own = {key: value for key, value in (options or {}).items() if key != "pixel_limit"}
     loader = check_options(name, own)
-    ours = {"cache": cache, "on_progress": on_progress}
+    ours = {"seed": seed, "cache": cache, "on_progress": on_progress}
     taken = {key: value for key, value in ours.items() if value is not None and key in _keywords(loader)}
     with pixel_limit((options or {}).get("pixel_limit")):
-        return loader(Path(root) if root is not None else None, seed=seed, **taken, **own)
+        return loader(Path(root) if root is not None else None, **taken, **own)
 
 
 def not_empty(loaded: Loaded) -> Loaded:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medrft.data.counts import Count, Form, compare_counts
-from medrft.data.images import BadImageError, inspect_images
+from medrft.data.images import inspect_images
 from medrft.data.notes import count_noun, split_notes
-from medrft.data.paths import image_in
-from medrft.data.values import LONGEST, is_small, is_unicode, json_value, show_value, writable_text
+from medrft.data.values import LONGEST, is_small, is_unicode, json_value, writable_text
+from medrft.progress import Advance
 from medrft.types import Example, LeftOut, LoadReport
 
 EMPTY_ANSWER = "empty answer"
@@ -31,9 +31,6 @@ QUESTION_NOT_TEXT = "question is not text"
 NO_IMAGE = "no image named"
 NO_SPLIT = "unknown split"
 REPEATED_ID = "repeated id"
-
-Progress = Callable[[int, int], None]
-"""Called with how many images are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +98,7 @@ class Reading:
             LeftOut(reason=reason, **{key: writable_text(text, LONGEST) for key, text in texts.items()})
         )
 
-    def done(self, on_progress: Progress | None = None) -> Loaded:
+    def done(self, on_progress: Advance | None = None) -> Loaded:
         """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
         read = self._read()
         kept = self._checked(on_progress)
@@ -126,7 +123,7 @@ class Reading:
         read.update(row.split for row in self.left_out)
         return read
 
-    def _checked(self, on_progress: Progress | None) -> list[Example]:
+    def _checked(self, on_progress: Advance | None) -> list[Example]:
         bad = inspect_images((path for example in self.examples for path in example.images), on_progress=on_progress)
         seen: set[str] = set()
         kept = []
@@ -158,17 +155,6 @@ class RowError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
-
-
-def image_or_leave(reading: Reading, folder: Path, value: object, *, name: str, split: str) -> Path | None:
-    """The file that a row names in a folder; `None` where the row was left out for what it names."""
-    try:
-        if not isinstance(value, str) or not value.strip():
-            raise RowError(NO_IMAGE, f"got {show_value(value)}")
-        return image_in(folder, value)
-    except (RowError, BadImageError) as left:
-        reading.leave(name, split, left.reason, left.detail)
-        return None
 
 
 def one_line(value: object) -> str:

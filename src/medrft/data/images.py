@@ -17,13 +17,14 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medrft.errors import DataError
+from medrft.progress import Advance
 from medrft.rundir import write_atomic
 
 PIXEL_LIMIT = 64 * 1024 * 1024
@@ -77,7 +78,7 @@ class BadImageError(DataError):
 def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
     """An image as upright 8-bit RGB, shrunk to at most `max_pixels` pixels with its aspect kept.
 
-    Transparent pixels become white. Raises `BadImageError` where `check_image` gives a reason.
+    Transparent pixels become white. Raises `BadImageError` where `inspect_image` gives a reason.
     """
     reason = header_reason(path)
     if reason is not None:
@@ -102,23 +103,15 @@ def shrink_image(image: Image.Image, *, max_pixels: int | None) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def check_image(path: Path) -> str | None:
-    """Why an image cannot be used, as a short phrase, or `None` when it can; decodes the whole file."""
-    found = inspect_image(path)
-    return found[0] if found else None
-
-
 def inspect_image(path: Path) -> tuple[str, str] | None:
-    """Like `check_image`, with a detail beside the phrase."""
+    """Why an image cannot be used, as a short phrase with a detail, or `None` when it can; decodes the whole file."""
     reason = header_reason(path)
     if reason is not None:
         return reason
     return _decode_reason(path)
 
 
-def inspect_images(
-    paths: Iterable[Path], *, on_progress: Callable[[int, int], None] | None = None
-) -> dict[Path, tuple[str, str]]:
+def inspect_images(paths: Iterable[Path], *, on_progress: Advance | None = None) -> dict[Path, tuple[str, str]]:
     """The images among `paths` that cannot be used, each with its reason and detail; decodes in threads."""
     headers = {path: header_reason(path) for path in dict.fromkeys(paths)}
     bad = {path: reason for path, reason in headers.items() if reason is not None}

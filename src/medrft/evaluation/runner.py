@@ -32,15 +32,13 @@ from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import measure_strata, with_frequency
 from medrft.intervals import LEVEL, METHOD
 from medrft.models.generate import Generation
-from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
+from medrft.progress import Advance
+from medrft.rundir import RunDir, fingerprint, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
     from medrft.models.prompts import Prompt
-
-Progress = Callable[[int, int], None]
-"""Called with how many answers are done and how many there will be."""
 
 BASE = "base"
 
@@ -78,7 +76,7 @@ def evaluate(
     examples_by_dataset: Mapping[str, Sequence[Example]],
     train: Sequence[Example],
     run: RunDir,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
     prompt: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Predictions and metrics of one stage on each data set; returns what `metrics.json` holds, by data set.
@@ -221,7 +219,7 @@ def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> 
             write_atomic(target, thumbnail_png(path, THUMBNAIL))
 
 
-def _counter(on_progress: Progress | None, total: int) -> Callable[[int], None]:
+def _counter(on_progress: Advance | None, total: int) -> Callable[[int], None]:
     """Counts answers as batches come in, for a progress bar over all passes and data sets."""
     done = 0
 
@@ -285,14 +283,6 @@ def _header(
         "data": fingerprint(shown),
         "train": fingerprint([text for e in train for text in (e.id, e.question, *e.references)]),
     }
-
-
-def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{stage: {dataset: metrics}}` of every evaluation that a run holds."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted((run / "eval").glob("*/*/metrics.json")):
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_record(path)
-    return found
 
 
 def measure_rows(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Marking answers with the scorers of the reports: the same scorers that serve as rewards.
 
-For phantom data the phantom's oracle is asked beside them: it knows the facts and none of the scorers.
+For phantom data the phantom's oracle is asked beside them; it knows the facts and none of the scorers.
 """
 
 from __future__ import annotations
@@ -130,12 +130,10 @@ def check_correct(name: str, scorer: Scorer) -> None:
 
 def _truth(answer: Answer) -> Scores:
     """What the phantom's oracle says; nothing for other data."""
-    if not answer.example.dataset.startswith("phantom"):
-        return {}
-    from medrft.data.phantom import grade_answer
+    from medrft.data.phantom import ask_oracle
 
-    verdict = grade_answer(answer.example, answer.item.answer)
-    return {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
+    verdict = ask_oracle(answer.example, answer.item.answer)
+    return {} if verdict is None else {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
 
 
 def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:

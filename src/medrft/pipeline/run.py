@@ -14,13 +14,14 @@ from typing import Any
 from medrft.config import Recipe, StageConfig
 from medrft.curation.curate import check_kept, curate, made_with, taught_examples
 from medrft.curation.writers import Weights, make_writer
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import mask_secrets
 from medrft.outgoing import announce_recipients, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.checks import check_ready
 from medrft.pipeline.evaluating import evaluate_stage
-from medrft.pipeline.job import Job, draw_examples, open_job, source_of, start_model
+from medrft.pipeline.job import Job, open_job, source_of, start_model
 from medrft.progress import Bar, no_bar
 from medrft.recipes import recipe_of
 from medrft.rundir import RunDir, fingerprint
@@ -182,9 +183,9 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
     """Train one stage, or find it finished already."""
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
-    from medrft.training.state import is_done
+    from medrft.training.state import needs_training
 
-    if job.resume and is_done(job.run, stage.name):
+    if job.resume and not needs_training(job.run, stage.name):
         return job.run.final(stage.name)
     train = curated_examples(job, stage) if stage.curate else job.drawn(stage)
     if not train:

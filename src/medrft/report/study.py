@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft import __version__
+from medrft.files import make_folder
 from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
 from medrft.report.forest import reach_of
@@ -60,7 +61,7 @@ def collect_results(study: Study, results: Path) -> dict[str, Any]:
 
 def write_study_page(facts: Row, folder: Path) -> Path:
     """Write `study.html`, `study.json` and `table.md` into a folder; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "study.json", facts)
     write_atomic(folder / "table.md", study_markdown(facts) + "\n")
     page = folder / "study.html"

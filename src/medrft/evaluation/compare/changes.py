@@ -81,12 +81,12 @@ def facet_clashes(row: Row) -> list[str]:
     >>> facet_clashes(row)
     ['side: left / right']
     """
-    from medrft.scorers.clinical import explain
+    from medrft.scorers.clinical import explain_best
 
     answer = row.get("answer")
     if row["kind"] != "open" or not answer:
         return []
-    found = max((explain(reference, answer, row["question"]) for reference in row["references"]), key=lambda e: e.score)
+    found = explain_best(row["references"], answer, row["question"])
     facets = [line for finding in found.findings for line in finding.facets if line.verdict == "clash"]
     told = [f"{line.facet}: {line.reference or 'not said'} / {line.candidate or 'not said'}" for line in facets]
     if not told and found.contradiction:

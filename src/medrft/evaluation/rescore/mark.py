@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from medrft.config import EncoderConfig
 from medrft.evaluation.metrics import SCORERS
 from medrft.evaluation.rescore.foreign import Answered
 from medrft.evaluation.rescore.outputs import answer_of
+from medrft.progress import Advance
 from medrft.scorers import build_scorer
 from medrft.text import infer_kind
 from medrft.types import Item, Kind, Score
 
-MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision", "f1")}
+MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision")}
 """Scorers beside those of every evaluation: the clinical score, and what other evaluators report."""
 
 ENCODED = ("bertscore", "cosine")
@@ -26,7 +27,7 @@ CHUNK = 512
 
 
 def mark_rows(
-    rows: Sequence[Answered], *, encoder: EncoderConfig | None, on_progress: Callable[[int, int], None] | None = None
+    rows: Sequence[Answered], *, encoder: EncoderConfig | None, on_progress: Advance | None = None
 ) -> list[dict[str, Any]]:
     """Rows of `predictions.jsonl` with our scores; without an encoder those that need one are absent.
 
@@ -47,6 +48,8 @@ def mark_rows(
                     scores[i][name] = score
         for i in where:
             scores[i]["correct"] = scores[i][MATCHES[kind]]
+            if kind == "open":
+                scores[i]["f1"] = scores[i]["rouge1"]  # one number; other evaluators report both names
         if on_progress is not None:
             on_progress(sum(bool(score) for score in scores), len(items))
     return [_row(row, item, score) for row, item, score in zip(rows, items, scores, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ from medrft.evaluation.metrics import summarize_rows
 from medrft.evaluation.rescore.against import compare_figures
 from medrft.evaluation.rescore.foreign import Answered, Foreign, told_apart
 from medrft.evaluation.rescore.mark import mark_rows
+from medrft.progress import Advance
 from medrft.rundir import fingerprint, write_json, write_jsonl
 from medrft.text import normalize
 from medrft.types import Example
 
 EVALUATORS = {
-    "medevalkit": "medevalkit",
-    "vlmevalkit": "vlmevalkit",
-    "lmms-eval": "lmms_eval",
-    "medvlthinker": "medvlthinker",
-    "jsonl": "jsonl",
+    "medevalkit": "medrft.evaluation.rescore.medevalkit:read_medevalkit",
+    "vlmevalkit": "medrft.evaluation.rescore.vlmevalkit:read_vlmevalkit",
+    "lmms-eval": "medrft.evaluation.rescore.lmms_eval:read_lmms_eval",
+    "medvlthinker": "medrft.evaluation.rescore.medvlthinker:read_medvlthinker",
+    "jsonl": "medrft.evaluation.rescore.jsonl:read_answer_rows",
 }
-"""Name on the command line -> the module that reads its files with `read(path, options)`."""
+"""Name on the command line -> what reads its files: `module:function`, called with the path and the options."""
 
 OPTIONS = ("dataset", "split", "model", "encoder")
 COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct")
@@ -55,7 +56,7 @@ def rescore(
     options: Mapping[str, Any] | None = None,
     *,
     examples: Sequence[Example] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Rescored:
     """Read, mark and compare; `examples` give rows their images, ids and references where question and reference fit.
 
@@ -66,8 +67,9 @@ def rescore(
     given = _checked(evaluator, options or {})
     if not path.exists():
         raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
-    reader = importlib.import_module(f"medrft.evaluation.rescore.{EVALUATORS[evaluator]}")
-    foreign: Foreign = told_apart(reader.read(path, given))
+    module, _, function = EVALUATORS[evaluator].partition(":")
+    read = getattr(importlib.import_module(module), function)
+    foreign: Foreign = told_apart(read(path, given))
     if examples:
         linked, notes = link_rows(foreign.rows, examples)
         foreign = replace(foreign, rows=linked, notes=(*foreign.notes, *notes))

@@ -16,21 +16,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medrft.data import base, choices
-from medrft.data.answers import Answers
-from medrft.data.base import Loaded, Progress, Reading, RowError
-from medrft.data.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
+from medrft.data import base
+from medrft.data.base import Loaded, Reading, RowError
 from medrft.data.deep.read import view_notes
 from medrft.data.deep.views import View, make_view
-from medrft.data.formats import recognize_format, turns_of
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache
 from medrft.data.layout import Release
 from medrft.data.notes import count_noun
-from medrft.data.pictures import Pictures, cell_images
-from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
+from medrft.data.tables import choices
+from medrft.data.tables.answers import Answers
+from medrft.data.tables.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
+from medrft.data.tables.formats import recognize_format, turns_of
+from medrft.data.tables.pictures import Pictures, cell_images
+from medrft.data.tables.rows import SUFFIXES, Row, read_rows, split_name, table_files
 from medrft.data.values import native_value, show_value
 from medrft.errors import DataError, UserError, unknown_name
+from medrft.progress import Advance
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example, Turn
 
@@ -64,7 +66,6 @@ class _Table:
 def load_table(
     root: Path | None,
     *,
-    seed: int = 0,
     columns: Mapping[str, str | Sequence[str]] | None = None,
     dataset: str | None = None,
     split: str = "train",
@@ -82,7 +83,7 @@ def load_table(
     plane: str = "axial",
     orientation: str = "auto",
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a table, a folder of them, or `hf:owner/name`.
 
@@ -140,7 +141,7 @@ def read_table(
     answer_index: int | None = None,
     notes: Sequence[str] = (),
     view: Mapping[str, Any] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read rows that are at hand as `load_table` reads those of a file; image paths are relative to `folder`."""
     reading = Reading(dataset)
