@@ -170,10 +170,10 @@ def updates(model, ask, fields, load, device: str) -> tuple[list[float], int]:
     """Three forward and backward passes on recorded (here: fixed) completions, each timed; the first warms up."""
     import torch
 
-    from medrft.training.planning.trace import Ask, forward_loss, prepare_model
+    from medrft.training.planning.trace import PromptInputs, forward_loss, prepare_model
 
     prepare_model(model, load)
-    asked = Ask(ids=ask.ids.to(device), fields=fields)
+    asked = PromptInputs(ids=ask.ids.to(device), fields=fields)
     seconds = []
     for _ in range(4):
         began = now(device)
@@ -191,7 +191,7 @@ def rollout(model, ask, fields, load, device: str) -> tuple[list[float], int]:
     import torch
     from transformers import GenerationConfig
 
-    from medrft.models.rollout import sample_rollouts
+    from medrft.models.rollout import Prompts, sample_rollouts
 
     model.eval()
     ids = ask.ids.to(device)
@@ -208,7 +208,7 @@ def rollout(model, ask, fields, load, device: str) -> tuple[list[float], int]:
         torch.cuda.reset_peak_memory_stats()
     began = now(device)
     with torch.autocast(device, dtype=torch.bfloat16):
-        made = sample_rollouts(model, ids, torch.ones_like(ids), fields, [load.written], config)
+        made = sample_rollouts(model, Prompts(ids, torch.ones_like(ids), fields, [load.written]), config)
     took = now(device) - began
     assert all(len(row) == load.completion for row in made.ids)
     return [took], torch.cuda.max_memory_allocated() if device == "cuda" else 0

@@ -28,11 +28,11 @@ from PIL import Image
 from medrft.rewards import RawScores
 from medrft.rundir import RunDir
 from medrft.store import select_rollouts
-from medrft.training.grading import Judged
+from medrft.training.grading import Graded
 from medrft.training.recorder import Recorder
 from medrft.types import Completion, Example, Outcome
 
-Batch = tuple[list[Judged], list[Outcome]]
+Batch = tuple[list[Graded], list[Outcome]]
 BATCH, GROUP = 256, 8
 PARTS = ("bleu1", "rouge1", "bertscore", "cosine", "answer_format")
 PACED, PAUSE = 40, 0.2
@@ -59,7 +59,7 @@ def pool(folder: Path, rng: random.Random) -> list[Example]:
 
 def batch(examples: list[Example], words: list[str], rng: random.Random) -> Batch:
     """One generation batch; no two completions are the same."""
-    judged, outcomes = [], []
+    graded, outcomes = [], []
     for example in rng.choices(examples, k=BATCH // GROUP):
         for _ in range(GROUP):
             text = f"<think>{' '.join(rng.choices(words, k=60))}</think><answer>{rng.choice(words)}</answer>"
@@ -68,8 +68,8 @@ def batch(examples: list[Example], words: list[str], rng: random.Random) -> Batc
             outcomes.append(Outcome(reward=rng.random(), raw=raw, calibrated=raw, applicable=applicable))
             scores = RawScores(kind="open", raw=raw, applicable=applicable, readable=True)
             said = Completion(text=text, n_tokens=90, truncated=False)
-            judged.append(Judged(example=example, completion=said, answer="x", raw=scores, correct=False))
-    return judged, outcomes
+            graded.append(Graded(example=example, completion=said, answer="x", raw=scores, correct=False))
+    return graded, outcomes
 
 
 def write(run: RunDir, stage: str, batches: int, make: Callable[[], Batch], pause: float) -> dict:
@@ -79,9 +79,9 @@ def write(run: RunDir, stage: str, batches: int, make: Callable[[], Batch], paus
     began, before = time.perf_counter(), time.process_time() - time.thread_time()
     for step in range(batches):
         start = time.perf_counter()
-        judged, outcomes = make()
+        graded, outcomes = make()
         made, own = time.perf_counter(), time.thread_time()
-        keeper.add(judged, outcomes, [0.5] * BATCH, split="train", step=step, group_size=GROUP)
+        keeper.add(graded, outcomes, [0.5] * BATCH, split="train", step=step, group_size=GROUP)
         held.append(time.perf_counter() - made)
         busy.append(time.thread_time() - own)
         making += made - start

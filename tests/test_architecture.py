@@ -134,6 +134,13 @@ def test_light_modules_stay_light(module):
     assert not HEAVY & set(loaded.stdout.split())
 
 
+def test_the_planner_loads_first_of_all():
+    """Beside a CPU-only torch PyPI's torchvision, and TRL with it, can be imported only after we have prepared it."""
+    code = "import medrft.training.planning.plan"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_readable(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -35,9 +35,6 @@ class EncoderConfig(Shape):
     layer: int | None = None
     """Hidden layer for BERTScore; the last by default."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    idf: bool = False
-    rescale: bool = False
-    """Subtract a baseline from BERTScore, as bert-score does."""
     cache_dir: str | None = None
     """Keep embeddings on disk here, keyed by model, revision and text."""
 
@@ -237,6 +234,13 @@ class EvalConfig(Shape):
     """Evaluate the start model with the `short` prompt."""
     judge: EvalJudgeConfig | None = None
     """A language model that judges open answers as well; off by default."""
+    scorers: tuple[str, ...] = ()
+    """Further scorers to report, by name or as `file.py:Name`, for every answer that they apply to."""
+
+    @field_validator("scorers", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -265,7 +269,6 @@ class Recipe(Shape):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     seed: int = Field(default=0, ge=0)
-    output: str | None = None
     prompt: str = "think"
     strict: bool = False
     """Stop where training would otherwise go on and count: a scorer that fails, a silent judge, a vanished image."""
@@ -301,3 +304,7 @@ class Recipe(Shape):
             return stage.start
         names = ["base", *(other.name for other in self.stages)]
         return names[names.index(stage.name) - 1]
+
+    def goes_on(self, name: str) -> bool:
+        """Whether a stage starts from the final model of the one of that name."""
+        return any(self.start_of(stage) == name for stage in self.stages)

@@ -1,8 +1,8 @@
-"""Is the Hugging Face hub there? Asked once, so that an unreachable one is told in one line, not retried for minutes.
+"""Finds out whether the Hugging Face hub answers. It is asked once, so that a silent hub costs seconds and one line.
 
-huggingface_hub asks for each file six times, ten seconds a time with up to eight between, and a model has a dozen
-files. Where the hub does not answer it is switched off for this process, as HF_HUB_OFFLINE=1 does: what lies in its
-cache is used, and everything else fails at once.
+Left alone, huggingface_hub asks for each file six times, ten seconds a time with up to eight between, and a model has a
+dozen files. Where the hub does not answer it is switched off for this process, as HF_HUB_OFFLINE=1 does: what lies in
+its cache is used, and everything else fails at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who outside this machine gets what: judges, teachers, models under test, trackers and the hub.
+"""Says who outside this machine gets what: judges, teachers, models under test, trackers and the hub.
 
-What goes out is told in one line before the first request, and `data.private: true` refuses all of it before anything
-runs. Loopback is this machine. Weights, data sets and encoders that are fetched are no matter of this: nothing of the
-user's goes out for them.
+What goes out is told in one line before the first request, and with `data.private: true` all of it is refused before
+anything runs. Loopback addresses count as this machine. Fetching weights, data sets or encoders does not count: nothing
+of the user's goes out for them.
 """
 
 from __future__ import annotations

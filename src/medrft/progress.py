@@ -1,4 +1,4 @@
-"""Progress of long work, as functions pass it on: a bar under a label that is told (done, total)."""
+"""Types for showing the progress of long work: `with bar("Reading") as advance: advance(3, 10)`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 Advance = Callable[[int, int], None]
-"""Told (done, total)."""
+"""Called with how much is done and how much there is in all, in images, answers or steps."""
 Bar = Callable[[str], AbstractContextManager[Advance]]
 """Opens a progress bar under a label."""
 

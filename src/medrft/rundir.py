@@ -206,6 +206,26 @@ class RunDir:
         """A stage's final model."""
         return self.stage(name) / "final"
 
+    def record(self, name: str) -> dict[str, Any]:
+        """A stage's record, `stage.json`: its status, steps, seconds and so on; empty where there is none."""
+        return read_record(self.stage(name) / "stage.json")
+
+    def is_trained(self, name: str) -> bool:
+        """Whether a stage has trained to its end, wherever its model is now; its record says so last of all."""
+        return self.record(name).get("status") == "done"
+
+    def is_finished(self, name: str) -> bool:
+        """Whether a stage has trained to its end and its final model can be used.
+
+        Everything that asks for a finished stage asks here. A stage that was killed while its final model was being
+        written has files in `final`, but is not finished.
+        """
+        return self.is_trained(name) and (self.final(name) / "config.json").is_file()
+
+    def masters(self, name: str) -> Path:
+        """A stage's trained weights before its final folder rounded them; absent where no later stage needs them."""
+        return self.stage(name) / "masters.safetensors"
+
     def evaluation(self, stage: str, dataset: str) -> Path:
         """Predictions and metrics of one stage on one data set."""
         return self.path / "eval" / stage / dataset

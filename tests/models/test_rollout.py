@@ -8,7 +8,7 @@ from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models import prefix
 from medrft.models.cascade import Rows
-from medrft.models.rollout import sample_rollouts
+from medrft.models.rollout import Prompts, sample_rollouts
 from medrft.training.sharing.groups import take_rows
 
 
@@ -27,7 +27,8 @@ def inputs(found):
 def write(found, copies, **settings):
     temperature = settings.get("temperature", 1.0)
     config = found.config(**settings)
-    return sample_rollouts(found.model, found.ids, found.mask, inputs(found), copies, config, temperature=temperature)
+    prompts = Prompts(found.ids, found.mask, inputs(found), copies)
+    return sample_rollouts(found.model, prompts, config, temperature=temperature)
 
 
 MANY_ENDS = list(range(100, 200))

@@ -1,14 +1,19 @@
 """The whole road on a very small recipe: files, resume, report, single stages."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
+from medrft.curation.writers import find_policy
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
+from medrft.pipeline.job import source_of
 from medrft.pipeline.run import check_same, chosen_stages, run_recipe
 from medrft.recipes import parse_recipe
-from medrft.rundir import read_json, read_jsonl
+from medrft.rundir import RunDir, read_json, read_jsonl, write_json
+from medrft.training.state import needs_training, write_stage
 from toys import TABLE
 
 
@@ -107,6 +112,21 @@ def test_a_stage_without_its_start_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DataError, match="'sft' has no final model"):
         run_recipe(parse_recipe(TABLE), output=tmp_path / "run", only=["grpo"])
+
+
+@pytest.mark.parametrize(("status", "model", "finished"), [("done", 1, 1), ("done", 0, 0), ("running", 1, 0)])
+def test_all_who_ask_for_a_finished_stage_agree(tmp_path, status, model, finished):
+    """A stage that was killed before its record said `done` has a final model, and yet is not finished."""
+    run, recipe = RunDir.create(tmp_path / "run"), parse_recipe(TABLE)
+    run.write_recipe(recipe.model_dump(mode="json"))
+    write_stage(run, "sft", status=status)
+    if model:
+        write_json(run.final("sft") / "config.json", {})
+    asks = (lambda: source_of(SimpleNamespace(run=run), "sft"), lambda: find_policy(f"{run.path}:sft", recipe).source)
+    for ask in asks:
+        with nullcontext() if finished else pytest.raises(DataError, match=r"no final model|no finished stage"):
+            assert ask() == str(run.final("sft"))
+    assert run.is_finished("sft") == bool(finished) == (not needs_training(run, "sft"))
 
 
 def test_unknown_stage_names_the_nearest():

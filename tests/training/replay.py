@@ -39,7 +39,7 @@ class Steps(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         named = self.trainer.accelerator.unwrap_model(model).named_parameters()
         self.gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
-        self.states.append(json.dumps(self.trainer.judge.reward.state_dict(), sort_keys=True))
+        self.states.append(json.dumps(self.trainer.grader.reward.state_dict(), sort_keys=True))
 
 
 def replaying(drawn, steps):

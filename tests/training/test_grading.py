@@ -1,4 +1,4 @@
-"""From completions to what TRL counts: judged alone, combined in groups, NaN where DESIGN says so."""
+"""From completions to what TRL counts: graded alone, combined in groups, NaN where DESIGN says so."""
 
 import math
 import pickle
@@ -11,7 +11,7 @@ from medrft.config import CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError
 from medrft.rewards import build_reward
 from medrft.scorers import build_correct
-from medrft.training.grading import Columns, Judge, Judged, columns_of
+from medrft.training.grading import Columns, Graded, Grader, columns_of
 from medrft.training.monitor.measures import (
     answer_metrics,
     batch_metrics,
@@ -48,17 +48,17 @@ def completion(text, *, n_tokens=5, truncated=False):
     return Completion(text=text, n_tokens=n_tokens, truncated=truncated)
 
 
-def judge_of(reward=None, correct=None):
+def grader_of(reward=None, correct=None):
     right = build_correct(correct or CorrectConfig(), encoder=EncoderConfig())
-    return Judge(build_reward(reward or BY_KIND), right, form="direct", max_tokens=16)
+    return Grader(build_reward(reward or BY_KIND), right, form="direct", max_tokens=16)
 
 
-def judged(pairs, judge=None):
-    return (judge or judge_of()).score(*zip(*[(e, completion(text)) for e, text in pairs], strict=True))
+def graded(pairs, grader=None):
+    return (grader or grader_of()).grade(*zip(*[(e, completion(text)) for e, text in pairs], strict=True))
 
 
 def test_a_completion_is_judged_alone_and_travels():
-    rows = judged(
+    rows = graded(
         [
             (example(), "<answer>yes</answer>"),
             (example(), "yes"),
@@ -66,20 +66,20 @@ def test_a_completion_is_judged_alone_and_travels():
         ]
     )
     assert [(row.answer, row.correct) for row in rows] == [("yes", True), (None, False), ("Left lung.", True)]
-    assert [row.truth for row in rows] == [None] * 3  # no judge of its own for other data
+    assert [row.truth for row in rows] == [None] * 3  # no oracle for other data
     assert pickle.loads(pickle.dumps(rows)) == rows
 
 
 def test_correct_follows_the_recipe_for_open_questions():
     config = CorrectConfig(scorer="recall", at_least=0.5)
-    rows = judged([(example("open", ("left lung",)), "<answer>the left side</answer>")], judge_of(correct=config))
+    rows = graded([(example("open", ("left lung",)), "<answer>the left side</answer>")], grader_of(correct=config))
     assert rows[0].correct is True
 
 
 def test_a_reference_that_cannot_be_scored_is_unscored_not_wrong():
-    row = judged([(example("open", ("?",)), "<answer>left</answer>")])[0]
+    row = graded([(example("open", ("?",)), "<answer>left</answer>")])[0]
     assert row.correct is None
-    outcome = judge_of().combine([row], group_size=1, update=False)[0]
+    outcome = grader_of().combine([row], group_size=1, update=False)[0]
     assert outcome.reward is None and "bleu1" in outcome.unscored_reason
 
 
@@ -87,24 +87,24 @@ def test_a_weighted_sum_is_one_column_of_weight_one():
     reward = build_reward(BY_KIND)
     columns = columns_of(reward)
     assert columns == Columns(("reward",), (1.0,), False)
-    rows = judged([(example(), "<answer>yes</answer>"), (example(), "<answer>no</answer>"), (example(), "")])
-    outcomes = judge_of().combine(rows, group_size=3, update=False)
+    rows = graded([(example(), "<answer>yes</answer>"), (example(), "<answer>no</answer>"), (example(), "")])
+    outcomes = grader_of().combine(rows, group_size=3, update=False)
     assert columns.values(rows, outcomes) == [[1.0], [0.2], [0.0]]
 
 
 def test_an_unscored_row_is_nan_in_every_column():
     pairs = [(example("open", ("?",)), "<answer>left</answer>"), (example("open", ("left",)), "<answer>left</answer>")]
     for table in (BY_KIND, normalised(BY_KIND)):
-        judge = judge_of(table)
-        rows = judged(pairs, judge)
-        outcomes = judge.combine(rows, group_size=1, update=False)
-        values = np.array(columns_of(judge.reward).values(rows, outcomes))
+        grader = grader_of(table)
+        rows = graded(pairs, grader)
+        outcomes = grader.combine(rows, group_size=1, update=False)
+        values = np.array(columns_of(grader.reward).values(rows, outcomes))
         assert np.isnan(values[0]).all() and np.isfinite(values[1]).any()
 
 
 def test_each_part_of_each_kind_is_a_column_under_normalize_then_sum():
-    judge = judge_of(normalised(BY_KIND))
-    columns = columns_of(judge.reward)
+    grader = grader_of(normalised(BY_KIND))
+    columns = columns_of(grader.reward)
     assert columns.names == ("closed/yes_no_match", "closed/answer_format", "open/bleu1", "open/answer_format")
     assert columns.weights == (0.8, 0.2, 0.5, 0.5) and columns.normalise_each
     pairs = [
@@ -113,8 +113,8 @@ def test_each_part_of_each_kind_is_a_column_under_normalize_then_sum():
         (example("open"), "<answer>yes</answer>"),
         (example("open"), ""),
     ]
-    rows = judged(pairs, judge)
-    values = columns.values(rows, judge.combine(rows, group_size=2, update=False))
+    rows = graded(pairs, grader)
+    values = columns.values(rows, grader.combine(rows, group_size=2, update=False))
     nan = math.nan
     # A part that does not concern a group's kind is NaN on the whole group.
     np.testing.assert_array_equal(values, [[1, 1, nan, nan], [0, 0, nan, nan], [nan, nan, 1, 1], [nan, nan, 0, 0]])
@@ -122,11 +122,11 @@ def test_each_part_of_each_kind_is_a_column_under_normalize_then_sum():
 
 def test_trl_sums_the_columns_to_the_rewards_own_advantage():
     """The formula of TRL 1.16 for normalize_then_sum, on our columns, gives the outcomes' GDPO advantage."""
-    judge = judge_of(normalised(BY_KIND))
+    grader = grader_of(normalised(BY_KIND))
     texts = ["<answer>yes</answer>", "<answer>no</answer>", "yes", "<answer>the yes</answer>"]
-    rows = judged([(example(kind), text) for kind in ("closed", "open") for text in texts], judge)
-    outcomes = judge.combine(rows, group_size=4, update=False)
-    columns = columns_of(judge.reward)
+    rows = graded([(example(kind), text) for kind in ("closed", "open") for text in texts], grader)
+    outcomes = grader.combine(rows, group_size=4, update=False)
+    columns = columns_of(grader.reward)
     grouped = np.array(columns.values(rows, outcomes)).reshape(2, 4, -1)
     with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning):
         mean, std = np.nanmean(grouped, axis=1, keepdims=True), np.nanstd(grouped, axis=1, ddof=1, keepdims=True)
@@ -142,7 +142,7 @@ def outcome(reward, **parts):
 
 def row_of(*, answer="yes", correct=True):
     raw = build_reward(BY_KIND).score([])
-    return Judged(example=example(), completion=completion(""), answer=answer, raw=raw, correct=correct)
+    return Graded(example=example(), completion=completion(""), answer=answer, raw=raw, correct=correct)
 
 
 def test_spread_is_measured_within_the_groups():

@@ -16,6 +16,7 @@ from medrft.training.grpo import GRPO
 from medrft.training.heads import SCALES
 from medrft.training.sft import SFT
 from medrft.training.sharing.trainer import SharesPrompts
+from medrft.training.stage import StageTrainer
 
 SIGNATURES = {
     (GRPOTrainer, "_calculate_rewards"): ["self", "inputs", "prompts", "completions", "completion_ids_list"],
@@ -44,6 +45,7 @@ SIGNATURES = {
     (Trainer, "_finalize_training"): ["self", "trial", "num_train_samples", "start_time"],
     (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
     (Trainer, "_load_best_model"): ["self"],
+    (Trainer, "_determine_best_metric"): ["self", "metrics", "trial"],
     (ExportableState, "state"): ["self"],
 }
 SAMPLER = ["data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed"]
@@ -56,13 +58,13 @@ def test_signature(owner, name):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(GRPO, GRPOTrainer), (SFT, SFTTrainer)])
 def test_every_override_has_a_signature_above(ours, theirs):
-    mixins = [SharesPrompts] if ours is GRPO else []
+    mixins = [StageTrainer, SharesPrompts] if ours is GRPO else [StageTrainer]
     private = {name for owner in (ours, *mixins) for name in vars(owner) if hasattr(theirs, name) and name[:2] != "__"}
     assert private == {name for owner, name in SIGNATURES if owner is theirs}
 
 
 def test_what_decides_which_positions_the_fused_head_scores():
-    """`training.scored` answers this question for a CPU while SFT computes its loss."""
+    """`training.sft` answers this question for a CPU while SFT computes its loss."""
     source = inspect.getsource(utils.add_fused_lm_head)
     assert source.count("_use_triton") == 1 and "compact = _use_triton(hidden_states.device)" in source
     assert list(inspect.signature(utils._use_triton).parameters) == ["device"]

@@ -13,7 +13,7 @@ from medrft.rewards import RawScores
 from medrft.rundir import RunDir
 from medrft.store import RolloutWriter, read_rollouts
 from medrft.training import recorder
-from medrft.training.grading import Judged
+from medrft.training.grading import Graded
 from medrft.training.recorder import WAITING, Recorder
 from medrft.types import Completion, Example, Outcome
 
@@ -40,7 +40,7 @@ def add(keeper, tmp_path):
         place = {"id": f"toy/train/{step}", "dataset": "toy", "split": "train", "images": (path,), "kind": "open"}
         example = Example(**place, question="Where?", references=("left",))
         parts = {"bleu1": 0.5}, {"bleu1": True}
-        row = Judged(
+        row = Graded(
             example=example,
             completion=Completion(text="left", n_tokens=2, truncated=False),
             answer="left",

@@ -5,7 +5,7 @@ import pytest
 from medrft.recipes import parse_recipe
 from medrft.rundir import read_jsonl
 from medrft.store import read_rollouts
-from medrft.training.grading import Judge
+from medrft.training.grading import Grader
 from medrft.training.grpo import run_grpo
 from medrft.training.resampling import Resamples
 
@@ -25,9 +25,9 @@ def resampled(trained, run, recipe, monkeypatch):
         table = recipe().model_dump(mode="json")
         table["stages"][1] |= {"resample_groups": rounds, "validation_limit": 2}
         table["stages"][1]["trl"] |= {"per_device_train_batch_size": 16, "max_steps": 3, **trl}
-        true = Judge.score
+        true = Grader.grade
 
-        def judged(self, examples, completions, **more):
+        def graded(self, examples, completions, **more):
             rows = true(self, examples, completions, **more)
             return [
                 type(row)(
@@ -36,8 +36,8 @@ def resampled(trained, run, recipe, monkeypatch):
                 for row in rows
             ]
 
-        monkeypatch.setattr(Judge, "score", judged)
-        monkeypatch.setattr(Judge, "rights", lambda self, e, c: [right(*pair) for pair in zip(e, c, strict=True)])
+        monkeypatch.setattr(Grader, "grade", graded)
+        monkeypatch.setattr(Grader, "correctness", lambda self, e, c: [right(*pair) for pair in zip(e, c, strict=True)])
         trained(run_grpo, parse_recipe(table), 1, run=run)
         rows = [row for row in read_jsonl(run.metrics) if row["split"] == "train"]
         return read_rollouts(run.path, GROUPS), rows

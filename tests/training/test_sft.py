@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from medrft.errors import DataError, RecipeError
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.training.sft import run_sft
-from medrft.training.state import read_stage, write_stage
+from medrft.training.state import write_stage
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_stage_may_train_for_as_long_as_another(trained, run, recipe, drawn):
         trained(run_sft, two, 1, run=run)
     write_stage(run, "sft", status="done", seconds=3.0)
     trained(run_sft, two, 1, run=run, train=drawn["train"][:4])
-    record = read_stage(run, "more")
+    record = run.record("more")
     assert record["wall_clock"] == {"of": "sft", "seconds": 3.0}
     assert record["seconds"] >= 3.0 and record["best"]["metric"] == "eval_loss"
     assert record["steps"] > 1  # where TRL's own epochs end

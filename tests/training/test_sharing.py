@@ -173,7 +173,7 @@ def test_layouts(light, layout, monkeypatch):
     torch.manual_seed(0)
     options = {"max_steps": 4, **LAYOUTS[layout]}
     if most := options.pop("branches", None):  # as where completions are long
-        monkeypatch.setattr(sharing, "branches_per_row", lambda *args, **kwargs: most)
+        monkeypatch.setattr(sharing.groups, "branches_per_row", lambda *args, **kwargs: most)
     norm, logps, change = gaps(*both(light, **options))
     assert norm < 1e-4
     assert logps < 1e-4
@@ -393,7 +393,7 @@ class TestErrorsOfAModelsCode:
             OSError("disk"),
         ],
     )
-    @pytest.mark.parametrize("place", ["rollouts", "packed_inputs"])
+    @pytest.mark.parametrize("place", ["sample_rollouts", "packed_inputs"])
     def test_what_the_plain_way_cannot_mend_is_raised(self, light, monkeypatch, error, place):
         def fails(*args, **kwargs):
             raise error

@@ -11,9 +11,8 @@ from medrft.models.saved import list_model
 from medrft.rundir import RunDir, read_jsonl
 from medrft.training.state import (
     KEY,
-    is_done,
     last_checkpoint,
-    read_stage,
+    needs_training,
     rewind_stage,
     rotate_checkpoints,
     seal_checkpoint,
@@ -153,10 +152,10 @@ def test_a_rewound_run_has_no_row_after_its_checkpoint(tmp_path):
 
 def test_a_stage_record_grows(tmp_path):
     run = RunDir(tmp_path)
-    assert read_stage(run, "sft") == {}
+    assert run.record("sft") == {}
     write_stage(run, "sft", status="running", kind="sft")
     write_stage(run, "sft", status="done", steps=4)
-    assert read_stage(run, "sft") == {"status": "done", "kind": "sft", "steps": 4}
+    assert run.record("sft") == {"status": "done", "kind": "sft", "steps": 4}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_a_stage_is_done_once_its_model_is_there(tmp_path, status, model, done):
     if model:
         run.final("sft").mkdir(parents=True)
         (run.final("sft") / "config.json").write_text("{}")
-    assert is_done(run, "sft") is done
+    assert needs_training(run, "sft") is not done
 
 
 @pytest.mark.parametrize("size", [0, 50, 100])
@@ -180,9 +179,9 @@ def test_a_stage_whose_model_is_damaged_is_not_done(tmp_path, capsys, size):
         (run.final("sft") / name).write_bytes(b"x" * 100)
     list_model(run.final("sft"))
     (run.final("sft") / "README.md").write_text("a card may be written again")
-    assert is_done(run, "sft")
+    assert not needs_training(run, "sft")
     (run.final("sft") / "model.safetensors").write_bytes(b"y" * size)
-    assert not is_done(run, "sft")
+    assert needs_training(run, "sft")
     assert "final is damaged: model.safetensors" in capsys.readouterr().err
 
 
@@ -203,5 +202,5 @@ def test_a_text_that_was_edited_is_told_and_is_no_damage(tmp_path, capsys, name,
     (run.final("sft") / "chat_template.jinja").write_text("{{ 'as written' }}")
     list_model(run.final("sft"))
     (run.final("sft") / name).write_text(content)
-    assert is_done(run, "sft") is done
+    assert needs_training(run, "sft") is not done
     assert name in capsys.readouterr().err

@@ -30,6 +30,7 @@ from medrft.audit.subject import Own, Scored, Subject, encoder_of
 from medrft.audit.verdict import find_findings, set_thresholds
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError
+from medrft.files import make_folder
 from medrft.rewards import Reward
 from medrft.rundir import write_json, write_jsonl
 from medrft.types import Example, Form, Item
@@ -206,7 +207,7 @@ def audit_rewards(
 
 def write_audit(summary: Mapping[str, Any], out: Path) -> None:
     """`summary.json` and `findings.jsonl`."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / "summary.json", summary)
     rows = [{"reward": name, **row} for name, found in summary["rewards"].items() for row in found["findings"]]
     write_jsonl(out / "findings.jsonl", rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from rich.segment import Segment
 from medrft.errors import DataError
 from medrft.files import check_writable
 from medrft.masking import mask_secrets
+from medrft.progress import Advance
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
@@ -108,7 +109,7 @@ def existing_run(path: Path) -> Path:
 
 
 @contextmanager
-def progress_bar(label: str, *, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str, *, total: int | None = None) -> Iterator[Advance]:
     """A progress bar on standard error; yields `update(done, total)`."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err) as bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +16,7 @@ from rich.text import Text
 from medrft.cli import common
 from medrft.cli.sources import load_source, settings_by_source
 from medrft.errors import DataError
+from medrft.progress import Advance
 
 if TYPE_CHECKING:
     from medrft.data.overlap.leaks import Leak, Leaks, Pictures
@@ -51,7 +51,7 @@ def leaks(
     if len(sets) < 2 and not within:
         raise DataError(f"leaks compares sets, got only {', '.join(sets)}; name another NAME:PATH[:SPLIT], or --within")
     with ExitStack() as stack:
-        bars: dict[str, Callable[[int, int], None]] = {}
+        bars: dict[str, Advance] = {}
 
         def update(label: str, done: int, total: int) -> None:
             if label not in bars:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
+from medrft.files import check_writable
+from medrft.progress import Advance
 
 if TYPE_CHECKING:
     from medrft.types import Example
@@ -52,8 +54,10 @@ def rescore(
     from medrft.evaluation.rescore import rescore as rescored
 
     examples = _examples(data) if data is not None else ()
+    if output is not None:
+        check_writable(output / "predictions.jsonl")
     with ExitStack() as stack:
-        bar: list[Callable[[int, int], None]] = []
+        bar: list[Advance] = []
 
         def update(done: int, total: int) -> None:
             if not bar:

@@ -119,6 +119,7 @@ def evaluate(
     With --model or --endpoint, evaluate that model instead on the recipe's test data, under a name of its own. A
     recipe's results go to runs/<recipe name> or --output. The same command goes on where a killed one was.
     """
+    from medrft.evaluation.own_scorers import build_own
     from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
     from medrft.pipeline.job import open_job
     from medrft.pipeline.run import chosen_stages, report_run
@@ -131,6 +132,7 @@ def evaluate(
     _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
     recipe, folder = _subject(source, output, parse_overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
+    build_own(recipe)
     server = None
     if endpoint and endpoint_model:
         server = _server(endpoint, endpoint_model, api_key_env, concurrency, recipe.model.chat_template_kwargs)
@@ -146,7 +148,7 @@ def evaluate(
             engine = server or open_model(job, outside)
             evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
         else:
-            done = [s.name for s in recipe.stages if (job.run.final(s.name) / "config.json").is_file()]
+            done = [s.name for s in recipe.stages if job.run.is_finished(s.name)]
             for name in stage or ["base", *done]:
                 evaluate_stage(job, name)
         report_run(job)
@@ -180,7 +182,7 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     recipe = load_recipe(source, overrides=changes)
     if not outside:
         raise RecipeError(f"{source} is a recipe, which has no models yet: pass a run folder, --model or --endpoint")
-    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    folder = output or Path("runs") / recipe.name
     check_same(recipe, folder)
     return recipe, folder
 
@@ -231,7 +233,7 @@ def _run(
 
     recipe = load_recipe(path, overrides=parse_overrides(set_))
     only = _stages(recipe, kinds, names)
-    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    folder = output or Path("runs") / recipe.name
     if is_main() and not json_ and not resume:
         _summary(recipe, path)
     run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)
@@ -242,8 +244,10 @@ def _run(
 def _summary(recipe: Recipe, path: Path) -> None:
     """Say what memory the stages will take; a model that cannot be planned may still be trained."""
     from medrft.cli.plan import show_summary
+    from medrft.models.load import check_start
     from medrft.pipeline.planning import summarize_plan
 
+    check_start(recipe.model)  # what stops the run in any case is told alone
     try:
         found = summarize_plan(recipe)
     except ModelError as error:

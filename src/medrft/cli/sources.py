@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from medrft.cli import common
 from medrft.config import DataConfig
 from medrft.errors import DataError, RecipeError
+from medrft.progress import Advance
 
 if TYPE_CHECKING:
     from medrft.data.base import Loaded
@@ -56,7 +56,7 @@ def load_dataset(name: str, path: str | None, assignments: list[str] | None) -> 
         raise RecipeError(f"--set seed: a whole number from 0, got {seed!r}")
     config = _config(name, path, options)
     with ExitStack() as stack:
-        bar: list[Callable[[int, int], None]] = []
+        bar: list[Advance] = []
 
         def update(done: int, total: int) -> None:
             if not bar:  # only once there is something to count, so that an early mistake stays one line

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.config import DataConfig
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.progress import Advance
 from medrft.recipes import refuse_masked
 
 with naming_extras():
@@ -79,7 +80,7 @@ def load_data(
     seed: int,
     cache: Path | None = None,
     cut: bool = True,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a data set as a run uses it: with a validation split, and without test images in train if asked.
 
@@ -115,7 +116,7 @@ def read_data(
     seed: int = 0,
     cache: Path | None = None,
     options: Mapping[str, Any] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a data set with its official splits, by name or as `file.py:function`; raises as `load_data`.
 

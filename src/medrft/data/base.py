@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from medrft.data.counts import Count, Form, compare_counts
 from medrft.data.images import inspect_images
 from medrft.data.notes import count_noun, split_notes
 from medrft.data.values import LONGEST, is_small, is_unicode, json_value, writable_text
+from medrft.progress import Advance
 from medrft.types import Example, LeftOut, LoadReport
 
 EMPTY_ANSWER = "empty answer"
@@ -30,9 +31,6 @@ QUESTION_NOT_TEXT = "question is not text"
 NO_IMAGE = "no image named"
 NO_SPLIT = "unknown split"
 REPEATED_ID = "repeated id"
-
-Progress = Callable[[int, int], None]
-"""Called with how many images are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +98,7 @@ class Reading:
             LeftOut(reason=reason, **{key: writable_text(text, LONGEST) for key, text in texts.items()})
         )
 
-    def done(self, on_progress: Progress | None = None) -> Loaded:
+    def done(self, on_progress: Advance | None = None) -> Loaded:
         """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
         read = self._read()
         kept = self._checked(on_progress)
@@ -125,7 +123,7 @@ class Reading:
         read.update(row.split for row in self.left_out)
         return read
 
-    def _checked(self, on_progress: Progress | None) -> list[Example]:
+    def _checked(self, on_progress: Advance | None) -> list[Example]:
         bad = inspect_images((path for example in self.examples for path in example.images), on_progress=on_progress)
         seen: set[str] = set()
         kept = []

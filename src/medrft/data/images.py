@@ -17,13 +17,14 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medrft.errors import DataError
+from medrft.progress import Advance
 from medrft.rundir import write_atomic
 
 PIXEL_LIMIT = 64 * 1024 * 1024
@@ -110,9 +111,7 @@ def inspect_image(path: Path) -> tuple[str, str] | None:
     return _decode_reason(path)
 
 
-def inspect_images(
-    paths: Iterable[Path], *, on_progress: Callable[[int, int], None] | None = None
-) -> dict[Path, tuple[str, str]]:
+def inspect_images(paths: Iterable[Path], *, on_progress: Advance | None = None) -> dict[Path, tuple[str, str]]:
     """The images among `paths` that cannot be used, each with its reason and detail; decodes in threads."""
     headers = {path: header_reason(path) for path in dict.fromkeys(paths)}
     bad = {path: reason for path, reason in headers.items() if reason is not None}

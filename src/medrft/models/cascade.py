@@ -160,6 +160,7 @@ class Rows:
         tail = (own @ keys.transpose(-1, -2)).masked_fill(
             ~self._visible_tail(first, window, repeats, tokens, new), -torch.inf
         )
+        # One softmax over both parts, in float32 as in transformers' `eager_attention_forward`.
         weights = torch.cat([head, self._by_stem(tail)], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
         size = head_keys.shape[2]
         found = self._by_row(weights[..., :size] @ head_values) + self._by_row(weights[..., size:]) @ values
@@ -252,6 +253,8 @@ def _cat(one: Pairs, other: Pairs, size: int) -> Pairs:
 
 
 _ACTIVE: ContextVar[Stems | Rows] = ContextVar("_ACTIVE")
+"""What is read or written now. transformers calls an attention function from deep inside a model's own code, with no
+argument through which we could pass it."""
 
 
 def cascade_attention(
@@ -267,6 +270,7 @@ def cascade_attention(
     """transformers' attention interface: (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    # Gemma 2 caps its scores, GPT-OSS has sinks, T5 biases positions: left out, each would be wrong without an error.
     unknown = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if unknown:
         raise ModelError(f"attention with {', '.join(unknown)} cannot share a prompt's keys")
@@ -283,6 +287,8 @@ def use_cascade(model: Any, active: Stems | Rows) -> Iterator[None]:
     """The language model reads stems, or goes on with rows; the vision tower attends as ever."""
     from transformers import AttentionInterface
 
+    # Each attention layer looks its function up by name at every pass, so that a model need not be changed to use
+    # ours. The vision tower has a configuration of its own, whose name stays.
     AttentionInterface.register(NAME, cascade_attention)
     config = text_config(model)
     before, token = config._attn_implementation, _ACTIVE.set(active)
@@ -313,6 +319,7 @@ def read_stems(
     if not stems.heads:
         raise ModelError(f"{type(model).__name__} has an attention of its own, which cannot share a prompt's keys")
     where = inputs["position_ids"]
+    # M-RoPE gives an image's tokens fewer positions than it has tokens: the next token follows the largest one.
     stems.after = where.where(mask.bool(), 0).reshape(-1, *mask.shape).amax((0, 2)) + 1
     return stems, logits
 

@@ -1,14 +1,20 @@
-"""Chats as model inputs: the processor's template, padding on the left, the policy's device and dtype."""
+"""Turns chats into model inputs: token ids and pixels, padded on the left, on the policy's device and in its dtype.
+
+`widen_inputs` fits the inputs of prompts to longer rows, such as prompts with their completions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrft.models.policy import Policy
 from medrft.models.prefix import TOKEN_TYPES
 from medrft.models.prompts import Message
 from medrft.types import Example
+
+if TYPE_CHECKING:
+    import torch
 
 Images = Callable[[Example], list[Any]]
 """The PIL pictures of an example, in order."""
@@ -40,7 +46,7 @@ def to_device(policy: Policy, inputs: Any) -> dict[str, Any]:
     }
 
 
-def widen_inputs(fields: Mapping[str, Any], *, before: int, after: int) -> dict[str, Any]:
+def widen_inputs(fields: Mapping[str, Any], *, before: int = 0, after: int = 0) -> dict[str, Any]:
     """Multimodal inputs of prompts (B, L) as those of rows with `before` padding and `after` completion tokens.
 
     Kinds of token, (B, L): what is added is text. Which pictures a token sees, (B, L, images, tiles): a completion
@@ -52,7 +58,17 @@ def widen_inputs(fields: Mapping[str, Any], *, before: int, after: int) -> dict[
     for key in set(TOKEN_TYPES) & fields.keys():
         found[key] = torch.nn.functional.pad(fields[key], (before, after))
     if SEEN in fields:
-        seen = fields[SEEN]
-        blind, more = seen.new_zeros((seen.shape[0], before, *seen.shape[2:])), seen[:, -1:].repeat(1, after, 1, 1)
-        found[SEEN] = torch.cat([blind, seen, more], dim=1)
+        found[SEEN] = widen_seen(fields[SEEN], before=before, after=after)
     return found
+
+
+def widen_seen(seen: torch.Tensor, *, before: int = 0, after: int = 0) -> torch.Tensor:
+    """Which pictures each token sees, (B, before + L + after, images, tiles): padding none, a completion the prompt's.
+
+    The same rule as that of Mllama's `_update_model_kwargs_for_generation`, which repeats the last token's row for
+    each token that `generate` adds.
+    """
+    import torch
+
+    blind = seen.new_zeros((seen.shape[0], before, *seen.shape[2:]))
+    return torch.cat([blind, seen, seen[:, -1:].expand(-1, after, *seen.shape[2:])], dim=1)

@@ -1,7 +1,7 @@
-"""What is done when code that shares prompts fails on a model: the plain way instead, said in one line, kept in a file.
+"""What is done when code that shares prompts fails on a model: it falls back to transformers' own way, and says so.
 
-Families of models that nobody has tried raise whatever their code happens to raise. So may a mistake of ours, which
-must stay visible: the whole traceback goes into a file of the run, and the line names it.
+Families of models that nobody has tried raise whatever their code happens to raise (`FAULTS`). So may a mistake of
+ours, which must stay visible: one line says what failed, and the whole traceback goes into a file of the run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Policies: a model with its processor, by hub id, path or `tiny:<family>`.
+"""Loads a policy, a model with its processor, by hub id (`google/medgemma-4b-it`), path or `tiny:<family>`.
 
-Image processors are the PIL ones, so that pixels do not depend on what else is installed.
+Image processors are the PIL ones, not torchvision's. transformers takes whichever is installed, and the two resize
+differently, so that pixels would depend on what else is installed.
 """
 
 from __future__ import annotations

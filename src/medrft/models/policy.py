@@ -1,4 +1,7 @@
-"""TODO."""
+"""`Policy`, a model with the processor that reads for it, and what makes a loaded model fit for training.
+
+`pick_device` says where it runs; `make_checkpointable` and `make_head_fast` mend what some families would stumble over.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@
 
 Each branch sees the prompt and itself (a 4-D mask), and its positions go on where the prompt ends, so that every
 token has the hidden state it has in the plain layout; the logits of p and of the completion give the completion's
-log-probabilities. One plain `forward` without a cache, so gradient checkpointing and wrappers around the model work.
+log-probabilities. Each branch has a p of its own because a position predicts one token, and the completions begin
+with different ones. It is one plain `forward` without a cache, so gradient checkpointing and wrappers around the model
+work.
 """
 
 from __future__ import annotations
@@ -164,6 +166,8 @@ def packed_masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -
     whole = seen
     if images is not None:
         whole = seen | ((images[:, :, None] == images[:, None, :]) & (images >= 0)[:, :, None])
+    # transformers' `create_causal_mask` hands a 4-D mask on as it is, and models with several types of layers take a
+    # dict of masks by type in place of one.
     full = _shape(config, seen if _family(model) in SLIDING_IMAGES else whole)
     if kinds == {"full_attention"}:
         return full
@@ -181,7 +185,7 @@ def _shape(config: Any, seen: torch.Tensor) -> Any:
 
         size = seen.shape[-1]
         return create_block_mask(lambda b, h, q, k: seen[b, q, k], seen.shape[0], None, size, size, str(seen.device))
-    if kind == "eager":
+    if kind == "eager":  # `eager_attention_forward` adds its mask to the scores; sdpa takes booleans
         lowest = torch.finfo(config.dtype or torch.float32).min
         return torch.zeros_like(seen, dtype=config.dtype or torch.float32).masked_fill(~seen, lowest)[:, None]
     return seen[:, None]

@@ -1,8 +1,11 @@
-"""Writing answers with a batch that stays full: rows that have ended make room for those that wait.
+"""Writes answers with a batch that stays full: questions go in, answers come out as they are finished.
 
-An `Ask` is one question: the stem it shares with others, and the end of its prompt. A stem is read when its first
-question comes, and forgotten after its last; the end of a prompt is read once for all its samples. Sampled tokens come
-from a stream of random numbers of each row's own, so neither the batch nor the order changes what is drawn.
+An `Ask` is one question: the stem that it shares with others (a picture and what stands before the question), and the
+end of its prompt. A stem is read when its first question comes, and forgotten after its last one. The end of a prompt
+is read once for all its samples. Rows whose answer has ended make room for those that wait.
+
+Each row draws from random numbers of its own, so neither the size of the batch nor the order of the questions changes
+what is drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError
 from medrft.models.cascade import Rows, Stems, go_on, read_stems
+from medrft.models.encode import widen_inputs
 from medrft.models.prefix import TOKEN_TYPES, plain_model
 from medrft.models.rollout import build_sampler
 
@@ -152,9 +156,11 @@ class _Writer:
         scores = self.choose.processors(none, self.logits.float())
         if not self.choose.sample:
             return scores.argmax(-1)
+        # torch.multinomial draws for the whole batch from one generator: a row's tokens would depend on its neighbours.
         below = scores.double().softmax(-1).cumsum(-1)
         drawn = torch.tensor([next(row.draws) for row in self.rows], dtype=torch.float64, device=self.device)
         found = torch.searchsorted(below, drawn[:, None] * below[:, -1:], right=True)[:, 0]
+        # Rounding can make the drawn number equal to the whole sum, above which there is no token.
         return found.clamp(max=scores.shape[-1] - 1)
 
     def _drop(self, alive: list[int]) -> None:
@@ -218,10 +224,7 @@ class _Writer:
         import torch
 
         ids = torch.tensor([ask.stem.ids + ask.rest], device=self.device)
-        fields = {
-            key: torch.nn.functional.pad(value, (0, len(ask.rest))) if key in TOKEN_TYPES else value
-            for key, value in ask.stem.fields.items()
-        }
+        fields = widen_inputs(ask.stem.fields, after=len(ask.rest))
         plain = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **fields, use_cache=False)
         expected = plain.logits[0, -1].float()
         apart = float((logits.float() - expected).abs().max() / (expected.max() - expected.min()))

@@ -1,8 +1,9 @@
-"""Rollouts that read each prompt once: one pass over the prompt, then all its completions token by token.
+"""Writes rollouts that read each prompt once: U prompts go in, the token ids of N completions come out.
 
-The prompt's keys and values are kept once per prompt, not once per completion (`cascade`). Sampling goes through
-transformers' own logits processors, so its distribution is that of `generate`. Finished rows are taken out as they
-collect.
+One pass reads the prompts; then all completions are written together, token by token. A prompt's keys and values are
+kept once, not once per completion (`cascade`). `generate` with `num_return_sequences` would copy prompt and picture
+for each completion and read them G times. Sampling goes through transformers' own logits processors, so the
+distribution is that of `generate`. Completions that have ended are taken out of the batch as they collect.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 WORTH = 0.75
-"""Rows are laid out anew once this share of them or fewer is left."""
+"""Rows are laid out anew once this share of them or fewer is left: each time, all keys and values are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Sampler:
         """One token per row, (N,), from all tokens so far, (N, T), and the last logits, (N, V)."""
         import torch
 
+        # A copy, as in `generate`: processors may write into what they are given, and its log-probabilities are kept.
         scores = self.processors(ids, logits.to(torch.float32, copy=True))
         return torch.multinomial(scores.softmax(-1), 1)[:, 0] if self.sample else scores.argmax(-1)
 
@@ -46,6 +48,8 @@ def build_sampler(model: Any, config: Any, ids: torch.Tensor) -> Sampler:
     """
     import torch
 
+    # What `generate` does before its loop. These methods are private in transformers, so tests/training/test_hooks.py
+    # holds them to the signatures of the pinned version.
     config, extra = plain_model(model)._prepare_generation_config(config)
     mode = config.get_generation_mode()
     other = [
@@ -83,57 +87,52 @@ class Rollouts:
     """Log-probability of each token, where a temperature asked for it."""
 
 
-def sample_rollouts(
-    model: Any,
-    prompts: torch.Tensor,
-    mask: torch.Tensor,
-    fields: dict[str, Any],
-    copies: Sequence[int],
-    config: Any,
-    *,
-    temperature: float | None = None,
-) -> Rollouts:
-    """`copies[u]` completions of each prompt u, side by side.
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """U prompts, padded on the left, and how many completions each is to get."""
 
-    `prompts` and `mask` are (U, P), padded on the left; `fields` the prompts' multimodal inputs, each once. Draws
-    from torch's global generator. With a `temperature`, each token's log-probability at it is kept too, as training
-    will compute it: before any processor. Raises `ModelError` where model or `config` cannot share a prompt.
+    ids: torch.Tensor
+    """Token ids, (U, P)."""
+    mask: torch.Tensor
+    """1 for a token and 0 for padding, (U, P)."""
+    fields: dict[str, Any]
+    """The prompts' multimodal inputs, each prompt's once."""
+    copies: Sequence[int]
+    """How many completions of each prompt, U of them."""
+
+
+def sample_rollouts(model: Any, prompts: Prompts, config: Any, *, temperature: float | None = None) -> Rollouts:
+    """Completions of each prompt, side by side: N rows, as many as `prompts.copies` add up to.
+
+    `config` is a transformers generation config. Draws from torch's global generator. With a `temperature`, each
+    token's log-probability at it is kept too, as training will compute it: before any logits processor. Raises
+    `ModelError` where model or `config` cannot share a prompt.
     """
     import torch
 
     with torch.no_grad():
-        writer = _Writer(model, prompts, mask, fields, copies, config, temperature)
-        return writer.write()
+        return _Writer(model, prompts, config, temperature).write()
 
 
 class _Writer:
     """The state of one call of `sample_rollouts`: N rows that branch off U prompts."""
 
-    def __init__(
-        self,
-        model: Any,
-        prompts: torch.Tensor,
-        mask: torch.Tensor,
-        fields: dict[str, Any],
-        copies: Sequence[int],
-        config: Any,
-        temperature: float | None,
-    ):
+    def __init__(self, model: Any, prompts: Prompts, config: Any, temperature: float | None):
         import torch
 
-        device = prompts.device
+        device = prompts.ids.device
         self.model, self.temperature = model, temperature
-        self.places = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
+        self.places = [prompt for prompt, count in enumerate(prompts.copies) for _ in range(count)]
         """The prompt of each row."""
         self.row = torch.arange(len(self.places), device=device)
         """The completion that each row writes, (N,)."""
         self.alive = torch.ones_like(self.row, dtype=torch.bool)
         """Rows still writing, (N,)."""
-        self.ids = prompts[torch.tensor(self.places, device=device)]
+        self.ids = prompts.ids[torch.tensor(self.places, device=device)]
         self.sample = build_sampler(model, config, self.ids)
-        self.found = prompts.new_full((len(self.places), self.sample.most), -1)
+        self.found = prompts.ids.new_full((len(self.places), self.sample.most), -1)
         self.logps = torch.zeros(len(self.places), self.sample.most, device=device)
-        stems, self.logits = read_stems(model, prompts, mask, fields)
+        stems, self.logits = read_stems(model, prompts.ids, prompts.mask, prompts.fields)
         self.logits = self.logits[torch.tensor(self.places, device=device)]
         self.cache = Rows(torch.zeros_like(self.row))
         self.cache.settle(stems, self.places)

@@ -1,4 +1,8 @@
-"""TODO."""
+"""Saved models: a policy goes in, a folder that plain transformers loads comes out, such as `stages/sft/final`.
+
+`files.json` in that folder lists the size and sha256 of each file, so that `find_damage` can tell later what a full
+disk, a copy cut short or a person has changed.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medrft.errors import DataError, StorageError
 from medrft.files import find_flaw, list_files, scratch_folder, tell_user, write_atomic
 from medrft.models.policy import Policy
 from medrft.rundir import read_json
 
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
-
-
 FILES = "files.json"
 """Sizes and hashes of a saved model's files, in its folder."""
-
-
 TEXTS = (".json", ".jinja", ".txt")
 """Endings of a saved model's files that people edit."""
 
@@ -54,7 +49,8 @@ def save_model(model: Any, processor: Any, folder: Path) -> None:
             raise StorageError(f"cannot write {folder}: {error}; free space there, then go on with --resume") from error
         list_model(temporary)
         folder.mkdir(exist_ok=True)
-        names = sorted(os.listdir(temporary), key=lambda name: name == "config.json")  # config.json: it is complete
+        names = sorted(os.listdir(temporary), key=lambda name: name == "config.json")
+        # config.json goes last: a new folder that holds one holds a whole model (RunDir.is_finished).
         for name in names:
             os.replace(temporary / name, folder / name)
 

@@ -1,6 +1,6 @@
-"""A model without weights: it runs as the real one would, allocates nothing large, and its memory is counted.
+"""A model without weights, to count its memory: it runs as the real one would, and allocates nothing large.
 
-Large tensors have a shape and no storage (torch's `FakeTensor`), small ones are real, so that code that reads token ids
+Large tensors have a shape and no storage (torch's `FakeTensor`). Small ones are real, so that code that reads token ids
 or image grids runs unchanged. `Sketch` sees every operation, forward and backward, and counts the bytes of the storages
 that are alive.
 """

@@ -1,7 +1,8 @@
-"""Questions about the same pictures, as asks that share a stem: the longest beginning that holds all image tokens.
+"""Makes questions about the same pictures into asks that share a stem, so that the pictures are read once for all.
 
-The pictures go through the image processor once; each question's text through the processor's own template and
-tokenizer, so that its tokens are those of a plain pass.
+A stem is the longest beginning of the prompts that holds all image tokens. The pictures go through the image processor
+once. Each question's text goes through the processor's own template and tokenizer, so that its tokens are those of a
+plain pass.
 """
 
 from __future__ import annotations
@@ -63,10 +64,11 @@ def plan_asks(
         pictures = images(examples[numbers[0]])
         encoded = _encoded(policy, [with_images(messages, pictures) for messages in texts])
         ids = [inputs["input_ids"][0].tolist() for inputs in encoded]
+        # One token at least stays outside the stem: its logits are where an answer begins.
         size = min(_shared(ids), min(map(len, ids)) - 1)
         marks = set(placeholder_ids(policy))
         if size < 1 or any(marks.intersection(row[size:]) for row in ids):
-            apart += numbers
+            apart += numbers  # a row would hold image tokens, and only stems are read with pictures
             continue
         stem = Stem(ids[0][:size], _fields(policy, encoded[0], size))
         order = sorted(range(len(numbers)), key=lambda place: -len(ids[place]))
@@ -92,6 +94,7 @@ def _groups(examples: Sequence[Example], images: Images) -> list[list[int]]:
     before: tuple[list[Any], tuple[str, ...]] = ([], ())
     for number in sorted(range(len(examples)), key=lambda i: examples[i].images):
         pictures = images(examples[number])
+        # The same objects need not be hashed again: callers keep the pictures they have opened.
         if len(pictures) != len(before[0]) or any(a is not b for a, b in zip(pictures, before[0], strict=True)):
             before = (pictures, tuple(_digest(picture) for picture in pictures))
         found.setdefault(before[1] if pictures else (), []).append(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError
-from medrft.progress import Bar, no_bar
+from medrft.progress import Advance, Bar, no_bar
 from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
 from medrft.types import SPLITS, Example
 
@@ -166,10 +166,9 @@ def source_of(job: Job, stage: str) -> str:
     """Where the model of a finished stage lies; raises `DataError` when that stage has not been done."""
     if stage == "base":
         return start_model(job)
-    final = job.run.final(stage)
-    if not (final / "config.json").is_file():
+    if not job.run.is_finished(stage):
         raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
-    return str(final)
+    return str(job.run.final(stage))
 
 
 def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
@@ -180,7 +179,7 @@ def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
     return dict(sets)
 
 
-def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Callable[[int, int], None]) -> tuple[Loaded, ...]:
+def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Advance) -> tuple[Loaded, ...]:
     """The data sets of `eval.data`, their test split alone.
 
     Raises `DataError` for one without test rows, `RecipeError` for a name that two test sets would share.

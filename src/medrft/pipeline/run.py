@@ -9,11 +9,11 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.curation.curate import check_kept, curate, made_with, taught_examples
-from medrft.curation.writers import PolicyWriter
+from medrft.curation.writers import Weights, make_writer
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import mask_secrets
@@ -24,14 +24,8 @@ from medrft.pipeline.evaluating import evaluate_stage
 from medrft.pipeline.job import Job, open_job, source_of, start_model
 from medrft.progress import Bar, no_bar
 from medrft.recipes import recipe_of
-from medrft.rundir import (
-    RunDir,
-    fingerprint,
-)
+from medrft.rundir import RunDir, fingerprint
 from medrft.types import Example
-
-if TYPE_CHECKING:
-    pass
 
 
 @naming_extras()
@@ -91,7 +85,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
         return
     before = recipe_of(output)
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
-    free = {"name", "output", "report", "eval", "audit", "stages", "strict"}
+    free = {"name", "report", "eval", "audit", "stages", "strict"}
     if not any(stage.kind == "grpo" for stage in begun):
         free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder"}
     if not any(stage.curate for stage in begun):
@@ -149,6 +143,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     tell_recipients(recipe)
     from medrft.data import check_options
     from medrft.evaluation.judge_panel import Panel
+    from medrft.evaluation.own_scorers import build_own
     from medrft.evaluation.scoring import check_correct
     from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
@@ -162,6 +157,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
         check_options(source.name, source.options)
     check_correct(recipe.correct.scorer, build_scorer(recipe.correct.scorer, encoder=recipe.encoder))
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
+    build_own(recipe)
     if recipe.eval.judge is not None:
         Panel(recipe.eval.judge)
     for stage in recipe.stages:
@@ -187,9 +183,9 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
     """Train one stage, or find it finished already."""
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
-    from medrft.training.state import is_done
+    from medrft.training.state import needs_training
 
-    if job.resume and is_done(job.run, stage.name):
+    if job.resume and not needs_training(job.run, stage.name):
         return job.run.final(stage.name)
     train = curated_examples(job, stage) if stage.curate else job.drawn(stage)
     if not train:
@@ -208,7 +204,6 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 def curated_examples(job: Job, stage: StageConfig) -> list[Example]:
     """What a stage with `curate:` trains on: thinned pairs with thoughts; the stage's record says how many."""
-    pass
     from medrft.training.processes import is_main
     from medrft.training.state import write_stage
 
@@ -237,7 +232,7 @@ def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list
     from medrft.training.processes import is_main, main_first
 
     examples = job.drawn(stage)
-    writer = PolicyWriter(recipe=job.recipe, model=job.recipe.model, source=policy)
+    writer = make_writer(Weights(job.recipe.model, policy), job.recipe, examples)
     key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
     folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
     with main_first():

@@ -12,7 +12,7 @@ from medrft.masking import mask_text
 from medrft.models.prompts import PROMPTS
 from medrft.report.rewards import RewardFact, reward_facts
 from medrft.report.wording import plain_number, say_seconds
-from medrft.rundir import read_growing
+from medrft.rundir import RunDir, read_growing
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
 """Settings of a stage that its line names; all are in the recipe."""
@@ -126,7 +126,7 @@ def _stage(run: RunFiles, index: int) -> StageFact:
         settings=", ".join(settings),
         took=say_seconds(took) if took else "",
         steps=plain_number(steps) if steps else "",
-        kept=_kept(record),
+        kept=_kept(record) if RunDir(run.path).is_trained(stage.name) else "not finished",
         preflight=tuple(run.record(stage.name, "preflight.json").get("checks", ())),
         failures=(*_failures(run, stage.name), *_fallbacks(record.get("prefix", {}))),
     )
@@ -174,8 +174,6 @@ def _most(reasons: Counter[str]) -> str:
 
 def _kept(record: dict[str, Any]) -> str:
     """How the final model was chosen: on validation only, never on test."""
-    if record.get("status") != "done":
-        return "not finished"
     best = record.get("best")
     if not best:
         return "last step"

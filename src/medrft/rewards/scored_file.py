@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from glob import escape
@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from medrft.errors import DataError, RunInUseError, UserError, cannot_write
 from medrft.files import hash_file, sweep_scraps, tell_user, try_lock
+from medrft.progress import Advance
 from medrft.rewards.reward import Reward
 from medrft.rewards.rows import Row, read_row, reward_columns
 from medrft.rewards.stack import RawScores
@@ -34,7 +35,6 @@ BATCH = 2048
 RAW = tuple(one.name for one in fields(RawScores))
 
 Table = dict[str, Any]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Scoring:
 
 @contextmanager
 def scored_rows(
-    rows: Rows, scoring: Scoring, *, output: Path | None, on_progress: Progress
+    rows: Rows, scoring: Scoring, *, output: Path | None, on_progress: Advance
 ) -> Iterator[tuple[Iterator[Scored], str | None]]:
     """Score `rows`; yields each line with its row as it is to be written, and what the calibrations were fitted on.
 
@@ -172,7 +172,7 @@ def _opened(place: Path | None) -> Iterator[IO[bytes]]:
         yield spool
 
 
-def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, on_progress: Progress) -> None:
+def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, on_progress: Advance) -> None:
     """Append the raw scores of all rows that are not there yet, batch by batch."""
     identity = rows.identity()
     header = {"rows": identity, **scoring.settings}

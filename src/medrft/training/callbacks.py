@@ -1,4 +1,8 @@
-"""What a stage tells while it trains: rows of `metrics.jsonl`, one progress bar, and our state in checkpoints."""
+"""Callbacks of the trainers: a row of `metrics.jsonl` for each log, a progress bar, and our state in checkpoints.
+
+`{"loss": 0.1, "completions/mean_length": 31.0, …}` of TRL becomes
+`{"stage": "grpo", "split": "train", "step": 10, "loss": 0.1, "completion_length": 31.0, …}`.
+"""
 
 from __future__ import annotations
 
@@ -75,16 +79,9 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: RunDir, *, stage: str, kind: str, clock: Clock):
         self.run, self.stage, self.kind, self.clock = run, stage, kind, clock
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """One row per log, written by the main process."""
-        found = metrics_row(logs or {})
+        found = metrics_row(kwargs["logs"])
         if found is None or not state.is_world_process_zero:
             return
         split, row = found
@@ -104,17 +101,20 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
 
 class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
-    """Puts `collect()` into `trainer_state.json` of each checkpoint; `state.last_checkpoint` reads it back."""
+    """Puts `collect()` into `trainer_state.json` of each checkpoint; `state.last_checkpoint` reads it back.
+
+    The Trainer writes the `state()` of each callback that is an `ExportableState`, under the name of its class.
+    """
 
     def __init__(self, collect: Callable[[], dict[str, Any]]):
         self.collect = collect
 
     def state(self) -> dict[str, Any]:
-        """What TRL calls while it writes a checkpoint."""
+        """Called by the Trainer while it writes a checkpoint."""
         return {"args": {}, "attributes": self.collect()}
 
 
-class Bar(TrainerCallback):  # type: ignore[misc]
+class StageBar(TrainerCallback):  # type: ignore[misc]
     """One bar per stage on standard error, with the time left and the newest figures."""
 
     def __init__(self, stage: str, *, clock: Clock):
@@ -141,16 +141,10 @@ class Bar(TrainerCallback):  # type: ignore[misc]
         """One step further."""
         self._advance(state)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show what training is about."""
-        if self._progress is None or not logs:
+        logs: dict[str, Any] = kwargs["logs"]
+        if self._progress is None:
             return
         shown = {"eval_reward": "validation reward", "eval_loss": "validation loss", "reward": "reward", "loss": "loss"}
         name = next((key for key in shown if isinstance(logs.get(key), float)), None)
@@ -211,7 +205,7 @@ class Watched(Trainer):  # type: ignore[misc]
     run: RunDir
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Judge a training row, add `warning/<cause>` to it, and tell what begins."""
+        """Check a training row, add `warning/<cause>` to it, and tell what begins."""
         found = metrics_row(logs)
         if found is not None and found[0] == "train":
             begun = self.watch.take(self.state.global_step, found[1])

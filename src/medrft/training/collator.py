@@ -1,4 +1,4 @@
-"""TRL's collator for SFT on pictures, mended for processors that it does not know.
+"""TRL's collator for SFT on pictures, mended for processors that it does not know: rows go in, a batch comes out.
 
 Llama 3.2 Vision's puts the beginning-of-text token before every text, so also before an answer in the middle of its
 row; and which pictures a token sees must reach over the answer as well, which TRL leaves at the prompt's length.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from medrft.models.encode import SEEN
+from medrft.models.encode import SEEN, widen_seen
 
 
 class Collator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
@@ -72,5 +72,5 @@ def _over_answers(seen: torch.Tensor, prompts: torch.Tensor, width: int) -> torc
     rows = []
     for row, real in zip(seen, prompts.bool(), strict=True):
         kept = row[real]
-        rows.append(torch.cat([kept, kept[-1:].expand(max(0, width - len(kept)), *kept.shape[1:])])[:width])
+        rows.append(widen_seen(kept[None], after=max(0, width - len(kept)))[0, :width])
     return torch.stack(rows)

@@ -1,4 +1,4 @@
-"""A disk that is full, or a limit on files that is reached, told in one line whoever was writing."""
+"""Turns every error of a full disk, or of a limit on files, into one line, whichever library was writing."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""What a checkpoint must hold beyond TRL's own files for a resumed run to give the same bits as one never stopped.
+"""Makes a resumed run give the same bits as one that was never stopped.
 
-TRL restores weights, optimizer, schedule, random numbers and counters, but begins anew its place among the uses of a
-generation batch, that batch itself, and what was measured since the last log. `Exact` saves them beside TRL's files,
-one `exact-<process>.pt` each, and puts them back. A checkpoint counts once the list of its files is written, which is
-the last thing; only then are older ones removed.
+The Trainer restores weights, optimizer, schedule, random numbers and counters. It does not restore where TRL stood
+among the uses of a generation batch (`_step`), that batch itself (`_buffered_inputs`), or what was measured since the
+last log. `Exact` saves these beside TRL's files, one `exact-<process>.pt` for each process, and puts them back.
+`Boundaries` mends the two places where the Trainer's own resume differs, and `ReadsWeights` how it reads weights. A
+checkpoint counts once the list of its files is written, which is the last thing; only then are older ones removed.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +21,15 @@ import torch
 from accelerate.utils import is_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medrft.errors import DataError
+from medrft.errors import DataError, RecipeError
+from medrft.files import tell_user
 from medrft.training.disk import told_when_full
 from medrft.training.state import Checkpoint, rotate_checkpoints, seal_checkpoint
 
 KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
 """Attributes of the trainers that a resume must find as they were; SFT lacks the first two."""
+MAY_LACK = ("eval_reward", "eval_correct", "eval_truth")
+"""Figures that a validation does not have where nothing in it could be scored."""
 
 
 class Exact:
@@ -117,7 +122,10 @@ def _restore(trainer: Any, path: Path) -> None:
 
 
 def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read only tensors, numbers, texts and containers; what lay on a GPU comes back to this process's own."""
+    """Read only tensors, numbers, texts and containers; what lay on a GPU comes back to this process's own.
+
+    A checkpoint may come from somebody else, and unpickling anything more could run code.
+    """
 
     def place(storage: Any, where: str) -> Any:
         return torch.serialization.default_restore_location(storage, "cpu" if where == "cpu" else str(device))
@@ -168,6 +176,9 @@ def _keeping_all(args: TrainingArguments) -> Iterator[None]:
 
 def load_weights(model: Any, folder: str | Path) -> None:
     """Put the weights saved in `folder` into `model`, through the loader that knows their names; every one of them."""
+    # The Trainer's `_load_from_checkpoint` and `_load_best_model` match the file's tensors to parameters by name, not
+    # strictly. Some families are saved under the names of older checkpoints: what does not match would stay as it is,
+    # with no more than a warning.
     types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     saved = type(model).from_pretrained(folder, dtype=max(types, key=lambda dtype: dtype.itemsize))  # loses no bit
     model.load_state_dict(saved.state_dict(), strict=True)
@@ -191,6 +202,27 @@ class ReadsWeights:
             load_weights(target, self.state.best_model_checkpoint)  # type: ignore[attr-defined]
         else:
             super()._load_best_model()  # type: ignore[misc]
+
+    def _determine_best_metric(self, metrics: Mapping[str, Any], trial: Any) -> bool:
+        """Called by the Trainer after each validation; one without a figure cannot be the best, and that is told.
+
+        Raises `RecipeError` for a `metric_for_best_model` that no validation has.
+        """
+        args, state = self.args, self.state  # type: ignore[attr-defined]
+        name = args.metric_for_best_model
+        if name is None:
+            return False
+        name = name if name.startswith("eval_") else f"eval_{name}"
+        value = metrics.get(name)
+        if value is not None and math.isfinite(value):
+            return bool(super()._determine_best_metric(metrics, trial))  # type: ignore[misc]
+        if name not in metrics and name not in MAY_LACK:
+            numbers = ", ".join(key for key, figure in metrics.items() if isinstance(figure, int | float))
+            raise RecipeError(f"trl.metric_for_best_model is {args.metric_for_best_model!r}; validation has {numbers}")
+        if state.is_world_process_zero:
+            why = "nothing in it was scored" if value is None else f"it is {value}"
+            tell_user(f"validation at step {state.global_step} has no {name} ({why}), so it cannot be the best")
+        return False
 
     def _whole(self, model: Any) -> bool:
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # type: ignore[attr-defined]

@@ -1,7 +1,10 @@
-"""From what the policy wrote to what trains it: each completion is judged where it was written, the rest is done
-after the gather, alike on every process.
+"""Grades a batch of rollouts: completions go in, the rewards that GRPO trains on come out.
 
-G completions per group stand side by side. Torch-free.
+Each process grades its own completions (`Grader.grade`: answer, raw scores, correct or not). Then all of them are
+gathered, and every process calibrates and combines the same whole groups into rewards (`Grader.combine`), so that all
+of them hold the same calibration afterwards. `Columns` turns the rewards into the table that TRL expects.
+
+Completions of one group stand side by side, G of them. Needs no torch.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from medrft.types import Completion, Example, Form, Item, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Graded:
     """One completion with all that depends on it alone; travels between processes."""
 
     example: Example
@@ -29,37 +32,34 @@ class Judged:
     raw: RawScores
     correct: bool | None
     truth: bool | None = None
-    """The phantom's oracle, which knows the facts; `None` for other data."""
+    """What the phantom's oracle says, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
     missing: str | None = None
     """Why the policy was shown a blank in place of its picture: then nothing is said of the completion."""
     failures: tuple[str, ...] = ()
-    """What went wrong while it was judged, part by part; a reference that cannot be scored is no failure."""
+    """What went wrong while it was graded, part by part; a reference that cannot be scored is no failure."""
 
 
-class Judge:
-    """Scores completions in one prompt's answer form and turns them into rewards; `strict` stops at a failure."""
+class Grader:
+    """Grades completions written in one prompt's answer form (`Form`); with `strict`, a failure stops training."""
 
     def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int, strict: bool = False):
         self.reward, self.correct, self.form, self.max_tokens = reward, correct, form, max_tokens
         self.strict = strict
 
-    def score(
+    def grade(
         self,
         examples: Sequence[Example],
         completions: Sequence[Completion],
         *,
         missing: Sequence[str | None] | None = None,
-    ) -> list[Judged]:
+    ) -> list[Graded]:
         """What can be said of each completion alone; `missing` says which were written to a blank picture, and why."""
-        items = [
-            item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
-            for example, completion in zip(examples, completions, strict=True)
-        ]
+        items = self._items(examples, completions)
         raws = self.reward.score(items)
         rights, why = self.correct.scored(items)
-        judged = [
-            Judged(
+        graded = [
+            Graded(
                 example=example,
                 completion=completion,
                 answer=item.answer,
@@ -72,34 +72,36 @@ class Judge:
                 zip(examples, completions, items, raws, rights, strict=True)
             )
         ]
-        return [_blind(row, lost) for row, lost in zip(judged, missing or [None] * len(judged), strict=True)]
+        return [_blind(row, lost) for row, lost in zip(graded, missing or [None] * len(graded), strict=True)]
 
-    def rights(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[bool | None]:
-        """Whether each completion is correct, by the recipe's binary outcome alone; `None` where that is unknown."""
-        items = [
+    def correctness(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[bool | None]:
+        """Whether each completion is correct by the recipe's `correct`, without its reward; `None` where unknown."""
+        return [None if right is None else bool(right) for right in self.correct(self._items(examples, completions))]
+
+    def _items(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Item]:
+        return [
             item_of(example, completion, form=self.form, max_tokens=self.max_tokens)
             for example, completion in zip(examples, completions, strict=True)
         ]
-        return [None if right is None else bool(right) for right in self.correct(items)]
 
-    def combine(self, judged: Sequence[Judged], *, group_size: int, update: bool) -> list[Outcome]:
+    def combine(self, graded: Sequence[Graded], *, group_size: int, update: bool) -> list[Outcome]:
         """Calibrate and combine whole groups; with `update` the calibration learns from them.
 
         Raises `StrictError` for a failure where the recipe is strict: here, after the gather, on every process.
         """
         if self.strict:
-            refuse_failures(judged)
-        groups = [number // group_size for number in range(len(judged))]
-        return self.reward.combine([row.raw for row in judged], groups=groups, update=update)
+            refuse_failures(graded)
+        groups = [number // group_size for number in range(len(graded))]
+        return self.reward.combine([row.raw for row in graded], groups=groups, update=update)
 
 
-def refuse_failures(judged: Sequence[Judged]) -> None:
+def refuse_failures(graded: Sequence[Graded]) -> None:
     """Raise `StrictError` when anything failed on any of these completions."""
-    failed = [row for row in judged if row.failures]
+    failed = [row for row in graded if row.failures]
     if failed:
         first = f"{failed[0].failures[0]} (first: {failed[0].example.id})"
         raise StrictError(
-            f"{len(failed)} of {len(judged)} completions of a batch could not be judged: {first}, and the recipe is "
+            f"{len(failed)} of {len(graded)} completions of a batch could not be judged: {first}, and the recipe is "
             "strict; mend that and go on with --resume, or set strict=false to count them and leave them out"
         )
 
@@ -110,7 +112,7 @@ def _failures(raw: RawScores, correct: str | None) -> tuple[str, ...]:
     return tuple(f"{name}: {why}" for name, why in named.items())
 
 
-def _blind(row: Judged, lost: str | None) -> Judged:
+def _blind(row: Graded, lost: str | None) -> Graded:
     """A completion written to a blank picture says nothing: no score, neither right nor wrong."""
     if lost is None:
         return row
@@ -135,7 +137,7 @@ class Columns:
     normalise_each: bool
     """Whether TRL normalises each column in its group before the sum (`multi_objective_aggregation`)."""
 
-    def values(self, judged: Sequence[Judged], outcomes: Sequence[Outcome]) -> list[list[float]]:
+    def values(self, graded: Sequence[Graded], outcomes: Sequence[Outcome]) -> list[list[float]]:
         """One row per completion; NaN leaves a value out.
 
         A row with any unscored part is NaN in every column: TRL would sum around a lone NaN, which counts as 0. A
@@ -144,7 +146,7 @@ class Columns:
         if not self.normalise_each:
             return [[_number(outcome.reward)] for outcome in outcomes]
         rows = []
-        for row, outcome in zip(judged, outcomes, strict=True):
+        for row, outcome in zip(graded, outcomes, strict=True):
             parts = {f"{row.example.kind}/{name}": value for name, value in outcome.calibrated.items()}
             parts |= dict(outcome.calibrated)
             unscored = outcome.reward is None

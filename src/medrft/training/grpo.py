@@ -1,9 +1,9 @@
-"""GRPO through TRL: a subclass that judges completions itself, keeps every rollout and its calibration's state.
+"""GRPO through TRL: a start model, examples and a reward go in, `stages/<name>/final` comes out.
 
-Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_calculate_rewards`,
-`_generate_and_score_completions`, `_get_train_sampler`, `_save_checkpoint`, `_send_telemetry`, `create_model_card`;
-and those in `exact`, `weights`, `resampling` and `sharing`.
-The checkpoint with the highest mean reward on validation is kept.
+`GRPO` is TRL's trainer, which grades completions itself and keeps every rollout. Overridden hooks of TRL 1.16, each
+with a test against the pinned signature: `_calculate_rewards`, `_generate_and_score_completions`, `_compute_loss`,
+`_get_train_sampler` and `_save_checkpoint`; and those in `exact`, `stage`, `resampling` and `sharing`. The checkpoint
+with the highest mean reward on validation is kept.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from medrft.rewards import Reward, correct_of
 from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.callbacks import Watched
-from medrft.training.exact import Exact, ReadsWeights
-from medrft.training.grading import Columns, Judge, Judged, columns_of
+from medrft.training.grading import Columns, Graded, Grader, columns_of
 from medrft.training.monitor.measures import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.monitor.watch import Watch
 from medrft.training.processes import is_main
@@ -41,9 +40,16 @@ from medrft.training.rows import Pictures, Rows, lazy_dataset
 from medrft.training.sharing.fallback import Sharing
 from medrft.training.sharing.groups import lost_sharing
 from medrft.training.sharing.trainer import SharesPrompts
-from medrft.training.stage import OpenStage, check_inputs, example_counts, finish_stage, open_stage
-from medrft.training.stage import run_trainer as fit
-from medrft.training.state import is_done, write_stage
+from medrft.training.stage import (
+    OpenStage,
+    StageTrainer,
+    check_inputs,
+    example_counts,
+    finish_stage,
+    open_stage,
+    run_trainer,
+)
+from medrft.training.state import needs_training, write_stage
 from medrft.types import Completion, Example, Outcome
 
 
@@ -60,7 +66,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
 class Companions:
     """What goes along with a GRPO stage; all of it has a state in each checkpoint."""
 
-    judge: Judge
+    grader: Grader
     columns: Columns
     recorder: Recorder
     watch: Watch
@@ -69,21 +75,21 @@ class Companions:
     def state(self) -> dict[str, Any]:
         """What belongs into a checkpoint; `OpenStage.saved` brings it back."""
         return {
-            "reward": self.judge.reward.state_dict(),
+            "reward": self.grader.reward.state_dict(),
             "generations": self.recorder.generations,
             "watch": self.watch.state_dict(),
             "sharing": self.sharing.state_dict(),
         }
 
 
-class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
-    """TRL's trainer with shared prompts, a `Judge` in place of reward functions, a `Recorder` and a `Watch`."""
+class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
+    """TRL's trainer with shared prompts, a `Grader` in place of reward functions, a `Recorder` and a `Watch`."""
 
     def __init__(self, *args: Any, opened: OpenStage, companions: Companions, **kwargs: Any):
-        self.opened, self.run, self.judge = opened, opened.run, companions.judge
+        self.opened, self.run, self.grader = opened, opened.run, companions.grader
         self.columns, self.recorder = companions.columns, companions.recorder
         self.watch, self.sharing, self.rounds = companions.watch, companions.sharing, opened.config.resample_groups
-        self._last: tuple[list[Judged], list[Outcome]] = ([], [])
+        self._last: tuple[list[Graded], list[Outcome]] = ([], [])
         self._told_kl = False
         super().__init__(*args, reward_funcs=[_named(name) for name in self.columns.names], **kwargs)
 
@@ -94,18 +100,18 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
         began = time.perf_counter()
         mode = "train" if self.model.training else "eval"
         examples, missing = [row["example"] for row in inputs], [row["missing"] for row in inputs]
-        local = self.judge.score(examples, self._completions(completion_ids_list), missing=missing)
-        judged: list[Judged] = gather_object(local)
-        outcomes = self.judge.combine(judged, group_size=self._group_size, update=mode == "train")
-        self._last = (judged, outcomes)
-        metrics = batch_metrics(judged, outcomes, group_size=self._group_size)
-        metrics |= reward_metrics(self.judge.reward, judged, outcomes, group_size=self._group_size)
+        local = self.grader.grade(examples, self._completions(completion_ids_list), missing=missing)
+        graded: list[Graded] = gather_object(local)
+        outcomes = self.grader.combine(graded, group_size=self._group_size, update=mode == "train")
+        self._last = (graded, outcomes)
+        metrics = batch_metrics(graded, outcomes, group_size=self._group_size)
+        metrics |= reward_metrics(self.grader.reward, graded, outcomes, group_size=self._group_size)
         if mode == "train":
-            metrics |= calibration_metrics(self.judge.reward) | {"shared_prompts": self.sharing.share()}
+            metrics |= calibration_metrics(self.grader.reward) | {"shared_prompts": self.sharing.share()}
         metrics["reward_time"] = time.perf_counter() - began
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
-        values = self.columns.values(judged, outcomes)
+        values = self.columns.values(graded, outcomes)
         return torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -144,6 +150,7 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's sampler, made to depend on the epoch."""
+        # TRL's draws each epoch's order from one generator, so a resumed run would begin with the first one's.
         plain = super()._get_train_sampler(dataset)
         names = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
         return EpochSampler(**{name: getattr(plain, name) for name in names})
@@ -153,23 +160,17 @@ class GRPO(Exact, ReadsWeights, Resamples, SharesPrompts, GRPOTrainer, Watched):
         self.recorder.flush()
         super()._save_checkpoint(model, trial)
 
-    def _send_telemetry(self) -> None:
-        """The network is touched only where a recipe names something remote."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """The final folder gets a card of ours."""
-
 
 def run_grpo(
     stage: StageConfig,
     recipe: Recipe,
     *,
     start: str | Path,
+    reward: Reward | None = None,
     train: Sequence[Example],
     validation: Sequence[Example],
     run: RunDir,
     resume: bool = False,
-    reward: Reward | None = None,
 ) -> Path:
     """Train the model at `start` with GRPO on the recipe's reward and return `stages/<name>/final`.
 
@@ -177,7 +178,7 @@ def run_grpo(
     `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` for fewer
     examples than one generation batch asks, `PreflightError` when model and data disagree.
     """
-    if resume and is_done(run, stage.name):
+    if resume and not needs_training(run, stage.name):
         return run.final(stage.name)
     check_stage(stage, recipe)
     reward = reward or make_reward(recipe)
@@ -206,7 +207,7 @@ def run_grpo(
         )
 
     try:
-        trainer = fit(opened, build, companions.state)
+        trainer = run_trainer(opened, build, companions.state)
     finally:
         companions.recorder.close()
     if trainer.is_world_process_zero():
@@ -285,7 +286,7 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
     generations = saved.get("generations")
     log = opened.run.stage(stage.name) / LOG
     return Companions(
-        judge=Judge(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
+        grader=Grader(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
         columns=columns,
         recorder=Recorder(
             opened.run, stage=stage.name, parts=reward.names, thumbnails=thumbnails, generations=generations

@@ -1,8 +1,9 @@
-"""The head that TRL trains is the one that the model writes with.
+"""Makes TRL train the distribution that the model writes with, where TRL's head would scale the logits otherwise.
 
-TRL 1.16 computes log-probabilities with a head of its own, which multiplies logits by the language model's
-`logit_scale` (Cohere) or the like. A vision-language model's forward pass may not: in transformers 5.23 Aya Vision
-writes with unscaled logits, and training would learn another distribution, sixteen times flatter than the rollouts'.
+TRL 1.16 computes log-probabilities with a head of its own (`add_fused_lm_head`), which multiplies logits by the
+language model's `logit_scale` (Cohere) or the like. A vision-language model's forward pass may not: in transformers
+5.23 Aya Vision writes with unscaled logits, and training would learn another distribution, sixteen times flatter than
+that of the rollouts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model card of a stage's final folder, from the run's files alone; written again once there are results."""
+"""Writes the model card of a stage's final folder from the run's files alone, and again once there are results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import yaml
 from medrft.config import Recipe, StageConfig
 from medrft.masking import MASK
 from medrft.rundir import RunDir, read_record, write_atomic
-from medrft.training.state import read_stage
 
 WARNING = (
     "**Not a medical device.** This model was made for research on training methods. It has not been validated for "
@@ -28,8 +27,8 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
 
     Call it again after an evaluation, and the results so far are in it.
     """
-    facts = read_stage(run, stage)
-    data = _json(run.path / "data.json")
+    facts = run.record(stage)
+    data = read_record(run.path / "data.json")
     lines = [
         *_header(recipe, facts),
         f"# {recipe.name}: stage {stage}",
@@ -149,10 +148,6 @@ def _licence(recipe: Recipe) -> Iterator[str]:
     else:
         yield f"The licence of `{recipe.model.id}` applies to these weights; so do the terms of the training data."
     yield ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_record(path)
 
 
 def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:

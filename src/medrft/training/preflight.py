@@ -1,7 +1,7 @@
-"""Preflight: do model, processor and data agree? Measured on a few examples before step 1 of any training.
+"""Preflight: do model, processor and data agree? It is measured on a few examples before step 1 of any training.
 
-A wrong answer to any of these questions does not stop a training, it only makes it learn something else. Each check
-has a name, a measured number, its limit, and what to do when it fails.
+If one of these things is wrong, training does not stop: it learns something else. Each check therefore has a name, a
+measured number, its limit, and what to do when it fails.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
-"""The processor as TRL's GRPO trainer should see it: padded so that prompts come out right, asked once, nothing lost.
+"""Stand-ins for a processor, which TRL's GRPO trainer gets in its place where it would use the processor wrongly.
 
-TRL 1.16 tokenizes prompts without saying whether to pad. Some processors then pad by default (Gemma 4, Aya Vision), and
-the padding would be read as the prompt's own tokens; others cannot make a tensor of unequal rows (Pixtral). It also
-processes the same images a second time, and hands on only the inputs that it knows by name.
+TRL 1.16 does three things that lose something:
+
+- `_tokenize_prompts` does not say whether to pad. Some processors then pad by default (Gemma 4, Aya Vision), and TRL
+  would read the padding as the prompt's own tokens; others cannot make a tensor of unequal rows (Pixtral). `Padding`
+  pads, and takes the padding out of the token ids again.
+- `_generate_and_score_completions` processes the same images a second time. `Processed` repeats what the first call
+  returned.
+- `_get_per_token_logps_and_entropies` takes only multimodal inputs that are among its parameters. The others travel
+  as columns of the batch (`extra_columns`, `extra_fields`).
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
+from medrft.models.encode import SEEN, widen_seen
 from medrft.training.sharing.groups import by_row, take_rows
 
 COUNTS = ("num_images", "num_tiles", "num_patches")
@@ -92,10 +99,9 @@ def forward_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 def stretch_inputs(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Inputs of prompts as those of prompts with completions: what a prompt's last token sees of images, these see."""
     found = dict(fields)
-    mask = found.get("cross_attention_mask")
-    if mask is not None and mask.shape[1] < tokens:
-        more = mask[:, -1:].expand(-1, tokens - mask.shape[1], *mask.shape[2:])
-        found["cross_attention_mask"] = torch.cat([mask, more], dim=1)
+    seen = found.get(SEEN)
+    if seen is not None and seen.shape[1] < tokens:
+        found[SEEN] = widen_seen(seen, after=tokens - seen.shape[1])
     return found
 
 

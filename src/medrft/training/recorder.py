@@ -1,6 +1,6 @@
-"""Writes rollouts and the thumbnails of their images while a stage trains; on the main process only.
+"""Writes rollouts, and thumbnails of their images, while a stage trains; on the main process only.
 
-Training hands its batches to one thread and goes on: rows, Parquet and thumbnails are made there, in order.
+Training hands each batch to one thread and goes on. The thread makes rows, Parquet files and thumbnails, in order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from medrft.data.images import BadImageError, sha256_of, thumbnail_png
 from medrft.rundir import RunDir, write_atomic
 from medrft.store import RolloutWriter
-from medrft.training.grading import Judged
+from medrft.training.grading import Graded
 from medrft.types import Example, Outcome
 
 THUMBNAIL = 192
@@ -54,7 +54,7 @@ class Recorder:
 
     def add(
         self,
-        judged: Sequence[Judged],
+        graded: Sequence[Graded],
         outcomes: Sequence[Outcome],
         advantages: Sequence[float],
         *,
@@ -67,7 +67,7 @@ class Recorder:
             self._waiting.popleft().result()
         place = {"step": step, "generation_step": self.generations[split], "stage": self.stage, "split": split}
         self.generations[split] += 1
-        self._waiting.append(self._thread.submit(self._keep, judged, outcomes, advantages, place, group_size))
+        self._waiting.append(self._thread.submit(self._keep, graded, outcomes, advantages, place, group_size))
 
     def flush(self) -> None:
         """Return once everything is on disk."""
@@ -90,7 +90,7 @@ class Recorder:
 
     def _keep(
         self,
-        judged: Sequence[Judged],
+        graded: Sequence[Graded],
         outcomes: Sequence[Outcome],
         advantages: Sequence[float],
         place: Mapping[str, Any],
@@ -98,13 +98,13 @@ class Recorder:
     ) -> None:
         prefix = f"{self.stage}/{place['split']}/{place['generation_step']}"
         rows = []
-        for number, (row, outcome, advantage) in enumerate(zip(judged, outcomes, advantages, strict=True)):
+        for number, (row, outcome, advantage) in enumerate(zip(graded, outcomes, advantages, strict=True)):
             within = {"group_id": f"{prefix}/{number // group_size}", "sample": number % group_size}
             seen = {"image_sha256": self._hashes_of(row.example), "advantage": advantage}
             rows.append({**place, **within, **seen, **rollout_columns(row, outcome)})
         self.writers[place["split"]].write(rows, group_size=group_size)
         if self.thumbnails:
-            for row in judged[::group_size]:
+            for row in graded[::group_size]:
                 self._show(row.example)
 
     def _hashes_of(self, example: Example) -> list[str]:
@@ -133,7 +133,7 @@ def _thumbnail(path: Path) -> bytes | None:
         return None
 
 
-def rollout_columns(row: Judged, outcome: Outcome) -> dict[str, Any]:
+def rollout_columns(row: Graded, outcome: Outcome) -> dict[str, Any]:
     """The columns of a rollout that do not depend on its place in the training."""
     example = row.example
     return {

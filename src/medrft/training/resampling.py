@@ -1,10 +1,11 @@
-"""Groups from which nothing can be learned are drawn again: those whose completions are all `correct`, or all not.
+"""Replaces groups from which nothing can be learned: those whose completions are all `correct`, or all not.
 
-The difference is looked for in the recipe's binary `correct`, not in the reward: a shaped reward differs within
-nearly every group, also within those whose answers are all wrong, and training on these ruins a policy.
+The difference is looked for in the recipe's binary `correct`, not in the reward. A shaped reward differs within nearly
+every group, even where all answers are wrong, and training on such groups ruins a policy.
+
 In each of at most `rounds` rounds, other examples take the place of such groups, as many on every process. Groups that
-are left without a difference after the last round train nothing: their advantages are 0. As in DAPO (arXiv 2503.14476,
-section 3.2), which draws until a batch is full.
+are left without a difference after the last round train nothing: their advantages are 0. DAPO (arXiv 2503.14476,
+section 3.2) draws until a batch is full.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class Resamples:
     def _flat(self, rows: Sequence[dict[str, Any]], drawn: Sequence[Drawn], numbers: Sequence[int]) -> set[int]:
         """Groups, of all processes, in which no completion is correct or each is."""
         me: Any = self
-        rights = me.judge.rights([row["example"] for row in rows], me._completions([made for _, made, _, _ in drawn]))
+        completions = me._completions([made for _, made, _, _ in drawn])
+        rights = me.grader.correctness([row["example"] for row in rows], completions)
         seen: dict[int, set[bool]] = {}
         for number, right in gather_object(list(zip(numbers, rights, strict=True))):
             seen.setdefault(number, set()).update(() if right is None else (right,))

@@ -10,6 +10,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,11 +62,8 @@ class Pictures:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel (to a data loader's worker) without the pictures."""
-        return (_pictures, (self.max_pixels, self.blanked, self.cached_pixels))
-
-
-def _pictures(max_pixels: int | None, blanked: bool, cached_pixels: int) -> Pictures:
-    return Pictures(max_pixels=max_pixels, blanked=blanked, cached_pixels=cached_pixels)
+        empty = partial(Pictures, max_pixels=self.max_pixels, blanked=self.blanked, cached_pixels=self.cached_pixels)
+        return (empty, ())
 
 
 Shown = tuple[Example, list[Any], str | None]

@@ -19,16 +19,14 @@ from medrft.models.parts import lora_config
 from medrft.rundir import RunDir
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
-from medrft.training.exact import Exact, ReadsWeights
 from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
-from medrft.training.stage import check_inputs, example_counts, finish_stage, open_stage
-from medrft.training.stage import run_trainer as fit
-from medrft.training.state import is_done
+from medrft.training.stage import StageTrainer, check_inputs, example_counts, finish_stage, open_stage, run_trainer
+from medrft.training.state import needs_training
 from medrft.types import Example
 
 
 class ScoresAnswers:
-    """Mixin for `SFTTrainer`."""
+    """Mixin for `SFTTrainer`: on a CPU too, logits are computed for the answer's tokens alone."""
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """Called by the Trainer for each batch, in training and on validation."""
@@ -38,7 +36,11 @@ class ScoresAnswers:
 
 @contextmanager
 def _compact() -> Iterator[None]:
-    """Let the fused head take a CPU's positions as it takes a GPU's."""
+    """Let TRL's `add_fused_lm_head` score only labelled positions on a CPU, as it does on a GPU.
+
+    It asks `_use_triton` which devices may; elsewhere it scores every position, image tokens among them, whose logits
+    nobody needs.
+    """
     kept = utils._use_triton
     utils._use_triton = lambda device: device.type == "cpu" or kept(device)
     try:
@@ -47,19 +49,13 @@ def _compact() -> Iterator[None]:
         utils._use_triton = kept
 
 
-class SFT(Exact, ReadsWeights, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
+class SFT(StageTrainer, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with our collator, without its telemetry and its own card in each checkpoint."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         me: Any = self
         me.data_collator = Collator.mended(me.data_collator)
-
-    def _send_telemetry(self) -> None:
-        """The network is touched only where a recipe names something remote."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """The final folder gets a card of ours."""
 
 
 def run_sft(
@@ -78,7 +74,7 @@ def run_sft(
     Raises `RecipeError` for a `trl:` table that does not fit, `DataError` when nothing can be taught,
     `PreflightError` when model and data disagree.
     """
-    if resume and is_done(run, stage.name):
+    if resume and not needs_training(run, stage.name):
         return run.final(stage.name)
     check_stage(stage, recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
@@ -113,5 +109,5 @@ def run_sft(
             callbacks=callbacks,
         )
 
-    trainer = fit(opened, build, dict)
+    trainer = run_trainer(opened, build, dict)
     return finish_stage(opened, trainer, examples=example_counts(taught, held_out, left_out))

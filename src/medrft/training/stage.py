@@ -1,4 +1,4 @@
-"""What every training stage does around its trainer: open, go on from a checkpoint, train, save, write down."""
+"""What SFT and GRPO do alike around their trainers: open the stage, go on from a checkpoint, train, save, record."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from medrft.models.prompts import Prompt, get_prompt
 from medrft.models.saved import save_final
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed_arguments
-from medrft.training.callbacks import Bar, MetricsLog, StageState, without_chatter
+from medrft.training.callbacks import MetricsLog, StageBar, StageState, without_chatter
 from medrft.training.disk import told_when_full
-from medrft.training.exact import Boundaries
+from medrft.training.exact import Boundaries, Exact, ReadsWeights
 from medrft.training.heads import trained_as_written
 from medrft.training.model_card import publish_model, write_model_card
 from medrft.training.precision import (
@@ -33,10 +33,12 @@ from medrft.training.precision import (
     launched_precision,
     lower_masters,
     raise_masters,
+    restore_masters,
+    save_masters,
 )
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
-from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, read_stage, rewind_stage, write_stage
+from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
 from medrft.training.update_check import told_of, update_moves
 from medrft.types import Example
@@ -76,6 +78,7 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
         recipe.model, config.trl, kind=config.kind, checkpoint=dtype_name(policy.model), mixed=launched_precision()
     )
     dtypes = raise_masters(policy.model, precision, lora=recipe.model.lora is not None)
+    unrounded = _unrounded(policy.model, run, recipe.start_of(config), start)
     prompt = get_prompt(recipe.prompt).bound(policy.processor)
     budget = clock_budget(config, run)
     clock = Clock(before=checkpoint.saved["seconds"] if checkpoint else 0.0, budget=budget)
@@ -92,12 +95,22 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
         dtypes=dtypes,
     )
     if is_main():
-        _record_start(opened)
+        _record_start(opened, unrounded=unrounded)
     return opened
 
 
-def _record_start(opened: OpenStage) -> None:
+def _unrounded(model: Any, run: RunDir, stage: str, start: str | Path) -> bool:
+    """Go on from the weights as the stage before trained them, where it kept more than its final folder holds."""
+    path = run.masters(stage)
+    if Path(start) != run.final(stage) or not path.is_file():
+        return False
+    restore_masters(model, path, run.record(stage).get("masters") or {})
+    return True
+
+
+def _record_start(opened: OpenStage, *, unrounded: bool) -> None:
     config, prompt, budget = opened.config, opened.prompt, opened.clock.budget
+    begun = {"start_unrounded": unrounded} if opened.checkpoint is None else {}
     write_stage(
         opened.run,
         config.name,
@@ -105,6 +118,7 @@ def _record_start(opened: OpenStage) -> None:
         kind=config.kind,
         status="running",
         start=opened.recipe.start_of(config),
+        **begun,
         model=opened.recipe.model.id,
         precision=opened.precision.as_json(),
         prompt=prompt.name,
@@ -152,13 +166,22 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
     """Seconds that the stage named by `wall_clock_of` trained; raises `DataError` when it has not been done."""
     if config.wall_clock_of is None:
         return None
-    other = read_stage(run, config.wall_clock_of)
-    if other.get("status") != "done":
+    if not run.is_trained(config.wall_clock_of):
         raise DataError(
             f"stage {config.name!r} trains for as long as {config.wall_clock_of!r} took, but that stage has not been "
             f"done in {run.path}; run it first"
         )
-    return float(other["seconds"])
+    return float(run.record(config.wall_clock_of)["seconds"])
+
+
+class StageTrainer(Exact, ReadsWeights):
+    """What our SFT and GRPO have in common; goes first among the bases, before TRL's trainer."""
+
+    def _send_telemetry(self) -> None:
+        """Called by TRL while a trainer is built; the network is touched only where a recipe names something remote."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Called by TRL for each checkpoint; only the final folder gets a card, and that is ours."""
 
 
 def run_trainer(
@@ -170,7 +193,7 @@ def run_trainer(
     the checkpoint is written.
     """
     config, clock = opened.config, opened.clock
-    bar = Bar(config.name, clock=clock)
+    bar = StageBar(config.name, clock=clock)
     with Signals() as signals, without_chatter(), told_when_full(opened.run.path):
         callbacks = [
             clock,
@@ -183,7 +206,7 @@ def run_trainer(
         # vLLM scales as TRL does.
         with nullcontext() if config.trl.get("use_vllm") else trained_as_written():
             trainer = build(callbacks)
-        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(PrinterCallback)  # it prints each log as a dict, through our progress bar
         try:
             if opened.checkpoint is not None and has_ended(opened):
                 _take_over(trainer, opened.checkpoint)  # the Trainer would train one step more
@@ -227,13 +250,16 @@ def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
         )
         write_model_card(run, opened.recipe, config.name)
         publish_model(final, config)
-        write_stage(run, config.name, status="done")
+        write_stage(run, config.name, status="done")  # last of all: see RunDir.is_finished
     trainer.accelerator.wait_for_everyone()
     return final
 
 
 def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
-    """Merged weights in the dtype of the start model, written by the main process; sharded ones are gathered first."""
+    """Merged weights in the dtype of the start model, written by the main process; sharded ones are gathered first.
+
+    What that rounds away is kept beside them where a later stage of the recipe goes on from here.
+    """
     if trainer.is_deepspeed_enabled:
         trainer.save_model(str(final))
         if trainer.is_world_process_zero():
@@ -244,6 +270,9 @@ def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
         return
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
+    name = opened.config.name
+    kept = opened.dtypes if opened.recipe.goes_on(name) else {}
+    write_stage(opened.run, name, masters=save_masters(model, kept, opened.run.masters(name)))
     lower_masters(model, opened.dtypes)
     save_final(Policy(model, opened.policy.processor, opened.policy.id, opened.policy.device), final)
 

@@ -20,7 +20,7 @@ from typing import Any
 from medrft.errors import DataError
 from medrft.files import find_flaw, list_files, tell_user
 from medrft.models.saved import find_damage
-from medrft.rundir import RunDir, read_growing, read_json, read_record, write_json, write_jsonl
+from medrft.rundir import RunDir, read_growing, read_json, write_json, write_jsonl
 from medrft.store import drop_later
 from medrft.training.processes import is_main, world_size
 
@@ -152,24 +152,20 @@ def rewind_stage(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None
         drop_later(run.rollouts, stage=stage, step=step)
 
 
-def read_stage(run: RunDir, stage: str) -> dict[str, Any]:
-    """A stage's record; empty when it has none."""
-    return read_record(run.stage(stage) / "stage.json")
-
-
 def write_stage(run: RunDir, stage: str, **facts: Any) -> None:
     """Add facts to a stage's record."""
-    write_json(run.stage(stage) / "stage.json", {**read_stage(run, stage), **facts})
+    write_json(run.stage(stage) / "stage.json", {**run.record(stage), **facts})
 
 
-def is_done(run: RunDir, stage: str) -> bool:
-    """Whether the stage has trained to its end and its final model is there, as it was written.
+def needs_training(run: RunDir, stage: str) -> bool:
+    """Whether a resumed run must train the stage: it is not finished, or its final model is not as it was written.
 
-    A damaged one is told, and does not count: the stage goes on from its last checkpoint.
+    A damaged model is told; the stage goes on from its last checkpoint. Every file of the model is read and hashed,
+    which `RunDir.is_finished` spares those who only want to load it.
     """
-    if read_stage(run, stage).get("status") != "done" or not (run.final(stage) / "config.json").is_file():
-        return False
+    if not run.is_finished(stage):
+        return True
     flaw = find_damage(run.final(stage), content=True)
     if flaw is not None:
         _tell(f"{run.final(stage)} is damaged: {flaw}; stage {stage} goes on from its last checkpoint")
-    return flaw is None
+    return flaw is not None

@@ -1,6 +1,7 @@
-"""When a stage ends before its steps do: a signal, or the clock of another stage.
+"""Ends a stage before its steps do: on a signal, or when it has trained as long as another stage (`wall_clock_of`).
 
-Ctrl-C and SIGTERM let the step under way finish, write a checkpoint and leave; a second Ctrl-C leaves at once.
+After Ctrl-C or SIGTERM the step under way is finished, a checkpoint is written, and the process leaves. A second Ctrl-C
+leaves at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Does an update move the weights? Measured on the weights themselves, without a training step.
+"""Checks whether an update will move the weights, from the weights themselves and without a training step.
 
 AdamW changes a weight by about the learning rate at each step, whatever its gradient is. A weight that cannot hold so
-small a change stays as it is: in bfloat16, whose numbers near 0.02 lie 0.0001 apart, hardly any moves at 1e-6.
+small a change stays as it is. In bfloat16, whose numbers near 0.02 lie 0.0001 apart, hardly any moves at 1e-6.
 """
 
 from __future__ import annotations

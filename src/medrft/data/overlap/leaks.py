@@ -20,13 +20,14 @@ from medrft.data.images import sha256_of
 from medrft.data.notes import count_noun
 from medrft.data.overlap.fingerprints import Fingerprint, fingerprint_of
 from medrft.data.overlap.neighbours import Neighbour, find_neighbours
+from medrft.progress import Advance
 from medrft.text import normalize
 from medrft.types import Example
 
 SAME_QUESTION = 0.75
 """Share of words that two questions have in common, from which they are near-duplicates."""
 
-Progress = Callable[[str, int, int], None]
+LabelledAdvance = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
 
 
@@ -105,7 +106,7 @@ def find_leaks(
     copies: bool = True,
     within: bool = False,
     wanted: Callable[[str, str], bool] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: LabelledAdvance | None = None,
 ) -> Leaks:
     """What each pair of some sets has in common; each image is decoded once. Raises `BadImageError` for a bad one.
 
@@ -142,7 +143,7 @@ def leak_note(pair: str, leak: Leak) -> str:
     return "; ".join(parts)
 
 
-def _fingerprints(paths: Iterator[Path], tell: Progress) -> dict[str, Fingerprint]:
+def _fingerprints(paths: Iterator[Path], tell: LabelledAdvance) -> dict[str, Fingerprint]:
     """Fingerprints by the hash of the file."""
     files = {sha256_of(path): path for path in dict.fromkeys(paths)}
     prints = {}
@@ -163,7 +164,7 @@ def _set(examples: Sequence[Example], prints: Mapping[str, Fingerprint]) -> _Set
     )
 
 
-def _leak(a: _Set, b: _Set, tell: Callable[[int, int], None], *, copies: bool) -> Leak:
+def _leak(a: _Set, b: _Set, tell: Advance, *, copies: bool) -> Leak:
     shared = a.files.keys() & b.files.keys()
     ours, theirs = list(a.files), [key for key in b.files if key not in shared and copies]
     found = find_neighbours([a.prints[key] for key in ours], [b.prints[key] for key in theirs], on_progress=tell)
@@ -187,7 +188,7 @@ def _leak(a: _Set, b: _Set, tell: Callable[[int, int], None], *, copies: bool) -
     }
 
 
-def _within(one: _Set, tell: Callable[[int, int], None]) -> Within:
+def _within(one: _Set, tell: Advance) -> Within:
     """Each pair of neighbours once."""
     keys = list(one.files)
     prints = [one.prints[key] for key in keys]

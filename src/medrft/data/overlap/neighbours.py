@@ -7,7 +7,7 @@ aligned and its detail compared (`fingerprints.likeness`). The limits were chose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from medrft.data.overlap.fingerprints import CELLS, Fingerprint, Floats, average_down, picture_likeness, warp_pictures
+from medrft.progress import Advance
 
 COPY = 0.96
 """Likeness from which a pair is a copy."""
@@ -42,7 +43,7 @@ class Neighbour:
 
 
 def find_neighbours(
-    a: Sequence[Fingerprint], b: Sequence[Fingerprint], *, on_progress: Callable[[int, int], None] | None = None
+    a: Sequence[Fingerprint], b: Sequence[Fingerprint], *, on_progress: Advance | None = None
 ) -> list[Neighbour]:
     """Images of `a` that are copies of an image of `b` or similar to it, most alike first.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from medrft.data.phantom.questions import Asked, ask_questions
 from medrft.data.phantom.rationale import teach_wrong, write_thought
 from medrft.data.phantom.world import Scene, draw_scene, pick_option
 from medrft.errors import DataError
+from medrft.progress import Advance
 from medrft.types import Example, LoadReport, Split
 
 NAMES = {"xray": "X-ray", "ct": "CT", "mr": "MR"}
@@ -56,7 +57,7 @@ def load_phantom(
     thoughts: str = "drawn",
     pretraining: float | None = None,
     cache: Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Draw the phantom data: train, validation, test, and an out-of-domain test as dataset `phantom_ood`.
 

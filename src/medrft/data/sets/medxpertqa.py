@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.hub import hub_name
 from medrft.data.layout import Release
 from medrft.data.tables.choices import texts_by_letter
 from medrft.data.tables.rows import read_rows, table_files
+from medrft.progress import Advance
 
 OFFICIAL = Form(
     name="the official release",
@@ -47,7 +48,7 @@ def load_medxpertqa(
     subset: str = "MM",
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read the multimodal subset, in the repository's form or the hub's.
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_row, metadata_of, read_hub
 from medrft.data.layout import Release
 from medrft.data.values import show_value
 from medrft.errors import unknown_name
+from medrft.progress import Advance
 from medrft.rundir import read_json
 
 Access = Literal["open", "restricted", "all"]
@@ -52,7 +53,7 @@ def load_omnimedvqa(
     image_root: str | Path | None = None,
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read the questions of `open`, `restricted` or `all` source sets; all of them are test.
 

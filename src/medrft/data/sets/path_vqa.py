@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import (
     Fields,
@@ -31,6 +31,7 @@ from medrft.data.fields import (
 from medrft.data.layout import Release, require_file
 from medrft.data.values import show_value
 from medrft.errors import DataError
+from medrft.progress import Advance
 from medrft.types import SPLITS, Split
 
 OFFICIAL = Form(name="the official release", rows={"train": 19_755, "validation": 6_279, "test": 6_761})
@@ -51,7 +52,7 @@ def load_path_vqa(
     *,
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read the official folder, a folder of the hub's Parquet files, or `hf:owner/name` (`revision` pins it).
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.layout import Release
 from medrft.data.tables.choices import texts_by_letter
 from medrft.data.tables.rows import read_rows
 from medrft.errors import unknown_name
+from medrft.progress import Advance
 from medrft.types import SPLITS, Split
 
 Version = Literal["auto", "v1", "v2"]
@@ -57,7 +58,7 @@ def load_pmc_vqa(
     image_root: str | Path | None = None,
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read version 1 or 2 (`auto`: 1 where both are there); `test` of version 1 is `clean` (2,000) or `full` (50,000).
 

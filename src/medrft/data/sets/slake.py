@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, is_hub_form, keep_row, plain_fields, read_hub
 from medrft.data.layout import Release, require_file
 from medrft.data.values import show_value
 from medrft.errors import DataError, unknown_name
+from medrft.progress import Advance
 from medrft.rundir import read_json
 from medrft.text import infer_kind
 from medrft.types import Kind, Split
@@ -50,7 +51,7 @@ def load_slake(
     lang: str = "en",
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a SLAKE folder in English, Chinese or both (`lang`: `en`, `zh`, `all`).
 

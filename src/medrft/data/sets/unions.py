@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medrft.data.base import Loaded, Progress
+from medrft.data.base import Loaded
 from medrft.data.layout import Release, list_names
 from medrft.data.notes import count_noun, split_notes
 from medrft.data.sets import medxpertqa, path_vqa, pmc_vqa, slake, vqa_med_2019, vqa_rad
 from medrft.errors import DataError
+from medrft.progress import Advance
 from medrft.types import Example, LoadReport
 
 IN_DOMAIN = {"vqa_rad": vqa_rad.load_vqa_rad, "slake": slake.load_slake, "path_vqa": path_vqa.load_path_vqa}
@@ -31,9 +32,7 @@ OUT_OF_DOMAIN = {
 NOT_THEIRS = "not the authors' split: their rows are unpublished"
 
 
-def load_armed_in_domain(
-    root: Path | None, *, cache: Path | None = None, on_progress: Progress | None = None
-) -> Loaded:
+def load_armed_in_domain(root: Path | None, *, cache: Path | None = None, on_progress: Advance | None = None) -> Loaded:
     """VQA-RAD, SLAKE in English and PathVQA with their official splits; raises `DataError` when one is not there."""
     folder = _folder(root, "armed_in_domain", tuple(IN_DOMAIN))
     parts = [load(folder / name, cache=cache, on_progress=on_progress) for name, load in IN_DOMAIN.items()]
@@ -42,7 +41,7 @@ def load_armed_in_domain(
 
 
 def load_armed_out_of_domain(
-    root: Path | None, *, cache: Path | None = None, on_progress: Progress | None = None
+    root: Path | None, *, cache: Path | None = None, on_progress: Advance | None = None
 ) -> Loaded:
     """The test splits of VQA-Med-2019, PMC-VQA (checked by hand) and MedXpertQA-MM, for evaluation; raises likewise."""
     folder = _folder(root, "armed_out_of_domain", tuple(OUT_OF_DOMAIN))
@@ -64,7 +63,7 @@ def load_zhu(
     test: int = 7_000,
     version: str = "auto",
     image_root: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """A draw of `train` and `test` rows from PMC-VQA by `draw_seed`, so that runs of other seeds share their data.
 

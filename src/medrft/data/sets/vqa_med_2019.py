@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import (
     Fields,
@@ -27,6 +27,7 @@ from medrft.data.fields import (
 )
 from medrft.data.layout import Release, require_file
 from medrft.errors import DataError
+from medrft.progress import Advance
 from medrft.types import SPLITS, Split
 
 OFFICIAL = Form(name="the official release", rows={"train": 12_792, "validation": 2_000, "test": 500})
@@ -49,7 +50,7 @@ def load_vqa_med_2019(
     image_root: str | Path | None = None,
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read the three unpacked archives, or a hub copy with image, question and answer.
 

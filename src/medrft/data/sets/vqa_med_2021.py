@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
 from medrft.data.fields import (
     Fields,
@@ -27,6 +27,7 @@ from medrft.data.fields import (
 )
 from medrft.data.layout import Release
 from medrft.data.sets.vqa_med_2019 import lines_of, parse_pair
+from medrft.progress import Advance
 from medrft.types import SPLITS, Split
 
 OFFICIAL = Form(name="the official release", rows={"validation": 500, "test": 500})
@@ -57,7 +58,7 @@ def load_vqa_med_2021(
     revision: str | None = None,
     cache: Path | None = None,
     image_root: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read the unpacked archives, or a hub copy with image, question and answer.
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading
+from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form as Published
 from medrft.data.fields import Fields, is_hub_form, keep_row, plain_fields, read_hub
 from medrft.data.layout import Release
 from medrft.data.values import show_value
 from medrft.errors import unknown_name
+from medrft.progress import Advance
 from medrft.rundir import read_json
 from medrft.types import Split
 
@@ -49,7 +50,7 @@ def load_vqa_rad(
     form: str = "auto",
     revision: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a VQA-RAD folder; `form` is `official`, `community` (trainset/testset) or `auto`, the official if there.
 

@@ -15,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypedDict
 
-from medrft.data.base import Loaded, Progress, one_line
+from medrft.data.base import Loaded, one_line
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
 from medrft.data.privacy import stripped_image, without_identifying
@@ -24,6 +24,8 @@ from medrft.data.tables.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.tables.rows import Row, read_rows, table_files
 from medrft.data.tables.table import read_table
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.files import make_folder
+from medrft.progress import Advance
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example
@@ -89,7 +91,7 @@ def read_format(
     image_root: str | Path | None = None,
     encoding: str | None = None,
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read rows of the format `name`: one file, or a folder of files named by split.
 
@@ -198,7 +200,7 @@ def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path,
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], form: Format) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if form.suffix == ".parquet":
         _write_parquet(path, rows)
     elif form.suffix == ".jsonl":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data import base
-from medrft.data.base import Loaded, Progress, Reading, RowError
+from medrft.data.base import Loaded, Reading, RowError
 from medrft.data.deep.read import view_notes
 from medrft.data.deep.views import View, make_view
 from medrft.data.hub import hub_name, hub_rows
@@ -32,6 +32,7 @@ from medrft.data.tables.pictures import Pictures, cell_images
 from medrft.data.tables.rows import SUFFIXES, Row, read_rows, split_name, table_files
 from medrft.data.values import native_value, show_value
 from medrft.errors import DataError, UserError, unknown_name
+from medrft.progress import Advance
 from medrft.text import infer_kind
 from medrft.types import SPLITS, Example, Turn
 
@@ -82,7 +83,7 @@ def load_table(
     plane: str = "axial",
     orientation: str = "auto",
     cache: Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read a table, a folder of them, or `hf:owner/name`.
 
@@ -140,7 +141,7 @@ def read_table(
     answer_index: int | None = None,
     notes: Sequence[str] = (),
     view: Mapping[str, Any] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Advance | None = None,
 ) -> Loaded:
     """Read rows that are at hand as `load_table` reads those of a file; image paths are relative to `folder`."""
     reading = Reading(dataset)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medrft.evaluation.metrics import values_of
+from medrft.evaluation.metrics import RIGHT, values_of
 from medrft.text import normalize
 from medrft.types import KINDS
 
 if TYPE_CHECKING:
     from medrft.evaluation.compare.sides import Pair, Row
-
-RIGHT = ("truth", "accuracy", "correct", "exact_match")
-"""What decides whether an answer is right: the first of these that it has."""
 
 OUTCOMES = ("wrong to right", "right to wrong", "wrong to other wrong", "both right", "both wrong alike", "unscored")
 LISTED = OUTCOMES[:3]

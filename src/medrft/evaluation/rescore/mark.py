@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from medrft.config import EncoderConfig
 from medrft.evaluation.metrics import SCORERS
 from medrft.evaluation.rescore.foreign import Answered
 from medrft.evaluation.rescore.outputs import answer_of
+from medrft.progress import Advance
 from medrft.scorers import build_scorer
 from medrft.text import infer_kind
 from medrft.types import Item, Kind, Score
@@ -26,7 +27,7 @@ CHUNK = 512
 
 
 def mark_rows(
-    rows: Sequence[Answered], *, encoder: EncoderConfig | None, on_progress: Callable[[int, int], None] | None = None
+    rows: Sequence[Answered], *, encoder: EncoderConfig | None, on_progress: Advance | None = None
 ) -> list[dict[str, Any]]:
     """Rows of `predictions.jsonl` with our scores; without an encoder those that need one are absent.
 

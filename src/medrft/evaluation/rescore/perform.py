@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from medrft.evaluation.metrics import summarize_rows
 from medrft.evaluation.rescore.against import compare_figures
 from medrft.evaluation.rescore.foreign import Answered, Foreign, told_apart
 from medrft.evaluation.rescore.mark import mark_rows
+from medrft.progress import Advance
 from medrft.rundir import fingerprint, write_json, write_jsonl
 from medrft.text import normalize
 from medrft.types import Example
@@ -55,7 +56,7 @@ def rescore(
     options: Mapping[str, Any] | None = None,
     *,
     examples: Sequence[Example] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Advance | None = None,
 ) -> Rescored:
     """Read, mark and compare; `examples` give rows their images, ids and references where question and reference fit.
 

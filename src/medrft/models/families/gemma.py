@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medrft.models.families.sizes import (
@@ -23,7 +23,7 @@ IMAGE_TOKENS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", 
 
 def build_gemma3(sizes: TinySizes, texts: Iterable[str]) -> Built:
     """Gemma 3 with medrft's own template."""
-    from transformers import Gemma3Config, Gemma3Processor, Gemma3TextConfig, SiglipVisionConfig
+    from transformers import Gemma3TextConfig, SiglipVisionConfig
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
     tokenizer = train_tokenizer(texts, vocab=sizes.vocab, extra=IMAGE_TOKENS)
@@ -35,38 +35,23 @@ def build_gemma3(sizes: TinySizes, texts: Iterable[str]) -> Built:
         sliding_window=512,
         layer_types=_layer_types(sizes),
     )
-    config = Gemma3Config(
-        text_config=text,
-        vision_config=SiglipVisionConfig(**vision_sizes(sizes), vision_use_head=False),
-        mm_tokens_per_image=image_tokens,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        **_image_ids(tokenizer),
+    return _gemma3(
+        (text, SiglipVisionConfig(**vision_sizes(sizes), vision_use_head=False)),
+        tokenizer,
+        Gemma3ImageProcessorPil(**pixel_settings(sizes.image)),
+        image_tokens=image_tokens,
+        ends=tokenizer.eos_token_id,
+        template=plain_template("<start_of_image>"),
     )
-    processor = Gemma3Processor(
-        image_processor=Gemma3ImageProcessorPil(**pixel_settings(sizes.image)),
-        tokenizer=tokenizer,
-        image_seq_length=image_tokens,
-        chat_template=plain_template("<start_of_image>"),
-    )
-    return config, processor
 
 
 def build_gemma3_it(sizes: TinySizes, texts: Iterable[str]) -> Built:
     """Gemma 3 IT and MedGemma: the hub's template, pooled image tokens, a sliding window shorter than most prompts."""
-    from transformers import Gemma3Config, Gemma3Processor
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
     template = shipped_template("gemma3")
-    tokenizer = train_hub_tokenizer(
-        texts,
-        vocab=sizes.vocab,
-        pad="<pad>",
-        end="<eos>",
-        begin="<bos>",
-        special=("<start_of_turn>", "<end_of_turn>"),
-        named=IMAGE_TOKENS,
-        template=template,
+    tokenizer = _gemma_tokenizer(
+        texts, sizes, named=IMAGE_TOKENS, special=("<start_of_turn>", "<end_of_turn>"), template=template
     )
     ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")]
     width, image_tokens = head_width(sizes), (sizes.image // (2 * PATCH)) ** 2
@@ -79,19 +64,33 @@ def build_gemma3_it(sizes: TinySizes, texts: Iterable[str]) -> Built:
         layer_types=_layer_types(sizes),
         eos_token_id=ends,
     )
+    return _gemma3(
+        (text, {**vision_sizes(sizes), "vision_use_head": False}),
+        tokenizer,
+        Gemma3ImageProcessorPil(size={"height": sizes.image, "width": sizes.image}),
+        image_tokens=image_tokens,
+        ends=ends,
+        template=template,
+    )
+
+
+def _gemma3(
+    parts: tuple[Any, Any], tokenizer: Any, pixels: Any, *, image_tokens: int, ends: int | list[int], template: str
+) -> Built:
+    """The whole of Gemma 3; `parts` are the configurations of its language model and of its vision tower."""
+    from transformers import Gemma3Config, Gemma3Processor
+
+    text, vision = parts
     config = Gemma3Config(
         text_config=text,
-        vision_config={**vision_sizes(sizes), "vision_use_head": False},
+        vision_config=vision,
         mm_tokens_per_image=image_tokens,
         tie_word_embeddings=True,
         eos_token_id=ends,
-        **_image_ids(tokenizer),
+        **{f"{key}_index": tokenizer.convert_tokens_to_ids(token) for key, token in IMAGE_TOKENS.items()},
     )
     processor = Gemma3Processor(
-        image_processor=Gemma3ImageProcessorPil(size={"height": sizes.image, "width": sizes.image}),
-        tokenizer=tokenizer,
-        image_seq_length=image_tokens,
-        chat_template=template,
+        image_processor=pixels, tokenizer=tokenizer, image_seq_length=image_tokens, chat_template=template
     )
     return config, processor
 
@@ -106,14 +105,11 @@ def build_gemma4(sizes: TinySizes, texts: Iterable[str]) -> Built:
     template = shipped_template("gemma4")
     named = {f"{kind}_token": f"<|{kind}|>" for kind in ("image", "audio", "video")}
     named |= {"boi_token": "<|image>", "eoi_token": "<image|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
-    tokenizer = train_hub_tokenizer(
+    tokenizer = _gemma_tokenizer(
         texts,
-        vocab=sizes.vocab,
-        pad="<pad>",
-        end="<eos>",
-        begin="<bos>",
-        special=("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>"),
+        sizes,
         named=named,
+        special=("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>"),
         template=template,
     )
     most = 70  # image tokens: the smallest number that its processor knows
@@ -168,9 +164,7 @@ def build_paligemma(sizes: TinySizes, texts: Iterable[str]) -> Built:
     from transformers import PaliGemmaConfig, PaliGemmaProcessor
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    tokenizer = train_hub_tokenizer(
-        texts, vocab=sizes.vocab, pad="<pad>", end="<eos>", begin="<bos>", named={"image_token": "<image>"}
-    )
+    tokenizer = _gemma_tokenizer(texts, sizes, named={"image_token": "<image>"})
     pixels = SiglipImageProcessorPil(size={"height": sizes.image, "width": sizes.image})
     pixels.image_seq_length = (sizes.image // PATCH) ** 2
     processor = PaliGemmaProcessor(image_processor=pixels, tokenizer=tokenizer)
@@ -188,9 +182,17 @@ def build_paligemma(sizes: TinySizes, texts: Iterable[str]) -> Built:
     return config, processor
 
 
+def _gemma_tokenizer(
+    texts: Iterable[str],
+    sizes: TinySizes,
+    *,
+    named: Mapping[str, str],
+    special: tuple[str, ...] = (),
+    template: str | None = None,
+) -> Any:
+    marks = {"pad": "<pad>", "end": "<eos>", "begin": "<bos>"}
+    return train_hub_tokenizer(texts, vocab=sizes.vocab, special=special, named=named, template=template, **marks)
+
+
 def _layer_types(sizes: TinySizes) -> list[str]:
     return ["full_attention" if i % 2 else "sliding_attention" for i in range(sizes.layers)]
-
-
-def _image_ids(tokenizer: Any) -> dict[str, int]:
-    return {f"{key}_index": tokenizer.convert_tokens_to_ids(token) for key, token in IMAGE_TOKENS.items()}

@@ -15,7 +15,7 @@ from medrft.models.families.sizes import (
     vision_sizes,
 )
 from medrft.models.families.templates import LLAVA_1_5, LLAVA_ONEVISION, plain_template, shipped_template
-from medrft.models.families.tokens import train_hub_tokenizer, train_tokenizer
+from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokenizer, train_tokenizer
 
 
 def build_llava(sizes: TinySizes, texts: Iterable[str]) -> Built:
@@ -123,15 +123,8 @@ def build_llava_onevision(sizes: TinySizes, texts: Iterable[str]) -> Built:
     from transformers.models.llava_onevision.video_processing_llava_onevision import LlavaOnevisionVideoProcessor
 
     side = sizes.tile
-    tokenizer = train_hub_tokenizer(
-        texts,
-        vocab=sizes.vocab,
-        pad="<|endoftext|>",
-        end="<|im_end|>",
-        special=("<|im_start|>",),
-        named={"image_token": "<image>", "video_token": "<video>"},
-        template=LLAVA_ONEVISION,
-    )
+    named = {"image_token": "<image>", "video_token": "<video>"}
+    tokenizer = train_qwen_tokenizer(texts, vocab=sizes.vocab, named=named, template=LLAVA_ONEVISION)
     canvases = [[a * side, b * side] for a in (1, 2) for b in (1, 2)]
     vision = {**vision_sizes(sizes, image=side, more_layers=1), "vision_use_head": False}
     config = LlavaOnevisionConfig(

@@ -7,7 +7,7 @@ from typing import Any
 
 from medrft.models.families.sizes import PATCH, Built, TinySizes, head_width, hub_text_sizes, rotary_sections
 from medrft.models.families.templates import GLM4V, qwen3_vl_thinking, shipped_template
-from medrft.models.families.tokens import train_hub_tokenizer
+from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokenizer
 
 TURN_TOKENS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 CELL = 2 * PATCH
@@ -162,15 +162,7 @@ def _rope(width: int) -> dict[str, Any]:
 
 
 def _tokenizer(texts: Iterable[str], sizes: TinySizes, template: str, tags: tuple[str, ...] = ()) -> Any:
-    return train_hub_tokenizer(
-        texts,
-        vocab=sizes.vocab,
-        pad="<|endoftext|>",
-        end="<|im_end|>",
-        special=TURN_TOKENS,
-        tags=tags,
-        template=template,
-    )
+    return train_qwen_tokenizer(texts, vocab=sizes.vocab, special=TURN_TOKENS, tags=tags, template=template)
 
 
 def _token_ids(tokenizer: Any) -> dict[str, int]:

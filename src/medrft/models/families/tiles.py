@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from medrft.models.families.sizes import PATCH, Built, TinySizes, hub_text_sizes, vision_sizes
 from medrft.models.families.templates import AYA_VISION, INTERNVL
-from medrft.models.families.tokens import train_hub_tokenizer
+from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokenizer
 
 CELL = 2 * PATCH
 """Pixels per side of what one image token stands for."""
@@ -28,20 +28,9 @@ def _internvl(sizes: TinySizes, texts: Iterable[str], *, side: int, most: int) -
     from transformers.models.internvl.video_processing_internvl import InternVLVideoProcessor
 
     image = "<IMG_CONTEXT>"
-    tokenizer = train_hub_tokenizer(
-        texts,
-        vocab=sizes.vocab,
-        pad="<|endoftext|>",
-        end="<|im_end|>",
-        special=("<|im_start|>",),
-        named={
-            "start_image_token": "<img>",
-            "end_image_token": "</img>",
-            "context_image_token": image,
-            "video_token": "<video>",
-        },
-        template=INTERNVL,
-    )
+    named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": image}
+    named["video_token"] = "<video>"
+    tokenizer = train_qwen_tokenizer(texts, vocab=sizes.vocab, named=named, template=INTERNVL)
     size = {"height": side, "width": side}
     tokens = (side // CELL) ** 2
     vision = {**vision_sizes(sizes), "image_size": [side, side], "patch_size": [PATCH, PATCH]}

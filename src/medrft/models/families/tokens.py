@@ -54,6 +54,28 @@ def train_hub_tokenizer(
     return found
 
 
+def train_qwen_tokenizer(
+    texts: Iterable[str],
+    *,
+    vocab: int,
+    template: str,
+    special: Sequence[str] = ("<|im_start|>",),
+    named: Mapping[str, str] | None = None,
+    tags: Sequence[str] = (),
+) -> Any:
+    """The tokenizer of Qwen's language models, which other families (LLaVA-OneVision, InternVL) stand on too."""
+    return train_hub_tokenizer(
+        texts,
+        vocab=vocab,
+        pad="<|endoftext|>",
+        end="<|im_end|>",
+        special=special,
+        named=named,
+        tags=tags,
+        template=template,
+    )
+
+
 def _trained(texts: Iterable[str], special: list[str], *, vocab: int, spaced: bool) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

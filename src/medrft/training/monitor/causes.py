@@ -1,7 +1,8 @@
-"""Why a GRPO stage goes wrong, as far as its numbers tell: one entry per cause, judged on a window of its log.
+"""What goes wrong in a GRPO stage, as far as its log tells: numbers of `metrics.jsonl` in, the causes that hold out.
 
-Numbers are those of `metrics.jsonl`, one row per logged step, so that training and `medrft doctor` judge alike. A cause
-is on while the mean of its number over the newest rows is beyond its threshold. docs/monitor.md has the table.
+Each cause is one entry of `CAUSES`, with its number, its threshold and its advice: `truncation` is on while the mean
+of `truncated` over the newest rows is too high, for example. Only logged numbers are read, so that a training run and
+`medrft doctor` afterwards say the same. docs/monitor.md has the table.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FLOOR = 0.01
 START = 5
 """So many first rows of a stage are what later ones are compared with."""
 LEAST = 5
-"""Values that a cause asks before it is judged; its window where that is shorter."""
+"""Values that a cause asks before it is checked; its window where that is shorter."""
 DONE = 0.9
 """A part that pays this share of the completions its most has no spread because there is nothing left to tell."""
 FORMAT_SATURATED, FORMAT_LOW = 0.95, 0.9
@@ -31,7 +32,7 @@ TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The first rows of a stage and its newest ones, of which `size` are judged together.
+    """The first rows of a stage and its newest ones, of which `size` are read together.
 
     A row without a number (a step that reused a generation batch) is passed over, not counted.
     """
@@ -72,12 +73,12 @@ class Cause:
     beyond: Literal["above", "below"]
     threshold: float
     window: int = 10
-    """Newest values that are judged together."""
+    """Newest values that are read together."""
     needs: str
-    """What must be there for it to be judged."""
+    """What must be there for it to be checked."""
     advice: str
     measure: Callable[[Window], Readings | None]
-    """`None` when it cannot be judged yet."""
+    """`None` when it cannot be checked yet."""
 
     def holds(self, value: float, *, already: bool = False) -> bool:
         """Whether `value` is beyond the threshold; a cause that is on ends a fifth of it later."""

@@ -1,6 +1,8 @@
-"""What a generation batch says about the training: means, and spread within the groups, which is all GRPO learns from.
+"""Measures a generation batch: graded completions and their rewards go in, numbers for `metrics.jsonl` come out.
 
-G completions per group stand side by side. `causes` judges these numbers; docs/monitor.md says what each means.
+They are means, such as `no_answer` or `correct`, and the spread of rewards within groups (`spread`), which is all that
+GRPO learns from. Completions of one group stand side by side, G of them. `causes` reads these numbers;
+docs/monitor.md says what each means.
 """
 
 from __future__ import annotations
@@ -14,22 +16,22 @@ import numpy.typing as npt
 from medrft.rewards.calibration import Calibration
 from medrft.rewards.reward import ALL, Reward
 from medrft.text import normalize
-from medrft.training.grading import Judged
+from medrft.training.grading import Graded
 from medrft.training.monitor.causes import FLOOR
 from medrft.types import Outcome, Score, Scorer
 
 Array = npt.NDArray[np.float64]
 
 
-def batch_metrics(judged: Sequence[Judged], outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, float]:
+def batch_metrics(graded: Sequence[Graded], outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, float]:
     """Metrics of whole groups; a metric with nothing to tell is absent. All stds are those of a sample (n - 1)."""
     rewards = _groups([outcome.reward for outcome in outcomes], group_size)
     spread = _spread(rewards)
     found: dict[str, float] = {
         "unscored": float(np.isnan(rewards).mean()),
-        "failed": float(np.mean([bool(row.failures) for row in judged])),
-        "missing_image": float(np.mean([row.missing is not None for row in judged])),
-        "no_answer": float(np.mean([row.answer is None for row in judged])),
+        "failed": float(np.mean([bool(row.failures) for row in graded])),
+        "missing_image": float(np.mean([row.missing is not None for row in graded])),
+        "no_answer": float(np.mean([row.answer is None for row in graded])),
     }
     if spread.size:
         found["spread"] = float(spread.mean())
@@ -37,14 +39,14 @@ def batch_metrics(judged: Sequence[Judged], outcomes: Sequence[Outcome], *, grou
         found["near_zero_spread"] = float((spread < FLOOR).mean())
         found["ties"] = _ties(rewards)
     for name in ("correct", "truth", "in_grammar"):
-        known = [value for row in judged if (value := getattr(row, name)) is not None]
+        known = [value for row in graded if (value := getattr(row, name)) is not None]
         if known:
             found[name] = float(np.mean(known))
     gates = [outcome.gate for outcome in outcomes if outcome.gate is not None]
     if gates:
         found["gate"] = float(np.mean(gates))
-    found |= _truth_correlation(rewards, _groups([row.truth for row in judged], group_size))
-    return found | answer_metrics(judged, group_size=group_size) | part_metrics(outcomes, group_size=group_size)
+    found |= _truth_correlation(rewards, _groups([row.truth for row in graded], group_size))
+    return found | answer_metrics(graded, group_size=group_size) | part_metrics(outcomes, group_size=group_size)
 
 
 def part_metrics(outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, float]:
@@ -63,14 +65,14 @@ def part_metrics(outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, f
     return found
 
 
-def answer_metrics(judged: Sequence[Judged], *, group_size: int) -> dict[str, float]:
+def answer_metrics(graded: Sequence[Graded], *, group_size: int) -> dict[str, float]:
     """Share of pairs of answers to different questions of one kind that are the same, and of their references.
 
     Nothing where no two questions of the batch are of one kind. Pairs, unlike the share of the commonest answer, do
     not depend on how many questions a batch holds.
     """
     answers, references = _Pairs(), _Pairs()
-    for number, row in enumerate(judged):
+    for number, row in enumerate(graded):
         if row.answer is not None:
             place = (row.example.kind, number // group_size)
             answers.add(*place, normalize(row.answer))
@@ -81,7 +83,7 @@ def answer_metrics(judged: Sequence[Judged], *, group_size: int) -> dict[str, fl
 
 
 def reward_metrics(
-    reward: Reward, judged: Sequence[Judged], outcomes: Sequence[Outcome], *, group_size: int
+    reward: Reward, graded: Sequence[Graded], outcomes: Sequence[Outcome], *, group_size: int
 ) -> dict[str, float]:
     """What needs the reward's own settings: `top`, `format/…`, `failed` and `dominance` of each part.
 
@@ -89,7 +91,7 @@ def reward_metrics(
     `failed` the share that a scorer behind an endpoint gave no score.
     """
     found: dict[str, float] = {}
-    stacks = [reward.stack(row.example.kind) for row in judged]
+    stacks = [reward.stack(row.example.kind) for row in graded]
     for name in reward.names:
         rows = [
             (part.scorer, outcome.raw[name])
@@ -102,7 +104,7 @@ def reward_metrics(
     failed = [o.gate is None for s, o in zip(stacks, outcomes, strict=True) if s.gate and _can_fail(s.gate.scorer)]
     if failed:
         found["part/gate/failed"] = float(np.mean(failed))
-    return found | part_dominance(reward, judged, outcomes, group_size=group_size)
+    return found | part_dominance(reward, graded, outcomes, group_size=group_size)
 
 
 def _of_part(name: str, scorer: Scorer, values: Sequence[Score]) -> dict[str, float]:
@@ -118,14 +120,14 @@ def _of_part(name: str, scorer: Scorer, values: Sequence[Score]) -> dict[str, fl
 
 
 def part_dominance(
-    reward: Reward, judged: Sequence[Judged], outcomes: Sequence[Outcome], *, group_size: int
+    reward: Reward, graded: Sequence[Graded], outcomes: Sequence[Outcome], *, group_size: int
 ) -> dict[str, float]:
     """`part/<name>/dominance`: share of the reward's within-group variance less the share that its weight promises.
 
     A part's share of the variance is cov(weighted part, reward) / var(reward), both within groups; these sum to 1. Its
     weight counts among the parts that spread at all. Nothing where fewer than two do.
     """
-    kinds = [row.example.kind for row in judged[::group_size]]
+    kinds = [row.example.kind for row in graded[::group_size]]
     weights = {name: np.array([reward.weights(kind).get(name, 0.0) for kind in kinds]) for name in reward.names}
     scored = [outcome.reward is not None for outcome in outcomes]
     parts = {}

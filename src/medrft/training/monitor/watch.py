@@ -1,7 +1,7 @@
-"""The watch over a GRPO stage: which causes are on, when each began and ended.
+"""Watches a GRPO stage: rows of its log go in, one at a time, and a `Finding` comes out when a cause begins.
 
-It is fed one row of the log at a time, by the trainer while it trains and from `metrics.jsonl` afterwards, and says the
-same both times. Torch-free.
+The trainer feeds it while it trains, and `medrft doctor` feeds it the rows of `metrics.jsonl` afterwards; it says the
+same both times. Needs no torch, so that `doctor` answers at once.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Finding:
 
 
 class Watch:
-    """Judges each logged step of one stage; `on` holds the causes that are on, by cause and part."""
+    """Checks each logged step of one stage against the causes; `on` holds the causes that are on, by cause and part."""
 
     def __init__(self, stage: str, *, state: Mapping[str, Any] | None = None):
         self.stage = stage
         self.start: list[Row] = []
         self.recent: list[Row] = []
         self.on: dict[tuple[str, str], float] = {}
-        self.judged: set[str] = set()
+        self.checked: set[str] = set()
         if state is not None:
             self.load_state_dict(state)
 
@@ -72,13 +72,13 @@ class Watch:
         if len(self.start) < START:
             self.start.append(kept)
         self.recent = [*self.recent, kept][-KEPT:]
-        return [finding for cause in CAUSES for finding in self._judge(cause, step)]
+        return [finding for cause in CAUSES for finding in self._check(cause, step)]
 
-    def _judge(self, cause: Cause, step: int) -> list[Finding]:
+    def _check(self, cause: Cause, step: int) -> list[Finding]:
         readings = cause.read(self.start, self.recent)
         if readings is None:
             return []
-        self.judged.add(cause.name)
+        self.checked.add(cause.name)
         before = {part for name, part in self.on if name == cause.name}
         now = {part: value for part, value in readings.items() if cause.holds(value, already=part in before)}
         for part in before - set(now):
@@ -102,20 +102,20 @@ class Watch:
         )
 
     def metrics(self) -> dict[str, float]:
-        """`warning/<cause>`: 1 while it is on, 0 while it is not; absent until it could be judged."""
+        """`warning/<cause>`: 1 while it is on, 0 while it is not; absent until it could be checked."""
         on = {name for name, _ in self.on}
-        return {f"warning/{cause.name}": float(cause.name in on) for cause in CAUSES if cause.name in self.judged}
+        return {f"warning/{cause.name}": float(cause.name in on) for cause in CAUSES if cause.name in self.checked}
 
     def state_dict(self) -> dict[str, Any]:
         """The window and what is on, as plain JSON."""
         on = [[cause, part, value] for (cause, part), value in self.on.items()]
-        return {"start": list(self.start), "recent": list(self.recent), "on": on, "judged": sorted(self.judged)}
+        return {"start": list(self.start), "recent": list(self.recent), "on": on, "judged": sorted(self.checked)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state."""
         self.start, self.recent = list(state["start"]), list(state["recent"])
         self.on = {(cause, part): value for cause, part, value in state["on"]}
-        self.judged = set(state["judged"])
+        self.checked = set(state["judged"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ def diagnose_stage(rows: Iterable[Row], *, stage: str) -> Diagnosis:
             else:
                 found[place] = replace(found[place], ended=True)
                 del open_[key]
-    missing = {cause.name: _why(cause, train) for cause in CAUSES if cause.name not in watch.judged}
+    missing = {cause.name: _why(cause, train) for cause in CAUSES if cause.name not in watch.checked}
     return Diagnosis(stage=stage, rows=len(train), findings=tuple(found), not_judged=missing)
 
 

@@ -1,7 +1,8 @@
-"""Whether a recipe's stages fit: bytes on each GPU under every way of spreading them, from the model's shape alone.
+"""Bytes that a stage holds on each GPU, under every way of spreading it (one GPU, DDP, FSDP2, ZeRO-3).
 
-The dtype of each part is what training gives it (`precision`). What a step keeps beside them is counted by running it
-on a sketched model (`plan_trace`).
+In go a stage's `Setting` and the shape of its model; out comes `Memory`: weights, gradients, optimizer, activations
+and so on, whose `peak` is compared with what a GPU has. Each part has the dtype that training gives it (`precision`).
+What a step keeps beside the weights is counted by running it on a sketched model (`trace`), so no weights are loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.models.shapes import Shape, picture_inputs
 from medrft.models.sketch import Sketch, block_stacks, sketch_model, use_flash_in_windows
-from medrft.training.planning.trace import Ask, Load, rollout_peak, update_peak
+from medrft.training.planning.trace import Load, PromptInputs, rollout_peak, update_peak
 from medrft.training.precision import BYTES, Precision
 
 Way = Literal["one GPU", "DDP", "FSDP2", "ZeRO-3"]
@@ -120,7 +121,7 @@ class Planner:
     """Where the model's folder has one: it says how many tokens a picture takes."""
     _models: dict[str | None, tuple[Any, Sketch]] = field(default_factory=dict)
     _peaks: dict[Any, int] = field(default_factory=dict)
-    _asks: dict[int, Ask] = field(default_factory=dict)
+    _asks: dict[int, PromptInputs] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> str:
@@ -142,7 +143,11 @@ class Planner:
             "gradients": (own + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
             "optimizer": states * own / 4 / share,
             "reference": reference * n.total / share,
-            "gathered": {"one GPU": 0, "DDP": own * n.trained}.get(way, _gathered(n)),
+            # FSDP2: bfloat16 weights of two blocks and of what lies outside the blocks; gradients of one block and of
+            # what lies outside, in bfloat16 and in float32.
+            "gathered": {"one GPU": 0, "DDP": own * n.trained}.get(
+                way, 2 * (n.root + 2 * n.block) + 6 * (n.root + n.block)
+            ),
             "loading": own * n.trained + low * frozen if sharded else 0,
         }
         if way == "ZeRO-3":
@@ -199,7 +204,7 @@ class Planner:
             root=total - sum(blocks),
         )
 
-    def ask(self, pixels: int, model: Any) -> Ask:
+    def ask(self, pixels: int, model: Any) -> PromptInputs:
         """A prompt with one square picture of `pixels`, from the processor or from what is known of the family."""
         if pixels not in self._asks:
             prompt = get_prompt(self.recipe.prompt)
@@ -222,11 +227,6 @@ def _adapted(model: Any, config: Any) -> Any:
     return get_peft_model(model, adapters)
 
 
-def _gathered(n: Parameters) -> float:
-    """FSDP2: what lies outside the blocks, and two blocks, in bfloat16; gradients of one of each, also in float32."""
-    return 2 * (n.root + 2 * n.block) + 6 * (n.root + n.block)
-
-
 def state_bytes(optim: str, n: Parameters) -> float:
     """Bytes of an optimizer's state; 8-bit ones keep embeddings in 32 bits."""
     if "8bit" in optim:
@@ -234,7 +234,7 @@ def state_bytes(optim: str, n: Parameters) -> float:
     return STATES.get(optim, 8.0) * n.trained
 
 
-def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> Ask:
+def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> PromptInputs:
     """A prompt of `text` tokens and one picture, with no tokenizer."""
     fields, tokens = picture_inputs(config, pixels)
     image = getattr(config, "image_token_id", None)
@@ -242,7 +242,7 @@ def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> Ask:
         raise ModelError(f"{config.model_type} names no image token; plan with a folder that has a processor")
     ids = torch.ones(1, text + tokens, dtype=torch.long)
     ids[:, 4 : 4 + tokens] = image
-    return Ask(ids=ids, fields={**fields, **_token_types(config, ids == image)})
+    return PromptInputs(ids=ids, fields={**fields, **_token_types(config, ids == image)})
 
 
 def _token_types(config: Any, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
@@ -252,7 +252,7 @@ def _token_types(config: Any, images: torch.Tensor) -> Mapping[str, torch.Tensor
     return {name: images.long()} if name else {}
 
 
-def processed_prompt(processor: Any, model: Any, prompt: str, pixels: int) -> Ask:
+def processed_prompt(processor: Any, model: Any, prompt: str, pixels: int) -> PromptInputs:
     """A prompt as the model's own processor makes it, with a question of usual length."""
     from PIL import Image
 
@@ -271,4 +271,4 @@ def processed_prompt(processor: Any, model: Any, prompt: str, pixels: int) -> As
     inputs = encode_chats(policy, [with_images(messages, [Image.new("RGB", (side, side))])])
     ids = inputs.pop("input_ids")
     del inputs["attention_mask"]
-    return Ask(ids=ids, fields=inputs)
+    return PromptInputs(ids=ids, fields=inputs)

@@ -1,8 +1,10 @@
-"""How much memory a step takes beyond weights, gradients and optimizer: the step runs on a sketched model.
+"""Counts the memory that a training step takes beyond weights, gradients and optimizer, by running it on a sketch.
 
-Each phase of a step is run with few blocks and with one more of each stack; a block more costs the same again, so that
-the peak at full depth is known in a second or two. Phases: reading the images and the text, the way back through the
-text, and through the images; in rollouts, reading the prompts and writing the last token.
+In go a sketched model (`models.sketch`: shapes without numbers), one prompt and the load of a step, such as 16
+completions of 256 tokens in groups of 8; out come bytes at the peak. Each phase is run with a few blocks of every
+stack, and again with one block more. Every further block costs the same again, so the peak of the whole model is known
+in a second or two. The phases of an update are reading images and text, the way back through the text, and the way
+back through the images; those of rollouts are reading the prompts and writing the last token.
 """
 
 from __future__ import annotations
@@ -16,16 +18,17 @@ from typing import Any
 import torch
 
 from medrft.models.cascade import ROOM, Rows, go_on, read_stems
-from medrft.models.prefix import branches_per_row, packed_inputs, plain_model
+from medrft.models.encode import widen_inputs
+from medrft.models.prefix import packed_inputs, plain_model
 from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
-from medrft.training.sharing.groups import divide_groups
+from medrft.training.sharing.groups import cut_groups
 
 FEW = 2
 """Blocks of each stack that are run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class PromptInputs:
     """One prompt as the model takes it."""
 
     ids: torch.Tensor
@@ -58,7 +61,7 @@ class Load:
     frozen: str = "float32"
 
 
-def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
+def update_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> int:
     """Bytes at the peak of forward and backward, beyond weights and gradients.
 
     Gradients of an earlier micro-batch are held, as they are from the second of a step on. Bfloat16 copies of the
@@ -87,7 +90,7 @@ def update_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
     return _at_full_depth(model, sketch, step)
 
 
-def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
+def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> int:
     """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself.
 
     Autocast's bfloat16 copies of the weights are kept from the first token to the last (`SharesPrompts._writing`).
@@ -111,9 +114,8 @@ def rollout_peak(model: Any, sketch: Sketch, ask: Ask, load: Load) -> int:
             read_begins.remove()
             rows = Rows(torch.zeros(len(places), dtype=torch.long))
             rows.settle(stems, places)
-            rows.now = (ROOM + 1) * (
-                (load.completion - 1) // (ROOM + 1)
-            )  # where the buffers have grown for the last time
+            # Buffers are largest where they have grown for the last time (`Rows._extended` grows by ROOM and a token).
+            rows.now = (ROOM + 1) * ((load.completion - 1) // (ROOM + 1))
             sketch.begin("write")
             logits = go_on(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
             scores = logits.to(torch.float32, copy=True) / 0.7
@@ -178,7 +180,7 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", dtype=torch.bfloat16) if load.autocast else nullcontext()
 
 
-def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
+def _forward(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> torch.Tensor:
     """The loss; the images' way back, from where the gradient reaches the text model's input, is a phase of its own."""
 
     def mark(given: torch.Tensor) -> None:
@@ -192,26 +194,25 @@ def _forward(model: Any, sketch: Sketch, ask: Ask, load: Load) -> torch.Tensor:
         watch.remove()
 
 
-def forward_loss(model: Any, ask: Ask, load: Load) -> torch.Tensor:
+def forward_loss(model: Any, ask: PromptInputs, load: Load) -> torch.Tensor:
     """The loss of one micro-batch as the trainers compute it, on completions of one fixed token."""
     written = torch.ones(load.rows, load.completion, dtype=torch.long, device=ask.ids.device)
     ids = torch.cat([ask.ids.expand(load.rows, -1), written], 1)
     if load.kind == "grpo" and load.shared:
         return _shared_loss(model, ids, ask, load)
-    types = {key: torch.nn.functional.pad(value, (0, load.completion)) for key, value in _types(ask).items()}
     labels = ids.clone()
     labels[:, : ask.ids.shape[1]] = -100
-    inputs = {**repeat_inputs({**ask.fields, **types}, load.rows), "labels": labels, "fused_lm_head": True}
+    fields = repeat_inputs(widen_inputs(ask.fields, after=load.completion), load.rows)
+    inputs = {**fields, "labels": labels, "fused_lm_head": True}
     loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
     return loss
 
 
-def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.Tensor:
-    """Groups as packed rows, cut as `SharesPrompts` cuts them."""
+def _shared_loss(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> torch.Tensor:
+    """The loss of groups as packed rows."""
     size = min(load.group, load.rows)
     groups = [row // size for row in range(load.rows)]
-    most = branches_per_row(model, prompt=ask.ids.shape[1], completion=load.completion, size=size)
-    places = groups if most >= size else divide_groups(groups, most)
+    places = cut_groups(model, groups, prompt=ask.ids.shape[1], completion=load.completion)
     fields = repeat_inputs(ask.fields, len(set(places)))
     packed, inputs = packed_inputs(
         model,
@@ -224,10 +225,6 @@ def _shared_loss(model: Any, ids: torch.Tensor, ask: Ask, load: Load) -> torch.T
     )
     loss: torch.Tensor = -packed.unpack(model(**inputs, fused_lm_head=True).log_probs).mean()
     return loss
-
-
-def _types(ask: Ask) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in ask.fields.items() if key.endswith("token_type_ids")}
 
 
 def repeat_inputs(fields: dict[str, torch.Tensor], times: int) -> dict[str, torch.Tensor]:

@@ -1,4 +1,8 @@
-"""What a trainer of several processes needs so that all of them share prompts, or none: they ask each other."""
+"""Lets the processes of one training agree: all of them share prompts, or none does.
+
+A process that fell back alone would run another number of forward passes than the others, and with sharded weights
+each pass waits for all processes: the training would hang.
+"""
 
 from __future__ import annotations
 

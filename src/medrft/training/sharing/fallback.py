@@ -1,4 +1,8 @@
-"""Whether prompts are shared in a stage, what comparing with the plain path found, and where that made it fall back."""
+"""The state of prompt sharing in one stage (`Sharing`), and what falling back to TRL's plain way needs.
+
+`Sharing` says whether rollouts and log-probabilities share prompts, what comparing them with the plain way found, and
+why one of them fell back. It goes into checkpoints and into the stage's record.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,7 +20,8 @@ from medrft.training.processes import is_main
 from medrft.training.sharing.verify import Difference
 
 Verify = Literal["first", "always", "never"]
-Path = Literal["loss", "rollouts"]
+Place = Literal["loss", "rollouts"]
+"""Where a prompt may be shared: in log-probability passes, and in rollouts."""
 
 
 @dataclass
@@ -25,41 +30,43 @@ class Sharing:
 
     on: bool = True
     verify: Verify = "first"
-    log: File | None = None
-    """Where the traceback of an error goes that made a path fall back."""
-    fallen: dict[Path, str] = field(default_factory=dict)
+    log: Path | None = None
+    """Where the traceback of an error goes that made rollouts or log-probabilities fall back."""
+    fallen: dict[Place, str] = field(default_factory=dict)
     """Why rollouts or log-probabilities are TRL's own."""
-    checked: dict[Path, Difference] = field(default_factory=dict)
-    """The last comparison with the plain path."""
+    checked: dict[Place, Difference] = field(default_factory=dict)
+    """The last comparison with the plain way."""
     rows: Counter[str] = field(default_factory=Counter)
-    """Completions by path and way: `loss/shared`, `loss/plain`, …"""
+    """Completions by place and way: `loss/shared`, `loss/plain`, …"""
 
-    def shares(self, path: Path) -> bool:
-        """Whether a path shares prompts."""
-        return self.on and path not in self.fallen
+    def shares(self, place: Place) -> bool:
+        """Whether prompts are shared in a place."""
+        return self.on and place not in self.fallen
 
     @property
     def anywhere(self) -> bool:
-        """Whether any path shares prompts."""
+        """Whether prompts are shared anywhere."""
         return self.shares("loss") or self.shares("rollouts")
 
-    def due(self, path: Path) -> bool:
-        """Whether to compare a path with the plain one now."""
-        return self.verify == "always" or (self.verify == "first" and path not in self.checked)
+    def due(self, place: Place) -> bool:
+        """Whether to compare with the plain way now."""
+        return self.verify == "always" or (self.verify == "first" and place not in self.checked)
 
-    def fall_back(self, path: Path, why: str) -> None:
-        """From now on a path is TRL's own; said once. Every process must call it at the same place."""
-        if self.on and path not in self.fallen:
-            self.fallen[path] = why
+    def fall_back(self, place: Place, why: str) -> None:
+        """From now on a place goes TRL's own way; said once. Every process must call it at the same point."""
+        if self.on and place not in self.fallen:
+            self.fallen[place] = why
             if is_main():
-                sys.stderr.write(f"warning: prompts are not shared in the {path}, which costs time, not truth: {why}\n")
+                sys.stderr.write(
+                    f"warning: prompts are not shared in the {place}, which costs time, not truth: {why}\n"
+                )
 
-    def count(self, path: Path, rows: int, *, shared: bool) -> None:
-        """Note completions that went one way."""
-        self.rows[f"{path}/{'shared' if shared else 'plain'}"] += rows
+    def count(self, place: Place, rows: int, *, shared: bool) -> None:
+        """Note completions that went one way, shared or plain."""
+        self.rows[f"{place}/{'shared' if shared else 'plain'}"] += rows
 
     def share(self) -> float:
-        """The share of completions, over both paths, whose prompt was shared."""
+        """The share of completions, over both places, whose prompt was shared."""
         shared = sum(rows for name, rows in self.rows.items() if name.endswith("/shared"))
         return shared / max(1, self.rows.total())
 
@@ -67,7 +74,7 @@ class Sharing:
         """What a resumed stage goes on from, as JSON."""
         return {
             "fallbacks": dict(self.fallen),
-            "checked": {path: found.as_json() for path, found in self.checked.items()},
+            "checked": {place: found.as_json() for place, found in self.checked.items()},
             "completions": dict(self.rows),
         }
 
@@ -75,7 +82,7 @@ class Sharing:
         """Itself, with the state of a checkpoint."""
         if state is not None:
             self.fallen = dict(state["fallbacks"])
-            self.checked = {path: Difference.from_json(found) for path, found in state["checked"].items()}
+            self.checked = {place: Difference.from_json(found) for place, found in state["checked"].items()}
             self.rows = Counter(state["completions"])
         return self
 

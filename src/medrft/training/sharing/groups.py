@@ -1,7 +1,8 @@
-"""Rows of a generation batch by group: which group a row is of, its order, its images once.
+"""Bookkeeping of groups in a generation batch: which rows are of one group, and each group's images once.
 
-A group is known by its place among the rows that the sampler repeats, never by its objects, which are decoded anew
-and copied on the way.
+`group_numbers(4, size=2, process=0)` is `[0, 0, 1, 1]`: TRL's `RepeatSampler` puts the G rows of a prompt side by
+side. A row's group is known by its place alone. Comparing the prompts or pictures themselves would not do: each row is
+decoded anew and copied on the way, so that equal ones are different objects.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
+
+from medrft.models.prefix import branches_per_row
 
 GROUP = "group"
 """The batch's own column: the number of each row's group, (B,)."""
@@ -65,6 +68,17 @@ def divide_groups(groups: Sequence[int], most: int) -> list[int]:
         seen[group] += 1
     number = {part: place for place, part in enumerate(dict.fromkeys(parts))}
     return [number[part] for part in parts]
+
+
+def cut_groups(model: Any, groups: Sequence[int], *, prompt: int, completion: int) -> list[int]:
+    """Groups as packed rows hold them: cut where one row for a whole group would waste more than it saves.
+
+    `prompt` and `completion` are lengths in tokens. Training and the plan of its memory (`planning.trace`) both ask
+    here, so that the plan counts the rows that training computes.
+    """
+    size = max(Counter(groups).values())
+    most = branches_per_row(model, prompt=prompt, completion=completion, size=size)
+    return list(groups) if most >= size else divide_groups(groups, most)
 
 
 def take_rows(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ import torch
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
-from medrft.models.prefix import TOKEN_TYPES, branches_per_row, packed_inputs, why_not
-from medrft.models.rollout import Rollouts, sample_rollouts
+from medrft.models.encode import widen_inputs
+from medrft.models.prefix import packed_inputs, why_not
+from medrft.models.rollout import Prompts, Rollouts, sample_rollouts
 from medrft.training.processed import (
     KNOWN,
     Padding,
@@ -72,6 +73,7 @@ class SharesPrompts(Agrees):
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         me: Any = self
+        # TRL tokenizes the prompt of every row, so G times for a group; ours asks once a group and repeats the result.
         processor, whole = me.processing_class, not self.sharing.anywhere
         first, place = (list(range(len(prompts))),) * 2 if whole else groups.group_leaders(self._groups)
         me.processing_class = Padding(processor)
@@ -94,7 +96,12 @@ class SharesPrompts(Agrees):
         return found
 
     def _hand_over(self) -> None:
-        """Let TRL find what the processor has already returned for each row's prompt."""
+        """Let TRL find what the processor has already returned for each row's prompt.
+
+        After `_generate`, TRL's `_generate_and_score_completions` calls the processor a second time, on every row's
+        picture and text, for the inputs of the log-probability passes. It has no hook there, so the processor itself is
+        exchanged until that method returns.
+        """
         me: Any = self
         fields = None
         if self._once is not None:
@@ -169,8 +176,8 @@ class SharesPrompts(Agrees):
             me.model_wrapped, me.accelerator, generation_kwargs=me.generation_kwargs, **kwargs
         )
         with self._writing(), generating as model:
-            fields = forward_fields(once)
-            made = sample_rollouts(model, ids, mask, fields, copies, me.generation_config, temperature=temperature)
+            wanted = Prompts(ids, mask, forward_fields(once), copies)
+            made = sample_rollouts(model, wanted, me.generation_config, temperature=temperature)
         if check:
             with without_dropout(me.model, me.accelerator.device):
                 self.sharing.checked["rollouts"] = self._rollout_difference(ids, mask, once, made, place)
@@ -188,7 +195,7 @@ class SharesPrompts(Agrees):
             torch.cat([groups.pick_rows(ids, place), completions], 1),
             torch.cat([groups.pick_rows(mask, place), written], 1),
         )
-        fields = _extended(groups.take_rows(once, place), completions.shape[1])
+        fields = widen_inputs(groups.take_rows(once, place), after=completions.shape[1])
         batch = Batch(*whole, completions.shape[1], list(place), fields)
         chosen = batch.chosen()
         return rollout_difference(
@@ -206,6 +213,8 @@ class SharesPrompts(Agrees):
         me: Any = self
         if not (self.sharing.on and me.model.training):
             return super()._prepare_inputs(generation_batch)  # type: ignore[misc]
+        # TRL's own method, but for `micro_batches`: TRL shuffles single rows (`shuffle_sequence_dict`), which would
+        # scatter a group over the updates, so that none of them could share its prompt.
         every = me.args.steps_per_generation * me.num_iterations
         if me._step % every == 0 or me._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
@@ -257,6 +266,7 @@ class SharesPrompts(Agrees):
                 **options,
                 **fields,
             )
+        # TRL's method takes only inputs that are among its parameters (`KNOWN`), and would refuse the others.
         size, found = batch_size or len(batch), []
         for start in range(0, len(batch), size):
             part = batch.rows(range(start, min(start + size, len(batch))))
@@ -308,7 +318,10 @@ class SharesPrompts(Agrees):
         found = []
         for rows in groups.whole_chunks(batch.groups, batch_size or len(batch)):
             part = batch.rows(rows)
-            first, place = groups.group_leaders(_cut(model, part))
+            written = int(part.attention_mask[:, -part.completion :].sum()) // len(part)
+            prompt = int(part.attention_mask[:, : -part.completion].sum(1).max())
+            parts = groups.cut_groups(model, part.groups, prompt=prompt, completion=max(1, written))
+            first, place = groups.group_leaders(parts)
             packed, inputs = packed_inputs(
                 model,
                 part.input_ids,
@@ -345,6 +358,7 @@ class SharesPrompts(Agrees):
         """Compare with the plain path on a few completions."""
         me: Any = self
         inner = model if self._sharded else me.accelerator.unwrap_model(model)
+        # torch.autograd.grad with `inputs` raises inside reentrant checkpointing, which supports `backward` alone.
         reentrant = me.args.gradient_checkpointing and (me.args.gradient_checkpointing_kwargs or {}).get(
             "use_reentrant"
         )
@@ -376,20 +390,3 @@ class SharesPrompts(Agrees):
         me: Any = self
         mixed = me.accelerator.mixed_precision not in (None, "no")
         return bool(mixed or me.model.dtype != torch.float32)
-
-
-def _extended(fields: dict[str, Any], completion: int) -> dict[str, Any]:
-    """Multimodal fields of prompts as fields of prompts with completions, whose tokens are text."""
-    return {
-        key: torch.nn.functional.pad(value, (0, completion)) if key in TOKEN_TYPES else value
-        for key, value in fields.items()
-    }
-
-
-def _cut(model: Any, batch: Batch) -> list[int]:
-    """The groups of a batch, in parts where completions are so long that one row would waste more than it saves."""
-    size = max(Counter(batch.groups).values())
-    written = int(batch.attention_mask[:, -batch.completion :].sum()) // len(batch)
-    prompt = int(batch.attention_mask[:, : -batch.completion].sum(1).max())
-    most = branches_per_row(model, prompt=prompt, completion=max(1, written), size=size)
-    return batch.groups if most >= size else groups.divide_groups(batch.groups, most)

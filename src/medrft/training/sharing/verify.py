@@ -1,8 +1,9 @@
-"""Is a shared prompt's result the plain one? Compared on a batch under way: log-probabilities, and the gradient of one
-block of parameters.
+"""Checks on a batch under way that a shared prompt gives the plain result: two ways to compute go in, a `Difference`
+comes out, of log-probabilities and of the gradient of one block of parameters.
 
-The comparison must fit where the run fits. The shared way is computed on rows of the batch, so on no more than an
-update computes; the plain way row by row, each with its own backward pass; both with the run's gradient checkpointing.
+The comparison must fit into memory where the run fits. So the shared way is computed on some rows of the batch, no
+more than an update computes. The plain way is computed row by row, each with its own backward pass. Both use the run's
+gradient checkpointing.
 
 In float32 both may differ by 1e-4, log-probabilities by 1e-4 / temperature where it is below 1, since they are those of
 logits / temperature. In lower precision the plain path does not agree with itself once its batch is
@@ -17,12 +18,13 @@ from typing import Any
 
 import torch
 
-from medrft.models.prefix import TOKEN_TYPES
+from medrft.models.encode import widen_inputs
 from medrft.training.sharing.groups import group_leaders, pick_rows, take_rows
 
 FP32_LIMIT = 1e-4
 LOW_PRECISION_LIMIT = 0.05
 MORE_PADDING = 7
+"""Tokens of padding by which the plain way is made to differ from itself, in less than float32."""
 COMPARED = 8
 """Completions that are compared, where there are as many."""
 PROBED = 4
@@ -70,15 +72,11 @@ class Batch:
 
     def padded(self, more: int, fill: int) -> Batch:
         """The same with `more` padding before the prompts."""
-        wide = {
-            key: torch.nn.functional.pad(value, (more, 0)) if key in TOKEN_TYPES else value
-            for key, value in self.fields.items()
-        }
         return replace(
             self,
             input_ids=torch.nn.functional.pad(self.input_ids, (more, 0), value=fill),
             attention_mask=torch.nn.functional.pad(self.attention_mask, (more, 0)),
-            fields=wide,
+            fields=widen_inputs(self.fields, before=more),
         )
 
 
