@@ -236,7 +236,7 @@ def student_quantile(df: float) -> float:
     >>> round(student_quantile(1), 3), round(student_quantile(4), 3), round(student_quantile(1e6), 3)
     (12.706, 2.776, 1.96)
     """
-    nodes, weights = np.polynomial.legendre.leggauss(64)
+    nodes, weights = _legendre()
     scale = 2 / math.sqrt(math.pi) * math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2))
     t = 1.9
     for _ in range(60):
@@ -247,6 +247,13 @@ def student_quantile(df: float) -> float:
         if abs(step) < 1e-12 * t:
             break
     return t
+
+
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss and Legendre on [-1, 1]: numpy takes a few milliseconds to find them."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    return nodes, weights
 
 
 def _interval(mean: float, draws: Floats, n: int, *, units: int) -> Interval:

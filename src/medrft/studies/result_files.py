@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,21 @@ def metric_column(result: Result, *, dataset: str, kind: str, metric: str, sourc
     text = None if packed is None else packed["values"].get(source, {}).get(metric)
     if packed is None or text is None:
         return {}
-    ids, images = packed["ids"].split(" "), packed["images"].split(" ")
-    clusters = [images[int(number)] for number in packed["clusters"].split(" ")]
-    values = unpack_column(metric, text, len(ids))
-    rows = zip(ids, clusters, packed["kinds"], values, strict=True)
+    columns = (packed[name] for name in ("prefix", "ids", "images", "clusters", "kinds"))
+    return _read_column(*columns, text, metric=metric, kind=kind)
+
+
+@lru_cache(maxsize=512)  # a study compares each arm with each, and the same column is asked for over and over
+def _read_column(
+    prefix: str, ids: str, images: str, clusters: str, kinds: str, text: str, *, metric: str, kind: str
+) -> Column:
+    """The values of one packed column; not to be changed by whoever asks."""
+    names, hashes = ids.split(" "), images.split(" ")
+    places = [hashes[int(number)] for number in clusters.split(" ")]
+    rows = zip(names, places, kinds, unpack_column(metric, text, len(names)), strict=True)
     return {
-        f"{packed['prefix']}{name}": (value, cluster)
-        for name, cluster, letter, value in rows
+        f"{prefix}{name}": (value, place)
+        for name, place, letter, value in rows
         if value is not None and kind in ("all", KINDS[letter])
     }
 
