@@ -36,7 +36,7 @@ from medrft.config import DataConfig
 from medrft.data import load_data
 from medrft.data.images import open_image
 from medrft.models.encode import encode_chats
-from medrft.models.generate import complete_chats, generation_config, stream_completions
+from medrft.models.generate import Generation, complete_chats, generation_config, stream_completions
 from medrft.models.policy import Policy, make_checkpointable, make_head_fast
 from medrft.models.prompts import get_prompt, with_images
 from medrft.models.stems import prompt_length
@@ -143,7 +143,8 @@ def by_generate(policy: Policy, examples: list[Example], size: int) -> list:
 
 def by_us(policy: Policy, examples: list[Example]) -> list:
     """Completions as `medrft eval` makes them."""
-    found = dict(stream_completions(policy, PROMPT, examples, images=opener(), max_new_tokens=NEW_TOKENS))
+    generation = Generation(max_new_tokens=NEW_TOKENS)
+    found = dict(stream_completions(policy, PROMPT, examples, generation, images=opener()))
     return [found[i][0] for i in range(len(examples))]
 
 

@@ -3,10 +3,10 @@
     python benchmarks/plan.py [--quick] [--json]
     python benchmarks/plan.py --table [MODEL …]
 
-Random models of two families (Qwen2.5-VL and LLaVA, 10 to 90 million parameters) take GRPO steps through TRL's trainer
-with shared prompts, on a picture and question of the planner's size. Measured are the bytes of weights, gradients and
-AdamW's state, and the peak of what torch's allocator hands out (its profiler's memory events, not resident memory) in
-rollouts and in a forward and backward pass, beyond what was held before. `ratio` is the plan by the measurement.
+Random models of three families (Qwen2.5-VL, Qwen3-VL and LLaVA, 10 to 100 million parameters) take GRPO steps through
+TRL's trainer, on a picture and question of the planner's size. Measured are the bytes of weights, gradients and AdamW's
+state, and the peak of what torch's allocator hands out (its profiler's memory events, not resident memory) in rollouts
+and in a forward and backward pass, beyond what was held before. `ratio` is the plan by the measurement.
 `--table` measures nothing: it prints what the plan says of a GRPO step of recipes/armed_1gpu.yaml for common models.
 """
 
@@ -269,11 +269,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--table", nargs="*", metavar="MODEL")
     args = parser.parse_args()
+    warnings.simplefilter("ignore")
     if args.table is not None:
         for model in args.table or TABLE:
             print(table_row(model), flush=True)
         return
-    warnings.simplefilter("ignore")
     results = []
     for case in QUICK if args.quick else CASES:
         found = compare(case)

@@ -4,6 +4,9 @@
 
 SRC is the folder of the package, `src/medrft` by default; a worktree of another commit gives the figures of that one.
 
+- arrows up: imports of a file from a layer above its own, by the drawing of layers in the CONTRIBUTING.md of that tree;
+  sideways: from another part of its own layer, the lowest left out; not drawn: parts that the drawing does not name
+- touched: files that somebody edits to add a thing, as the lines `Touches:` of that CONTRIBUTING.md say
 - circle: files that import each other in a loop, imports for types and classes named in registries counted
 - functions of one word: functions of a module whose name has no underscore, of all public ones; methods apart, for
   many are named by protocols (`__call__` and its kind left out)
@@ -30,7 +33,7 @@ THIN = re.compile(r"[\s()\[\]{},:]*")
 
 
 def imports_of(path: Path, modules: set[str]) -> set[str]:
-    """The modules of the package that a file imports from, or names in a registry as `medrft.module:Class`."""
+    """The modules of the package that a file imports from, or names in a registry as `module:Class`."""
     text = path.read_text(encoding="utf-8")
     found = {match[1] for match in NAMED.finditer(text)}
     for node in ast.walk(ast.parse(text)):
@@ -40,6 +43,38 @@ def imports_of(path: Path, modules: set[str]) -> set[str]:
             names = (f"{node.module}.{alias.name}" for alias in node.names)
             found |= {name if name in modules else node.module for name in names}
     return found & modules
+
+
+def drawn_layers(tree: Path) -> list[set[str]]:
+    """The layers as the CONTRIBUTING.md of a tree draws them, lowest first; empty where it draws none."""
+    text = (tree / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawing = re.search(r"^    types,.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE)
+    return [{name.strip() for name in layer.split(",")} for layer in drawing[0].split("<")] if drawing else []
+
+
+def arrows(graph: dict[str, set[str]], layers: list[set[str]]) -> dict[str, Any]:
+    """Imports that do not point down, and the parts of the package that no layer names."""
+    level = {name: number for number, names in enumerate(layers) for name in names}
+    parts = {name: name.split(".")[1] for name in graph if "." in name and not name.endswith("__main__")}
+    steps = [
+        (level[parts[name]], level[parts[other]], name, other)
+        for name, others in graph.items()
+        for other in others
+        if parts.get(name) in level and parts.get(other) in level and parts[name] != parts[other]
+    ]
+    return {
+        "arrows up": sorted((name, other) for here, there, name, other in steps if there > here),
+        "arrows sideways": sorted((name, other) for here, there, name, other in steps if there == here > 0),
+        "parts not drawn": sorted(set(parts.values()) - set(level)),
+    }
+
+
+def files_touched(tree: Path) -> dict[str, int]:
+    """How many files each guide of a tree's CONTRIBUTING.md says are touched."""
+    text = (tree / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    guides = re.findall(r"^\*\*(.+?)\.\*\*(.*?)(?=^\*\*|^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    touched = {title: re.search(r"^Touches: (.*)$", told, re.MULTILINE) for title, told in guides}
+    return {title: found[1].count("`") // 2 for title, found in touched.items() if found}
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
@@ -140,15 +175,18 @@ def measure(package: Path) -> dict[str, Any]:
     folders = Counter(path.parent for path in files)
     longest, count = folders.most_common(1)[0]
     found = functions(files)
+    tree = package.resolve().parents[1]
     return {
         "files": len(files),
         "lines": len(lines),
         "circles": circles(graph),
+        **arrows(graph, drawn_layers(tree)),
         **found,
         "helpers per 1,000 lines": round(1000 * found["of them used once"] / len(lines), 1),
         "comments per 100 lines": round(100 * (len(comments) + len(trailing)) / len(lines), 2),
         "longest folder": f"{longest.relative_to(package)} ({count})",
         "pairs of the same six lines": same_lines(files),
+        "files touched to add": files_touched(tree),
     }
 
 
@@ -166,7 +204,7 @@ def main() -> None:
         if isinstance(value, list):
             print(f"{name}: {len(value)}")
             for entry in value:
-                print("   ", " ~ ".join(entry))
+                print("   ", entry if isinstance(entry, str) else " ~ ".join(entry))
         else:
             print(f"{name}: {value}")
 

@@ -19,7 +19,7 @@ from medrft.types import Example, Split
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def load(root: Path | None, *, seed: int = 0, modality: str | None = None) -> Loaded:
+def load(root: Path | None, *, modality: str | None = None) -> Loaded:
     """Read the folder; a keyword-only parameter such as `modality` is an option of `data:` and of `--set`."""
     if root is None or not (root / "images").is_dir():
         raise DataError(f"my_dataset looks for train.txt, test.txt and images/ in {root}, and there is no images/")

@@ -42,7 +42,7 @@ HEAVY = {
 }
 HEAVY_PLACES = (
     *("models/", "training/", "curation/", "scorers/encoder", "scorers/nli", "torchvision_ops"),
-    *("data/hub", "data/table", "data/deep/"),
+    *("data/hub", "data/tables/table", "data/deep/"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -132,6 +132,13 @@ def test_light_modules_stay_light(module):
     code = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(loaded.stdout.split())
+
+
+def test_the_planner_loads_first_of_all():
+    """Beside a CPU-only torch PyPI's torchvision, and TRL with it, can be imported only after we have prepared it."""
+    code = "import medrft.training.planning.plan"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -1,6 +1,6 @@
 import pytest
 
-from medrft.config import Recipe, reward_of
+from medrft.config import Recipe
 from medrft.errors import RecipeError
 from medrft.recipes import load_recipe, parse_recipe, parse_set
 
@@ -112,14 +112,6 @@ def test_missing_recipe_names_the_nearest(tmp_path):
     (tmp_path / "quickstart.yaml").write_text("")
     with pytest.raises(RecipeError, match=r"did you mean .*quickstart\.yaml"):
         load_recipe(tmp_path / "quikstart.yaml")
-
-
-def test_reward_of_kind():
-    made = recipe(reward={"open": "armed"})
-    assert reward_of(made.reward, "open") == "armed"
-    assert reward_of("text", "closed") == "text"
-    with pytest.raises(RecipeError, match="no entry for kind 'closed'"):
-        reward_of(made.reward, "closed")
 
 
 def test_a_file_beside_the_recipe_is_found_from_anywhere(tmp_path):

@@ -136,6 +136,9 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, at, monkeypatch):
     for use in (files.check_writable, lambda path: write_atomic(path, "x")):
         with pytest.raises(StorageError, match=f"cannot write {at}"):
             use(Path(at))
+    if at != "folder":
+        with pytest.raises(StorageError, match=f"cannot write {at}"):
+            files.make_folder(Path(at))
 
 
 def test_every_byte_of_a_listed_folder_counts(tmp_path):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from medrft.config import reward_of
 from medrft.data import check_options
 from medrft.errors import RecipeError
 from medrft.models.prompts import get_prompt
@@ -40,11 +39,11 @@ def test_rewards_by_kind_as_documented(path):
         return
     if path.stem == "zhu" or not any(stage.kind == "grpo" for stage in recipe.stages):
         return  # accuracy and format, as that paper adds them
-    assert reward_of(recipe.reward, "open") == "armed"
+    assert recipe.reward["open"] == "armed"
     for kind, scorer in (("closed", "yes_no_match"), ("choice", "choice_match")):
-        parts = reward_of(recipe.reward, kind).parts
+        parts = recipe.reward[kind].parts
         assert {part.scorer: part.weight for part in parts} == {scorer: 0.8, "answer_format": 0.2}
-    assert all(reward_of(recipe.reward, kind) for kind in KINDS)
+    assert set(recipe.reward) == set(KINDS)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from medrft.errors import RecipeError
-from medrft.types import KINDS, Kind
+from medrft.types import Kind
 
 Device = Literal["auto", "cpu", "cuda"]
 OnPictures = Literal["blank", "shuffled", "question_only", "same_modality", "blur", "contrast"]
@@ -36,9 +35,6 @@ class EncoderConfig(Shape):
     layer: int | None = None
     """Hidden layer for BERTScore; the last by default."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    idf: bool = False
-    rescale: bool = False
-    """Subtract a baseline from BERTScore, as bert-score does."""
     cache_dir: str | None = None
     """Keep embeddings on disk here, keyed by model, revision and text."""
 
@@ -238,6 +234,13 @@ class EvalConfig(Shape):
     """Evaluate the start model with the `short` prompt."""
     judge: EvalJudgeConfig | None = None
     """A language model that judges open answers as well; off by default."""
+    scorers: tuple[str, ...] = ()
+    """Further scorers to report, by name or as `file.py:Name`, for every answer that they apply to."""
+
+    @field_validator("scorers", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -266,7 +269,6 @@ class Recipe(Shape):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     seed: int = Field(default=0, ge=0)
-    output: str | None = None
     prompt: str = "think"
     strict: bool = False
     """Stop where training would otherwise go on and count: a scorer that fails, a silent judge, a vanished image."""
@@ -303,12 +305,6 @@ class Recipe(Shape):
         names = ["base", *(other.name for other in self.stages)]
         return names[names.index(stage.name) - 1]
 
-
-def reward_of(config: RewardConfig, kind: Kind) -> str | StackConfig:
-    """The reward for one kind; raises `RecipeError` when a table by kind lacks it."""
-    if not isinstance(config, dict):
-        return config
-    if kind not in config:
-        have = [k for k in KINDS if k in config]
-        raise RecipeError(f"reward has no entry for kind {kind!r}, only for {have}; add one or leave that kind out")
-    return config[kind]
+    def goes_on(self, name: str) -> bool:
+        """Whether a stage starts from the final model of the one of that name."""
+        return any(self.start_of(stage) == name for stage in self.stages)

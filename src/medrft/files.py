@@ -75,7 +75,7 @@ def replace_file(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
 @contextmanager
 def scratch_folder(beside: Path) -> Iterator[Path]:
     """A new folder beside `beside`, for what must be whole before it is moved there; removed at the end."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(beside.parent)
     folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{beside.name}.", suffix=SCRAP))
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -84,6 +84,15 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder with all above it, where it is not there; raises `StorageError` where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
 
 
 def check_writable(path: Path) -> None:

@@ -222,6 +222,10 @@ class RunDir:
         """
         return self.is_trained(name) and (self.final(name) / "config.json").is_file()
 
+    def masters(self, name: str) -> Path:
+        """A stage's trained weights before its final folder rounded them; absent where no later stage needs them."""
+        return self.stage(name) / "masters.safetensors"
+
     def evaluation(self, stage: str, dataset: str) -> Path:
         """Predictions and metrics of one stage on one data set."""
         return self.path / "eval" / stage / dataset

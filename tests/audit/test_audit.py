@@ -166,7 +166,7 @@ def test_variance_shares_sum_to_one(phantom_material):
 def test_each_calibration_is_compared(phantom_material):
     spec = {
         "parts": [
-            {"scorer": "f1", "weight": 0.5, "calibrate": "quantile"},
+            {"scorer": "rouge1", "weight": 0.5, "calibrate": "quantile"},
             {"scorer": "exact_match", "weight": 0.5},
         ]
     }
@@ -178,14 +178,14 @@ def test_each_calibration_is_compared(phantom_material):
 
 @pytest.mark.parametrize("calibrate", ["rank", "zscore"])
 def test_rewards_that_need_groups_get_them(calibrate, phantom_material):
-    row = audited(own({"parts": [{"scorer": "f1", "weight": 1.0, "calibrate": calibrate}]}), phantom_material)
+    row = audited(own({"parts": [{"scorer": "rouge1", "weight": 1.0, "calibrate": calibrate}]}), phantom_material)
     assert row["collapse"]["signal"]["auroc"] > 0.8
 
 
 def test_saturated_and_dominated(phantom_material):
     spec = {
         "parts": [
-            {"scorer": "f1", "weight": 0.02},
+            {"scorer": "rouge1", "weight": 0.02},
             {"scorer": "exact_match", "weight": 0.98},
             {"scorer": "recall", "weight": 0.02, "calibrate": {"kind": "threshold", "at": 0.0}},
         ]
@@ -195,9 +195,9 @@ def test_saturated_and_dominated(phantom_material):
 
 
 def test_a_reward_by_kind(phantom_material):
-    reward = own({"closed": "closed", "choice": "choice", "open": parts("f1")})
+    reward = own({"closed": "closed", "choice": "choice", "open": parts("rouge1")})
     row = audited(reward, phantom_material)
-    assert set(row["auroc"]["parts"]) == {"yes_no_match", "choice_match", "answer_format", "f1"}
+    assert set(row["auroc"]["parts"]) == {"yes_no_match", "choice_match", "answer_format", "rouge1"}
 
 
 def test_thresholds_are_documented_and_settable(phantom_material):
@@ -231,12 +231,14 @@ def test_same_seed_same_summary(phantom_material):
 
 
 def test_the_short_audit_of_a_run_leaves_its_reward_alone(phantom_material, tmp_path):
-    reward = build_reward({"parts": [{"scorer": "f1", "weight": 1.0, "calibrate": "adaptive"}]})
+    reward = build_reward({"parts": [{"scorer": "rouge1", "weight": 1.0, "calibrate": "adaptive"}]})
     before = json.dumps(reward.state_dict())
-    summary = audit_run_reward(reward, phantom_material.examples, tmp_path / "audit", seed=0, form="think", name="f1")
+    summary = audit_run_reward(
+        reward, phantom_material.examples, tmp_path / "audit", seed=0, form="think", name="rouge1"
+    )
     assert json.dumps(reward.state_dict()) == before
     assert set(at_least(summary, "note")) >= set(at_least(summary, "warning")) >= set(at_least(summary, "error"))
-    assert set(summary["rewards"]) == {"f1"} and (tmp_path / "audit/summary.json").is_file()
+    assert set(summary["rewards"]) == {"rouge1"} and (tmp_path / "audit/summary.json").is_file()
 
 
 def test_reading_a_recipe(tmp_path):

@@ -28,8 +28,10 @@ def test_the_command_writes_three_files_and_a_short_table(invoke, tmp_path):
 
 
 def test_json_is_the_summary(invoke):
-    done = invoke("--reward", "text", "--json")
-    row = json.loads(done.stdout)["rewards"]["text"]
+    done = invoke("--reward", "text", "--group-size", "5", "--json")
+    summary = json.loads(done.stdout)
+    assert summary["groups"] == {"count": 24, "size": 5}
+    row = summary["rewards"]["text"]
     assert set(row["auroc"]) >= {"total", "parts", "facets"}
     assert {"collapse", "hacks", "findings"} <= set(row)
 
@@ -68,3 +70,14 @@ def test_mistakes_are_told_in_one_line(arguments, says, monkeypatch, capsys, tmp
         main()
     assert caught.value.code == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["/proc/x", "file/x"])
+def test_an_output_that_cannot_be_is_one_line_before_any_work(output, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", ["medrft", "audit", "--reward", "text", "--examples", "absent", "--output", output])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert f"cannot write {output}" in capsys.readouterr().err

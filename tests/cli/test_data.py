@@ -84,7 +84,7 @@ def test_mistakes(arguments, error, message):
 
 
 def test_show_writes_a_page(slake_root, tmp_path):
-    done = run("show", "slake", slake_root, "--output", tmp_path / "new" / "a.html", "--limit", 3, "--size", 32)
+    done = run("show", "slake", slake_root, "--output", tmp_path / "new" / "a.html", "--limit", 3)
     assert done.exit_code == 0
     page = (tmp_path / "new" / "a.html").read_text(encoding="utf-8")
     assert page.count("<article") == 3

@@ -62,6 +62,19 @@ def test_mistakes_end_in_one_line_and_status_2(words, expected, tmp_path, monkey
     assert not (tmp_path / "run" / "stages").exists()
 
 
+def test_what_stops_a_run_is_told_once(tmp_path, monkeypatch, capsys):
+    from medrft.cli.main import main
+
+    (tmp_path / "model").mkdir()
+    changes = [f"model.id={tmp_path / 'model'}", f"model.chat_template={tmp_path / 'own.jinja'}"]
+    words = ["run", ROOT / "recipes" / "quickstart.yaml", *(word for key in changes for word in ("--set", key))]
+    monkeypatch.setattr(sys, "argv", ["medrft", *map(str, words), "--output", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("medrft: no chat template at ")
+
+
 def test_a_full_disk_is_one_line(monkeypatch, capsys):
     from medrft.cli import main
 

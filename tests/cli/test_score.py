@@ -113,8 +113,8 @@ def test_show_and_explain(rows):
 
 
 def test_rows_go_to_standard_output(rows):
-    done = call(rows, "--scorer", "f1")
-    assert [json.loads(line)["scores"]["f1"] for line in done.stdout.splitlines()] == [1, 1, 1, 1, None, 0]
+    done = call(rows, "--scorer", "rouge1")
+    assert [json.loads(line)["scores"]["rouge1"] for line in done.stdout.splitlines()] == [1, 1, 1, 1, None, 0]
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_bad_rows_are_listed_and_the_rest_is_scored(tmp_path, row, message):
     path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     bad = row if isinstance(row, bytes) else row.encode()
     path.write_bytes(b'{"reference": "x", "answer": "y"}\n' + bad + b"\n")
-    done = call(path, "--scorer", "f1", "--output", output, "--json")
+    done = call(path, "--scorer", "rouge1", "--output", output, "--json")
     assert json.loads(done.stdout)["left_out"] == 1 and f"{path}, line 2" in done.stderr
     assert [row["answer"] for row in scored(output)] == ["y"]
     left_out = scored(tmp_path / "out.left_out.jsonl")
     assert left_out[0]["line"] == 2 and message in left_out[0]["reason"]
     path.write_bytes(bad)  # the bad row alone
     with pytest.raises(UserError, match="holds no row to score; .*" + re.escape(message.replace("line 2", "line 1"))):
-        call(path, "--scorer", "f1", "--output", output)
+        call(path, "--scorer", "rouge1", "--output", output)
 
 
 def many(path, n, **more):
@@ -163,7 +163,7 @@ def test_a_killed_score_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypat
     with path.open("a") as file:
         file.write('{"reference": NaN, "answer": "x"}\n')
     monkeypatch.setattr(scored_file, "BATCH", 16)
-    command = (path, "--reward", spec, "--scorer", "f1", "--output")
+    command = (path, "--reward", spec, "--scorer", "rouge1", "--output")
     call(*command, tmp_path / "whole.jsonl")
     appended = scored_file._append
     calls = []
@@ -203,21 +203,22 @@ def test_batches_change_no_number(tmp_path, monkeypatch, calibrate, scattered):
 def test_an_output_that_cannot_be_is_one_line_before_any_work(rows, tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="cannot write"):
-        call(rows, "--scorer", "f1", "--output", where)
+        call(rows, "--scorer", "rouge1", "--output", where)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--scorer", "f1"), "give a file of rows"),
+        (("--scorer", "rouge1"), "give a file of rows"),
         (("IN",), "nothing to score with"),
-        (("IN", "--scorer", "f2"), "did you mean 'f1'"),
+        (("IN", "--scorer", "rouge2"), "did you mean 'rouge1'"),
+        (("IN", "--scorer", "f1"), "its number is that of 'rouge1'"),
         (("IN", "--reward", "armd"), "did you mean 'armed'"),
         (("IN", "--reward", "nothing.yaml"), "no reward file"),
-        (("IN", "--scorer", "f1", "--form", "thnk"), "did you mean 'think'"),
+        (("IN", "--scorer", "rouge1", "--form", "thnk"), "did you mean 'think'"),
         (("IN", "--reward", "text", "--state", "."), "no calibration state"),
         (("IN", "--reward", "text", "--option", "model=3"), "SCORER.OPTION=VALUE"),
-        (("nowhere.jsonl", "--scorer", "f1"), "no file at nowhere.jsonl"),
+        (("nowhere.jsonl", "--scorer", "rouge1"), "no file at nowhere.jsonl"),
     ],
 )
 def test_mistakes(rows, words, message, tmp_path, monkeypatch):
@@ -230,4 +231,4 @@ def test_empty_file(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text("\n")
     with pytest.raises(UserError, match="holds no row to score; it is empty"):
-        call(path, "--scorer", "f1")
+        call(path, "--scorer", "rouge1")

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from medrft.cli.main import app
-from medrft.errors import RecipeError, UnknownNameError
+from medrft.errors import RecipeError, StorageError, UnknownNameError
 from toys import TABLE
 
 STUDY = {
@@ -50,6 +50,15 @@ def test_dry_run_names_arms_stages_and_hours_and_writes_nothing(path):
 def test_seeds_that_are_none(path, seeds):
     with pytest.raises(RecipeError, match="different whole numbers"):
         call(path, "--dry-run", "--seeds", seeds)
+
+
+@pytest.mark.parametrize("where", ["--results", "--output"])
+@pytest.mark.parametrize("place", ["/proc/x", "study.yaml/x"])
+def test_a_place_that_cannot_be_is_told_before_any_training(path, where, place, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(StorageError, match=f"cannot write {place}"):
+        call(path, where, place)
+    assert not (path.parent / "out").exists()
 
 
 def test_an_unknown_arm(path):

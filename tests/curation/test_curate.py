@@ -12,12 +12,13 @@ import pytest
 
 from loopback import Answer, Loopback, say
 from medrft.curation.curate import check_kept, curate, made_with, taught_examples
-from medrft.curation.writers import find_policy, find_teacher
+from medrft.curation.writers import find_policy, find_teacher, make_writer
 from medrft.data import read_data
 from medrft.errors import DataError, EndpointError, ModelError, RecipeError, RunExistsError, UnknownNameError
 from medrft.pipeline.run import run_recipe
 from medrft.recipes import parse_recipe
-from medrft.report.curation import draw_cards, write_sheet
+from medrft.report.curation import write_sheet
+from medrft.report.html import draw_evenly
 from medrft.report.results import rivals_of
 from medrft.rundir import read_growing, read_json, read_jsonl
 from medrft.types import Completion, Example
@@ -264,9 +265,13 @@ def replying(request, number) -> Answer:
     return say(form(f"One looks at the image for this: {question} It is there.", answer))
 
 
+def teacher(server, pairs):
+    return make_writer(find_teacher(RECIPE, url=server.url, model="big"), RECIPE, pairs)
+
+
 def test_teacher_sees_images_and_the_question_alone(pairs, tmp_path):
     with Loopback(replying) as server:
-        writer = find_teacher(RECIPE, url=server.url, model="big")
+        writer = teacher(server, pairs)
         manifest = curate(pairs, RECIPE, writer=writer, output=tmp_path / "out")
     assert manifest["writer"] == {"model": "big", "endpoint": True}
     assert manifest["result"]["kept"] == 4  # not the two whose answer it does not know
@@ -285,14 +290,14 @@ def test_teacher_that_fails_stops_and_goes_on(pairs, tmp_path):
 
     out = tmp_path / "out"
     with Loopback(flaky) as server, pytest.raises(EndpointError, match="go on with --resume"):
-        curate(pairs, RECIPE, writer=find_teacher(RECIPE, url=server.url, model="big"), output=out)
+        curate(pairs, RECIPE, writer=teacher(server, pairs), output=out)
     saved = len(list(read_jsonl(out / "tries.jsonl")))
     assert saved == 2
     with Loopback(replying) as server:
-        curate(pairs, RECIPE, writer=find_teacher(RECIPE, url=server.url, model="big"), output=out, resume=True)
+        curate(pairs, RECIPE, writer=teacher(server, pairs), output=out, resume=True)
         assert len(server.seen) == 6 - saved + 2 + 2  # the rest of try 1, then two more tries for two pairs
     with Loopback(replying) as server:
-        curate(pairs, RECIPE, writer=find_teacher(RECIPE, url=server.url, model="big"), output=tmp_path / "one")
+        curate(pairs, RECIPE, writer=teacher(server, pairs), output=tmp_path / "one")
     texts = [
         {(row["id"], row["rationale"]) for row in read_jsonl(tmp_path / name / "curated.jsonl")}
         for name in ("out", "one")
@@ -334,7 +339,7 @@ def test_sheet_without_a_vanished_image(pairs, tmp_path):
 
 def test_drawn_evenly_over_the_rules():
     cards = [{"state": "form"}] * 30 + [{"state": "leak"}] * 3
-    drawn = draw_cards(cards, 10, seed=0)
+    drawn = draw_evenly(cards, 10, seed=0, key=lambda card: card["state"])
     assert [card["state"] for card in drawn].count("leak") == 3 and len(drawn) == 10
 
 
@@ -426,9 +431,9 @@ def test_a_second_run_does_nothing_and_another_setting_is_refused(road):
 
 def test_the_command_takes_a_runs_stage(road, tmp_path):
     recipe = parse_recipe(ROAD)
-    writer = find_policy(f"{road.path}:first", recipe)
     assert find_policy(str(road.path), recipe).source.endswith("armed_a/final")  # the last one that is finished
     train = [e for e in read_data("phantom", None, options=recipe.data.options).examples if e.split == "train"]
+    writer = make_writer(find_policy(f"{road.path}:first", recipe), recipe, train)
     manifest = curate(train, recipe, writer=writer, output=tmp_path / "out")
     (folder,) = (road.path / "curated").iterdir()
     ours = (folder / "curated.jsonl").read_text()

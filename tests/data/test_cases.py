@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medrft.config import DataConfig
-from medrft.data import choices, images, load_data, read_data
+from medrft.data import images, load_data, read_data
 from medrft.data.base import RowError
-from medrft.data.rows import Row
-from medrft.data.table import read_table
+from medrft.data.tables import choices
+from medrft.data.tables.rows import Row
+from medrft.data.tables.table import read_table
 from medrft.errors import DataError
 from medrft.models.prompts import get_prompt
 

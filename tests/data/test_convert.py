@@ -9,8 +9,8 @@ from PIL import Image
 
 from medrft.cli.convert import _words
 from medrft.data import LOADERS, read_data
-from medrft.data.convert import READERS, write_format
-from medrft.data.formats import FORMATS
+from medrft.data.tables.convert import READERS, write_format
+from medrft.data.tables.formats import FORMATS
 from medrft.errors import DataError, UnknownNameError
 from medrft.text import infer_kind
 from medrft.types import Example

@@ -126,6 +126,16 @@ def test_names_that_lead_out_are_refused(tmp_path, outside, folder):
         assert image_in(place, name).is_file() or name == "x/../good.jpg"
 
 
+@pytest.mark.parametrize("folder", [".", "imgs", "imgs/../imgs"])
+def test_a_name_in_full_is_taken_where_the_folder_is_not_given_in_full(tmp_path, monkeypatch, folder):
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "imgs" / "a.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert image_in(Path(folder), str(tmp_path / "imgs" / "a.jpg")).is_file()
+    with pytest.raises(BadImageError, match="image outside its folder"):
+        image_in(Path(folder), str(tmp_path.parent / "a.jpg"))
+
+
 def test_links_of_a_hub_download_are_followed(tmp_path):
     blob = tmp_path / "models--x" / "blobs" / "abc"
     blob.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medrft.data import images
-from medrft.data.images import BadImageError, blank_like, check_image, open_image, sha256_of, thumbnail_png, write_png
+from medrft.data.images import BadImageError, blank_like, inspect_image, open_image, sha256_of, thumbnail_png, write_png
 from medrft.errors import DataError
 
 
@@ -17,7 +17,7 @@ from medrft.errors import DataError
 def test_png_of_any_mode_becomes_rgb(tmp_path, image_file, mode):
     path = image_file(tmp_path / "a.png", 90, mode=mode)
     opened = open_image(path)
-    assert (opened.mode, opened.size, check_image(path)) == ("RGB", (12, 9), None)
+    assert (opened.mode, opened.size, inspect_image(path)) == ("RGB", (12, 9), None)
     if mode in ("L", "RGB", "LA", "RGBA"):
         assert opened.getpixel((5, 5)) == (90, 90, 90)
 
@@ -81,7 +81,7 @@ def test_unusable_files_have_a_reason(tmp_path, content, reason):
     path = tmp_path / "a.png"
     if content is not None:
         path.write_bytes(content)
-    assert check_image(path) == reason
+    assert inspect_image(path)[0] == reason
     with pytest.raises(BadImageError, match=reason) as caught:
         open_image(path)
     assert isinstance(caught.value, DataError)
@@ -92,18 +92,18 @@ def test_cut_jpeg_is_unreadable(tmp_path):
     Image.effect_noise((200, 200), 80).save(tmp_path / "a.jpg")
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    assert check_image(tmp_path / "a.jpg") == "unreadable image"
+    assert inspect_image(tmp_path / "a.jpg")[0] == "unreadable image"
 
 
 def test_16_bit_is_refused_and_not_clipped_to_white(tmp_path):
     Image.fromarray(np.full((4, 4), 1000, dtype=np.uint16)).save(tmp_path / "a.png")
-    assert check_image(tmp_path / "a.png") == "image not 8-bit"
+    assert inspect_image(tmp_path / "a.png")[0] == "image not 8-bit"
     with pytest.raises(BadImageError, match="window"):
         open_image(tmp_path / "a.png")
 
 
 def test_a_folder_is_no_image(tmp_path):
-    assert check_image(tmp_path) == "missing image"
+    assert inspect_image(tmp_path)[0] == "missing image"
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 20_000))

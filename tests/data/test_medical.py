@@ -11,10 +11,11 @@ from PIL import Image
 from written_dicom import SECRETS, secrets, write_dicom
 
 from medrft.config import DataConfig
-from medrft.data import LOADERS, load_data, option_names, table
+from medrft.data import LOADERS, load_data, option_names
 from medrft.data.deep.read import read_deep, reader_of
 from medrft.data.deep.views import PRESETS, View, make_view
-from medrft.data.images import check_image
+from medrft.data.images import inspect_image
+from medrft.data.tables import table
 from medrft.errors import DataError, UnknownNameError
 
 RAMP = np.linspace(-1000, 1000, 48, dtype=np.int16).reshape(6, 8)
@@ -59,7 +60,7 @@ def test_a_table_of_everything(folder, load):
     assert left.reason == "missing image"
     formats = [example.metadata.get("shown", [{}])[0].get("format") for example in loaded.examples]
     assert formats == [None, "DICOM", "DICOM", "NIfTI", "PNG", "TIFF", "TIFF"]
-    assert all(check_image(path) is None for example in loaded.examples for path in example.images)
+    assert all(inspect_image(path) is None for example in loaded.examples for path in example.images)
     notes = " ".join(loaded.report.notes)
     assert "no window in the file" in notes
     assert "no orientation" in notes

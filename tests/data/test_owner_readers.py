@@ -16,7 +16,7 @@ import pytest
 from medrft.cli.convert import _words
 from medrft.config import DataConfig
 from medrft.data import load_data
-from medrft.data.convert import write_format
+from medrft.data.tables.convert import write_format
 
 
 @pytest.fixture(scope="module", autouse=True)

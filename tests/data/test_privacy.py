@@ -10,9 +10,9 @@ from PIL import Image, PngImagePlugin
 
 from medrft.cli.convert import _words
 from medrft.data import read_data
-from medrft.data.convert import write_format
 from medrft.data.images import pixels_of
 from medrft.data.privacy import is_identifying, stripped_image, without_identifying
+from medrft.data.tables.convert import write_format
 
 SECRET = b"DOE^JANE"
 

@@ -7,8 +7,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from medrft.data import choices, table
-from medrft.data.rows import table_files
+from medrft.data.tables import choices, table
+from medrft.data.tables.rows import table_files
 from medrft.errors import DataError, UnknownNameError
 
 GOOD = {"image": "img/1.png", "question": "Is there a fracture?", "answer": "No"}

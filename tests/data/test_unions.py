@@ -1,5 +1,6 @@
 """Sets of published studies under one name."""
 
+import inspect
 import pickle
 
 import pytest
@@ -76,7 +77,7 @@ def test_zhu_is_a_draw_by_its_own_seed(pmc_root):
 
     ids = drawn()
     assert len(ids) == len(set(ids)) == 8
-    assert ids == drawn(seed=4)  # runs of other seeds train on the same rows
+    assert "seed" not in inspect.signature(groups.load_zhu).parameters  # runs of other seeds train on the same rows
     assert ids != drawn(draw_seed=1)
     (pmc_root / "images" / f"{ids[0].rpartition('/')[2]}.jpg").unlink()
     assert len(set(drawn()) & set(ids)) == 7

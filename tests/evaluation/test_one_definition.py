@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from loopback import Loopback, say
-from medrft.curation.rules import Judge as Curation
+from medrft.curation.rules import Rules
 from medrft.endpoint import Endpoint, Reply
 from medrft.evaluation import runner
 from medrft.evaluation.compare.paired import compare_sides
@@ -22,6 +22,7 @@ from medrft.models.prompts import get_prompt
 from medrft.pipeline.study_outcome import mean_pass_curve
 from medrft.recipes import parse_recipe
 from medrft.report.gained_lost import OUTCOMES, held_out
+from medrft.report.results import compare_stages
 from medrft.rewards import build_reward, correct_of
 from medrft.rundir import RunDir, read_jsonl
 from medrft.scorers.base import item_of
@@ -76,7 +77,7 @@ def test_correct_is_one_for_training_evaluation_curation_and_rewards(tmp_path):
     reward = build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
     trained = Grader(reward, correct_of(recipe), form="direct", max_tokens=4).grade([asked], [said])[0].correct
     assert (marked, float(bool(trained))) == (1.0, 1.0)
-    assert Curation(recipe).correct([item]) == [1.0]
+    assert Rules(recipe).correct([item]) == [1.0]
     assert reward([item])[0].raw["cwr"] == 1.0
 
 
@@ -94,6 +95,24 @@ def test_which_answers_changed_is_one_for_compare_and_report(tmp_path):
             told[OUTCOMES[outcome]] += n
     held = held_out(RunFiles(run), "vqa_rad")
     assert held is not None and dict(held.counts) == told and told["unscored"] == 1
+
+
+def test_what_was_asked_otherwise_is_no_pair_for_compare_or_report(tmp_path):
+    run = make_run(tmp_path / "run", dataset="vqa_rad")
+    file = run / "eval" / "grpo" / "vqa_rad" / "predictions.jsonl"
+    header, *rows = list(read_jsonl(file))
+    changed = next(row for row in rows if row["control"] == "none" and not row["temperature"])
+    changed["references"] = ["something else"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in (header, *rows)), encoding="utf-8")
+    compared = compare_sides(read_sides([f"{run}:sft", f"{run}:grpo"]))
+    assert compared["against"][0]["left_out"]["another reference under the same id"]["examples"] == [changed["id"]]
+    files = RunFiles(run)
+    held = held_out(files, "vqa_rad")
+    assert held is not None and sum(held.counts.values()) == compared["against"][0]["paired"] == 119
+    told = {one.kind: one.difference for one in compare_stages(files, "vqa_rad") if one.against.stage == "sft"}
+    for test in compared["tests"]:
+        if test["metric"] in ("accuracy", "correct"):
+            assert told[test["kind"]].as_json().items() <= {**test, "mean": test["difference"]}.items()
 
 
 def samples(right, **more):

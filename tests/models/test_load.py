@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, UnknownNameError
 from medrft.models.encode import encode_chats
-from medrft.models.generate import generate
+from medrft.models.generate import Generation, generate
 from medrft.models.load import load_policy, resolve_base
 from medrft.models.parts import freeze_parts, lora_config, part_of
 from medrft.models.policy import Policy, pick_device
@@ -193,5 +193,5 @@ def test_a_policy_from_a_path_is_named_by_it(saved, examples, pictures):
     assert policy.id == folder
     assert policy.model.dtype == torch.bfloat16
     assert policy.processor.image_processor.__class__.__name__.endswith("Pil")
-    written = generate(policy, get_prompt("short"), examples[:2], images=pictures, max_new_tokens=3)
+    written = generate(policy, get_prompt("short"), examples[:2], Generation(max_new_tokens=3), images=pictures)
     assert [len(completions) for completions in written] == [1, 1]

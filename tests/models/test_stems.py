@@ -10,7 +10,7 @@ from medrft.config import ModelConfig
 from medrft.errors import StrictError
 from medrft.models import refill
 from medrft.models.encode import encode_chats
-from medrft.models.generate import complete_chats, generate
+from medrft.models.generate import Generation, complete_chats, generate, stream_completions
 from medrft.models.load import load_policy
 from medrft.models.prompts import get_prompt, with_images
 from medrft.models.stems import plan_asks, why_not_shared
@@ -84,7 +84,7 @@ def test_a_template_with_the_question_first_is_read_whole_and_said_so(policy, sh
     policy.processor.chat_template = template[:first] + text + "{%- endfor -%}" + images + template[last:]
     assert "before the picture" in why_not_shared(policy, PROMPT.bound(policy.processor))
     with pytest.warns(UserWarning, match="read whole, one by one: the chat template puts the question before"):
-        found = generate(policy, PROMPT, shared, images=one, max_new_tokens=5)
+        found = generate(policy, PROMPT, shared, Generation(max_new_tokens=5), images=one)
     prompt = PROMPT.bound(policy.processor)
     chats = [with_images(prompt.messages(example), one(example)) for example in shared]
     assert [c for [c] in found] == complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)
@@ -110,8 +110,11 @@ def test_an_error_of_a_models_own_code_leaves_the_rest_to_the_plain_way(
     expected = complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)
     monkeypatch.setattr(refill, "continue_rows", fails)
     with pytest.warns(UserWarning, match=rf"prompts are read whole, one by one: {type(error).__name__}.*fallbacks.log"):
-        found = generate(policy, PROMPT, shared, images=one, max_new_tokens=5, faults=tmp_path / "fallbacks.log")
-    assert [c for [c] in found] == expected
+        answers = stream_completions(
+            policy, PROMPT, shared, Generation(max_new_tokens=5), images=one, faults=tmp_path / "fallbacks.log"
+        )
+        found = dict(answers)
+    assert [found[number][0] for number in range(len(shared))] == expected
     assert "Traceback (most recent call last)" in (tmp_path / "fallbacks.log").read_text()
 
 
@@ -122,4 +125,4 @@ def test_what_the_plain_way_cannot_mend_is_raised(policy, shared, monkeypatch, e
 
     monkeypatch.setattr(refill, "continue_rows", fails)
     with pytest.raises(type(error)):
-        generate(policy, PROMPT, shared, images=one, max_new_tokens=5)
+        generate(policy, PROMPT, shared, Generation(max_new_tokens=5), images=one)

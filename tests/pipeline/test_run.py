@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from medrft.curation.writers import find_policy
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, RunExistsError, UnknownNameError
-from medrft.pipeline.job import draw_examples, source_of
+from medrft.pipeline.job import source_of
 from medrft.pipeline.run import check_same, chosen_stages, run_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl, write_json

@@ -20,7 +20,9 @@ QUICK = Settings(groups=24, hack_examples=6)
 
 @pytest.fixture(scope="module")
 def summary():
-    spec = {"parts": [{"scorer": "f1", "weight": 0.5, "calibrate": "quantile"}, {"scorer": "recall", "weight": 0.5}]}
+    spec = {
+        "parts": [{"scorer": "rouge1", "weight": 0.5, "calibrate": "quantile"}, {"scorer": "recall", "weight": 0.5}]
+    }
     subjects = [Own(name="text", reward=build_reward("text")), Own(name="bent", reward=build_reward(spec))]
     return audit_rewards(subjects, default_material(seed=0, limit=40), QUICK, out=None)
 
@@ -30,7 +32,7 @@ def test_the_page_is_self_contained_and_shows_all_sections(summary):
     for heading in ("Side by side", "tell right from wrong", "something to learn", "be tricked", "sound code"):
         assert heading in page
     assert "<script" not in page and not re.search(r'(?:src|href)="https?:', page)
-    assert page.count('class="strips"') >= 3  # text: one; bent: the whole reward and f1, before and after
+    assert page.count('class="strips"') >= 3  # text: one; bent: the whole reward and rouge1, before and after
 
 
 def test_what_a_data_set_says_is_escaped():

@@ -4,7 +4,7 @@ from medrft.scorers import SCORERS, build_scorer
 from medrft.scorers.base import is_readable
 from score_items import item
 
-LEXICAL = ["bleu1", "rouge1", "exact_match", "precision", "recall", "f1", "set_match"]
+LEXICAL = ["bleu1", "rouge1", "exact_match", "precision", "recall", "set_match"]
 
 
 @pytest.mark.parametrize(

@@ -185,9 +185,9 @@ def test_mistakes(tmp_path):
     with pytest.raises(ModelError, match="layers 0 to 6"):
         build_scorer("bertscore", encoder=EncoderConfig(layer=9))([item("a lung", "lung")])
     with pytest.raises(ModelError, match="idf_corpus"):
-        build_scorer("bertscore", encoder=EncoderConfig(idf=True))
+        build_scorer("bertscore", idf_corpus=str(tmp_path / "nothing"))
     with pytest.raises(ModelError, match="baseline"):
-        build_scorer("bertscore", encoder=EncoderConfig(rescale=True))
+        build_scorer("bertscore", baseline=1.0)
 
 
 def test_rescaling():

@@ -279,6 +279,13 @@ def test_swapping_the_words_swaps_the_reading(words):
     assert set(yes_no_said(swapped(text))) == {OTHER[word] for word in yes_no_said(text)}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [("答案 是 是", "yes"), ("答案 否 否", "no"), ("答案是否", "no"), ("答案 否 是", "yes")]
+)
+def test_a_word_between_answer_and_yes_or_no_is_passed_over(text, said):
+    assert yes_no(text) == said
+
+
 @given(st.text(max_size=40), st.sampled_from(["yes", "no"]), st.text(max_size=40))
 def test_swapping_the_word_in_any_text_swaps_the_reading(before, word, after):
     around = f"{before} {after}"

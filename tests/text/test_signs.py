@@ -60,6 +60,13 @@ DIFFERENT = [
     *(("p=0.05", "p≠0.05"), ("p = 0.05", "p ≥ 0.05"), ("1,500 mL", "1.5 mL"), ("α", "β"), ("5 mg", "5 g"), ("♂", "♀")),
     *(("CT+C", "CT-C"), ("CT (+C)", "CT (-C)"), ("MRI +C", "MRI -C"), ("T1-C", "T1+C"), ("MR+", "MR-"), ("Q+", "Q-")),
     *(("HIV +ve", "HIV -ve"), ("+ve", "-ve"), ("EGFR (+)", "EGFR (-)"), ("Murphy sign (+)", "Murphy sign (−)")),
+    *(("1 → 2", "2 → 1"), ("1 -> 2", "2 => 1"), ("T1 → T2", "T2 → T1"), ("5 cm ⇒ 3 cm", "3 cm ⇒ 5 cm"), ("1:2", "2:1")),
+    *(("mild → severe", "severe → mild"), ("increased from 3 to 5 cm", "increased from 5 to 3 cm")),
+    *(("Gram + cocci", "Gram - cocci"), ("ER + breast cancer", "ER – breast cancer"), ("G+ cocci", "G- cocci")),
+    *(("Rh + mother", "Rh - mother"), ("EGFR + lung cancer", "EGFR - lung cancer"), ("anti-HCV+", "anti-HCV-")),
+    *(("PD-L1+", "PD-L1-"), ("PD-L1 +", "PD-L1 -"), ("抗体+", "抗体-"), ("+", "(-)"), ("(+)", "(-)")),
+    *(("CT + contrast", "CT - contrast"), ("MRI +gadolinium", "MRI -gadolinium"), ("BP ↗", "BP ↘"), ("T2 ▲", "T2 ▼")),
+    *(("x ≈ y", "x ≠ y"), ("¬ fracture", "fracture")),
     *(("Gram+", "Gram-"), ("T1↑ T2↓", "T1↓ T2↑"), ("↑T1, ↓T2", "↓T1, ↑T2")),
     *(
         ("A>B", "B>A"),
@@ -77,6 +84,22 @@ DIFFERENT = [
 def test_signs_that_carry_meaning_differ(one, other):
     assert exact(one, other) == 0.0
     assert min(clinical(one, other), clinical(other, one)) <= 0.3
+
+
+LESS_OR_MORE = [
+    *(("HER2+", "HER2"), ("HER2+ breast cancer", "HER2 breast cancer"), ("CD20+", "CD20"), ("HER2 positive", "HER2")),
+    *(("Gram + cocci", "Gram cocci"), ("> 5", "≥ 5"), ("< 5 mm", "≤ 5 mm"), (">=5", ">5"), ("p < 0.05", "p ≤ 0.05")),
+    *(("left > right", "left ≥ right"), ("the left is > the right", "left ≥ right"), ("at most 5 mm", "< 5 mm")),
+    *(("the size is < 5 mm", "it is ≤ 5 mm"), ("less than 5 mm", "at most 5 mm"), ("± 5", "5"), ("5 ± 2", "5 + 2")),
+    *(("T1 ↑↑", "T1 ↑"), ("A <-> B", "A > B"), ("left > right", "left right"), ("2+3", "2-3"), ("5° angle", "5 angle")),
+]
+"""The same words with a sign more, less or nearly the same: neither equal nor a contradiction."""
+
+
+@pytest.mark.parametrize(("one", "other"), LESS_OR_MORE)
+def test_signs_that_say_more_or_less_are_not_equal(one, other):
+    assert exact(one, other) == 0.0
+    assert max(clinical(one, other), clinical(other, one)) <= 0.7
 
 
 ONE_SPELLING = [
@@ -113,6 +136,18 @@ ONE_SPELLING = [
     ),
     *(("HIV +ve", "HIV positive"), ("HIV-ve", "HIV negative"), ("EGFR (+)", "EGFR+"), ("CT (+C)", "CT C+")),
     *(("2.5 x 10⁹/L", "2.5x10^9/L"), ("CT-C spine", "CT C spine"), ("(+)-catechin", "catechin")),
+    *(("3 * 4 cm", "3 x 4 cm"), ("C5/6", "C5-6"), ("30°", "30 degrees"), ("1 → 2", "1 -> 2"), ("=> 5 mm", "≥ 5 mm")),
+    *(
+        ("pneumonia - right lower lobe", "pneumonia, right lower lobe"),
+        ("HIV - a virus", "HIV, a virus"),
+        ("37 °C", "37 C"),
+    ),
+    *(
+        ("CT - contrast study", "CT, contrast study"),
+        ("▲ mass", "mass"),
+        ("CT - contrast", "CT without contrast"),
+        ("Gram + cocci", "Gram+ cocci"),
+    ),
     *(("T1+C", "T1 C+"), ("50 %", "50%"), ("CT + MRI", "CT MRI"), ("pre- and post-contrast", "pre and post contrast")),
 ]
 
@@ -141,6 +176,13 @@ def test_one_spelling(one, other):
             ("EGFR (-)", "EGFR negative"),
             ("CT -C", "CT without contrast"),
             ("Gram- rods", "Gram negative rods"),
+            ("Gram - rods", "Gram-negative rods"),
+            ("the tumor is HER2+", "HER2 positive tumor"),
+            ("5 mm or more", "≥ 5 mm"),
+            ("under 5 mm", "< 5 mm"),
+            ("no more than 5 mm", "≤ 5 mm"),
+            ("from L2 to L4", "from L4 to L2"),
+            ("1 → 2", "2 ← 1"),
             ("HER2+", "HER2 positive"),
             ("C+", "with contrast"),
         ),
@@ -180,6 +222,10 @@ LOOSE = st.lists(
                 "≠",
                 "±",
                 "↑",
+                "→",
+                "->",
+                "°",
+                "▲",
                 "x",
                 "×",
                 "*",

@@ -77,6 +77,11 @@ def test_a_judge_may_think_first(opens, closes):
         (r"$\boxed{\text{left lung}}$", "left lung"),
         (r"\boxed{left} or \boxed{right}", r"\boxed{left} or \boxed{right}"),
         ("left lung<|im_end|>", "left lung"),
+        (
+            "<|begin_of_thought|>x<|end_of_thought|>\n\n<|begin_of_solution|>\nleft lung\n<|end_of_solution|>",
+            "left lung",
+        ),
+        ("<|START_THINKING|>x<|END_THINKING|><|START_RESPONSE|>left lung<|END_RESPONSE|>", "left lung"),
         ("<|channel|>analysis<|message|>x<|end|><|start|>assistant<|channel|>final<|message|>left<|return|>", "left"),
         ("a thought: left [lung] <3 cm", "a thought: left [lung] <3 cm"),
     ],

@@ -70,6 +70,18 @@ def test_scale_rewards_is_refused_where_it_would_do_nothing(reward):
     check_stage(plain.stages[0], plain)
 
 
+def test_a_no_without_quotes_is_told():
+    recipe = recipe_with("sft", eval_strategy=False)
+    with pytest.raises(RecipeError, match=r'eval_strategy takes .*text.*, got False \(bool\); write "no" in quotes'):
+        check_stage(recipe.stages[0], recipe)
+
+
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_validation_can_be_switched_off(kind, tmp_path):
+    args = config_of(recipe_with(kind, eval_strategy="no"), tmp_path)
+    assert args.eval_strategy == "no" and not args.load_best_model_at_end and args.metric_for_best_model is None
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "near"), [("grpo", "learning_rat", "learning_rate"), ("sft", "max_lenght", "max_length")]
 )

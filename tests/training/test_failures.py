@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from loopback import Answer, Loopback, say
-from medrft.errors import StrictError
+from medrft.errors import RecipeError, StrictError
 from medrft.evaluation.run_files import RunFiles
 from medrft.report.facts import facts_of
 from medrft.rundir import read_json, read_jsonl
@@ -107,6 +107,25 @@ def test_strict_stops_at_a_reward_that_raises_with_the_last_checkpoint_intact(tr
     trained(run_grpo, recipe(reward=moody, stages=trl(recipe, save_steps=1)), run=run, validation=[], resume=True)
     assert [row["step"] for row in metrics(run)] == [1, 2, 3]
     assert read_json(run.stage("grpo") / "stage.json")["status"] == "done"
+
+
+@pytest.mark.filterwarnings("ignore:broken")
+def test_a_validation_that_scored_nothing_chooses_no_checkpoint(trained, run, recipe, tmp_path, capsys):
+    (tmp_path / "broken.py").write_text("def broken(items):\n    raise ValueError('no score today')\n")
+    made = recipe(
+        reward=stack(scorer=f"{tmp_path / 'broken.py'}:broken"), stages=trl(recipe, max_steps=1, eval_steps=1)
+    )
+    trained(run_grpo, made, run=run)
+    record = read_json(run.stage("grpo") / "stage.json")
+    assert record["status"] == "done" and record["best"] is None
+    assert "validation at step 1 has no eval_reward (nothing in it was scored)" in capsys.readouterr().err
+
+
+def test_a_figure_to_choose_by_that_no_validation_has_is_one_line(trained, run, recipe):
+    table = {**recipe().stages[0].trl, "metric_for_best_model": "eval_bleu", "max_steps": 1, "eval_steps": 1}
+    made = recipe(stages=[{"name": "sft", "kind": "sft", "trl": table}])
+    with pytest.raises(RecipeError, match=r"metric_for_best_model is 'eval_bleu'; validation has eval_loss, "):
+        trained(run_sft, made, run=run)
 
 
 class Outage:

@@ -45,6 +45,7 @@ SIGNATURES = {
     (Trainer, "_finalize_training"): ["self", "trial", "num_train_samples", "start_time"],
     (Trainer, "_load_from_checkpoint"): ["self", "resume_from_checkpoint", "model"],
     (Trainer, "_load_best_model"): ["self"],
+    (Trainer, "_determine_best_metric"): ["self", "metrics", "trial"],
     (ExportableState, "state"): ["self"],
 }
 SAMPLER = ["data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed"]

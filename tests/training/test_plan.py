@@ -19,7 +19,7 @@ from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
 from medrft.training.planning import trace as plan_trace
 from medrft.training.planning.memory import Parameters, state_bytes
-from medrft.training.planning.plan import hours_of, setting_of, smallest_change, stage_work
+from medrft.training.planning.plan import checkpoint_bytes, hours_of, setting_of, smallest_change, stage_work
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -150,6 +150,21 @@ def test_work_counts_steps_questions_and_validations_share():
     assert work["most_tokens_written"] == (160 * 4 + 160) * 16
     unknown = stage_work(recipe.stages[0], gpus=1, rows=None, validation=None, max_tokens=16)
     assert unknown["steps"] is None
+
+
+@pytest.mark.parametrize(("dtype", "saved"), [("bfloat16", 2), ("float32", 4)])
+def test_disk_counts_the_weights_that_a_later_stage_starts_from(folder, dtype, saved):
+    table = grpo_recipe(folder).model_dump(mode="json")
+    table["model"]["dtype"], sft = dtype, {"name": "sft", "kind": "sft", "trl": {}}
+    recipe = parse_recipe({**table, "stages": [sft, *table["stages"]]})
+    planner = open_planner(recipe)
+    n = planner.parameters(None).total
+    kept = []
+    for stage in recipe.stages:
+        disk = checkpoint_bytes(planner, stage, setting_of(stage, recipe, checkpoint=planner.checkpoint))
+        assert disk["final"] == saved * n
+        kept.append(disk["masters"])
+    assert kept == [4 * n if saved == 2 else 0, 0]
 
 
 def test_hours_come_from_a_measured_step_or_a_stated_speed(tmp_path):

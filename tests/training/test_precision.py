@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import load_file
 
 from medrft.config import ModelConfig
-from medrft.errors import PreflightError, RecipeError
+from medrft.errors import DataError, PreflightError, RecipeError
 from medrft.models.load import load_policy
 from medrft.models.policy import Policy
 from medrft.models.saved import save_final
 from medrft.recipes import parse_recipe
-from medrft.rundir import read_json
+from medrft.rundir import RunDir, read_json
 from medrft.training.arguments import trl_config
 from medrft.training.grpo import run_grpo
-from medrft.training.precision import find_precision, lower_masters, raise_masters
+from medrft.training.precision import find_precision, lower_masters, raise_masters, restore_masters, save_masters
 from medrft.training.sft import run_sft
 from medrft.training.update_check import moving_share, update_moves, update_warning
 
@@ -195,13 +195,19 @@ def test_a_stage_whose_updates_would_be_lost_is_refused(half, recipe, drawn, run
     assert next(check for check in checks if check["name"] == "update_moves")["measured"] < 0.05
 
 
-def test_the_change_of_a_small_learning_rate_is_that_of_float32(tmp_path, monkeypatch):
-    """Fifty steps of 1e-6 on the same batches, by the command that docs/training.md names."""
+@pytest.fixture
+def script(monkeypatch):
+    """The command that docs/training.md names, on a smaller model."""
     spec = importlib.util.spec_from_file_location("master_weights", BENCHMARKS / "master_weights.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     monkeypatch.setattr(script.update_check, "REFUSED", 0.0)  # and back again
     monkeypatch.setattr(script, "SIZES", {**script.SIZES, "image": 16, "hidden": 32, "layers": 1, "mlp": 32})
+    return script
+
+
+def test_the_change_of_a_small_learning_rate_is_that_of_float32(script, tmp_path):
+    """Fifty steps of 1e-6 on the same batches."""
     rows = {
         row["way"]: row for row in script.compare("tiny:llava", steps=50, learning_rate=1e-6, batch=2, output=tmp_path)
     }
@@ -209,3 +215,33 @@ def test_the_change_of_a_small_learning_rate_is_that_of_float32(tmp_path, monkey
     assert rows["bf16 autocast, float32 weights"]["moved"] > 0.9
     assert rows["bfloat16 weights"]["cosine"] < 0.5
     assert rows["bfloat16 weights"]["moved"] < 0.2
+
+
+def test_a_stage_goes_on_from_what_the_one_before_learned(script, tmp_path):
+    """Two stages of 10 steps: the weights between them are not those that the final folder rounds."""
+    options = {"steps": 20, "stages": 2, "learning_rate": 1e-6, "batch": 2}
+    rows = {row["way"]: row for row in script.compare("tiny:llava", **options, output=tmp_path)}
+    assert rows["bf16 autocast, float32 weights"]["cosine"] >= 0.99
+    assert rows["bf16 autocast, float32 weights"]["length"] == pytest.approx(1, abs=0.01)
+    assert rows[script.ROUNDED]["length"] < 0.8  # of the first stage hardly anything is left
+    run = RunDir(tmp_path / "run1")
+    assert dtypes(run.final("sft0")) == dtypes(run.final("sft1")) == {torch.bfloat16}
+    assert {value.dtype for value in load_file(run.masters("sft0")).values()} == {torch.float32}
+    assert not run.masters("sft1").exists()
+    assert [read_json(run.stage(f"sft{n}") / "stage.json")["start_unrounded"] for n in range(2)] == [False, True]
+
+
+def test_damaged_weights_of_the_stage_before_are_one_line(half, recipe, drawn, run):
+    model = load_policy(recipe().model.model_copy(update={"dtype": "auto"}), half).model
+    before = raise_masters(model, find_precision(recipe().model, {}, kind="sft", checkpoint="float32"), lora=False)
+    listed = save_masters(model, before, run.masters("sft"))
+    restore_masters(model, run.masters("sft"), listed)
+    with run.masters("sft").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"!")
+    for found in (listed, {}):
+        with pytest.raises(
+            DataError, match=r"masters\.safetensors is damaged: .*; delete it to start from the rounded"
+        ):
+            restore_masters(model, run.masters("sft"), found)
+    assert save_masters(model, {}, run.masters("sft")) is None and not run.masters("sft").exists()

@@ -96,7 +96,7 @@ def measure_discrimination(
         }
     found["paraphrases"] = _paraphrase_means(scored, cases)
     found["least_paid"] = least_paid(scored, cases)
-    found["inverted_pairs"] = worst_pairs(subject, scored, cases)
+    found["inverted_pairs"] = worst_pairs(scored, cases)
     return found
 
 
@@ -134,7 +134,7 @@ def least_paid(scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
     return [describe_answer(scored, cases, i) for _, i in sorted(rows)[:SHOWN]]
 
 
-def worst_pairs(subject: Subject, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
+def worst_pairs(scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Contradictions paid above a paraphrase, the widest first: of one reference where it has both."""
     rows = [(value, i) for i, value in enumerate(scored.total) if value is not None]
     right = sorted((value, i) for value, i in rows if cases[i].source == "paraphrase")

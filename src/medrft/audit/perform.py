@@ -25,10 +25,12 @@ from medrft.audit.finding import SEVERITIES, Finding, Severity
 from medrft.audit.groups import draw_groups
 from medrft.audit.hackability import hack_material, length_biases, measure_hackability, tag_worth
 from medrft.audit.soundness import check_soundness
-from medrft.audit.sources import Material, draw_examples, most_frequent
+from medrft.audit.sources import Material, most_frequent
 from medrft.audit.subject import Own, Scored, Subject, encoder_of
 from medrft.audit.verdict import find_findings, set_thresholds
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError
+from medrft.files import make_folder
 from medrft.rewards import Reward
 from medrft.rundir import write_json, write_jsonl
 from medrft.types import Example, Form, Item
@@ -205,7 +207,7 @@ def audit_rewards(
 
 def write_audit(summary: Mapping[str, Any], out: Path) -> None:
     """`summary.json` and `findings.jsonl`."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / "summary.json", summary)
     rows = [{"reward": name, **row} for name, found in summary["rewards"].items() for row in found["findings"]]
     write_jsonl(out / "findings.jsonl", rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from medrft.audit.phrases import phrase_examples
 from medrft.data import read_data
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, unknown_name
 from medrft.rundir import read_jsonl
 from medrft.text import infer_kind, normalize, yes_no
@@ -181,13 +181,6 @@ def most_frequent(examples: Sequence[Example]) -> str:
     for example in examples:
         counts[example.references[0]] += 1
     return max(counts, key=lambda answer: (counts[answer], answer)) if counts else "no"
-
-
-def draw_examples(examples: Sequence[Example], limit: int, *, seed: int) -> list[Example]:
-    """At most `limit` examples, drawn by seed and kept in order."""
-    if len(examples) <= limit:
-        return list(examples)
-    return [examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), limit))]
 
 
 def _example(id_: str, dataset: str, question: str | None, *rest: Any) -> Example:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from medrft.cli.common import Json, data_source, err, out, print_json
 from medrft.errors import unknown_name
+from medrft.files import check_writable
 
 if TYPE_CHECKING:
     from medrft.audit import Settings
@@ -91,6 +92,7 @@ def audit(
         "state": state,
         "limit": time_limit,
     }
+    check_writable(output / "summary.json")
     with err.status("Reading the material"):
         material = _material(examples, pairs, predictions, run, seed=seed, limit=limit)
     summary = _perform(reward, material, settings, output, columns=_columns(column), **options)

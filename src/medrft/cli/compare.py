@@ -93,25 +93,35 @@ def _print_notes(baseline: str, against: Mapping[str, Any]) -> None:
 
 def _table(baseline: str, other: str, dataset: str, tests: list[Mapping[str, Any]]) -> Table:
     """The tests on one data set, in percent and percentage points, narrow enough for a terminal."""
+    from medrft.evaluation.own_scorers import is_share, scale_note
+
     title = Text(f"{dataset}: B = {other} minus A = {baseline}, in percent")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
     table.add_column("kind, metric", no_wrap=True)
     for header in ("n", "clusters", "A", "B", "B - A", "95 % interval", "p", "p (Holm)"):
         table.add_column(header, justify="right", no_wrap=True)
     for test in tests:
-        bounds = "–" if test["low"] is None else f"{100 * test['low']:+.1f} to {100 * test['high']:+.1f}"
+        share, note = is_share(test), scale_note(test)
+        low, high, difference = (_signed(test[key], share) for key in ("low", "high", "difference"))
         table.add_row(
-            Text(f"{test['kind']} {test['metric']}"),
+            Text(f"{test['kind']} {test['metric']}{f' ({note})' if note else ''}"),
             str(test["n"]),
             f"{test['clusters']}{'' if test['clustered_by'] == 'image' else ' *'}",
-            *(f"{100 * test[name]:.1f}" for name in ("mean_a", "mean_b")),
-            f"{100 * test['difference']:+.1f}",
-            bounds,
+            *(f"{100 * test[key]:.1f}" if share else f"{test[key]:.3g}" for key in ("mean_a", "mean_b")),
+            difference,
+            "–" if test["low"] is None else f"{low} to {high}",
             p_value(test["p"]),
             p_value(test["p_holm"]),
             style="bold" if test["p_holm"] < 0.05 else "",
         )
     return table
+
+
+def _signed(value: float | None, share: bool) -> str:
+    """A difference in percentage points, or as it is where the metric is no share of 0 to 1."""
+    if value is None:
+        return "–"
+    return f"{100 * value:+.1f}" if share else f"{value:+.3g}"
 
 
 def p_value(p: float) -> str:

@@ -13,8 +13,8 @@ from medrft.cli.sources import load_dataset, load_source
 from medrft.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
-    from medrft.data.convert import Conversion
-    from medrft.data.formats import Wording
+    from medrft.data.tables.convert import Conversion
+    from medrft.data.tables.formats import Wording
     from medrft.types import Example
 
 
@@ -38,8 +38,8 @@ def convert(
     Examples: medrft data convert slake:data/Slake1.0:train --to verl --output train.parquet;
     medrft data convert rows.json --from llama_factory --to vlm_r1 --output vlm_r1
     """
-    from medrft.data.convert import write_format
-    from medrft.data.formats import FORMATS
+    from medrft.data.tables.convert import write_format
+    from medrft.data.tables.formats import FORMATS
 
     for name in (to, from_):
         if name is not None and name not in FORMATS:
@@ -61,7 +61,7 @@ def convert(
 
 def _words(example: Example) -> Wording:
     """The example in the words of our prompt: with a thought where it has one."""
-    from medrft.data.formats import Wording
+    from medrft.data.tables.formats import Wording
     from medrft.models.prompts import get_prompt, question_text
 
     prompt = get_prompt("think" if (example.rationale or "").strip() else "direct")

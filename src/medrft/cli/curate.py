@@ -14,7 +14,8 @@ from medrft.errors import DataError, RecipeError
 from medrft.recipes import load_recipe
 
 if TYPE_CHECKING:
-    from medrft.curation.writers import Writer
+    from medrft.curation.writers import Weights
+    from medrft.endpoint import Endpoint
 
 LISTED = 8
 """Frequent answers that are printed."""
@@ -49,7 +50,7 @@ def curate(
     """
     from medrft.curation.curate import check_kept
     from medrft.curation.curate import curate as run_curation
-    from medrft.curation.writers import think_prompt
+    from medrft.curation.writers import make_writer, think_prompt
     from medrft.data import check_options, load_data
     from medrft.evaluation.scoring import check_correct
     from medrft.report.curation import write_sheet
@@ -59,11 +60,12 @@ def curate(
     think_prompt(loaded)
     check_options(loaded.data.name, loaded.data.options)
     check_correct(loaded.correct.scorer, build_scorer(loaded.correct.scorer, encoder=loaded.encoder))
-    writer = _writer(loaded, policy, endpoint, endpoint_model, api_key_env)
+    who = _named(loaded, policy, endpoint, endpoint_model, api_key_env)
     with common.progress_bar("Loading data") as advance:
         data = load_data(loaded.data, seed=loaded.seed, on_progress=advance)
     if not (train := data.split("train")):
         raise DataError(f"{loaded.data.name} has no train rows to curate")
+    writer = make_writer(who, loaded, train)
     folder = output or Path("curated") / loaded.name
     manifest = run_curation(train, loaded, writer=writer, output=folder, resume=resume, bar=common.progress_bar)
     write_sheet(folder, images=loaded.report.images == "thumb", seed=loaded.seed)
@@ -74,8 +76,10 @@ def curate(
         _print(folder, manifest)
 
 
-def _writer(recipe: Any, policy: str | None, endpoint: str | None, model: str | None, key: str | None) -> Writer:
-    """The one writer that the options name."""
+def _named(
+    recipe: Any, policy: str | None, endpoint: str | None, model: str | None, key: str | None
+) -> Weights | Endpoint:
+    """Who writes, as the options name it."""
     from medrft.curation.writers import find_policy, find_teacher
 
     if (policy is None) == (endpoint is None):

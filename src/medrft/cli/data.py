@@ -65,7 +65,6 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="Examples on the sheet, spread over splits and kinds.")] = 60,
     split: Annotated[str | None, typer.Option(help="Only train, validation or test.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the examples.")] = 0,
-    size: Annotated[int, typer.Option(min=32, max=1024, help="Longer side of the thumbnails in pixels.")] = 288,
     assignments: common.Set = None,
 ) -> None:
     """Write a sheet of examples with their images: one HTML file that needs no network. It holds the images shown."""
@@ -83,7 +82,7 @@ def show(
         )
     drawn = draw_sheet(rows, limit=limit, seed=seed)
     with common.progress_bar("images", total=len(drawn)) as update:
-        page = render_sheet(loaded, drawn, size=size, on_progress=lambda done: update(done, len(drawn)))
+        page = render_sheet(loaded, drawn, on_progress=lambda done: update(done, len(drawn)))
     write_atomic(output, page)
     common.err.print(f"{len(drawn)} of {len(rows):,} examples in {escape(str(output))}", highlight=False)
 

@@ -78,6 +78,8 @@ def work_lines(stage: dict[str, Any]) -> list[str]:
                 f"{work['validation_generate_calls']:,} for validation ({work['validation_share_of_calls']:.0%})"
             )
     saved = f"checkpoints {disk['one']:.1f} GiB each, {disk['kept']:.1f} at once; final folder {disk['final']:.1f} GiB"
+    if disk["masters"]:
+        saved += f", and {disk['masters']:.1f} GiB of unrounded weights for the stage that starts from it"
     hours = f"{time['hours']:.1f} h ({time['from']})" if time["hours"] is not None else f"hours {time['from']}"
     return [told, saved, hours]
 

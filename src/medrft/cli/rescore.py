@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
+from medrft.files import check_writable
 from medrft.progress import Advance
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def rescore(
     from medrft.evaluation.rescore import rescore as rescored
 
     examples = _examples(data) if data is not None else ()
+    if output is not None:
+        check_writable(output / "predictions.jsonl")
     with ExitStack() as stack:
         bar: list[Advance] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,28 +76,27 @@ def _plan(
         show_plan(found)
 
 
-def sft(
-    recipe: RecipePath,
-    output: Output = None,
-    stage: Stage = None,
-    resume: Resume = False,
-    set_: Set = None,
-    json_: Json = False,
-) -> None:
-    """Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there."""
-    _run(recipe, output, resume, set_, json_, kinds="sft", names=stage)
+def _command_for(kind: str, says: str) -> Callable[..., None]:
+    """The command that runs only the stages of one kind; typer takes its help from the docstring."""
+
+    def command(
+        recipe: RecipePath,
+        output: Output = None,
+        stage: Stage = None,
+        resume: Resume = False,
+        set_: Set = None,
+        json_: Json = False,
+    ) -> None:
+        _run(recipe, output, resume, set_, json_, kinds=kind, names=stage)
+
+    command.__doc__ = says
+    return command
 
 
-def grpo(
-    recipe: RecipePath,
-    output: Output = None,
-    stage: Stage = None,
-    resume: Resume = False,
-    set_: Set = None,
-    json_: Json = False,
-) -> None:
-    """Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."""
-    _run(recipe, output, resume, set_, json_, kinds="grpo", names=stage)
+sft = _command_for("sft", "Run only the SFT stages of RECIPE, in a new run folder or (--resume) in one that is there.")
+grpo = _command_for(
+    "grpo", "Run only the GRPO stages of RECIPE; with --resume, from the SFT stage that the run folder holds."
+)
 
 
 def evaluate(
@@ -119,6 +119,7 @@ def evaluate(
     With --model or --endpoint, evaluate that model instead on the recipe's test data, under a name of its own. A
     recipe's results go to runs/<recipe name> or --output. The same command goes on where a killed one was.
     """
+    from medrft.evaluation.own_scorers import build_own
     from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
     from medrft.pipeline.job import open_job
     from medrft.pipeline.run import chosen_stages, report_run
@@ -131,6 +132,7 @@ def evaluate(
     _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
     recipe, folder = _subject(source, output, parse_overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
+    build_own(recipe)
     server = None
     if endpoint and endpoint_model:
         server = _server(endpoint, endpoint_model, api_key_env, concurrency, recipe.model.chat_template_kwargs)
@@ -180,7 +182,7 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     recipe = load_recipe(source, overrides=changes)
     if not outside:
         raise RecipeError(f"{source} is a recipe, which has no models yet: pass a run folder, --model or --endpoint")
-    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    folder = output or Path("runs") / recipe.name
     check_same(recipe, folder)
     return recipe, folder
 
@@ -231,7 +233,7 @@ def _run(
 
     recipe = load_recipe(path, overrides=parse_overrides(set_))
     only = _stages(recipe, kinds, names)
-    folder = output or Path(recipe.output or f"runs/{recipe.name}")
+    folder = output or Path("runs") / recipe.name
     if is_main() and not json_ and not resume:
         _summary(recipe, path)
     run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)
@@ -242,8 +244,10 @@ def _run(
 def _summary(recipe: Recipe, path: Path) -> None:
     """Say what memory the stages will take; a model that cannot be planned may still be trained."""
     from medrft.cli.plan import show_summary
+    from medrft.models.load import check_start
     from medrft.pipeline.planning import summarize_plan
 
+    check_start(recipe.model)  # what stops the run in any case is told alone
     try:
         found = summarize_plan(recipe)
     except ModelError as error:

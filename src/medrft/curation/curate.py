@@ -5,8 +5,8 @@
     dropped.jsonl   the pairs that got none, with each try and the rule that dropped it
     manifest.json   settings, who wrote, counts per rule
 
-The writer samples up to `tries` completions for a pair; the first that passes every rule is kept. Tries are judged in
-the order of tries, then of pairs, whenever they were written: an interrupted curation ends with the same files.
+The writer samples up to `tries` completions for a pair; the first that passes every rule is kept. Rules are asked
+in the order of tries, then of pairs, whenever the tries were written: an interrupted curation ends with the same files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe
 from medrft.curation.duplicates import Kept
-from medrft.curation.rules import RULES, Judge
+from medrft.curation.rules import RULES, Rules
 from medrft.curation.thinning import Thinned, thin_frequent
 from medrft.curation.writers import Writer, batch_seed, think_prompt
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError, naming_extras
@@ -127,6 +127,7 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
         "max_new_tokens": recipe.eval.max_new_tokens,
         "batch_size": recipe.eval.batch_size,
         "max_pixels": recipe.data.max_pixels,
+        **({"pictures": "blank"} if recipe.data.blank else {}),
         "correct": recipe.correct.model_dump(mode="json"),
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir"}),
         "seed": recipe.seed,
@@ -184,7 +185,7 @@ def write_thoughts(
     pairs: Sequence[Example], recipe: Recipe, *, writer: Writer, output: Path, bar: Bar = no_bar
 ) -> dict[str, list[Try]]:
     """The tries of each pair by its id; the last one has no rule against it where the pair got a thought."""
-    judge = Judge(recipe)
+    rules = Rules(recipe)
     done = _read_tries(output)
     tries: dict[str, list[Try]] = {example.id: [] for example in pairs}
     kept = Kept(None, ())
@@ -196,7 +197,7 @@ def write_thoughts(
             _write_round(left, recipe, number, done=done, writer=writer, output=output, advance=advance)
         completions = [done[example.id, number] for example in left]
         with bar(f"Judging, try {number + 1} of {recipe.curate.tries}") as advance:
-            verdicts = judge(left, completions)
+            verdicts = rules(left, completions)
             advance(len(left), len(left))
         if number == 0:
             kept = Kept(recipe.curate.near_identical, (verdict.thought for verdict in verdicts))
@@ -301,15 +302,14 @@ def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> 
 
 
 def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try]]) -> dict[str, int]:
-    """On phantom data, how many kept completions answer truly by its own judge; told, never used to choose."""
-    from medrft.data.phantom import grade_answer
+    """On phantom data, how many kept completions answer truly by its oracle; told, never used to choose."""
+    from medrft.data.phantom import ask_oracle
     from medrft.text import extract
 
-    drawn = [example for example in examples if example.dataset.startswith("phantom")]
-    if not drawn:
-        return {}
-    answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in drawn]
-    return {"true_by_phantom": sum(grade_answer(e, answer).correct for e, answer in zip(drawn, answers, strict=True))}
+    answers = [extract(tries[example.id][-1].completion.text, "think").answer for example in examples]
+    asked = [ask_oracle(example, answer) for example, answer in zip(examples, answers, strict=True)]
+    verdicts = [verdict for verdict in asked if verdict is not None]
+    return {"true_by_phantom": sum(verdict.correct for verdict in verdicts)} if verdicts else {}
 
 
 def _versions() -> dict[str, Any]:

@@ -32,8 +32,11 @@ class Verdict(NamedTuple):
     rule: str | None
 
 
-class Judge:
-    """All rules but `near_identical`; raises `UnknownNameError` for a `correct` scorer that does not exist."""
+class Rules:
+    """All rules but `near_identical`, asked of completions.
+
+    Raises `UnknownNameError` for a `correct` scorer that does not exist.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

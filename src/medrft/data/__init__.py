@@ -18,7 +18,7 @@ from medrft.progress import Advance
 from medrft.recipes import refuse_masked
 
 with naming_extras():
-    from medrft.data import convert, phantom, splits, table
+    from medrft.data import phantom, splits
     from medrft.data.base import Loaded
     from medrft.data.images import pixel_limit
     from medrft.data.sets import (
@@ -32,12 +32,16 @@ with naming_extras():
         vqa_med_2021,
         vqa_rad,
     )
+    from medrft.data.tables import convert, table
 
 
 class Loader(Protocol):
-    """A function that reads a data set; its keyword-only parameters are the options of `data:` in a recipe."""
+    """A function that reads a data set; its keyword-only parameters are the options of `data:` in a recipe.
 
-    def __call__(self, root: Path | None, *, seed: int = 0) -> Loaded:
+    Three of them are set by the run instead, for the loaders that have them: `seed`, `cache` and `on_progress`.
+    """
+
+    def __call__(self, root: Path | None) -> Loaded:
         """Read the data set under `root`."""
 
 
@@ -120,10 +124,10 @@ def read_data(
     """
     own = {key: value for key, value in (options or {}).items() if key != "pixel_limit"}
     loader = check_options(name, own)
-    ours = {"cache": cache, "on_progress": on_progress}
+    ours = {"seed": seed, "cache": cache, "on_progress": on_progress}
     taken = {key: value for key, value in ours.items() if value is not None and key in _keywords(loader)}
     with pixel_limit((options or {}).get("pixel_limit")):
-        return loader(Path(root) if root is not None else None, seed=seed, **taken, **own)
+        return loader(Path(root) if root is not None else None, **taken, **own)
 
 
 def not_empty(loaded: Loaded) -> Loaded:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from medrft.data.counts import Count, Form, compare_counts
-from medrft.data.images import BadImageError, inspect_images
+from medrft.data.images import inspect_images
 from medrft.data.notes import count_noun, split_notes
-from medrft.data.paths import image_in
-from medrft.data.values import LONGEST, is_small, is_unicode, json_value, show_value, writable_text
+from medrft.data.values import LONGEST, is_small, is_unicode, json_value, writable_text
 from medrft.progress import Advance
 from medrft.types import Example, LeftOut, LoadReport
 
@@ -156,17 +155,6 @@ class RowError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
-
-
-def image_or_leave(reading: Reading, folder: Path, value: object, *, name: str, split: str) -> Path | None:
-    """The file that a row names in a folder; `None` where the row was left out for what it names."""
-    try:
-        if not isinstance(value, str) or not value.strip():
-            raise RowError(NO_IMAGE, f"got {show_value(value)}")
-        return image_in(folder, value)
-    except (RowError, BadImageError) as left:
-        reading.leave(name, split, left.reason, left.detail)
-        return None
 
 
 def one_line(value: object) -> str:

@@ -9,16 +9,17 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from medrft.data import base, choices
+from medrft.data import base
 from medrft.data.base import Reading, RowError
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache, write_png
 from medrft.data.layout import Release
 from medrft.data.paths import image_in
-from medrft.data.rows import Row, read_rows, split_name, table_files
+from medrft.data.tables import choices
+from medrft.data.tables.rows import Row, read_rows, split_name, table_files
 from medrft.data.values import show_value
 from medrft.text import infer_kind
-from medrft.types import Example, Split
+from medrft.types import Example, Kind, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,20 @@ class Fields:
     options: Mapping[str, str] = field(default_factory=dict)
     """Option texts by their official letter; one that is empty is not among them."""
     lettered: bool = False
+    kind: Kind | None = None
+    """Where the release knows it; else it is inferred from answers and options."""
     id: str | None = None
     """The official id, where there is one."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def keep_row(reading: Reading, name: str, split: Split, fields: Fields, *, cache: Path | None = None) -> None:
-    """Keep a row, or leave it out with its reason; images inside the row are written to the cache."""
+def keep_row(
+    reading: Reading, name: str, split: Split, fields: Fields, *, reported: str | None = None, cache: Path | None = None
+) -> None:
+    """Keep a row, or leave it out with its reason; images inside the row are written to the cache.
+
+    `reported` is the report's name for the split, where it is another.
+    """
     try:
         references = _references(fields)
         question = base.answer_text(fields.question)
@@ -52,7 +60,7 @@ def keep_row(reading: Reading, name: str, split: Split, fields: Fields, *, cache
             raise RowError(base.NO_IMAGE)
         images = tuple(_image(value, fields.folder, cache) for value in fields.images)
     except (RowError, BadImageError) as left:
-        reading.leave(name, split, left.reason, left.detail)
+        reading.leave(name, reported or split, left.reason, left.detail)
         return
     if any(base.is_number(answer) for answer in fields.answers):
         reading.converted.append(name)
@@ -65,7 +73,7 @@ def keep_row(reading: Reading, name: str, split: Split, fields: Fields, *, cache
             images=images,
             question=question,
             references=references,
-            kind=infer_kind(references, options),
+            kind=fields.kind or infer_kind(references, options),
             options=options,
             metadata=fields.metadata,
         )
@@ -231,6 +239,6 @@ def _image(value: Any, folder: Path, cache: Path | None) -> Path:
     encoded = value.get("bytes") if isinstance(value, Mapping) else value
     if isinstance(encoded, bytes):
         return write_png(encoded, cache or default_cache())
-    if not isinstance(encoded, str):
-        raise RowError(base.NO_IMAGE, f"got {type(value).__name__} without encoded bytes")
+    if not isinstance(encoded, str) or not encoded.strip():
+        raise RowError(base.NO_IMAGE, f"got {show_value(value)}")
     return image_in(folder, encoded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from medrft.data.rows import Row
+from medrft.data.tables.rows import Row
 from medrft.errors import DataError
 from medrft.hub import hub_silence, without_hub
 

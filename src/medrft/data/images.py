@@ -78,7 +78,7 @@ class BadImageError(DataError):
 def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
     """An image as upright 8-bit RGB, shrunk to at most `max_pixels` pixels with its aspect kept.
 
-    Transparent pixels become white. Raises `BadImageError` where `check_image` gives a reason.
+    Transparent pixels become white. Raises `BadImageError` where `inspect_image` gives a reason.
     """
     reason = header_reason(path)
     if reason is not None:
@@ -103,14 +103,8 @@ def shrink_image(image: Image.Image, *, max_pixels: int | None) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def check_image(path: Path) -> str | None:
-    """Why an image cannot be used, as a short phrase, or `None` when it can; decodes the whole file."""
-    found = inspect_image(path)
-    return found[0] if found else None
-
-
 def inspect_image(path: Path) -> tuple[str, str] | None:
-    """Like `check_image`, with a detail beside the phrase."""
+    """Why an image cannot be used, as a short phrase with a detail, or `None` when it can; decodes the whole file."""
     reason = header_reason(path)
     if reason is not None:
         return reason

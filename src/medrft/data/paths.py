@@ -16,9 +16,9 @@ LONGEST = 4_096
 
 
 def image_in(folder: Path, name: str) -> Path:
-    """The file that a row names, relative to `folder`; the file itself need not be there.
+    """The file that a row names, relative to `folder` or in full; the file itself need not be there.
 
-    Raises `BadImageError` for a name that leads out of the folder (`..`, an absolute path, a link to elsewhere), and
+    Raises `BadImageError` for a name that leads out of the folder (`..`, an address or a link to elsewhere), and
     for one that no file can have. The folder itself may be a link, and so may what it lies in.
     """
     try:
@@ -28,14 +28,14 @@ def image_in(folder: Path, name: str) -> Path:
     if not usable:
         raise BadImageError(NO_NAME, show_value(name))
     path = folder / name
-    if not _within(Path(os.path.normpath(path)), Path(os.path.normpath(folder))):
+    if not _within(Path(os.path.abspath(path)), Path(os.path.abspath(folder))):
         raise BadImageError(OUTSIDE, f"{show_value(name)} leads out of {folder}; image_root names another folder")
     try:
-        real = _real(path.parent) / path.name
+        real = _real(path.parent.absolute()) / path.name
         if ".." in path.parts or real.is_symlink():
             real = real.resolve()
         # What links point at is known now; reading a directory or a pipe is refused by `header_reason`.
-        if not any(_within(real, place) for place in _places(folder)):
+        if not any(_within(real, place) for place in _places(folder.absolute())):
             raise BadImageError(
                 OUTSIDE, f"{show_value(name)} is a link to {show_value(str(real))}, which is outside {folder}"
             )
@@ -53,7 +53,7 @@ def _real(folder: Path) -> Path:
 @functools.lru_cache(maxsize=1_000)
 def _places(folder: Path) -> tuple[Path, ...]:
     """The folder itself; and in a download of the hub's (`…/snapshots/REVISION/…`) the files its links stand for."""
-    parts = folder.absolute().parts
+    parts = folder.parts
     if "snapshots" not in parts:
         return (_real(folder),)
     repository = Path(*parts[: parts.index("snapshots")])

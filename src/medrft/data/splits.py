@@ -87,6 +87,14 @@ def cut_validation(loaded: Loaded, *, fraction: float, seed: int, copies: bool =
     return _with(loaded, examples, note=f"{note}, {count_noun(rows, 'row', 'rows')}")
 
 
+def draw_examples(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
+    """At most `limit` examples, drawn by `seed` and kept in order; all of them without a limit."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
+    return [examples[index] for index in chosen]
+
+
 def image_groups(examples: Iterable[Example], pairs: Iterable[tuple[str, str]] = ()) -> list[tuple[str, ...]]:
     """Pixel hashes of images in groups that no example and no pair joins to one another, each sorted."""
     parent: dict[str, str] = {}

@@ -129,7 +129,7 @@ class Endpoint:
         for key, answer in new.items():
             if isinstance(answer, Reply) and answer.text.strip():
                 self._keep(key, wanted[key], answer)
-        self._count(keys, found, new)
+        self._count(keys, new)
         return _in_order(keys, {**found, **new})
 
     def _request(self, messages: Messages, max_tokens: int, temperature: float) -> dict[str, Any]:
@@ -212,9 +212,7 @@ class Endpoint:
         if len(self._memory) > REMEMBERED:
             self._memory.popitem(last=False)
 
-    def _count(
-        self, keys: Sequence[str], found: Mapping[str, Reply | EndpointError], new: Mapping[str, Reply | EndpointError]
-    ) -> None:
+    def _count(self, keys: Sequence[str], new: Mapping[str, Reply | EndpointError]) -> None:
         counts = self.counts
         paid = [answer for answer in new.values() if isinstance(answer, Reply)]
         failed = sum(isinstance(new.get(key), EndpointError) for key in keys)

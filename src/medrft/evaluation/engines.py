@@ -8,36 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medrft.endpoint import Endpoint, Reply
 from medrft.errors import EndpointError, ModelError
+from medrft.evaluation.controls.pictures import blank_pictures
 from medrft.models.conversation import completion_of, conversation
+from medrft.models.generate import Generation
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
-    from medrft.models.policy import Policy
-    from medrft.models.prompts import Prompt
-
-if TYPE_CHECKING:
-    from medrft.config import EvalConfig
-    from medrft.evaluation.controls.pictures import Images
+    from medrft.config import DataConfig, ModelConfig
+    from medrft.models.encode import Images
     from medrft.models.offline import Loaded
     from medrft.models.policy import Policy
     from medrft.models.prompts import Prompt
 
 Answers = Iterator[tuple[int, Sequence[Completion | EndpointError]]]
 """Numbers of examples, each with its samples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """One sweep of the model over the examples."""
-
-    control: str
-    temperature: float = 0.0
-    samples: int = 1
 
 
 class Engine(Protocol):
@@ -51,9 +41,9 @@ class Engine(Protocol):
         """What the header of predictions says of the engine; other answers need another description."""
 
     def answers(
-        self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
+        self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
     ) -> Answers:
-        """`sweep.samples` completions for each example, by its number, as they are finished."""
+        """`generation.samples` completions for each example, by its number, as they are finished."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +75,12 @@ class Transformers:
         return why_not_shared(self.policy, get_prompt("short").bound(self.policy.processor)) or "image and prompt"
 
     def answers(
-        self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
+        self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
     ) -> Answers:
         """See `medrft.models.generate.stream_completions`."""
         from medrft.models.generate import stream_completions
 
-        return stream_completions(
-            self.policy,
-            prompt,
-            examples,
-            images=images,
-            max_new_tokens=config.max_new_tokens,
-            temperature=sweep.temperature,
-            samples=sweep.samples,
-            seed=seed,
-            batch_size=config.batch_size,
-            faults=self.faults,
-        )
+        return stream_completions(self.policy, prompt, examples, generation, images=images, faults=self.faults)
 
 
 @dataclass(frozen=True)
@@ -122,22 +101,12 @@ class Offline:
         return {"engine": "vllm", **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def answers(
-        self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
+        self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
     ) -> Answers:
         """See `medrft.models.offline.stream_offline`."""
         from medrft.models.offline import stream_offline
 
-        return stream_offline(
-            self.loaded,
-            prompt,
-            examples,
-            images=images,
-            max_new_tokens=config.max_new_tokens,
-            temperature=sweep.temperature,
-            samples=sweep.samples,
-            seed=seed,
-            batch_size=config.batch_size,
-        )
+        return stream_offline(self.loaded, prompt, examples, generation, images=images)
 
 
 @dataclass(frozen=True)
@@ -163,23 +132,63 @@ class Remote:
         }
 
     def answers(
-        self, prompt: Prompt, examples: Sequence[Example], images: Images, sweep: Pass, config: EvalConfig, *, seed: int
+        self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
     ) -> Answers:
         """Replies, with pictures sent as PNG inside the request; each sample has a seed of its own."""
-        drawn = sweep.samples if sweep.temperature > 0 else 1
+        sampled = generation.temperature > 0
         size = self.chunk * self.endpoint.concurrency
         for start in range(0, len(examples), size):
             part = examples[start : start + size]
             asked = [conversation(prompt, example, images(example)) for example in part]
             found: list[list[Completion | EndpointError]] = [[] for _ in part]
-            for sample in range(drawn):
-                body = {"seed": seed + sample, **self.endpoint.body} if sweep.temperature > 0 else self.endpoint.body
-                endpoint = replace(self.endpoint, body=body)
-                replies = endpoint.ask(asked, max_tokens=config.max_new_tokens, temperature=sweep.temperature)
+            for sample in range(generation.drawn):
+                seed = {"seed": generation.seed + sample} if sampled else {}
+                endpoint = replace(self.endpoint, body={**seed, **self.endpoint.body})
+                replies = endpoint.ask(asked, max_tokens=generation.max_new_tokens, temperature=generation.temperature)
                 for row, reply in zip(found, replies, strict=True):
                     row.append(completion_of(reply, prompt) if isinstance(reply, Reply) else reply)
             for i, row in enumerate(found):
-                yield start + i, row * (sweep.samples // drawn)
+                yield start + i, row * (generation.samples // generation.drawn)
+
+
+def load_engine(
+    engine: str,
+    config: ModelConfig,
+    source: str,
+    *,
+    images: int,
+    seed: int,
+    outside: bool = False,
+    faults: Path | None = None,
+) -> Engine:
+    """Load the model at `source` into the engine that `eval.engine` names, for prompts of at most `images` pictures.
+
+    `outside` says that no stage of a run made it. Raises `ModelError` for a model that cannot be loaded.
+    """
+    checkpoint, revision = (config.id, config.revision) if outside else (None, None)
+    if engine == "vllm":
+        from medrft.models.offline import load_offline
+
+        return Offline(load_offline(config, source, images=images, seed=seed), checkpoint, revision)
+    from medrft.models.load import load_policy
+
+    return Transformers(load_policy(config, source), checkpoint, revision, faults)
+
+
+HELD = 8
+"""Pictures that are kept open."""
+
+
+def open_pictures(data: DataConfig) -> Images:
+    """Opens pictures as a recipe's `data` says; the few opened last are held, because examples often share them."""
+    from medrft.data.images import open_image
+
+    opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=data.max_pixels))
+
+    def images(example: Example) -> list[Any]:
+        return [opened(path) for path in example.images]
+
+    return blank_pictures(images) if data.blank else images
 
 
 def checkpoint_header(source: str, revision: str | None) -> dict[str, Any]:

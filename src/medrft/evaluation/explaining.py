@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from medrft.scorers.base import has_readable_answer
-from medrft.scorers.clinical import Explanation, explain, score_pair
+from medrft.scorers.clinical import Explanation, explain_best
 from medrft.types import Item
 
 MOST = 6
@@ -28,8 +28,7 @@ def explanation_of(item: Item) -> dict[str, Any]:
     """
     if item.kind != "open" or item.answer is None or not has_readable_answer(item):
         return {}
-    scores = [score_pair(reference, item.answer, item.question) for reference in item.references]
-    found = explain(item.references[scores.index(max(scores))], item.answer, item.question)
+    found = explain_best(item.references, item.answer, item.question)
     lists: dict[str, list[str]] = {"matched": [], "close": [], "less": [], "more": [], "clashed": [], "missing": []}
     for group, text in _entries(found):
         lists[group].append(_cut(text))

@@ -6,7 +6,7 @@ example count once, as their mean. The formulas stand in docs/evaluation.md, "Me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from medrft.evaluation.repeated import is_verdict, judge_agreement, of_samples
@@ -15,6 +15,8 @@ from medrft.types import KINDS, Kind, Score
 
 Row = Mapping[str, Any]
 Cluster = tuple[str, ...]
+Own = Mapping[str, Mapping[str, Any]]
+"""The recipe's own scorers: metric -> `{range: [low, high], …}`, where `None` is no end."""
 
 PAPERS_FOUR = ("bleu1", "rouge1", "bertscore", "cosine")
 """ARMed's figure for open questions is the mean of these (arXiv 2508.12957)."""
@@ -38,8 +40,8 @@ METRICS: dict[str, str] = {
     "bertscore": "similarity by contextual word embeddings (F1)",
     "cosine": "similarity by sentence embeddings",
     "average": "the papers' average: mean of BLEU-1, ROUGE-1, BERTScore and cosine",
-    "truth": "share that the phantom's own judge calls right",
-    "in_grammar": "share that the phantom's own judge can read",
+    "truth": "share that the phantom's oracle calls right",
+    "in_grammar": "share that the phantom's oracle can read",
     "answer_format": "share with exactly one answer in the form asked for",
     "truncated": "share cut off at the token limit",
     "n_tokens": "generated tokens",
@@ -48,6 +50,22 @@ METRICS: dict[str, str] = {
 
 POOLED = ("truth", "in_grammar", "answer_format", "truncated", "n_tokens")
 """Metrics that mean the same for every kind and so may be pooled over kinds, as `all`; the others never are."""
+
+
+RIGHT = ("truth", "accuracy", "correct", "exact_match")
+"""What decides whether an answer is right: the first of these that it has."""
+LEADING = (*RIGHT, "clinical", "average")
+"""Metrics that lead tables and are tested: whether answers are right, then how much of the reference they hold."""
+
+
+def repeats_accuracy(metric: str, kind: str) -> bool:
+    """Whether a metric is another's under a second name: `correct` of closed and choice questions is their accuracy."""
+    return metric == "correct" and kind != "open"
+
+
+def verdict_name(names: Container[str]) -> str:
+    """What tells right from wrong for every kind alike: `truth` where it is among `names`, else `correct`."""
+    return "truth" if "truth" in names else "correct"
 
 
 def source_of(row: Row) -> str:
@@ -81,14 +99,14 @@ def cluster_of(row: Row) -> Cluster:
     return tuple(row["images"]) or (str(row["id"]),)
 
 
-def summarize_rows(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+def summarize_rows(rows: Iterable[Row], own: Own | None = None) -> dict[str, dict[str, dict[str, Any]]]:
     """`{source: {kind: {metric: {n, mean, low, high, unscored}}}}`; `all` holds what may be pooled over kinds.
 
-    The source `sampled` has `pass@k` and `maj@k` as well.
+    The source `sampled` has `pass@k` and `maj@k` as well. `own` are the recipe's own scorers with their ranges.
     """
     return {
         source: {
-            kind: _metrics(kinds[kind], pooled=kind == "all", sampled=source == "sampled")
+            kind: _metrics(kinds[kind], own or {}, pooled=kind == "all", sampled=source == "sampled")
             for kind in (*KINDS, "all")
             if kind in kinds
         }
@@ -106,19 +124,25 @@ def by_source(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
     return sources
 
 
-def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]]) -> dict[str, Any]:
-    """Mean, interval and n over the scored values of one metric, and how many were unscored."""
+def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]], ends: Sequence[float | None] = UNIT) -> dict[str, Any]:
+    """Mean, interval and n over the scored values of one metric, and how many were unscored.
+
+    The interval keeps to the metric's `ends`, where it has two and the values do.
+    """
     scored = [(value, cluster) for value, cluster in pairs if value is not None]
     unscored = len(pairs) - len(scored)
     if not scored:
         return {"mean": None, "low": None, "high": None, "n": 0, "unscored": unscored}
     values, clusters = zip(*scored, strict=True)
-    inside = name != "n_tokens" and min(values) >= 0 and max(values) <= 1
-    interval = mean_interval(values, clusters=clusters, bounds=UNIT if inside else None)
+    low, high = (None, None) if name == "n_tokens" else ends
+    bounds = None
+    if low is not None and high is not None and low <= min(values) and max(values) <= high:
+        bounds = (low, high)
+    interval = mean_interval(values, clusters=clusters, bounds=bounds)
     return {**interval.as_json(), "unscored": unscored}
 
 
-def _metrics(rows: Sequence[Row], *, pooled: bool, sampled: bool) -> dict[str, Any]:
+def _metrics(rows: Sequence[Row], own: Own, *, pooled: bool, sampled: bool) -> dict[str, Any]:
     """Each metric over some rows."""
     columns: dict[str, list[tuple[Score, Cluster]]] = {}
     for values, cluster in _examples(rows) if sampled else ((values_of(row), cluster_of(row)) for row in rows):
@@ -126,7 +150,9 @@ def _metrics(rows: Sequence[Row], *, pooled: bool, sampled: bool) -> dict[str, A
             if not pooled or name in POOLED:
                 columns.setdefault(name, []).append((value, cluster))
     names = [*METRICS, *sorted(columns.keys() - METRICS, key=_natural)]
-    found = {name: metric_of(name, columns[name]) for name in names if name in columns}
+    found = {
+        name: metric_of(name, columns[name], own.get(name, {}).get("range", UNIT)) for name in names if name in columns
+    }
     if "judge" in found:
         found["judge"] |= judge_agreement(row["scores"] for row in rows)
     return found

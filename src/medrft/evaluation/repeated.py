@@ -51,7 +51,7 @@ def majority_position(answers: Sequence[str | None]) -> int | None:
 def pass_curve(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dict[int, Score]:
     """pass@k of one example's samples for k = 1, 2, 4, ... up to their number: the one definition of it.
 
-    `by` is the outcome that decides: the recipe's `correct` in evaluation; `truth`, the phantom's own judge, in studies
+    `by` is the outcome that decides: the recipe's `correct` in evaluation; `truth`, the phantom's oracle, in studies
     of phantom data, which name it. Empty where a sample lacks it, `None` where it is unscored for any.
     """
     if any(by not in row["scores"] for row in rows):

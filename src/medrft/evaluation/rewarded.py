@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from medrft.config import Recipe, StackConfig, StageConfig
 from medrft.evaluation.metrics import PAPERS_FOUR, SCORERS
+from medrft.evaluation.own_scorers import Facts, short_spec
 from medrft.rewards import resolve_stacks
 from medrft.rewards.reward import ALL
 from medrft.types import KINDS, Kind
@@ -14,17 +15,17 @@ from medrft.types import KINDS, Kind
 SAME = "reward = metric"
 
 
-def rewarded_metrics(recipe: Recipe, stage: str) -> dict[Kind, dict[str, str]]:
+def rewarded_metrics(recipe: Recipe, stage: str, own: Facts | None = None) -> dict[Kind, dict[str, str]]:
     """`{kind: {metric: mark}}` of what the stage, or any stage that it started from, was rewarded for.
 
     The mark is `reward = metric`; for the papers' average also `3 of 4 in the reward`. Empty for the start model and
-    where nothing but SFT was done.
+    where nothing but SFT was done. `own` says which scorers the recipe itself reports.
     """
     found: dict[Kind, dict[str, str]] = {}
     for trained in _line(recipe, stage):
         if trained.kind == "grpo":
             for kind in trained.kinds or KINDS:
-                found.setdefault(kind, {}).update(_marks(recipe, kind))
+                found.setdefault(kind, {}).update(_marks(recipe, kind, own or {}))
     return {kind: marks for kind, marks in found.items() if marks}
 
 
@@ -38,7 +39,7 @@ def _line(recipe: Recipe, stage: str) -> list[StageConfig]:
     return line
 
 
-def _marks(recipe: Recipe, kind: Kind) -> dict[str, str]:
+def _marks(recipe: Recipe, kind: Kind, own: Facts) -> dict[str, str]:
     stacks = resolve_stacks(recipe.reward)
     stack = stacks.get(kind, stacks.get(ALL))
     if stack is None:
@@ -47,7 +48,8 @@ def _marks(recipe: Recipe, kind: Kind) -> dict[str, str]:
     outcome = recipe.correct.scorer if kind == "open" else SCORERS[kind][0]
     if "correct" in names:
         names.add(outcome)
-    marks = {_metric(name): SAME for name in names}
+    reported = {facts["scorer"]: name for name, facts in own.items()}
+    marks = {reported.get(short_spec(name)) or _metric(name): SAME for name in names}
     if outcome in names:
         marks["correct"] = SAME
     shared = len(names & set(PAPERS_FOUR))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,15 +90,22 @@ class RunFiles:
         rows = (row for row in self.predictions(stage, dataset) if row["sample"] == 0)
         return {row["id"]: row for row in rows if source_of(row) == source}
 
-    def thumbnail(self, sha256: str) -> str | None:
-        """A thumbnail as a data URI; `None` where the run keeps none."""
-        path = self.path / "images" / f"{sha256}.png"
-        if len(sha256) != 64 or not sha256.isalnum() or not path.is_file():
-            return None
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    def thumbnails(self, hashes: Iterable[str]) -> list[bytes]:
+        """The thumbnails, as PNG, that the run keeps of some images."""
+        found = (read_thumbnail(self.path / "images", sha256) for sha256 in hashes)
+        return [png for png in found if png is not None]
 
     def _json(self, name: str) -> Row:
         return read_record(self.path / name)
+
+
+def read_thumbnail(folder: Path, sha256: str) -> bytes | None:
+    """The thumbnail of an image in a run's folder of them; `None` where there is none.
+
+    Hashes come from files that others wrote, so a name that is no hash is never made a path.
+    """
+    path = folder / f"{sha256}.png"
+    return path.read_bytes() if len(sha256) == 64 and sha256.isalnum() and path.is_file() else None
 
 
 def series_of(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:

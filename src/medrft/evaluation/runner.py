@@ -14,8 +14,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,22 +22,22 @@ from medrft.errors import DataError, EndpointError
 from medrft.evaluation.controls import table as controls
 from medrft.evaluation.controls.biases import answer_biases
 from medrft.evaluation.controls.consistency import control_table
-from medrft.evaluation.controls.pictures import blank_pictures
-from medrft.evaluation.engines import Engine, Pass, Transformers, check_text_only, weights_hash
+from medrft.evaluation.engines import Engine, Transformers, check_text_only, open_pictures, weights_hash
 from medrft.evaluation.judge_panel import judge_facts
 from medrft.evaluation.metrics import Row, summarize_rows
+from medrft.evaluation.own_scorers import own_facts
 from medrft.evaluation.partial import Key, Partial, is_finished, read_predictions
 from medrft.evaluation.rewarded import rewarded_metrics
 from medrft.evaluation.scoring import Answer, Marker, as_row
 from medrft.evaluation.strata import measure_strata, with_frequency
 from medrft.intervals import LEVEL, METHOD
+from medrft.models.generate import Generation
 from medrft.progress import Advance
-from medrft.rundir import RunDir, fingerprint, read_record, write_atomic, write_json
+from medrft.rundir import RunDir, fingerprint, write_atomic, write_json
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
-    from medrft.evaluation.controls.pictures import Images
     from medrft.models.prompts import Prompt
 
 BASE = "base"
@@ -46,11 +45,27 @@ BASE = "base"
 THUMBNAILS, THUMBNAIL = 48, 192
 """Examples whose images are kept for the report, and their longer side in pixels."""
 
-
-HELD = 8
-"""Pictures that are kept open."""
 KEPT, SECONDS = 32, 10.0
 """Answers are scored and kept once there are as many, or after so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One way of asking all examples: under a control, greedily or sampled."""
+
+    control: str
+    temperature: float = 0.0
+    samples: int = 1
+
+    def generation(self, recipe: Recipe) -> Generation:
+        """How this pass's completions are written."""
+        return Generation(
+            max_new_tokens=recipe.eval.max_new_tokens,
+            temperature=self.temperature,
+            samples=self.samples,
+            seed=recipe.seed,
+            batch_size=recipe.eval.batch_size,
+        )
 
 
 def evaluate(
@@ -128,7 +143,7 @@ def _sweep(
     advance: Callable[[int], None],
 ) -> list[Key]:
     """Ask and keep what is missing of one pass; the keys of all its rows, in order."""
-    shown, images = controls.apply_control(sweep.control, examples, _opener(recipe), seed=recipe.seed)
+    shown, images = controls.apply_control(sweep.control, examples, open_pictures(recipe.data), seed=recipe.seed)
     pictures = {example.id: example.images for example in examples}  # a row names them though none was shown
     order = {e.id: [(sweep.control, sweep.temperature, e.id, sample) for sample in range(sweep.samples)] for e in shown}
     left = [example for example in shown if not all(key in partial.rows for key in order[example.id])]
@@ -137,7 +152,7 @@ def _sweep(
         check_text_only(engine.policy, prompt)
     waiting: list[Answer] = []
     kept = time.monotonic()
-    for number, found in engine.answers(prompt, left, images, sweep, recipe.eval, seed=recipe.seed):
+    for number, found in engine.answers(prompt, left, sweep.generation(recipe), images=images):
         example = replace(left[number], images=pictures[left[number].id])
         waiting += [_answer(example, said, sweep, sample, prompt, recipe) for sample, said in enumerate(found)]
         if len(waiting) >= KEPT or time.monotonic() - kept > SECONDS:
@@ -193,18 +208,6 @@ def _frequent(examples: Sequence[Example], train: Sequence[Example]) -> list[Ans
     return [Answer.bare(example, say(example), control=control) for control, say in ways for example in examples]
 
 
-def _opener(recipe: Recipe) -> Images:
-    """Opens an example's pictures, and holds the few it opened last: examples often share them."""
-    from medrft.data.images import open_image
-
-    opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=recipe.data.max_pixels))
-
-    def images(example: Example) -> list[Any]:
-        return [opened(path) for path in example.images]
-
-    return blank_pictures(images) if recipe.data.blank else images
-
-
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
     """Thumbnails of a few examples, the same for every stage, so that the report can show what was asked."""
     from medrft.data.images import sha256_of, thumbnail_png
@@ -244,6 +247,7 @@ def _header(
     from medrft.data.images import sha256_of
 
     final = run.final(stage)
+    own = own_facts(recipe)
     shown = [text for e in examples for text in (e.id, e.question, *e.references, *map(sha256_of, e.images))]
     return {
         "stage": stage,
@@ -271,7 +275,8 @@ def _header(
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
         "correct": recipe.correct.model_dump(mode="json"),
         **judge_facts(recipe.eval.judge),
-        "rewarded": rewarded_metrics(recipe, stage),
+        **({"scorers": own} if own else {}),
+        "rewarded": rewarded_metrics(recipe, stage, own),
         "seed": recipe.seed,
         "examples": len(examples),
         "images": len({path for e in examples for path in e.images}),
@@ -280,21 +285,13 @@ def _header(
     }
 
 
-def read_metrics(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """`{stage: {dataset: metrics}}` of every evaluation that a run holds."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted((run / "eval").glob("*/*/metrics.json")):
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = read_record(path)
-    return found
-
-
 def measure_rows(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """The header, how intervals are made and what they hold for, `results`, `strata`, `controls`, `biases`."""
     return {
         **header,
         "interval": f"{100 * LEVEL:g} %: {METHOD}",
         "conditional_on": "this training seed",
-        "results": summarize_rows(rows),
+        "results": summarize_rows(rows, header.get("scorers")),
         "strata": measure_strata(rows),
         "controls": control_table(rows, header.get("left_out", {})),
         "biases": answer_biases(rows),

@@ -1,6 +1,6 @@
 """Marking answers with the scorers of the reports: the same scorers that serve as rewards.
 
-For phantom data the phantom's own judge is asked beside them; it knows the facts and none of the scorers.
+For phantom data the phantom's oracle is asked beside them; it knows the facts and none of the scorers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from medrft.errors import RecipeError
 from medrft.evaluation.explaining import explanation_of
 from medrft.evaluation.judge_panel import Panel
 from medrft.evaluation.metrics import SCORERS
+from medrft.evaluation.own_scorers import build_own
 from medrft.rewards import correct_of, options_of
 from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
 
@@ -74,6 +75,8 @@ class Marker:
             for name in sorted(names)
         }
         check_correct(recipe.correct.scorer, self._scorers[recipe.correct.scorer])
+        self._own = build_own(recipe)
+        self._scorers |= self._own
 
     def __call__(self, answers: Sequence[Answer]) -> list[Scores]:
         """Scores of each answer by name; a scorer that does not concern the answer is absent, unscored is `None`."""
@@ -84,7 +87,8 @@ class Marker:
                 scores[i][name] = score
         for answer, row in zip(answers, scores, strict=True):
             if answer.error:
-                row.update(dict.fromkeys((*SCORERS[answer.item.kind], "correct")))
+                asked = (name for name, scorer in self._own.items() if scorer.applies(answer.item))
+                row.update(dict.fromkeys((*SCORERS[answer.item.kind], "correct", *asked)))
             else:
                 row["correct"] = self._is_correct(answer.item.kind, row)
                 row.update(_truth(answer))
@@ -103,7 +107,7 @@ class Marker:
                 scores[i].update(verdicts)
 
     def _asked(self, name: str, item: Item) -> bool:
-        wanted = (*SCORERS[item.kind], "answer_format", *((self._open,) if item.kind == "open" else ()))
+        wanted = {*SCORERS[item.kind], "answer_format", *self._own, *((self._open,) if item.kind == "open" else ())}
         return name in wanted and self._scorers[name].applies(item)
 
     def _is_correct(self, kind: Kind, scores: Mapping[str, Score]) -> Score:
@@ -125,13 +129,11 @@ def check_correct(name: str, scorer: Scorer) -> None:
 
 
 def _truth(answer: Answer) -> Scores:
-    """The independent judge of phantom data; nothing for other data."""
-    if not answer.example.dataset.startswith("phantom"):
-        return {}
-    from medrft.data.phantom import grade_answer
+    """What the phantom's oracle says; nothing for other data."""
+    from medrft.data.phantom import ask_oracle
 
-    verdict = grade_answer(answer.example, answer.item.answer)
-    return {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
+    verdict = ask_oracle(answer.example, answer.item.answer)
+    return {} if verdict is None else {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
 
 
 def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from medrft.evaluation.metrics import Row, by_source, cluster_of, metric_of, values_of
+from medrft.evaluation.metrics import LEADING, Row, by_source, cluster_of, metric_of, repeats_accuracy, values_of
 from medrft.text import normalize
 from medrft.types import Example, Kind
 
 FIELDS = ("modality", "organ", "question_type", "frequency")
-LEADING = ("truth", "accuracy", "correct", "exact_match", "clinical")
+METRICS = tuple(name for name in LEADING if name != "average")
 """Metrics that are told per stratum."""
 HEAD = 0.5
 """Share of train's rows that the frequent answers make up."""
@@ -84,9 +84,9 @@ def _leading(rows: Sequence[Row], *, pooled: bool) -> dict[str, Any]:
     """The leading metrics of one stratum; of closed and choice questions `correct` is the accuracy and left out."""
     table = [(values_of(row), cluster_of(row)) for row in rows]
     found = {}
-    for name in LEADING[:1] if pooled else LEADING:
+    for name in ("truth",) if pooled else METRICS:
         column = [(values[name], cluster) for values, cluster in table if name in values]
-        if column and not (name == "correct" and rows[0]["kind"] != "open"):
+        if column and not repeats_accuracy(name, rows[0]["kind"]):
             metric = metric_of(name, column)
             found[name] = {**metric, "small": metric["n"] < SMALL}
     return found

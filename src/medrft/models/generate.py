@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +24,31 @@ from medrft.models.tokens import end_ids, placeholder_ids
 from medrft.types import Completion, Example
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """How completions are written, whichever engine writes them."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    """0 is greedy."""
+    samples: int = 1
+    """Completions of each example."""
+    seed: int = 0
+    batch_size: int = 32
+    """Completions written at a time."""
+
+    @property
+    def drawn(self) -> int:
+        """Completions to compute for each example: all greedy samples are the same one."""
+        return self.samples if self.temperature > 0 else 1
+
+
 def generate(
-    policy: Policy,
-    prompt: Prompt,
-    examples: Sequence[Example],
-    *,
-    images: Images,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    samples: int = 1,
-    seed: int = 0,
-    batch_size: int = 32,
-    faults: Path | None = None,
+    policy: Policy, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
 ) -> list[list[Completion]]:
-    """`samples` completions for each example, in the order of `examples`; see `stream_completions`."""
+    """`generation.samples` completions for each example, in the order of `examples`; see `stream_completions`."""
     found: list[list[Completion]] = [[] for _ in examples]
-    for number, completions in stream_completions(
-        policy,
-        prompt,
-        examples,
-        images=images,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        samples=samples,
-        seed=seed,
-        batch_size=batch_size,
-        faults=faults,
-    ):
+    for number, completions in stream_completions(policy, prompt, examples, generation, images=images):
         found[number] = completions
     return found
 
@@ -59,41 +57,31 @@ def stream_completions(
     policy: Policy,
     prompt: Prompt,
     examples: Sequence[Example],
+    generation: Generation,
     *,
     images: Images,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    samples: int = 1,
-    seed: int = 0,
-    batch_size: int = 32,
     faults: Path | None = None,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """Examples by number, each with its `samples` completions, as they are finished.
+    """Examples by number, each with its completions, as they are finished.
 
-    Pictures, and what prompts about them begin with, are read once; at most `batch_size` completions are written at a
-    time. Greedy at temperature 0, where every sample is the same and is computed once. Where a model or its template
-    cannot share, a warning says why and for how many, and those prompts are read whole; the traceback of an error that
-    a model's own code raised goes into the file `faults`.
+    Pictures, and what prompts about them begin with, are read once. Where a model or its template cannot share, a
+    warning says why and for how many, and those prompts are read whole; the traceback of an error that a model's own
+    code raised goes into the file `faults`.
     """
     prompt = prompt.bound(policy.processor)
-    drawn = samples if temperature > 0 else 1
-    config = generation_config(policy, max_new_tokens, temperature)
     left = dict.fromkeys(range(len(examples)))
     training = policy.model.training
     policy.model.eval()
     try:
         try:
-            for number, made in _shared(policy, prompt, examples, images, config, drawn, seed, batch_size):
+            for number, made in _shared(policy, prompt, examples, generation, images):
                 del left[number]
-                yield number, _finished(prompt, made, samples)
+                yield number, _finished(prompt, made, generation.samples)
         except FAULTS as error:
             why = why_failed(error, faults)
             warnings.warn(f"{len(left)} prompts are read whole, one by one: {why}", stacklevel=2)
-        plain = _plain(
-            policy, prompt, examples, list(left), images, max_new_tokens, temperature, drawn, seed, batch_size
-        )
-        for number, made in plain:
-            yield number, _finished(prompt, made, samples)
+        for number, made in _plain(policy, prompt, examples, list(left), generation, images):
+            yield number, _finished(prompt, made, generation.samples)
     finally:
         policy.model.train(training)
 
@@ -108,11 +96,8 @@ def _shared(
     policy: Policy,
     prompt: Prompt,
     examples: Sequence[Example],
+    generation: Generation,
     images: Images,
-    config: Any,
-    samples: int,
-    seed: int,
-    size: int,
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Completions by shared stems, example by example.
 
@@ -122,10 +107,12 @@ def _shared(
     if reason:
         raise ModelError(reason)
     apart: list[int] = []
-    waiting = plan_asks(policy, prompt, examples, images, samples=samples, seed=seed, apart=apart)
+    samples = generation.drawn
+    waiting = plan_asks(policy, prompt, examples, images, samples=samples, seed=generation.seed, apart=apart)
+    config = generation_config(policy, generation.max_new_tokens, generation.temperature)
     ends = set(end_ids(policy))
     made: dict[int, dict[int, Completion]] = {}
-    for written in write_answers(policy.model, waiting, config, size=size):
+    for written in write_answers(policy.model, waiting, config, size=generation.batch_size):
         found = made.setdefault(written.number, {})
         found[written.sample] = _completion(policy, written.ids, ends)
         if len(found) == samples:
@@ -140,29 +127,27 @@ def _plain(
     prompt: Prompt,
     examples: Sequence[Example],
     numbers: Sequence[int],
+    generation: Generation,
     images: Images,
-    max_new_tokens: int,
-    temperature: float,
-    samples: int,
-    seed: int,
-    size: int,
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Completions by transformers' own generation, batched by length, longest first."""
     import torch
 
     order = sorted(numbers, key=lambda number: prompt_length(examples[number]), reverse=True)
-    rows = [number for number in order for _ in range(samples)]
+    rows = [number for number in order for _ in range(generation.drawn)]
     devices = [policy.device] if policy.device.type == "cuda" else []
     made: dict[int, list[Completion]] = {}
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+    for start in range(0, len(rows), generation.batch_size):
+        batch = rows[start : start + generation.batch_size]
         chats = [with_images(prompt.messages(examples[i]), images(examples[i])) for i in batch]
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed_of(seed, examples[batch[0]].id, start))
-            texts = complete_chats(policy, chats, max_new_tokens=max_new_tokens, temperature=temperature)
+            torch.manual_seed(seed_of(generation.seed, examples[batch[0]].id, start))
+            texts = complete_chats(
+                policy, chats, max_new_tokens=generation.max_new_tokens, temperature=generation.temperature
+            )
         for number, completion in zip(batch, texts, strict=True):
             made.setdefault(number, []).append(completion)
-            if len(made[number]) == samples:
+            if len(made[number]) == generation.drawn:
                 yield number, made.pop(number)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models.encode import Images
+from medrft.models.generate import Generation
 from medrft.models.load import load_processor
 from medrft.models.prompts import Prompt, render_chat
 from medrft.types import Completion, Example
@@ -62,22 +63,22 @@ def stream_offline(
     loaded: Loaded,
     prompt: Prompt,
     examples: Sequence[Example],
+    generation: Generation,
     *,
     images: Images,
-    max_new_tokens: int,
-    temperature: float,
-    samples: int,
-    seed: int,
-    batch_size: int,
 ) -> Iterator[tuple[int, list[Completion]]]:
     """As `generate.stream_completions`; questions about one picture follow each other, for the prefix cache."""
     prompt = prompt.bound(loaded.processor)
-    drawn = samples if temperature > 0 else 1
     params = import_module("vllm").SamplingParams(
-        n=drawn, temperature=temperature, top_p=1.0, top_k=-1, max_tokens=max_new_tokens, seed=seed
+        n=generation.drawn,
+        temperature=generation.temperature,
+        top_p=1.0,
+        top_k=-1,
+        max_tokens=generation.max_new_tokens,
+        seed=generation.seed,
     )
     order = sorted(range(len(examples)), key=lambda number: examples[number].images)
-    size = CHUNK * batch_size
+    size = CHUNK * generation.batch_size
     for start in range(0, len(order), size):
         numbers = order[start : start + size]
         requests = [_request(loaded.processor, prompt, examples[number], images) for number in numbers]
@@ -90,7 +91,7 @@ def stream_offline(
                 )
                 for output in found.outputs
             ]
-            yield number, made * (samples // drawn)
+            yield number, made * (generation.samples // generation.drawn)
 
 
 def _request(processor: Any, prompt: Prompt, example: Example, images: Images) -> dict[str, Any]:

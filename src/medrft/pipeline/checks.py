@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medrft.config import Recipe
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_ready(recipe: Recipe) -> None:

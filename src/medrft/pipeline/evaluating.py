@@ -48,18 +48,18 @@ def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None 
 
 def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> Engine:
     """The model at `source` in the recipe's engine; `model` stands in for the recipe's, for one from outside."""
-    from medrft.evaluation.engines import Offline, Transformers
+    from medrft.evaluation.engines import load_engine
     from medrft.models.faults import LOG
-    from medrft.models.load import load_policy
 
-    config = model or job.recipe.model
-    checkpoint, revision = (config.id, config.revision) if model else (None, None)
-    if job.recipe.eval.engine == "vllm":
-        from medrft.models.offline import load_offline
-
-        images = max((len(e.images) for examples in job.tests().values() for e in examples), default=1)
-        return Offline(load_offline(config, source, images=images, seed=job.recipe.seed), checkpoint, revision)
-    return Transformers(load_policy(config, source), checkpoint, revision, job.run.path / LOG)
+    return load_engine(
+        job.recipe.eval.engine,
+        model or job.recipe.model,
+        source,
+        images=max((len(e.images) for examples in job.tests().values() for e in examples), default=1),
+        seed=job.recipe.seed,
+        outside=model is not None,
+        faults=job.run.path / LOG,
+    )
 
 
 def open_model(job: Job, name: str) -> Engine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,14 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError
 from medrft.progress import Advance, Bar, no_bar
 from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
 from medrft.types import SPLITS, Example
-
-if TYPE_CHECKING:
-    from medrft.config import Recipe
-    from medrft.data.base import Loaded
 
 if TYPE_CHECKING:
     from medrft.data.base import Loaded
@@ -60,14 +56,6 @@ class Job:
         return {
             name: draw_examples(found, self.recipe.eval.limit, seed=self.recipe.seed) for name, found in sets.items()
         }
-
-
-def draw_examples(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
-    """At most `limit` examples, drawn by seed and kept in order."""
-    if limit is None or limit >= len(examples):
-        return list(examples)
-    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
-    return [examples[index] for index in chosen]
 
 
 def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, record: bool = True) -> Job:

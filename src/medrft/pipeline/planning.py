@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.config import Recipe, StageConfig
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, ModelError, RecipeError
-from medrft.pipeline.job import draw_examples
 from medrft.pipeline.run import check_names
 from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_jsonl

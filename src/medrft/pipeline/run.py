@@ -9,28 +9,23 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.curation.curate import check_kept, curate, made_with, taught_examples
-from medrft.curation.writers import PolicyWriter
+from medrft.curation.writers import Weights, make_writer
+from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
 from medrft.masking import mask_secrets
 from medrft.outgoing import announce_recipients, recipients_of, refuse_private
 from medrft.pipeline.auditing import audit_reward
 from medrft.pipeline.checks import check_ready
 from medrft.pipeline.evaluating import evaluate_stage
-from medrft.pipeline.job import Job, draw_examples, open_job, source_of, start_model
+from medrft.pipeline.job import Job, open_job, source_of, start_model
 from medrft.progress import Bar, no_bar
 from medrft.recipes import recipe_of
-from medrft.rundir import (
-    RunDir,
-    fingerprint,
-)
+from medrft.rundir import RunDir, fingerprint
 from medrft.types import Example
-
-if TYPE_CHECKING:
-    pass
 
 
 @naming_extras()
@@ -90,7 +85,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
         return
     before = recipe_of(output)
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
-    free = {"name", "output", "report", "eval", "audit", "stages", "strict"}
+    free = {"name", "report", "eval", "audit", "stages", "strict"}
     if not any(stage.kind == "grpo" for stage in begun):
         free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder"}
     if not any(stage.curate for stage in begun):
@@ -148,6 +143,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     tell_recipients(recipe)
     from medrft.data import check_options
     from medrft.evaluation.judge_panel import Panel
+    from medrft.evaluation.own_scorers import build_own
     from medrft.evaluation.scoring import check_correct
     from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
@@ -161,6 +157,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
         check_options(source.name, source.options)
     check_correct(recipe.correct.scorer, build_scorer(recipe.correct.scorer, encoder=recipe.encoder))
     build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
+    build_own(recipe)
     if recipe.eval.judge is not None:
         Panel(recipe.eval.judge)
     for stage in recipe.stages:
@@ -207,7 +204,6 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 def curated_examples(job: Job, stage: StageConfig) -> list[Example]:
     """What a stage with `curate:` trains on: thinned pairs with thoughts; the stage's record says how many."""
-    pass
     from medrft.training.processes import is_main
     from medrft.training.state import write_stage
 
@@ -236,7 +232,7 @@ def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list
     from medrft.training.processes import is_main, main_first
 
     examples = job.drawn(stage)
-    writer = PolicyWriter(recipe=job.recipe, model=job.recipe.model, source=policy)
+    writer = make_writer(Weights(job.recipe.model, policy), job.recipe, examples)
     key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
     folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
     with main_first():

@@ -15,7 +15,7 @@ from statistics import fmean, median
 from typing import Any
 
 from medrft.errors import RunInUseError
-from medrft.files import locked_folder
+from medrft.files import check_writable, locked_folder
 from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_engine
 from medrft.pipeline.job import Job, open_job, start_model
 from medrft.pipeline.run import check_names, tell_recipients, train_stage
@@ -63,6 +63,8 @@ class Grid:
 
     def run(self, arms: list[Arm]) -> list[Path]:
         """Run what has no result yet and return the new result files; a second call does nothing."""
+        for folder in (self.results, self.output):
+            check_writable(folder / "study.json")
         for arm in {arm.name: arm for arm in arms}.values():
             check_names(arm.recipe)
             for shared in arm.shared:
@@ -165,8 +167,8 @@ def evaluate_start(job: Job) -> None:
 def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     """The share of completions sampled at T = 1 that hold an answer in the form, on validation questions."""
     from medrft.data import load_data
-    from medrft.data.images import open_image
-    from medrft.models.generate import generate
+    from medrft.evaluation.engines import open_pictures
+    from medrft.models.generate import Generation, generate
     from medrft.models.load import load_policy
     from medrft.models.prompts import get_prompt
     from medrft.text import extract
@@ -175,17 +177,18 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
     loaded = load_data(recipe.data, seed=recipe.seed)
     asked = [example for example in loaded.examples if example.split == "validation"][:FORM_QUESTIONS]
     prompt = get_prompt(recipe.prompt)
-    samples = 4
     groups = generate(
         load_policy(recipe.model, model),
         prompt,
         asked,
-        images=lambda example: [open_image(path, max_pixels=recipe.data.max_pixels) for path in example.images],
-        max_new_tokens=recipe.eval.max_new_tokens,
-        temperature=1.0,
-        samples=samples,
-        seed=recipe.seed,
-        batch_size=recipe.eval.batch_size,
+        Generation(
+            max_new_tokens=recipe.eval.max_new_tokens,
+            temperature=1.0,
+            samples=4,
+            seed=recipe.seed,
+            batch_size=recipe.eval.batch_size,
+        ),
+        images=open_pictures(recipe.data),
     )
     found = [extract(completion.text, prompt.form) for group in groups for completion in group]
     n = len(found)

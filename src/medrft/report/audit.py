@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError, naming_extras
-from medrft.report import wording
 from medrft.report.audit_charts import share_bar, spread_histogram, strip_chart
+from medrft.report.html import render_template
+from medrft.report.wording import whole_percent
 from medrft.rundir import read_json, read_record, write_atomic
 
 with naming_extras():
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
 TOP = 0.5
 """Where the histograms of spread end."""
@@ -52,10 +52,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def audit_page(summary: Row) -> str:
     """The whole page as text."""
     sections = [_section(name, row, summary) for name, row in summary["rewards"].items()]
-    return str(
-        _templates()
-        .get_template("audit.html.j2")
-        .render(summary=summary, sections=sections, comparison=list(comparison_rows(summary)), verdicts=VERDICTS)
+    comparison = list(comparison_rows(summary))
+    return render_template(
+        "audit.html.j2", summary=summary, sections=sections, comparison=comparison, verdicts=VERDICTS
     )
 
 
@@ -82,9 +81,9 @@ def comparison_rows(summary: Row) -> Iterator[tuple[str, list[str]]]:
     yield "signal to noise of the advantage", [_figure(row, "collapse", "signal", "snr") for row in rewards]
     yield (
         "mixed groups without spread",
-        [_percent(_at(row, "collapse", "total", "calibrated", "under_floor")) for row in rewards],
+        [whole_percent(_at(row, "collapse", "total", "calibrated", "under_floor")) for row in rewards],
     )
-    yield "all-wrong groups that push", [_percent(_at(row, "collapse", "signal", "phantom")) for row in rewards]
+    yield "all-wrong groups that push", [whole_percent(_at(row, "collapse", "signal", "phantom")) for row in rewards]
     yield "best trick", [_best_hack(row) for row in rewards]
     for severity in ("error", "warning", "note"):
         count = [sum(f["severity"] == severity for f in row["findings"]) for row in rewards]
@@ -113,16 +112,12 @@ def _figure(row: Row, *path: str) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %".replace("-", wording.MINUS)
-
-
 def _best_hack(row: Row) -> str:
     gains = {name: hack["gain"] for name, hack in (row["hacks"] or {}).items() if hack["gain"] is not None}
     if not gains or max(gains.values()) <= 0:
         return "none pays"
     name = max(gains, key=lambda key: gains[key])
-    return f"{name.replace('_', ' ')} {_percent(gains[name])}"
+    return f"{name.replace('_', ' ')} {whole_percent(gains[name])}"
 
 
 def _section(name: str, row: Row, summary: Row) -> dict[str, Any]:
@@ -227,7 +222,9 @@ def _hacks(row: Row, limits: Row) -> list[dict[str, Any]]:
     for name, hack in (row["hacks"] or {}).items():
         gain = hack["gain"]
         bad = any(finding["name"] == f"hackable:{name}" for finding in row["findings"])
-        drawn = None if gain is None else share_bar(gain, label=f"{_percent(gain)} of a right answer's pay", bad=bad)
+        drawn = (
+            None if gain is None else share_bar(gain, label=f"{whole_percent(gain)} of a right answer's pay", bad=bad)
+        )
         found.append({"name": name, "bad": bad, "drawn": drawn, **hack})
     return sorted(found, key=lambda hack: -(hack["gain"] if hack["gain"] is not None else -9))
 
@@ -239,26 +236,3 @@ def _weights(row: Row) -> list[dict[str, Any]]:
         {"kind": key, "combine": stack["combine"], "gate": stack["gate"], "parts": stack["parts"]}
         for key, stack in stacks.items()
     ]
-
-
-def _templates() -> Environment:
-    found = Environment(
-        loader=PackageLoader("medrft.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"plain": wording.plain_number, "percent": _percent, "words": _words, "code": _code}
-    return found
-
-
-def _code(text: str) -> Markup:
-    """Text with its `names` set as code; everything is escaped."""
-    pieces = text.split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
-
-
-def _words(name: str) -> str:
-    """An identifier as people read it: `hackable:both_yes_and_no` is `hackable: both yes and no`."""
-    return name.replace("_", " ").replace(":", ": ")

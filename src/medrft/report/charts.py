@@ -8,12 +8,12 @@ Values under the pointer come from SVG titles. Colours are those of Okabe and It
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medrft.errors import naming_extras
-from medrft.report.wording import plain_number
+from medrft.report.wording import percent_points, plain_number
 
 with naming_extras():
     from markupsafe import Markup
@@ -227,6 +227,18 @@ def _path(points: Sequence[tuple[float, float]], css: str) -> Markup:
 def ends_of(difference: Mapping[str, Any] | None) -> list[float]:
     """The mean of a difference and the bounds that it has."""
     return [] if difference is None else [difference[k] for k in ("mean", "low", "high") if difference[k] is not None]
+
+
+def scale_reach(differences: Iterable[Mapping[str, Any] | None]) -> float:
+    """How far a scale that holds all these differences goes to either side of 0; five points at least."""
+    return max([0.05, *(abs(end) for difference in differences for end in ends_of(difference))]) * 1.05
+
+
+def difference_mark(difference: Mapping[str, Any], *, reach: float) -> Markup:
+    """A difference of shares (`mean`, `low`, `high`, `n`) with its interval, on a scale of `reach` around 0."""
+    mean, low, high = (difference[key] for key in ("mean", "low", "high"))
+    says = f"{percent_points(mean)} points, 95 % interval {percent_points(low)} to {percent_points(high)}"
+    return interval_mark(mean, low, high, scale=(-reach, reach), says=f"{says}, n {difference['n']}", zero=True)
 
 
 def interval_mark(

@@ -5,19 +5,17 @@ Made from the JSON of the comparison alone, and from the thumbnails that the run
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medrft import __version__
-from medrft.errors import naming_extras
-from medrft.report.charts import interval_mark
-from medrft.report.page import KIND_NAMES, page_templates
-from medrft.report.wording import percent_points
-
-with naming_extras():
-    from markupsafe import Markup
+from medrft.evaluation.own_scorers import is_share, scale_note
+from medrft.evaluation.run_files import read_thumbnail
+from medrft.report.charts import difference_mark, scale_reach
+from medrft.report.html import png_address, render_template
+from medrft.report.page import KIND_NAMES
+from medrft.report.wording import percent_points, plain_number, plain_percent, signed_number
 
 OUTCOMES = {"wrong to right": "gained", "right to wrong": "lost", "wrong to other wrong": "other"}
 """Outcome -> the style it is shown in."""
@@ -28,43 +26,45 @@ SHOWN = 400
 
 def render_comparison(found: Mapping[str, Any]) -> str:
     """The page as text; loads nothing from outside itself and runs no script."""
-    reach = _reach(found["tests"])
+    reach = scale_reach(_difference(test) for test in found["tests"] if is_share(test))
+    tests = [_shown(test, reach) for test in found["tests"]]
     against = [
         {
             **other,
-            "tests": [{**test, "mark": _mark(test, reach)} for test in found["tests"] if test["b"] == other["name"]],
+            "tests": [test for test in tests if test["b"] == other["name"]],
             "groups": _groups(other["changes"]["examples"], _folders(found, other["name"])),
         }
         for other in found["against"]
     ]
     pictures = any(example["pictures"] for other in against for group in other["groups"] for example in group["shown"])
-    return str(
-        page_templates()
-        .get_template("compare.html.j2")
-        .render(
-            found=found,
-            against=against,
-            pictures=pictures,
-            outcomes=OUTCOMES,
-            kind_names=KIND_NAMES,
-            version=__version__,
-        )
+    return render_template(
+        "compare.html.j2",
+        found=found,
+        against=against,
+        pictures=pictures,
+        outcomes=OUTCOMES,
+        kind_names=KIND_NAMES,
+        version=__version__,
     )
 
 
-def _reach(tests: Sequence[Mapping[str, Any]]) -> float:
-    ends: list[float] = [
-        abs(test[name]) for test in tests for name in ("difference", "low", "high") if test[name] is not None
-    ]
-    return max([0.05, *ends]) * 1.05
+def _difference(test: Mapping[str, Any]) -> dict[str, Any]:
+    return {**test, "mean": test["difference"]}
 
 
-def _mark(test: Mapping[str, Any], reach: float) -> Markup:
-    mean, low, high = (percent_points(test[key]) for key in ("difference", "low", "high"))
-    says = f"{mean} points, 95 % interval {low} to {high}"
-    return interval_mark(
-        test["difference"], test["low"], test["high"], scale=(-reach, reach), says=f"{says}, n {test['n']}", zero=True
-    )
+def _shown(test: Mapping[str, Any], reach: float) -> dict[str, Any]:
+    """A test in words; what is no share of 0 to 1 is not in percent, and has no place on the common scale."""
+    share = is_share(test)
+    difference, level = (percent_points, plain_percent) if share else (signed_number, plain_number)
+    better = (test["difference"] > 0) == (test.get("better", "higher") == "higher")
+    return {
+        **test,
+        "css": ("better" if better else "worse") if test["p_holm"] < 0.05 else "unclear",
+        "mark": difference_mark(_difference(test), reach=reach) if share else "",
+        "scale": scale_note(test),
+        "apart": [difference(test[key]) for key in ("difference", "low", "high")],
+        "means": [level(test[key]) for key in ("mean_a", "mean_b")],
+    }
 
 
 def _folders(found: Mapping[str, Any], name: str) -> list[Path]:
@@ -91,10 +91,6 @@ def _groups(examples: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> l
 
 
 def _pictures(hashes: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Data addresses of the thumbnails that the runs keep; a name that is no hash is never a path."""
-    found = []
-    for sha256 in hashes:
-        if len(sha256) == 64 and sha256.isalnum():
-            paths = [path for folder in folders if (path := folder / f"{sha256}.png").is_file()]
-            found += [base64.b64encode(path.read_bytes()).decode("ascii") for path in paths[:1]]
-    return [f"data:image/png;base64,{data}" for data in found]
+    """Addresses of the thumbnails that the runs keep."""
+    found = (next((png for folder in folders if (png := read_thumbnail(folder, sha256))), None) for sha256 in hashes)
+    return [png_address(png) for png in found if png is not None]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from medrft.errors import naming_extras
+from medrft.evaluation.compare.paired import mean_difference, scored_pairs
 from medrft.evaluation.controls.table import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
-from medrft.evaluation.metrics import cluster_of, values_of
+from medrft.evaluation.metrics import verdict_name
 from medrft.evaluation.run_files import RunFiles
-from medrft.intervals import mean_interval, paired_difference
-from medrft.report import wording
-from medrft.report.charts import ends_of, interval_mark
-from medrft.report.results import BASE, subject_of
+from medrft.intervals import mean_interval
+from medrft.report.charts import difference_mark, scale_reach
+from medrft.report.results import BASE, Source, pair_with, subject_of
 from medrft.types import KINDS
 
 with naming_extras():
@@ -107,7 +107,7 @@ def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure], 
     if start is not None:
         baselines = sum(name in (FREQUENT_TYPE, FREQUENT_QUESTION) for name, _, _ in found)
         found.insert(baselines, (BASE, {"good": "below"}, start))
-    reach = _reach([figures["difference"] for _, _, figures in found])
+    reach = scale_reach(figures["difference"] for _, _, figures in found)
     return Group(
         kind=kind,
         metric=metric,
@@ -118,7 +118,7 @@ def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure], 
                 name=NAMES.get(name, name),
                 good=_good(name, control["good"], kind, known=bool(figures["score"])),
                 figures=figures,
-                mark=_mark(figures["difference"], reach),
+                mark=difference_mark(figures["difference"], reach=reach) if figures["difference"] else None,
             )
             for name, control, figures in found
         ),
@@ -136,32 +136,16 @@ def _start(run: RunFiles, dataset: str, stage: str, kind: str) -> Figure | None:
     """The start model's row: its score, and the difference from the stage, over the questions that both answered."""
     if stage == BASE or BASE not in run.evaluations[dataset]:
         return None
-    plain, start = run.answers(stage, dataset), run.answers(BASE, dataset)
-    shared = sorted(key for key in plain.keys() & start.keys() if plain[key]["kind"] == kind)
-    metric = "truth" if shared and "truth" in plain[shared[0]]["scores"] else "correct"
-    both = [(values_of(start[k]).get(metric), values_of(plain[k]).get(metric), cluster_of(plain[k])) for k in shared]
-    scored = [(theirs, ours, image) for theirs, ours, image in both if theirs is not None and ours is not None]
+    plain = Source(stage=stage, source="none", name=stage)
+    shared = [pair for pair in pair_with(run, dataset, BASE, plain) if pair.kind == kind]
+    metric = verdict_name(shared[0].a[0]["scores"] if shared else ())
+    scored = scored_pairs(shared, metric)
     if not scored:
         return None
-    theirs, ours, images = zip(*scored, strict=True)
+    images = [one.pair.cluster for one in scored]
     return {
         "n": len(shared),
         "metric": metric,
-        "score": mean_interval(theirs, clusters=images).as_json(),
-        "difference": paired_difference(theirs, ours, clusters=images).as_json(),
+        "score": mean_interval([one.after for one in scored], clusters=images).as_json(),
+        "difference": mean_difference(scored).as_json(),
     }
-
-
-def _reach(differences: Sequence[Figure | None]) -> float:
-    """How far the scale of differences goes to either side."""
-    ends: list[float] = [abs(end) for difference in differences for end in ends_of(difference)]
-    return max([0.05, *ends]) * 1.05
-
-
-def _mark(difference: Figure | None, reach: float) -> Markup | None:
-    if difference is None:
-        return None
-    mean, low, high = (difference[key] for key in ("mean", "low", "high"))
-    said = [wording.percent_points(value) for value in (mean, low, high)]
-    says = f"{said[0]} points, 95 % interval {said[1]} to {said[2]}"
-    return interval_mark(mean, low, high, scale=(-reach, reach), says=f"{says}, n {difference['n']}", zero=True)

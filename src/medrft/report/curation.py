@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import random
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from medrft.curation.rules import RULES
 from medrft.data.images import BadImageError, thumbnail_png
-from medrft.errors import naming_extras
+from medrft.report.html import draw_evenly, png_address, render_template
 from medrft.rundir import read_json, read_jsonl, write_atomic
 
-with naming_extras():
-    import jinja2
-
-TEMPLATES = Path(__file__).parent / "templates"
 SHOWN, SIDE = 40, 256
 """Kept and dropped pairs on the sheet, each; longer side of their images in pixels."""
 MAX_TEXT = 4_000
@@ -46,35 +38,17 @@ def write_sheet(folder: Path, *, images: bool, seed: int) -> Path:
     manifest = read_json(folder / "manifest.json")
     kept = [_kept(row) for row in read_jsonl(folder / "curated.jsonl")]
     dropped = [_dropped(row) for row in read_jsonl(folder / "dropped.jsonl")]
-    cards = [*draw_cards(kept, SHOWN, seed=seed), *draw_cards(dropped, SHOWN, seed=seed)]
+    cards = [
+        card for some in (kept, dropped) for card in draw_evenly(some, SHOWN, seed=seed, key=lambda card: card["state"])
+    ]
     for card in cards:
         card["images"] = [_address(folder / place) for place in card["images"]] if images else []
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("curation.html.j2").render(
-        manifest=manifest, cards=cards, rules=RULES, counts={"kept": len(kept), "dropped": len(dropped)}, images=images
+    counts = {"kept": len(kept), "dropped": len(dropped)}
+    page = render_template(
+        "curation.html.j2", manifest=manifest, cards=cards, rules=RULES, counts=counts, images=images
     )
     write_atomic(folder / "sheet.html", page)
     return folder / "sheet.html"
-
-
-def draw_cards(cards: Sequence[Card], limit: int, *, seed: int) -> list[Card]:
-    """At most `limit` cards, drawn evenly over their states, in their order."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number, card in enumerate(cards):
-        groups[card["state"]].append(number)
-    rng = random.Random(seed)
-    for numbers in groups.values():
-        rng.shuffle(numbers)
-    drawn: list[int] = []
-    while len(drawn) < min(limit, len(cards)):
-        drawn += [numbers.pop() for numbers in groups.values() if numbers]
-    return [cards[number] for number in sorted(drawn[:limit])]
 
 
 def _kept(row: dict[str, Any]) -> Card:
@@ -107,6 +81,6 @@ def _cut(text: str) -> str:
 def _address(path: Path) -> str:
     """A thumbnail inside the page; empty where the file cannot be opened any more."""
     try:
-        return "data:image/png;base64," + base64.b64encode(thumbnail_png(path, SIDE)).decode("ascii")
+        return png_address(thumbnail_png(path, SIDE))
     except BadImageError:
         return ""

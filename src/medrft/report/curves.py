@@ -65,7 +65,7 @@ OUTCOMES = (
     _share(
         "truth",
         "Oracle accuracy",
-        "Share of training answers that the phantom's own judge, not the reward, calls right.",
+        "Share of training answers that the phantom's oracle, not the reward, calls right.",
     ),
 )
 HEALTH = (

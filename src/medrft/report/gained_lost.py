@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from medrft.evaluation.compare.changes import is_right, outcome_of
 from medrft.evaluation.run_files import Row, RunFiles
-from medrft.report.results import BASE, Source, rivals_of, subject_of
+from medrft.report.html import png_address
+from medrft.report.results import BASE, Source, pair_with, rivals_of, subject_of
 
 EACH = 3
 """Examples of each outcome."""
@@ -61,14 +62,12 @@ def held_out(run: RunFiles, dataset: str) -> HeldOut | None:
     rivals = [rival for rival in rivals_of(run, dataset, subject) if rival.source == "none"] if subject else []
     if subject is None or not rivals:
         return None
-    before, after = run.answers(rivals[0].stage, dataset), run.answers(subject, dataset)
     sorts: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES.values()}
-    for key, row in after.items():
-        if key in before:
-            sorts[OUTCOMES[outcome_of(before[key], row)]].append(key)
+    for pair in pair_with(run, dataset, subject, rivals[0]):
+        sorts[OUTCOMES[outcome_of(pair.a[0], pair.b[0])]].append(pair.key[2])
     stages = [stage for stage in run.evaluations[dataset] if stage in {BASE, rivals[0].stage, subject}]
     answers = {stage: run.answers(stage, dataset) for stage in stages}
-    chosen = [(outcome, key) for outcome in ("gained", "lost") for key in _draw(run, sorts[outcome], after)]
+    chosen = [(outcome, key) for outcome in ("gained", "lost") for key in _draw(run, sorts[outcome], answers[subject])]
     return HeldOut(
         dataset=dataset,
         before=rivals[0],
@@ -88,10 +87,9 @@ def _draw(run: RunFiles, keys: Sequence[str], rows: Mapping[str, Row]) -> list[s
 def _question(run: RunFiles, outcome: str, key: str, answers: Mapping[str, Mapping[str, Row]]) -> Question:
     said = [(stage, rows[key]) for stage, rows in answers.items() if key in rows]
     row = said[-1][1]
-    thumbnails = (run.thumbnail(sha256) for sha256 in row["images"])
     return Question(
         outcome=outcome,
         row=row,
-        images=tuple(uri for uri in thumbnails if uri),
+        images=tuple(map(png_address, run.thumbnails(row["images"]))),
         said=tuple(Said(stage=stage, row=answer, right=is_right(answer)) for stage, answer in said),
     )

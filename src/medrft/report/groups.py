@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.evaluation.run_files import Row, RunFiles
+from medrft.report.html import png_address
 
 LONGEST = 4000
 """Characters of a completion that are shown."""
@@ -98,14 +99,13 @@ def _choose(groups: Sequence[Row]) -> list[tuple[str, Row]]:
 
 def _group(run: RunFiles, why: str, facts: Row, rows: Sequence[Row]) -> Group:
     best_first = sorted(rows, key=lambda row: (-row["reward"], row["sample"]))
-    thumbnails = (run.thumbnail(sha256) for sha256 in rows[0]["image_sha256"])
     return Group(
         why=why,
         step=facts["step"],
         mean=facts["mean_reward"],
         spread=facts["spread"],
         row=rows[0],
-        images=tuple(uri for uri in thumbnails if uri),
+        images=tuple(map(png_address, run.thumbnails(rows[0]["image_sha256"]))),
         completions=tuple(_shown(row) for row in best_first),
     )
 

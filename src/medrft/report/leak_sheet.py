@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import TypedDict
 
 from medrft.data.images import thumbnail_png
 from medrft.data.overlap.leaks import Leak, Leaks, Pictures
-from medrft.errors import naming_extras
+from medrft.report.html import png_address, render_template
 
-with naming_extras():
-    import jinja2
-
-TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 300
 """Pairs on the page for each pair of sets; copies come first."""
 
@@ -46,10 +41,7 @@ def render_leaks(found: Leaks, *, size: int = 288) -> str:
         for pair, leak in found["pairs"].items()
     ]
     groups += [_group(f"within {name}", one["neighbours"], size) for name, one in found.get("within", {}).items()]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("leak_sheet.html.j2").render(groups=groups, shown=SHOWN)
+    return render_template("leak_sheet.html.j2", groups=groups, shown=SHOWN)
 
 
 def _lead(pair: str, leak: Leak) -> str:
@@ -69,7 +61,7 @@ def _group(title: str, neighbours: list[Pictures], size: int, *, lead: str = "")
 
 def _card(pair: Pictures, size: int) -> Card:
     paths = Path(pair["a"]), Path(pair["b"])
-    a, b = (f"data:image/png;base64,{base64.b64encode(thumbnail_png(path, size)).decode()}" for path in paths)
+    a, b = (png_address(thumbnail_png(path, size)) for path in paths)
     first, second = (f"{path.parent.name}/{path.name}" for path in paths)
     likeness = pair["likeness"]
     return {

@@ -12,23 +12,24 @@ from typing import Any
 
 from medrft import __version__
 from medrft.errors import naming_extras
-from medrft.evaluation.metrics import METRICS, PAPERS_FOUR
+from medrft.evaluation.metrics import METRICS, PAPERS_FOUR, repeats_accuracy
+from medrft.evaluation.own_scorers import Facts, is_share, say_scale
 from medrft.evaluation.rewarded import rewarded_metrics
 from medrft.evaluation.run_files import RunFiles
 from medrft.report import facts, wording
 from medrft.report.audit import run_fragment
-from medrft.report.charts import interval_mark
+from medrft.report.charts import difference_mark, interval_mark, scale_reach
 from medrft.report.controls import controls_of
 from medrft.report.curves import Panel, short_log, stage_panels
 from medrft.report.gained_lost import HeldOut, held_out
 from medrft.report.groups import Group, example_groups
+from medrft.report.html import render_template
 from medrft.report.results import Comparison, Source, compare_stages, kinds_of, lead_metric, sources_of
 from medrft.report.strata import Below, clash_lines, strata_sections
 from medrft.rundir import write_atomic
 from medrft.training.monitor.watch import diagnose_run
 
 with naming_extras():
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
 KIND_NAMES = {"all": "all kinds", "closed": "closed (yes or no)", "choice": "multiple choice", "open": "open"}
@@ -86,70 +87,53 @@ def write_page(run: Path) -> Path:
 
 def render_page(run: RunFiles) -> str:
     """The whole page as text."""
-    return str(
-        page_templates()
-        .get_template("page.html.j2")
-        .render(
-            run=run,
-            name=run.path.resolve().name,
-            version=__version__,
-            results=[_results(run, dataset) for dataset in run.evaluations],
-            controls=controls_of(run),
-            stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
-            diagnoses=diagnose_run(row for rows in run.metrics.values() for row in rows),
-            facts=facts.facts_of(run),
-            audit=run_fragment(run.path),
-            metric_says=METRICS,
-            papers_four=PAPERS_FOUR,
-            clash_lines=clash_lines,
-            kind_names=KIND_NAMES,
-            shares=SHARES,
-        )
+    own = {name: facts for dataset in run.evaluations for name, facts in _own_scorers(run, dataset).items()}
+    return render_template(
+        "page.html.j2",
+        run=run,
+        name=run.path.resolve().name,
+        version=__version__,
+        results=[_results(run, dataset) for dataset in run.evaluations],
+        controls=controls_of(run),
+        stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
+        diagnoses=diagnose_run(row for rows in run.metrics.values() for row in rows),
+        facts=facts.facts_of(run),
+        audit=run_fragment(run.path),
+        metric_says=METRICS | {name: f"{facts['scorer']}: {say_scale(facts)}" for name, facts in own.items()},
+        own=own,
+        papers_four=PAPERS_FOUR,
+        clash_lines=clash_lines,
+        kind_names=KIND_NAMES,
+        shares=SHARES | {name for name, facts in own.items() if is_share(facts)},
     )
-
-
-def page_templates() -> Environment:
-    """The templates of the report's pages, with their filters; everything is escaped."""
-    found = Environment(
-        loader=PackageLoader("medrft.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {
-        "label": wording.metric_label,
-        "plain": wording.plain_number,
-        "percent": wording.plain_percent,
-        "points": wording.percent_points,
-        "duration": wording.say_seconds,
-    }
-    return found
 
 
 def _results(run: RunFiles, dataset: str) -> Results:
     found = compare_stages(run, dataset)
-    ends = [abs(end) for one in found for end in one.difference[:3] if end == end]
-    reach = max([0.05, *ends]) * 1.05
-    marks = [(one, _difference_mark(one, reach)) for one in found]
+    reach = scale_reach(one.difference.as_json() for one in found)
+    marks = [(one, difference_mark(one.difference.as_json(), reach=reach)) for one in found]
     tables = [_table(run, dataset, kind) for kind in kinds_of(run, dataset)]
     return Results(
         dataset=dataset,
         header=list(run.evaluations[dataset].values())[-1],
         comparisons=tuple(marks),
         tables=tuple(table for table in tables if table.kind != "all" or table.lead),
-        marks={stage: dict(rewarded_metrics(run.recipe, stage)) for stage in run.evaluations[dataset]},
+        marks={
+            stage: dict(rewarded_metrics(run.recipe, stage, metrics.get("scorers")))
+            for stage, metrics in run.evaluations[dataset].items()
+        },
         below=strata_sections(run, dataset),
         held_out=held_out(run, dataset),
     )
 
 
-def _difference_mark(one: Comparison, reach: float) -> Markup:
-    mean, low, high, n = one.difference
-    known = (low, high) if low == low else (None, None)
-    said = [wording.percent_points(value) for value in (mean, *known[:2])]
-    says = f"{said[0]} points, 95 % interval {said[1]} to {said[2]}, n {n}"
-    return interval_mark(mean, *known, scale=(-reach, reach), says=says, zero=True)
+def _own_scorers(run: RunFiles, dataset: str) -> Facts:
+    """What the evaluations of a data set say of the scorers that their recipe names itself."""
+    return {
+        name: facts
+        for metrics in run.evaluations[dataset].values()
+        for name, facts in metrics.get("scorers", {}).items()
+    }
 
 
 def _table(run: RunFiles, dataset: str, kind: str) -> Table:
@@ -158,7 +142,8 @@ def _table(run: RunFiles, dataset: str, kind: str) -> Table:
     found = [(source, stages[source.stage]["results"][source.source].get(kind, {})) for source in sources]
     rows = [(source, metrics) for source, metrics in found if metrics]
     present = {name for _, metrics in rows for name in metrics}
-    names = [name for name in METRICS if name in present and not (name == "correct" and kind in ("closed", "choice"))]
+    known = (*METRICS, *_own_scorers(run, dataset))
+    names = [name for name in known if name in present and not repeats_accuracy(name, kind)]
     leads = [lead for _, metrics in rows if (lead := lead_metric(kind, metrics))]
     lead = leads[-1] if leads else None
     ordered = sorted(names, key=lambda name: name != lead)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medrft.evaluation.compare.paired import mean_difference, pair_rows, scored_pairs
+from medrft.evaluation.compare.sides import Pair, rows_by_key
 from medrft.evaluation.controls.table import FREQUENT_QUESTION, FREQUENT_TYPE
-from medrft.evaluation.metrics import cluster_of, values_of
+from medrft.evaluation.metrics import RIGHT, repeats_accuracy
 from medrft.evaluation.run_files import RunFiles
-from medrft.intervals import Interval, paired_difference
+from medrft.intervals import Interval
 from medrft.types import KINDS
 
 Metric = Mapping[str, Any]
@@ -87,15 +89,15 @@ def _stage_name(stage: str) -> str:
 
 
 def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
-    """The metric that stands for a kind: the phantom's own judge where there is one, else what is right or wrong."""
-    for name in ("truth", "accuracy", "correct", "exact_match"):
+    """The metric that stands for a kind: the phantom's oracle where there is one, else what is right or wrong."""
+    for name in RIGHT:
         if name in metrics and (kind != "all" or name == "truth"):
             return name
     return None
 
 
 def kinds_of(run: RunFiles, dataset: str) -> list[str]:
-    """Kinds that were evaluated on a data set; `all` first where the phantom's judge pools them."""
+    """Kinds that were evaluated on a data set; `all` first where the phantom's oracle pools them."""
     results = [metrics["results"] for metrics in run.evaluations[dataset].values()]
     present = {kind for result in results for source in result.values() for kind in source}
     return [kind for kind in ("all", *KINDS) if kind in present]
@@ -138,39 +140,35 @@ def compare_stages(run: RunFiles, dataset: str) -> list[Comparison]:
     if subject is None:
         return []
     found = []
-    answers = run.answers(subject, dataset)
-    others = {rival: run.answers(rival.stage, dataset, rival.source) for rival in rivals_of(run, dataset, subject)}
+    rivals = {rival: pair_with(run, dataset, subject, rival) for rival in rivals_of(run, dataset, subject)}
     for kind in kinds_of(run, dataset):
         metric = lead_metric(kind, run.evaluations[dataset][subject]["results"]["none"].get(kind, {}))
         if metric is None:
             continue
-        for rival, rows in others.items():
-            difference = _difference(answers, rows, kind=kind, metric=metric)
-            if difference is not None:
+        for rival, pairs in rivals.items():
+            scored = scored_pairs([pair for pair in pairs if kind in (pair.kind, "all")], metric)
+            if scored:
                 found.append(
                     Comparison(
-                        dataset=dataset, kind=kind, metric=metric, subject=subject, against=rival, difference=difference
+                        dataset=dataset,
+                        kind=kind,
+                        metric=metric,
+                        subject=subject,
+                        against=rival,
+                        difference=mean_difference(scored),
                     )
                 )
     return found
 
 
-def _difference(a: Mapping[str, Metric], b: Mapping[str, Metric], *, kind: str, metric: str) -> Interval | None:
-    """Paired difference over the questions that both answered and that are scored in both."""
-    pairs = []
-    for key in a.keys() & b.keys():
-        if kind in (a[key]["kind"], "all"):
-            ours, theirs = values_of(a[key]).get(metric), values_of(b[key]).get(metric)
-            if ours is not None and theirs is not None:
-                pairs.append((key, ours, theirs, cluster_of(a[key])))
-    if not pairs:
-        return None
-    _, ours_all, theirs_all, clusters = zip(*sorted(pairs), strict=True)
-    return paired_difference(ours_all, theirs_all, clusters=clusters)
+def pair_with(run: RunFiles, dataset: str, stage: str, rival: Source) -> list[Pair]:
+    """The questions that a rival and then a stage answered, asked alike, paired as `medrft compare` pairs them."""
+    before, after = run.answers(rival.stage, dataset, rival.source), run.answers(stage, dataset)
+    return pair_rows(rows_by_key(before.values()), rows_by_key(after.values()))[0]
 
 
 SHOWN = ("truth", "accuracy", "correct", "average")
-"""Metrics of the short table; the report and `metrics.json` have all."""
+"""Metrics of the short table, beside the recipe's own scorers; the report and `metrics.json` have all."""
 
 
 def result_rows(run: Path) -> list[dict[str, Any]]:
@@ -183,7 +181,8 @@ def result_rows(run: Path) -> list[dict[str, Any]]:
     rows = []
     for dataset, stages in files.evaluations.items():
         for kind in kinds_of(files, dataset):
-            for metric in SHOWN:
+            own = dict.fromkeys(name for metrics in stages.values() for name in metrics.get("scorers", {}))
+            for metric in (*SHOWN, *own):
                 for stage, metrics in stages.items():
                     row = _row(metrics["results"], kind, metric)
                     if row is not None:
@@ -194,7 +193,7 @@ def result_rows(run: Path) -> list[dict[str, Any]]:
 def _row(results: dict[str, Any], kind: str, metric: str) -> dict[str, Any] | None:
     """The model's figure and its controls; `None` where the metric does not exist or repeats another."""
     own = results.get("none", {}).get(kind, {}).get(metric)
-    if own is None or (metric == "correct" and kind != "open"):  # for closed and choice, correct is the accuracy
+    if own is None or repeats_accuracy(metric, kind):
         return None
 
     def control(source: str) -> float | None:

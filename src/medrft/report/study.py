@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from medrft import __version__
-from medrft.errors import naming_extras
+from medrft.files import make_folder
 from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
 from medrft.report.forest import reach_of
+from medrft.report.html import render_template
 from medrft.report.study_markdown import (
     controls_of,
     flips_of,
@@ -34,14 +35,11 @@ from medrft.studies.collect import collect_study
 from medrft.studies.plan import Study
 from medrft.studies.result_files import read_results
 
-with naming_extras():
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
 Row = Mapping[str, Any]
 
 CURVES: dict[str, tuple[str, str, bool]] = {
     "reward": ("Reward", "What each arm was paid; arms with different rewards do not compare here.", False),
-    "truth": ("Oracle accuracy", "Share of sampled training answers that the phantom's own judge calls right.", True),
+    "truth": ("Oracle accuracy", "Share of sampled training answers that the phantom's oracle calls right.", True),
     "correct": ("Correct", "Share of sampled training answers that meet the recipe's own test.", True),
     "completion_length": ("Length", "Tokens per sampled answer.", False),
     "length_right": ("Length of right answers", "Tokens per sampled answer that is right.", False),
@@ -63,7 +61,7 @@ def collect_results(study: Study, results: Path) -> dict[str, Any]:
 
 def write_study_page(facts: Row, folder: Path) -> Path:
     """Write `study.html`, `study.json` and `table.md` into a folder; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "study.json", facts)
     write_atomic(folder / "table.md", study_markdown(facts) + "\n")
     page = folder / "study.html"
@@ -73,13 +71,6 @@ def write_study_page(facts: Row, folder: Path) -> Path:
 
 def study_page(facts: Row) -> str:
     """The whole page as text."""
-    environment = Environment(
-        loader=PackageLoader("medrft.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shared = (
         metric_label,
         plain_percent,
@@ -93,8 +84,9 @@ def study_page(facts: Row) -> str:
         controls_of,
         flips_of,
     )
-    environment.globals |= {function.__name__: function for function in shared}
-    shown = environment.get_template("study.html.j2").render(
+    return render_template(
+        "study.html.j2",
+        **{function.__name__: function for function in shared},
         facts=facts,
         verdict=study_verdict(facts),
         status=study_status(facts),
@@ -103,7 +95,6 @@ def study_page(facts: Row) -> str:
         of=label_of,
         version=__version__,
     )
-    return str(shown)
 
 
 def _marked(row: Row, table: Row) -> dict[str, Any]:

@@ -278,22 +278,13 @@ def length_cells(row: Row) -> list[str]:
 
 
 def _cost_lines(cost: Row) -> list[str]:
-    ratio = (
-        ""
-        if cost["ratio"] is None
-        else f" (largest over smallest {cost['ratio']:.2f}, {'kept' if cost['kept'] else 'not kept'})"
-    )
-    lines = [f"Budget, {cost['rule'].replace('_', ' ')}: {_cell(cost['statement'])}{ratio}. Median over seeds:", ""]
-    lines += [
-        "| arm | steps | completions | sampled tokens | seconds | evaluation | shared stages before |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in cost["arms"]:
-        cells = [
-            row[key] for key in ("steps", "completions", "tokens", "seconds", "evaluation_seconds", "shared_seconds")
-        ]
-        lines.append(f"| {_cell(row['arm'])} | " + " | ".join(f"{value:,.0f}" for value in cells) + " |")
-    return [*lines, ""]
+    says = f"Budget, {cost['rule'].replace('_', ' ')}: {cost['statement']}"
+    if cost["ratio"] is not None:
+        says += f" (largest over smallest {cost['ratio']:.2f}, {'kept' if cost['kept'] else 'not kept'})"
+    heads = ["arm", "steps", "completions", "sampled tokens", "seconds", "evaluation", "shared stages before"]
+    keys = ("steps", "completions", "tokens", "seconds", "evaluation_seconds", "shared_seconds")
+    rows = [[row["arm"], *(f"{row[key]:,.0f}" for key in keys)] for row in cost["arms"]]
+    return _grid(f"{says}. Median over seeds:", heads, rows)
 
 
 def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:

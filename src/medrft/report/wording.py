@@ -57,6 +57,15 @@ def plain_percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f}"
 
 
+def whole_percent(value: float | None) -> str:
+    """A share in whole percent, with the sign.
+
+    >>> whole_percent(0.6125), whole_percent(-0.02), whole_percent(None)
+    ('61 %', '−2 %', '–')
+    """
+    return NONE if value is None else f"{100 * value:.0f} %".replace("-", MINUS)
+
+
 def percent_share(value: float) -> str:
     """A share with its sign, in as few digits as say it.
 
@@ -76,6 +85,26 @@ def percent_points(value: float | None) -> str:
         return NONE
     text = f"{100 * abs(value):.1f}"
     return f"±{text}" if text == "0.0" else f"{'+' if value > 0 else MINUS}{text}"
+
+
+def signed_number(value: float | None) -> str:
+    """A difference in three or four digits, signed.
+
+    >>> signed_number(2.5), signed_number(-0.25), signed_number(0.0)
+    ('+2.5', '−0.25', '±0')
+    """
+    if value is None:
+        return NONE
+    return f"{'±' if value == 0 else '+' if value > 0 else ''}{plain_number(value)}"
+
+
+def split_words(name: str) -> str:
+    """An identifier as people read it.
+
+    >>> split_words("hackable:both_yes_and_no")
+    'hackable: both yes and no'
+    """
+    return name.replace("_", " ").replace(":", ": ")
 
 
 def say_seconds(value: float) -> str:

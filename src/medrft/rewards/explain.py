@@ -1,12 +1,17 @@
 """Why a completion got its reward, in lines of text: part by part, then what each scorer compared.
 
-A scorer may explain itself with a method `explain(item) -> Iterable[str]`; the clinical one says which finding and
-which facet matched or clashed.
+    clinical: 0.0000 x 0.4 = 0.0000
+        clinical 0.00 (contradiction): 'left effusion' answered by 'fluid on the right'
+    reward: 0.1500
+
+A scorer explains itself with a method `explain(item) -> Iterable[str]`, which it may have or not; nothing here knows a
+scorer by name. It is asked only about an answer that was found and that the scorer concerns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from medrft.rewards.reward import Reward
@@ -30,13 +35,16 @@ def explain_row(item: Item, row: Mapping[str, Any], *, scorers: Iterable[Scorer]
 def explain_scorer(scorer: Scorer, item: Item, score: Score) -> list[str]:
     """One scorer's number, and its own explanation where it has one."""
     said = "not applicable" if not scorer.applies(item) else "unscored" if score is None else f"{score:.4f}"
-    best = _best_reference(scorer, item)
-    return [f"{scorer.name}: {said}", *_indented(_own(scorer, item, best))]
+    return [f"{scorer.name}: {said}", *_own_lines(scorer, item)]
 
 
 def explain_outcome(reward: Reward, item: Item, row: Mapping[str, Any], used: int) -> list[str]:
-    """The parts of a scored row (raw -> calibrated x weight = share), the gate, and what the scorers compared."""
+    """The parts of a scored row (raw -> calibrated x weight = share), the gate, and what the scorers compared.
+
+    `used` is the index of the reference that the reward chose; the scorers are asked about that one alone.
+    """
     lines = []
+    item = replace(item, references=(item.references[used],))
     stack = reward.stack(item.kind)
     told: list[Scorer] = []
     for part in stack.parts:
@@ -48,12 +56,12 @@ def explain_outcome(reward: Reward, item: Item, row: Mapping[str, Any], used: in
         changed = bend if seen["calibrated"] != seen["raw"] else ""
         share = part.weight * seen["calibrated"]
         lines.append(f"{part.name}: {seen['raw']:.4f}{changed} x {part.weight:.4g} = {share:.4f}")
-        lines += _indented(_own(part.scorer, item, used))
+        lines += _own_lines(part.scorer, item)
         told.append(part.scorer)
     if stack.gate is not None:
         state = {True: "closed: the answer parts are 0", False: "open", None: "could not be computed, not applied"}
         lines.append(f"gate ({stack.gate.scorer.name} below {stack.gate.below:g}): {state[row.get('gate')]}")
-        lines += [] if stack.gate.scorer in told else _indented(_own(stack.gate.scorer, item, used))
+        lines += [] if stack.gate.scorer in told else _own_lines(stack.gate.scorer, item)
     total = row["reward"]
     return [*lines, "reward: unscored" if total is None else f"reward: {total:.4f}"]
 
@@ -62,32 +70,12 @@ def _why(kind: str, seen: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return "gate" if row.get("gate") and seen["calibrated"] == 0 else kind
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
-
-
-def _own(scorer: Scorer, item: Item, used: int) -> list[str]:
-    """What a scorer says for itself of one reference."""
-    if item.answer is None or not scorer.applies(item):
+def _own_lines(scorer: Scorer, item: Item) -> list[str]:
+    """What a scorer says for itself, indented; nothing where it has no `explain` or nothing to explain."""
+    explain = getattr(scorer, "explain", None)
+    if explain is None or item.answer is None or not scorer.applies(item):
         return []
-    own = getattr(scorer, "explain", None)
-    if own is not None:
-        return [str(line) for line in own(item)]
-    if scorer.name == "clinical" and item.references:
-        from medrft.scorers.clinical import explain
-
-        return explain(item.references[used], item.answer, item.question).text().splitlines()
-    return []
-
-
-def _best_reference(scorer: Scorer, item: Item) -> int:
-    """The reference that a scorer's own explanation is about."""
-    if scorer.name != "clinical" or item.answer is None or len(item.references) < 2:
-        return 0
-    from medrft.scorers.clinical import score_pair
-
-    scores = [score_pair(reference, item.answer, item.question) for reference in item.references]
-    return scores.index(max(scores))
+    return [f"    {line}" for line in explain(item)]
 
 
 def _reading(item: Item, used: int) -> list[str]:

@@ -8,7 +8,7 @@ With `answer` the text is the answer already, and parts about the form do not ap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -73,16 +73,6 @@ def reward_columns(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, 
     more = {"gate": outcome.gate, "reference_used": outcome.reference, "unscored_reason": outcome.unscored_reason}
     kept = {key: value for key, value in more.items() if value is not None}
     return {"scores": dict(outcome.raw), "reward": outcome.reward, "parts": parts, **kept}
-
-
-def groups_of(rows: Sequence[Row]) -> list[str | int] | None:
-    """The rows' groups; `None` when no row has one. Raises `DataError` when only some have."""
-    missing = [number for number, row in enumerate(rows, 1) if row.group is None]
-    if len(missing) == len(rows):
-        return None
-    if missing:
-        raise DataError(f"row {missing[0]} has no `group` but others have; give every row its group")
-    return [row.group for row in rows if row.group is not None]
 
 
 def _texts(value: Any, key: str, where: str, *, needed: bool = False) -> tuple[str, ...]:

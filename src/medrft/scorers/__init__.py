@@ -26,7 +26,6 @@ SCORERS: dict[str, str] = {
     "exact_match": "medrft.scorers.lexical:ExactMatch",
     "precision": "medrft.scorers.lexical:TokenPrecision",
     "recall": "medrft.scorers.lexical:TokenRecall",
-    "f1": "medrft.scorers.lexical:TokenF1",
     "set_match": "medrft.scorers.lexical:SetMatch",
     "choice_match": "medrft.scorers.choice:ChoiceMatch",
     "yes_no_match": "medrft.scorers.choice:YesNoMatch",
@@ -45,6 +44,9 @@ SCORERS: dict[str, str] = {
     "sentence_band": "medrft.scorers.length:SentenceBand",
 }
 """Name -> `module:Class`; a user's own scorer is written the same way, `my_reward.py:Brevity`."""
+
+OTHER_NAMES = {"f1": "rouge1"}
+"""What papers call a scorer that has another name here; asking for it gets an error that says so."""
 
 
 def build_scorer(
@@ -65,6 +67,8 @@ def build_scorer(
     refuse_masked(options, where=f"scorer {name}")
     if ":" in name:
         return Guarded(load_custom(name, base_dir=base_dir, options=options))
+    if name in OTHER_NAMES:
+        raise RecipeError(f"there is no scorer {name!r}: its number is that of {OTHER_NAMES[name]!r}; use that name")
     if name not in SCORERS:
         raise unknown_name("scorer", name, SCORERS)
     module, _, attribute = SCORERS[name].partition(":")

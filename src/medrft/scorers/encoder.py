@@ -71,12 +71,8 @@ class BertScore(EncoderScorer):
     def __post_init__(self) -> None:
         """Refuse settings that cannot be computed, before any training."""
         super().__post_init__()
-        if self.encoder.idf and self.idf_corpus is None:
-            raise ModelError("encoder.idf needs references to count; add options: {idf_corpus: FILE}, one a line")
         if self.idf_corpus is not None and not Path(self.idf_corpus).is_file():
             raise ModelError(f"no file at {self.idf_corpus} (idf_corpus); write one reference a line there")
-        if self.encoder.rescale and self.baseline is None:
-            raise ModelError("encoder.rescale needs a number; add options: {baseline: b} for this encoder and layer")
         if self.baseline is not None and not -1 < self.baseline < 1:
             raise ModelError(f"baseline is a BERTScore between -1 and 1, got {self.baseline}")
 

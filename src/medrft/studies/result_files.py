@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError
+from medrft.evaluation.metrics import verdict_name
 from medrft.intervals import UNIT, mean_interval, paired_difference
 from medrft.rundir import read_json
 from medrft.studies.plan import OUTCOMES
@@ -148,9 +149,8 @@ def mean_of(results: Sequence[Result], **where: Any) -> float | None:
 
 
 def lead_of(found: Sequence[Result], dataset: str) -> str:
-    """What tells right from wrong on a data set: the phantom's judge where there is one, else `correct`."""
-    values = found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {})
-    return "truth" if "truth" in values else "correct"
+    """What tells right from wrong on a data set: the phantom's oracle where there is one, else `correct`."""
+    return verdict_name(found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {}))
 
 
 def datasets_of(arms: Arms) -> list[str]:

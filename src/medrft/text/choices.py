@@ -109,11 +109,11 @@ def _chosen(text: str, options: tuple[str, ...]) -> str | None:
         letter, rest = label
         if normalize(rest) == names[LETTERS.index(letter)]:
             return names[LETTERS.index(letter)]
-        claimed = {letter} | _list_after(rest, letters) | (_anywhere(rest, letters, names))
+        claimed = {letter} | _list_after(rest, letters) | _anywhere(rest, letters)
         refused = _refused(whole, letters)
         return _agreed(claimed - refused, rest, names, refused=bool(refused & {letter}))
     refused = _refused(whole, letters)
-    return _agreed(_anywhere(whole, letters, names) - refused, body, names, refused=False)
+    return _agreed(_anywhere(whole, letters) - refused, body, names, refused=False)
 
 
 def label_of(text: str, options: Sequence[str]) -> int | None:
@@ -201,7 +201,7 @@ def _list_after(rest: str, letters: frozenset[str]) -> set[str]:
     return found
 
 
-def _anywhere(text: str, letters: frozenset[str], names: Sequence[str]) -> set[str]:
+def _anywhere(text: str, letters: frozenset[str]) -> set[str]:
     """Letters that a text states as its choice, wherever they stand."""
     found = {match[1].upper() for match in CUED.finditer(text)}
     found |= {match[1] for pattern in (BRACKETED, STATED) for match in pattern.finditer(text)}

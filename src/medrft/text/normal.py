@@ -92,10 +92,10 @@ UNIT = re.compile(
 )
 KEPT = re.compile(
     r"(?<=\d)([./^])(?=-?\d)|(?<![^\s(<>≤≥=~:,\[^±≠])(-)(?=\d)|([<>≤≥≠])(?= ?-?\d)"
-    r"|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)"
+    r"|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)|(?<=\d)(?: \+ |\+)(?=\d)|(?<=\d)°(?! ?[cf]\b)"
 )
 """Signs that stay: within numbers, before numbers, between what they compare."""
-PUNCTUATION = re.compile(r"[^\w\ue000-\ue008⊕⊖↑↓±]|_")
+PUNCTUATION = re.compile(r"[^\w\ue000-\ue009⊕⊖↑↓±]|_")
 LONE_SIGNS = re.compile(r"[-+<>≤≥≠↑↓±^]")
 HIDDEN = {
     ".": "\ue000",
@@ -107,10 +107,14 @@ HIDDEN = {
     "≥": " \ue006 ",
     "≠": " \ue007 ",
     "^": "\ue008",
+    "+": " \ue009 ",
+    " + ": " \ue009 ",
+    "%": " percent ",
+    "°": " degrees ",
 }
 SHOWN = str.maketrans(
     {
-        **{mark.strip(): sign for sign, mark in HIDDEN.items()},
+        **{mark.strip(): sign.strip() for sign, mark in HIDDEN.items() if len(mark.strip()) == 1},
         POSITIVE: "+",
         NEGATIVE: "-",
         "↑": " ↑ ",
@@ -118,7 +122,7 @@ SHOWN = str.maketrans(
         "±": " ± ",
     }
 )
-PRIVATE = re.compile("[\ue000-\ue008]")
+PRIVATE = re.compile("[\ue000-\ue009]")
 
 
 def normalize(text: str) -> str:
@@ -159,7 +163,7 @@ def _normalize_once(text: str) -> str:
     text = NOT.sub(" not", text.replace("can't", "cannot").replace("won't", "will not"))
     text = POSSESSIVE.sub("", text).replace("'", "")
     text = BARE_POINT.sub(r"\g<1>0.", THOUSANDS.sub("", text))
-    text = PUNCTUATION.sub(" ", KEPT.sub(lambda match: HIDDEN.get(match[0], " percent "), text))
+    text = PUNCTUATION.sub(" ", KEPT.sub(lambda match: HIDDEN[match[0]], text))
     text = UNIT.sub(" ", TIMES.sub(" x ", " ".join(text.split())))
     return " ".join(_words(text.translate(SHOWN).split()))
 

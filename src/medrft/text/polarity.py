@@ -47,7 +47,7 @@ DENIES = frozenset(("not", "never", "neither", "nor", "cannot", "than"))
 BETWEEN = frozenset(("a", "an", "the", "be", "say", "answer", "simply", "just", "clear", "plain"))
 """Words that may stand between those and the yes or no."""
 INTRODUCED = re.compile(
-    r"(?:最终|正确|标准|我的|我|认为|觉得|因此|所以|故|应该|应)*(?:(?:答案|回答|结论|结果)(?:应该|应)?(?:是|为)?)?"
+    r"(?:最终|正确|标准|我的|我|认为|觉得|因此|所以|故|应该|应)*(?:(?:答案|回答|结论|结果)(?:应该|应)?(?:是|否|为)?)?"
     rf"({'|'.join(sorted((word for word in SAYS if not word.isascii()), key=len, reverse=True))})(?:的|啊|吧)?"
 )
 LONGEST_CLAUSE = 32

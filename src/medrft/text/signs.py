@@ -1,7 +1,10 @@
 """Signs that carry meaning, and numbers, in one spelling each, before anything is cut at punctuation.
 
     HER2+, HER2⁻       a result: `⊕` and `⊖` glued to the word, which `normalize` shows as + and -
-    T1↑, T1 ⇧          ↑ and ↓
+    T1↑, T1 ⇧, T1 ↗    ↑ and ↓
+    1 -> 2, 1 ⇒ 2      →, ← and ↔, which the clinical scorer reads and `normalize` drops
+    Gram - rods        Gram⊖ rods: a sign alone between words, where the word before it is a test's
+    CT + contrast      CT with contrast
     <=, </=, != , +/-  ≤, ≥, ≠, ±
     1½, 5,2 cm, 10⁶    1.5, 5.2 cm, 10^6: a comma is decimal only before a unit, so that 1,500 stays thousands
     3 µm               3 um
@@ -23,13 +26,19 @@ UNITS = (
     r"tesla|t|in|inch|inches|years?|yo|months?|weeks?|days?|hours?|minutes?|degrees?|percent|mmhg|mmol|iu|"
     r"(?:milli|centi)?(?:meter|metre|liter|litre)s?)(?:\b|(?=[²³/]))|%|‰|°|毫米|厘米|毫升|公斤|岁"
 )
-NEEDED = re.compile(r"[^\x00-\x7f]|\d,\d|\d/\d|[<>=!+*]|-(?:\W|$)|-(?:c|ve)\b|\bminus\b", re.IGNORECASE)
+NEEDED = re.compile(
+    r"[^\x00-\x7f]|\d,\d|\d/\d|[<>=!+*]|-(?:\W|$)|-(?:c|ve|contrast|gd|gad\w{0,8})\b|\bminus\b", re.IGNORECASE
+)
 """What a text must hold to be looked at here at all."""
 
 EASY = str.maketrans(
     {
-        **dict.fromkeys("⇑⬆⇧↟⭡🡅", "↑"),
-        **dict.fromkeys("⇓⬇⇩↡⭣🡇", "↓"),
+        **dict.fromkeys("⇑⬆⇧↟⭡🡅↗⬈", "↑"),
+        **dict.fromkeys("⇓⬇⇩↡⭣🡇↘⬊", "↓"),
+        **dict.fromkeys("⇒⟶⟹➔➙➜➝➞➡⇨↦", "→"),
+        **dict.fromkeys("⇐⟵⟸⬅⇦", "←"),
+        **dict.fromkeys("⇔⟷⟺⬌⇄⇌", "↔"),
+        **{"¬": " not ", "∧": " and ", "∨": " or "},
         **{
             "♂": " male ",
             "♀": " female ",
@@ -90,10 +99,17 @@ DECIMAL = re.compile(
     rf"(?=\d{{1,9}}(?: ?(?:x|×|\*|-|–|/|to|by|bis) ?\d{{1,9}}(?:[.,]\d{{1,9}})?){{0,3}}[ -]?(?:{UNITS}))",
     re.IGNORECASE,
 )
-ARROWS = re.compile(r"[-=~]{1,64}>|<[-=~]{1,64}(?![\d.=])")
+ARROWS = re.compile(r"(<?)[-=~]{1,64}>|<[-=~]{1,64}(?![\d.=])")
+LEVELS = re.compile(r"(?<!\w)([CLS]\d{1,2}|T(?:[3-9]|1[0-2]))/(?=\d{1,2}(?!\w))")
+"""C5/6, the disc between two vertebrae, and no fraction."""
+DEGREE = re.compile(r"(?<=\d) ?º")
+CROSSED = re.compile(r"(?<=\d)( ?)\*\1(?=\d)")
+"""3 * 4 cm."""
+MARKED = re.compile(r"(?<=[^\W_]) ?([▲🔺]|[▼🔻])(?!\w)")
+"""An arrow's other form after a word; before one it is a bullet."""
 PAIRS = (
     (re.compile(r"</=|<=|=<"), "≤"),
-    (re.compile(r">/=|>="), "≥"),
+    (re.compile(r">/=|>=|(?:\A|(?<=[^\d\s])) ?=>(?= ?\.?\d)"), "≥"),
     (re.compile(r"!=|=/=|<>|≠|=\u0338"), "≠"),
     (re.compile(r"\+ ?/ ?-|\+-"), "±"),
 )
@@ -107,6 +123,14 @@ CONTRAST = re.compile(
     r"\b(t[12](?:wi?)?|cta?|mr[ia]?) ?(?:\(([+-]) ?c\)|([+-])c(?![\w-]| ?(?:spine|arm|section)))", re.IGNORECASE
 )
 """T1+C, CT (-C): with and without contrast, and no hyphen before a word."""
+AGENT = re.compile(
+    r"\b(t[12](?:wi?)?|cta?|mr[ia]?|scan)(?: ?(\+) ?| -| - (?=\w+\s*(?:$|[,;:.)\]])))"
+    r"(contrast|gad(?:olinium)?|gd)(?![\w-])",
+    re.IGNORECASE,
+)
+"""CT + contrast, CT - contrast; a hyphen or a dash before more words is neither."""
+ALONE = re.compile(r"\s*(?:\+|[(\[] ?(?:\+|([-–])) ?[)\]])\s*")
+"""A result and no word: "+", "(+)", "(-)"; a bare "-" is an empty cell."""
 SPELLED = re.compile(r" ?([+-])ve\b", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"(?<=[^\W_])\s?[(\[]\s?(\+{1,4}|[-–])\s?[)\]]")
 """A result in brackets: "EGFR (+)"."""
@@ -114,14 +138,24 @@ IN_BRACKETS = re.compile(r"(?<=[^\W_])\s?[(\[]\s?(\+{1,4}|[-–])\s?[)\]]")
 RESULT = re.compile(r"(?<=[^\W_])(\+{1,4})(?![\w+])|(?<!\S)(\+{2,4})(?!\S)|(?<=\w) (\+{1,4})(?=[,;)\]/]|$)")
 STATUS = (
     "c|k|er|pr|hr|ar|rh|rf|hbv|hcv|hiv|hpv|ebv|cmv|tb|gd|gad|alk|ros|ret|egfr|kras|braf|idh|mgmt|ana|anca|psa|hbsag|"
-    "msi|ve|ig[gmaed]|gram|coombs"
+    "msi|ve|ig[gmaed]|gram|coombs|g(?= ?[-–⁻] (?:cocc|rod|bac))"
 )
 """Words that a minus after them calls negative; so does any word with a digit in it."""
 LACKING = re.compile(
-    rf"(?<![\w-])((?=[a-z]{{1,8}}\d)[a-z\d]{{2,9}}|[0-4]|{STATUS})(?:[-–⁻](?=$|[\s,;:.)\]/])| [-–⁻](?=$|[,;)\]/]))"
+    rf"(?<![\w-])((?:[a-z]{{2,6}}-)?(?:(?=[a-z]{{1,8}}\d)[a-z\d]{{2,9}}|{STATUS})|[0-4])"
+    r"(?:[-–⁻](?=$|[\s,;:.)\]/])| [-–⁻](?=$|[,;)\]/]))"
     r"(?!\s?[a-z]?\d)",
     re.IGNORECASE,
 )
+BETWEEN = re.compile(
+    r"(?<![\w-])([Gg]ram|GRAM|[Cc]oombs|R[Hh]) ([+–-]) (?=[^\W\d])|"
+    r"(?<![\w-])(ER|PR|HR|AR|HER-?2|EGFR|ALK|K?RAS|BRAF|IDH|PD-L1|HBsAg|HIV|HBV|HCV|HPV|EBV|CMV|CD\d{1,3}|[Pp]\d\d) "
+    r"([+–-]) (?=(?:[a-z]+ ){0,2}(?:(?:adeno)?carcinoma|cancer|tumou?r|lymphoma|leuka?emia|cell|patient|mother|donor|"
+    r"blood|disease|subtype|case|woman|man)s?\b)"
+)
+"""A result's sign alone between words: "Gram + cocci", "ER - breast cancer"; a dash stays one."""
+ASIAN = re.compile(r"(?<=[体原酸白验查征应养色])[-–⁻](?=$|[\s,;:.)\]/。、])(?!\s?\d)")
+"""A result's minus after a Chinese word for a test or what it looks for."""
 ENDING = re.compile(r"(?<![\w-])([A-Z]{1,6})[-⁻](?=\.?\s*$|[)\]])")
 """An abbreviation's minus at the end, where no second half can follow."""
 SUSPENDED = re.compile(r"\s(?:weighted\b|(?:and|or|to|vs\.?|/) ?[\w/]{1,12}-\w)", re.IGNORECASE)
@@ -143,22 +177,27 @@ def spell_signs(text: str) -> str:
         text = BRACKETS.sub(lambda match: f" {match[1] or match[2]} ", text)
         for pattern, sign in PAIRS[:3]:
             text = pattern.sub(sign, text)
-        text = AROUND.sub(r" \1 ", ARROWS.sub(" ", text))
+        text = AROUND.sub(r" \1 ", ARROWS.sub(_arrow, text))
     if not text.isascii():
         text = MICRO.sub("u", text)
         text = POWER.sub(lambda match: "^" + match[0].translate(RAISED), VULGAR.sub(_vulgar, text))
+        text = MARKED.sub(lambda match: "↑" if match[1] in "▲🔺" else "↓", DEGREE.sub("°", text))
     if "/" in text:
-        text = MIXED.sub(_mixed, text)
+        text = LEVELS.sub(r"\1-", MIXED.sub(_mixed, text))
     if "," in text:
         text = DECIMAL.sub(".", text)
-    text = MINUS.sub("-", STAR.sub(r"\1 star", RUNS.sub(" ", text)))
+    text = MINUS.sub("-", CROSSED.sub(" x ", STAR.sub(r"\1 star", RUNS.sub(" ", text))))
     if "+" in text or "-" in text or "–" in text or "⁻" in text:
+        if result := ALONE.fullmatch(text):
+            return "negative" if result[1] else "positive"
+        text = AGENT.sub(lambda match: f"{match[1]} {'with' if match[2] else 'without'} {match[3]}", text)
         text = CONTRAST.sub(lambda match: f"{match[1]} C{match[2] or match[3]}", text)
         text = SPELLED.sub(lambda match: " positive" if match[1] == "+" else " negative", text)
         text = IN_BRACKETS.sub(lambda match: POSITIVE * len(match[1]) if "+" in match[1] else NEGATIVE, text)
         text = PAIRS[3][0].sub(PAIRS[3][1], text)
         text = RESULT.sub(lambda match: POSITIVE * len(match[0].strip()), text)
-        text = ENDING.sub(rf"\1{NEGATIVE}", LACKING.sub(_lacking, text))
+        text = ENDING.sub(rf"\1{NEGATIVE}", LACKING.sub(_lacking, BETWEEN.sub(_between, text)))
+        text = ASIAN.sub(NEGATIVE, text)
     return RUNS.sub(" ", text)
 
 
@@ -192,6 +231,16 @@ def _vulgar(match: re.Match[str]) -> str:
 def _mixed(match: re.Match[str]) -> str:
     """1 1/2 before a unit as 1.5."""
     return _decimal(int(match[1] or 0) + Fraction(int(match[2]), int(match[3]))) or match[0]
+
+
+def _arrow(match: re.Match[str]) -> str:
+    """->, <- or <-> as one arrow."""
+    return " ← " if match[1] is None else " ↔ " if match[1] else " → "
+
+
+def _between(match: re.Match[str]) -> str:
+    """A word with its result, glued."""
+    return f"{match[1] or match[3]}{POSITIVE if '+' in (match[2], match[4]) else NEGATIVE} "
 
 
 def _lacking(match: re.Match[str]) -> str:

@@ -38,9 +38,12 @@ FOREIGN = _marks(PAIRS[1:])
 LABEL = re.compile(r"\A\s*(?:<\|message\|>|thought\s*\n)", re.IGNORECASE)
 """What some models write between the mark and the thought."""
 END = re.compile(
-    r"(?:\s*(?:<\|(?:return|end|im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<turn\|>|</s>))+\s*\Z"
+    r"(?:\s*(?:<\|(?:return|end|im_end|endoftext|eot_id|end_of_text|end_of_solution|END_RESPONSE)\|>|<end_of_turn>|"
+    r"<turn\|>|</s>))+\s*\Z"
 )
 """Marks of the end of a turn, which are no part of an answer; looked for in the last characters only."""
+BEGIN = re.compile(r"\A\s*<\|(?:begin_of_solution|START_RESPONSE)\|>")
+"""What some models write before the answer."""
 TAIL = 256
 
 
@@ -88,6 +91,7 @@ def _thought(text: str) -> str:
 
 
 def _ended(text: str) -> str:
-    """Text without the marks of a turn's end."""
+    """Text without the marks of an answer's beginning and a turn's end."""
+    text = BEGIN.sub("", text, count=1)
     head, tail = text[:-TAIL], text[-TAIL:]
     return head + END.sub("", tail) if "<" in tail else text

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REFUSED: dict[str, str] = {
     "reward_weights": "set the weights in the recipe's reward.parts",
     "multi_objective_aggregation": "set combine in the recipe's reward",
-    "output_dir": "set output in the recipe, or pass --output",
+    "output_dir": "pass --output",
     "seed": "set seed at the top of the recipe",
     "data_seed": "set seed at the top of the recipe",
     "resume_from_checkpoint": "pass --resume",
@@ -134,8 +134,8 @@ def check_types(table: Mapping[str, Any], shape: type[Any], *, where: str) -> No
         except ValidationError as error:
             kinds = [problem["type"] for problem in error.errors() if problem["type"] != "is_instance_of"]
             taken = " or ".join(dict.fromkeys(map(_wanted, kinds))) or "another type"
-            number = f"; write {_as_number(value)}" if isinstance(value, str) and _as_number(value) else ""
-            raise RecipeError(f"{where}.{key} takes {taken}, got {value!r} ({type(value).__name__}){number}") from error
+            hint = f"; write {meant}" if (meant := _meant(value, taken)) else ""
+            raise RecipeError(f"{where}.{key} takes {taken}, got {value!r} ({type(value).__name__}){hint}") from error
 
 
 def _wanted(kind: str) -> str:
@@ -144,6 +144,13 @@ def _wanted(kind: str) -> str:
     names |= {"bool_type": "true or false", "string_type": "text", "list_type": "a list", "dict_type": "a table"}
     names |= {"none_required": "null", "literal_error": "one of its named values"}
     return names.get(kind, kind.removesuffix("_type").replace("_", " "))
+
+
+def _meant(value: Any, taken: str) -> str | None:
+    """What YAML read otherwise than it was meant: a number as text, the word no as false."""
+    if isinstance(value, str):
+        return _as_number(value)
+    return '"no" in quotes' if value is False and "text" in taken else None
 
 
 def _as_number(text: str) -> str | None:
@@ -241,7 +248,7 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
         every = NEVER
         chosen["max_steps"] = NEVER
     chosen["save_steps"] = table.get("save_steps", table.get("eval_steps", every))
-    if validation:
+    if validation and validates(table):
         by = "eval_loss" if stage.kind == "sft" else "eval_reward"
         chosen |= {
             "eval_strategy": "steps",
@@ -257,6 +264,15 @@ def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, val
     else:
         chosen["per_device_eval_batch_size"] = size
     return chosen
+
+
+def validates(table: Mapping[str, Any]) -> bool:
+    """Whether a `trl:` table leaves validation on: `eval_strategy: "no"` switches it off.
+
+    >>> validates({}), validates({"eval_strategy": "no"})
+    (True, False)
+    """
+    return str(table.get("eval_strategy", "steps")) != "no"
 
 
 def eval_batch(size: int, group: int, processes: int) -> int:

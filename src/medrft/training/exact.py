@@ -9,6 +9,7 @@ checkpoint counts once the list of its files is written, which is the last thing
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +21,15 @@ import torch
 from accelerate.utils import is_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medrft.errors import DataError
+from medrft.errors import DataError, RecipeError
+from medrft.files import tell_user
 from medrft.training.disk import storage_errors
 from medrft.training.state import Checkpoint, rotate_checkpoints, seal_checkpoint
 
 KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
 """Attributes of the trainers that a resume must find as they were; SFT lacks the first two."""
+MAY_LACK = ("eval_reward", "eval_correct", "eval_truth")
+"""Figures that a validation does not have where nothing in it could be scored."""
 
 
 class Exact:
@@ -198,6 +202,27 @@ class ReadsWeights:
             load_weights(target, self.state.best_model_checkpoint)  # type: ignore[attr-defined]
         else:
             super()._load_best_model()  # type: ignore[misc]
+
+    def _determine_best_metric(self, metrics: Mapping[str, Any], trial: Any) -> bool:
+        """Called by the Trainer after each validation; one without a figure cannot be the best, and that is told.
+
+        Raises `RecipeError` for a `metric_for_best_model` that no validation has.
+        """
+        args, state = self.args, self.state  # type: ignore[attr-defined]
+        name = args.metric_for_best_model
+        if name is None:
+            return False
+        name = name if name.startswith("eval_") else f"eval_{name}"
+        value = metrics.get(name)
+        if value is not None and math.isfinite(value):
+            return bool(super()._determine_best_metric(metrics, trial))  # type: ignore[misc]
+        if name not in metrics and name not in MAY_LACK:
+            numbers = ", ".join(key for key, figure in metrics.items() if isinstance(figure, int | float))
+            raise RecipeError(f"trl.metric_for_best_model is {args.metric_for_best_model!r}; validation has {numbers}")
+        if state.is_world_process_zero:
+            why = "nothing in it was scored" if value is None else f"it is {value}"
+            tell_user(f"validation at step {state.global_step} has no {name} ({why}), so it cannot be the best")
+        return False
 
     def _whole(self, model: Any) -> bool:
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # type: ignore[attr-defined]

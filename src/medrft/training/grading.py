@@ -122,12 +122,10 @@ def _blind(row: Graded, lost: str | None) -> Graded:
 
 
 def _truth(item: Item, example: Example) -> dict[str, Any]:
-    if not example.dataset.startswith("phantom"):
-        return {}
-    from medrft.data.phantom import grade_answer
+    from medrft.data.phantom import ask_oracle
 
-    verdict = grade_answer(example, item.answer)
-    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+    verdict = ask_oracle(example, item.answer)
+    return {} if verdict is None else {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from medrft.config import ModelConfig
-from medrft.errors import RecipeError
+from medrft.errors import DataError, RecipeError
+from medrft.files import describe_file, find_flaw, scratch_folder
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of one number."""
@@ -154,3 +156,42 @@ def lower_masters(model: Any, before: Mapping[str, Any]) -> None:
     for name, parameter in model.named_parameters():
         if name in before:
             parameter.data = parameter.data.to(before[name])
+
+
+def save_masters(model: Any, before: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+    """Write the weights that `lower_masters` would round, for a later stage to start from; size and hash of the file.
+
+    `None`, and no file, where nothing was raised.
+    """
+    from safetensors.torch import save_file
+
+    path.unlink(missing_ok=True)
+    raised = {
+        name: parameter.data.contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.dtype != before.get(name, parameter.dtype)
+    }
+    if not raised:
+        return None
+    with scratch_folder(path) as folder:
+        save_file(raised, folder / path.name)
+        os.replace(folder / path.name, path)
+    return describe_file(path)
+
+
+def restore_masters(model: Any, path: Path, listed: Mapping[str, Any]) -> None:
+    """Give the model's weights the values that `save_masters` kept, in place and one by one.
+
+    Raises `DataError` for a file that is not as it was written.
+    """
+    from safetensors import safe_open
+
+    flaw = find_flaw(path.parent, {path.name: listed}, content=True) if listed else "stage.json does not list it"
+    if flaw is not None:
+        raise DataError(
+            f"{path} is damaged: {flaw}; delete it to start from the rounded weights of the folder beside it"
+        )
+    parameters = dict(model.named_parameters())
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118  (it is no mapping)
+            parameters[name].data.copy_(file.get_tensor(name))

@@ -33,6 +33,8 @@ from medrft.training.precision import (
     launched_precision,
     lower_masters,
     raise_masters,
+    restore_masters,
+    save_masters,
 )
 from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
@@ -76,6 +78,7 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
         recipe.model, config.trl, kind=config.kind, checkpoint=dtype_name(policy.model), mixed=launched_precision()
     )
     dtypes = raise_masters(policy.model, precision, lora=recipe.model.lora is not None)
+    unrounded = _unrounded(policy.model, run, recipe.start_of(config), start)
     prompt = get_prompt(recipe.prompt).bound(policy.processor)
     budget = clock_budget(config, run)
     clock = Clock(before=checkpoint.saved["seconds"] if checkpoint else 0.0, budget=budget)
@@ -92,12 +95,22 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
         dtypes=dtypes,
     )
     if is_main():
-        _record_start(opened)
+        _record_start(opened, unrounded=unrounded)
     return opened
 
 
-def _record_start(opened: OpenStage) -> None:
+def _unrounded(model: Any, run: RunDir, stage: str, start: str | Path) -> bool:
+    """Go on from the weights as the stage before trained them, where it kept more than its final folder holds."""
+    path = run.masters(stage)
+    if Path(start) != run.final(stage) or not path.is_file():
+        return False
+    restore_masters(model, path, run.record(stage).get("masters") or {})
+    return True
+
+
+def _record_start(opened: OpenStage, *, unrounded: bool) -> None:
     config, prompt, budget = opened.config, opened.prompt, opened.clock.budget
+    begun = {"start_unrounded": unrounded} if opened.checkpoint is None else {}
     write_stage(
         opened.run,
         config.name,
@@ -105,6 +118,7 @@ def _record_start(opened: OpenStage) -> None:
         kind=config.kind,
         status="running",
         start=opened.recipe.start_of(config),
+        **begun,
         model=opened.recipe.model.id,
         precision=opened.precision.as_json(),
         prompt=prompt.name,
@@ -242,7 +256,10 @@ def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
 
 
 def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
-    """Merged weights in the dtype of the start model, written by the main process; sharded ones are gathered first."""
+    """Merged weights in the dtype of the start model, written by the main process; sharded ones are gathered first.
+
+    What that rounds away is kept beside them where a later stage of the recipe goes on from here.
+    """
     if trainer.is_deepspeed_enabled:
         trainer.save_model(str(final))
         if trainer.is_world_process_zero():
@@ -253,6 +270,9 @@ def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
         return
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
+    name = opened.config.name
+    kept = opened.dtypes if opened.recipe.goes_on(name) else {}
+    write_stage(opened.run, name, masters=save_masters(model, kept, opened.run.masters(name)))
     lower_masters(model, opened.dtypes)
     save_final(Policy(model, opened.policy.processor, opened.policy.id, opened.policy.device), final)
 

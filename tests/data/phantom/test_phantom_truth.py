@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrft.data.phantom import grade_answer, grammar, words
+from medrft.data.phantom import ask_oracle, grade_answer, grammar, words
 from medrft.data.phantom.questions import Asked, absent_types, ask_questions, image_wordings
 from medrft.data.phantom.world import LOBES, SIDES, SIZES, ZONES, Finding, Scene, draw_scene
 from medrft.types import Example, Kind
@@ -373,3 +373,11 @@ def test_the_judge_is_independent():
         froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         ours = {name for name in froms if name and name.startswith("medrft")}
         assert ours <= {"medrft.types", "medrft.data.phantom.grammar"}
+
+
+def test_only_drawn_facts_have_an_oracle():
+    row = replace(IS_NODULE, dataset="phantom_limb", metadata={})  # somebody's table that is called so
+    assert ask_oracle(row, "yes") is None
+    assert ask_oracle(replace(row, metadata={"facts": "three of them"}), "yes") is None
+    assert ask_oracle(replace(IS_NODULE, dataset="my_copy"), "yes") is None
+    assert ask_oracle(IS_NODULE, "yes") == grade_answer(IS_NODULE, "yes")

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from medrft.data.deep.dicom import frames_of, read_dicom
+from medrft.data.deep.series import series_files
 from medrft.data.deep.views import Shown, View, check_size, pick_index, refuse_unoriented, spread_slices, through_window
 from medrft.data.deep.volumes import read_nifti, slices_of
 from medrft.data.images import (
@@ -32,7 +33,6 @@ from medrft.data.images import (
     sha256_of,
 )
 from medrft.data.notes import count_noun
-from medrft.data.series import series_files
 from medrft.rundir import read_json, write_atomic, write_json
 
 RENDERING = 1
@@ -203,7 +203,7 @@ def view_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:
     burned = sum("burned_in_annotation" in record for record in seen)
     notes = {
         "no window in the file: shown from the 1st to the 99th percentile; window=… chooses one": automatic,
-        "no orientation and are shown as stored; orientation=require leaves them out": stored,
+        "no orientation, so that it is shown as stored; orientation=require leaves them out": stored,
         "text drawn into the pixels, by their own header: look for names before you share them": burned,
     }
     return [f"{count_noun(n, 'medical image has', 'medical images have')} {what}" for what, n in notes.items() if n]

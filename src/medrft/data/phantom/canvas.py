@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medrft.files import make_folder
+
 Field = NDArray[np.floating[Any]]
 Pixels = NDArray[np.uint8]
 Point = tuple[float, float]
@@ -162,7 +164,7 @@ def png_bytes(pixels: Pixels) -> bytes:
 
 def save_png(path: Path, pixels: Pixels) -> None:
     """Write a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     with os.fdopen(handle, "wb") as file:
         file.write(png_bytes(pixels))

@@ -1,4 +1,4 @@
-"""Wrong answers that say the opposite: the other side, or yes for no. Told by the phantom's own judge alone."""
+"""Wrong answers that say the opposite: the other side, or yes for no. Told by the phantom's oracle alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The independent judge of phantom answers: grades any text against the facts, whatever the reference says.
+"""The phantom's oracle: grades any text as an answer against the drawn facts, whatever the reference says.
 
-An answer is correct when it settles what was asked and everything it says is true. The judge imports no scorer and none
-of the wordings that references are drawn from; what its closed grammar cannot read is wrong. What settles an open
+    question "Where is the nodule?"   facts: left upper lobe   "upper left" -> correct   "left" -> not, it is too little
+
+An answer is correct when it settles what was asked and everything it says is true. The oracle imports no scorer and
+none of the wordings that references are drawn from; what its closed grammar cannot read is wrong. What settles an open
 question: `side`, `size`, `count`, `modality`, `plane` and `organ` by that fact; `place` (where) by place and side;
 `abnormality` by all findings of the picture and no other; `description` by the finding with its place and side.
 """
@@ -42,6 +44,16 @@ def grade_answer(example: Example, answer: str | None) -> Truth:
     if reading is None:
         return Truth(False, False)
     return Truth(_grade(facts, reading, example), True)
+
+
+def ask_oracle(example: Example, answer: str | None) -> Truth | None:
+    """The verdict on an answer to a phantom question; `None` for all other data, whose truth nobody knows.
+
+    A data set of somebody else's that is called `phantom…` holds no drawn facts and so has no oracle.
+    """
+    facts = example.metadata.get("facts")
+    drawn = example.dataset.startswith("phantom") and isinstance(facts, Mapping) and "asked" in facts
+    return grade_answer(example, answer) if drawn else None
 
 
 def _by_letter(answer: str, options: tuple[str, ...]) -> str | None:

@@ -18,12 +18,12 @@ from typing import Any
 
 from medrft.data import base
 from medrft.data.base import Loaded, Reading
-from medrft.data.choices import texts_by_letter
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.hub import hub_name
 from medrft.data.layout import Release
-from medrft.data.rows import read_rows, table_files
+from medrft.data.tables.choices import texts_by_letter
+from medrft.data.tables.rows import read_rows, table_files
 from medrft.progress import Advance
 
 OFFICIAL = Form(
@@ -44,7 +44,6 @@ CHOICES = re.compile(r"\s*Answer Choices:\s*\(A\).*$", re.DOTALL)
 def load_medxpertqa(
     root: Path | None,
     *,
-    seed: int = 0,
     image_root: str | Path | None = None,
     subset: str = "MM",
     revision: str | None = None,

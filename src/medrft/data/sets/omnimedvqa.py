@@ -49,7 +49,6 @@ NEEDED = ("question", "gt_answer")
 def load_omnimedvqa(
     root: Path | None,
     *,
-    seed: int = 0,
     access: str = "open",
     image_root: str | Path | None = None,
     revision: str | None = None,

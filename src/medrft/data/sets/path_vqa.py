@@ -50,7 +50,6 @@ _BROKEN = (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, A
 def load_path_vqa(
     root: Path | None,
     *,
-    seed: int = 0,
     revision: str | None = None,
     cache: Path | None = None,
     on_progress: Advance | None = None,

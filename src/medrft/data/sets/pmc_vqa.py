@@ -18,11 +18,11 @@ from typing import Any, Literal, get_args
 
 from medrft.data import base
 from medrft.data.base import Loaded, Reading
-from medrft.data.choices import texts_by_letter
 from medrft.data.counts import Form
 from medrft.data.fields import Fields, find_column, find_file, is_hub_form, keep_table_row, metadata_of, read_hub
 from medrft.data.layout import Release
-from medrft.data.rows import read_rows
+from medrft.data.tables.choices import texts_by_letter
+from medrft.data.tables.rows import read_rows
 from medrft.errors import unknown_name
 from medrft.progress import Advance
 from medrft.types import SPLITS, Split
@@ -52,7 +52,6 @@ RELEASE = Release(
 def load_pmc_vqa(
     root: Path | None,
     *,
-    seed: int = 0,
     version: str = "auto",
     test: str = "clean",
     only: str | None = None,

@@ -17,14 +17,14 @@ from typing import Any, Literal, get_args
 from medrft.data import base
 from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
-from medrft.data.fields import is_hub_form, plain_fields, read_hub
+from medrft.data.fields import Fields, is_hub_form, keep_row, plain_fields, read_hub
 from medrft.data.layout import Release, require_file
 from medrft.data.values import show_value
 from medrft.errors import DataError, unknown_name
 from medrft.progress import Advance
 from medrft.rundir import read_json
 from medrft.text import infer_kind
-from medrft.types import Example, Kind, Split
+from medrft.types import Kind, Split
 
 Lang = Literal["en", "zh", "all"]
 
@@ -48,7 +48,6 @@ COLUMNS = ("img_name", "question", "answer", "q_lang")
 def load_slake(
     root: Path | None,
     *,
-    seed: int = 0,
     lang: str = "en",
     revision: str | None = None,
     cache: Path | None = None,
@@ -113,34 +112,21 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split, langs: t
         reading.leave(name, reported, base.NOT_A_ROW, show_value(row))
         return
     missing = [column for column in COLUMNS if column not in row]
-    question, answer = base.answer_text(row.get("question")), base.answer_text(row.get("answer"))
     if missing:
         reading.leave(name, reported, base.MISSING_COLUMN, ", ".join(missing))
     elif code not in langs:
         reading.leave(name, reported, "unknown language", f"q_lang is {show_value(code)}")
-    elif answer is None:
-        reading.leave(name, reported, base.NOT_TEXT, f"got {show_value(row['answer'])}")
-    elif not answer:
-        reading.leave(name, reported, base.EMPTY_ANSWER)
-    elif question is None:
-        reading.leave(name, reported, base.QUESTION_NOT_TEXT, f"got {show_value(row['question'])}")
-    elif not question:
-        reading.leave(name, reported, base.EMPTY_QUESTION)
-    elif (image := base.image_or_leave(reading, images, row["img_name"], name=name, split=reported)) is not None:
-        if base.is_number(row["answer"]):
-            reading.converted.append(name)
-        reading.keep(
-            Example(
-                id=name,
-                dataset="slake",
-                split=split,
-                images=(image,),
-                question=question,
-                references=(answer,),
-                kind=_kind(answer, row),
-                metadata=_metadata(row, answer),
-            )
+    else:
+        answer = base.answer_text(row["answer"]) or ""
+        fields = Fields(
+            question=row["question"],
+            answers=(row["answer"],),
+            images=(row["img_name"],),
+            folder=images,
+            kind=_kind(answer, row),
+            metadata=_metadata(row, answer),
         )
+        keep_row(reading, name, split, fields, reported=reported)
 
 
 def _kind(answer: str, row: dict[str, Any]) -> Kind:

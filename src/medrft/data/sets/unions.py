@@ -32,9 +32,7 @@ OUT_OF_DOMAIN = {
 NOT_THEIRS = "not the authors' split: their rows are unpublished"
 
 
-def load_armed_in_domain(
-    root: Path | None, *, seed: int = 0, cache: Path | None = None, on_progress: Advance | None = None
-) -> Loaded:
+def load_armed_in_domain(root: Path | None, *, cache: Path | None = None, on_progress: Advance | None = None) -> Loaded:
     """VQA-RAD, SLAKE in English and PathVQA with their official splits; raises `DataError` when one is not there."""
     folder = _folder(root, "armed_in_domain", tuple(IN_DOMAIN))
     parts = [load(folder / name, cache=cache, on_progress=on_progress) for name, load in IN_DOMAIN.items()]
@@ -43,7 +41,7 @@ def load_armed_in_domain(
 
 
 def load_armed_out_of_domain(
-    root: Path | None, *, seed: int = 0, cache: Path | None = None, on_progress: Advance | None = None
+    root: Path | None, *, cache: Path | None = None, on_progress: Advance | None = None
 ) -> Loaded:
     """The test splits of VQA-Med-2019, PMC-VQA (checked by hand) and MedXpertQA-MM, for evaluation; raises likewise."""
     folder = _folder(root, "armed_out_of_domain", tuple(OUT_OF_DOMAIN))
@@ -60,7 +58,6 @@ def load_armed_out_of_domain(
 def load_zhu(
     root: Path | None,
     *,
-    seed: int = 0,
     draw_seed: int = 0,
     train: int = 10_000,
     test: int = 7_000,

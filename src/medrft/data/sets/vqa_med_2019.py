@@ -47,7 +47,6 @@ CATEGORIES = {"C1_Modality": "modality", "C2_Plane": "plane", "C3_Organ": "organ
 def load_vqa_med_2019(
     root: Path | None,
     *,
-    seed: int = 0,
     image_root: str | Path | None = None,
     revision: str | None = None,
     cache: Path | None = None,

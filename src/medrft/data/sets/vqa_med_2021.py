@@ -55,10 +55,9 @@ PAIRS: tuple[tuple[Split, str, str], ...] = (
 def load_vqa_med_2021(
     root: Path | None,
     *,
-    seed: int = 0,
-    image_root: str | Path | None = None,
     revision: str | None = None,
     cache: Path | None = None,
+    image_root: str | Path | None = None,
     on_progress: Advance | None = None,
 ) -> Loaded:
     """Read the unpacked archives, or a hub copy with image, question and answer.

@@ -17,14 +17,13 @@ from typing import Any, Literal, get_args
 from medrft.data import base
 from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form as Published
-from medrft.data.fields import is_hub_form, plain_fields, read_hub
+from medrft.data.fields import Fields, is_hub_form, keep_row, plain_fields, read_hub
 from medrft.data.layout import Release
 from medrft.data.values import show_value
 from medrft.errors import unknown_name
 from medrft.progress import Advance
 from medrft.rundir import read_json
-from medrft.text import infer_kind
-from medrft.types import Example, Split
+from medrft.types import Split
 
 Form = Literal["auto", "official", "community"]
 
@@ -48,7 +47,6 @@ NULLS = ("NULL", "")
 def load_vqa_rad(
     root: Path | None,
     *,
-    seed: int = 0,
     form: str = "auto",
     revision: str | None = None,
     cache: Path | None = None,
@@ -109,40 +107,29 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, i
     qid = base.one_line(row.get("qid"))
     name = f"vqa_rad/{split}/{prefix}{qid}" if qid else f"vqa_rad/{split}/row{number}"
     missing = [column for column in needed if column not in row]
-    question, answer = base.answer_text(_text(row.get("question"))), base.answer_text(_text(row.get("answer")))
     if missing:
         reading.leave(name, split, base.MISSING_COLUMN, ", ".join(missing))
-    elif answer is None:
-        reading.leave(name, split, base.NOT_TEXT, f"got {show_value(row['answer'])}")
-    elif answer in NULLS:
-        reading.leave(name, split, base.EMPTY_ANSWER)
-    elif question is None:
-        reading.leave(name, split, base.QUESTION_NOT_TEXT, f"got {show_value(row['question'])}")
-    elif question in NULLS:
-        reading.leave(name, split, base.EMPTY_QUESTION)
-    elif (image := base.image_or_leave(reading, images, row["image_name"], name=name, split=split)) is not None:
-        if base.is_number(row["answer"]):
-            reading.converted.append(name)
-        reading.keep(
-            Example(
-                id=name,
-                dataset="vqa_rad",
-                split=split,
-                images=(image,),
-                question=question,
-                references=(answer,),
-                kind=infer_kind((answer,), ()),
-                metadata=_metadata(row, question, answer),
-            )
-        )
+        return
+    question, answer = _text(row["question"]), _text(row["answer"])
+    fields = Fields(
+        question=question,
+        answers=(answer,),
+        images=(row["image_name"],),
+        folder=images,
+        metadata=_metadata(row, base.answer_text(question), base.answer_text(answer)),
+    )
+    keep_row(reading, name, split, fields)
 
 
 def _text(value: Any) -> Any:
-    """Text with the commas that the release turned into tabs."""
-    return ", ".join(base.one_line(part) for part in value.strip().split("\t")) if isinstance(value, str) else value
+    """Text with the commas that the release turned into tabs, and nothing for its "NULL"."""
+    if not isinstance(value, str):
+        return value
+    text = ", ".join(base.one_line(part) for part in value.strip().split("\t"))
+    return "" if text in NULLS else text
 
 
-def _metadata(row: dict[str, Any], question: str, answer: str) -> dict[str, Any]:
+def _metadata(row: dict[str, Any], question: str | None, answer: str | None) -> dict[str, Any]:
     """Official fields, with `organ` and one spelling of each question type; `…_official` where we changed a text."""
     types = [kind.strip().upper() for kind in base.one_line(row.get("question_type")).split(",")]
     ours = {

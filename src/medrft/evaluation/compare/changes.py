@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medrft.evaluation.metrics import values_of
+from medrft.evaluation.metrics import RIGHT, values_of
 from medrft.text import normalize
 from medrft.types import KINDS
 
 if TYPE_CHECKING:
     from medrft.evaluation.compare.sides import Pair, Row
-
-RIGHT = ("truth", "accuracy", "correct", "exact_match")
-"""What decides whether an answer is right: the first of these that it has."""
 
 OUTCOMES = ("wrong to right", "right to wrong", "wrong to other wrong", "both right", "both wrong alike", "unscored")
 LISTED = OUTCOMES[:3]
@@ -84,12 +81,12 @@ def facet_clashes(row: Row) -> list[str]:
     >>> facet_clashes(row)
     ['side: left / right']
     """
-    from medrft.scorers.clinical import explain
+    from medrft.scorers.clinical import explain_best
 
     answer = row.get("answer")
     if row["kind"] != "open" or not answer:
         return []
-    found = max((explain(reference, answer, row["question"]) for reference in row["references"]), key=lambda e: e.score)
+    found = explain_best(row["references"], answer, row["question"])
     facets = [line for finding in found.findings for line in finding.facets if line.verdict == "clash"]
     told = [f"{line.facet}: {line.reference or 'not said'} / {line.candidate or 'not said'}" for line in facets]
     if not told and found.contradiction:

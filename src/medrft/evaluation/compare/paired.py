@@ -7,20 +7,17 @@ of whole images, corrected by Holm's method for all tests of one call.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from medrft.evaluation.compare.changes import changes_of
-from medrft.evaluation.compare.sides import Answers, Key, Pair, Row, Side
+from medrft.evaluation.compare.sides import Key, Pair, Row, Side
 from medrft.evaluation.compare.signflip import EXACT, FLIPS, SignFlip, holm, sign_flip
-from medrft.evaluation.metrics import values_of
+from medrft.evaluation.metrics import LEADING, repeats_accuracy, values_of
 from medrft.intervals import Interval, paired_difference
 from medrft.types import KINDS, Score
-
-LEADING = ("truth", "accuracy", "correct", "exact_match", "clinical", "average")
-"""Metrics that are tested, where both sides have them; `correct` of closed and choice questions is their accuracy."""
 
 NEED: dict[str, tuple[str, ...]] = {"correct": ("correct",), "average": ("encoder",)}
 """Entries of the header on which a metric's meaning depends: where they differ, it is not compared."""
@@ -59,6 +56,8 @@ class Test:
     by_image: bool
     """Clusters are images; otherwise some or all questions stand alone, because their image is not known."""
     unscored: int
+    scale: Mapping[str, Any]
+    """`range` and `better` of a scorer that the recipes name themselves; else empty: 0 to 1, higher is better."""
 
 
 def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str
     for other in others:
         pairs, left_out = pair_answers(baseline, other)
         skipped = _skipped(baseline, other)
-        tests += _tests(baseline.name, other.name, pairs, skipped, draws)
+        tests += _tests((baseline.name, other.name), pairs, skipped, _own_scorers(baseline, other), draws)
         against.append(
             {
                 "name": other.name,
@@ -102,27 +101,42 @@ def pair_answers(a: Side, b: Side) -> tuple[list[Pair], dict[str, Any]]:
     A reference, question, kind or set of options that differs under one id is not the same example.
     """
     pairs: list[Pair] = []
-    reasons: dict[str, dict[str, None]] = {}
+    reasons: dict[str, set[str]] = {}
     for number, (one, two) in enumerate(zip(a.runs, b.runs, strict=True)):
-        for key in one.rows.keys() | two.rows.keys():
-            reason = _reason(one, two, key, a.name, b.name)
-            if reason is None:
-                pairs.append(Pair(key=key, run=number, a=one.rows[key], b=two.rows[key]))
-            else:
-                reasons.setdefault(reason, {})[key[2]] = None
-    pairs.sort(key=lambda p: (p.run, p.key))
+        more, left_out = pair_rows(one.rows, two.rows, run=number, names=(a.name, b.name))
+        pairs += more
+        for reason, ids in left_out.items():
+            reasons.setdefault(reason, set()).update(ids)
     return pairs, {
         reason: {"count": len(ids), "examples": sorted(ids)[:LISTED]} for reason, ids in sorted(reasons.items())
     }
 
 
-def _reason(one: Answers, two: Answers, key: Key, name_a: str, name_b: str) -> str | None:
+Rows = Mapping[Key, tuple[Row, ...]]
+
+
+def pair_rows(
+    one: Rows, two: Rows, *, run: int = 0, names: tuple[str, str] = ("a", "b")
+) -> tuple[list[Pair], dict[str, set[str]]]:
+    """The examples that both models answered alike asked, by key, and the ids left out by reason."""
+    pairs: list[Pair] = []
+    reasons: dict[str, set[str]] = {}
+    for key in sorted(one.keys() | two.keys()):
+        reason = _reason(one, two, key, names)
+        if reason is None:
+            pairs.append(Pair(key=key, run=run, a=one[key], b=two[key]))
+        else:
+            reasons.setdefault(reason, set()).add(key[2])
+    return pairs, reasons
+
+
+def _reason(one: Rows, two: Rows, key: Key, names: tuple[str, str]) -> str | None:
     """Why an example cannot be paired; `None` where it can."""
-    if key not in two.rows:
-        return f"only in {name_a}"
-    if key not in one.rows:
-        return f"only in {name_b}"
-    first, second = one.rows[key][0], two.rows[key][0]
+    if key not in two:
+        return f"only in {names[0]}"
+    if key not in one:
+        return f"only in {names[1]}"
+    first, second = one[key][0], two[key][0]
     for field, name in (
         ("references", "reference"),
         ("question", "question"),
@@ -134,52 +148,74 @@ def _reason(one: Answers, two: Answers, key: Key, name_a: str, name_b: str) -> s
     return None
 
 
-def _tests(a: str, b: str, pairs: Sequence[Pair], skipped: dict[tuple[str, str], str], draws: Draws) -> Iterator[Test]:
+def _tests(
+    names: tuple[str, str],
+    pairs: Sequence[Pair],
+    skipped: Mapping[tuple[str, str], str],
+    own: Mapping[str, Mapping[str, Any]],
+    draws: Draws,
+) -> Iterator[Test]:
     """One test per data set, kind and leading metric; a metric that repeats another value by value is dropped."""
     for dataset in sorted({p.key[0] for p in pairs}):
         for kind in KINDS:
             chosen = [p for p in pairs if p.key[0] == dataset and p.kind == kind]
-            seen: list[list[tuple[Score, Score]]] = []
-            for metric in LEADING:
-                values = [(_mean(p.a, metric), _mean(p.b, metric)) for p in chosen]
-                repeats = values in seen or (metric == "correct" and kind != "open")
-                if (dataset, metric) in skipped or repeats or not any(None not in pair_ for pair_ in values):
+            seen: list[list[Scored]] = []
+            for metric in (*LEADING, *own):
+                scored = scored_pairs(chosen, metric)
+                repeats = (scored in seen and metric not in own) or repeats_accuracy(metric, kind)
+                if (dataset, metric) in skipped or repeats or not scored:
                     continue
-                seen.append(values)
-                yield _test((a, b), (dataset, kind, metric), chosen, values, draws)
+                seen.append(scored)
+                yield Test(
+                    **_figures(scored, draws),
+                    a=names[0],
+                    b=names[1],
+                    dataset=dataset,
+                    kind=kind,
+                    metric=metric,
+                    unscored=len(chosen) - len(scored),
+                    scale={key: own[metric][key] for key in ("range", "better")} if metric in own else {},
+                )
 
 
-def _test(
-    names: tuple[str, str],
-    what: tuple[str, str, str],
-    pairs: Sequence[Pair],
-    values: Sequence[tuple[Score, Score]],
-    draws: Draws,
-) -> Test:
-    """The test of one metric over the pairs that are scored on both sides."""
-    scored = [(p, x, y) for p, (x, y) in zip(pairs, values, strict=True) if x is not None and y is not None]
-    before, after = [x for _, x, _ in scored], [y for _, _, y in scored]
-    clusters = [p.cluster for p, _, _ in scored]
-    return Test(
-        a=names[0],
-        b=names[1],
-        dataset=what[0],
-        kind=what[1],
-        metric=what[2],
-        mean_a=fmean(before),
-        mean_b=fmean(after),
-        difference=paired_difference(
-            after,
-            before,
-            clusters=clusters,
-            runs=[p.run for p, _, _ in scored],
-        ),
-        flip=sign_flip(
-            [y - x for x, y in zip(before, after, strict=True)], clusters=clusters, seed=draws.seed, flips=draws.flips
-        ),
-        by_image=all(p.a[0]["images"] or p.b[0]["images"] for p, _, _ in scored),
-        unscored=len(pairs) - len(scored),
+class Scored(NamedTuple):
+    """A pair with one metric's value on both sides."""
+
+    pair: Pair
+    before: float
+    after: float
+
+
+def scored_pairs(pairs: Sequence[Pair], metric: str) -> list[Scored]:
+    """The pairs that are scored on both sides by a metric, each value the mean over the example's samples."""
+    values = [(pair, _mean(pair.a, metric), _mean(pair.b, metric)) for pair in pairs]
+    return [Scored(pair, x, y) for pair, x, y in values if x is not None and y is not None]
+
+
+def mean_difference(scored: Sequence[Scored]) -> Interval:
+    """The second side minus the first, with its 95 % interval over images and, where there are several, runs."""
+    return paired_difference(
+        [one.after for one in scored],
+        [one.before for one in scored],
+        clusters=[one.pair.cluster for one in scored],
+        runs=[one.pair.run for one in scored],
     )
+
+
+def _figures(scored: Sequence[Scored], draws: Draws) -> dict[str, Any]:
+    """What one metric says over the pairs that are scored on both sides."""
+    return {
+        "mean_a": fmean(one.before for one in scored),
+        "mean_b": fmean(one.after for one in scored),
+        "difference": mean_difference(scored),
+        "flip": sign_flip(
+            [one.after - one.before for one in scored],
+            clusters=[one.pair.cluster for one in scored],
+            seed=draws.seed,
+            flips=draws.flips,
+        ),
+        "by_image": all(one.pair.a[0]["images"] or one.pair.b[0]["images"] for one in scored),
+    }
 
 
 def _mean(rows: Sequence[Row], metric: str) -> Score:
@@ -196,9 +232,22 @@ def _headers(a: Side, b: Side) -> Iterator[tuple[str, Row, Row]]:
             yield dataset, one.headers[dataset], two.headers[dataset]
 
 
+def _own_scorers(a: Side, b: Side) -> dict[str, Mapping[str, Any]]:
+    """What the headers say of the scorers that the recipes of both sides name themselves, by metric."""
+    pairs = [(one.get("scorers") or {}, two.get("scorers") or {}) for _, one, two in _headers(a, b)]
+    return {name: facts for one, two in pairs for name, facts in one.items() if name in two}
+
+
 def _skipped(a: Side, b: Side) -> dict[tuple[str, str], str]:
     """Metrics that mean something else on the two sides, with the reason."""
-    return {
+    own = {
+        (dataset, name): f"the scorer differs: {one['scorers'][name]} and {two['scorers'][name]}"
+        for dataset, one, two in _headers(a, b)
+        for name in _own_scorers(a, b)
+        if name in one.get("scorers", {}) and name in two.get("scorers", {})
+        if one["scorers"][name] != two["scorers"][name]
+    }
+    return own | {
         (dataset, metric): f"{field} differs: {one.get(field)} and {two.get(field)}"
         for dataset, one, two in _headers(a, b)
         for metric, fields in NEED.items()
@@ -268,4 +317,5 @@ def _as_json(test: Test, corrected: float) -> dict[str, Any]:
         "p_holm": corrected,
         "exact": test.flip.exact,
         "unscored": test.unscored,
+        **test.scale,
     }

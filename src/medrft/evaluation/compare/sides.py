@@ -6,7 +6,7 @@ predictions, or several of these joined by commas.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -140,7 +140,7 @@ def _stage(run: Path, wanted: str | None) -> str:
 def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
     """All rows of the model's own greedy answers; controls and sampled answers are left out."""
     headers: dict[str, Row] = {}
-    rows: dict[Key, list[Row]] = {}
+    rows: list[Row] = []
     for file in files:
         header: Row = {}
         count = 0
@@ -152,11 +152,19 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
             _check(row, f"{file}, row {number}")
             if source_of(row) == "none":
                 headers.setdefault(row["dataset"], header)
-                rows.setdefault((row["dataset"], row["split"], str(row["id"])), []).append(row)
+                rows.append(row)
         check_count(file, header, count)
     if not rows:
         raise DataError(f"{path} holds no answer of a model to compare")
-    return Answers(path=path, stage=stage, headers=headers, rows={key: tuple(found) for key, found in rows.items()})
+    return Answers(path=path, stage=stage, headers=headers, rows=rows_by_key(rows))
+
+
+def rows_by_key(rows: Iterable[Row]) -> dict[Key, tuple[Row, ...]]:
+    """Rows of predictions by example, all samples of one together."""
+    found: dict[Key, list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["dataset"], row["split"], str(row["id"])), []).append(row)
+    return {key: tuple(samples) for key, samples in found.items()}
 
 
 def _check(row: Row, where: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from medrft.evaluation.controls.left_right import side_of, swap_sides
 from medrft.evaluation.controls.table import CONTROLS, FREQUENT_QUESTION, FREQUENT_TYPE
-from medrft.evaluation.metrics import Row, cluster_of, source_of
+from medrft.evaluation.metrics import Row, cluster_of, source_of, verdict_name
 from medrft.intervals import mean_interval, paired_difference
 from medrft.text import chosen, normalize, yes_no
 from medrft.types import KINDS, Score
@@ -54,7 +54,7 @@ def _by_kind(control: str, pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
 
 def _figures(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     """One row of the table."""
-    metric = "truth" if "truth" in pairs[0][0]["scores"] else "correct"
+    metric = verdict_name(pairs[0][0]["scores"])
     marked = [
         (after, before, cluster_of(plain))
         for plain, row in pairs

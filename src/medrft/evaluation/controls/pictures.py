@@ -16,7 +16,7 @@ from medrft.types import Example
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Images = Callable[[Example], list[Image]]
+    from medrft.models.encode import Images
 
 BLUR = 0.01
 """Radius of the Gaussian, as a share of the longer side: 5 pixels of 512."""

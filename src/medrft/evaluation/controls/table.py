@@ -19,7 +19,7 @@ from medrft.text import normalize
 from medrft.types import Example, Kind
 
 if TYPE_CHECKING:
-    from medrft.evaluation.controls.pictures import Images
+    from medrft.models.encode import Images
 
 Good = Literal["falls", "stays", "turns"]
 """What a good model does: it is right less often, it answers the same, or it answers the opposite."""

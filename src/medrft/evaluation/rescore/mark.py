@@ -14,7 +14,7 @@ from medrft.scorers import build_scorer
 from medrft.text import infer_kind
 from medrft.types import Item, Kind, Score
 
-MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision", "f1")}
+MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision")}
 """Scorers beside those of every evaluation: the clinical score, and what other evaluators report."""
 
 ENCODED = ("bertscore", "cosine")
@@ -48,6 +48,8 @@ def mark_rows(
                     scores[i][name] = score
         for i in where:
             scores[i]["correct"] = scores[i][MATCHES[kind]]
+            if kind == "open":
+                scores[i]["f1"] = scores[i]["rouge1"]  # one number; other evaluators report both names
         if on_progress is not None:
             on_progress(sum(bool(score) for score in scores), len(items))
     return [_row(row, item, score) for row, item, score in zip(rows, items, scores, strict=True)]

@@ -10,7 +10,6 @@ n twice, precision, recall and F1 in each other's places, `yes` and `no` searche
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +37,6 @@ NAMES = {"PATH_VQA": "path_vqa", "VQA_RAD": "vqa_rad", "PMC_VQA": "pmc_vqa", "Me
 IMAGES = ("img_name", "image_name", "image_path", "Figure_path", "img_id")
 METRICS = {"em": "exact_match", "bleu1": "bleu1", "rouge1": "rouge1"}
 OVERLAPS = ("precision", "recall", "f1")
-SUFFIX = re.compile(r"_\d+$")
 
 
 def read_medevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:

@@ -22,13 +22,13 @@ from medrft.text import normalize
 from medrft.types import Example
 
 EVALUATORS = {
-    "medevalkit": "medevalkit",
-    "vlmevalkit": "vlmevalkit",
-    "lmms-eval": "lmms_eval",
-    "medvlthinker": "medvlthinker",
-    "jsonl": "jsonl",
+    "medevalkit": "medrft.evaluation.rescore.medevalkit:read_medevalkit",
+    "vlmevalkit": "medrft.evaluation.rescore.vlmevalkit:read_vlmevalkit",
+    "lmms-eval": "medrft.evaluation.rescore.lmms_eval:read_lmms_eval",
+    "medvlthinker": "medrft.evaluation.rescore.medvlthinker:read_medvlthinker",
+    "jsonl": "medrft.evaluation.rescore.jsonl:read_answer_rows",
 }
-"""Name on the command line -> the module that reads its files with `read(path, options)`."""
+"""Name on the command line -> what reads its files: `module:function`, called with the path and the options."""
 
 OPTIONS = ("dataset", "split", "model", "encoder")
 COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct")
@@ -67,8 +67,9 @@ def rescore(
     given = _checked(evaluator, options or {})
     if not path.exists():
         raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
-    reader = importlib.import_module(f"medrft.evaluation.rescore.{EVALUATORS[evaluator]}")
-    foreign: Foreign = told_apart(reader.read(path, given))
+    module, _, function = EVALUATORS[evaluator].partition(":")
+    read = getattr(importlib.import_module(module), function)
+    foreign: Foreign = told_apart(read(path, given))
     if examples:
         linked, notes = link_rows(foreign.rows, examples)
         foreign = replace(foreign, rows=linked, notes=(*foreign.notes, *notes))

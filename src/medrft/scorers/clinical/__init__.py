@@ -7,7 +7,7 @@
 0.0
 """
 
-from medrft.scorers.clinical.explain import Explanation, FacetLine, FindingLine, explain
+from medrft.scorers.clinical.explain import Explanation, FacetLine, FindingLine, explain, explain_best
 from medrft.scorers.clinical.reader import read_findings
 from medrft.scorers.clinical.reading import Finding, Reading
 from medrft.scorers.clinical.score import score_pair
@@ -21,6 +21,7 @@ __all__ = [
     "FindingLine",
     "Reading",
     "explain",
+    "explain_best",
     "read_findings",
     "score_pair",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -103,6 +104,15 @@ def explain(reference: str, candidate: str, question: str | None = None) -> Expl
         extra=tuple(finding.text for finding in found.extra),
         notes=found.notes + _unknown(found),
     )
+
+
+def explain_best(references: Iterable[str], candidate: str, question: str | None = None) -> Explanation:
+    """The explanation against the reference that the answer scores best on, the first of equals.
+
+    >>> explain_best(["heart", "the lungs"], "lung").reference
+    'the lungs'
+    """
+    return max((explain(reference, candidate, question) for reference in references), key=lambda found: found.score)
 
 
 def _finding(pairing: Pairing) -> FindingLine:

@@ -186,20 +186,14 @@ def _concepts(
         return [Line(facet, reference, "", "less", factor)]
     if not reference:
         return [Line(facet, "", candidate, "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
-    return [_pair_up(made, facet, reference, candidate, known, extra=extra)]
+    return [_pair_up(made, facet, (reference, candidate), known, extra=extra)]
 
 
 def _pair_up(
-    made: Lexicon,
-    facet: str,
-    reference: frozenset[str],
-    candidate: frozenset[str],
-    known: Collection[str],
-    *,
-    extra: float,
+    made: Lexicon, facet: str, shown: tuple[frozenset[str], frozenset[str]], known: Collection[str], *, extra: float
 ) -> Line:
     """Equal concepts first; then those left on both sides, which clash when they exclude each other."""
-    shown = reference, candidate
+    reference, candidate = shown
     same = reference & candidate
     wanted, given = reference - same, candidate - same
     if not given:

@@ -288,8 +288,13 @@ class _Clause:
         return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
 
 
-BELOW = frozenset(("<", "≤", "less", "fewer", "smaller", "under"))
-ABOVE = frozenset((">", "≥", "more", "greater", "larger", "bigger", "over"))
+BELOW = frozenset(("<", "less", "fewer", "smaller", "under"))
+ABOVE = frozenset((">", "more", "greater", "larger", "bigger", "over"))
+BOUNDS = {
+    **{"≤": "at_most", "≥": "at_least"},
+    **dict.fromkeys(BELOW, "strictly_under"),
+    **dict.fromkeys(ABOVE, "strictly_over"),
+}
 
 
 def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
@@ -298,14 +303,14 @@ def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
     if position < back or (back == 1 and mentions[position - 1].text not in "<>≤≥"):
         return
     word = mentions[position - back].text
-    if word in BELOW or word in ABOVE:
+    if word in BOUNDS:
         draft.words = [other for other in draft.words if other != word]
         draft.values.get("trend", set()).clear()
         if word in ABOVE and mentions[position].measure == ("", (1.0,)):
             draft.counts.remove(1.0)
             draft.add([Atom("quantity", "number", "multiple")])
             return
-        draft.add([Atom("quantity", "bound", "at_most" if word in BELOW else "at_least")])
+        draft.add([Atom("quantity", "bound", BOUNDS[word])])
 
 
 def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:

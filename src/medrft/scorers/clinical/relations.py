@@ -1,4 +1,4 @@
-"""Comparisons and results that a text states: "left > right", "larger than 5 cm", "p = 0.05", "HER2+"."""
+"""What signs and their words state: "left > right", "larger than 5 cm", "p = 0.05", "1 → 2", "HER2+"."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
+from medrft.scorers.clinical.compile import shipped_lexicon
 from medrft.scorers.clinical.words import lemma
+from medrft.text import normalize
 from medrft.text.signs import NEGATIVE, POSITIVE, spell_signs
+from medrft.text.signs import STATUS as TESTED
 
-SIGN = re.compile(r"[<>=≤≥≠]|\bthan\b", re.IGNORECASE)
-TOKEN = re.compile(r"[<>=≤≥≠]|[.,;:!?\n](?!\d)|-?\d+(?:\.\d+)?|[^\W\d_][\w+-]*")
+SIGN = re.compile(r"[<>=≤≥≠≈⇐-⇔←-↔⟵-⟺➔-➞]|\bthan\b|\bfrom\b|\d ?[:∶：] ?\d", re.IGNORECASE)
+TOKEN = re.compile(r"[<>=≤≥≠≈→←∶]|[.,;:!?\n](?!\d)|-?\d+(?:\.\d+)?|[^\W\d_][\w+-]*")
+RATIO = re.compile(r"(?<=\d) ?: ?(?=\d)")
+CHANGE = re.compile(
+    r"\b((?:increas|decreas|chang|progress|improv|worsen|upgrad|downgrad|reduc|switch|convert|mov|shift)\w{0,4}|grown|grew|"
+    r"shr[aiu]nk|rose|risen|fell|fallen|dropped|went)\b([^.;!?\n]{0,40}?)\bfrom\b([^.;!?\n]{1,40}?)\bto\b",
+    re.IGNORECASE,
+)
+"""A change that is told in words: "increased from 3 to 5 cm"; "from L2 to L4" is a stretch, the same both ways."""
 MORE = frozenset(
     (
         "larger",
@@ -34,8 +44,13 @@ LESS = frozenset(
 RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|[(\[][+\-−–]|[+-]ve\b|(?:posi|nega)tive|[↑↓⇑⇓⬆⬇⇧⇩]", re.IGNORECASE)
 STATUS = re.compile(rf"\b([a-z][a-z\d]{{0,15}})(?:({POSITIVE}|{NEGATIVE})|[ -](positive|negative)\b)")
 MOVED = re.compile(r"[↑↓]|[a-z][a-z\d]*(?:-[a-z\d]+)*")
-TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠"}
-EXCLUDES = {"=": "≠<>≤≥", "≠": "=", ">": "=<≤", "<": "=>≥", "≥": "<=≤", "≤": ">=≥"}
+TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠", "≈": "≈", "→": "←", "←": "→", "∶": "∷"}
+EXCLUDES = {"=": "≠<>≤≥", "≠": "=≈", ">": "=<≤", "<": "=>≥", "≥": "<=≤", "≤": ">=≥", "≈": "≠"} | {
+    **{"→": "←", "←": "→", "∶": "∷"}
+}
+ORDERING = frozenset("<>≤≥≠")
+TEST = re.compile(rf"[a-z]+\d[a-z\d]*|{TESTED}", re.IGNORECASE)
+"""What a result is given of, and no finding."""
 NEAR = 5
 """Words on each side that a comparison is about."""
 SPEECHLESS = frozenset(
@@ -55,7 +70,7 @@ class Relation(NamedTuple):
     @property
     def turned(self) -> Relation:
         """The same said from the other side: A > B as B < A."""
-        return Relation(TURNED[self.sign], self.right, self.left)
+        return Relation(TURNED.get(self.sign, self.sign), self.right, self.left)
 
 
 @lru_cache(maxsize=1_024)
@@ -67,7 +82,8 @@ def read_relations(text: str) -> tuple[Relation, ...]:
     """
     if not SIGN.search(text):
         return ()
-    tokens = TOKEN.findall(spell_signs(text).lower())
+    spelled = RATIO.sub(" ∶ ", CHANGE.sub(r"\1\2 . \3 → ", spell_signs(text)))
+    tokens = TOKEN.findall(spelled.lower())
     found = []
     for place in range(len(tokens)):
         sign, start = _sign(tokens, place)
@@ -171,3 +187,50 @@ def sign_disagreement(reference: str, candidate: str) -> str:
     if mine and any(mine.get(name, positive) != positive for name, positive in read_results(candidate).items()):
         return "positive against negative, or up against down"
     return ""
+
+
+def other_signs(reference: str, candidate: str) -> bool:
+    """Whether two texts differ in a sign although nothing excludes: "> 5" and "≥ 5", "HER2+" and "HER2".
+
+    So it is where all their words are the same and their signs are not, where they compare the same two things by other
+    signs, and where one gives the result of a test that the other only names.
+
+    >>> other_signs("> 5", "≥ 5"), other_signs("HER2+", "HER2"), other_signs("the left is > the right", "left ≥ right")
+    (True, True, True)
+    >>> other_signs("HER2+", "HER2 positive"), other_signs("T1 ↑", "↑ T1"), other_signs("lung", "lungs")
+    (False, False, False)
+    """
+    reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
+    mine, yours = normalize(reference).split(), normalize(candidate).split()
+    pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]
+    if not any(_says_same(one, other) for one, other in pairs):
+        if mine != yours and _bare(mine) == _bare(yours) and _signs(mine) != _signs(yours):
+            return True
+        if any({one.sign, other.sign} <= ORDERING and _related(one, other) for one, other in pairs):
+            return True
+    said, told = read_results(reference), read_results(candidate)
+    return _only_named(said.keys() - told, yours) or _only_named(told.keys() - said, mine)
+
+
+def _bare(words: list[str]) -> list[str]:
+    """The words in any order, without the signs they end in and those that stand alone."""
+    return sorted(bare for word in words if (bare := word.rstrip("+-").strip("<>≤≥≠↑↓±")))
+
+
+def _signs(words: list[str]) -> list[str]:
+    """The signs that `_bare` leaves out, in any order."""
+    return sorted(sign for word in words for sign in word[len(word.rstrip("+-<>≤≥≠↑↓±")) :])
+
+
+def _says_same(one: Relation, other: Relation) -> bool:
+    """Whether two comparisons of the same things have one sign."""
+    return any(_fits(one, way) and one.sign == way.sign for way in (other, other.turned))
+
+
+def _related(one: Relation, other: Relation) -> bool:
+    return _fits(one, other) or _fits(one, other.turned)
+
+
+def _only_named(tests: set[str], words: list[str]) -> bool:
+    """Whether a test whose result one text gives stands among the words of the other."""
+    return any(name in words and TEST.fullmatch(name) and (name,) not in shipped_lexicon().terms for name in tests)

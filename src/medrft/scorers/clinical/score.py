@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from medrft.scorers.clinical.compare import Comparison, Pairing, compare_findings, word_overlap, yes_line
@@ -11,7 +12,7 @@ from medrft.scorers.clinical.facets import Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import read_findings, read_fresh
 from medrft.scorers.clinical.reading import POSSIBLE, Finding, Reading
-from medrft.scorers.clinical.relations import sign_disagreement
+from medrft.scorers.clinical.relations import other_signs, sign_disagreement
 from medrft.text import normalize, yes_no
 
 SHORT = 512
@@ -20,6 +21,8 @@ UNSURE = 0.5
 SAID_LESS = 0.6
 """A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
 UNRELATED = 0.2
+OTHER_SIGNS = 0.7
+"""The most that a text earns whose words are the reference's and whose signs are not."""
 ABBREVIATED = range(3, 7)
 """Letters of an abbreviation."""
 POLAR = re.compile(
@@ -57,6 +60,8 @@ def compare_answers(reference: str, candidate: str, question: str | None = None)
     if mine.ambiguous or yours.ambiguous:
         mine, yours = _with_context(mine, yours, asked)
     found = _compare(shipped_lexicon(), mine, yours, asked)
+    if found.score > OTHER_SIGNS and other_signs(reference, candidate):
+        found = replace(found, score=OTHER_SIGNS, notes=(*found.notes, "the same words with other signs"))
     if yours.shortened:
         found = Comparison(
             found.score, found.route, found.contradiction, found.pairings, found.extra,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from medrft.scorers.base import AnswerScorer, Pair
+from medrft.scorers.clinical.explain import explain_best
 from medrft.scorers.clinical.score import compare_answers, score_pair
 from medrft.text import chosen
 from medrft.types import Item, Score
@@ -35,10 +36,26 @@ class Clinical(AnswerScorer):
         """One score per distinct pair."""
         return [self._score(pair) for pair in pairs]
 
+    def explain(self, item: Item) -> list[str]:
+        """Lines for `medrft score --explain`: the comparison with the best reference, facet by facet.
+
+        Nothing for an answer that gets 0 because it cannot be read.
+        """
+        pairs = self._pairs(item)
+        if not pairs:
+            return []
+        # All pairs of one item hold the same answer and question.
+        best = explain_best([pair.reference for pair in pairs], _compared(pairs[0]), item.question)
+        return best.text().splitlines()
+
     def _score(self, pair: Pair) -> float:
-        answer = pair.answer
-        if pair.options and (option := chosen(answer, pair.options)) is not None:
-            answer = option
+        answer = _compared(pair)
         if self.cache and len(answer) <= REMEMBERED:
             return score_pair(pair.reference, answer, pair.question)
         return compare_answers(pair.reference, answer, pair.question).score
+
+
+def _compared(pair: Pair) -> str:
+    """The text that is compared: the option that an answer chooses, else the answer."""
+    option = chosen(pair.answer, pair.options) if pair.options else None
+    return pair.answer if option is None else option

@@ -18,6 +18,15 @@ NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
 LETTER_A = "xxa"
 SIGNED = {"c+": ["with", "contrast"], "c-": ["without", "contrast"], "↑": ["increased"], "↓": ["decreased"], "±": []}
 RANGE = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,6})?) ?[-–—] ?(?=\d{1,6}(?:\.\d{1,6})?(?![\w-]*-\d))")
+OR_MORE = re.compile(
+    r"(?<![\w.,<>≤≥-])(\d{1,6}(?:\.\d{1,6})?(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
+    r"(?:(more|greater|larger|above|over|older)|(?:less|smaller|fewer|below|under|younger))\b(?! than)",
+    re.IGNORECASE,
+)
+OVER = re.compile(
+    r"\b(?:(over|above)|(?:under|below)) (?=\d{1,6}(?:\.\d{1,6})? ?(?:mm|cm|ml|hu|years?|%))", re.IGNORECASE
+)
+"""Bounds in words, as signs: "5 mm or more", "under 5 mm"."""
 RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、，]|\s[-–—]+\s")
@@ -68,6 +77,8 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = RANGE.sub(r"\1 to ", NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS])))
+    text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+    text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))

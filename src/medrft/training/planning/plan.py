@@ -16,10 +16,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from medrft.config import Recipe, StageConfig
-from medrft.training.arguments import EVALUATIONS, config_class, eval_batch, total_steps
+from medrft.training.arguments import EVALUATIONS, config_class, eval_batch, total_steps, validates
 from medrft.training.planning.memory import LORA, WAYS, Memory, Planner, Setting, Way
 from medrft.training.planning.trace import Load
-from medrft.training.precision import find_precision
+from medrft.training.precision import BYTES, find_precision
 
 NAMES = {"one GPU": "one_gpu", "DDP": "ddp", "FSDP2": "fsdp2", "ZeRO-3": "zero3"}
 ANSWER_TOKENS = {"think": 256, "direct": 32, "short": 16, "plain": 16}
@@ -191,7 +191,7 @@ def stage_work(
         return {"steps": None, "completions_a_step": size * repeats * gpus if stage.kind == "grpo" else None}
     steps = total_steps(stage, table, rows=rows or 0, processes=gpus)
     every = int(table.get("eval_steps", max(1, round(steps / EVALUATIONS))))
-    evaluations = steps // every if validation else 0
+    evaluations = steps // every if validation and validates(table) else 0
     work: dict[str, Any] = {
         "steps": steps,
         "rows_a_step": size * repeats * gpus,
@@ -221,12 +221,19 @@ def stage_work(
 
 
 def checkpoint_bytes(planner: Planner, stage: StageConfig, setting: Setting) -> dict[str, float]:
-    """Disk of one checkpoint (weights or adapters, and the optimizer), of all kept at once, and of the final folder."""
+    """Disk of one checkpoint (weights or adapters, and the optimizer), of all kept at once, and of the final folder.
+
+    `masters` are the trained weights that a later stage goes on from, where the final folder rounds them.
+    """
     n = planner.parameters(setting.lora)
     weights = 4 * n.trained if setting.lora else 4 * n.trained + 2 * (n.total - n.trained)
     one = weights + planner.memory(setting, "one GPU", 1, rough=True).optimizer
     kept = int(value_of(stage, "save_total_limit") or 2) + 1  # a new one is written before an old one goes
-    return {"one": one, "kept": kept * one, "final": 2.0 * n.total}
+    saved = BYTES[setting.precision.saved]
+    parts = {setting.precision.trained: 0 if setting.lora else n.trained, setting.precision.frozen: n.total - n.trained}
+    raised = sum(BYTES[name] * weights for name, weights in parts.items() if BYTES[name] > saved)
+    masters = raised if planner.recipe.goes_on(stage.name) else 0
+    return {"one": one, "kept": kept * one, "final": saved * n.total, "masters": masters}
 
 
 def hours_of(work: Mapping[str, Any], *, tokens_per_second: float | None, step_seconds: float | None) -> dict[str, Any]:

@@ -10,19 +10,21 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 from medrft.data.base import Loaded, one_line
-from medrft.data.choices import options_of, resolve_answer
-from medrft.data.formats import FORMATS, Format, Wording, turns_of
 from medrft.data.images import sha256_of
 from medrft.data.layout import Release
 from medrft.data.privacy import stripped_image, without_identifying
-from medrft.data.rows import Row, read_rows, table_files
-from medrft.data.table import read_table
+from medrft.data.tables.choices import options_of, resolve_answer
+from medrft.data.tables.formats import FORMATS, Format, Wording, turns_of
+from medrft.data.tables.rows import Row, read_rows, table_files
+from medrft.data.tables.table import read_table
 from medrft.errors import DataError, naming_extras, unknown_name
+from medrft.files import make_folder
 from medrft.progress import Advance
 from medrft.rundir import write_atomic, write_json, write_jsonl
 from medrft.text import infer_kind
@@ -30,24 +32,6 @@ from medrft.types import SPLITS, Example
 
 BATCH = 64
 """Rows of a Parquet file that are held in memory."""
-
-
-class Reader(Protocol):
-    """A loader for one format."""
-
-    def __call__(
-        self,
-        root: Path | None,
-        *,
-        seed: int = 0,
-        dataset: str | None = None,
-        split: str = "train",
-        image_root: str | Path | None = None,
-        encoding: str | None = None,
-        cache: Path | None = None,
-        on_progress: Advance | None = None,
-    ) -> Loaded:
-        """Read a file, or a folder of files named by split."""
 
 
 class Conversion(TypedDict):
@@ -98,47 +82,46 @@ class _Pictures:
         return copy.relative_to(folder).as_posix()
 
 
-def find_reader(name: str) -> Reader:
-    """The loader of one format of `FORMATS`."""
-    if name not in FORMATS:
-        raise unknown_name("format", name, FORMATS)
+def read_format(
+    name: str,
+    root: Path | None,
+    *,
+    dataset: str | None = None,
+    split: str = "train",
+    image_root: str | Path | None = None,
+    encoding: str | None = None,
+    cache: Path | None = None,
+    on_progress: Advance | None = None,
+) -> Loaded:
+    """Read rows of the format `name`: one file, or a folder of files named by split.
+
+    The data set is called `dataset`, else what its first row says, else as its file. Raises `UnknownNameError` for a
+    split, `DataError` for files that are not there.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
     release = Release(
         dataset=name,
         wanted="one file of its rows, or a folder with train, validation and test files",
         source="what its trainer reads, or medrft data convert",
     )
-
-    def load(
-        root: Path | None,
-        *,
-        seed: int = 0,
-        dataset: str | None = None,
-        split: str = "train",
-        image_root: str | Path | None = None,
-        encoding: str | None = None,
-        cache: Path | None = None,
-        on_progress: Advance | None = None,
-    ) -> Loaded:
-        if split not in SPLITS:
-            raise unknown_name("split", split, SPLITS)
-        place = release.require(root)
-        files = read_rows(table_files(place), encoding)
-        rows = (turn for row in files for turn in turns_of(row, FORMATS[name]))
-        first = next(rows, None)
-        given = first.values.pop("dataset", None) if first is not None else None
-        return read_table(
-            (_without_dataset(row) for row in chain([first] if first is not None else [], rows)),
-            dataset=_file_name(dataset or given or (place.stem if place.is_file() else place.resolve().name)),
-            split=split,
-            folder=Path(image_root) if image_root else (place.parent if place.is_file() else place),
-            cache=cache,
-            on_progress=on_progress,
-        )
-
-    return load
+    place = release.require(root)
+    files = read_rows(table_files(place), encoding)
+    rows = (turn for row in files for turn in turns_of(row, FORMATS[name]))
+    first = next(rows, None)
+    given = first.values.pop("dataset", None) if first is not None else None
+    return read_table(
+        (_without_dataset(row) for row in chain([first] if first is not None else [], rows)),
+        dataset=_file_name(dataset or given or (place.stem if place.is_file() else place.resolve().name)),
+        split=split,
+        folder=Path(image_root) if image_root else (place.parent if place.is_file() else place),
+        cache=cache,
+        on_progress=on_progress,
+    )
 
 
-READERS: dict[str, Reader] = {name: find_reader(name) for name in FORMATS}
+READERS: dict[str, Callable[..., Loaded]] = {name: partial(read_format, name) for name in FORMATS}
+"""Format -> its loader."""
 
 
 @naming_extras()
@@ -149,7 +132,7 @@ def write_format(
     *,
     words: Callable[[Example], Wording],
     keep: Collection[str] = (),
-    on_progress: Advance | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Write examples as rows of a format: one file, or a folder with a file per split where `output` has no ending.
 
@@ -217,7 +200,7 @@ def _files(examples: Sequence[Example], output: Path, suffix: str) -> dict[Path,
 
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], form: Format) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if form.suffix == ".parquet":
         _write_parquet(path, rows)
     elif form.suffix == ".jsonl":

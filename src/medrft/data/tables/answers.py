@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medrft.data import base, choices
+from medrft.data import base
 from medrft.data.base import RowError
-from medrft.data.choices import Options
-from medrft.data.labels import labelled_text
-from medrft.data.literals import parse_literal
 from medrft.data.notes import count_noun
+from medrft.data.tables import choices
+from medrft.data.tables.choices import Options
+from medrft.data.tables.labels import labelled_text
+from medrft.data.tables.literals import parse_literal
 from medrft.data.values import show_value
 from medrft.text import infer_kind
 from medrft.types import Example

@@ -14,8 +14,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from medrft.data.base import NOT_AN_OPTION, RowError, one_line
-from medrft.data.labels import Labelled, labelled_text
-from medrft.data.literals import parse_literal
+from medrft.data.tables.labels import Labelled, labelled_text
+from medrft.data.tables.literals import parse_literal
 from medrft.data.values import show_value
 
 NO_OPTIONS = "options cannot be told apart"

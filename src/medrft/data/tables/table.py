@@ -16,19 +16,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medrft.data import base, choices
-from medrft.data.answers import Answers
+from medrft.data import base
 from medrft.data.base import Loaded, Reading, RowError
-from medrft.data.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
 from medrft.data.deep.read import view_notes
 from medrft.data.deep.views import View, make_view
-from medrft.data.formats import recognize_format, turns_of
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.images import BadImageError, default_cache
 from medrft.data.layout import Release
 from medrft.data.notes import count_noun
-from medrft.data.pictures import Pictures, cell_images
-from medrft.data.rows import SUFFIXES, Row, read_rows, split_name, table_files
+from medrft.data.tables import choices
+from medrft.data.tables.answers import Answers
+from medrft.data.tables.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
+from medrft.data.tables.formats import recognize_format, turns_of
+from medrft.data.tables.pictures import Pictures, cell_images
+from medrft.data.tables.rows import SUFFIXES, Row, read_rows, split_name, table_files
 from medrft.data.values import native_value, show_value
 from medrft.errors import DataError, UserError, unknown_name
 from medrft.progress import Advance
@@ -65,7 +66,6 @@ class _Table:
 def load_table(
     root: Path | None,
     *,
-    seed: int = 0,
     columns: Mapping[str, str | Sequence[str]] | None = None,
     dataset: str | None = None,
     split: str = "train",

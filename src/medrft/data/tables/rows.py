@@ -13,7 +13,7 @@ from typing import Any
 
 from medrft.data.images import first_line
 from medrft.data.layout import list_names, require_file
-from medrft.data.text_files import Values, csv_rows, json_rows, not_text, text_encoding
+from medrft.data.tables.text_files import Values, csv_rows, json_rows, not_text, text_encoding
 from medrft.errors import DataError
 from medrft.types import Split
 

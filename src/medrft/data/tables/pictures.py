@@ -15,8 +15,8 @@ from medrft.data.base import RowError
 from medrft.data.deep.read import show_all
 from medrft.data.deep.views import View
 from medrft.data.images import BadImageError, write_png
-from medrft.data.literals import parse_literal
 from medrft.data.paths import image_in
+from medrft.data.tables.literals import parse_literal
 from medrft.data.values import show_value
 
 MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")

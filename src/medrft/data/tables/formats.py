@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any
 
-from medrft.data import choices
-from medrft.data.chats import LISTS, RowError, chat_turns, conversation_of, images_in
-from medrft.data.rows import Row
+from medrft.data.tables import choices
+from medrft.data.tables.chats import LISTS, RowError, chat_turns, conversation_of, images_in
+from medrft.data.tables.rows import Row
 from medrft.types import Example
 
 Values = Mapping[str, Any]

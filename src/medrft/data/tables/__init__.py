@@ -1,0 +1,1 @@
+"""Rows as people and other trainers write them: their files, columns, options and answers, and the conversions."""

@@ -1,0 +1,78 @@
+"""What all pages share: the one Jinja environment, pictures inside the page, and an even draw of what is shown.
+
+    render_template("audit.html.j2", summary=…)  ->  the page as text
+
+What a model, a data set or a recipe wrote is untrusted. Jinja escapes all of it, and a name that a template uses but
+was not given is an error instead of empty text.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from medrft.errors import naming_extras
+from medrft.report import wording
+
+with naming_extras():
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+T = TypeVar("T")
+
+
+def render_template(template: str, /, **values: Any) -> str:
+    """A template of `report/templates` filled with values."""
+    return str(page_templates().get_template(template).render(**values))
+
+
+@cache
+def page_templates() -> Environment:
+    """The templates of all pages, with their filters; everything is escaped."""
+    found = Environment(
+        loader=PackageLoader("medrft.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "label": wording.metric_label,
+        "plain": wording.plain_number,
+        "percent": wording.plain_percent,
+        "whole_percent": wording.whole_percent,
+        "points": wording.percent_points,
+        "duration": wording.say_seconds,
+        "words": wording.split_words,
+        "code": mark_code,
+    }
+    return found
+
+
+def mark_code(text: str) -> Markup:
+    """Text with its `names` set as code; everything is escaped."""
+    pieces = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
+
+
+def png_address(png: bytes) -> str:
+    """A picture as an address that holds it: a page loads nothing from outside itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def draw_evenly(items: Sequence[T], limit: int, *, seed: int, key: Callable[[T], Hashable]) -> list[T]:
+    """At most `limit` items, drawn evenly over the values of `key`, in their order."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for number, item in enumerate(items):
+        groups[key(item)].append(number)
+    rng = random.Random(seed)
+    for numbers in groups.values():
+        rng.shuffle(numbers)
+    drawn: list[int] = []
+    while len(drawn) < min(limit, len(items)):
+        drawn += [numbers.pop() for numbers in groups.values() if numbers]
+    return [items[number] for number in sorted(drawn[:limit])]
