@@ -100,12 +100,13 @@ def test_predictions_with_and_without_a_correctness_column(tmp_path):
         {"id": 1, "reference": "yes", "prediction": "Yes.", "question": "Is there a mass?"},
         {"id": 2, "reference": "left lung", "prediction": "right lung"},
         {"id": 3, "reference": "liver", "prediction": "hepatic", "correct": True},
+        {"id": 4, "reference": "MRI", "prediction": "(B)", "options": ["CT", "MRI"]},  # a letter answers
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows))
     material = Material()
     add_predictions(material, path)
-    assert [said.right for said in material.answers] == [True, False, True]
-    assert material.notes == ["2 answers of predictions.jsonl were called right by yes/no or exact match alone"]
+    assert [said.right for said in material.answers] == [True, False, True, True]
+    assert material.notes == ["3 answers of predictions.jsonl were called right by yes/no, choice or exact match alone"]
     path.write_text(json.dumps({"reference": "yes"}))
     with pytest.raises(DataError, match="line 1: needs `reference` and one of"):
         add_predictions(Material(), path)

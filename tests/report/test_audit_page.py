@@ -12,6 +12,7 @@ from medrft.audit.subject import Own
 from medrft.errors import DataError
 from medrft.report.audit import audit_page, comparison_rows, run_fragment, write_audit_page
 from medrft.rewards import build_reward
+from medrft.rundir import read_json
 from medrft.types import Example
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -64,9 +65,9 @@ def test_comparison_has_one_cell_per_reward(summary):
 def test_a_run_shows_its_audit(summary, tmp_path):
     from medrft.audit.perform import write_audit
 
-    assert run_fragment(tmp_path) is None
+    assert run_fragment({}) is None
     write_audit(summary, tmp_path / "audit")
-    found = run_fragment(tmp_path)
+    found = run_fragment(read_json(tmp_path / "audit" / "summary.json"))
     assert found is not None and found["name"] == "text" and found["rows"]
     assert write_audit_page(tmp_path / "audit").is_file()
 

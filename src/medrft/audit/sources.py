@@ -14,13 +14,17 @@ from medrft.data import read_data
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, unknown_name
 from medrft.rundir import read_jsonl
-from medrft.text import infer_kind, normalize, yes_no
-from medrft.types import Example
+from medrft.scorers.correct import Correct
+from medrft.scorers.lexical import ExactMatch
+from medrft.text import infer_kind
+from medrft.types import Example, Item
 
 PAIR_KINDS = ("paraphrase", "contradiction")
 COLUMNS = ("kind", "attribute", "reference", "candidate")
 ANSWER_KEYS = ("prediction", "answer", "completion", "response")
 RIGHT_KEYS = ("correct", "is_correct", "truth")
+PLAINLY = Correct(ExactMatch())
+"""What calls an answer right where nobody has said: what a recipe does by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +120,12 @@ def add_pairs(material: Material, path: Path) -> None:
 def add_predictions(material: Material, path: Path) -> None:
     """Answers of a model: rows with `reference`(s) and `prediction`, `answer` or `completion`.
 
-    Right or wrong is taken from a `correct` column; without one, from the yes/no or the exact match after
-    normalisation, and the notes say so. Raises `DataError` with the line number for a row without these.
+    Right or wrong is taken from a `correct` column; without one, from the yes/no, choice or exact match that a recipe
+    uses by default, and the notes say so. Raises `DataError` with the line number for a row without these.
     """
     if not path.is_file():
         raise DataError(f"no predictions file at {path}")
-    judged = 0
+    unmarked = 0
     for number, row in enumerate(read_jsonl(path), 1):
         if number == 1 and "model" in row and "reference" not in row and "references" not in row:
             continue  # the header of our own predictions.jsonl
@@ -136,14 +140,15 @@ def add_predictions(material: Material, path: Path) -> None:
         text = str(row.get(key, "")) if key else ""
         right = next((bool(row[name]) for name in RIGHT_KEYS if row.get(name) is not None), None)
         if right is None:
-            judged += 1
+            unmarked += 1
             right = plainly_matches(text, example)
         whole = key in ("completion",) or "<answer>" in text
         material.answers.append(Said(example=example, text=text, right=right, whole=whole))
     if not material.answers:
         raise DataError(f"{path} holds no prediction")
-    if judged:
-        material.notes.append(f"{judged:,} answers of {path.name} were called right by yes/no or exact match alone")
+    if unmarked:
+        by = "yes/no, choice or exact match"
+        material.notes.append(f"{unmarked:,} answers of {path.name} were called right by {by} alone")
     distinct = {said.example.id: said.example for said in material.answers}
     material.names.append(path.name)
     material.examples += distinct.values()
@@ -169,10 +174,16 @@ def add_run(material: Material, run: Path) -> None:
 
 
 def plainly_matches(answer: str, example: Example) -> bool:
-    """Yes/no match for closed questions, exact match after normalisation for others."""
-    if example.kind == "closed":
-        return yes_no(answer) is not None and yes_no(answer) in {yes_no(text) for text in example.references}
-    return normalize(answer) in {normalize(text) for text in example.references}
+    """Whether an answer is right by a recipe's default outcome: yes/no, choice or exact match (`scorers.correct`)."""
+    item = Item(
+        references=example.references,
+        kind=example.kind,
+        answer=answer,
+        question=example.question,
+        options=example.options,
+    )
+    (right,) = PLAINLY([item])
+    return bool(right)
 
 
 def most_frequent(examples: Sequence[Example]) -> str:

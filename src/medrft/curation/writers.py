@@ -16,10 +16,11 @@ from medrft.config import ModelConfig, Recipe
 from medrft.endpoint import Endpoint
 from medrft.errors import DataError, EndpointError, ModelError, unknown_name
 from medrft.evaluation.engines import Engine, Remote, load_engine, open_pictures, weights_hash
+from medrft.evaluation.run_files import RunFiles
 from medrft.models.generate import Generation
 from medrft.models.prompts import Prompt, get_prompt
 from medrft.outgoing import PICTURES, recipients_of, refuse_private
-from medrft.rundir import RunDir, fingerprint, read_json
+from medrft.rundir import RunDir, fingerprint
 from medrft.types import Completion, Example
 
 SECONDS = 300.0
@@ -137,10 +138,10 @@ def _of_run(run: RunDir, stage: str | None, recipe: Recipe) -> Weights:
     model = trained.model.model_copy(update={"device": recipe.model.device})
     done = [one.name for one in trained.stages if run.is_finished(one.name)]
     if stage == "base":
-        source = run.stage("base") / "source.json"
-        if not source.is_file():
+        source = RunFiles(run.path).record("base", "source.json").get("source")
+        if source is None:
             raise DataError(f"{run.path} has no start model yet; run it first")
-        return Weights(model, str(read_json(source)["source"]))
+        return Weights(model, str(source))
     if stage is not None and stage not in [one.name for one in trained.stages]:
         raise unknown_name(f"stage of {run.path}", stage, ["base", *(one.name for one in trained.stages)])
     if not done or (stage is not None and stage not in done):

@@ -52,6 +52,11 @@ class RunFiles:
         return self._json("data.json")
 
     @cached_property
+    def audit(self) -> Row:
+        """The summary of the audit of the run's own reward; empty where none was made."""
+        return self._json("audit/summary.json")
+
+    @cached_property
     def metrics(self) -> dict[str, list[Row]]:
         """Rows of `metrics.jsonl` by stage, in the order they were written."""
         by_stage: dict[str, list[Row]] = {}

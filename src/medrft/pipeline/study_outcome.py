@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from medrft.evaluation.metrics import cluster_of, source_of, values_of
-from medrft.evaluation.partial import read_predictions
 from medrft.evaluation.repeated import pass_curve
+from medrft.evaluation.run_files import RunFiles
 from medrft.pipeline.job import Job
-from medrft.rundir import RunDir, environment, fingerprint, read_growing, read_json, write_atomic
+from medrft.rundir import RunDir, environment, fingerprint, write_atomic
 from medrft.studies.arms import Arm
 from medrft.studies.plan import GRADES, OUTCOMES, VERDICTS
 from medrft.studies.result_files import KIND_LETTERS, pack_column
@@ -36,7 +36,7 @@ POINTS = 60
 
 def write_outcome(path: Path, arm: Arm, job: Job, *, stage: str, extra: Mapping[str, Any]) -> Row:
     """Gather the result of a finished arm from its run folder, write it whole or not at all, and return it."""
-    facts = environment()
+    facts, run = environment(), RunFiles(job.run.path)
     own = [config.name for config in arm.recipe.stages]
     outcome = {
         "arm": arm.name,
@@ -48,25 +48,24 @@ def write_outcome(path: Path, arm: Arm, job: Job, *, stage: str, extra: Mapping[
         "versions": facts["versions"],
         "commit": facts["commit"],
         **extra,
-        "curves": {name: training_curves(job.run, name) for name in own if _kind(job.run, name) == "grpo"},
-        **evaluated_stage(job, stage),
+        "curves": {name: training_curves(run, name) for name in own if run.record(name).get("kind") == "grpo"},
+        **evaluated_stage(run, stage, job.tests()),
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in outcome.items()]
     write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return outcome
 
 
-def evaluated_stage(job: Job, stage: str) -> Row:
+def evaluated_stage(run: RunFiles, stage: str, tests: Mapping[str, Sequence[Example]]) -> Row:
     """Metrics, packed answers, rates of flipped answers and pass@k of one stage, by data set."""
     found: Row = {"metrics": {}, "answers": {}, "pass_at": {}}
-    by_id = {example.id: example for rows in job.tests().values() for example in rows}
-    for folder in sorted((job.run.path / "eval" / stage).glob("*")):
-        _, rows = read_predictions(folder / "predictions.jsonl")
-        scored = [_with_flips(row, by_id.get(row["id"])) for row in rows]
-        found["metrics"][folder.name] = _metrics(read_json(folder / "metrics.json")["results"])
-        found["answers"][folder.name] = pack_answers(scored)
+    by_id = {example.id: example for rows in tests.values() for example in rows}
+    for dataset in sorted(name for name, stages in run.evaluations.items() if stage in stages):
+        scored = [_with_flips(row, by_id.get(row["id"])) for row in run.predictions(stage, dataset)]
+        found["metrics"][dataset] = _metrics(run.evaluations[dataset][stage]["results"])
+        found["answers"][dataset] = pack_answers(scored)
         if passed := mean_pass_curve(scored):
-            found["pass_at"][folder.name] = passed
+            found["pass_at"][dataset] = passed
     return found
 
 
@@ -163,21 +162,16 @@ def mean_pass_curve(rows: Iterable[Row]) -> Row:
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
-def _kind(run: RunDir, stage: str) -> str:
-    path = run.stage(stage) / "stage.json"
-    return str(read_json(path)["kind"]) if path.is_file() else ""
-
-
-def training_curves(run: RunDir, stage: str) -> Row:
+def training_curves(run: RunFiles, stage: str) -> Row:
     """Quantities of a GRPO stage over its steps, thinned; with the length of right and of wrong answers."""
-    rows = [row for row in read_growing(run.metrics) if row["stage"] == stage and row.get("split", "train") == "train"]
+    rows = [row for row in run.metrics.get(stage, []) if row.get("split", "train") == "train"]
     parts = dict.fromkeys(key for row in rows for key in row if key.startswith("part/") and key.endswith("/raw"))
     columns = {key: [row.get(key) for row in rows] for key in ("step", *CURVES, *parts)}
     columns |= _lengths(run, stage, columns["step"])
     return {key: thin_column(column) for key, column in columns.items() if any(value is not None for value in column)}
 
 
-def _lengths(run: RunDir, stage: str, steps: Sequence[Any]) -> dict[str, list[float | None]]:
+def _lengths(run: RunFiles, stage: str, steps: Sequence[Any]) -> dict[str, list[float | None]]:
     from medrft.store import read_rollouts
 
     found = read_rollouts(
@@ -204,7 +198,7 @@ def thin_column(column: Sequence[float | None]) -> list[float | None]:
 
 def cost_of(run: RunDir, stage: str, *, shared: str | None) -> Row:
     """What a stage took: steps, examples, seconds, and for GRPO the tokens it sampled."""
-    record = read_json(run.stage(stage) / "stage.json")
+    record = RunFiles(run.path).record(stage)
     cost = {
         "stage": stage,
         "kind": record["kind"],

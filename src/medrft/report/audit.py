@@ -13,7 +13,7 @@ from medrft.errors import DataError, naming_extras
 from medrft.report.audit_charts import share_bar, spread_histogram, strip_chart
 from medrft.report.html import render_template
 from medrft.report.wording import whole_percent
-from medrft.rundir import read_json, read_record, write_atomic
+from medrft.rundir import read_json, write_atomic
 
 with naming_extras():
     from markupsafe import Markup
@@ -58,10 +58,8 @@ def audit_page(summary: Row) -> str:
     )
 
 
-def run_fragment(run: Path) -> dict[str, Any] | None:
-    """What a run's report shows of the audit made before training; `None` where the run has none."""
-    folder = run / "audit"
-    summary = read_record(folder / "summary.json")
+def run_fragment(summary: Row) -> dict[str, Any] | None:
+    """What a run's report shows of the audit made before training; `None` where the summary of it is empty."""
     if "rewards" not in summary:
         return None
     name, row = next(iter(summary["rewards"].items()))

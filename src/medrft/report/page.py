@@ -98,7 +98,7 @@ def render_page(run: RunFiles) -> str:
         stages=[_stage(run, stage.name, stage.kind) for stage in run.recipe.stages],
         diagnoses=diagnose_run(row for rows in run.metrics.values() for row in rows),
         facts=facts.facts_of(run),
-        audit=run_fragment(run.path),
+        audit=run_fragment(run.audit),
         metric_says=METRICS | {name: f"{facts['scorer']}: {say_scale(facts)}" for name, facts in own.items()},
         own=own,
         papers_four=PAPERS_FOUR,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from medrft.errors import DataError
 from medrft.evaluation.metrics import verdict_name
-from medrft.intervals import UNIT, mean_interval, paired_difference
+from medrft.intervals import UNIT, cluster_variance, mean_interval, paired_difference
 from medrft.rundir import read_json
 from medrft.studies.plan import OUTCOMES
 
@@ -100,25 +99,15 @@ def paired_over_seeds(
         right += [two[key][0] for key in keys]
         clusters += [one[key][1] for key in keys]
         runs += [seed] * len(keys)
-        apart = [(one[key][0] - two[key][0], one[key][1]) for key in keys]
-        per_seed[str(seed)] = sum(value for value, _ in apart) / len(apart)
-        within.append(_variance(apart))
+        apart = [one[key][0] - two[key][0] for key in keys]
+        per_seed[str(seed)] = sum(apart) / len(apart)
+        within.append(cluster_variance(apart, [one[key][1] for key in keys]))
     if not left:
         return None
     found = paired_difference(left, right, clusters=clusters, runs=runs)
     facts = {**found.as_json(), "per_seed": per_seed, "positive": sum(v > 0 for v in per_seed.values())}
     facts["within_sd"] = sqrt(sum(within) / len(within))
     return {key: round_floats(value) for key, value in facts.items()}
-
-
-def _variance(apart: Sequence[tuple[float, Hashable]]) -> float:
-    """Sampling variance of the mean of one seed's differences, over its image clusters."""
-    mean = sum(value for value, _ in apart) / len(apart)
-    sums: dict[Hashable, float] = defaultdict(float)
-    for value, cluster in apart:
-        sums[cluster] += value - mean
-    n = len(sums)
-    return sum(total**2 for total in sums.values()) / len(apart) ** 2 * n / (n - 1) if n > 1 else 0.0
 
 
 def pooled_mean(

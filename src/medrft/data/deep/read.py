@@ -203,7 +203,7 @@ def view_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:
     burned = sum("burned_in_annotation" in record for record in seen)
     notes = {
         "no window in the file: shown from the 1st to the 99th percentile; window=… chooses one": automatic,
-        "no orientation, so that it is shown as stored; orientation=require leaves them out": stored,
+        "no orientation: shown as stored; orientation=require leaves them out": stored,
         "text drawn into the pixels, by their own header: look for names before you share them": burned,
     }
     return [f"{count_noun(n, 'medical image has', 'medical images have')} {what}" for what, n in notes.items() if n]

@@ -73,12 +73,7 @@ def load_pmc_vqa(
 
 
 def read_pmc_rows(
-    root: Path | None,
-    *,
-    version: str = "auto",
-    test: str = "clean",
-    only: str | None = None,
-    image_root: str | Path | None = None,
+    root: Path | None, *, version: str, test: str, image_root: str | Path | None, only: str | None = None
 ) -> Reading:
     """The rows of a release before their images are opened; raises as `load_pmc_vqa`."""
     for what, value, known in (("version", version, Version), ("test", test, Test)):

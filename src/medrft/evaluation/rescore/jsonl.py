@@ -9,19 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrft.evaluation.rescore.foreign import (
-    Answered,
-    Foreign,
-    image_ids,
-    left_out,
-    mark_of,
-    needs_rows,
-    options_of,
-    read_lines,
-    split_of,
-    text_of,
-    texts_of,
-)
+from medrft.evaluation.rescore import foreign
+from medrft.evaluation.rescore.foreign import Answered, Foreign
 from medrft.types import LeftOut
 
 NAMES = {
@@ -42,37 +31,37 @@ def read_answer_rows(path: Path, options: Mapping[str, Any]) -> Foreign:
     """Rows of one file; `dataset` and `split` come from the row, else from `--set`, else from the file's name."""
     rows: list[Answered] = []
     left: list[LeftOut] = []
-    for number, row in read_lines(path) if path.is_file() else ():
+    for number, row in foreign.read_lines(path) if path.is_file() else ():
         found = _answered(row, number, path, options)
         if isinstance(found, Answered):
             rows.append(found)
         else:
             left.append(found)
     wanted = "a JSONL file whose rows have a question, a reference and a prediction; name the columns with --set"
-    needs_rows(rows, path, left, wanted)
+    foreign.needs_rows(rows, path, left, wanted)
     return Foreign(evaluator="jsonl", rows=tuple(rows), left_out=tuple(left))
 
 
 def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> Answered | LeftOut:
     line = f"{path.name}:{number}"
     if not isinstance(row, Mapping):
-        return left_out(line, "", "not an object", row)
+        return foreign.left_out(line, "", "not an object", row)
 
     def field(name: str) -> Any:
         columns = (str(options[name]),) if name in options else NAMES[name]
         return next((row[column] for column in columns if row.get(column) is not None), None)
 
     question, prediction, references = (
-        text_of(field("question")),
-        text_of(field("prediction")),
-        texts_of(field("reference")),
+        foreign.text_of(field("question")),
+        foreign.text_of(field("prediction")),
+        foreign.texts_of(field("reference")),
     )
     for name, value in (("question", question), ("prediction", prediction), ("reference", references or None)):
         if value is None:
-            return left_out(line, "", f"no {name}", dict(row))
+            return foreign.left_out(line, "", f"no {name}", dict(row))
     dataset = str(row.get("dataset") or options.get("dataset") or path.stem)
-    split = split_of(row.get("split") or options.get("split"))
-    own = text_of(field("id"))
+    split = foreign.split_of(row.get("split") or options.get("split"))
+    own = foreign.text_of(field("id"))
     name = str(number - 1) if own is None else own
     return Answered(
         id=name if name.startswith(f"{dataset}/") else f"{dataset}/{split}/{name}",
@@ -81,8 +70,8 @@ def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> 
         question=question or "",
         references=references,
         output=prediction or "",
-        options=options_of(field("options")),
-        images=image_ids(field("images")),
-        theirs=mark_of(field("correct")),
+        options=foreign.options_of(field("options")),
+        images=foreign.image_ids(field("images")),
+        theirs=foreign.mark_of(field("correct")),
         metadata={key: row[key] for key in KEPT if isinstance(row.get(key), str)},
     )

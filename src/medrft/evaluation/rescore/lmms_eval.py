@@ -14,24 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrft.evaluation.rescore.foreign import (
-    Answered,
-    Figure,
-    Foreign,
-    image_ids,
-    left_out,
-    mark_of,
-    needs_rows,
-    number_of,
-    options_in,
-    options_of,
-    read_json,
-    read_lines,
-    split_of,
-    table_of,
-    text_of,
-    texts_of,
-)
+from medrft.evaluation.rescore import foreign
+from medrft.evaluation.rescore.foreign import Answered, Figure, Foreign
 from medrft.types import LeftOut
 
 NAME = re.compile(r"(?P<date>.*?)_?samples_(?P<task>.+)\.jsonl")
@@ -53,19 +37,19 @@ def read_lmms_eval(path: Path, options: Mapping[str, Any]) -> Foreign:
         match = NAME.fullmatch(file.name)
         task = match["task"] if match else file.stem
         results = file.with_name(f"{match['date']}_results.json") if match else file
-        summary = read_json(results) if results.is_file() and results != file else {}
+        summary = foreign.read_json(results) if results.is_file() and results != file else {}
         limit = _limit(summary, task)
         own = []
-        for number, row in read_lines(file):
+        for number, row in foreign.read_lines(file):
             found = _answered(row, task, limit, options)
             if found is None:
-                left.append(left_out(f"{file.name}:{number}", "", "no target or response", row))
+                left.append(foreign.left_out(f"{file.name}:{number}", "", "no target or response", row))
             else:
                 own.append(found)
         rows += own
         figures += _figures(task, own, summary)
         notes += _cut_off(task, own, limit)
-    needs_rows(rows, path, left, "{date}_samples_{task}.jsonl as lmms-eval writes it with --log_samples")
+    foreign.needs_rows(rows, path, left, "{date}_samples_{task}.jsonl as lmms-eval writes it with --log_samples")
     return Foreign(
         evaluator="lmms-eval", rows=tuple(rows), figures=tuple(figures), left_out=tuple(left), notes=tuple(notes)
     )
@@ -73,18 +57,18 @@ def read_lmms_eval(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 def _limit(summary: Any, task: str) -> int | None:
     """The token limit of a task, where the results hold its configuration."""
-    config = table_of(table_of(table_of(summary).get("configs")).get(task))
-    limit = table_of(config.get("generation_kwargs")).get("max_new_tokens")
+    config = foreign.table_of(foreign.table_of(foreign.table_of(summary).get("configs")).get(task))
+    limit = foreign.table_of(config.get("generation_kwargs")).get("max_new_tokens")
     return limit if isinstance(limit, int) else None
 
 
 def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]) -> Answered | None:
     if not isinstance(row, Mapping):
         return None
-    references, output = texts_of(row.get("target")), _first(row.get("resps", row.get("filtered_resps")))
+    references, output = foreign.texts_of(row.get("target")), _first(row.get("resps", row.get("filtered_resps")))
     if not references or output is None:
         return None
-    doc = table_of(row.get("doc"))
+    doc = foreign.table_of(row.get("doc"))
     prompt = _first(row.get("input")) or ""
     record: Mapping[str, Any] = next(
         (value for key, value in row.items() if key not in FIXED and isinstance(value, Mapping)), {}
@@ -92,18 +76,18 @@ def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]
     marks = {key: mark for key, value in row.items() if key not in FIXED and (mark := _mark(value)) is not None}
     tokens = _tokens(row.get("token_counts"))
     dataset = str(options.get("dataset") or ("slake" if task.startswith("slake") else task))
-    split = split_of(options.get("split"))
+    split = foreign.split_of(options.get("split"))
     groups = {str(record.get(key)).replace("-", "") for key in GROUPS if record.get(key)}
     kept = {"modality": record.get("modality"), "question_type": record.get("content_type")}
     return Answered(
         id=f"{dataset}/{split}/{record.get('id') or row.get('doc_id')}",
         dataset=dataset,
         split=split,
-        question=text_of(doc.get("question")) or POST.sub("", prompt).strip(),
+        question=foreign.text_of(doc.get("question")) or POST.sub("", prompt).strip(),
         references=references,
         output=output,
-        options=options_of(doc.get("options") or doc.get("choices")) or options_in(prompt),
-        images=image_ids(doc.get("img_name") or doc.get("image_id")),
+        options=foreign.options_of(doc.get("options") or doc.get("choices")) or foreign.options_in(prompt),
+        images=foreign.image_ids(doc.get("img_name") or doc.get("image_id")),
         theirs=next(iter(marks.values()), None),
         how=_how(record),
         sets=tuple(metric for metric in marks if _counts(metric, groups)),
@@ -117,12 +101,12 @@ def _first(value: Any) -> str | None:
     """The first text of a response, however deep its lists are."""
     while isinstance(value, list):
         value = value[0] if value else None
-    return text_of(value)
+    return foreign.text_of(value)
 
 
 def _mark(value: Any) -> float | None:
     """A metric's value of one row, in [0, 1]."""
-    return mark_of(value.get("is_correct")) if isinstance(value, Mapping) else mark_of(value)
+    return foreign.mark_of(value.get("is_correct")) if isinstance(value, Mapping) else foreign.mark_of(value)
 
 
 def _counts(metric: str, groups: set[str]) -> bool:
@@ -146,11 +130,11 @@ def _tokens(counts: Any) -> int | None:
 
 def _figures(task: str, rows: Sequence[Answered], summary: Any) -> Iterator[Figure]:
     """Metrics of the results file, each with a reason where it is not the mean of its rows' marks."""
-    table = table_of(table_of(table_of(summary).get("results")).get(task))
+    table = foreign.table_of(foreign.table_of(foreign.table_of(summary).get("results")).get(task))
     for name, text in table.items():
         metric = name.partition(",")[0]
         marks = [row.theirs for row in rows if metric in row.sets and row.theirs is not None]
-        value = number_of(text)
+        value = foreign.number_of(text)
         if marks and value is not None:
             mean = sum(marks) / len(marks)
             same = abs(mean - value) < 1e-6

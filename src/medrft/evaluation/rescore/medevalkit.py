@@ -16,21 +16,9 @@ from statistics import fmean
 from typing import Any
 
 from medrft.errors import DataError
+from medrft.evaluation.rescore import foreign
 from medrft.evaluation.rescore import medevalkit_rules as rules
-from medrft.evaluation.rescore.foreign import (
-    Answered,
-    Figure,
-    Foreign,
-    image_ids,
-    left_out,
-    mark_of,
-    needs_rows,
-    number_of,
-    options_of,
-    read_json,
-    table_of,
-    text_of,
-)
+from medrft.evaluation.rescore.foreign import Answered, Figure, Foreign
 from medrft.types import LeftOut
 
 NAMES = {"PATH_VQA": "path_vqa", "VQA_RAD": "vqa_rad", "PMC_VQA": "pmc_vqa", "MedXpertQA-MM": "medxpertqa"}
@@ -52,8 +40,8 @@ def read_medevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
         left += lost
         metrics = file.with_name("metrics.json")
         if metrics.is_file() and own:
-            figures += _figures(own[0].dataset, own, read_json(metrics))
-    needs_rows(rows, path, left, "DATASET/results.json as MedEvalKit writes it")
+            figures += _figures(own[0].dataset, own, foreign.read_json(metrics))
+    foreign.needs_rows(rows, path, left, "DATASET/results.json as MedEvalKit writes it")
     judged = [row for row in rows if row.how is not None and row.how[0] == rules.JUDGE]
     notes = [f"{len(judged)} marks are not those of its rules, so a judge gave them"] if judged else []
     return Foreign(
@@ -62,30 +50,30 @@ def read_medevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 
 def _rows(file: Path, dataset: str) -> tuple[list[Answered], list[LeftOut]]:
-    table = read_json(file)
+    table = foreign.read_json(file)
     if not isinstance(table, list):
         raise DataError(f"{file} is not a list of rows, as MedEvalKit writes it; got {type(table).__name__}")
     rows, left = [], []
     for number, row in enumerate(table):
         name = f"{dataset}/test/{number}"
         fields = row if isinstance(row, Mapping) else {}
-        texts = [text_of(fields.get(key)) for key in ("answer", "response")]
-        question = text_of(fields.get("question")) or text_of(fields.get("prompt"))
+        texts = [foreign.text_of(fields.get(key)) for key in ("answer", "response")]
+        question = foreign.text_of(fields.get("question")) or foreign.text_of(fields.get("prompt"))
         if question is None or texts[0] is None or not texts[0].strip() or texts[1] is None:
             reason = "not an object" if not fields else "no question, answer or response"
-            left.append(left_out(name, "test", reason, row))
+            left.append(foreign.left_out(name, "test", reason, row))
         else:
             rows.append(_answered(name, dataset, fields, question, texts[0], texts[1]))
     return rows, left
 
 
 def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, answer: str, response: str) -> Answered:
-    choices = options_of(row.get("choices") or row.get("options"))
+    choices = foreign.options_of(row.get("choices") or row.get("options"))
     open_ = row.get("answer_type") == "OPEN" if "answer_type" in row else answer.lower().strip() not in rules.YES_NO
-    theirs = mark_of(row.get("correct"))
+    theirs = foreign.mark_of(row.get("correct"))
     rule = None if choices else rules.by_rule(answer, response, open_=open_, slake="answer_type" in row)
-    metrics = table_of(row.get("metrics"))
-    known = {ours: mark_of(metrics.get(name)) for name, ours in METRICS.items()}
+    metrics = foreign.table_of(row.get("metrics"))
+    known = {ours: foreign.mark_of(metrics.get(name)) for name, ours in METRICS.items()}
     kept = {"modality": row.get("modality"), "language": row.get("lang"), "question_type": row.get("content_type")}
     return Answered(
         id=name,
@@ -95,7 +83,7 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
         references=(answer,),
         output=response,
         options=choices,
-        images=next((found for key in IMAGES if (found := image_ids(row.get(key)))), ()),
+        images=next((found for key in IMAGES if (found := foreign.image_ids(row.get(key)))), ()),
         theirs=theirs,
         rule=rule,
         how=None
@@ -109,12 +97,12 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
 
 def _figures(dataset: str, rows: Sequence[Answered], metrics: object) -> list[Figure]:
     """The figures of `metrics.json` that a scorer of ours can stand beside."""
-    tables = table_of(metrics)
+    tables = foreign.table_of(metrics)
     found = []
     for table, own in (("total metrics", ""), ("open", "open"), ("close", "close")):
-        values = table_of(tables.get(table))
+        values = foreign.table_of(tables.get(table))
         chosen = [row for row in rows if not own or own in row.sets]
-        accuracy = number_of(values.get("acc"))
+        accuracy = foreign.number_of(values.get("acc"))
         if chosen and accuracy is not None:
             reason = rules.accuracy_reason(accuracy, rows, own)
             found.append(_figure(dataset, f"{table}.acc", accuracy, own, reasons=reason))
@@ -128,9 +116,9 @@ def _overlaps(dataset: str, values: Mapping[str, Any], rows: Sequence[Answered])
     found = [
         _figure(dataset, f"open.{name}", value, "open", metric=ours)
         for name, ours in METRICS.items()
-        if (value := number_of(values.get(name))) is not None
+        if (value := foreign.number_of(values.get(name))) is not None
     ]
-    theirs = [value for name in OVERLAPS if (value := number_of(values.get(name))) is not None]
+    theirs = [value for name in OVERLAPS if (value := foreign.number_of(values.get(name))) is not None]
     if len(theirs) < len(OVERLAPS):
         return found
     computed = [

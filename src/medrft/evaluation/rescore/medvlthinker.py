@@ -15,20 +15,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from medrft.evaluation.rescore.foreign import (
-    Answered,
-    Figure,
-    Foreign,
-    image_ids,
-    left_out,
-    mark_of,
-    needs_rows,
-    options_in,
-    options_of,
-    read_lines,
-    split_of,
-    text_of,
-)
+from medrft.evaluation.rescore import foreign
+from medrft.evaluation.rescore.foreign import Answered, Figure, Foreign
 from medrft.types import LeftOut
 
 LETTERS = tuple(ascii_uppercase[:10])
@@ -41,15 +29,15 @@ def read_medvlthinker(path: Path, options: Mapping[str, Any]) -> Foreign:
     left: list[LeftOut] = []
     lettered = unequal = 0
     for file in files:
-        for number, row in read_lines(file):
+        for number, row in foreign.read_lines(file):
             found = list(_answers(row, options)) if isinstance(row, Mapping) else []
             if not found:
-                left.append(left_out(f"{file.name}:{number}", "", "no prompt, answer or output", row))
+                left.append(foreign.left_out(f"{file.name}:{number}", "", "no prompt, answer or output", row))
                 continue
             lettered += found[0].options == LETTERS
             unequal += row.get("num_correct") != sum(bool(one.theirs) for one in found)
             rows += found
-    needs_rows(rows, path, left, "shards/dp_{rank}.jsonl as MedVLThinker writes them")
+    foreign.needs_rows(rows, path, left, "shards/dp_{rank}.jsonl as MedVLThinker writes them")
     notes = [f"{lettered} prompts list no options: only letters can be matched"] if lettered else []
     notes += [f"{unequal} rows have a num_correct that is not the sum of their is_correct"] if unequal else []
     return Foreign(
@@ -60,15 +48,15 @@ def read_medvlthinker(path: Path, options: Mapping[str, Any]) -> Foreign:
 def _answers(row: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Answered]:
     """One answer per rollout; none where the row lacks what is needed."""
     outputs = row.get("parsed_outputs")
-    reference = text_of(row.get("answer_label")) or text_of(row.get("answer"))
+    reference = foreign.text_of(row.get("answer_label")) or foreign.text_of(row.get("answer"))
     prompt = _prompt(row.get("prompts"))
     if not isinstance(outputs, list) or not reference or not prompt:
         return
-    choices = options_of(row.get("options")) or options_in(prompt) or LETTERS
+    choices = foreign.options_of(row.get("options")) or foreign.options_in(prompt) or LETTERS
     dataset = str(options.get("dataset") or row.get("dataset_name") or "medvlthinker")
-    split = split_of(options.get("split"))
+    split = foreign.split_of(options.get("split"))
     for sample, output in enumerate(outputs):
-        text = text_of(output.get("output_text")) if isinstance(output, Mapping) else None
+        text = foreign.text_of(output.get("output_text")) if isinstance(output, Mapping) else None
         if text is None:
             continue
         letter = output.get("pred_letter")
@@ -80,9 +68,9 @@ def _answers(row: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Ans
             references=(reference,),
             output=text,
             options=choices,
-            images=image_ids(row.get("images")),
+            images=foreign.image_ids(row.get("images")),
             sample=sample,
-            theirs=mark_of(output.get("is_correct")),
+            theirs=foreign.mark_of(output.get("is_correct")),
             how=("letter", f"its letter is {letter}"),
         )
 

@@ -18,19 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import DataError
-from medrft.evaluation.rescore.foreign import (
-    Answered,
-    Figure,
-    Foreign,
-    image_ids,
-    left_out,
-    mark_of,
-    needs_rows,
-    number_of,
-    read_json,
-    split_of,
-    text_of,
-)
+from medrft.evaluation.rescore import foreign
+from medrft.evaluation.rescore.foreign import Answered, Figure, Foreign
 from medrft.types import LeftOut
 
 Table = list[dict[str, Any]]
@@ -57,7 +46,7 @@ def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
         for number, row in enumerate(_table(file)):
             found = _answered(row, number, dataset, marks, options)
             if found is None:
-                left.append(left_out(f"{file.name}:{number}", "", "no question, answer or prediction", row))
+                left.append(foreign.left_out(f"{file.name}:{number}", "", "no question, answer or prediction", row))
             else:
                 own.append(found)
         rows += own
@@ -66,7 +55,7 @@ def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
         notes += (
             [f"{file.name}: {cut} predictions are {CELL:,} characters long, where a cell of .xlsx ends"] if cut else []
         )
-    needs_rows(rows, path, left, "{model}_{dataset}.tsv or .json with columns question, answer and prediction")
+    foreign.needs_rows(rows, path, left, "{model}_{dataset}.tsv or .json with columns question, answer and prediction")
     return Foreign(
         evaluator="vlmevalkit", rows=tuple(rows), figures=tuple(figures), left_out=tuple(left), notes=tuple(notes)
     )
@@ -94,7 +83,7 @@ def _dataset(file: Path) -> str:
 def _table(file: Path) -> Table:
     """Rows of a table in any of its formats."""
     if file.suffix == ".json":
-        found = read_json(file)
+        found = foreign.read_json(file)
         if isinstance(found, Mapping) and all(isinstance(column, Mapping) for column in found.values()):
             keys = list(dict.fromkeys(key for column in found.values() for key in column))
             return [{name: column.get(key) for name, column in found.items()} for key in keys]
@@ -129,7 +118,7 @@ def _marks(file: Path) -> dict[str, tuple[float | None, str]]:
 
 def _hit(value: object) -> float | None:
     """A mark, also where a table has made text of it."""
-    return mark_of(number_of(value) if isinstance(value, str) else value)
+    return foreign.mark_of(foreign.number_of(value) if isinstance(value, str) else value)
 
 
 def _answered(
@@ -139,13 +128,13 @@ def _answered(
     marks: Mapping[str, tuple[float | None, str]],
     options: Mapping[str, Any],
 ) -> Answered | None:
-    question, answer, prediction = (text_of(row.get(key)) for key in ("question", "answer", "prediction"))
+    question, answer, prediction = (foreign.text_of(row.get(key)) for key in ("question", "answer", "prediction"))
     if not question or not answer or not answer.strip() or prediction is None:
         return None
-    index = text_of(row.get("index")) or str(number)
-    split = split_of(options.get("split") or row.get("split") or _split_in(dataset))
+    index = foreign.text_of(row.get("index")) or str(number)
+    split = foreign.split_of(options.get("split") or row.get("split") or _split_in(dataset))
     mark, log = marks.get(index, (_hit(row.get("hit")), ""))
-    choices = [text_of(row.get(letter)) for letter in LETTERS]
+    choices = [foreign.text_of(row.get(letter)) for letter in LETTERS]
     sets = [f"category {row['category']}"] if row.get("category") else []
     return Answered(
         id=f"{dataset}/{split}/{index}",
@@ -155,7 +144,7 @@ def _answered(
         references=(answer,),
         output=prediction,
         options=tuple(choice for choice in choices if choice and choice.lower() != "nan"),
-        images=image_ids(row.get("image_path")),
+        images=foreign.image_ids(row.get("image_path")),
         theirs=mark,
         how=("judge", f"its log: {log[:80]}") if log else None,
         sets=(*sets, *([f"split {row['split']}"] if row.get("split") else [])),
@@ -176,13 +165,13 @@ def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Fig
         number
         for row in table
         for name, text in row.items()
-        if name != "split" and (number := number_of(text)) is not None
+        if name != "split" and (number := foreign.number_of(text)) is not None
     ]
     scale = 100 if any(value > 1 for value in values) else 1
     for row in table:
         split = row.get("split")
         for name, text in row.items():
-            number = number_of(text)
+            number = foreign.number_of(text)
             if name == "split" or number is None:
                 continue
             own = f"split {split}" if split not in (None, "none", "") else ""
