@@ -259,7 +259,7 @@ def known_secrets() -> list[str]:
     return sorted({*found, *_remembered}, key=len, reverse=True)
 
 
-def is_private(text: str) -> bool:
+def names_endpoint(text: str) -> bool:
     """Whether a file with this text holds settings of an endpoint or the place of a secret: only its owner reads it."""
     return ENDPOINT.search(text) is not None
 

@@ -24,7 +24,7 @@ import yaml
 from medrft.errors import DataError, RunExistsError
 from medrft.files import append_bytes, is_scrap, tell_user
 from medrft.files import write_atomic as write_atomic  # every folder's files are written so
-from medrft.masking import MASK, is_private, mask_command, mask_secrets, masked_paths
+from medrft.masking import MASK, mask_command, mask_secrets, masked_paths, names_endpoint
 
 PACKAGES = (
     *("medrft", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "sentence-transformers"),
@@ -41,7 +41,7 @@ RESOLVED = "# The resolved recipe of a run, as medrft wrote it. The three dots a
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, without secrets; a NaN stops here, at its source."""
     text = json.dumps(mask_secrets(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path, text, mode=0o600 if is_private(text) else 0o644)
+    write_atomic(path, text, mode=0o600 if names_endpoint(text) else 0o644)
 
 
 def read_json(path: Path) -> Any:
@@ -115,7 +115,7 @@ def read_growing(path: Path) -> Iterator[dict[str, Any]]:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSONL, atomically; for its owner alone where the first row, a header, names an endpoint."""
     text = _lines(rows)
-    write_atomic(path, text, mode=0o600 if is_private(text.partition("\n")[0]) else 0o644)
+    write_atomic(path, text, mode=0o600 if names_endpoint(text.partition("\n")[0]) else 0o644)
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -247,7 +247,7 @@ class RunDir:
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, explicit_start=True, explicit_end=True)
         if gone := masked_paths(kept):
             text = f"# Not kept, {MASK} in its place: {', '.join(gone)}. {AGAIN}\n{text}"
-        write_atomic(self.path / "recipe.yaml", RESOLVED + text, mode=0o600 if is_private(text) else 0o644)
+        write_atomic(self.path / "recipe.yaml", RESOLVED + text, mode=0o600 if names_endpoint(text) else 0o644)
 
     def write_environment(self, **facts: Any) -> None:
         """Write `environment.json`: versions, commit, hardware and the given facts; earlier facts are kept."""

@@ -9,7 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 from families import FAMILIES, toy
 from medrft.config import ModelConfig
 from medrft.models import prefix
-from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not
+from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not_shareable
 from medrft.training.sharing.groups import take_rows
 
 SIZE, NEW = 4, 9
@@ -159,12 +159,12 @@ def test_rows_of_one_group_must_have_one_prompt():
 
 def test_attention_that_sees_no_mask_is_told(made):
     found = made("llava")
-    assert why_not(found.model) is None
+    assert why_not_shareable(found.model) is None
     found.model.config.text_config._attn_implementation = "flash_attention_2"
-    assert "flash_attention_2" in why_not(found.model)
-    assert why_not(found.model, rollouts=True) is None
+    assert "flash_attention_2" in why_not_shareable(found.model)
+    assert why_not_shareable(found.model, rollouts=True) is None
     found.model.config.text_config.layer_types = ["linear_attention"]
-    assert "linear_attention" in why_not(found.model, rollouts=True)
+    assert "linear_attention" in why_not_shareable(found.model, rollouts=True)
 
 
 def test_flex_attention_gets_a_block_mask_with_the_same_pattern(made):

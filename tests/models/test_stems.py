@@ -97,7 +97,7 @@ def test_a_template_with_the_question_first_is_read_whole_and_said_so(policy, sh
 def test_an_error_of_a_models_own_code_leaves_the_rest_to_the_plain_way(
     policy, shared, monkeypatch, tmp_path, error, calls
 ):
-    plain = refill.go_on
+    plain = refill.continue_rows
     left = iter(range(calls))
 
     def fails(*args):
@@ -108,7 +108,7 @@ def test_an_error_of_a_models_own_code_leaves_the_rest_to_the_plain_way(
     prompt = PROMPT.bound(policy.processor)
     chats = [with_images(prompt.messages(example), one(example)) for example in shared]
     expected = complete_chats(policy, chats, max_new_tokens=5, temperature=0.0)
-    monkeypatch.setattr(refill, "go_on", fails)
+    monkeypatch.setattr(refill, "continue_rows", fails)
     with pytest.warns(UserWarning, match=rf"prompts are read whole, one by one: {type(error).__name__}.*fallbacks.log"):
         answers = stream_completions(
             policy, PROMPT, shared, Generation(max_new_tokens=5), images=one, faults=tmp_path / "fallbacks.log"
@@ -123,6 +123,6 @@ def test_what_the_plain_way_cannot_mend_is_raised(policy, shared, monkeypatch, e
     def fails(*args):
         raise error
 
-    monkeypatch.setattr(refill, "go_on", fails)
+    monkeypatch.setattr(refill, "continue_rows", fails)
     with pytest.raises(type(error)):
         generate(policy, PROMPT, shared, Generation(max_new_tokens=5), images=one)

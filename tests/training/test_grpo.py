@@ -13,7 +13,7 @@ from medrft.models.load import load_policy
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.store import read_rollouts
 from medrft.training import grpo
-from medrft.training.grpo import GRPO, ruled_out, run_grpo
+from medrft.training.grpo import GRPO, excluded_tokens, run_grpo
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,8 @@ def test_placeholders_are_ruled_out_of_rollouts(done, suppressed):
 def test_vllm_is_told_in_words_because_it_takes_no_ids_for_that(base, recipe):
     policy = load_policy(recipe().model, base)
     tokenizer = policy.processor.tokenizer
-    ids = ruled_out(policy, vllm=False)["suppress_tokens"]
-    words = ruled_out(policy, vllm=True)["bad_words"]
+    ids = excluded_tokens(policy, vllm=False)["suppress_tokens"]
+    words = excluded_tokens(policy, vllm=True)["bad_words"]
     assert [tokenizer.encode(word, add_special_tokens=False) for word in words] == [[number] for number in ids]
 
 

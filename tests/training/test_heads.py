@@ -5,7 +5,7 @@ import torch
 from trl.trainer import grpo_trainer
 
 from medrft.models.tiny import build_tiny
-from medrft.training.heads import SCALES, trained_as_written
+from medrft.training.heads import SCALES, matching_heads
 
 SMALL = {"image": 32, "hidden": 32, "vision_hidden": 16, "layers": 2, "vision_layers": 1, "mlp": 32}
 TEXTS = ["The left lung shows an opacity."] * 3
@@ -21,7 +21,7 @@ def test_trained_log_probabilities_are_those_written(family, scale):
     with torch.no_grad():
         logits = model(**inputs).logits[:, :-1] / 0.7
     written = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-    with trained_as_written():
+    with matching_heads():
         grpo_trainer.add_fused_lm_head(model, temperature=0.7)
     with torch.no_grad():
         trained = model(**inputs, labels=ids, fused_lm_head=True).log_probs
@@ -38,7 +38,7 @@ def test_a_model_that_scales_keeps_its_scale():
     ids = torch.arange(20, 30)[None]
     with torch.no_grad():
         written = model(ids).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        with trained_as_written():
+        with matching_heads():
             grpo_trainer.add_fused_lm_head(model)
         trained = model(ids, labels=ids, fused_lm_head=True).log_probs
     assert (trained - written).abs().max() < 1e-5

@@ -18,7 +18,7 @@ from medrft.training.arguments import trl_config
 from medrft.training.grpo import run_grpo
 from medrft.training.precision import find_precision, lower_masters, raise_masters, restore_masters, save_masters
 from medrft.training.sft import run_sft
-from medrft.training.update_check import moving_share, told_of, update_moves
+from medrft.training.update_check import moving_share, update_moves, update_warning
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -110,13 +110,14 @@ class TestUpdateMoves:
 
     def test_measured(self):
         fine, lost = (update_moves(self.model(dtype), **OPTIONS) for dtype in (torch.float32, torch.bfloat16))
-        assert fine.passed and fine.measured > 0.99 and told_of(fine) is None
+        assert fine.passed and fine.measured > 0.99 and update_warning(fine) is None
         assert lost.passed is False and lost.measured < 0.05 and "model.master_dtype: float32" in lost.line()
 
     def test_between(self):
         check = update_moves(self.model(torch.bfloat16), **{**OPTIONS, "learning_rate": 1e-5})
         assert check.passed and 0.05 < check.measured < 0.5
-        assert "update_moves: only" in told_of(check) and "set model.master_dtype: float32" in told_of(check)
+        told = update_warning(check)
+        assert "update_moves: only" in told and "set model.master_dtype: float32" in told
 
     @pytest.mark.parametrize(
         "changes", [{"lora": True}, {"sharded": True}, {"learning_rate": 0.0}, {"optimizer": "sgd"}]

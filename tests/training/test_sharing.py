@@ -275,8 +275,8 @@ class TestVerify:
     def test_wrong_rollouts_fall_back_and_are_written_again(self, light, monkeypatch):
         from medrft.models import rollout
 
-        true = rollout.go_on
-        monkeypatch.setattr(rollout, "go_on", lambda model, cache, ids: 1.5 * true(model, cache, ids))
+        true = rollout.continue_rows
+        monkeypatch.setattr(rollout, "continue_rows", lambda model, cache, ids: 1.5 * true(model, cache, ids))
         trainer = light(Sharing(verify="first"), max_steps=2)
         trainer.train()
         assert set(trainer.sharing.fallen) == {"rollouts"}

@@ -324,7 +324,7 @@ def read_stems(
     return stems, logits
 
 
-def go_on(model: Any, rows: Rows, ids: torch.Tensor) -> torch.Tensor:
+def continue_rows(model: Any, rows: Rows, ids: torch.Tensor) -> torch.Tensor:
     """Read the next T tokens of each row, (N, T); the logits after the last, (N, V)."""
     with use_cascade(model, rows):
         found = model(input_ids=ids, position_ids=rows.positions(ids.shape[1]), use_cache=False, logits_to_keep=1)

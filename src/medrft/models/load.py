@@ -20,7 +20,7 @@ from medrft.models.policy import Policy, make_checkpointable, make_head_fast, pi
 from medrft.models.refusals import cannot_load, check_layout
 from medrft.models.saved import find_damage, save_model, without_bars
 from medrft.models.template import fit_template, read_template
-from medrft.models.tokens import fit_ends
+from medrft.models.tokens import set_end_tokens
 from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     processor = load_processor(str(source), config)
     model = _load_model(str(source), config)
     _fit_padding(model, processor)
-    fit_ends(model, processor)
+    set_end_tokens(model, processor)
     model.to(device)
     freeze_parts(model, config.freeze)
     make_head_fast(model)

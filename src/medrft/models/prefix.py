@@ -251,7 +251,7 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def why_not(model: Any, *, rollouts: bool = False) -> str | None:
+def why_not_shareable(model: Any, *, rollouts: bool = False) -> str | None:
     """Why a model cannot share a prompt at all, if so; whether it does so rightly is measured, not known.
 
     Rollouts bring their own attention; the other passes need one that sees a mask of ours.

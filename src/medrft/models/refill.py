@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError
-from medrft.models.cascade import Rows, Stems, go_on, read_stems
+from medrft.models.cascade import Rows, Stems, continue_rows, read_stems
 from medrft.models.encode import widen_inputs
 from medrft.models.prefix import TOKEN_TYPES, plain_model
 from medrft.models.rollout import build_sampler
@@ -136,7 +136,7 @@ class _Writer:
                     if row.done:
                         found.append(Written(row.ask.number, row.sample, row.ids))
             if self.cache is not None and not all(row.done for row in self.rows):
-                self.logits = go_on(self.model, self.cache, chosen[:, None])
+                self.logits = continue_rows(self.model, self.cache, chosen[:, None])
         return found
 
     def _wanted(self, room: int) -> list[Ask]:
@@ -204,7 +204,7 @@ class _Writer:
         ids, mask = _padded([ask.rest for ask in asks], self.device)
         cache = Rows((~mask.bool()).sum(1))
         cache.settle(self.stems.take(torch.tensor(held, device=self.device)), [stems.index(ask.stem) for ask in asks])
-        logits = go_on(self.model, cache, ids)
+        logits = continue_rows(self.model, cache, ids)
         if not self.verified:
             self._verify(asks[0], logits[0])
         copies = [i for i, ask in enumerate(asks) for _ in ask.samples]

@@ -35,11 +35,11 @@ def cannot_load(what: str, source: str, error: Exception) -> ModelError:
     if missing_package(told) is None and (silence := hub_silence(source)) is not None:
         return ModelError(f"cannot load {what} {source!r}: {without_hub(silence, source)}")
     shown = told if len(told) <= SHOWN else f"{told[:SHOWN].rstrip()} …"
-    way = way_out(source, told)
+    way = loading_advice(source, told)
     return ModelError(f"cannot load {what} {source!r}: {shown.rstrip('.')}{f'; {way}' if way else ''}")
 
 
-def way_out(source: str, told: str) -> str:
+def loading_advice(source: str, told: str) -> str:
     """What to do about a library's message, as far as it says what is wrong."""
     missing = missing_package(told)
     if missing:

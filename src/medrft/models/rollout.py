@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError
-from medrft.models.cascade import Rows, go_on, read_stems
+from medrft.models.cascade import Rows, continue_rows, read_stems
 from medrft.models.prefix import plain_model
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _Writer:
                 break
             self.ids = torch.cat([self.ids, chosen[:, None]], dim=1)
             self._compact()
-            self.logits = go_on(self.model, self.cache, self.ids[:, -1:])
+            self.logits = continue_rows(self.model, self.cache, self.ids[:, -1:])
         return self._collected()
 
     def _note(self, step: int, chosen: torch.Tensor, logits: torch.Tensor) -> None:

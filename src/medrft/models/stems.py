@@ -15,7 +15,7 @@ from typing import Any
 
 from medrft.models.encode import Images, to_device
 from medrft.models.policy import Policy
-from medrft.models.prefix import TOKEN_TYPES, why_not
+from medrft.models.prefix import TOKEN_TYPES, why_not_shareable
 from medrft.models.prompts import Prompt, render_chat, with_images
 from medrft.models.refill import Ask, Stem
 from medrft.models.tokens import placeholder_ids
@@ -27,7 +27,7 @@ def why_not_shared(policy: Policy, prompt: Prompt) -> str | None:
 
     `prompt` must be bound to the policy's processor.
     """
-    told = why_not(policy.model, rollouts=True)
+    told = why_not_shareable(policy.model, rollouts=True)
     if told is not None:
         return told
     example = Example(

@@ -84,7 +84,7 @@ def _listed(ids: Any) -> list[int]:
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
-def fit_ends(model: Any, processor: Any) -> None:
+def set_end_tokens(model: Any, processor: Any) -> None:
     """Let generation end where the model's configs and its chat template end a turn, not at the tokenizer's word alone.
 
     A folder without generation_config.json knows the end of text and not the end of a turn (Gemma's <end_of_turn>).

@@ -170,7 +170,7 @@ class StageBar(TrainerCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def without_chatter() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through.
 
     Deprecations are theirs to mend: TRL 1.16 uses names that transformers has renamed.

@@ -16,7 +16,7 @@ SIGNS = ("os error 28", "os error 122", "os error 27", "unexpected pos", "iostre
 
 
 @contextmanager
-def told_when_full(folder: Path, *, whole: bool = False) -> Iterator[None]:
+def storage_errors(folder: Path, *, whole: bool = False) -> Iterator[None]:
     """Turn a failure to write into `folder` into `StorageError`.
 
     `whole`: the folder is of use only if all of it was written, and is removed.

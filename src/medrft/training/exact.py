@@ -23,7 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from medrft.errors import DataError, RecipeError
 from medrft.files import tell_user
-from medrft.training.disk import told_when_full
+from medrft.training.disk import storage_errors
 from medrft.training.state import Checkpoint, rotate_checkpoints, seal_checkpoint
 
 KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
@@ -39,7 +39,7 @@ class Exact:
         """Called by the Trainer; older checkpoints go once this one is sealed, not before."""
         args, state, accelerator = self.args, self.state, self.accelerator  # type: ignore[attr-defined]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        with told_when_full(folder, whole=True):
+        with storage_errors(folder, whole=True):
             with _keeping_all(args):
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
             torch.save(_plain(_kept(self)), folder / _name(args))

@@ -238,14 +238,14 @@ def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: in
     )
     if opened.precision.reference is not None:
         args.model_init_kwargs = {"dtype": opened.precision.reference}  # the reference model's alone: we load ours
-    args.generation_kwargs = {**ruled_out(policy, vllm=args.use_vllm), **(args.generation_kwargs or {})}
+    args.generation_kwargs = {**excluded_tokens(policy, vllm=args.use_vllm), **(args.generation_kwargs or {})}
     if columns.normalise_each:
         args.multi_objective_aggregation = "normalize_then_sum"
         args.reward_weights = list(columns.weights)
     return args
 
 
-def ruled_out(policy: Policy, *, vllm: bool) -> dict[str, Any]:
+def excluded_tokens(policy: Policy, *, vllm: bool) -> dict[str, Any]:
     """The image placeholders that no rollout may hold, as whoever generates takes them: vLLM takes words."""
     ids = list(placeholder_ids(policy))
     return {"bad_words": policy.processor.tokenizer.convert_ids_to_tokens(ids)} if vllm else {"suppress_tokens": ids}

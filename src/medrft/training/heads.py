@@ -22,7 +22,7 @@ CLOSE = 1e-2
 
 
 @contextmanager
-def trained_as_written() -> Iterator[None]:
+def matching_heads() -> Iterator[None]:
     """While a trainer is built: its models' heads leave out a scale that their own forward passes leave out."""
     kept = grpo_trainer.add_fused_lm_head, sft_trainer.add_fused_lm_head
 

@@ -21,10 +21,10 @@ from medrft.models.prompts import Prompt, get_prompt
 from medrft.models.saved import save_final
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed_arguments
-from medrft.training.callbacks import MetricsLog, StageBar, StageState, without_chatter
-from medrft.training.disk import told_when_full
+from medrft.training.callbacks import MetricsLog, StageBar, StageState, quiet_libraries
+from medrft.training.disk import storage_errors
 from medrft.training.exact import Boundaries, Exact, ReadsWeights
-from medrft.training.heads import trained_as_written
+from medrft.training.heads import matching_heads
 from medrft.training.model_card import publish_model, write_model_card
 from medrft.training.precision import (
     Precision,
@@ -40,7 +40,7 @@ from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
 from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
-from medrft.training.update_check import told_of, update_moves
+from medrft.training.update_check import update_moves, update_warning
 from medrft.types import Example
 
 
@@ -72,7 +72,7 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
     checkpoint = last_checkpoint(run.checkpoints(config.name)) if resume else None
     if is_main():
         rewind_stage(run, config.name, checkpoint)
-    with without_chatter():
+    with quiet_libraries():
         policy = load_policy(recipe.model, start)
     precision = find_precision(
         recipe.model, config.trl, kind=config.kind, checkpoint=dtype_name(policy.model), mixed=launched_precision()
@@ -143,7 +143,7 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
         lora=opened.recipe.model.lora is not None,
         sharded=is_sharded(),
     )
-    if (told := told_of(moves)) is not None and is_main():
+    if (told := update_warning(moves)) is not None and is_main():
         sys.stderr.write(f"warning: stage {opened.config.name}: {told}\n")
     preflight(
         opened.policy,
@@ -194,7 +194,7 @@ def run_trainer(
     """
     config, clock = opened.config, opened.clock
     bar = StageBar(config.name, clock=clock)
-    with Signals() as signals, without_chatter(), told_when_full(opened.run.path):
+    with Signals() as signals, quiet_libraries(), storage_errors(opened.run.path):
         callbacks = [
             clock,
             StopOnSignal(signals),
@@ -204,7 +204,7 @@ def run_trainer(
             bar,
         ]
         # vLLM scales as TRL does.
-        with nullcontext() if config.trl.get("use_vllm") else trained_as_written():
+        with nullcontext() if config.trl.get("use_vllm") else matching_heads():
             trainer = build(callbacks)
         trainer.remove_callback(PrinterCallback)  # it prints each log as a dict, through our progress bar
         try:
@@ -236,7 +236,7 @@ def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
     """Save the best model on validation as the stage's final one, with its record and its card."""
     config, run = opened.config, opened.run
     final = run.final(config.name)
-    with without_chatter(), told_when_full(final, whole=True):
+    with quiet_libraries(), storage_errors(final, whole=True):
         _save(opened, trainer, final)
     if trainer.is_world_process_zero():
         write_stage(

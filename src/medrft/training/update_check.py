@@ -64,7 +64,7 @@ def update_moves(model: Any, *, learning_rate: float, optimizer: str, lora: bool
     )
 
 
-def told_of(check: Check) -> str | None:
+def update_warning(check: Check) -> str | None:
     """A warning where less moves than should, though enough to start."""
     if not check.passed or check.measured is None or check.measured >= WARNED:
         return None

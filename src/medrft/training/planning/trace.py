@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from medrft.models.cascade import ROOM, Rows, go_on, read_stems
+from medrft.models.cascade import ROOM, Rows, continue_rows, read_stems
 from medrft.models.encode import widen_inputs
 from medrft.models.prefix import packed_inputs, plain_model
 from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
@@ -117,7 +117,7 @@ def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> i
             # Buffers are largest where they have grown for the last time (`Rows._extended` grows by ROOM and a token).
             rows.now = (ROOM + 1) * ((load.completion - 1) // (ROOM + 1))
             sketch.begin("write")
-            logits = go_on(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
+            logits = continue_rows(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
             scores = logits.to(torch.float32, copy=True) / 0.7
             torch.multinomial(scores.softmax(-1), 1)
             del logits, scores, rows, stems

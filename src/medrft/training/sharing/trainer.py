@@ -19,7 +19,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from medrft.models.encode import widen_inputs
-from medrft.models.prefix import packed_inputs, why_not
+from medrft.models.prefix import packed_inputs, why_not_shareable
 from medrft.models.rollout import Prompts, Rollouts, sample_rollouts
 from medrft.training.processed import (
     KNOWN,
@@ -382,7 +382,7 @@ class SharesPrompts(Agrees):
 
     def _why_not(self, model: Any, *, rollouts: bool = False) -> str | None:
         """Why a model cannot share prompts, as far as that is known; also when asking it fails."""
-        why, failed = self._tried(partial(why_not, model, rollouts=rollouts))
+        why, failed = self._tried(partial(why_not_shareable, model, rollouts=rollouts))
         return failed or why
 
     def _low(self) -> bool:
