@@ -13,18 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medrft.data.deep.views import (
-    NO_ORIENTATION,
-    Array,
-    Shown,
-    View,
-    Window,
-    check_size,
-    pick_index,
-    refuse_unoriented,
-    square_pixels,
-    through_window,
-)
+from medrft.data.deep import views
 from medrft.data.images import UNREADABLE, BadImageError
 
 # Where rows, columns and slices run to. Slices keep the file's own direction, so their letter only names an axis.
@@ -34,7 +23,7 @@ NO_ORIENTATION_IN_FILE = "the NIfTI header has neither an sform nor a qform"
 _BROKEN = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, MemoryError, OverflowError, zlib.error)
 
 
-def read_nifti(path: Path, view: View) -> Shown:
+def read_nifti(path: Path, view: views.View) -> views.Shown:
     """One slice of a NIfTI file as 8 bits; raises `BadImageError` with a reason."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -51,16 +40,16 @@ def read_nifti(path: Path, view: View) -> Shown:
         raise BadImageError(UNREADABLE, f"not a whole NIfTI file ({type(error).__name__})") from error
 
 
-def _shown(image: Any, view: View) -> Shown:
+def _shown(image: Any, view: views.View) -> views.Shown:
     shape = tuple(int(size) for size in image.shape)
     if len(shape) not in (3, 4) or not hasattr(image, "affine"):
         raise BadImageError(UNREADABLE, f"a NIfTI file of {len(shape)} dimensions; 3 or 4 can be shown")
     width, height, depth, volumes = (*shape, 1)[:4]
-    check_size(height, width, depth * volumes)
+    views.check_size(height, width, depth * volumes)
     axes, flips, turned = _layout(image, view)
     count = (width, height, depth)[axes[2]]
-    index = pick_index(view.slice, count, default=count // 2, what="slice")
-    volume = pick_index(view.frame, volumes, default=0, what="volume")
+    index = views.pick_index(view.slice, count, default=count // 2, what="slice")
+    volume = views.pick_index(view.frame, volumes, default=0, what="volume")
     values = _cut(image, axes, index, volume)
     for axis, flip in enumerate(flips):
         values = np.flip(values, axis) if flip else values
@@ -78,25 +67,27 @@ def _shown(image: Any, view: View) -> Shown:
         "columns": pixels.shape[1],
         "window": window,
     }
-    return Shown(square_pixels(pixels, spacing), record)
+    return views.Shown(views.square_pixels(pixels, spacing), record)
 
 
-def _why_stored(view: View) -> str:
+def _why_stored(view: views.View) -> str:
     return "as stored, as asked" if view.orientation == "stored" else f"as stored: {NO_ORIENTATION_IN_FILE}"
 
 
-def _layout(image: Any, view: View) -> tuple[tuple[int, int, int], tuple[bool, bool], bool]:
+def _layout(image: Any, view: views.View) -> tuple[tuple[int, int, int], tuple[bool, bool], bool]:
     """The file's axes for rows, columns and slices; which of the first two to flip; whether the affine said so."""
     from nibabel.orientations import io_orientation
 
     known = bool(image.header["sform_code"]) or bool(image.header["qform_code"])
     found = io_orientation(image.affine) if known else np.full((3, 2), np.nan)
     if not np.isfinite(found).all():
-        refuse_unoriented(view, NO_ORIENTATION_IN_FILE)
+        views.refuse_unoriented(view, NO_ORIENTATION_IN_FILE)
         known = False
     if view.orientation == "stored" or not known:
         if view.plane != "axial":
-            raise BadImageError(NO_ORIENTATION, f"which slices are {view.plane} cannot be told without an orientation")
+            raise BadImageError(
+                views.NO_ORIENTATION, f"which slices are {view.plane} cannot be told without an orientation"
+            )
         return (1, 0, 2), (False, False), False
     towards = TOWARDS[view.plane]
     world = [int(axis) for axis in found[:, 0]]
@@ -106,26 +97,26 @@ def _layout(image: Any, view: View) -> tuple[tuple[int, int, int], tuple[bool, b
     return (axes[0], axes[1], axes[2]), (flips[0], flips[1]), True
 
 
-def _cut(image: Any, axes: tuple[int, int, int], index: int, volume: int) -> Array:
+def _cut(image: Any, axes: tuple[int, int, int], index: int, volume: int) -> views.Array:
     """One slice as rows and columns of the file's scaled values; the rest of the file is not kept in memory."""
     where: list[Any] = [slice(None)] * 3
     where[axes[2]] = index
-    cut: Array = np.asanyarray(image.dataobj[(*where, volume)[: len(image.shape)]])
+    cut: views.Array = np.asanyarray(image.dataobj[(*where, volume)[: len(image.shape)]])
     return cut.T if axes[0] > axes[1] else cut
 
 
-def _bytes(image: Any, values: Array, view: View) -> tuple[Array, dict[str, Any]]:
+def _bytes(image: Any, values: views.Array, view: views.View) -> tuple[views.Array, dict[str, Any]]:
     if values.dtype.names:  # RGB24 and RGBA32
         return np.stack([values[name] for name in ("R", "G", "B")], axis=-1), {"chosen": "none: colour"}
     if values.dtype.kind not in "iufb":
         raise BadImageError(UNREADABLE, f"values of type {values.dtype} are no grey values")
     low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
-    own = Window((low + high) / 2, high - low, chosen="file") if high > low else None
+    own = views.Window((low + high) / 2, high - low, chosen="file") if high > low else None
     why_not = "a NIfTI file does not say so (a column modality = CT does)"
-    return through_window(view, values, own=own, hounsfield=view.ct, why_not=why_not)
+    return views.through_window(view, values, own=own, hounsfield=view.ct, why_not=why_not)
 
 
-def slices_of(path: Path, view: View) -> int:
+def slices_of(path: Path, view: views.View) -> int:
     """How many slices a NIfTI file has in the plane of a view; reads the header. Raises `BadImageError`."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError

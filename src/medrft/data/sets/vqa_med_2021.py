@@ -12,19 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medrft.data import base
+from medrft.data import base, fields
 from medrft.data.base import Loaded, Reading
 from medrft.data.counts import Form
-from medrft.data.fields import (
-    Fields,
-    find_file,
-    is_hub_form,
-    keep_row,
-    plain_fields,
-    read_hub,
-    require_any,
-    with_ending,
-)
 from medrft.data.layout import Release
 from medrft.data.sets.vqa_med_2019 import lines_of, parse_pair
 from medrft.progress import Advance
@@ -65,13 +55,13 @@ def load_vqa_med_2021(
     `image_root` is one folder that holds all images, where they are elsewhere. Raises `DataError` when no file of
     questions is found, or test lacks its answers.
     """
-    if root is not None and is_hub_form(root):
+    if root is not None and fields.is_hub_form(root):
         reading = Reading("vqa_med_2021", splits=SPLITS, forms=(WITH_TRAIN,))
-        read_hub(reading, root, plain_fields, revision=revision, cache=cache)
+        fields.read_hub(reading, root, fields.plain_fields, revision=revision, cache=cache)
         return reading.done(on_progress)
     root = RELEASE.require(root)
-    files = {name: find_file(root, name) for name in (QUESTIONS, ANSWERS, *(name for _, name, _ in PAIRS))}
-    require_any(RELEASE, root, files)
+    files = {name: fields.find_file(root, name) for name in (QUESTIONS, ANSWERS, *(name for _, name, _ in PAIRS))}
+    fields.require_any(RELEASE, root, files)
     if (files[QUESTIONS] is None) != (files[ANSWERS] is None):
         raise RELEASE.wrong(root, missing=QUESTIONS if files[QUESTIONS] is None else ANSWERS)
     trained = any(files[name] for split, name, _ in PAIRS if split == "train")
@@ -97,7 +87,7 @@ def parse_answers(line: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _images(root: Path, image_root: str | Path | None, *names: str) -> Path:
-    return Path(image_root) if image_root else find_file(root, *names) or root / names[0]
+    return Path(image_root) if image_root else fields.find_file(root, *names) or root / names[0]
 
 
 def _read_pairs(reading: Reading, path: Path, *, split: Split, images: Path) -> None:
@@ -128,11 +118,11 @@ def _read_test(reading: Reading, questions: Path, answers: Path, *, images: Path
 
 
 def _keep(reading: Reading, image: str, question: str, answers: tuple[str, ...], *, split: Split, images: Path) -> None:
-    fields = Fields(
+    found = fields.Fields(
         question=question,
         answers=answers,
-        images=(with_ending(image),) if image else (),
+        images=(fields.with_ending(image),) if image else (),
         folder=images,
         metadata={"synpic_id": image, "question_type": "abnormality"},
     )
-    keep_row(reading, f"vqa_med_2021/{split}/{image}", split, fields)
+    fields.keep_row(reading, f"vqa_med_2021/{split}/{image}", split, found)
