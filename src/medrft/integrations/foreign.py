@@ -111,6 +111,11 @@ class ForeignReward:
         parts = {name: float(outcome.calibrated.get(name) or 0.0) for name in self.reward.names}
         return {"score": float(score or 0.0), "unscored": float(outcome.reward is None), **parts}
 
+    def count(self, what: str, rows: int) -> None:
+        """Count what an adapter saw happen, from any thread."""
+        with self._lock:
+            self.counts[what] += rows
+
     def state_dict(self) -> dict[str, Any]:
         """The calibrations' state, as plain JSON."""
         with self._lock:

@@ -4,6 +4,8 @@
     verl      solution_str, ground_truth, extra_info -> a dict of numbers             one row
     swift     completions, columns of the data set -> a number or None each           many rows
     openrlhf  queries (prompt and completion), prompts, labels -> tensors             one row
+    easyr1    response, ground_truth of each row -> dicts of numbers                  many rows
+    verifiers a trace with its task's data -> a number                                one row
 
 Read in the sources of the versions named; the tests of `make integrations` call each trainer's own code.
 """
@@ -27,6 +29,8 @@ class Contract:
     """The column that says which completions belong together, where the trainer passes one by itself."""
     none: bool
     """Whether `None` is taken for a completion that could not be scored."""
+    audited: bool = True
+    """Whether `medrft audit --style` calls a reward this way."""
 
 
 CONTRACTS: dict[str, Contract] = {
@@ -34,8 +38,8 @@ CONTRACTS: dict[str, Contract] = {
     "verl": Contract(trainer="verl", version="0.9.1", rows="single", group=None, none=False),
     "swift": Contract(trainer="ms-swift", version="4.6.0", rows="batch", group="prompt_id", none=True),
     "openrlhf": Contract(trainer="OpenRLHF", version="0.11.2", rows="single", group=None, none=False),
-    "easyr1": Contract(trainer="EasyR1", version="0.3.2", rows="batch", group=None, none=False),
-    "verifiers": Contract(trainer="verifiers", version="0.4.0", rows="single", group=None, none=False),
+    "easyr1": Contract(trainer="EasyR1", version="0.3.2", rows="batch", group=None, none=False, audited=False),
+    "verifiers": Contract(trainer="verifiers", version="0.4.0", rows="single", group=None, none=False, audited=False),
 }
 
 FIELDS = ("references", "question", "options", "kind")
