@@ -1,6 +1,7 @@
 """Each test runs with a reward that learns nothing and with one that was fitted."""
 
 import pytest
+
 from contract import Case, make_case
 
 

@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("openrlhf")
 
 import torch
-from contract import EXACT, FLOAT32, ROWS, label, or_zero
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 from PIL import Image
+
+from contract import EXACT, FLOAT32, ROWS, label, or_zero
 from texts import CHAT, make_tokenizer
 
 TOKENIZER = make_tokenizer(*CHAT)

@@ -1,4 +1,4 @@
-"""The documentation names every pin of the trainer that its environment does not honour, and the version that was run."""
+"""The documentation names the version that was run, and every pin of the trainer that is not honoured here."""
 
 from importlib.metadata import PackageNotFoundError, version
 

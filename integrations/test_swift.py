@@ -5,11 +5,11 @@ import pytest
 pytest.importorskip("swift")
 
 import torch
-from contract import EXACT, FLOAT32, HERE, ROWS
 from swift.rewards import orms
 from swift.rl_core.data import GRPOSample
 from swift.rl_core.grpo_algorithm import score_completions
 
+from contract import EXACT, FLOAT32, HERE, ROWS
 from medrft.errors import DataError, RecipeError
 from medrft.integrations.swift import register_reward
 

@@ -1,13 +1,13 @@
 """verifiers 0.4: `Task.score` of a task with our reward, on traces as a rollout leaves them."""
 
 import asyncio
+import runpy
 
 import pytest
 
 vf = pytest.importorskip("verifiers.v1")
 
 from contract import EXACT, HERE, ROWS, or_zero
-
 from medrft.errors import RecipeError
 from medrft.integrations.verifiers import task_reward
 
@@ -82,3 +82,11 @@ def test_a_thought_that_the_server_split_off_is_seen(case):
 def test_a_calibration_without_a_state_is_refused():
     with pytest.raises(RecipeError, match="no state"):
         task_reward(str(HERE / "fitted.yaml"))
+
+
+def test_the_example_is_such_a_task():
+    made = runpy.run_path(str(HERE.parent / "examples" / "verifiers_task.py"))
+    task = made["ChestTask"](made["ChestData"](question="Any?", reference="no"))
+    trace = trace_of(task, "<think>x</think><answer>no</answer>")
+    asyncio.run(task.score(trace))
+    assert trace.reward == 1.0

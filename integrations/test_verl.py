@@ -8,11 +8,12 @@ pytest.importorskip("verl")
 
 import numpy as np
 import torch
-from contract import EXACT, FLOAT32, HERE, ROWS, label, or_zero
 from omegaconf import OmegaConf
+from verl.trainer.ppo.reward import load_reward_manager
+
+from contract import EXACT, FLOAT32, HERE, ROWS, label, or_zero
 from texts import CHAT, THOUGHT, make_tokenizer
 from verl import DataProto
-from verl.trainer.ppo.reward import load_reward_manager
 
 TOKENIZER = make_tokenizer(*CHAT)
 PROMPT = 3

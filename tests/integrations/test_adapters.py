@@ -2,11 +2,14 @@
 
 import json
 import multiprocessing
+import runpy
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from foreign_rows import COLUMNS, LEARNS, RANKS, REFERENCES, completions
 from medrft.errors import DataError, RecipeError
@@ -16,6 +19,7 @@ from medrft.integrations.prompts import completion_in
 from medrft.integrations.swift import SwiftReward, register_reward
 from score_items import think
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MIXED = {
     "closed": {"parts": [{"scorer": "yes_no_match", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]},
     "choice": {"parts": [{"scorer": "choice_match", "weight": 1.0}]},
@@ -63,6 +67,18 @@ def test_verl_row_by_row(mixed):
     assert all(type(value) is float for row in made for value in row.values())
     last = as_verl(TEXTS[-1], LABELS[-1], reward=file, state=state, unscored=-1.0)
     assert last["score"] == -1.0
+
+
+def test_verl_reads_the_rows_that_data_convert_writes():
+    """They hold the first reference as the ground truth, and the others and the options beside it."""
+    reward = {"parts": [{"scorer": "exact_match", "weight": 1.0}]}
+    more = {"references": ["CT", "computed tomography"], "options": [], "rationale": None, "metadata": {}}
+    row = {"ground_truth": "CT", "extra_info": {"question": "Which?", "medrft": json.dumps(more)}}
+    made = verl.compute_score("slake", think("computed tomography"), **row, reward=reward)
+    assert made["score"] == 1.0
+    choice = {"ground_truth": "CT", "extra_info": {"medrft": json.dumps({**more, "options": ["MRI", "CT"]})}}
+    only = {"choice": {"parts": [{"scorer": "choice_match", "weight": 1.0}]}}
+    assert verl.compute_score("slake", think("B"), **choice, reward=only)["score"] == 1.0
 
 
 def test_verl_from_threads(mixed):
@@ -196,3 +212,26 @@ def test_a_missing_state_is_refused_by_each(tmp_path):
             call()
     with pytest.raises(RecipeError, match="keeps no state of a reward"):
         SwiftReward(file, update=True)
+
+
+@pytest.mark.parametrize(("name", "says"), [("openrlhf_reward", "reward_func"), ("swift_plugin", "orms")])
+def test_the_examples_are_files_that_a_trainer_can_load(name, says, monkeypatch):
+    package, rewards = ModuleType("swift"), ModuleType("swift.rewards")
+    rewards.ORM, rewards.orms = type("ORM", (), {"__init__": lambda self, args=None: None}), {}
+    monkeypatch.setitem(sys.modules, "swift", package)
+    monkeypatch.setitem(sys.modules, "swift.rewards", rewards)
+    made = runpy.run_path(str(EXAMPLES / f"{name}.py"))
+    if says == "orms":
+        found = rewards.orms["medrft"]()([think("no")], solution=["no"])
+    else:
+        found = made[says]([f"? {think('no')}"], ["? "], ["no"])["rewards"].tolist()
+    assert found == [1.0]
+
+
+def test_verls_example_names_arguments_that_the_adapter_takes():
+    function = yaml.safe_load((EXAMPLES / "verl.yaml").read_text())["reward"]["custom_reward_function"]
+    assert function["path"] == f"pkg://{verl.__name__}" and function["name"] == "compute_score"
+    assert verl.compute_score("chest", think("no"), "no", {}, **function["reward_kwargs"])["score"] == 1.0
+    worker = yaml.safe_load((EXAMPLES / "easyr1.yaml").read_text())["worker"]["reward"]
+    inputs = [{"response": think("no"), "response_length": 3, "ground_truth": "no"}]
+    assert easyr1.compute_score(inputs, **worker["reward_function_kwargs"])[0]["overall"] == 1.0

@@ -18,6 +18,7 @@ from medrft.integrations.foreign import ForeignReward
 from medrft.integrations.rows import items_of
 from medrft.integrations.trl_state import gather_ranks
 from medrft.rewards.contracts import CONTRACTS
+from medrft.rewards.gather import keep_alone
 from medrft.types import Form, Score
 
 PASSED = ("prompt_id", "request_id", "is_truncated", "response_token_ids", "messages", "images", "add_eos")
@@ -47,8 +48,8 @@ class SwiftReward:
         columns = {name: list(value) for name, value in given.items() if _is_column(name, value, len(completions))}
         counts = [_length(ids) for ids in given.get("response_token_ids") or ()]
         items = items_of(completions, columns, form=self.form, names=self.names, n_tokens=counts or None)
-        more = {"groups": self._groups(given), "gather": gather_ranks} if self.held.reward.needs_groups else {}
-        return self.held.values(self.held(items, **more))
+        groups = self._groups(given) if self.held.reward.needs_groups else None
+        return self.held.values(self.held(items, groups=groups, gather=gather_ranks if groups else keep_alone))
 
     def _groups(self, given: Mapping[str, Any]) -> Sequence[Any]:
         """The data set's own ids; ms-swift's go by the messages, in which two images look alike."""

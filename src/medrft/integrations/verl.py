@@ -23,7 +23,7 @@ def compute_score(
     ground_truth: Any,
     extra_info: Mapping[str, Any] | None = None,
     *,
-    reward: str = "armed_clinical",
+    reward: str | Mapping[str, Any] = "armed_clinical",
     form: Form = "think",
     unscored: float = 0.0,
     state: str | None = None,
@@ -37,8 +37,11 @@ def compute_score(
     `kind`. verl knows no missing reward: an unscored row gets `unscored`, and is counted in its column. With
     `algorithm.adv_estimator: gdpo`, name the parts as `gdpo_reward_keys`: verl normalises each before the sum.
     """
-    held = _held(json.dumps([reward, state, unscored, encoder, _plain(options)]))
-    known = {key: value for key, value in (extra_info or {}).items() if key in ("question", "options", "kind")}
+    held = _held(json.dumps([_plain(reward), state, unscored, encoder, _plain(options)]))
+    extra = extra_info or {}
+    known = {key: extra[key] for key in ("question", "options", "kind") if key in extra}
+    written = json.loads(extra.get("medrft") or "{}")  # by `medrft data convert --to verl`: all references, the options
+    known |= {key: written[key] for key in ("references", "options") if written.get(key)}
     columns = {key: [value] for key, value in {**known, **fields_of(_plain(ground_truth))}.items()}
     return held.columns(held(items_of([solution_str], columns, form=form))[0])
 
