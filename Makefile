@@ -10,13 +10,14 @@ QUICK_SET := $(if $(QUICK),--set stages.sft.trl.max_steps=60 --set stages.grpo.t
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup quickstart test slow check format clean
+.PHONY: help setup quickstart test slow check format integrations clean
 
 help:
 	@echo "make quickstart  set up, train and evaluate a small model on drawn data, write a report (8 minutes)"
 	@echo "make test        set up and run the tests (under 10 minutes on 2 cores)"
 	@echo "make check       ruff, ruff format, mypy --strict"
 	@echo "make slow        the tests marked slow"
+	@echo "make integrations  our rewards in other trainers' own code, each in its environment; PEER=openrlhf for one"
 
 setup: $(VENV)/.ready
 
@@ -47,5 +48,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Other trainers' own code; nothing of it is installed beside ours. See docs/integrations.md.
+PEER ?= openrlhf verl swift verifiers
+integrations:
+	set -e; for peer in $(PEER); do PYTHON="$(PYTHON)" integrations/run $$peer; done
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) integrations/*/.venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from medrft.errors import in_one_line
+from medrft.rewards.contracts import CONTRACTS, USUAL_COLUMNS
 from medrft.scorers.custom import load_custom
 from medrft.types import Item, Score, Scorer
 
-STYLES = ("trl", "verl", "swift", "openrlhf", "medrft")
+STYLES = (*(name for name, contract in CONTRACTS.items() if contract.audited), "medrft")
 OURS = ("reference", "references", "question", "options", "kind", "answer")
 """What a column of a foreign data set may hold."""
+LISTS = ("references", "answers")
 COMMON = {
-    **dict.fromkeys(("solution", "ground_truth", "gt", "label", "target", "answer", "reference"), "reference"),
-    **dict.fromkeys(("references", "answers"), "references"),
-    **dict.fromkeys(("question", "problem", "query"), "question"),
-    **{"options": "options", "kind": "kind"},
+    name: "reference" if field == "references" and name not in LISTS else field for name, field in USUAL_COLUMNS.items()
 }
 """Column names that need no `--column`."""
 

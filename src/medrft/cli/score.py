@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from medrft.cli.common import Json, out, print_json, progress_bar
+from medrft.cli.common import Json, err, out, print_json, progress_bar
 from medrft.errors import DataError, RecipeError, unknown_name
 from medrft.files import check_writable
-from medrft.outgoing import is_private, refuse_private, servers_in
 
 if TYPE_CHECKING:
     from medrft.config import EncoderConfig
@@ -28,7 +27,14 @@ Output = Annotated[Path | None, typer.Option(help="Where the scored rows go; sta
 Show = Annotated[str | None, typer.Option(help="Print the parts and weights of a preset (or YAML file) and stop.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Print why: parts raw and calibrated, and what was compared.")]
 State = Annotated[
-    Path | None, typer.Option(help="Take calibrations from this run instead of fitting them on the file.")
+    Path | None,
+    typer.Option(help="Take calibrations from this run, or file of --fit, instead of fitting them on the file."),
+]
+Fit = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="STATE.json", help="Write the calibrations fitted on this file, for --state and other trainers."
+    ),
 ]
 FormName = Annotated[str, typer.Option("--form", help="Answer form of `completion` rows: think, direct or short.")]
 EncoderName = Annotated[
@@ -48,6 +54,7 @@ def score(
     show: Show = None,
     explain: Explain = False,
     state: State = None,
+    fit: Fit = None,
     form: FormName = "think",
     encoder: EncoderName = None,
     option: Option = None,
@@ -71,11 +78,14 @@ def score(
     from medrft.cli.scored_output import Printed
     from medrft.rewards.rows import FORMS
     from medrft.rewards.scored_file import Rows, Scoring, scored_rows, settings_of
+    from medrft.rewards.state import save_state
 
     known = {name: name for name in FORMS}
     if form not in known:
         raise unknown_name("form", form, FORMS)
     path, pair = _source(rows, reference, answer, question)
+    if fit is not None:
+        _check_fit(fit, reward, state)
     if output is not None:
         check_writable(output)
     options = scorer_options(option or [])
@@ -90,6 +100,17 @@ def score(
         facts |= {"calibration": fitted} if fitted is not None else {}
         printed = Printed(judges, maker, output=output, json_=json_, explain=explain)
         printed.take(made, facts, encoder=_encoder_config(encoder).id)
+    if fit is not None and maker is not None:
+        save_state(maker, fit, rows=printed.summary.rows)
+        err.print(f"state in {fit}: pass it as state= in another trainer, or --state here", soft_wrap=True)
+
+
+def _check_fit(fit: Path, reward: str | None, state: Path | None) -> None:
+    if reward is None or state is not None:
+        raise RecipeError(
+            "--fit goes with --reward, and not with --state: it fits that reward's calibrations on the file"
+        )
+    check_writable(fit)
 
 
 def build_scorers(names: Sequence[str], encoder: str | None, options: Options) -> list[Scorer]:
@@ -107,51 +128,10 @@ def _encoder_config(name: str | None) -> EncoderConfig:
 
 def build_scored(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
     """The reward of a preset or YAML file, what to say about it, and all that its scores depend on."""
-    from medrft.recipes import found_files
-    from medrft.rewards import build_reward, resolve_stacks
+    from medrft.rewards.named import load_reward
 
-    table, config, shared = _load(spec, encoder)
-    private = shared.pop("private")
-    refuse_private(private, [*servers_in(table, "reward"), *servers_in(options, "--option")])
-    reward = build_reward(table, encoder=config, options=options, **shared)
-    stacks = {key: stack.model_dump(mode="json") for key, stack in resolve_stacks(table).items()}
-    settings = {name: of.model_dump(mode="json") for name, of in (("encoder", config), ("correct", shared["correct"]))}
-    whole = {**settings, "stacks": found_files(stacks, shared["base_dir"] or Path())}
-    return reward, {"reward": spec, "encoder": config.id}, whole
-
-
-def _load(spec: str, encoder: str | None) -> tuple[Any, EncoderConfig, dict[str, Any]]:
-    """A reward's table with its encoder: of a preset's name, of a YAML file with a reward, or of a recipe."""
-    from pydantic import ValidationError
-
-    from medrft.config import CorrectConfig, EncoderConfig
-    from medrft.recipes import read_yaml
-
-    path = Path(spec)
-    table: Any = spec
-    whole: Mapping[str, Any] = {}
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise RecipeError(f"no reward file at {path}; pass a preset's name or a YAML file")
-        table = read_yaml(path)
-        if isinstance(table, Mapping) and "reward" in table:
-            whole, table = table, table["reward"]
-    try:
-        config = EncoderConfig(**(whole.get("encoder") or {}))
-        correct = CorrectConfig(**(whole.get("correct") or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(f"{path}: {first['loc'][0]}: {first['msg']}") from error
-    config = config.model_copy(update={"id": encoder}) if encoder else config
-    return (
-        table,
-        config,
-        {
-            "base_dir": path.parent if path.suffix else None,
-            "correct": correct,
-            "private": is_private(whole),
-        },
-    )
+    found = load_reward(spec, encoder=encoder, options=options)
+    return found.reward, {"reward": spec, "encoder": found.encoder}, found.file.settings()
 
 
 def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -174,9 +154,10 @@ def scorer_options(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
 def show_reward(spec: str, encoder: str | None, json_: bool) -> None:
     """Print a reward's parts, weights, calibrations and gate; builds no scorer."""
     from medrft.rewards import resolve_stacks
+    from medrft.rewards.named import read_reward
 
-    table, config, _ = _load(spec, encoder)
-    stacks = resolve_stacks(table)
+    found = read_reward(spec, encoder=encoder)
+    config, stacks = found.encoder, resolve_stacks(found.table)
     if json_:
         print_json({"encoder": config.id, "stacks": {key: stack.model_dump() for key, stack in stacks.items()}})
         return

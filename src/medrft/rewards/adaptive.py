@@ -50,6 +50,7 @@ class Adaptive(Calibration):
     """
 
     kind: ClassVar[str] = "adaptive"
+    has_state: ClassVar[bool] = True
     percentile: float = 50.0
     rho: float = 0.7
     history: int = 2048
@@ -181,6 +182,7 @@ class Quantile(Calibration):
     """The score's place in the empirical distribution of a history, ties in the middle: (below + equal / 2) / n."""
 
     kind: ClassVar[str] = "quantile"
+    has_state: ClassVar[bool] = True
     history: int = 2048
     _history: Sequence[float] = field(default_factory=list, repr=False)
     _sorted: Sequence[float] = field(default_factory=list, repr=False)

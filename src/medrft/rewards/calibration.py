@@ -25,6 +25,8 @@ class Calibration:
 
     kind: ClassVar[str] = "none"
     needs_groups: ClassVar[bool] = False
+    has_state: ClassVar[bool] = False
+    """Whether its values depend on the scores that it has learned from."""
 
     @property
     def range(self) -> tuple[float, float]:

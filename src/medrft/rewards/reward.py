@@ -51,6 +51,16 @@ class Reward:
         parts = [part for stack in self.stacks.values() for part in stack.parts]
         return self.combine_rule == "normalize_then_sum" or any(part.calibration.needs_groups for part in parts)
 
+    @property
+    def stateful(self) -> tuple[str, ...]:
+        """Parts whose calibration learns from the scores that it sees, as `part` or `kind/part`."""
+        return tuple(
+            part.name if key == ALL else f"{key}/{part.name}"
+            for key, stack in self.stacks.items()
+            for part in stack.parts
+            if part.calibration.has_state
+        )
+
     def weights(self, kind: Kind) -> dict[str, float]:
         """Weight of each part for one kind."""
         return {part.name: part.weight for part in self.stack(kind).parts}

@@ -1,31 +1,77 @@
-"""Calibration state from a run's files, for `--state RUN`."""
+"""Calibration state in files: what `medrft score --fit` writes, and what a run's stages leave.
+
+    {"medrft_state": 1, "rows": 400, "parts": {"all": {"cosine": {"encoder": "…", "calibrate.kind": "adaptive"}}},
+     "state": {"all": {"cosine": {"threshold": 0.71, "history": […]}}}}
+
+A run's `reward_state.json` holds the inner `state` alone; what it was fitted with stands in the run's recipe.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from medrft.errors import DataError
+from medrft.errors import DataError, RecipeError
 from medrft.rewards.reward import Reward
-from medrft.rundir import read_json
+from medrft.rundir import read_json, write_json
 
 FILE = "reward_state.json"
 """In a stage's folder, written when the stage ends."""
+VERSION = 1
+
+
+def save_state(reward: Reward, path: Path, *, rows: int | None = None) -> None:
+    """Write a reward's state with what it belongs to; `rows` says on how many it was fitted."""
+    write_json(path, {"medrft_state": VERSION, "rows": rows, "parts": _settings(reward), "state": reward.state_dict()})
 
 
 def load_state(reward: Reward, path: Path) -> str:
     """Load the state of a run (its last GRPO stage), of a stage's folder or of a file; returns where it stood.
 
-    Raises `DataError` when there is none, `RecipeError` when it is of another reward.
+    A file of `--fit` must have been fitted with the same parts, encoders and calibrations. Raises `DataError` when
+    there is no state, `RecipeError` when it is of another reward.
     """
     found = _find(path)
     state = read_json(found)
     if found.name == "trainer_state.json":
         state = _in_checkpoint(state)
     if not isinstance(state, dict):
-        raise DataError(f"{found} holds no calibration state; pass a run with a GRPO stage, or its {FILE}")
+        raise DataError(f"{found} holds no calibration state; pass a run with a GRPO stage, or a file of --fit")
+    if "medrft_state" in state:
+        _check_settings(state, reward, found)
+        state = state["state"]
     reward.load_state_dict(state)
     return str(found)
+
+
+def _settings(reward: Reward) -> dict[str, dict[str, Any]]:
+    """What a state depends on: the parts that learn, with the settings of scorer, encoder and calibration."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, stack in reward.stacks.items():
+        for part, facts in zip(stack.parts, stack.describe()["parts"], strict=True):
+            if part.calibration.has_state:
+                calibration = {name: value for name, value in facts["calibrate"].items() if name != "threshold"}
+                kept = {name: value for name, value in facts.items() if name not in ("name", "weight", "calibrate")}
+                found.setdefault(key, {})[part.name] = {**kept, **{f"calibrate.{k}": v for k, v in calibration.items()}}
+    return found
+
+
+def _check_settings(saved: dict[str, Any], reward: Reward, path: Path) -> None:
+    """Raise `RecipeError` where a state was fitted with something else than this reward has."""
+    again = f"fit it again: medrft score ROWS.jsonl --reward … --fit {path}"
+    if saved["medrft_state"] != VERSION or not {"state", "parts"} <= set(saved):
+        raise RecipeError(f"{path} is a state of another version of medrft; {again}")
+    for key, parts in _settings(reward).items():
+        for name, settings in parts.items():
+            before = saved["parts"].get(key, {}).get(name)
+            if before is None:
+                raise RecipeError(f"{path} is of another reward: it holds nothing of {name}; {again}")
+            for setting in {**settings, **before}:
+                if settings.get(setting) != before.get(setting):
+                    raise RecipeError(
+                        f"{path} was fitted otherwise: {setting} of {name} was {before.get(setting)!r}, this reward "
+                        f"has {settings.get(setting)!r}; {again}"
+                    )
 
 
 def _find(path: Path) -> Path:

@@ -1,0 +1,50 @@
+"""EasyR1's `worker.reward.reward_function` with a reward of ours: `reward_function: …/easyr1.py:compute_score`.
+
+Written to EasyR1's contract and not run: it is no package that can be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medrft.integrations.foreign import ForeignReward
+from medrft.integrations.rows import fields_of, items_of
+from medrft.rewards.contracts import CONTRACTS
+from medrft.types import Form
+
+REWARD_NAME = "medrft"
+REWARD_TYPE = "batch"
+_held: dict[str, ForeignReward] = {}
+
+
+def compute_score(
+    reward_inputs: Sequence[Mapping[str, Any]],
+    *,
+    reward: str = "armed_clinical",
+    form: Form = "think",
+    unscored: float = 0.0,
+    state: str | None = None,
+    encoder: str | None = None,
+) -> list[dict[str, float]]:
+    """`overall` and the parts of each row; `reward_function_kwargs` say which reward, and the state it was fitted to.
+
+    Each row holds `response`, `response_length` and `ground_truth` (the reference, or a table as JSON).
+    """
+    key = f"{reward}|{state}|{unscored}|{encoder}"
+    if key not in _held:
+        _held[key] = ForeignReward(
+            reward, state=state, unscored=unscored, encoder=encoder, rows=CONTRACTS["easyr1"].rows
+        )
+    held = _held[key]
+    items = [
+        items_of(
+            [row["response"]],
+            {name: [value] for name, value in fields_of(row["ground_truth"]).items()},
+            form=form,
+            n_tokens=[int(row["response_length"])] if "response_length" in row else None,
+        )[0]
+        for row in reward_inputs
+    ]
+    rows = [held.columns(outcome) for outcome in held(items)]
+    return [{"overall": row.pop("score"), **row} for row in rows]

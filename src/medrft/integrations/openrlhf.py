@@ -1,0 +1,58 @@
+"""OpenRLHF's `--reward.remote_url reward.py` with a reward of ours: two lines in that file.
+
+    from medrft.integrations.openrlhf import make_reward_func
+    reward_func = make_reward_func("armed_clinical", state="state.json")
+
+OpenRLHF passes prompt and completion as one text, special tokens kept and image tokens expanded, one row a call and
+from several threads. It logs an exception at info level and goes on without a reward, so failures are counted here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrft.integrations.foreign import ForeignReward
+from medrft.integrations.prompts import completion_in
+from medrft.integrations.rows import fields_of, items_of
+from medrft.rewards.contracts import CONTRACTS
+from medrft.types import Form
+
+LOG = logging.getLogger("medrft")
+
+
+def make_reward_func(
+    reward: str | Path | Mapping[str, Any], *, form: Form = "think", unscored: float = 0.0, **settings: Any
+) -> Callable[..., dict[str, Any]]:
+    """The function `reward_func(queries, prompts, labels)` that OpenRLHF looks for; `settings` go to `ForeignReward`.
+
+    A label is the reference, or a table as JSON with `reference`, `question`, `options` and `kind`.
+    """
+    held = ForeignReward(reward, rows=CONTRACTS["openrlhf"].rows, unscored=unscored, **settings)
+
+    def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
+        import torch
+
+        failed = len(queries)
+        try:
+            rows = [_row(held, *row, form=form) for row in zip(queries, prompts, labels, strict=True)]
+            failed = 0
+        finally:
+            if failed:
+                held.count("failed", failed)
+                LOG.error("medrft: a reward call of %s rows failed: %s", failed, sys.exc_info()[1])
+        names = rows[0] if rows else ("score",)
+        logs = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in names}
+        scores = logs.pop("score")
+        return {"rewards": scores, "scores": scores.clamp(0.0, 1.0), "extra_logs": logs}
+
+    reward_func.held = held  # type: ignore[attr-defined]
+    return reward_func
+
+
+def _row(held: ForeignReward, query: str, prompt: str, label: Any, *, form: Form) -> dict[str, float]:
+    columns = {key: [value] for key, value in fields_of(label).items()}
+    return held.columns(*held(items_of([completion_in(query, prompt)], columns, form=form)))

@@ -1,0 +1,80 @@
+"""ms-swift's GRPO with a reward of ours: two lines in the file that `--external_plugins` names.
+
+from medrft.integrations.swift import register_reward
+register_reward("medrft", "armed_clinical", state="state.json")        # then: --reward_funcs medrft
+
+ms-swift calls it on each process's own rows, in evaluations too, and saves nothing of it in its checkpoints: a
+calibration that learns needs a state that was fitted before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrft.errors import DataError, RecipeError
+from medrft.integrations.foreign import ForeignReward
+from medrft.integrations.rows import items_of
+from medrft.integrations.trl_state import gather_ranks
+from medrft.rewards.contracts import CONTRACTS
+from medrft.rewards.gather import keep_alone
+from medrft.types import Form, Score
+
+PASSED = ("prompt_id", "request_id", "is_truncated", "response_token_ids", "messages", "images", "add_eos")
+"""Columns that ms-swift adds, or that hold no text of the data set's own."""
+
+
+class SwiftReward:
+    """A reward as ms-swift calls it: completions as strings, and every column of the data set."""
+
+    def __init__(
+        self,
+        reward: str | Path | Mapping[str, Any],
+        *,
+        form: Form = "think",
+        group_by: str = "id",
+        columns: Mapping[str, str] | None = None,
+        **settings: Any,
+    ):
+        """`columns` says which column holds the references and so on; `settings` go to `ForeignReward`."""
+        if settings.get("update"):
+            raise RecipeError("ms-swift keeps no state of a reward in its checkpoints: fit one before, and pass state=")
+        self.held = ForeignReward(reward, rows=CONTRACTS["swift"].rows, **settings)
+        self.form, self.group_by, self.names = form, group_by, columns
+
+    def __call__(self, completions: Sequence[str], **given: Any) -> list[Score]:
+        """One number, or `None` for what could not be scored, per completion."""
+        columns = {name: list(value) for name, value in given.items() if _is_column(name, value, len(completions))}
+        counts = [_length(ids) for ids in given.get("response_token_ids") or ()]
+        items = items_of(completions, columns, form=self.form, names=self.names, n_tokens=counts or None)
+        groups = self._groups(given) if self.held.reward.needs_groups else None
+        return self.held.values(self.held(items, groups=groups, gather=gather_ranks if groups else keep_alone))
+
+    def _groups(self, given: Mapping[str, Any]) -> Sequence[Any]:
+        """The data set's own ids; ms-swift's go by the messages, in which two images look alike."""
+        own = given.get("prompt_id") if not any(given.get("images") or ()) else None
+        found: Sequence[Any] | None = given.get(self.group_by) or own
+        if found is None:
+            raise DataError(f"no column {self.group_by!r} in the data set; group_by= names what tells its rows apart")
+        return found
+
+
+def register_reward(name: str, reward: str | Path | Mapping[str, Any], **settings: Any) -> SwiftReward:
+    """Make a reward known to ms-swift as `name`, for `--reward_funcs`. It is built at once, so a mistake shows here."""
+    from swift.rewards import ORM, orms
+
+    made = SwiftReward(reward, **settings)
+
+    call = {"__call__": lambda self, completions, **given: made(completions, **given)}
+    orms[name] = type("MedrftReward", (ORM,), call)  # ms-swift builds it with its own arguments
+    return made
+
+
+def _is_column(name: str, value: Any, rows: int) -> bool:
+    return name not in PASSED and isinstance(value, list | tuple) and len(value) == rows
+
+
+def _length(ids: Any) -> int:
+    """Tokens of a completion: ids, or a list of them for each turn."""
+    return sum(len(turn) if isinstance(turn, list | tuple) else 1 for turn in ids or ())

@@ -1,0 +1,53 @@
+"""What each trainer passes to a reward and takes back: one description, for the audit and for the adapters alike.
+
+    trl       completions, columns of the data set -> a number or None each           many rows, a process's own
+    verl      solution_str, ground_truth, extra_info -> a dict of numbers             one row
+    swift     completions, columns of the data set -> a number or None each           many rows
+    openrlhf  queries (prompt and completion), prompts, labels -> tensors             one row
+    easyr1    response, ground_truth of each row -> dicts of numbers                  many rows
+    verifiers a trace with its task's data -> a number                                one row
+
+Read in the sources of the versions named; the tests of `make integrations` call each trainer's own code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """How one trainer calls a reward."""
+
+    trainer: str
+    version: str
+    """The version whose source was read."""
+    rows: Literal["batch", "single"]
+    """Whether one call holds the rows of several completions or of one alone."""
+    group: str | None
+    """The column that says which completions belong together, where the trainer passes one by itself."""
+    none: bool
+    """Whether `None` is taken for a completion that could not be scored."""
+    audited: bool = True
+    """Whether `medrft audit --style` calls a reward this way."""
+
+
+CONTRACTS: dict[str, Contract] = {
+    "trl": Contract(trainer="TRL", version="1.16.0", rows="batch", group=None, none=True),
+    "verl": Contract(trainer="verl", version="0.9.1", rows="single", group=None, none=False),
+    "swift": Contract(trainer="ms-swift", version="4.6.0", rows="batch", group="prompt_id", none=True),
+    "openrlhf": Contract(trainer="OpenRLHF", version="0.11.2", rows="single", group=None, none=False),
+    "easyr1": Contract(trainer="EasyR1", version="0.3.2", rows="batch", group=None, none=False, audited=False),
+    "verifiers": Contract(trainer="verifiers", version="0.4.0", rows="single", group=None, none=False, audited=False),
+}
+
+FIELDS = ("references", "question", "options", "kind")
+"""What a column of somebody else's data set may hold."""
+USUAL_COLUMNS: dict[str, str] = {
+    **dict.fromkeys(("references", "answers"), "references"),
+    **dict.fromkeys(("reference", "solution", "ground_truth", "gt", "label", "target", "answer"), "references"),
+    **dict.fromkeys(("question", "problem", "query"), "question"),
+    **{"options": "options", "choices": "options", "kind": "kind"},
+}
+"""Column names that need no naming, in the order in which they are looked for."""

@@ -1,0 +1,103 @@
+"""A reward by what a user calls it: a preset's name, a table, a YAML file with a reward, or a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from medrft.config import CorrectConfig, EncoderConfig
+from medrft.errors import RecipeError
+from medrft.outgoing import is_private, refuse_private, servers_in
+from medrft.recipes import found_files, read_yaml
+from medrft.rewards import Reward, build_reward, resolve_stacks
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardFile:
+    """What a user's name for a reward stands for, before anything is built."""
+
+    name: str
+    table: Any
+    """A preset's name, or tables as a recipe's `reward:` holds them."""
+    encoder: EncoderConfig
+    correct: CorrectConfig
+    base_dir: Path | None = None
+    """Where a user's `file.py:Name` is looked for."""
+    private: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """All that the scores depend on, as JSON."""
+        stacks = {key: stack.model_dump(mode="json") for key, stack in resolve_stacks(self.table).items()}
+        named = {"encoder": self.encoder.model_dump(mode="json"), "correct": self.correct.model_dump(mode="json")}
+        return {**named, "stacks": found_files(stacks, self.base_dir or Path())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedReward:
+    """A reward that is built, with what it was built from."""
+
+    reward: Reward
+    file: RewardFile = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """As the user wrote it."""
+        return self.file.name
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's hub id or folder."""
+        return self.file.encoder.id
+
+
+def read_reward(spec: str | Path | Mapping[str, Any], *, encoder: str | None = None) -> RewardFile:
+    """A preset's name, a table, or a YAML file that holds a reward or a recipe; `encoder` replaces the file's.
+
+    Raises `RecipeError` for a file that is not there, or that holds neither.
+    """
+    table: Any = spec
+    whole: Mapping[str, Any] = {}
+    path = Path() if isinstance(spec, Mapping) else Path(spec)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"no reward file at {path}; pass a preset's name or a YAML file")
+        table = read_yaml(path)
+        if isinstance(table, Mapping) and "reward" in table:
+            whole, table = table, table["reward"]
+        elif isinstance(table, Mapping) and ("data" in table or "stages" in table):
+            raise RecipeError(f"{path} is a recipe without `reward:`; name one there, or pass a preset's name")
+    try:
+        config = EncoderConfig(**(whole.get("encoder") or {}))
+        correct = CorrectConfig(**(whole.get("correct") or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecipeError(f"{path}: {first['loc'][0]}: {first['msg']}") from error
+    return RewardFile(
+        name="the reward" if isinstance(spec, Mapping) else str(spec),
+        table=table,
+        encoder=config.model_copy(update={"id": encoder}) if encoder else config,
+        correct=correct,
+        base_dir=path.parent if path.suffix else None,
+        private=is_private(whole),
+    )
+
+
+def load_reward(
+    spec: str | Path | Mapping[str, Any], *, encoder: str | None = None, options: Options | None = None
+) -> NamedReward:
+    """Build what `read_reward` finds; `options` are added to those of each part, by scorer.
+
+    Raises `RecipeError` also where private data would leave this machine.
+    """
+    found = read_reward(spec, encoder=encoder)
+    refuse_private(found.private, [*servers_in(found.table, "reward"), *servers_in(options or {}, "--option")])
+    reward = build_reward(
+        found.table, encoder=found.encoder, correct=found.correct, base_dir=found.base_dir, options=options
+    )
+    return NamedReward(reward=reward, file=found)
