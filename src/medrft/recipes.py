@@ -135,13 +135,32 @@ def _found_template(key: str, value: Any, folder: Path) -> Any:
     return next((str(path.resolve()) for path in (folder / value, Path(value)) if path.is_file()), value)
 
 
+GONE = (("encoder", "idf"), ("encoder", "rescale"), ("output",))
+"""Keys that were taken out. Run folders made before hold them, unset, in the whole recipe that they keep."""
+
+
 def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """Validate a recipe's table; raises `RecipeError` with one line."""
     remember_secrets(table)
     try:
-        return Recipe.model_validate(dict(table))
+        return Recipe.model_validate(_without_gone(table))
     except ValidationError as error:
         raise RecipeError(f"{source}: {_one_line(error)}") from error
+
+
+def _without_gone(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table without keys of `GONE` that say nothing; one that was set stays, to be refused by its name."""
+    kept = dict(table)
+    for *inside, key in GONE:
+        if not inside:
+            holder = kept
+        elif isinstance(table.get(inside[0]), Mapping):
+            holder = kept[inside[0]] = dict(kept[inside[0]])
+        else:
+            continue
+        if key in holder and not holder[key]:
+            del holder[key]
+    return kept
 
 
 def parse_set(assignments: Iterable[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class EncoderScorer(AnswerScorer):
 
     def __post_init__(self) -> None:
         """Say what is not installed when a reward is built, not in the first step of training."""
-        need_packages("torch", "transformers")
+        need_packages("torch", "transformers", extra="encoder")
 
     def describe(self) -> dict[str, Any]:
         """The encoder's name and settings, to stand beside every figure."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from medrft.errors import naming_extras
 
-with naming_extras():
+with naming_extras("encoder"):
     import torch
 
 K = TypeVar("K", bound=Hashable)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from medrft.errors import naming_extras
 
-with naming_extras():
+with naming_extras("encoder"):
     import torch
 
 

@@ -15,7 +15,7 @@ from medrft.hub import hub_silence, why_unreachable, without_hub
 from medrft.rundir import read_json
 from medrft.torchvision_ops import declare_missing_operators
 
-with naming_extras():
+with naming_extras("encoder"):
     import torch
 
 PACKAGED = "all-MiniLM-L6-v2"

@@ -22,7 +22,7 @@ from medrft.scorers.encoder_cache import DiskCache, Remembered
 from medrft.scorers.encoder_flat import Run, can_flatten, flat_inputs, runs_of
 from medrft.scorers.encoder_load import load_encoder
 
-with naming_extras():
+with naming_extras("encoder"):
     import torch
 
 BUCKET = 8

@@ -69,7 +69,7 @@ class Nli(AnswerScorer):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        need_packages("torch", "transformers")
+        need_packages("torch", "transformers", extra="encoder")
         if not self.model:
             raise RecipeError("nli needs option model: the hub id or path of a cross-encoder trained for NLI")
         if self.combine not in ("min", "mean"):
