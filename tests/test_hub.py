@@ -24,8 +24,8 @@ try:
         load_processor("some/model", ModelConfig(id="some/model"))
     elif what == "encoder":
         import torch
-        from medrft.scorers.encoder_load import load
-        load("some/encoder", None, torch.device("cpu"))
+        from medrft.scorers.encoder_load import load_encoder
+        load_encoder("some/encoder", None, torch.device("cpu"))
     else:
         from medrft.data.hub import hub_rows
         next(hub_rows("some/data", subset=None, revision=None))

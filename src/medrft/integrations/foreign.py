@@ -11,14 +11,16 @@ import threading
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from medrft.errors import RecipeError
+from medrft.errors import DataError, RecipeError
+from medrft.integrations.rows import Columns, items_of
 from medrft.rewards import Reward
+from medrft.rewards.contracts import CONTRACTS
 from medrft.rewards.gather import Gather, keep_alone, score_gathered
 from medrft.rewards.named import load_reward
 from medrft.rewards.state import load_state, save_state
-from medrft.types import Item, Outcome, Score
+from medrft.types import Form, Item, Outcome, Score
 
 
 class ForeignReward:
@@ -135,3 +137,34 @@ class ForeignReward:
         """Write the state as `--fit` does, for `state=` in another process."""
         with self._lock:
             save_state(self.reward, Path(path))
+
+
+class ColumnReward:
+    """What the adapters of trainers share that hand over completions beside the columns of the data set."""
+
+    trainer: ClassVar[str]
+    """Its name in `CONTRACTS`."""
+
+    def __init__(
+        self,
+        reward: str | Path | Mapping[str, Any],
+        *,
+        form: Form = "think",
+        group_by: str = "id",
+        columns: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
+        **settings: Any,
+    ):
+        """`columns` says which column holds the references and so on; `settings` go to `ForeignReward`."""
+        self.held = ForeignReward(reward, rows=CONTRACTS[self.trainer].rows, **settings)
+        self.form, self.group_by, self.names, self.max_tokens = form, group_by, columns, max_tokens
+
+    def items(self, completions: Sequence[Any], columns: Columns, counts: Sequence[int] | None) -> list[Item]:
+        """The items of a batch; `counts` are lengths in tokens."""
+        return items_of(
+            completions, columns, form=self.form, names=self.names, n_tokens=counts, max_tokens=self.max_tokens
+        )
+
+    def needs_ids(self) -> DataError:
+        """What is said where nothing tells the completions of two questions apart."""
+        return DataError(f"no column {self.group_by!r} in the data set; group_by= names what tells its rows apart")

@@ -13,41 +13,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrft.errors import DataError, RecipeError
-from medrft.integrations.foreign import ForeignReward
-from medrft.integrations.rows import items_of
+from medrft.errors import RecipeError
+from medrft.integrations.foreign import ColumnReward
 from medrft.integrations.trl_state import gather_ranks
-from medrft.rewards.contracts import CONTRACTS
 from medrft.rewards.gather import keep_alone
-from medrft.types import Form, Score
+from medrft.types import Score
 
 PASSED = ("prompt_id", "request_id", "is_truncated", "response_token_ids", "messages", "images", "add_eos")
 """Columns that ms-swift adds, or that hold no text of the data set's own."""
 
 
-class SwiftReward:
+class SwiftReward(ColumnReward):
     """A reward as ms-swift calls it: completions as strings, and every column of the data set."""
 
-    def __init__(
-        self,
-        reward: str | Path | Mapping[str, Any],
-        *,
-        form: Form = "think",
-        group_by: str = "id",
-        columns: Mapping[str, str] | None = None,
-        **settings: Any,
-    ):
-        """`columns` says which column holds the references and so on; `settings` go to `ForeignReward`."""
+    trainer = "swift"
+
+    def __init__(self, reward: str | Path | Mapping[str, Any], **settings: Any):
+        """`settings` as `ColumnReward` and `ForeignReward` take them. Raises `RecipeError` for `update`."""
         if settings.get("update"):
             raise RecipeError("ms-swift keeps no state of a reward in its checkpoints: fit one before, and pass state=")
-        self.held = ForeignReward(reward, rows=CONTRACTS["swift"].rows, **settings)
-        self.form, self.group_by, self.names = form, group_by, columns
+        super().__init__(reward, **settings)
 
     def __call__(self, completions: Sequence[str], **given: Any) -> list[Score]:
         """One number, or `None` for what could not be scored, per completion."""
         columns = {name: list(value) for name, value in given.items() if _is_column(name, value, len(completions))}
         counts = [_length(ids) for ids in given.get("response_token_ids") or ()]
-        items = items_of(completions, columns, form=self.form, names=self.names, n_tokens=counts or None)
+        items = self.items(completions, columns, counts or None)
         groups = self._groups(given) if self.held.reward.needs_groups else None
         return self.held.values(self.held(items, groups=groups, gather=gather_ranks if groups else keep_alone))
 
@@ -56,7 +47,7 @@ class SwiftReward:
         own = given.get("prompt_id") if not any(given.get("images") or ()) else None
         found: Sequence[Any] | None = given.get(self.group_by) or own
         if found is None:
-            raise DataError(f"no column {self.group_by!r} in the data set; group_by= names what tells its rows apart")
+            raise self.needs_ids()
         return found
 
 

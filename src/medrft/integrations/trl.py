@@ -10,35 +10,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrft.errors import DataError, RecipeError
-from medrft.integrations.foreign import ForeignReward
-from medrft.integrations.rows import items_of
+from medrft.errors import RecipeError
+from medrft.integrations.foreign import ColumnReward
 from medrft.integrations.trl_state import gather_ranks, state_callback
-from medrft.rewards.contracts import CONTRACTS
-from medrft.types import Form, Outcome, Score
+from medrft.types import Outcome, Score
 
 NOT_COLUMNS = ("prompts", "environments")
 """Lists that TRL passes beside the data set's columns."""
 
 
-class TrlReward:
+class TrlReward(ColumnReward):
     """A reward function as TRL calls it: keyword arguments in, one number or `None` per completion out."""
 
-    def __init__(
-        self,
-        reward: str | Path | Mapping[str, Any],
-        *,
-        form: Form = "think",
-        group_by: str = "id",
-        columns: Mapping[str, str] | None = None,
-        max_tokens: int | None = None,
-        **settings: Any,
-    ):
-        """`columns` says which column holds the references and so on; `settings` go to `ForeignReward`."""
-        self.held = ForeignReward(reward, rows=CONTRACTS["trl"].rows, **settings)
-        self.form, self.group_by, self.names, self.max_tokens = form, group_by, columns, max_tokens
-        self.model: Any = None
-        """The trained model, once the callback has seen it: an evaluation's completions teach nothing."""
+    trainer = "trl"
+    model: Any = None
+    """The trained model, once the callback has seen it: an evaluation's completions teach nothing."""
+
+    def __init__(self, reward: str | Path | Mapping[str, Any], **settings: Any):
+        """`settings` as `ColumnReward` and `ForeignReward` take them."""
+        super().__init__(reward, **settings)
         self.__name__ = f"medrft_{Path(self.held.named.name).stem}".replace(" ", "_")
 
     def __call__(self, *, completions: Sequence[Any], **given: Any) -> list[Score]:
@@ -51,12 +41,10 @@ class TrlReward:
         """All that the reward says of each completion. Raises `RecipeError` for `update` without the callback."""
         columns = {name: value for name, value in given.items() if isinstance(value, list) and name not in NOT_COLUMNS}
         counts = None if completion_ids is None else [len(ids) for ids in completion_ids]
-        items = items_of(
-            completions, columns, form=self.form, names=self.names, n_tokens=counts, max_tokens=self.max_tokens
-        )
+        items = self.items(completions, columns, counts)
         groups = columns.get(self.group_by)
         if groups is None and (self.held.update or self.held.reward.needs_groups):
-            raise DataError(f"no column {self.group_by!r} in the data set; group_by= names what tells its rows apart")
+            raise self.needs_ids()
         if self.held.update and self.model is None:
             raise RecipeError("update=True needs the reward's callback: GRPOTrainer(…, callbacks=[reward.callback()])")
         learns = self.held.update and bool(self.model.training)

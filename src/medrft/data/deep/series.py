@@ -44,7 +44,7 @@ def series_files(path: Path, folder: Path) -> list[Path]:
 def natural_order(name: str) -> tuple[Any, ...]:
     """Orders names by the numbers in them.
 
-    >>> sorted(["s10.dcm", "s9.dcm"], key=natural)
+    >>> sorted(["s10.dcm", "s9.dcm"], key=natural_order)
     ['s9.dcm', 's10.dcm']
     """
     return tuple(
