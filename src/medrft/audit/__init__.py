@@ -1,4 +1,6 @@
-"""The reward audit: does a reward tell right from wrong, can GRPO learn from it, can it be hacked, is it sound code.
+"""The reward audit: rewards and answers to try them on go in; measurements and findings come out.
+
+It asks four things: does a reward tell right from wrong, can GRPO learn from it, can it be hacked, is it sound code?
 
 subjects = [load_subject("armed"), load_subject("my_reward.py:score", style="trl")]
 summary = audit_rewards(subjects, default_material(seed=0, limit=300), Settings(), out=Path("audit"))

@@ -1,4 +1,8 @@
-"""How each trainer calls a reward: what it passes, and what it takes back. Runs in the child process of `foreign`."""
+"""Calls a reward as its trainer would: items go in, scores and a list of problems come out.
+
+One method per calling style passes what that trainer passes, and reads what it returns. This runs in the child process
+that `foreign` starts.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +27,17 @@ from medrft.types import Item, Score, Scorer
 
 STYLES = (*(name for name, contract in CONTRACTS.items() if contract.audited), "medrft")
 OURS = ("reference", "references", "question", "options", "kind", "answer")
-"""What a column of a foreign data set may hold."""
+"""What of an item a column of a foreign data set may hold."""
 LISTS = ("references", "answers")
 COMMON = {
     name: "reference" if field == "references" and name not in LISTS else field for name, field in USUAL_COLUMNS.items()
 }
-"""Column names that need no `--column`."""
+"""Column names that are known without `--column`, and the part of an item that each holds."""
 
 
 @dataclass
 class Caller:
-    """One loaded reward."""
+    """One loaded reward, with the style it is called in and the columns it asks for."""
 
     function: Any
     style: str
@@ -41,10 +45,10 @@ class Caller:
     plain: bool = False
     """TRL style: it reads strings instead of message lists."""
     settled: bool = False
-    """Whether a first batch has shown which of the two it reads."""
+    """Whether a first batch has shown if it reads strings or messages."""
 
     def facts(self) -> dict[str, Any]:
-        """What can be said before any call."""
+        """What is known before any call: why it cannot be pickled, and why TRL could not call it (`None` if it can)."""
         try:
             pickle.loads(pickle.dumps(self.function))
             problem = None
@@ -53,7 +57,7 @@ class Caller:
         return {"ready": True, "not_picklable": problem, "signature": self._signature()}
 
     def _signature(self) -> str | None:
-        """Why TRL could not call it, although we can."""
+        """Why TRL could not call it, or `None`. We can call it all the same: we pass only what it takes."""
         if self.style != "trl":
             return None
         kinds = [parameter.kind for parameter in inspect.signature(self.function).parameters.values()]
@@ -62,7 +66,7 @@ class Caller:
         return "takes no **kwargs, but TRL also passes completion_ids, trainer_state, log_extra and every column"
 
     def answer(self, items: list[Item]) -> dict[str, Any]:
-        """Scores of a batch with all that went wrong; a batch that raises is tried row by row."""
+        """Scores of a batch and all that went wrong. A batch that raises is tried again row by row."""
         started = time.perf_counter()
         problems: list[dict[str, Any]] = []
         scores = self._batch(items, problems)
@@ -85,7 +89,7 @@ class Caller:
         return scores
 
     def _row_by_row(self, items: list[Item], problems: list[dict[str, Any]]) -> list[Score]:
-        """Each row alone; what only the whole batch raised stays listed."""
+        """Scores of each row called alone. If no row raises by itself, the problem of the batch stays listed."""
         found: list[dict[str, Any]] = []
         scores: list[Score] = []
         for number, item in enumerate(items):
@@ -173,7 +177,7 @@ class Caller:
 
 
 def _accepted(function: Callable[..., Any], table: dict[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that a function takes."""
+    """Those arguments of a table that a function takes; all of them if it has `**kwargs`."""
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return table
@@ -192,7 +196,7 @@ def _ours(item: Item, name: str) -> Any:
 
 
 def _run(made: Any) -> Any:
-    """The value of a call, awaited where it is a coroutine."""
+    """The value of a call, awaited if it is a coroutine: trainers take async rewards too."""
     return asyncio.run(_await(made)) if inspect.isawaitable(made) else made
 
 
@@ -201,8 +205,8 @@ async def _await(made: Any) -> Any:
 
 
 def _numbers(made: Any, expected: int, problems: list[dict[str, Any]]) -> list[Score]:
-    """A returned batch as numbers; what is none is unscored and listed."""
-    if hasattr(made, "tolist"):
+    """A returned batch as numbers; what is not a finite number is unscored and listed as a problem."""
+    if hasattr(made, "tolist"):  # a numpy array or a tensor, neither of which is a list
         made = made.tolist()
     if not isinstance(made, list | tuple):
         problems.append({"name": "wrong_type", "says": f"returned {type(made).__name__}, not a list", "row": 0})
@@ -216,6 +220,7 @@ def _numbers(made: Any, expected: int, problems: list[dict[str, Any]]) -> list[S
 def _number(value: Any, row: int, problems: list[dict[str, Any]]) -> Score:
     if value is None:
         return None
+    # np.float32 and a tensor of one number are no float, though np.float64 is.
     if hasattr(value, "item") and not isinstance(value, int | float):
         value = value.item()
     if not isinstance(value, int | float):
@@ -228,7 +233,7 @@ def _number(value: Any, row: int, problems: list[dict[str, Any]]) -> Score:
 
 
 def load_caller(spec: str, style: str, columns: Mapping[str, str]) -> Caller | str:
-    """The reward of a file, ready to be called, or in one line why it cannot be."""
+    """The reward of a file, ready to be called; or one line that says why it cannot be."""
     where, _, name = spec.rpartition(":")
     if style == "medrft":
         return _ours_or_why(spec, columns)
@@ -239,6 +244,7 @@ def load_caller(spec: str, style: str, columns: Mapping[str, str]) -> Caller | s
     if module_spec is None or module_spec.loader is None:
         return f"no Python file at {where}"
     module = importlib.util.module_from_spec(module_spec)
+    # Pickle and dataclasses look a module up by its name; the folder is for files that it imports from beside it.
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.parent))
     loader = module_spec.loader
@@ -269,7 +275,7 @@ def _ours_or_why(spec: str, columns: Mapping[str, str]) -> Caller | str:
 
 
 def _stand_in_for_swift() -> None:
-    """What `from swift.rewards import ORM, orms` needs where ms-swift is not installed."""
+    """Put a stand-in for `swift` among the modules, so that `from swift.rewards import ORM, orms` works without it."""
     package, rewards = types.ModuleType("swift"), types.ModuleType("swift.rewards")
 
     class ORM:
@@ -286,7 +292,9 @@ def _stand_in_for_swift() -> None:
 
 
 def call_safely(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """What somebody else's code returns, or what it raises: to be reported, never to be hidden."""
+    """What somebody else's code returns, or what it raises, so that the error can be reported."""
+    # A future also holds SystemExit, which `except Exception` would let through. And asyncio.run needs a thread
+    # without a running loop.
     with ThreadPoolExecutor(max_workers=1) as pool:
         future = pool.submit(work)
         error = future.exception()

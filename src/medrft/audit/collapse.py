@@ -1,6 +1,7 @@
-"""Is there anything for GRPO to learn from? It sees only differences within a group, so everything here is within.
+"""How much of a reward GRPO can learn from: scored groups go in; spread, ties and the advantage's signal come out.
 
-G answers to a group; A = (r - mean) / (std + 1e-4) is a group's advantage, as TRL computes it.
+GRPO only compares the answers of one group, so every figure here is computed within groups.
+The advantage of an answer is A = (r - mean) / (std + 1e-4) over the rewards r of its group, as TRL computes it.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ STD_EPS = 1e-4
 PUSHES = 0.1
 """An advantage larger than this moves the policy."""
 WORST = 3
-"""Groups kept as evidence."""
+"""How many groups are kept as evidence."""
 BINS = np.linspace(0, 0.5, 21)
 ALTERNATIVES = ("none", "affine", "sigmoid", "quantile", "rank", "zscore", "adaptive")
 BENT = ("bertscore", "cosine", "nli", "clinical")
-"""Parts that alternatives are tried on where the reward calibrates none."""
+"""Parts on which other calibrations are tried if the reward calibrates none of its parts."""
 
 
 class Groups:
-    """Which rows belong together, and what is known of them."""
+    """Which rows belong to which group, and which groups are mixed (right and wrong answers) or all wrong."""
 
     def __init__(self, cases: Sequence[Case]):
         members: dict[str, list[int]] = {}
@@ -45,9 +46,10 @@ class Groups:
 
 
 def measure_collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *, floor: float) -> dict[str, Any]:
-    """Spread, ties, levels and shares per part and for the total, and what the advantage is worth.
+    """Spread, ties and levels of the total and of each part, and how well the advantage tells right from wrong.
 
-    Spread is counted over mixed groups (some answers right, some wrong): there a reward must differ.
+    Spread is taken over mixed groups (some answers right, some wrong), because there a reward ought to differ.
+    `floor`: a group whose std is under it counts as flat.
     """
     groups = Groups(cases)
     total = as_floats(scored.total)
@@ -87,15 +89,16 @@ def measure_collapse(subject: Subject, scored: Scored, cases: Sequence[Case], *,
 
 
 def as_floats(column: Sequence[Score]) -> Floats:
-    """A column with NaN where there is no score."""
+    """A column of scores as an array, with NaN for an unscored row."""
     return np.array([math.nan if value is None else value for value in column], dtype=float)
 
 
 def group_spread(column: Floats, groups: Groups, floor: float) -> dict[str, Any] | None:
-    """Within-group std, ties and levels over the mixed groups; `None` where no such group is wholly scored."""
+    """Within-group std, ties and levels over the mixed groups; `None` if no mixed group is wholly scored."""
     inside = [column[rows] for rows in groups.mixed if np.isfinite(column[rows]).all()]
     if not inside:
         return None
+    # ddof=1 as in torch.std, with which TRL divides; numpy alone would take ddof=0.
     stds = np.array([values.std(ddof=1) for values in inside])
     histogram, _ = np.histogram(np.clip(stds, 0, 0.4999), bins=BINS)
     return {
@@ -111,20 +114,20 @@ def group_spread(column: Floats, groups: Groups, floor: float) -> dict[str, Any]
 
 
 def _ties(values: Floats) -> float:
-    """Share of pairs in a group that score alike."""
+    """Share of the pairs of answers in a group that have the same score."""
     gaps = np.abs(values[:, None] - values[None, :])[np.triu_indices(len(values), 1)]
     return float((gaps < 1e-9).mean()) if len(gaps) else 1.0
 
 
 def _levels(values: Floats) -> float:
-    """Effective number of levels: exp of the entropy of the values, to three digits."""
+    """Effective number of levels: exp of the entropy of the scores, which are rounded to three digits first."""
     _, counts = np.unique(np.round(values, 3), return_counts=True)
     shares = counts / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def flattest_groups(column: Floats, groups: Groups, scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """The three mixed groups with the least spread: a wrong answer of each beside a right one."""
+    """The three mixed groups with the least spread, each shown by one wrong and one right answer."""
     inside = [rows for rows in groups.mixed if np.isfinite(column[rows]).all()]
     shown = []
     for rows in sorted(inside, key=lambda rows: float(column[rows].std()))[:WORST]:
@@ -144,20 +147,20 @@ def flattest_groups(column: Floats, groups: Groups, scored: Scored, cases: Seque
 def best_paid(
     column: Floats, among: Sequence[NDArray[np.intp]], scored: Scored, cases: Sequence[Case]
 ) -> list[dict[str, Any]]:
-    """The three groups with the widest spread: the answer of each that is paid most."""
+    """The best paid answer of each of the three groups with the widest spread."""
     inside = [rows for rows in among if np.isfinite(column[rows]).all()]
     widest = sorted(inside, key=lambda rows: -float(column[rows].std()))[:WORST]
     return [describe_answer(scored, cases, int(rows[column[rows].argmax()])) for rows in widest]
 
 
 def _deviations(column: Floats, groups: Groups, other: Floats) -> Floats:
-    """Deviations from the group mean over all wholly scored groups of both columns."""
+    """Deviations of `column` from its group means, over the groups that are wholly scored in both columns."""
     scored = [rows for rows in groups.rows if np.isfinite(column[rows]).all() and np.isfinite(other[rows]).all()]
     return np.concatenate([column[rows] - column[rows].mean() for rows in scored]) if scored else np.zeros(0)
 
 
 def variance_share(part: Floats, total: Floats, groups: Groups) -> float | None:
-    """cov(part, total) / var(total) within groups: the shares of all parts sum to 1 where nothing else adds."""
+    """cov(part, total) / var(total) within groups; the shares sum to 1 where the total is the sum of the parts."""
     own, whole = _deviations(part, groups, total), _deviations(total, groups, part)
     variance = float((whole**2).sum())
     return float((own * whole).sum() / variance) if variance > 1e-12 else None
@@ -171,7 +174,7 @@ def total_correlation(part: Floats, total: Floats, groups: Groups) -> float | No
 
 
 def tail_shares(column: Floats) -> dict[str, float]:
-    """Share of scores within 0.02 of the lowest and of the highest possible value seen."""
+    """Share of scores within 0.02 of the lowest score seen, and of the highest."""
     values = column[np.isfinite(column)]
     if not len(values):
         return {"low": 0.0, "high": 0.0}
@@ -180,7 +183,7 @@ def tail_shares(column: Floats) -> dict[str, float]:
 
 
 def group_advantages(column: Floats, rows: NDArray[np.intp]) -> Floats:
-    """A group's advantages."""
+    """The advantages of one group, by the formula above; all 0 for a group of one."""
     values = column[rows]
     deviation = values.std(ddof=1) if len(values) > 1 else 0.0
     result: Floats = (values - values.mean()) / (deviation + STD_EPS)
@@ -188,11 +191,12 @@ def group_advantages(column: Floats, rows: NDArray[np.intp]) -> Floats:
 
 
 def truth_signal(column: Floats, groups: Groups) -> dict[str, Any]:
-    """What the advantage says of the truth.
+    """How well the advantage tells right answers from wrong ones; a figure is `None` without a group to take it from.
 
-    `snr`: distance of the mean advantages of right and wrong answers in mixed groups, over the std within each.
-    `auroc`: P(right above wrong) within a group. `phantom`: share of all-wrong groups that still push the policy.
-    `wrong_way`: share of mixed groups in which wrong answers have the higher mean.
+    `snr`: in mixed groups, mean advantage of right minus that of wrong answers, over the root of their mean variance.
+    `auroc`: P(a right answer is above a wrong one of its group); a tie counts half.
+    `wrong_way`: share of mixed groups in which the wrong answers have the higher mean.
+    `phantom`: share of all-wrong groups that still push the policy.
     """
     right: list[float] = []
     wrong: list[float] = []
@@ -227,7 +231,10 @@ def truth_signal(column: Floats, groups: Groups) -> dict[str, Any]:
 def other_calibrations(
     subject: Own, scored: Scored, cases: Sequence[Case], groups: Groups, floor: float
 ) -> list[dict[str, Any]]:
-    """Each calibration in turn on the parts that are calibrated (else the semantic ones): does it help this reward?"""
+    """The same measurements with each other calibration in turn, to show whether one would help this reward.
+
+    It replaces the calibrations of the parts that have one; if none has, the semantic parts (`BENT`) get it.
+    """
     if subject.reward.combine_rule != "weighted_sum":
         return []
     kinds = subject.calibrations(cases[0].item.kind)
@@ -256,7 +263,7 @@ def other_calibrations(
 
 
 def recombine_with(subject: Own, scored: Scored, names: Sequence[str], bent: Sequence[str], kind: str) -> Floats:
-    """The total with another calibration on some parts."""
+    """The total as it would be with calibration `kind` on the parts in `bent`; NaN where it is unscored."""
     total = np.zeros(len(scored.total))
     shut = np.array(scored.shut)
     for name in subject.parts:
@@ -274,7 +281,7 @@ def recombine_with(subject: Own, scored: Scored, names: Sequence[str], bent: Seq
 
 
 def _calibrated(scored: Scored, names: Sequence[str], name: str, kind: str) -> Floats:
-    """One part's raw scores under a calibration fitted on them."""
+    """One part's raw scores under a calibration fitted on these scores; 0 where there is none."""
     raw = scored.raw[name]
     values = [value for value in raw if value is not None]
     table: dict[str, Any] = {"kind": kind}

@@ -1,6 +1,8 @@
-"""From an answer to the completion a policy would write: a thought of varying length, and the answer in its form.
+"""Makes the completion a policy would write from a bare answer: a thought of varying length, then the answer.
 
-Thoughts say nothing about the answer, so that whatever a reward pays for length or style shows as noise.
+    "left" in the form `think`  ->  "<think>I look at the whole image first.</think><answer>left</answer>"
+
+The thoughts say nothing about the answer, so whatever a reward pays for length or style shows up as noise.
 """
 
 from __future__ import annotations
@@ -32,18 +34,21 @@ class Case:
     example: Example
     item: Item
     source: str
-    """`right`, `paraphrase`, `contradiction`, `wrong`, `prediction`, or `hack`."""
+    """`right`, `paraphrase`, `contradiction`, `wrong`, `prediction` or `hack`; in some checks `tagged` or the like."""
     attribute: str = ""
+    """The facet changed, the type of paraphrase, or the name of the hack."""
     right: bool | None = None
+    """`None` where nobody has said."""
     group: str = ""
+    """Answers to be compared with each other, as GRPO would, share this name."""
 
     @property
     def answer(self) -> str:
-        """What people read: the answer, else the whole completion."""
+        """What is shown to people: the answer, or the whole completion if no answer can be read."""
         return self.item.answer if self.item.answer is not None else (self.item.completion or "")
 
     def as_json(self) -> dict[str, Any]:
-        """The case as findings and pages show it."""
+        """The case as findings and pages show it, with long texts cut."""
         return {
             "source": self.source,
             "attribute": self.attribute,
@@ -56,7 +61,7 @@ class Case:
 
 
 def completion_of(answer: str, *, form: Form, rng: random.Random) -> str:
-    """An answer in a prompt's form, after one to six sentences of thought where the form has one."""
+    """An answer written in a prompt's form; the form `think` puts one to six sentences of thought before it."""
     if form == "short":
         return answer
     if form == "direct":
@@ -65,7 +70,7 @@ def completion_of(answer: str, *, form: Form, rng: random.Random) -> str:
 
 
 def made_up_thought(rng: random.Random) -> str:
-    """One to six sentences that say nothing."""
+    """One to six sentences that say nothing about any answer."""
     return " ".join(rng.sample(SENTENCES, rng.randint(1, 6)))
 
 
@@ -77,7 +82,7 @@ def make_case(
     rng: random.Random | None = None,
     **more: Any,
 ) -> Case:
-    """A case from an answer (with `rng`, put into the form) or from a whole completion (without)."""
+    """A case from a text. With `rng` the text is an answer and is put into the form; without, a whole completion."""
     written = completion_of(text, form=form, rng=rng) if rng is not None else text
     completion = Completion(text=written, n_tokens=max(1, len(written.split())), truncated=False)
     return Case(example=example, item=item_of(example, completion, form=form, max_tokens=MAX_TOKENS), **more)

@@ -1,9 +1,9 @@
-"""Answers that contradict a reference in exactly one facet, made by rules and checked against the lexicon.
+"""Makes wrong answers: from a reference, texts that contradict it in exactly one facet.
 
     "small left pleural effusion"  ->  side "small right pleural effusion", size "large left …", polarity "no small …"
 
-A facet is changed only where the reference has it. What the lexicon does not confirm as a change of that one facet is
-not a probe: no paraphrase by accident, and never two facets at once.
+Rules write candidates for the facets that the reference has. A candidate is kept only if the lexicon reads it as a
+change of that facet and of no other, so that none is a paraphrase by accident or wrong in two ways at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ALONE = re.compile(r"\b(single|solitary|multiple|numerous)\b (.+)$", re.IGNORECA
 
 
 def make_contradictions(example: Example) -> Iterator[tuple[str, str]]:
-    """(facet, answer) pairs that contradict the first reference; one per facet, in the order of the facets."""
+    """(facet, answer) pairs that contradict the first reference, one per facet."""
     reference = example.references[0].strip()
     if example.kind == "closed":
         said = yes_no(reference)
@@ -45,14 +45,14 @@ def make_contradictions(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _other_options(reference: str, options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Options that differ from the right one in one facet: nobody answers a choice with anything else."""
+    """The options that differ from the right one in one facet; nobody answers a choice with anything else."""
     facets = {changed_facet(reference, option): option for option in reversed(options)}
     yield from ((facet, option) for facet, option in facets.items() if facet is not None)
 
 
 @lru_cache(maxsize=4096)
 def one_facet_changes(reference: str) -> tuple[tuple[str, str], ...]:
-    """All one-facet contradictions of a text."""
+    """All one-facet contradictions of a text, as (facet, text) pairs; the first candidate of a facet is kept."""
     found: dict[str, str] = {}
     for facet, candidate in (*_swaps(reference), *_measures(reference), *_counts(reference), *_denials(reference)):
         if facet not in found and changed_facet(reference, candidate) == facet:
@@ -61,7 +61,7 @@ def one_facet_changes(reference: str) -> tuple[tuple[str, str], ...]:
 
 
 def _swaps(text: str) -> Iterator[tuple[str, str]]:
-    """The text with one word of a pair in place of the other; left alone where both stand in it."""
+    """The text with a word swapped for its opposite. A pair is skipped if both words are in the text."""
     for facet, pairs in OPPOSITES.items():
         for pair in pairs:
             found = [word for word in pair if has_word(text, word)]
@@ -71,13 +71,16 @@ def _swaps(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _measures(text: str) -> Iterator[tuple[str, str]]:
-    """A length four times as long."""
+    """The text with its only length made four times as long; dimensions such as "3 x 4 cm" are skipped."""
     if len(LENGTH.findall(text)) == 1 and not DIMENSIONS.search(text):
         yield "size", LENGTH.sub(lambda match: f"{float(match[1]) * 4:g} {match[2]}", text)
 
 
 def _counts(text: str) -> Iterator[tuple[str, str]]:
-    """Another number of the same things, in the same form; one and many change the noun with them."""
+    """The text with another number of the same things, as a digit or a word like before.
+
+    "single" and "multiple" change places, and the noun becomes plural or singular with them.
+    """
     found = COUNT.findall(text)
     words = text.split()
     if len(found) == 1 and (found[0].lower() not in ("one", "1") or len(words) == 1):
@@ -97,7 +100,7 @@ def _other_number(number: str) -> str:
 
 
 def _denials(text: str) -> Iterator[tuple[str, str]]:
-    """The finding denied, or a denial taken back."""
+    """The text with its finding denied, or with its denial removed; texts that count or list things are skipped."""
     if COUNT.search(text) or LIST.search(text):
         return
     if match := DENIED.match(text):
@@ -112,17 +115,17 @@ def _denials(text: str) -> Iterator[tuple[str, str]]:
 
 
 def has_word(text: str, word: str) -> bool:
-    """Whether a word or phrase stands in a text, whole."""
+    """Whether a text contains a word or phrase as a whole."""
     return _word(word).search(text) is not None
 
 
 def count_word(text: str, word: str) -> int:
-    """How often a word or phrase stands in a text."""
+    """How often a text contains a word or phrase as a whole."""
     return len(_word(word).findall(text))
 
 
 def replace_word(text: str, word: str, other: str) -> str:
-    """Another word in every place of a word; a preceding article and a leading capital follow it.
+    """The text with every occurrence of a word replaced; an article before it and a capital at the start are adapted.
 
     >>> replace_word("an enlarged heart", "enlarged heart", "cardiomegaly"), replace_word("Left lung", "left", "right")
     ('cardiomegaly', 'Right lung')
@@ -149,4 +152,5 @@ WITHOUT_ARTICLE = frozenset(
 
 @lru_cache(maxsize=1024)
 def _word(word: str) -> re.Pattern[str]:
+    # No hyphen before it: "displaced" is not a word of "non-displaced".
     return re.compile(rf"(?<![\w-])(?:(an?) )?({re.escape(word)})(?![\w])", re.IGNORECASE)

@@ -1,4 +1,7 @@
-"""Does the reward tell right from wrong? AUROC of paraphrase over contradiction: 1 always, 0.5 chance, 0 never."""
+"""How well a reward tells right from wrong: scored paraphrases and contradictions go in, AUROCs come out.
+
+The AUROC is the chance that a paraphrase earns more than a contradiction: 1 is always, 0.5 is chance, 0 is never.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ ENOUGH = 8
 """A facet with fewer contradictions has no figure of its own."""
 PER_ATTRIBUTE = 40
 SURFACE = {"letter": 8, "case_punctuation": 8}
-"""Paraphrases that change no word: a few show whether they are read, many would hide how words are."""
+"""Most probes of the paraphrases that change no word. A few show that a reward reads them; many would hide how it
+reads real rewording."""
 SHOWN = 3
-"""Worst pairs kept of each facet, and answers."""
+"""How many of the worst pairs are kept of each facet, and how many of the least paid answers."""
 
 Probe = tuple[str, str, Example, str]
 """Kind, attribute, example, candidate."""
@@ -28,7 +32,7 @@ Columns = dict[str, list[Score]]
 
 
 def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
-    """The pairs of a file, or paraphrases and contradictions made from the references; each text once."""
+    """Paraphrases and contradictions as cases: the pairs of a file, else made from the references, each text once."""
     rng = random.Random(seed)
     made: list[Probe] = [(pair.kind, pair.attribute, pair.example, pair.candidate) for pair in material.pairs]
     if not material.pairs:
@@ -57,7 +61,10 @@ def probe_cases(material: Material, *, form: Form, seed: int) -> list[Case]:
 
 
 def draw_evenly(made: Sequence[Probe], rng: random.Random, *, caps: Mapping[str, int]) -> list[Probe]:
-    """At most so many probes of each facet and type of paraphrase, so that the easy and many do not decide."""
+    """At most `PER_ATTRIBUTE` probes (or its cap) of each facet and type of paraphrase.
+
+    Otherwise the types that are easy to make, and therefore many, would decide the pooled AUROC.
+    """
     by_attribute: dict[tuple[str, str], list[Probe]] = {}
     for probe in made:
         by_attribute.setdefault(probe[:2], []).append(probe)
@@ -73,7 +80,7 @@ def measure_discrimination(
 ) -> dict[str, Any]:
     """AUROC of the total and of each part's raw score, pooled and per facet, with intervals.
 
-    `made`: the probes were made from references, so that those of one reference are resampled together.
+    `made`: the probes were made from references; then those of one reference are resampled together.
     """
     columns: Columns = {"total": scored.total, "uncalibrated": scored.plain, **scored.raw}
     facets = sorted({case.attribute for case in cases if case.source == "contradiction"})
@@ -103,7 +110,7 @@ def measure_discrimination(
 def _area(
     column: Sequence[Score], cases: Sequence[Case], facet: str | None, *, seed: int, made: bool
 ) -> dict[str, Any] | None:
-    """The interval of one column; `None` where either side has no scored answer."""
+    """AUROC and interval of one column, against all contradictions or those of one facet; `None` if a side is empty."""
     high, low = [], []
     for value, probe in zip(column, cases, strict=True):
         if value is None:
@@ -120,7 +127,7 @@ def _area(
 
 
 def _paraphrase_means(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
-    """Mean total of each type of paraphrase."""
+    """Mean total and count of each type of paraphrase."""
     found: dict[str, list[float]] = {}
     for value, probe in zip(scored.total, cases, strict=True):
         if probe.source == "paraphrase" and value is not None:
@@ -129,13 +136,17 @@ def _paraphrase_means(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def least_paid(scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """The right answers in other words that earn least."""
+    """The three paraphrases that earn least."""
     rows = [(v, i) for i, v in enumerate(scored.total) if v is not None and cases[i].source == "paraphrase"]
     return [describe_answer(scored, cases, i) for _, i in sorted(rows)[:SHOWN]]
 
 
 def worst_pairs(scored: Scored, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Contradictions paid above a paraphrase, the widest first: of one reference where it has both."""
+    """Contradictions that earn more than a paraphrase, with the widest gap first and at most three per facet.
+
+    A contradiction is set beside the least paid paraphrase of its own reference, or of any. Pairs of one reference come
+    first.
+    """
     rows = [(value, i) for i, value in enumerate(scored.total) if value is not None]
     right = sorted((value, i) for value, i in rows if cases[i].source == "paraphrase")
     if not right:

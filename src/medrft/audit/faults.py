@@ -1,4 +1,4 @@
-"""Findings about the code of a reward: what it does not read, what it raises, what changes between two calls."""
+"""Turns what `soundness` measured, and what went wrong in calls, into findings about the code of a reward."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROBLEMS: dict[str, tuple[Severity, str, str]] = {
 def code_findings(
     found: Mapping[str, Any] | None, problems: Sequence[Mapping[str, Any]], limits: Mapping[str, float]
 ) -> Iterator[Finding]:
-    """What went wrong in calls, then what the checks measured."""
+    """Findings from problems in calls first, then from the checks. `found` is `None` if nothing could be scored."""
     for name, (severity, says, change) in PROBLEMS.items():
         seen = [problem for problem in problems if problem["name"] == name]
         if seen:
@@ -88,6 +88,7 @@ def _unsteady(found: Mapping[str, Any]) -> Iterator[Finding]:
         "depends_on_order": ("order", "The same rows in another order", "Score each row by itself."),
         "depends_on_batch": ("batch", "The same rows in other batches", "Score each row by itself; keep no state."),
     }
+    # A reward that changes between two equal calls also changes with order and batch; one finding says it.
     steady = not (found["repeat"]["changed"] or found["repeat"]["lost"])
     for name, (key, says, change) in checks.items():
         row = found[key]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Severity = Literal["note", "warning", "error"]
 SEVERITIES: tuple[Severity, ...] = ("note", "warning", "error")
-"""From the least: worth knowing, worth mending, do not train with this."""
+"""From the mildest to the gravest: worth knowing, worth mending, do not train with this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Finding:
     measured: float | None = None
     threshold: float | None = None
     cases: tuple[Mapping[str, Any], ...] = ()
-    """The worst three."""
+    """The worst three cases, as evidence."""
 
     def as_json(self) -> dict[str, Any]:
         """The finding as a row of `findings.jsonl`."""
@@ -47,4 +47,4 @@ NAMES = (
     *("not_picklable", "raises", "hangs", "dies", "wrong_length", "wrong_type", "not_finite", "exceptions_as_zero"),
     *("signature", "plain_text", "fails_on_none", "missing_reference_scored", "slow", "superlinear"),
 )
-"""All that an audit can find; some are followed by `:` and a facet, part or hack."""
+"""The names of all findings an audit can make. Some are followed by `:` and a facet, part or hack."""

@@ -1,4 +1,6 @@
-"""Rewards written for other trainers, called as those call them, in a process of their own.
+"""Runs a reward of a user's file in a child process: items go in, scores and problems come out.
+
+Each calling style is that of the trainer it was written for:
 
     trl        f(prompts=…, completions=[[{"role": "assistant", "content": …}]], **columns) -> list[float | None]
     verl       compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw) -> float | {"score": …}
@@ -6,7 +8,7 @@
     openrlhf   reward_func(queries, prompts, labels, **kw) -> {"rewards": …}
     medrft     a scorer of ours: a class or function of items
 
-The child gets plain rows and returns plain numbers. What hangs is killed after the time limit, with its process.
+The child gets plain rows and returns plain numbers. If a batch takes longer than the limit, the child is killed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ START_LIMIT = 120.0
 
 @dataclass
 class Answered:
-    """What a foreign reward made of one batch."""
+    """The answer of a foreign reward to one batch."""
 
     scores: list[Score]
     problems: list[dict[str, Any]] = field(default_factory=list)
@@ -49,21 +51,25 @@ class Foreign:
     style: str
     limit: float = LIMIT
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Names of a data set's columns that the reward expects, and which of ours they hold."""
+    """Column that the reward expects -> what of an item it holds, such as `{"solution": "reference"}`."""
     _process: Any = field(default=None, repr=False)
     _pipe: Connection | None = field(default=None, repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
+    """What the child said when it had loaded the file: `Caller.facts`."""
     hung: bool = False
+    """It hung or died once, and is not called again."""
     warm: bool = False
+    """It has answered a batch, so the shorter limit holds."""
 
     def start(self) -> dict[str, Any]:
         """Import the file in the child; raises `RecipeError` in one line when that fails."""
+        # Not fork: a child forked from a process with threads may inherit a lock that nobody will ever release.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         arguments = (theirs, self.spec, self.style, dict(self.columns))
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
-        theirs.close()
+        theirs.close()  # with our copy open, the end of the child would not end the pipe, and we would wait in vain
         self._pipe = ours
         answer = self._receive(max(self.limit, START_LIMIT))
         if answer is None:
@@ -76,7 +82,7 @@ class Foreign:
         return answer
 
     def score(self, items: Sequence[Item]) -> Answered:
-        """Scores of a batch; everything that went wrong is listed, never raised. After a hang nothing is called."""
+        """Scores of a batch. What goes wrong is listed, not raised; once it has hung or died it is not called again."""
         if self.hung:
             return Answered([None] * len(items))
         if self._pipe is None:
@@ -111,7 +117,7 @@ class Foreign:
         self._process, self._pipe = None, None
 
     def _receive(self, limit: float) -> dict[str, Any] | None:
-        """The child's answer, or `None` after `limit` seconds."""
+        """The child's answer; `None` after `limit` seconds, and `died` if its process ended."""
         assert self._pipe is not None
         try:
             answer: dict[str, Any] | None = self._pipe.recv() if self._pipe.poll(limit) else None
@@ -121,7 +127,7 @@ class Foreign:
 
 
 def _serve(pipe: Connection, spec: str, style: str, columns: dict[str, str]) -> None:
-    """The child: load once, then answer batches until the pipe closes."""
+    """What the child does: load the reward once, then answer batches until the pipe closes."""
     caller = load_caller(spec, style, columns)
     if isinstance(caller, str):
         pipe.send({"error": caller})
@@ -136,7 +142,7 @@ def _serve(pipe: Connection, spec: str, style: str, columns: dict[str, str]) -> 
 
 
 def style_of(spec: str, style: str | None) -> str:
-    """The calling style of `file.py:name`: as given, else read off its parameters without running the file.
+    """The calling style of `file.py:name`: the one given, else the one its parameters fit. The file is not run.
 
     Raises `RecipeError` when there is no such file or name, or its parameters fit no style.
     """
@@ -165,7 +171,7 @@ def style_of(spec: str, style: str | None) -> str:
 
 
 def _definition(spec: str) -> ast.AST | None:
-    """The definition of a name in a file, read and not run; `None` for a name that is assigned or imported."""
+    """The syntax tree of a name's definition in a file; `None` for a name that is assigned or imported."""
     where, name = split_spec(spec)
     tree = parse_file(where)
     bound = bound_names(tree.body)
@@ -175,7 +181,8 @@ def _definition(spec: str) -> ast.AST | None:
 
 
 def bound_names(body: Sequence[ast.stmt]) -> dict[str, ast.AST | None]:
-    """Names that a file binds at its top, also within `if` and `try`: a function or class with its definition."""
+    """Names that a file binds at its top level, also in `if`, `try` and `with`: functions and classes with their trees,
+    other names with `None`."""
     found: dict[str, ast.AST | None] = {}
     for node in body:
         if isinstance(node, FUNCTION | ast.ClassDef):
@@ -193,7 +200,7 @@ def bound_names(body: Sequence[ast.stmt]) -> dict[str, ast.AST | None]:
 
 
 def parse_file(where: Path) -> ast.Module:
-    """A file's syntax tree; raises `RecipeError` for a file that is missing or no Python."""
+    """A file's syntax tree; raises `RecipeError` if the file is missing or is not valid Python."""
     if not where.is_file():
         raise RecipeError(f"no file at {where}; a reward of your own is file.py:name")
     try:
@@ -203,15 +210,15 @@ def parse_file(where: Path) -> ast.Module:
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
-    """`file.py:name` in two."""
+    """Path and name of `file.py:name`."""
     where, _, name = spec.rpartition(":")
     return Path(where), name
 
 
 def swallowed_errors(spec: str) -> list[str]:
-    """Places where a reward turns every error into a number: `except Exception: reward = 0.0` and its like.
+    """Places where a reward turns every error into a number, such as `except Exception: reward = 0.0`.
 
-    Read off its definition and those it uses in the same file; nothing is run.
+    Looks through its definition and those it uses in the same file; nothing is run.
     """
     where, name = split_spec(spec)
     handlers = [node for part in _reached(parse_file(where), name) for node in ast.walk(part)]
@@ -227,7 +234,7 @@ def swallowed_errors(spec: str) -> list[str]:
 
 
 def _reached(tree: ast.Module, name: str) -> list[ast.AST]:
-    """A definition and all definitions of its file that it refers to, directly or not; the file for other names."""
+    """A definition and all those of its file that it refers to, directly or not; the whole file for other names."""
     known = {node.name: node for node in tree.body if isinstance(node, FUNCTION | ast.ClassDef)}
     if name not in known:
         return [tree]

@@ -1,8 +1,8 @@
-"""Groups of answers to one question, as GRPO will draw them: simulated by seed, or a run's own.
+"""Makes groups of answers to one question, as GRPO would draw them: examples go in, groups of cases come out.
 
-How often a question is answered rightly is drawn for each group (one in five is hopeless), so that all-right, mixed and
-all-wrong groups occur. Right answers are the reference or a paraphrase of it; wrong ones a near miss (one facet
-changed), another question's answer, or a hack.
+A run's own groups are used as they are. Without any, groups are simulated by seed. Each gets its own chance of a right
+answer (0 for one group in five), so that all-right, mixed and all-wrong groups occur. Right answers are the reference
+or a paraphrase. Wrong answers are a near miss (one facet changed), the answer of another question, or a hack.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from medrft.audit.sources import Material, Pair, Said
 from medrft.types import Example, Form
 
 HOPELESS = 0.2
+"""Share of groups without a right answer."""
 VERBATIM = 0.6
+"""Share of right answers that are the reference word for word."""
 NEAR_MISS, HACKED = 0.4, 0.1
+"""Shares of wrong answers."""
 SMALLEST = 4
-"""Real answers to one question make a group from this many on."""
+"""So many real answers to one question, or more, make a group."""
 
 
 def draw_groups(material: Material, *, form: Form, size: int, count: int, seed: int) -> list[list[Case]]:
-    """`count` groups of `size` cases; the real ones where answers come in groups."""
+    """`count` groups of `size` cases; if the material's answers come in groups, up to `count` of those instead."""
     real = real_groups(material.answers, form=form)
     if real:
         rng = random.Random(seed)
@@ -47,7 +50,7 @@ def draw_groups(material: Material, *, form: Form, size: int, count: int, seed: 
 
 
 def real_groups(answers: Sequence[Said], *, form: Form) -> list[list[Case]]:
-    """Answers that came in groups, as they are; empty where questions have one answer each."""
+    """Answers that came in groups, unchanged; empty if fewer than half of the questions have `SMALLEST` answers."""
     members = defaultdict(list)
     for answer in answers:
         members[answer.group or answer.example.id].append(answer)
@@ -61,14 +64,14 @@ def real_groups(answers: Sequence[Said], *, form: Form) -> list[list[Case]]:
 
 
 def said_case(answer: Said, *, form: Form, group: str, rng: random.Random | None = None) -> Case:
-    """The case of a real answer; a bare one is put into the form."""
+    """The case of a real answer; one without its completion is put into the form."""
     rng = None if answer.whole else rng or random.Random(answer.example.id)
     more = {"source": "prediction", "right": answer.right, "group": group}
     return make_case(answer.example, answer.text, form=form, rng=rng, **more)
 
 
 class Answers:
-    """What a policy might say to one example."""
+    """Draws what a policy might say to one example."""
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Answers:
         self.others = other_answers(example, material.examples, rng)
 
     def group(self, name: str, size: int) -> list[Case]:
-        """`size` answers with the group's own chance of being right."""
+        """`size` answers; the chance that one is right is drawn once for the group."""
         chance = 0.0 if self.rng.random() < HOPELESS else self.rng.random()
         return [self._right(name) if self.rng.random() < chance else self._wrong(name) for _ in range(size)]
 
@@ -129,7 +132,8 @@ class Answers:
 
 
 def other_answers(example: Example, examples: Sequence[Example], rng: random.Random, *, count: int = 4) -> list[str]:
-    """Wrong answers: the other of yes and no, other options, or the answers of other questions of its type."""
+    """Up to `count` wrong answers: the opposite of yes or no, all other options, or answers to other open questions (of
+    the same type if there are enough)."""
     reference = example.references[0]
     if example.kind == "closed":
         return ["no" if reference.strip().lower().startswith("y") else "yes"]

@@ -1,4 +1,4 @@
-"""Can the reward be had without knowing? Each hack against honest answers to the same questions."""
+"""Whether a reward can be earned without knowing the answer: scored hacks and honest answers in, gains of hacks out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from medrft.types import Example, Form
 Floats = NDArray[np.float64]
 EPS = 1e-9
 MEASURABLE = 20
-"""A correlation of fewer answers is not shown."""
+"""A correlation needs this many answers to be shown."""
 
 
 def hack_material(material: Material, *, form: Form, seed: int, count: int) -> list[Case]:
-    """Hacks on up to `count` examples of each kind in turn, beside right and honest wrong answers to the same."""
+    """Hacks on `count` examples, taken from each kind in turn, with right and honest wrong answers to the same."""
     rng = random.Random(seed)
     chosen = draw_balanced(material.examples, count, rng)
     cases = hack_cases(chosen, frequent=material.frequent, form=form, rng=rng)
@@ -56,7 +56,7 @@ def _in_group(one: Case) -> Case:
 
 
 def draw_balanced(examples: Sequence[Example], count: int, rng: random.Random) -> list[Example]:
-    """Up to `count` examples, as evenly over the kinds as there are."""
+    """Up to `count` examples, spread over the kinds as evenly as possible."""
     kinds: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         kinds[example.kind].append(example)
@@ -69,10 +69,12 @@ def draw_balanced(examples: Sequence[Example], count: int, rng: random.Random) -
 
 
 def measure_hackability(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
-    """Per hack: mean, percentile among honest answers, share of examples where it beats a wrong or matches a right one.
+    """What each hack earns, beside the honest answers to the same examples.
 
-    `gain`: what it earns above an honest wrong answer, as a share of what the right answer earns above it (mean over
-    examples): 0 is nothing, 1 as good as knowing.
+    `percentile`: its place among all honest answers, 0 to 1. `beats_wrong`: share of wrong answers it earns more than.
+    `beats_right`: share of examples where it earns at least what the right answer earns.
+    `gain`: (hack - wrong) / (right - wrong), each a mean over examples: 0 earns nothing, 1 is as good as knowing;
+    `None` where right answers earn no more than wrong ones.
     """
     total = scored.total
     right: dict[str, float] = {}
@@ -124,7 +126,10 @@ def _measured(
 
 
 def tag_worth(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
-    """What the tags around nothing are worth beside being right: ("-" tagged - "-" bare) / (right - "-" tagged)."""
+    """What the tags around a mere "-" earn, compared with being right.
+
+    `ratio` = ("-" in tags - "-" bare) / (right - "-" in tags), each a mean reward. `dead`: being right adds nothing.
+    """
     means: dict[str, list[float]] = defaultdict(list)
     for value, one in zip(scored.total, cases, strict=True):
         if value is not None:
@@ -146,8 +151,8 @@ def tag_worth(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
 def length_biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
     """Rank correlation of the total with length, specificity and hedging among answers that are equally right.
 
-    Ranks are compared within one question and among its right, or its wrong, answers: neither truth nor the question
-    explains anything.
+    Answers are compared within one question, right ones with right ones and wrong ones with wrong ones. So neither the
+    question nor the truth can explain a correlation.
     """
     places = [
         i
@@ -171,7 +176,7 @@ def length_biases(scored: Scored, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def _plain(one: Case) -> bool:
-    """The reference itself, or plainly wrong: paraphrases and near misses differ for other reasons."""
+    """Whether a case is the reference or plainly wrong: paraphrases and near misses differ for other reasons."""
     return one.source in ("right", "wrong") or (one.source == "prediction" and one.right is False)
 
 
@@ -180,8 +185,10 @@ def _hedges(text: str) -> int:
 
 
 def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> tuple[float | None, int, list[int]]:
-    """Correlation of ranks after their mean within each cell is taken off, over how many rows, and the three rows that
-    make most of it; no correlation under 20 rows or without spread."""
+    """Rank correlation within cells, the number of rows it is taken over, and the three rows that contribute most.
+
+    The mean rank of a cell is subtracted from its rows first. `None` under `MEASURABLE` rows, or without spread.
+    """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for i, cell in enumerate(cells):
         members[cell].append(i)

@@ -1,8 +1,9 @@
-"""Answers that say what a reference says, in other words: a reward that pays them less has taken words for meaning.
+"""Makes right answers in other words: from a reference, texts that mean the same.
 
     "small left pleural effusion"  ->  order "small pleural effusion on the left", synonym "small left pleural fluid"
 
-Rewordings that the lexicon does not read the same way as the reference are not probes.
+A rewording is kept only if the lexicon reads it like the reference. A reward that pays it less looks at words, not at
+meaning.
 """
 
 from __future__ import annotations
@@ -41,19 +42,20 @@ def make_paraphrases(example: Example) -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=4096)
 def all_rewordings(text: str) -> tuple[tuple[str, str], ...]:
-    """All rewordings of a text that the lexicon confirms, one of each type."""
+    """(type, rewording) pairs of a text that the lexicon confirms, one of each type."""
     found: dict[str, str] = {}
     rules = (_words, _order, _plural, _units, _numbers, _stated)
     for kind, candidate in (pair for rule in rules for pair in rule(text)):
         if kind in found or candidate.casefold() == text.casefold() or changed_facet(text, candidate) is not None:
             continue
+        # An abbreviation is right whether the lexicon knows it or not.
         if kind == "abbreviation" or same_meaning(text, candidate):
             found[kind] = candidate
     return tuple(found.items())
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
-    """Synonyms, abbreviations and British spelling, in place."""
+    """The text with a word replaced by its synonym, abbreviation or British spelling."""
     for kind, sets in (("synonym", SYNONYMS), ("abbreviation", ABBREVIATIONS), ("spelling", BRITISH)):
         for names in sets:
             for name in names:
@@ -64,14 +66,14 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _fits(text: str, name: str, other: str) -> bool:
-    """Whether a word may stand in another's place: articles in sentences agree, "mild" before "enlarged" does not."""
+    """Whether `other` fits in place of `name`: no "mild enlarged heart", and in a sentence articles must agree."""
     if other.startswith(("enlarged", "dilated")) and re.search(rf"\b(?!an?\b|no\b|and\b)\w+ {re.escape(name)}", text):
         return False
     return not SENTENCE.search(text) or (name in WITHOUT_ARTICLE) == (other in WITHOUT_ARTICLE)
 
 
 def _order(text: str) -> Iterator[tuple[str, str]]:
-    """A side before or behind its finding, a place before its finding, a list backwards."""
+    """The text with a side moved before or behind its finding, a place moved to the front, or a list reversed."""
     if (match := ON_SIDE.match(text)) and not SENTENCE.search(text) and " and " not in text:
         yield "order", f"{match['side']} {match['what']}"
     elif match := THERE_IN.match(text):
@@ -89,7 +91,7 @@ def _order(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _plural(text: str) -> Iterator[tuple[str, str]]:
-    """A plural where a number says it already, and the two lungs as one."""
+    """The singular where a number already says that there are several, and one for both of a pair ("lungs", "lung")."""
     counted = re.search(rf"\b(?:{'|'.join(COUNTED)}|[2-9]) (\w+s)$", text, re.IGNORECASE)
     if counted and not counted[1].endswith(("ss", "us", "is")):
         yield "plural", text[:-1]
@@ -99,7 +101,7 @@ def _plural(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _units(text: str) -> Iterator[tuple[str, str]]:
-    """Centimetres as millimetres and back."""
+    """A length in centimetres given in millimetres, or the other way round."""
     if len(LENGTH.findall(text)) == 1 and not DIMENSIONS.search(text):
         yield (
             "units",
@@ -108,7 +110,7 @@ def _units(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _numbers(text: str) -> Iterator[tuple[str, str]]:
-    """Two as 2 and back."""
+    """A number word as a digit (two as 2), or the other way round."""
     for value, word in enumerate(NUMBERS):
         if has_word(text, word):
             yield "number", replace_word(text, word, str(value))
@@ -117,7 +119,7 @@ def _numbers(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _stated(text: str) -> Iterator[tuple[str, str]]:
-    """A sentence around a finding."""
+    """The finding put into a sentence."""
     if names_finding(text) and not SENTENCE.search(text) and not LEAD.match(text):
         yield "sentence", f"There is evidence of {text}."
         yield "sentence", f"The image shows {text}."

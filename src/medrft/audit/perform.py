@@ -1,4 +1,4 @@
-"""The audit itself: material and rewards in, measurements and findings out, as files.
+"""The audit itself: rewards and material go in; measurements and findings come out, also as files.
 
     OUT/summary.json     {"rewards": {"armed": {"auroc": {"total": …, "parts": …, "facets": …}, "collapse": …,
                           "hacks": …, "findings": [{"name": "inverted:side", "severity": "error", …}]}}, …}
@@ -48,7 +48,7 @@ def no_step(what: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How an audit is done."""
+    """The settings of one audit."""
 
     form: Form = "think"
     seed: int = 0
@@ -66,7 +66,7 @@ class Cases:
     groups: list[Case]
     hacks: list[Case]
     made: bool
-    """The probes were made from references, not read from a file."""
+    """Whether the probes were made from references, not read from a file."""
 
 
 def prepare_cases(material: Material, settings: Settings) -> Cases:
@@ -115,7 +115,7 @@ def audit_subject(subject: Subject, cases: Cases, settings: Settings) -> dict[st
 
 
 def score_cases(subject: Subject, cases: Sequence[Case]) -> Scored:
-    """Raw scores, then the frozen calibration."""
+    """Score cases with the calibration that is already fitted."""
     return subject.finish(subject.raw([one.item for one in cases]), [one.group for one in cases])
 
 
@@ -125,7 +125,7 @@ def worst_severity(findings: Sequence[Finding]) -> str:
 
 
 def problems_of(subject: Subject) -> list[dict[str, Any]]:
-    """What went wrong in calls, each kind with its first cases; items become what people read."""
+    """What went wrong in calls, at most 50 of each kind, with items as findings show them."""
     found = []
     for problem in subject.problems:
         item = problem.get("item")
@@ -151,7 +151,7 @@ def _shown(item: Item) -> dict[str, Any]:
 
 
 def score_strips(subject: Subject, made: Sequence[tuple[Scored, Sequence[Case]]], *, seed: int) -> dict[str, Any]:
-    """A sample of scores by kind of answer, before and after calibration, of the total and each part."""
+    """A sample of (before, after) calibration scores of the total and of each part, by kind of answer, for the page."""
     rng = random.Random(seed)
     values: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for scored, cases in made:
@@ -206,7 +206,7 @@ def audit_rewards(
 
 
 def write_audit(summary: Mapping[str, Any], out: Path) -> None:
-    """`summary.json` and `findings.jsonl`."""
+    """Write `summary.json` and `findings.jsonl`."""
     make_folder(out)
     write_json(out / "summary.json", summary)
     rows = [{"reward": name, **row} for name, found in summary["rewards"].items() for row in found["findings"]]
@@ -220,9 +220,9 @@ def _fresh_name(name: str, taken: Mapping[str, Any]) -> str:
 def audit_run_reward(
     reward: Reward, examples: Sequence[Example], out: Path, *, seed: int, form: Form, name: str = "reward"
 ) -> dict[str, Any]:
-    """The short audit before training: the run's own reward on its own training questions, in seconds.
+    """The short audit before training: the run's own reward on its own training questions. It takes seconds.
 
-    Works on a copy, so that no calibration state of the run is touched. Writes into `out`; returns the summary.
+    It works on a copy, so the run's calibration state stays as it is. Writes into `out` and returns the summary.
     """
     own = Own(name=name, reward=copy.deepcopy(reward), encoder=encoder_of(reward))
     drawn = draw_examples(list(examples), 120, seed=seed)
@@ -232,7 +232,7 @@ def audit_run_reward(
 
 
 def at_least(summary: Mapping[str, Any], severity: Severity) -> list[str]:
-    """Findings of an audit that are this grave or graver, as `reward: name`: what a recipe may stop on."""
+    """Findings of an audit that are at least this grave, as `reward: name`. A recipe may stop on them."""
     lowest = SEVERITIES.index(severity)
     return [
         f"{reward}: {finding['name']}"

@@ -1,6 +1,6 @@
-"""Short report-style answers of our own: what the drawn phantom does not say (severity, density, change, measures …).
+"""Short report-style answers of our own, as examples: what the drawn phantom does not cover (severity, density, …).
 
-They are not data of anyone's: nobody's patient, no image. Each is a question and its reference answer.
+Each is a question and its reference answer. They are made up: no patient and no image is behind them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Is it sound code? Does it read the answer, the reference; is it the same twice, in any order and batch size.
+"""Whether a reward is sound code: a reward and cases go in, what each check measured comes out.
 
-Each check returns what it measured; the verdict names it.
+Does it read the answer and the reference? Is it the same twice, in any order, in any batch size? Does it return `None`
+for what cannot be scored? How fast is it? `faults` turns the measurements into findings.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def check_soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed
 
 
 def answer_dependence(subject: Subject, cases: Sequence[Case], scored: Scored) -> dict[str, Any]:
-    """Share of questions whose answers all score alike, and share of answers whose score no reference changes.
+    """Share of questions whose answers all score alike, and of right answers that score the same by another reference.
 
-    With the first three of each as evidence: a wrong answer paid like a right one; an answer that no reference changes.
+    The first three of each are kept as evidence: a wrong answer paid like a right one, and an unmoved answer.
     """
     by_example: dict[str, list[int]] = defaultdict(list)
     for i, (value, one) in enumerate(zip(scored.total, cases, strict=True)):
@@ -83,7 +84,7 @@ def _width(values: Sequence[Score]) -> float:
 
 
 def _alike(scored: Scored, cases: Sequence[Case], rows: Sequence[int]) -> dict[str, Any] | None:
-    """A wrong and a right answer to one question that earn the same."""
+    """A wrong and a right answer to one question that earn the same; `None` if either is missing."""
     right, wrong = ([i for i in rows if cases[i].right is truth] for truth in (True, False))
     if not right or not wrong:
         return None
@@ -96,7 +97,7 @@ def _alike(scored: Scored, cases: Sequence[Case], rows: Sequence[int]) -> dict[s
 
 
 def _other_references(one: Case) -> tuple[str, ...]:
-    """A reference that the right answer is wrong for."""
+    """Another reference, for which the right answer of this case is wrong."""
     if one.example.kind == "closed":
         return ("no" if one.example.references[0].lower().startswith("y") else "yes",)
     if one.example.kind == "choice":
@@ -109,7 +110,7 @@ def _totals(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> li
 
 
 def _difference(a: Sequence[Score], b: Sequence[Score]) -> dict[str, Any]:
-    """Largest difference of two runs, and in how many rows one has a score and the other none."""
+    """Largest difference between two runs, the rows that changed, and those where only one has a score (`lost`)."""
     gaps = [abs(x - y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     return {
         "max": max(gaps, default=0.0),
@@ -134,7 +135,7 @@ def _shuffled(
 def _in_small_batches(
     subject: Subject, items: Sequence[Item], names: Sequence[str], base: Sequence[Score]
 ) -> dict[str, Any]:
-    """Raw scores in batches of one and seven; combined as before, because groups stay whole."""
+    """Difference if raw scores come in batches of one and seven; combined all at once, to keep groups whole."""
     raws: list[Any] = []
     sizes = [1, 7]
     start = 0
@@ -151,7 +152,7 @@ def _range(base: Sequence[Score]) -> list[float] | None:
 
 
 def _outside(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> dict[str, list[float]]:
-    """Parts whose raw scores leave the range they declare; foreign rewards declare none."""
+    """Parts whose raw scores leave their declared range, with the range seen; foreign rewards declare none."""
     if not isinstance(subject, Own):
         return {}
     declared = {part.name: part.scorer.range for stack in subject.reward.stacks.values() for part in stack.parts}
@@ -165,14 +166,15 @@ def _outside(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> d
 
 
 def _judged(subject: Subject, cases: Sequence[Case]) -> Case | None:
-    """The first case that some answer part concerns; `None` when none does."""
+    """The first case that an answer part gives a score; `None` if there is none."""
     raw = subject.finish(subject.raw([one.item for one in cases]), [one.group for one in cases]).raw
     concerned = [any(raw[name][i] is not None for name in subject.answer_parts) for i in range(len(cases))]
     return next((one for one, yes in zip(cases, concerned, strict=True) if yes), None)
 
 
 def score_of_nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
-    """What an absent reference and an absent completion score: `None` is right, an exception or a 0 is not."""
+    """The scores of a row without a reference and of one without a completion. A reference that is absent should give
+    `None`, never a number or an exception."""
     if one is None:
         return {"reference": None, "completion": None, "raises": []}
     if isinstance(subject, Own):
@@ -193,7 +195,10 @@ def score_of_nothing(subject: Subject, one: Case | None) -> dict[str, Any]:
 
 
 def measure_speed(subject: Subject, items: Sequence[Item], *, form: Form) -> dict[str, Any]:
-    """Seconds per short completion when warm, and how the time grows with the length of one completion."""
+    """Seconds per short completion, and how the time grows with the length of one completion.
+
+    `exponent`: p in time ~ length^p between the two longest; `None` if they are too fast to tell.
+    """
     began = time.perf_counter()
     subject.raw(items)
     each = (time.perf_counter() - began) / max(1, len(items))
@@ -210,6 +215,7 @@ def measure_speed(subject: Subject, items: Sequence[Item], *, form: Form) -> dic
         times.append(time.perf_counter() - began)
         if times[-1] > 5:
             break
+    # Each size is four times the last. Under 0.05 s the clock and the fixed cost of a call decide.
     growth = math.log(times[-1] / max(times[-2], 1e-9)) / math.log(4) if len(times) > 1 and times[-1] > 0.05 else None
     return {"seconds_each": each, "sizes": list(SIZES[: len(times)]), "seconds": times, "exponent": growth}
 

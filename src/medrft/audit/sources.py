@@ -1,4 +1,7 @@
-"""What a reward is tried on: references of a data set, our phrases, pairs of a file, predictions, a run's rollouts."""
+"""Reads what a reward is tried on into `Material`: data sets, our phrases, pairs, predictions, a run's rollouts.
+
+A row of a pairs file:  contradiction <tab> side <tab> left pleural effusion <tab> right pleural effusion
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ COLUMNS = ("kind", "attribute", "reference", "candidate")
 ANSWER_KEYS = ("prediction", "answer", "completion", "response")
 RIGHT_KEYS = ("correct", "is_correct", "truth")
 PLAINLY = Correct(ExactMatch())
-"""What calls an answer right where nobody has said: what a recipe does by default."""
+"""Decides whether an answer is right where the file does not say; a recipe uses the same by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Said:
     whole: bool = False
     """`text` is the whole completion, not the answer alone."""
     group: str | None = None
+    """Answers of one rollout group share it; `None` for answers that came alone."""
 
 
 @dataclass(kw_only=True)
@@ -65,14 +69,14 @@ class Material:
 
 
 def default_material(*, seed: int, limit: int) -> Material:
-    """The phantom's test questions and our phrases."""
+    """Up to `limit` of the phantom's test questions, and our phrases."""
     loaded = read_data("phantom", None, seed=0, options={"images": 0, "validation_images": 0, "test_images": 100})
     drawn = draw_examples(loaded.examples, limit, seed=seed)
     return Material(names=["phantom", "phrases"], examples=[*drawn, *phrase_examples()], frequent=most_frequent(drawn))
 
 
 def add_examples(material: Material, name: str, root: str | None, split: str | None, *, seed: int, limit: int) -> None:
-    """A data set's own references; `phrase_examples` are ours."""
+    """Add up to `limit` examples of a data set, or our phrases; raises `DataError` for a split without rows."""
     if name == "phrases":
         found: Sequence[Example] = phrase_examples()
     else:
@@ -88,13 +92,14 @@ def add_examples(material: Material, name: str, root: str | None, split: str | N
 
 
 def add_pairs(material: Material, path: Path) -> None:
-    """Minimal pairs of a TSV with the columns kind, attribute, reference, candidate.
+    """Add minimal pairs from a TSV with the columns kind, attribute, reference, candidate.
 
     Raises `DataError` with the line number for a wrong column, kind or empty field.
     """
     if not path.is_file():
         raise DataError(f"no pairs file at {path}; it is a TSV with the columns {', '.join(COLUMNS)}")
     try:
+        # utf-8-sig: Excel begins a file with a byte-order mark. No quoting: a lone " in an answer would swallow rows.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -118,10 +123,10 @@ def add_pairs(material: Material, path: Path) -> None:
 
 
 def add_predictions(material: Material, path: Path) -> None:
-    """Answers of a model: rows with `reference`(s) and `prediction`, `answer` or `completion`.
+    """Add answers of a model from JSONL: rows with `reference`(s) and `prediction`, `answer` or `completion`.
 
-    Right or wrong is taken from a `correct` column; without one, from the yes/no, choice or exact match that a recipe
-    uses by default, and the notes say so. Raises `DataError` with the line number for a row without these.
+    A `correct` column says what is right. Without one the yes/no, choice or exact match decides that a recipe uses by
+    default, and the notes say so. Raises `DataError` with the line number for a row without these.
     """
     if not path.is_file():
         raise DataError(f"no predictions file at {path}")
@@ -156,7 +161,7 @@ def add_predictions(material: Material, path: Path) -> None:
 
 
 def add_run(material: Material, run: Path) -> None:
-    """Rollouts of a run, whole groups; right or wrong is the phantom's truth, else the run's `correct`."""
+    """Add all training rollouts of a run. The phantom's `truth` says what is right, else the run's `correct`."""
     from medrft.store import read_rollouts
 
     rows = read_rollouts(run, "SELECT * FROM rollouts WHERE split = 'train' ORDER BY step, group_id, sample")
@@ -187,7 +192,7 @@ def plainly_matches(answer: str, example: Example) -> bool:
 
 
 def most_frequent(examples: Sequence[Example]) -> str:
-    """The answer most often given in the data."""
+    """The most frequent reference answer; "no" without examples."""
     counts: dict[str, int] = defaultdict(int)
     for example in examples:
         counts[example.references[0]] += 1

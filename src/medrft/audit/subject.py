@@ -1,6 +1,7 @@
-"""What is audited: a reward of ours with its parts, or somebody else's function, behind one face.
+"""What is audited: a reward of ours with its parts, or somebody else's function, behind one protocol (`Subject`).
 
-`raw` is what the text of one completion decides; `finish` calibrates a whole batch with the fitted, frozen state.
+`load_subject` makes one from a preset, a YAML file or `file.py:name`. Then `raw` scores completions one by one, `fit`
+sets the calibration once, and `finish` turns raw scores into calibrated scores and totals for a batch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from medrft.rewards.state import load_state
 from medrft.types import Item, Kind, Score
 
 TOTAL = "reward"
-"""Name of the one part of a reward that shows no parts."""
+"""The name given to the only part of a reward whose parts cannot be seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Scored:
     plain: list[Score]
     """The total with every calibration left out: the weighted sum of the raw scores."""
     shut: list[bool]
-    """The answer parts are 0 whatever they scored: the gate closed, or there is no answer to read."""
+    """Rows where answer parts count 0 whatever they scored: the gate closed, or no answer could be read."""
 
 
 class Subject(Protocol):
@@ -53,13 +54,13 @@ class Subject(Protocol):
 
     @property
     def answer_parts(self) -> tuple[str, ...]:
-        """Those of them that judge the answer and not its form or length."""
+        """Names of the parts that judge the answer, not its form or length."""
 
     def raw(self, items: Sequence[Item]) -> list[Any]:
-        """What each completion alone decides."""
+        """Raw scores of each item, before any calibration."""
 
     def fit(self, raws: Sequence[Any]) -> str:
-        """Set calibration state once and freeze it; says how."""
+        """Set the calibration state once and freeze it; returns a sentence that says how."""
 
     def finish(self, raws: Sequence[Any], groups: Sequence[Hashable]) -> Scored:
         """Calibrated scores and totals."""
@@ -68,7 +69,7 @@ class Subject(Protocol):
         """Parts, weights and calibrations, or the calling style."""
 
     def close(self) -> None:
-        """Let go of processes."""
+        """End child processes."""
 
 
 @dataclass
@@ -97,14 +98,14 @@ class Own:
         return self.reward.score(items)
 
     def fit(self, raws: Sequence[RawScores]) -> str:
-        """Take over a run's state, or fit once on all scores at hand."""
+        """Take over the state of a run, or fit once on these scores."""
         if self.state is not None:
             return f"state of {load_state(self.reward, self.state)}"
         self.reward.fit(raws)
         return f"fitted once on {len(raws):,} answers of this audit, then frozen"
 
     def finish(self, raws: Sequence[RawScores], groups: Sequence[Hashable]) -> Scored:
-        """Combine with the frozen state."""
+        """Calibrate with the frozen state and combine."""
         outcomes = self.reward.combine(raws, groups=list(groups))
         weights = [self.reward.weights(raw.kind) for raw in raws]
         answers = set(self.answer_parts)
@@ -139,7 +140,7 @@ class Own:
         return None
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to end: a reward of ours has no process of its own."""
 
 
 @dataclass
@@ -175,7 +176,7 @@ class Theirs:
         return "none that can be seen"
 
     def finish(self, raws: Sequence[Score], groups: Sequence[Hashable]) -> Scored:
-        """The scores as they are."""
+        """The scores unchanged, as one part of weight 1."""
         values = list(raws)
         column, ones = {TOTAL: values}, {TOTAL: [1.0] * len(values)}
         shut = [False] * len(values)
@@ -232,7 +233,7 @@ def load_subject(
 
 
 def told_at_start(foreign: Foreign) -> list[tuple[str, str]]:
-    """What loading a foreign reward showed before any audit."""
+    """(name, sentence) of the problems that loading a foreign reward showed."""
     signature = foreign.facts.get("signature")
     return [("signature", signature)] if signature else []
 
@@ -245,7 +246,7 @@ def encoder_of(reward: Reward) -> str | None:
 
 
 def _encoder(config: EncoderConfig, encoder: str | None, bertscore: str | None) -> EncoderConfig:
-    """The encoder asked for in place of the recipe's; BERTScore uses the same one unless it is given its own."""
+    """The recipe's encoder, or the one asked for; BERTScore uses the same one unless `bertscore` names another."""
     changed = config.model_copy(update={"id": encoder, "bertscore": None}) if encoder else config
     return changed.model_copy(update={"bertscore": bertscore}) if bertscore else changed
 

@@ -1,6 +1,7 @@
-"""What a text says in the lexicon's terms, word by word: enough to check that a probe changes one facet and no other.
+"""Reads a text into the lexicon's terms, to check that a probe changes one facet and no other.
 
-Only the dictionary is used here, never the clinical scorer's verdict: a probe that the scorer gets wrong stays a probe.
+Only the dictionary is used, not the clinical scorer's verdict. Otherwise the probes that the scorer gets wrong would be
+left out of its own audit.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ SILENT = frozenset(("carrier", "verbs", "presence", "prepositions", "joins", "co
 
 
 class Said(NamedTuple):
-    """All that a text says, without the order it says it in."""
+    """The terms of a text, without their order."""
 
     atoms: Counter[Atom]
     numbers: tuple[tuple[str, float], ...]
     """(facet, value): a length in millimetres is a size, any other number a quantity."""
     cues: Counter[str]
-    """Negations, doubts and the like; words that say nothing are left out."""
+    """Negations, doubts and the like; words without meaning of their own (`SILENT`) are left out."""
     unknown: tuple[str, ...]
 
 
 @lru_cache(maxsize=16_384)
 def read_terms(text: str) -> Said:
-    """The reading of a text by the longest terms of the lexicon."""
+    """The terms of a text; at each word the longest term of the lexicon is taken."""
     made, tokens = shipped_lexicon(), cut_tokens(text)
     atoms: Counter[Atom] = Counter()
     cues: Counter[str] = Counter()
@@ -71,7 +72,7 @@ def names_finding(text: str) -> bool:
 
 
 def changed_facet(before: str, after: str) -> str | None:
-    """The one facet in which two texts contradict each other; `None` for none, several, or a mere more or less.
+    """The one facet in which two texts contradict each other; `None` for no facet, several, or a mere addition.
 
     >>> changed_facet("left pleural effusion", "right pleural effusion"), changed_facet("CT", "computed tomography")
     ('side', None)
@@ -111,7 +112,7 @@ def _number_facet(a: tuple[tuple[str, float], ...], b: tuple[tuple[str, float], 
 
 
 def _value_facet(lost: list[Atom], gained: list[Atom]) -> str | None:
-    """The facet of values that exclude each other, or of concepts that are siblings."""
+    """The facet in which lost and gained values exclude each other; `None` for findings, or if they do not."""
     facets = {atom.facet for atom in (*lost, *gained)}
     if len(facets) != 1 or len(lost) != len(gained) or not lost:
         return None
@@ -123,7 +124,10 @@ def _value_facet(lost: list[Atom], gained: list[Atom]) -> str | None:
 
 
 def _excludes(a: Atom, b: Atom) -> bool:
-    """Whether two values of one axis, or two concepts, cannot both be meant."""
+    """Whether two values of one axis, or two concepts, cannot both be meant.
+
+    On an ordered axis neighbours can (mild, moderate), and only values two steps apart exclude each other.
+    """
     made = shipped_lexicon()
     axis = made.axes.get(a.axis)
     if axis is None:

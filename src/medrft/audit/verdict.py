@@ -1,6 +1,7 @@
-"""Findings: what was measured, against thresholds that stand here and can be set, with what to change.
+"""Turns the measurements of one reward into findings, by the thresholds below.
 
-A finding's name is `what:where`; its severity is `error` (do not train with this), `warning` or `note`.
+A finding's name is `what:where`, such as `inverted:side`. Its severity is `error` (do not train with this), `warning`
+or `note`, and it says what to change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ THRESHOLDS: dict[str, tuple[float, str]] = {
 
 
 def set_thresholds(changes: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The thresholds with some set anew; raises `UnknownNameError` for a name that is none."""
+    """The default thresholds with some changed; raises `UnknownNameError` for a name that is not a threshold."""
     made = {name: default for name, (default, _) in THRESHOLDS.items()}
     for name, value in (changes or {}).items():
         if name not in made:
@@ -48,7 +49,7 @@ def set_thresholds(changes: Mapping[str, float] | None = None) -> dict[str, floa
 
 
 def parse_thresholds(assignments: Sequence[str]) -> dict[str, float]:
-    """`["hack_gain=0.3"]` as a mapping; raises `RecipeError` for what is not name=number."""
+    """`["hack_gain=0.3"]` as a mapping; raises `RecipeError` for anything but name=number."""
     found = {}
     for assignment in assignments:
         name, _, value = assignment.partition("=")
@@ -74,7 +75,7 @@ def find_findings(measured: Mapping[str, Any], *, limits: Mapping[str, float], e
 def order_findings(
     areas: Mapping[str, Any] | None, limits: Mapping[str, float], encoder: str | None
 ) -> Iterator[Finding]:
-    """Contradictions paid above paraphrases, pooled and by facet."""
+    """Findings about contradictions that earn more than paraphrases, pooled and by facet."""
     if areas is None:
         return
     where = {"": areas["total"], **{facet: row["total"] for facet, row in areas["facets"].items()}}
@@ -103,7 +104,7 @@ def order_findings(
 
 
 def learning_findings(found: Mapping[str, Any] | None, limits: Mapping[str, float]) -> Iterator[Finding]:
-    """Spread, saturation, domination, and pushes without a right answer."""
+    """Findings about what GRPO can learn: collapsed, saturated and dominating parts, and all-wrong groups that push."""
     if found is None:
         return
     columns = {name: row for name, row in found["parts"].items() if row["judges_answer"]}
@@ -172,7 +173,7 @@ def hack_findings(
     bias: Mapping[str, Any] | None,
     limits: Mapping[str, float],
 ) -> Iterator[Finding]:
-    """Hacks that pay, tags that pay, and pay for length or hedging."""
+    """Findings about hacks that pay, tags that pay, and pay for length, specificity or hedging."""
     for name, row in (found or {}).items():
         gain, may = row["gain"], max(limits["hack_gain"], row["may"])
         if gain is None or gain <= may or row["beats_wrong"] < limits["hack_beats"]:
@@ -215,7 +216,7 @@ def hack_findings(
 
 
 def strictness_findings(measured: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Finding]:
-    """Right answers in other words that earn next to nothing."""
+    """The finding that right answers in other words earn next to nothing."""
     hack, areas = measured.get("hacks"), measured.get("auroc")
     if not hack or not areas or not areas["paraphrases"]:
         return

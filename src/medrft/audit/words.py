@@ -1,7 +1,7 @@
-"""Words for probes: pairs that contradict in one facet and fit the same place in a sentence, and words for one thing.
+"""Word lists for probes: pairs of opposites, and sets of words for one thing. Both fit the same place in a sentence.
 
-Every entry is checked against the clinical lexicon by a test: a pair of `OPPOSITES` differs in its facet and in no
-other, the members of a set in `SYNONYMS` say the same. Abbreviations are facts.
+A test checks them against the clinical lexicon: a pair of `OPPOSITES` differs in its own facet and in no other, and the
+members of a set in `SYNONYMS` or `BRITISH` mean the same. Abbreviations are not checked: what they stand for is a fact.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ OPPOSITES: dict[str, Pairs] = {
         *(("patent", "occluded"), ("displaced", "nondisplaced"), ("primary", "metastatic")),
     ),
 }
-"""Facet -> pairs that may stand in each other's place; polarity, quantity and measures have rules of their own."""
+"""Facet -> pairs that can replace each other; polarity, quantity and lengths have rules of their own."""
 
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("cardiomegaly", "enlarged heart", "enlarged cardiac silhouette"),
@@ -122,4 +122,4 @@ BRITISH: Pairs = (
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 COUNTED = ("two", "three", "four", "five", "six", "multiple", "several", "many", "numerous")
-"""Words after which a plural says nothing more than its singular."""
+"""Words that already say there are several, so that the plural after them adds nothing."""
