@@ -1,4 +1,4 @@
-"""One attempt at a request over HTTP, what it can bring, and how long to wait before the next."""
+"""One attempt at a request over HTTP: a body goes in, a `Reply` comes out, or else a `FailedError` is raised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the model said to one request."""
+    """The model's answer to one request."""
 
     text: str
     finish: str | None = None
@@ -30,11 +30,15 @@ class Reply:
     """As the server counted; `None` when it did not say."""
     completion_tokens: int | None = None
     cached: bool = False
-    """From this process's memory or the disk, or asked once for several equal requests: it cost nothing."""
+    """It cost nothing: it came from memory or disk, or an equal request of the same call paid for it."""
 
 
 class FailedError(Exception):
-    """One attempt that brought no reply."""
+    """One attempt that brought no reply.
+
+    `again`: a further attempt may succeed. `down`: the server itself seems to fail, not this request alone.
+    `retry_after`: the header of that name, unparsed.
+    """
 
     def __init__(self, what: str, *, again: bool, down: bool = True, retry_after: str | None = None) -> None:
         super().__init__(what)
@@ -46,7 +50,7 @@ HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
 def post_once(http: httpx.Client, url: str, content: bytes, *, seconds: float, deadline: Deadline) -> Reply:
-    """One attempt, which ends after so many seconds whatever the server does: see `deadline`."""
+    """One attempt, which ends after `seconds` whatever the server does (see `deadline`); raises `FailedError`."""
     deadline.start(seconds)
     received = bytearray()
     try:
@@ -110,13 +114,13 @@ def _parse(body: bytes) -> Reply:
 
 
 def _excerpt(body: bytes | bytearray) -> str:
-    """The beginning of a body, printable and on one line."""
+    """The beginning of a body as one printable line."""
     text = mask_text(bytes(body[:8_000]).decode("utf-8", "replace"))  # masked before it is cut, so that no half is left
     return " ".join("".join(c if c.isprintable() else " " for c in text[:1_000]).split()) or "empty body"
 
 
 def describe_failure(failed: FailedError, attempt: int, wait: float | None) -> str:
-    """What happened, in one line without keys, which servers may repeat."""
+    """A failure in one line. Secrets are masked, because a server may repeat our key in its error."""
     tries = f" ({attempt + 1} attempts)" if attempt else ""
     asked = f"; it asks to wait {wait:g} s" if wait is not None else ""
     return f"{mask_text(str(failed))[:160]}{tries}{asked}"
@@ -140,6 +144,7 @@ def wait_before_retry(attempt: int, retry_after: str | None, *, backoff: float, 
             then = parsedate_to_datetime(retry_after)
         except ValueError:
             then = None
+        # A date that ends in "-0000" comes back without a zone, and cannot be subtracted from one that has it.
         if then is not None and then.tzinfo is not None:
             asked = (then - (now or datetime.now(UTC))).total_seconds()
     return max(backoff * 2.0**attempt, asked)

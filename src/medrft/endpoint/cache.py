@@ -1,4 +1,9 @@
-"""Replies on disk, one JSON file per request, named by the request's digest."""
+"""Replies on disk, one JSON file per request.
+
+    {"request": {"model": "qwen3-8b", "messages": […], …}, "reply": {"text": "Yes.", "finish": "stop", …}}
+
+A file is named by the digest of its request, as in `ab/ab12….json`.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +20,13 @@ from medrft.masking import mask_secrets
 
 
 def request_digest(url: str, request: Mapping[str, Any]) -> str:
-    """The name of a request: sha256 of where it goes and all that it says."""
+    """The name of a request: sha256 over its URL and its whole content."""
     content = json.dumps([url, request], sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def read_cache(folder: Path, key: str) -> Reply | None:
-    """A stored reply; `None` when there is none, or the file is not one of ours: that costs one request."""
+    """A stored reply; `None` without one. A damaged or foreign file counts as none: that costs one request."""
     try:
         stored = json.loads((folder / key[:2] / f"{key}.json").read_text(encoding="utf-8"))
         reply = Reply(**stored["reply"])
@@ -31,7 +36,7 @@ def read_cache(folder: Path, key: str) -> Reply | None:
 
 
 def write_cache(folder: Path, key: str, request: Mapping[str, Any], reply: Reply) -> None:
-    """Store a reply whole or not at all, for its owner alone and without secrets; raises `OSError`."""
+    """Store a reply, whole or not at all, readable by its owner only and without secrets; raises `OSError`."""
     path = folder / key[:2] / f"{key}.json"
     own = mask_secrets({name: value for name, value in request.items() if name != "messages"})
     kept = {"request": {**own, "messages": request.get("messages")}, "reply": asdict(reply)}

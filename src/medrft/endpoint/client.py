@@ -1,4 +1,7 @@
-"""The client: which requests are sent, how many at a time, how often, and what they cost."""
+"""The client: conversations go in, and for each a `Reply` or an `EndpointError` comes out.
+
+It decides which requests are sent, how many at a time and how often, and counts what they cost.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ REMEMBERED = 65_536
 
 @dataclass(slots=True)
 class Counts:
-    """What an endpoint was asked and what that cost; tokens and cost are of paid replies only."""
+    """How much an endpoint was asked and what it cost. Tokens and cost count paid replies only."""
 
     requests: int = 0
     cached: int = 0
@@ -76,7 +79,7 @@ class Endpoint:
     body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """More of the server's own request fields, passed through."""
     who: str = field(default="the model", compare=False)
-    """What it is to its user, such as `judge`, and what it is sent: for the line that tells of other machines."""
+    """What the endpoint is used as, such as `judge`; named in the line that says what is sent to other machines."""
     sends: str = field(default="whatever its requests hold", compare=False)
     counts: Counts = field(default_factory=Counts, compare=False, repr=False)
     _memory: OrderedDict[str, Reply] = field(default_factory=OrderedDict, compare=False, repr=False, init=False)
@@ -111,8 +114,8 @@ class Endpoint:
     ) -> list[Reply | EndpointError]:
         """One reply or error per conversation, in order; equal requests are sent once.
 
-        Once as many requests in a row have failed as run at a time (three at least), the endpoint is down, and the rest
-        of the call fails unsent.
+        After `concurrency` failed requests in a row (at least three), the endpoint counts as down, and the rest of the
+        call fails without being sent.
         """
         requests = [self._request(messages, max_tokens, temperature) for messages in conversations]
         keys = [request_digest(self._url, request) for request in requests]
@@ -138,7 +141,7 @@ class Endpoint:
         return {**own, **limit, **self.body}
 
     def _send(self, wanted: Mapping[str, dict[str, Any]]) -> dict[str, Reply | EndpointError]:
-        """Send each request, `concurrency` at a time; where that is another machine, say so first."""
+        """Send each request, `concurrency` at a time. If the server is another machine, a line says so first."""
         announce_recipients(self.recipients("base_url"))
         key = self.key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -229,7 +232,7 @@ class Endpoint:
 
 
 def _in_order(keys: Sequence[str], answers: dict[str, Reply | EndpointError]) -> list[Reply | EndpointError]:
-    """The answer to each key; of several equal requests only the first paid."""
+    """The answers in the order of the keys. Of several equal requests only the first paid; the others are `cached`."""
     ordered = []
     for key in keys:
         answer = answers[key]
@@ -240,7 +243,7 @@ def _in_order(keys: Sequence[str], answers: dict[str, Reply | EndpointError]) ->
 
 
 def _check(endpoint: Endpoint) -> None:
-    """Refuse what cannot work, before anything is sent."""
+    """Raise `RecipeError` for options that cannot work, before anything is sent."""
     if not endpoint.model:
         raise RecipeError("an endpoint needs a model: the name the server knows it by")
     _check_url(endpoint.base_url)
@@ -279,7 +282,7 @@ def _check_url(base_url: str) -> None:
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    """Certificates, read once: that takes longer than a request."""
+    """The certificates, read once, because reading them takes longer than a request."""
     return httpx.create_ssl_context()
 
 

@@ -1,7 +1,7 @@
 """One deadline for a whole HTTP attempt: name, connection, TLS, request, headers and body together.
 
-httpx counts its time-outs anew for each piece that arrives, so a server that sends a header byte now and then holds a
-request for hours. Here each wait on a socket is for what is left of the attempt and no longer.
+httpx starts its time-out again with each piece that arrives, so a server that sends a header byte now and then can hold
+a request for hours. Here each wait on a socket lasts only for the time that is left of the attempt.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import httpcore
 import httpx
 
 PIECE = 16_384
-"""Bytes handed to the socket at a time, so that a server which reads slowly is measured too."""
+"""Bytes handed to the socket at a time, so that the deadline is also checked while a slow server reads."""
 
 
 class Deadline(threading.local):
-    """When the attempt that this thread makes has to be over, in seconds of the monotonic clock."""
+    """When the attempt of this thread must be over, in seconds of the monotonic clock."""
 
     end = float("inf")
 
     def start(self, seconds: float) -> None:
-        """An attempt begins that may take so long."""
+        """Begin an attempt that may take so many seconds."""
         self.end = time.monotonic() + seconds
 
     def left(self, kind: type[Exception]) -> float:
-        """Seconds that are left; raises an error of this kind when there are none."""
+        """Seconds that are left; raises `kind` when there are none."""
         left = self.end - time.monotonic()
         if left <= 0:
             raise kind("the attempt's time is over")
@@ -38,8 +38,9 @@ class Deadline(threading.local):
 
 
 def keep_deadline(http: httpx.Client, deadline: Deadline) -> None:
-    """Make all connections of a client, those through proxies included, end at the deadline of the thread that asks."""
-    for transport in (http._transport, *http._mounts.values()):  # httpx passes no network backend on
+    """Make every connection of a client, also through proxies, end at the deadline of the thread that uses it."""
+    # Private names, because httpx has no argument for the network backend of its pools.
+    for transport in (http._transport, *http._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
             pool: Any = transport._pool
             pool._network_backend = _Backend(pool._network_backend, deadline)
@@ -59,7 +60,7 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address that answers: the time is for all of them."""
+        """Connect to the first address that answers; the time that is left is for all of them together."""
         options = list(socket_options or ())
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in _addresses(host, port, self._deadline.left(httpcore.ConnectTimeout)):
@@ -80,18 +81,18 @@ class _Stream(httpcore.NetworkStream):
         self._stream, self._deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """What is there, or comes within what is left of the attempt."""
+        """What has arrived, or arrives in the time that is left."""
         return self._stream.read(max_bytes, self._deadline.left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of it within what is left."""
+        """Send all of it in the time that is left."""
         for start in range(0, len(buffer), PIECE):
             self._stream.write(buffer[start : start + PIECE], self._deadline.left(httpcore.WriteTimeout))
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Encrypt the connection within what is left."""
+        """Encrypt the connection in the time that is left."""
         left = self._deadline.left(httpcore.ConnectTimeout)
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
 
@@ -100,12 +101,12 @@ class _Stream(httpcore.NetworkStream):
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """What the connection itself says."""
+        """Passed on to the connection itself."""
         return self._stream.get_extra_info(info)
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[str]:
-    """The addresses of a name. The system's resolver knows no time-out, so that a thread waits for it."""
+    """The addresses of a name. A thread waits for the system's resolver, which has no time-out of its own."""
     found: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def ask() -> None:
