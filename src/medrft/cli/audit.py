@@ -1,4 +1,4 @@
-"""`medrft audit`: what a reward is worth, before a GPU minute is spent on it."""
+"""`medrft audit`: rewards and material go in; measurements, findings and a page come out. No model is loaded."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def audit(
 
 
 def _keep_private(specs: list[str], run: Path | None) -> None:
-    """Rollouts of a run whose data are private go to no other machine; raises `RecipeError`."""
+    """Raise `RecipeError` if a reward would send rollouts of a run with private data to another machine."""
     from medrft.outgoing import recipients_of, refuse_private
     from medrft.recipes import load_recipe, read_yaml
 
@@ -123,7 +123,7 @@ def _keep_private(specs: list[str], run: Path | None) -> None:
 
 
 def _perform(specs: list[str], material: Material, settings: Settings, output: Path, **options: Any) -> dict[str, Any]:
-    """Load the rewards, audit them and write the page; their processes end whatever happens."""
+    """Load the rewards, audit them and write the page; their child processes end even if that fails."""
     from medrft.audit import audit_rewards, load_subject
     from medrft.report.audit import write_audit_page
 
@@ -168,7 +168,7 @@ def _material(
 
 
 def _form(form: str | None, rewards: list[str], run: Path | None) -> Form:
-    """The form asked for, else that of the run's or the first recipe's prompt, else `think`."""
+    """The form asked for, else that of the prompt of the run or of the first recipe, else `think`."""
     from medrft.models.prompts import get_prompt
     from medrft.recipes import load_recipe
 
@@ -237,7 +237,7 @@ def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str
 
 
 def audit_figures(row: dict[str, Any]) -> dict[str, float | None]:
-    """The figures that --fail-under knows: pooled AUROC, AUROC within groups, signal to noise of the advantage."""
+    """The figures of `--fail-under`: pooled AUROC, AUROC within groups, signal to noise of the advantage."""
     pooled = (row["auroc"] or {}).get("total")
     signal = (row["collapse"] or {}).get("signal", {})
     return {

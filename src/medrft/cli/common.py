@@ -1,4 +1,4 @@
-"""What the commands share: options, consoles, progress bars and errors in one line."""
+"""What the commands share: common options, consoles, progress bars, and the reading of `--set` and data sources."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Signs that move a cursor, colour a terminal, turn the direction of writing, or cannot be written at all."""
+"""Characters that move a cursor, colour a terminal, turn the direction of writing, or cannot be encoded at all."""
 
 
 def terminal_safe(text: str) -> str:
-    """Text as a terminal may have it: what a file or a model put in it cannot act on the terminal.
+    """Text without characters that act on the terminal, which a file or a model may have put in it.
 
     >>> terminal_safe("a\\x1b[31mb\\u202e"), terminal_safe("Läsion\\t是")
     ('a�[31mb�', 'Läsion\\t是')
@@ -36,10 +36,10 @@ def terminal_safe(text: str) -> str:
 
 
 class SafeConsole(Console):
-    """A console that prints no sign which the data brought along to act on the terminal."""
+    """A console that prints no characters from the data that would act on the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of a renderable; rich's own signs stand in styles and controls, never in the text."""
+        """The segments of a renderable, made safe. Rich keeps its own codes in styles and controls, not in text."""
         for segment in super().render(renderable, options):
             if segment.control or not UNSAFE.search(segment.text):
                 yield segment
@@ -58,7 +58,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 
 
 def parse_overrides(assignments: list[str] | None) -> dict[str, Any]:
-    """The values of `--set`."""
+    """The values of `--set` by key."""
     return parse_set(assignments or [])
 
 
@@ -90,13 +90,13 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, not wrapped and not coloured, without secrets."""
+    """Print one JSON document on standard output, without wrapping, colours or secrets."""
     sys.stdout.write(json_text(mask_secrets(value), indent=2) + "\n")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON that a terminal and a file can have: signs that act on a terminal are escaped, and so are halves of
-    surrogate pairs."""
+    """Strict JSON that is safe on a terminal and in a file: characters that act on a terminal are escaped, and so are
+    lone surrogates, which UTF-8 cannot hold."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return UNSAFE.sub(lambda sign: sign[0] if sign[0] in "\n\r" else f"\\u{ord(sign[0]):04x}", text)
 
@@ -118,7 +118,7 @@ def progress_bar(label: str, *, total: int | None = None) -> Iterator[Advance]:
 
 
 def check_page(output: Path) -> None:
-    """Refuse a page that could not be written, before anything is read."""
+    """Raise `DataError` for a page that could not be written, before anything is read."""
     if output.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"the sheet is an HTML page, got --output {output}; name it {output.with_suffix('.html')}")
     if output.is_dir():

@@ -1,4 +1,4 @@
-"""`medrft compare`: runs, stages and files of predictions against a baseline, question by question."""
+"""`medrft compare`: runs, stages or files of predictions go in; differences from the first of them come out."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _print_notes(baseline: str, against: Mapping[str, Any]) -> None:
-    """What was left out and how the sides were asked differently."""
+    """What was left out, and where the sides were asked differently."""
     for reason, left_out in against["left_out"].items():
         common.out.print(Text(f"left out: {left_out['count']} examples, {reason}"), soft_wrap=True)
     for entry in against["settings"]:
@@ -118,7 +118,7 @@ def _table(baseline: str, other: str, dataset: str, tests: list[Mapping[str, Any
 
 
 def _signed(value: float | None, share: bool) -> str:
-    """A difference in percentage points, or as it is where the metric is no share of 0 to 1."""
+    """A difference, in percentage points if the metric is a share of 0 to 1."""
     if value is None:
         return "–"
     return f"{100 * value:+.1f}" if share else f"{value:+.3g}"

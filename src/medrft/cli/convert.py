@@ -60,7 +60,7 @@ def convert(
 
 
 def _words(example: Example) -> Wording:
-    """The example in the words of our prompt: with a thought where it has one."""
+    """An example in the words of our prompts: `think` if it has a rationale, else `direct`."""
     from medrft.data.tables.formats import Wording
     from medrft.models.prompts import get_prompt, question_text
 

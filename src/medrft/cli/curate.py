@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medrft.endpoint import Endpoint
 
 LISTED = 8
-"""Frequent answers that are printed."""
+"""How many frequent answers are printed."""
 
 
 def curate(
@@ -79,7 +79,7 @@ def curate(
 def _named(
     recipe: Any, policy: str | None, endpoint: str | None, model: str | None, key: str | None
 ) -> Weights | Endpoint:
-    """Who writes, as the options name it."""
+    """The writer of thoughts that the options name; raises `RecipeError` for none, two or a wrong mix of options."""
     from medrft.curation.writers import find_policy, find_teacher
 
     if (policy is None) == (endpoint is None):
@@ -94,7 +94,7 @@ def _named(
 
 
 def _print(folder: Path, manifest: dict[str, Any]) -> None:
-    """Counts by step and by rule."""
+    """Print how many rows each step and each rule kept or dropped."""
     from medrft.curation.rules import RULES
 
     thinning, result = manifest["thinning"], manifest["result"]

@@ -1,4 +1,4 @@
-"""`medrft data`: what data sets hold and share, before anything trains on them."""
+"""`medrft data`: looks at a data set before anything trains on it (`check`, `show`, `leaks`, `convert`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medrft.data.summary import Summary
 
 LISTED = 10
-"""Left-out rows that `check` prints; `--json` has them all."""
+"""How many left-out rows `check` prints; `--json` has them all."""
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set: what is read, what is left out, what it looks like.")
 
@@ -104,7 +104,7 @@ def _print(summary: Summary) -> None:
 
 
 def _print_counts(summary: Summary) -> None:
-    """Whether the published counts were read; a wrong one with its likely cause."""
+    """Print whether the row counts are the published ones; each that is not, with its likely cause."""
     counts = summary["counts"]
     wrong = [count for count in counts if count["cause"]]
     if counts and not wrong:

@@ -1,4 +1,4 @@
-"""`medrft doctor`: what went wrong in a run's GRPO stages, from its log."""
+"""`medrft doctor`: reads a run's `metrics.jsonl` and prints what went wrong in its GRPO stages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def doctor(
 
 
 def _show(run: Path, found: list[Diagnosis]) -> None:
-    """One line per finding; then, in plain words, what was not found and what could not be judged."""
+    """Print one line per finding, then stages without findings and causes that could not be judged."""
     if not found:
         _print(f"{run}: no GRPO stage has logged anything, so there is nothing to judge")
     for one in found:

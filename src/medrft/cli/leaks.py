@@ -1,4 +1,4 @@
-"""`medrft data leaks`: what splits and data sets have in common."""
+"""`medrft data leaks`: counts the images and questions that splits and data sets have in common."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medrft.types import Example
 
 LISTED = 5
-"""Neighbours and questions listed per pair; `--json` has them all."""
+"""How many similar images and questions are printed per pair of sets; `--json` has them all."""
 
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE…", help="NAME:PATH[:SPLIT]; without SPLIT, each split is a set.")
@@ -71,7 +71,7 @@ def leaks(
 
 
 def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[Example, ...]]:
-    """Examples by `NAME:SPLIT`; a name that comes again gets a number."""
+    """Examples by `NAME:SPLIT`; a name that comes again gets a number, as in `NAME:SPLIT#2`."""
     taken = settings_by_source(list(dict.fromkeys(common.data_source(text)[0] for text in sources)), assignments)
     sets: dict[str, tuple[Example, ...]] = {}
     for text in dict.fromkeys(sources):
@@ -90,7 +90,8 @@ def _print(found: Leaks) -> None:
     if found["pairs"]:
         table = _table(found)
         wide = common.out.options.update(width=10_000)
-        needed = Measurement.get(common.out, wide, table).maximum  # a name that is cut short names no set
+        # A table wider than the terminal, rather than names of sets that are cut short.
+        needed = Measurement.get(common.out, wide, table).maximum
         common.SafeConsole(width=max(needed, common.out.width), highlight=False).print(table)
     for pair, leak in found["pairs"].items():
         if leak["neighbours"] or leak["items"]:

@@ -1,4 +1,4 @@
-"""The `medrft` command: its groups, and a user's mistakes told in one line."""
+"""The `medrft` command: lists its subcommands, and turns our errors into one line and an exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe's plan as people read it."""
+"""Prints what `pipeline.planning` found: the whole plan of `--plan`, or the summary before a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = ("weights", "gradients", "optimizer", "reference", "gathered", "activatio
 
 
 def show_plan(plan: dict[str, Any]) -> None:
-    """The whole plan: model, memory under each way, work, disk and time."""
+    """Print the whole plan: the model, then memory for each way to use GPUs, work, disk and time of each stage."""
     _say(model_line(plan))
     for stage in plan["stages"]:
         out.print()
@@ -31,7 +31,7 @@ def show_plan(plan: dict[str, Any]) -> None:
 
 
 def show_summary(found: dict[str, Any], recipe: str) -> None:
-    """A few lines on standard error, before a run loads anything."""
+    """Print a few lines on standard error before a run loads anything."""
     lines = [
         f"{found['model']}: {found['parameters'] / 1e9:.2f} B parameters, {found['way']}, {found['room_gib']:.0f} GiB"
     ]
@@ -43,7 +43,7 @@ def show_summary(found: dict[str, Any], recipe: str) -> None:
 
 
 def model_line(plan: dict[str, Any]) -> str:
-    """The model, where its shape is from, and the prompt's length."""
+    """One line: the model, where its shape comes from, and how long a prompt is."""
     model = plan["model"]
     source = {"folder": "its folder", "hub": "the hub", "shipped": "numbers shipped with medrft"}[model["shape_from"]]
     return (
@@ -66,7 +66,7 @@ def _memory(stage: dict[str, Any], plan: dict[str, Any]) -> Table:
 
 
 def work_lines(stage: dict[str, Any]) -> list[str]:
-    """Steps and generate calls, disk, and hours, one line each."""
+    """Three lines: steps and generate calls, disk, and hours."""
     work, disk, time = stage["work"], stage["disk_gib"], stage["time"]
     if work["steps"] is None:
         told = "steps unknown until the data are read: --set data.root=…"
@@ -85,7 +85,7 @@ def work_lines(stage: dict[str, Any]) -> list[str]:
 
 
 def change_lines(stage: dict[str, Any]) -> list[str]:
-    """What to change where a stage does not fit."""
+    """One line with the smallest change that makes a stage fit; none if it fits as it is."""
     change = stage["memory"].get("smallest_change")
     if change is None:
         return []

@@ -1,4 +1,4 @@
-"""`medrft rescore`: other evaluators' outputs with our scores, and their figures beside ours."""
+"""`medrft rescore`: scores the outputs of another evaluator again, and sets its figures beside ours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medrft.types import Example
 
 LISTED = 5
-"""Rows left out that are shown; `--json` has them all."""
+"""How many left-out rows are printed; `--json` has them all."""
 
 Evaluator = Annotated[
     str, typer.Argument(metavar="EVALUATOR", help="medevalkit, vlmevalkit, lmms-eval, medvlthinker or jsonl.")
@@ -120,7 +120,7 @@ def _results(dataset: str, kinds: Mapping[str, Any], header: Mapping[str, Any]) 
 
 
 def _beside(entries: list[Mapping[str, Any]]) -> Table:
-    """Their figures beside ours; those that differ stand out."""
+    """Their figures beside ours; rows that differ are bold."""
     table = Table(
         box=SIMPLE, pad_edge=False, title="Their figures beside ours, over the same rows", title_justify="left"
     )

@@ -1,4 +1,4 @@
-"""`medrft rollouts`: what a run's policy wrote while it trained, and what it earned."""
+"""`medrft rollouts`: prints completions that a policy wrote while it trained, with their rewards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medrft.cli.common import err, existing_run, out, print_json
 SHOWN = ("step", "split", "kind", "question", "references", "answer", "reward", "correct")
 """Columns of the table unless others are asked for."""
 LONGEST = 1000
-"""Characters of a cell; the terminal's width cuts most of them earlier."""
+"""Most characters of a cell; the terminal's width cuts most cells earlier."""
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Where = Annotated[
@@ -65,7 +65,7 @@ def rollouts(
 
 
 def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
-    """One line per rollout; long texts are cut to the terminal's width, short values never."""
+    """One line per rollout. Long texts are cut to fit the terminal; short values are not."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in names:
         values = [row[name] for row in rows]
@@ -78,7 +78,7 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
 
 
 def _cell(value: Any) -> str:
-    """A value in one line; what a model wrote cannot move the cursor or colour the terminal.
+    """A value in one line, without characters that act on the terminal.
 
     >>> _cell(["left lung", "left"]), _cell({"bleu1": 0.25, "format": None}), _cell("a\\n\\x1b[31mb")
     ('left lung | left', 'bleu1 0.250, format –', 'a �[31mb')
@@ -98,7 +98,7 @@ def _cell(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN; a number that is none becomes null."""
+    """A value with NaN and infinity replaced by `None`, because JSON has neither."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""`medrft run`, and its stages one by one: `sft`, `grpo`, `eval`, `report`."""
+"""`medrft run RECIPE`, and its steps as single commands: `sft`, `grpo`, `eval` and `report`."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def evaluate(
 def _check_fits(
     outside: str | None, *, stage: list[str] | None, prompt: str | None, endpoint: str | None, api_key_env: str | None
 ) -> None:
-    """Refuse an option that would do nothing beside the others, and a prompt that is none."""
+    """Raise for options that would have no effect beside the others, and for an unknown prompt."""
     from medrft.models.prompts import get_prompt
 
     if outside and stage:
@@ -171,7 +171,7 @@ def _check_fits(
 
 
 def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outside: bool) -> tuple[Recipe, Path]:
-    """The recipe to evaluate by, and the run folder that the results go to."""
+    """The recipe to evaluate by, and the run folder for the results."""
     from medrft.pipeline.run import check_same
     from medrft.recipes import recipe_of
 
@@ -188,9 +188,9 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
 
 
 def _server(url: str, model: str, api_key_env: str | None, concurrency: int, template: dict[str, Any]) -> Remote:
-    """A server as the model under test; its key is looked for now, not after the data are loaded.
+    """A server as the model under test. A missing key is found now, not after the data are loaded.
 
-    `template` are the recipe's arguments of the chat template, sent in vLLM's and SGLang's own request field.
+    `template`: the recipe's arguments for the chat template; vLLM and SGLang read them as `chat_template_kwargs`.
     """
     from medrft.endpoint import Endpoint
     from medrft.evaluation.engines import Remote
@@ -242,7 +242,7 @@ def _run(
 
 
 def _summary(recipe: Recipe, path: Path) -> None:
-    """Say what memory the stages will take; a model that cannot be planned may still be trained."""
+    """Print the memory that the stages will take. A model that cannot be planned may still be trained."""
     from medrft.cli.plan import show_summary
     from medrft.models.load import check_start
     from medrft.pipeline.planning import summarize_plan
@@ -271,7 +271,7 @@ def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[s
 
 
 def show_results(run: Path, json_: bool) -> None:
-    """Print the result table and where the report lies."""
+    """Print the result table and the path of the report."""
     from medrft.report.results import result_rows
 
     rows: list[dict[str, Any]] = result_rows(run)
@@ -283,7 +283,7 @@ def show_results(run: Path, json_: bool) -> None:
 
 
 def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
-    """Results as they fit a terminal: a rule between data sets, the interval in one column."""
+    """The result table: an empty line between data sets, the interval in one column to fit a terminal."""
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
     columns = ("data set", "kind", "metric", "stage", "mean", "95 %", "n", "frequent", "blank")
     for column in columns:

@@ -1,4 +1,4 @@
-"""`medrft score`: scores and rewards of answers in a file, of one pair, or a preset's weights."""
+"""`medrft score`: scores answers of a file, or one pair, with scorers or a reward; also shows a preset's weights."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _check_fit(fit: Path, reward: str | None, state: Path | None) -> None:
 
 
 def build_scorers(names: Sequence[str], encoder: str | None, options: Options) -> list[Scorer]:
-    """The scorers by name."""
+    """Build the scorers that are named."""
     from medrft.scorers import build_scorer
 
     return [build_scorer(name, encoder=_encoder_config(encoder), **options.get(name, {})) for name in names]
@@ -127,7 +127,7 @@ def _encoder_config(name: str | None) -> EncoderConfig:
 
 
 def build_scored(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
-    """The reward of a preset or YAML file, what to say about it, and all that its scores depend on."""
+    """The reward of a preset or YAML file, facts to print about it, and the settings that its scores depend on."""
     from medrft.rewards.named import load_reward
 
     found = load_reward(spec, encoder=encoder, options=options)
@@ -188,7 +188,7 @@ def _show_stack(stack: Any, *, title: str) -> None:
 def _source(
     path: Path | None, reference: str | None, answer: str | None, question: str | None
 ) -> tuple[Path | None, dict[str, Any] | None]:
-    """The file of rows, or the one row of a pair."""
+    """The file of rows, or the row that `--reference` and `--answer` make; raises `DataError` for both or none."""
     if reference is not None and answer is not None and path is None:
         return None, {"reference": reference, "answer": answer, **({"question": question} if question else {})}
     if path is None or reference is not None or answer is not None:

@@ -1,4 +1,4 @@
-"""What `medrft score` writes and prints: rows as they come, then the summary."""
+"""Writes and prints what `medrft score` makes: scored rows as they come, then a summary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medrft.types import Item, Scorer
 
 LISTED = 20
-"""Rows left out that are printed; a file beside the output lists them all."""
+"""How many left-out rows are printed; a file beside the output lists them all."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass
 class Summary:
-    """Per column: n, mean over the scored, and how many are null."""
+    """For each column of scores: n, the mean over scored rows, and how many are null."""
 
     rows: int = 0
     columns: dict[str, Column] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Summary:
 
 
 class Printed:
-    """Rows to the file or standard output, the summary to the other."""
+    """Writes rows to the output file, or standard output; prints the summary at the end."""
 
     def __init__(
         self, judges: Sequence[Scorer], reward: Reward | None, *, output: Path | None, json_: bool, explain: bool
@@ -79,7 +79,7 @@ class Printed:
         self.summary = Summary()
 
     def take(self, made: Iterator[Scored], facts: dict[str, Any], *, encoder: str) -> None:
-        """Write every row, then print the summary; `encoder` is named where one of the scores is its."""
+        """Write every row, then print the summary; it names `encoder` if one of the scores comes from it."""
         with ExitStack() as stack:
             sink = None if self.output is None and self.explain and not self.json else self._sink(stack)
             self._rows(made, sink, stack)
@@ -95,13 +95,13 @@ class Printed:
             self._print_table(facts)
 
     def _sink(self, stack: ExitStack) -> IO[bytes]:
-        """Where rows go: the output, standard output, or for one JSON document a file without a name."""
+        """Where rows go: the output or standard output; with `--json` a temporary file, as the summary comes first."""
         if self.output is not None:
             return stack.enter_context(replace_file(self.output))
         return stack.enter_context(tempfile.TemporaryFile()) if self.json else sys.stdout.buffer
 
     def _rows(self, made: Iterator[Scored], sink: IO[bytes] | None, stack: ExitStack) -> None:
-        """Each row as it comes; those left out go to a file of their own beside the output."""
+        """Write each row as it comes; rows left out are listed in `NAME.left_out.jsonl` beside the output."""
         beside = self.output and self.output.with_name(f"{self.output.stem}.left_out.jsonl")
         listed: IO[bytes] | None = None
         for line, row in made:
@@ -125,7 +125,7 @@ class Printed:
             err.print(f"{self.summary.left_out:,} rows left out{where}", markup=False, highlight=False, soft_wrap=True)
 
     def _explain(self, item: Item, row: dict[str, Any]) -> None:
-        """Add to a row why it got what it got, and print it unless one JSON document is asked for."""
+        """Add to a row why it got its scores, and print that unless `--json` is given."""
         row["why"] = explain_row(item, row, scorers=self.judges, reward=self.reward)
         if self.json:
             return
@@ -163,7 +163,7 @@ def _text(row: Mapping[str, Any]) -> bytes:
 
 
 def _print_json(facts: Mapping[str, Any], rows: IO[bytes] | None) -> None:
-    """The summary as one JSON document, with the rows under `scored` where no file holds them."""
+    """Print the summary as one JSON document; rows that are in no file stand under `scored`, copied one by one."""
     if rows is None:
         print_json(facts)
         return

@@ -1,4 +1,4 @@
-"""Data sets as the `data` commands read them: NAME PATH with `--set`, or a source NAME:PATH[:SPLIT]."""
+"""Loads data sets for commands, from NAME, PATH and `--set`, or from a source such as `vqa_rad:data/vqa_rad:test`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_source(text: str, assignments: list[str] | None) -> tuple[str, str | None, Loaded]:
-    """Name, split (if one is named) and rows of `NAME:PATH[:SPLIT]`."""
+    """Name, split (if one is named) and rows of `NAME:PATH[:SPLIT]`; raises `DataError` for a split without rows."""
     name, path, split = common.data_source(text)
     loaded = load_dataset(name, path, assignments)
     if split is not None and not loaded.split(split):
@@ -44,7 +44,7 @@ def settings_by_source(names: list[str], assignments: list[str] | None) -> dict[
 
 
 def load_dataset(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
-    """The data set with its official splits; validation is cut only when `--set validation=` asks for it."""
+    """A data set in its official splits. Validation is cut from train only if `--set validation=` asks for it."""
     from medrft.data import load_data
 
     if path is None and ":" in name and ".py:" not in name:

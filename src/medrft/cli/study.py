@@ -1,4 +1,4 @@
-"""`medrft study`: run a grid of arms and seeds, and say what came out."""
+"""`medrft study STUDY`: runs a grid of arms and seeds, and prints the primary outcome."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def study(
 
 
 def _print(facts: dict[str, Any]) -> None:
-    """The verdict and the primary outcome's table; everything else stands on the page."""
+    """Print the verdict and the table of the primary outcome; everything else is on the page."""
     from medrft.report.study_markdown import label_of, lead_tables, mean_cell, study_status, study_verdict
     from medrft.report.wording import metric_label, plain_percent
 
@@ -93,7 +93,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _print_forecast(facts: dict[str, Any]) -> None:
-    """What a study would do, as lines."""
+    """Print what a study would run, and how long it would take."""
     primary = facts["primary"]
     typer.echo(
         f"Study {facts['study']}: primary outcome {primary['a']} - {primary['against']}, {primary['dataset']}, "
