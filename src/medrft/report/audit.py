@@ -1,6 +1,6 @@
-"""The page of an audit, from its `summary.json` alone; and the few lines of it that a run's report shows.
+"""Makes `audit.html` from the `summary.json` of an audit, and the few lines of it that a run's report shows.
 
-Everything in the summary that a policy or a data set wrote is untrusted: Jinja escapes it, the page runs no script.
+The summary holds text of policies and data sets, which is untrusted: Jinja escapes it, and the page runs no script.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ with naming_extras():
     from markupsafe import Markup
 
 TOP = 0.5
-"""Where the histograms of spread end."""
+"""Upper end of the histograms of spread, a standard deviation."""
 WORST = 12
-"""Inverted pairs shown."""
+"""How many inverted pairs are shown."""
 KINDS = ("right", "paraphrase", "contradiction", "wrong", "prediction", "hack")
 VERDICTS = {
     "error": ("Do not train with this reward", "worse", "✗"),
@@ -59,7 +59,7 @@ def audit_page(summary: Row) -> str:
 
 
 def run_fragment(summary: Row) -> dict[str, Any] | None:
-    """What a run's report shows of the audit made before training; `None` where the summary of it is empty."""
+    """What a run's report shows of the audit made before training; `None` if there was none."""
     if "rewards" not in summary:
         return None
     name, row = next(iter(summary["rewards"].items()))
@@ -139,7 +139,7 @@ def _section(name: str, row: Row, summary: Row) -> dict[str, Any]:
 
 
 def _heat(row: Row) -> Iterator[dict[str, Any]]:
-    """Rows of the heat map: all facets together, then each."""
+    """Rows of the heat map of AUROCs: all facets together, then each facet."""
     areas = row["auroc"]
     if areas is None:
         return
@@ -163,18 +163,18 @@ def _heat(row: Row) -> Iterator[dict[str, Any]]:
 
 
 def _cells(total: Row | None, parts: Mapping[str, Row | None], shown: Sequence[str]) -> list[dict[str, Any]]:
-    """The whole reward, then those parts that judge the answer."""
+    """Cells of a row: the whole reward, then the parts that judge the answer."""
     several = {name: parts[name] for name in shown} if len(parts) > 1 else {}
     return [{"part": name, "area": area, "css": _shade(area)} for name, area in {"total": total, **several}.items()]
 
 
 def _shade(area: Row | None) -> str:
-    """A class from `h0` (always wrong) to `h10` (always right)."""
+    """The CSS class of an AUROC, from `h0` (always wrong) to `h10` (always right)."""
     return "none" if area is None else f"h{round(10 * area['mean'])}"
 
 
 def _strips(row: Row) -> Iterator[dict[str, Any]]:
-    """Scores by kind of answer: the total, then every part that a calibration changes."""
+    """Strips of scores by kind of answer, for the total and every part that a calibration changes."""
     for name, kinds in row["strips"].items():
         before = [(kind, [pair[0] for pair in kinds[kind]]) for kind in KINDS if kind in kinds]
         after = [(kind, [pair[1] for pair in kinds[kind]]) for kind in KINDS if kind in kinds]
@@ -193,7 +193,7 @@ def _strips(row: Row) -> Iterator[dict[str, Any]]:
 
 
 def _spreads(row: Row) -> Iterator[dict[str, Any]]:
-    """Spread within groups: the whole reward, then its parts."""
+    """Histograms of spread within groups, for the whole reward and its parts."""
     found = row["collapse"]
     if found is None:
         return

@@ -1,6 +1,6 @@
-"""Drawings of the audit: strips of scores by kind of answer, and histograms of the spread within groups.
+"""Draws the charts of an audit as SVG: strips of scores by kind of answer, and histograms of spread within groups.
 
-Static SVG like all charts of the report: no script, colours from the page's CSS.
+They are static like all charts of the report: no script, and colours from the page's CSS.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Static SVG charts: line charts with a band, and interval marks on a common scale.
+"""Draws static SVG charts: series of numbers go in; line charts with a band, or interval marks, come out as `Markup`.
 
-No script and no chart library: a page stays small (plotly.js alone is 4 MB), opens offline, prints, follows the
-reader's light or dark mode through CSS, and can forbid scripts altogether, which untrusted model output calls for.
-Values under the pointer come from SVG titles. Colours are those of Okabe and Ito, made for colour-blind readers.
+There is no script and no chart library. So a page stays small (plotly.js alone is 4 MB), opens offline, prints,
+follows the reader's light or dark mode through CSS, and can forbid scripts, which untrusted model output calls for.
+Values under the pointer are SVG titles. Colours are those of Okabe and Ito, made for colour-blind readers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SMOOTHED_FROM = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line: values by step; steps without a value are simply not in it."""
+    """One line of a chart: values by step. Steps without a value are left out."""
 
     name: str
     steps: Sequence[float]
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Where values lie on the picture."""
+    """The ranges of steps and values that a chart shows, and where each lies on the picture."""
 
     x0: float
     x1: float
@@ -71,8 +71,8 @@ def line_chart(
 ) -> Markup:
     """Lines over training steps, as an inline SVG; `write` turns a value into text.
 
-    The vertical scale spans at least `at_least`, so that the noise of a constant is not blown up into a trend, and
-    does not leave `floor` and `ceiling`, the bounds of the quantity.
+    The vertical scale spans at least `at_least`, so that the noise of a constant does not look like a trend. It stays
+    within `floor` and `ceiling`, the bounds of the quantity.
     """
     thinned = [thin_series(one) for one in series]
     frame = frame_of(thinned, at_least=at_least, floor=floor, ceiling=ceiling)
@@ -230,7 +230,7 @@ def ends_of(difference: Mapping[str, Any] | None) -> list[float]:
 
 
 def scale_reach(differences: Iterable[Mapping[str, Any] | None]) -> float:
-    """How far a scale that holds all these differences goes to either side of 0; five points at least."""
+    """How far a scale must go to either side of 0 to hold all these differences; at least 0.05 (five points)."""
     return max([0.05, *(abs(end) for difference in differences for end in ends_of(difference))]) * 1.05
 
 
@@ -244,7 +244,7 @@ def difference_mark(difference: Mapping[str, Any], *, reach: float) -> Markup:
 def interval_mark(
     mean: float, low: float | None, high: float | None, *, scale: tuple[float, float], says: str, zero: bool = False
 ) -> Markup:
-    """A dot with its interval on a horizontal scale, as an SVG as wide as its place; `zero` marks the zero line."""
+    """A dot with its interval on a horizontal scale, as an SVG that fills its place; `zero` draws a line at 0."""
 
     def at(value: float) -> str:
         share = (value - scale[0]) / (scale[1] - scale[0]) if scale[1] > scale[0] else 0.5
@@ -260,5 +260,5 @@ def interval_mark(
 
 
 def as_px(number: float) -> str:
-    """A coordinate, short."""
+    """A coordinate with at most one digit after the point."""
     return f"{number:.1f}".removesuffix(".0")

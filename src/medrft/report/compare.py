@@ -1,6 +1,6 @@
-"""The page of `medrft compare`: differences drawn with their intervals, and every answer that changed.
+"""Makes the page of `medrft compare`: differences with their intervals, and the answers that changed.
 
-Made from the JSON of the comparison alone, and from the thumbnails that the runs keep.
+It is made from the comparison's JSON alone, and from the thumbnails that the runs keep.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OUTCOMES = {"wrong to right": "gained", "right to wrong": "lost", "wrong to othe
 """Outcome -> the style it is shown in."""
 
 SHOWN = 400
-"""Changed answers shown per model, kind and outcome; a page of tens of thousands would not open."""
+"""Most changed answers shown per data set, kind and outcome; a page of tens of thousands would not open."""
 
 
 def render_comparison(found: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def _difference(test: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(test: Mapping[str, Any], reach: float) -> dict[str, Any]:
-    """A test in words; what is no share of 0 to 1 is not in percent, and has no place on the common scale."""
+    """A test ready for the template. A metric that is not a share of 0 to 1 is not in percent and gets no mark."""
     share = is_share(test)
     difference, level = (percent_points, plain_percent) if share else (signed_number, plain_number)
     better = (test["difference"] > 0) == (test.get("better", "higher") == "higher")
@@ -68,7 +68,7 @@ def _shown(test: Mapping[str, Any], reach: float) -> dict[str, Any]:
 
 
 def _folders(found: Mapping[str, Any], name: str) -> list[Path]:
-    """Folders of thumbnails of the baseline's runs and those of `name`."""
+    """Thumbnail folders of the baseline's runs and of those of `name`."""
     runs = [run for side in found["sides"] if side["name"] in (found["baseline"], name) for run in side["runs"]]
     return [Path(run["path"]) / "images" for run in runs]
 
@@ -91,6 +91,6 @@ def _groups(examples: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> l
 
 
 def _pictures(hashes: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Addresses of the thumbnails that the runs keep."""
+    """The thumbnails that the runs keep, as addresses; images without one are left out."""
     found = (next((png for folder in folders if (png := read_thumbnail(folder, sha256))), None) for sha256 in hashes)
     return [png_address(png) for png in found if png is not None]

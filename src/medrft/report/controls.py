@@ -1,4 +1,8 @@
-"""The controls of a report: the same model asked otherwise, and what its answers lean towards, from `metrics.json`."""
+"""The report's section on controls, from `metrics.json`: what the same model says when it is asked otherwise.
+
+A control changes the picture or the question, and a good model must react to it in a known way (`GOOD`). The section
+also shows the biases of the answers.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +37,11 @@ GOOD = {
     "stays": "answers the same",
     "turns": "answers the opposite",
 }
-"""What a good model does under each sort of control."""
+"""Sort of control -> what a good model does, compared with its plain answers."""
 UNKNOWN = "may answer otherwise"
-"""What it does where the right answer is not known."""
+"""What it does if the right answer under the control is not known."""
 EITHER = "is right as often"
-"""What it does where the right answer is known and may be either: a mass may be on both sides, or on none."""
+"""What it does if the right answer is known but may be the same: a mass may be on both sides, or on none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
-    """The controls of one data set's subject."""
+    """The controls of the report's subject on one data set."""
 
     dataset: str
     stage: str
@@ -75,7 +79,7 @@ class Controls:
 
 
 def controls_of(run: RunFiles) -> list[Controls]:
-    """One entry per data set whose subject was read against anything; the subject is the report's own."""
+    """One entry per data set that has controls or biases, for the stage that the report is about."""
     found = []
     for dataset, stages in run.evaluations.items():
         stage = subject_of(run, dataset) or list(stages)[-1]
@@ -126,14 +130,14 @@ def _group(kind: str, table: Mapping[str, Figure], plain: Mapping[str, Figure], 
 
 
 def _good(name: str, sort: str, kind: str, *, known: bool) -> str:
-    """What a good model does, told to a reader."""
+    """What a good model does under a control, in words."""
     if kind == "closed" and name in ("flip", "sides"):
         return EITHER if known else UNKNOWN
     return GOOD[sort] if known else UNKNOWN
 
 
 def _start(run: RunFiles, dataset: str, stage: str, kind: str) -> Figure | None:
-    """The start model's row: its score, and the difference from the stage, over the questions that both answered."""
+    """The start model's score, and the stage's difference from it, over the questions that both answered."""
     if stage == BASE or BASE not in run.evaluations[dataset]:
         return None
     plain = Source(stage=stage, source="none", name=stage)

@@ -1,4 +1,4 @@
-"""The sheet of `medrft curate`: counts per rule, and kept and dropped thoughts beside their images."""
+"""Makes `sheet.html` from the files of `medrft curate`: counts per rule, and thoughts beside their images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medrft.report.html import draw_evenly, png_address, render_template
 from medrft.rundir import read_json, read_jsonl, write_atomic
 
 SHOWN, SIDE = 40, 256
-"""Kept and dropped pairs on the sheet, each; longer side of their images in pixels."""
+"""Most kept pairs and most dropped pairs on the sheet; longer side of their images in pixels."""
 MAX_TEXT = 4_000
 
 
@@ -27,7 +27,7 @@ class Card(TypedDict):
     state: str
     """`kept`, or the rule that dropped the last try."""
     tries: list[dict[str, str]]
-    """`{rule, text}`; of a kept pair its thought alone."""
+    """`{rule, text}` of each try; for a kept pair only the thought that was kept."""
 
 
 def write_sheet(folder: Path, *, images: bool, seed: int) -> Path:
@@ -79,7 +79,7 @@ def _cut(text: str) -> str:
 
 
 def _address(path: Path) -> str:
-    """A thumbnail inside the page; empty where the file cannot be opened any more."""
+    """A thumbnail as an address; empty if the file can no longer be opened."""
     try:
         return png_address(thumbnail_png(path, SIDE))
     except BadImageError:

@@ -1,4 +1,4 @@
-"""Which curves a stage shows, in which order, and what each says to someone new.
+"""Makes the charts of a stage from its rows of `metrics.jsonl`; each comes with a sentence for someone new.
 
 GRPO's loss is not among them: its advantages sum to zero within each group, so the loss stays near zero whatever is
 learned and says nothing about progress.
@@ -32,7 +32,7 @@ class Curve:
     floor: float | None = None
     ceiling: float | None = None
     share: bool = False
-    """A share of completions or groups, told in percent."""
+    """Whether it is a share of completions or groups, to be shown in percent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +128,13 @@ SFT = (
     next(curve for curve in HEALTH if curve.key == "entropy"),
 )
 FEW = 5
-"""Fewer logged values than this show no trend."""
+"""With fewer logged values than this, no trend can be seen."""
 QUIET = ("failed", "unscored", "gate", "no_answer", "calibration_saturated")
-"""Shares that are only worth a chart when they were ever above zero."""
+"""Shares that get a chart only if they were ever above zero."""
 
 
 def stage_panels(rows: Sequence[Row], *, kind: str) -> list[Panel]:
-    """The charts of one stage, from its rows of `metrics.jsonl`; what was not logged is not drawn."""
+    """The charts of one stage of `kind` (`sft` or `grpo`); quantities that were not logged get none."""
     train = [row for row in rows if row.get("split", "train") == "train"]
     validation = [row for row in rows if row.get("split") == "validation"]
     if kind == "sft":
@@ -177,7 +177,7 @@ def _part(rows: Sequence[Row], name: str) -> Curve:
 
 
 def _panel(curve: Curve, train: Sequence[Row], validation: Sequence[Row]) -> Panel | None:
-    """One quantity on train, with validation beside it where that was measured."""
+    """The chart of one quantity on train, with validation if that was measured; `None` without values."""
     if curve.key in QUIET and not any(row.get(curve.key) for row in [*train, *validation]):
         return None
     both = (_series("train", train, curve, color=0), _series("validation", validation, curve, color=1))
@@ -197,7 +197,7 @@ def _panel(curve: Curve, train: Sequence[Row], validation: Sequence[Row]) -> Pan
 
 
 def _series(name: str, rows: Sequence[Row], curve: Curve, *, color: int) -> Series | None:
-    """One line, with its band where each of its steps has one."""
+    """One line, with its band if every step has a width for it; `None` without values."""
     steps, values = series_of(rows, curve.key)
     if not values:
         return None
@@ -207,7 +207,7 @@ def _series(name: str, rows: Sequence[Row], curve: Curve, *, color: int) -> Seri
 
 
 def spread_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
-    """The spread within groups of the reward and all its parts in one chart."""
+    """One chart of the spread within groups: the reward and all its parts; `None` with fewer than two lines."""
     keys = [("reward", "reward_std")]
     for name in parts:
         stage = "calibrated" if _is_calibrated(rows, name) else "raw"
@@ -230,7 +230,7 @@ def spread_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
 
 
 def threshold_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
-    """The thresholds of adaptive calibrations."""
+    """One chart of the thresholds of adaptive calibrations; `None` without any."""
     lines = []
     for color, name in enumerate(parts):
         steps, values = series_of(rows, f"calibration/{name}/threshold")
@@ -248,7 +248,7 @@ def threshold_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
 
 
 def short_log(rows: Sequence[Row]) -> str:
-    """A fair warning where a stage logged too little; else nothing."""
+    """A warning if a stage logged too few values to show a trend; else empty."""
     count = sum(row.get("split", "train") == "train" for row in rows)
     if not 0 < count < FEW:
         return ""
@@ -256,7 +256,7 @@ def short_log(rows: Sequence[Row]) -> str:
 
 
 def _notes(curve: Curve, lines: Sequence[Series]) -> Iterator[str]:
-    """First and last of each line, and a fair warning about one that shows nothing."""
+    """The first and last values of each line, and "nearly constant" for one that shows nothing."""
     write = percent_share if curve.share else plain_number
     for line in lines:
         name = f"{line.name} " if len(lines) > 1 else ""
@@ -273,6 +273,6 @@ def _notes(curve: Curve, lines: Sequence[Series]) -> Iterator[str]:
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """Means of the first and of the last tenth."""
+    """Means of the first and of the last tenth of the values."""
     size = max(1, len(values) // 10)
     return sum(values[:size]) / size, sum(values[-size:]) / size

@@ -1,4 +1,4 @@
-"""The sheet of `medrft data show`: examples with their images, on one self-contained HTML page."""
+"""Makes the sheet of `medrft data show`: examples go in, one self-contained HTML page with their images comes out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medrft.report.html import draw_evenly, png_address, render_template
 from medrft.types import KINDS, Example
 
 SHOWN_REASONS = 200
-"""Left-out rows listed on the page; a page of a hundred thousand would not open."""
+"""Most left-out rows listed on the page; a page of a hundred thousand would not open."""
 THUMBNAIL = 288
 """Longer side of a picture on the page, in pixels."""
 
@@ -74,7 +74,7 @@ def _card(loaded: Loaded, example: Example, *, size: int) -> Card:
 
 
 def _metadata(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Fields that hold something, as text."""
+    """The fields that are not empty, as text."""
     shown = {key: value for key, value in metadata.items() if value not in (None, "")}
     return [
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))

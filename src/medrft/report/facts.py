@@ -1,4 +1,4 @@
-"""What was run, told from the recipe and the environment: data, model, prompt, reward, stages, versions."""
+"""Collects what was run from a run's recipe, records and environment: data, prompt, reward, stages, versions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from medrft.report.wording import plain_number, say_seconds
 from medrft.rundir import RunDir, read_growing
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")
-"""Settings of a stage that its line names; all are in the recipe."""
+"""Settings that a stage's line shows; the recipe has all of them."""
 
 REASONS = """
 SELECT unscored_reason AS reason, count(*) AS n FROM rollouts
 WHERE stage = '{stage}' AND split = 'train' GROUP BY 1 ORDER BY n DESC, reason
 """
 LONGEST = 160
-"""Characters of a reason that are shown."""
+"""Most characters of a reason that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageFact:
-    """One stage in a line."""
+    """What the report says about one stage."""
 
     name: str
     kind: str
@@ -45,17 +45,17 @@ class StageFact:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All of it."""
+    """What the report says about how a run was made."""
 
     splits: tuple[tuple[str, dict[str, Any]], ...]
     left_out: dict[str, int]
     notes: tuple[str, ...]
     leaks: tuple[str, ...]
-    """What the rows that the run used have in common, a sentence for each pair of splits."""
+    """What the splits that the run used have in common, a sentence for each pair of splits."""
     prompt_name: str
     prompt_hash: str
     prompt_text: str | None
-    """`None` when this medrft's text is not the one the run used."""
+    """`None` if this medrft's prompt of that name is not the one the run used."""
     reward: tuple[RewardFact, ...]
     encoder: str
     stages: tuple[StageFact, ...]
@@ -65,7 +65,7 @@ class Facts:
 
 
 def _evaluation_notes(data: Mapping[str, Any]) -> list[str]:
-    """What was left out of an evaluation because its image was no longer there."""
+    """How many examples an evaluation left out because their image was no longer there."""
     return [
         f"{len(rows):,} test examples were left out of the evaluation of {stage}: their image had vanished or broken"
         for stage, rows in data.get("evaluation_left_out", {}).items()
@@ -133,13 +133,13 @@ def _stage(run: RunFiles, index: int) -> StageFact:
 
 
 def _curated(record: dict[str, Any]) -> str:
-    """How many of the rows got one."""
+    """How many of the rows got a thought; empty if not recorded."""
     found = record.get("curated")
     return f" for {plain_number(found['rows'])} of {plain_number(found['of'])} rows" if found else ""
 
 
 def _failures(run: RunFiles, stage: str) -> Iterator[str]:
-    """Completions that nobody could judge, and rows whose picture had vanished."""
+    """Sentences on completions that were unscored, and on rows whose picture had vanished."""
     if any((run.path / "rollouts").glob(f"{stage}-train-*.parquet")):
         from medrft.store import read_rollouts
 
@@ -155,7 +155,7 @@ def _failures(run: RunFiles, stage: str) -> Iterator[str]:
 
 
 def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
-    """Where prompts were not shared although they should have been, with the reason."""
+    """Sentences on completions whose prompt was not shared although it should have been, with the reason."""
     counts = prefix.get("completions", {})
     for path, reason in prefix.get("fallbacks", {}).items():
         told, shared = (counts.get(f"{path}/{way}", 0) for way in ("plain", "shared"))
@@ -164,7 +164,7 @@ def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
 
 
 def _most(reasons: Counter[str]) -> str:
-    """The most frequent reasons, counted."""
+    """The three most frequent reasons with their counts."""
     shown = [
         f"{plain_number(n)} × {reason.removeprefix('unscored: ')[:LONGEST]}" for reason, n in reasons.most_common(3)
     ]
@@ -173,7 +173,7 @@ def _most(reasons: Counter[str]) -> str:
 
 
 def _kept(record: dict[str, Any]) -> str:
-    """How the final model was chosen: on validation only, never on test."""
+    """Which step became the final model. It is chosen on validation, never on test."""
     best = record.get("best")
     if not best:
         return "last step"

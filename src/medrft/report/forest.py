@@ -1,6 +1,6 @@
-"""A study at a glance: each arm's difference to the baseline with its interval, as a picture that stands alone.
+"""Draws a study as a forest plot: each arm's difference from the baseline with its interval, as one SVG file.
 
-An SVG with its own colours, light or dark as its reader's system, so that Markdown pages can show it as an image.
+The SVG brings its own colours, for light and dark systems, so that Markdown pages can show it as an image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 WIDTH, NAMES, FIGURES, ROW, TOP, BOTTOM = 760, 180, 190, 19, 34, 30
 FAR = 5.0
-"""An end further out than this many times the median end leaves the picture, as an arrow."""
+"""An end more than this many times the median end is left outside the scale; a mean outside it is an arrow."""
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #222 }
@@ -35,7 +35,7 @@ text.c0, text.c1 { stroke: none }
 
 
 def reach_of(ends: Iterable[float]) -> float:
-    """Half the width of a scale around 0 that shows most of `ends` and is not squashed by the few that lie far out.
+    """Half the width of a scale around 0 that shows most of `ends`; the few that lie far out do not widen it.
 
     >>> reach_of([0.02, -0.03, 0.05, -0.9])
     0.05
@@ -48,7 +48,7 @@ def reach_of(ends: Iterable[float]) -> float:
 
 
 def forest_plot(facts: Row) -> str:
-    """The picture of a study's primary kind: a row per arm, a mark per data set; empty text where nothing compares."""
+    """The plot for a study's primary kind: a row per arm, a mark per data set (two at most); empty without arms."""
     own = facts["primary"]
     tables = [table for table in facts["tables"] if table["kind"] == own["kind"]][:2]
     arms = list(dict.fromkeys(r["arm"] for t in tables for r in t["rows"] if r["difference"] is not None))
@@ -69,7 +69,7 @@ def forest_plot(facts: Row) -> str:
 
 
 def _x(value: float, reach: float) -> float:
-    """Where a difference lies on the picture, kept inside it."""
+    """Horizontal position of a difference, kept inside the picture."""
     share = (min(reach, max(-reach, value)) + reach) / (2 * reach)
     return NAMES + share * (WIDTH - NAMES - FIGURES)
 

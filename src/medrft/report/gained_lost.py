@@ -1,4 +1,4 @@
-"""Held-out answers before and after: how many questions were gained and lost, with examples of both."""
+"""Compares answers to test questions before and after: how many were gained and lost, with examples of both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medrft.report.html import png_address
 from medrft.report.results import BASE, Source, pair_with, rivals_of, subject_of
 
 EACH = 3
-"""Examples of each outcome."""
+"""How many examples of each outcome are shown."""
 
 OUTCOMES = {
     "wrong to right": "gained",
@@ -22,7 +22,7 @@ OUTCOMES = {
     "both wrong alike": "both wrong",
     "unscored": "unscored",
 }
-"""The outcomes of `medrft compare`, as the report calls them."""
+"""Outcome of `medrft compare` -> its name in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One held-out question and what each model said."""
+    """One test question and what each model answered."""
 
     outcome: str
     row: Row
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Gains and losses of the subject against another model."""
+    """Questions that the subject gained and lost against another model."""
 
     dataset: str
     before: Source
@@ -78,7 +78,7 @@ def held_out(run: RunFiles, dataset: str) -> HeldOut | None:
 
 
 def _draw(run: RunFiles, keys: Sequence[str], rows: Mapping[str, Row]) -> list[str]:
-    """A few by the recipe's seed, those whose image the run keeps first."""
+    """`EACH` questions drawn by the recipe's seed; those whose image the run keeps come first."""
     order = random.Random(run.recipe.seed).sample(sorted(keys), len(keys))
     kept = [key for key in order if any((run.path / "images" / f"{sha}.png").is_file() for sha in rows[key]["images"])]
     return (kept + [key for key in order if key not in kept])[:EACH]

@@ -1,4 +1,4 @@
-"""Example groups from the rollouts: what one question's answers earned, the best and the worst side by side."""
+"""Picks example groups from a stage's rollouts: one question, its completions, and what each earned."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from medrft.evaluation.run_files import Row, RunFiles
 from medrft.report.html import png_address
 
 LONGEST = 4000
-"""Characters of a completion that are shown."""
+"""Most characters of a completion that are shown."""
 LATE = 0.25
-"""Examples come from this last share of the steps, when the policy has learned what it will."""
+"""Examples come from this last share of the steps, when the policy has learned most of what it will learn."""
 
-# What is chosen, in this order, and how groups are sorted for it.
+# Label, order and number of the groups that are picked, in turn.
 CHOICES: tuple[tuple[str, str, int], ...] = (
     ("highest reward", "mean_reward DESC", 2),
     ("lowest reward", "mean_reward ASC", 2),
@@ -67,7 +67,7 @@ class Group:
 
 
 def example_groups(run: RunFiles, stage: str) -> list[Group]:
-    """Groups worth looking at from the last steps of a stage; none where it has no rollouts."""
+    """Groups worth looking at from the last steps of a stage; none if it has no rollouts."""
     from medrft.store import read_rollouts
 
     if not any((run.path / "rollouts").glob(f"{stage}-train-*.parquet")):
@@ -82,7 +82,7 @@ def example_groups(run: RunFiles, stage: str) -> list[Group]:
 
 
 def _choose(groups: Sequence[Row]) -> list[tuple[str, Row]]:
-    """Late groups by each of `CHOICES`, none twice."""
+    """Late groups picked by each of `CHOICES`, none of them twice."""
     if not groups:
         return []
     first, last = min(g["step"] for g in groups), max(g["step"] for g in groups)
@@ -116,7 +116,7 @@ def _shown(row: Row) -> Shown:
 
 
 def _parts(row: Row) -> list[Part]:
-    """Parts of this row's reward; those that only other stages or kinds have are left out."""
+    """Parts of this row's reward; the table has a column for every stage's parts, null where they are of another."""
     raw: dict[str, Any] = row["raw"] or {}
     calibrated: dict[str, Any] = row["calibrated"] or {}
     applicable: dict[str, Any] = row["applicable"] or {}

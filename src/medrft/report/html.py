@@ -54,18 +54,18 @@ def page_templates() -> Environment:
 
 
 def mark_code(text: str) -> Markup:
-    """Text with its `names` set as code; everything is escaped."""
+    """Text with what stands in backticks set as code; everything is escaped."""
     pieces = text.split("`")
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
 
 
 def png_address(png: bytes) -> str:
-    """A picture as an address that holds it: a page loads nothing from outside itself."""
+    """A picture as a `data:` address that contains it, because a page loads nothing from outside itself."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def draw_evenly(items: Sequence[T], limit: int, *, seed: int, key: Callable[[T], Hashable]) -> list[T]:
-    """At most `limit` items, drawn evenly over the values of `key`, in their order."""
+    """At most `limit` items, drawn evenly over the values of `key` and returned in their original order."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for number, item in enumerate(items):
         groups[key(item)].append(number)

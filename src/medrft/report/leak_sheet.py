@@ -1,4 +1,4 @@
-"""The sheet of `medrft data leaks --output`: each pair of copies and look-alikes side by side, with its distance."""
+"""Makes the sheet of `medrft data leaks --output`: pairs of copies and similar images side by side, with distances."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medrft.data.overlap.leaks import Leak, Leaks, Pictures
 from medrft.report.html import png_address, render_template
 
 SHOWN = 300
-"""Pairs on the page for each pair of sets; copies come first."""
+"""Most pairs of images shown for each pair of sets; copies come first."""
 
 
 class Card(TypedDict):
@@ -45,7 +45,7 @@ def render_leaks(found: Leaks, *, size: int = 288) -> str:
 
 
 def _lead(pair: str, leak: Leak) -> str:
-    """What the terminal's table says of two sets, in words."""
+    """The counts of the terminal's table for two sets, as a sentence."""
     first, second = pair.split("|")
     images = f"{leak['shared_images']:,} of {leak['total_images_b']:,} images of {second} are the same in {first}"
     rows = f"{leak['shared_items']:,} of its {leak['total_items_b']:,} rows have the same question and answer there"

@@ -1,7 +1,7 @@
-"""The page itself: what the files say, put into the templates.
+"""Makes `report.html` from the files of a run: each section's data classes go into the templates.
 
-Model output is untrusted. Jinja escapes everything, and the page forbids scripts and the network to itself
-(Content-Security-Policy), so that even a slip in a template could run nothing and call nobody.
+Model output is untrusted. Jinja escapes everything. The page also forbids itself scripts and the network
+(Content-Security-Policy), so that even a mistake in a template could run nothing and load nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHARES = frozenset(METRICS) - {"n_tokens"}
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Results of one data set and kind: sources by metrics."""
+    """Results on one data set and kind: a row per source, a column per metric."""
 
     kind: str
     lead: str | None
@@ -55,7 +55,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All of one data set."""
+    """All results on one data set."""
 
     dataset: str
     header: dict[str, Any]
@@ -128,7 +128,7 @@ def _results(run: RunFiles, dataset: str) -> Results:
 
 
 def _own_scorers(run: RunFiles, dataset: str) -> Facts:
-    """What the evaluations of a data set say of the scorers that their recipe names itself."""
+    """What the evaluations of a data set say about the scorers that their recipe names under `eval.scorers`."""
     return {
         name: facts
         for metrics in run.evaluations[dataset].values()

@@ -1,9 +1,11 @@
-"""What came out: the answers' sources, their metrics, and whether the model got better.
+"""A run's results from its evaluations: the sources of answers, their metrics, and whether the model got better.
 
-The question "did it get better?" is asked of pairs: the same test questions answered by two models, the interval over
-images. The subject is the last GRPO stage (else the last stage); it is compared with a stage that trained
-as long in another way where the recipe has one, with its own start, with the start model asked for a short answer,
-with train's most frequent answers, and with itself on blank images.
+"Did it get better?" is asked of pairs: the same test questions answered by two models, with an interval over images.
+The subject is the last GRPO stage, or the last stage without one. It is compared with
+
+- a stage that trained as long in another way, if the recipe has one;
+- its own start, and the start model asked for a short answer;
+- train's most frequent answers, and itself on blank images.
 """
 
 from __future__ import annotations
@@ -28,17 +30,17 @@ BASE = "base"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One set of answers: a stage's model under one control, or what no model said."""
+    """One set of answers: those of a stage's model under one control, or a baseline that needs no model."""
 
     stage: str
     source: str
     """A key of `metrics.json`: `none`, `sampled`, `blank`, `shuffled`, `frequent_type`, `frequent_question`."""
     name: str
-    """What a reader is told."""
+    """Its name in the report."""
 
     @property
     def is_control(self) -> bool:
-        """Whether this is something to read the models against."""
+        """Whether this is a baseline or control that trained models are compared with."""
         return self.source not in ("none", "sampled") or self.stage == BASE
 
 
@@ -62,7 +64,7 @@ class Comparison:
 
 
 def sources_of(run: RunFiles, dataset: str) -> list[Source]:
-    """All sources of answers on a data set: what no model said first, then stage by stage."""
+    """All sources of answers on a data set: baselines without a model first, then stage by stage."""
     stages = run.evaluations[dataset]
     last = list(stages)[-1]
     found = [
@@ -89,7 +91,7 @@ def _stage_name(stage: str) -> str:
 
 
 def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
-    """The metric that stands for a kind: the phantom's oracle where there is one, else what is right or wrong."""
+    """The metric that leads a kind's table: the oracle's `truth` if there is one, else the one for right or wrong."""
     for name in RIGHT:
         if name in metrics and (kind != "all" or name == "truth"):
             return name
@@ -112,7 +114,7 @@ def subject_of(run: RunFiles, dataset: str) -> str | None:
 
 
 def rivals_of(run: RunFiles, dataset: str, subject: str) -> list[Source]:
-    """What the subject is compared with, the most telling first."""
+    """What the subject is compared with; the most informative comparison comes first."""
     stages = run.evaluations[dataset]
     recipe = {stage.name: stage for stage in run.recipe.stages}
     rivals = [
@@ -162,13 +164,13 @@ def compare_stages(run: RunFiles, dataset: str) -> list[Comparison]:
 
 
 def pair_with(run: RunFiles, dataset: str, stage: str, rival: Source) -> list[Pair]:
-    """The questions that a rival and then a stage answered, asked alike, paired as `medrft compare` pairs them."""
+    """Pairs of rows (rival, stage) for the questions that both were asked alike, as `medrft compare` pairs them."""
     before, after = run.answers(rival.stage, dataset, rival.source), run.answers(stage, dataset)
     return pair_rows(rows_by_key(before.values()), rows_by_key(after.values()))[0]
 
 
 SHOWN = ("truth", "accuracy", "correct", "average")
-"""Metrics of the short table, beside the recipe's own scorers; the report and `metrics.json` have all."""
+"""Metrics of the short table, with the recipe's own scorers; the report and `metrics.json` have all metrics."""
 
 
 def result_rows(run: Path) -> list[dict[str, Any]]:
@@ -191,7 +193,7 @@ def result_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def _row(results: dict[str, Any], kind: str, metric: str) -> dict[str, Any] | None:
-    """The model's figure and its controls; `None` where the metric does not exist or repeats another."""
+    """The model's figure and its controls; `None` if the metric does not exist or repeats another."""
     own = results.get("none", {}).get(kind, {}).get(metric)
     if own is None or repeats_accuracy(metric, kind):
         return None

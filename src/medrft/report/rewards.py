@@ -1,4 +1,4 @@
-"""The reward of a run in words: its parts, weights, calibrations and encoders, per kind of question."""
+"""Describes the reward of a run for the report: its parts, weights, calibrations and encoders, per kind of question."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RewardFact:
 
 
 def reward_facts(run: RunFiles) -> Iterator[RewardFact]:
-    """As the last GRPO stage recorded it, calibration state and all; from the recipe before it has."""
+    """The reward as the last GRPO stage recorded it, with calibration state; from the recipe if none has yet."""
     grpo = [stage.name for stage in run.recipe.stages if stage.kind == "grpo"]
     recorded = [reward for name in grpo if (reward := run.record(name).get("reward"))]
     entries = _entries(run.recipe.reward)
@@ -53,7 +53,7 @@ def reward_facts(run: RunFiles) -> Iterator[RewardFact]:
 
 
 def _entries(reward: RewardConfig) -> dict[str, str | StackConfig]:
-    """What the recipe says, by kind or for `all`."""
+    """The recipe's reward by kind, or under `all`."""
     return {str(kind): entry for kind, entry in reward.items()} if isinstance(reward, dict) else {"all": reward}
 
 

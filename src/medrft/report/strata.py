@@ -1,4 +1,4 @@
-"""Below the scores: per stratum, over several samples, and where open answers contradict the reference."""
+"""The report's sections below the scores: figures per stratum, pass@k, and answers that contradict the reference."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from medrft.types import KINDS
 Metric = Mapping[str, Any]
 
 CLASHES = 6
-"""Contradictions that are shown."""
+"""How many contradictions are shown."""
 AGAINST = {FREQUENT_QUESTION: "frequent answer", "blank": "blank image"}
-"""Controls whose leading metric stands beside each stratum."""
+"""Controls whose leading metric is shown beside each stratum, and their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Stratum:
 
 @dataclass(frozen=True, kw_only=True)
 class Strata:
-    """One kind of question, of the subject's greedy answers."""
+    """The strata of one kind of question, for the subject's greedy answers."""
 
     kind: str
     lead: str
@@ -47,7 +47,7 @@ class Strata:
 
 @dataclass(frozen=True, kw_only=True)
 class Tries:
-    """pass@k and maj@k of one kind: each stage's, in the order of k."""
+    """pass@k and maj@k of each stage on one kind of question, ordered by k."""
 
     kind: str
     metrics: tuple[str, ...]
@@ -56,7 +56,7 @@ class Tries:
 
 @dataclass(frozen=True, kw_only=True)
 class Below:
-    """All of it, for one data set."""
+    """All of these sections for one data set."""
 
     subject: str
     strata: tuple[Strata, ...]
@@ -68,7 +68,7 @@ class Below:
 
 
 def strata_sections(run: RunFiles, dataset: str) -> Below:
-    """What stands below the scores of a data set; empty parts where the run's files have none."""
+    """The sections below the scores of a data set; those that the run's files lack are empty."""
     stages = run.evaluations[dataset]
     subject = subject_of(run, dataset) or list(stages)[-1]
     rows = [row for row in run.answers(subject, dataset).values() if row.get("explanation")]
@@ -91,7 +91,7 @@ def _strata(found: Mapping[str, Any]) -> list[Strata]:
 
 
 def _kind(kind: str, fields: Mapping[str, Any], found: Mapping[str, Any]) -> Strata | None:
-    """The strata of one kind, without fields that have a single value: that would be the whole again."""
+    """The strata of one kind. A field with a single value is left out, as it would repeat the whole."""
     told = [field for field in FIELDS if len(fields.get(field, {})) > 1]
     every = {name: metric for field in told for metrics in fields[field].values() for name, metric in metrics.items()}
     lead = lead_metric(kind, every)
@@ -115,7 +115,7 @@ def _kind(kind: str, fields: Mapping[str, Any], found: Mapping[str, Any]) -> Str
 
 
 def _order(value: str, metrics: Mapping[str, Metric], lead: str) -> tuple[bool, int]:
-    """Large strata first, but tail always after head."""
+    """Sort key: large strata first, but `tail` always after `head`."""
     return value == "tail", -int(metrics.get(lead, {}).get("n", 0))
 
 
@@ -143,6 +143,6 @@ def _by_k(name: str) -> tuple[bool, int]:
 
 
 def clash_lines(explanation: Mapping[str, Any]) -> Sequence[str]:
-    """What an explanation says against an answer, the gravest first."""
+    """What an explanation holds against an answer, in lines, the gravest first."""
     lists = (("clashed", "contradicts"), ("missing", "not mentioned"), ("less", "says less"), ("more", "says more"))
     return [f"{word}: {text}" for key, word in lists for text in explanation.get(key, ())]

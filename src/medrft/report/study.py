@@ -1,6 +1,7 @@
-"""A study's page and Markdown tables, from its small result files alone: no model and no run folder is read.
+"""Makes a study's page and Markdown tables from its small result files; no model and no run folder is read.
 
-Names of arms, questions and claims come from a file somebody wrote: Jinja escapes them, and the page runs no script.
+Names of arms, questions and claims come from a file that somebody wrote: Jinja escapes them, and the page runs no
+script.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ CURVES: dict[str, tuple[str, str, bool]] = {
     "no_answer": ("No readable answer", "Share of sampled answers without exactly one answer in the form.", True),
 }
 COLOURS = 14
-"""Seven colours, and the same seven dashed."""
+"""How many line styles there are: seven colours, and the same seven dashed."""
 
 
 def collect_results(study: Study, results: Path) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def study_page(facts: Row) -> str:
 
 
 def _marked(row: Row, table: Row) -> dict[str, Any]:
-    """A row with its difference drawn on a scale that the whole table shares."""
+    """A row with its difference drawn; all rows of a table share one scale."""
     apart = row["difference"]
     if apart is None:
         return {**row, "mark": None, "css": ""}
@@ -111,7 +112,7 @@ def _marked(row: Row, table: Row) -> dict[str, Any]:
 
 
 def study_panels(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> list[Panel]:
-    """One chart per quantity, one line per arm; the mean over seeds."""
+    """One chart per quantity with one line per arm, the mean over its seeds."""
     made = []
     for key, (title, says, is_share) in CURVES.items():
         lines = [line for i, (arm, run) in enumerate(curves.items()) if (line := _line(arm, run, key, i)) is not None]

@@ -1,4 +1,4 @@
-"""A study in words and Markdown: its verdict, what is missing, and the tables that docs/results.md holds."""
+"""Writes a study's figures as Markdown: its verdict, what is missing, and the tables of docs/results.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 
 
 def study_verdict(facts: Row) -> dict[str, str]:
-    """The primary outcome in words: a class for its colour, a sign, a sentence and its detail."""
+    """The primary outcome in words: CSS class, sign, claim, and the detail behind the claim."""
     own = facts["primary"]
     found = own["outcome"]
     what = f"{own['a']} {MINUS} {own['against']}, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
@@ -56,7 +56,7 @@ def label_of(found: Row | None, metric: str = "truth") -> str:
 
 
 def write_difference(value: float | None, metric: str) -> str:
-    """A difference of a metric, signed: tokens as they are, everything else in points."""
+    """A signed difference of a metric: tokens as a number, everything else in percentage points."""
     return percent_points(value / 100 if value is not None and metric == "n_tokens" else value)
 
 
@@ -69,7 +69,7 @@ def _bounds(found: Row, metric: str = "truth") -> str:
 
 
 def study_status(facts: Row) -> list[str]:
-    """What the figures rest on, and all that is not in them, a sentence part each."""
+    """What the figures rest on and what is missing from them, each as part of a sentence."""
     parts = [f"Seeds {', '.join(map(str, facts['seeds'])) or 'none'}", f"encoder {', '.join(facts['encoder']) or NONE}"]
     if (form := facts["form"]) is not None:
         parts.append(
@@ -89,7 +89,7 @@ def study_status(facts: Row) -> list[str]:
 
 
 def _by_arm(labels: Sequence[str], planned: int) -> str:
-    """Arms with their seeds where not all of them are meant.
+    """The names of arms; those with only some of the planned seeds are followed by these.
 
     >>> _by_arm(["a-seed1", "b-seed1", "a-seed2"], 2)
     'a, b (seed 1)'
@@ -105,7 +105,7 @@ def _by_arm(labels: Sequence[str], planned: int) -> str:
 
 
 def study_markdown(facts: Row) -> str:
-    """The study as Markdown, what docs/results.md holds between its markers: the primary table open, others folded."""
+    """The Markdown that docs/results.md holds between its markers: the primary table open, the others folded."""
     said = study_verdict(facts)
     against = facts["primary"]["against"]
     lead = lead_tables(facts)
@@ -125,7 +125,7 @@ def study_markdown(facts: Row) -> str:
 
 
 def lead_tables(facts: Row) -> list[Row]:
-    """The table of the primary outcome's data set and kind; none where no result has it."""
+    """The table of the primary outcome's data set and kind; empty if no result has it."""
     own = facts["primary"]
     return [table for table in facts["tables"] if (table["dataset"], table["kind"]) == (own["dataset"], own["kind"])]
 
@@ -141,29 +141,29 @@ def _side_lines(facts: Row) -> list[str]:
 
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:
-    """Tables that a page shows when their title is opened."""
+    """Lines that a page shows only when their title is opened."""
     return ["<details>", f"<summary>{title}</summary>", "", *lines, "</details>", ""] if lines else []
 
 
 def _cell(text: str) -> str:
-    """Text that cannot leave its table cell."""
+    """Text escaped so that it cannot leave its table cell."""
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def _grid(says: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table under a line that says what it holds; nothing where it has no rows."""
+    """A table under a line that says what it holds; empty without rows."""
     body = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     head = ["| " + " | ".join(map(_cell, heads)) + " |", "|" + "---|" * len(heads)]
     return [_cell(says), "", *head, *body, ""] if body else []
 
 
 def controls_of(table: Row) -> list[str]:
-    """The controls that any arm of a table has, and its sampled answers."""
+    """The controls that any arm of a table has, `sampled` included."""
     return list(dict.fromkeys(control for row in table["rows"] for control in row["controls"]))
 
 
 def flips_of(table: Row) -> list[str]:
-    """The kinds of flipped answers that a table knows of: none without phantoms."""
+    """The kinds of flipped answers that a table has; only phantoms have any."""
     return [flip for flip in FLIPS if any(row["flips"][flip] for row in table["rows"])]
 
 
@@ -186,7 +186,7 @@ def _table_lines(table: Row, against: str) -> list[str]:
 
 
 def _paired(row: Row) -> str:
-    """An arm's difference, with its n where not all of the arm's answers have a partner."""
+    """An arm's difference, with its n if some of the arm's answers have no partner."""
     apart = row["difference"]
     return label_of(apart) + (f", n {apart['n']:,}" if apart and apart["n"] != row["n"] else "")
 
@@ -222,7 +222,7 @@ def _metrics(says: str, rows: Sequence[Row], dataset: str, *, pairs: bool) -> li
 
 
 def _learning_lines(facts: Row) -> list[str]:
-    """What each arm was paid at the beginning and at the end of its training."""
+    """A table of what each arm was paid at the beginning and at the end of its training."""
     rows = [[row["arm"], *learning_cells(row)] for row in facts["learning"]]
     says = "Sampled training answers, percent, first to last quarter of the steps; changes in points, over seeds:"
     heads = ["arm", "reward", "change", "oracle accuracy or correct", "change", "parts of the reward, raw"]
@@ -230,7 +230,7 @@ def _learning_lines(facts: Row) -> list[str]:
 
 
 def learning_cells(row: Row) -> list[str]:
-    """Reward, and right answers by the best judge there is: from the first to the last quarter, and the change."""
+    """Reward, and share of right answers (by the oracle if there is one), from the first to the last quarter."""
     cells = []
     for found in (row["reward"], row.get("truth") or row.get("correct")):
         said = NONE if found is None else f"{plain_percent(found['first'])} to {plain_percent(found['last'])}"
@@ -298,7 +298,7 @@ def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list
 
 
 def _start_lines(facts: Row) -> list[str]:
-    """Each start beside what GRPO made of it, and how well its figures foretell the order."""
+    """Each start beside what GRPO made of it, and how well its figures predict which start ends better."""
     heads = ["start", "after GRPO", "data set", "start, greedy", "pass@k of the start", "reached", "gain, points"]
     rows = [
         [

@@ -1,4 +1,4 @@
-"""How the report writes numbers: shares as percent, differences as points, everything else in a few digits."""
+"""Writes numbers and names for people: shares as percent, differences as points, everything else in a few digits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABELS: dict[str, str] = {
     "truncated": "cut off",
     "n_tokens": "tokens",
 }
-"""Names of metrics and parts for people, where the key alone would not do."""
+"""Key of a metric or part -> its name for people, if the key with spaces would not do."""
 
 NONE = "–"
 MINUS = "−"
@@ -67,7 +67,7 @@ def whole_percent(value: float | None) -> str:
 
 
 def percent_share(value: float) -> str:
-    """A share with its sign, in as few digits as say it.
+    """A share with the percent sign, and a digit after the point only if it is not 0.
 
     >>> percent_share(0.5), percent_share(0.055), percent_share(0.0)
     ('50 %', '5.5 %', '0 %')
@@ -108,7 +108,7 @@ def split_words(name: str) -> str:
 
 
 def say_seconds(value: float) -> str:
-    """A length of time.
+    """A length of time in seconds, in one or two units.
 
     >>> say_seconds(42.3), say_seconds(125), say_seconds(7300)
     ('42 s', '2 min 5 s', '2 h 1 min')
