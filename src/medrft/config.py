@@ -1,6 +1,7 @@
-"""The recipe's shape: frozen pydantic models that refuse unknown keys.
+"""The shape of a recipe: frozen pydantic models that refuse unknown keys.
 
-`recipes` reads them from YAML files. Names (scorer, data set, model) are checked where they are built.
+`recipes` makes a `Recipe` from a YAML file. Names of scorers, data sets and models are checked later, where they are
+built.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Shape(BaseModel):
 
 
 class EncoderConfig(Shape):
-    """The sentence encoder behind BERTScore and cosine; every figure names it."""
+    """The sentence encoder of BERTScore and cosine; every figure made with it names it."""
 
     id: str = "all-MiniLM-L6-v2"
     """`all-MiniLM-L6-v2` is the packaged one; any other id or path is a sentence-transformers or hub model."""
@@ -45,9 +46,9 @@ class ModelConfig(Shape):
     id: str
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What the model computes in, is evaluated in and is saved in; `auto`: what its checkpoint is saved in."""
+    """Type in which the model computes, is evaluated and is saved; `auto` takes that of its checkpoint."""
     master_dtype: Literal["float32", "bfloat16"] = "float32"
-    """What trained weights are kept in while they train; `bfloat16` loses most updates at small learning rates."""
+    """Type in which weights are kept while they train; `bfloat16` loses most updates at small learning rates."""
     attn_implementation: str | None = None
     freeze: tuple[Literal["vision", "projector", "language", "lm_head"], ...] = ()
     lora: dict[str, Any] | None = None
@@ -86,15 +87,15 @@ class DataConfig(SourceConfig):
     exclude_test_images: bool | Literal["copies"] = False
     """Leave out train rows whose image is also in test; `copies`: also recompressed, resized or cropped."""
     blank: bool = False
-    """Show a grey picture of the same size in place of each, in training and evaluation: the control that never saw."""
+    """A control: replace every picture with a grey one of the same size, in training and evaluation."""
     private: bool = False
-    """Nothing of the data may leave this machine: judges, teachers, trackers and the hub elsewhere are refused."""
+    """Nothing of the data may leave this machine: judges, teachers, trackers and hubs elsewhere are refused."""
     by_image: float | None = Field(default=None, gt=0, lt=1)
-    """Split all rows anew by image, this share of the images to test: not the official split."""
+    """Instead of the official split, split all rows anew by image, with this share of the images in test."""
 
 
 class CorrectConfig(Shape):
-    """The one binary outcome for open questions; closed and choice use their match."""
+    """When an open answer counts as right; closed and choice questions use their match."""
 
     scorer: str = "exact_match"
     at_least: float = 1.0
@@ -110,7 +111,7 @@ class PartConfig(Shape):
 
 
 class GateConfig(Shape):
-    """Below this score the answer parts become 0."""
+    """A gate: if its scorer scores below `below`, the answer parts become 0."""
 
     scorer: str
     below: float
@@ -126,7 +127,7 @@ class StackConfig(Shape):
 
 
 def _shape_of_reward(value: Any) -> str:
-    """Which of the three forms a reward has, so that errors speak of that form alone."""
+    """Which of the three forms a reward has; with this, pydantic reports errors for that form alone."""
     if isinstance(value, str):
         return "preset"
     by_kind = isinstance(value, Mapping) and not set(value) & {*StackConfig.model_fields}
@@ -164,7 +165,7 @@ class StageConfig(Shape):
     """Train on thoughts that this earlier stage's model writes for thinned data, as `curate:` says (sft)."""
     evaluate: bool = True
     resample_groups: int = Field(default=0, ge=0)
-    """Rounds in which other examples replace groups whose completions are all `correct` or all not (grpo)."""
+    """Rounds in which other examples replace groups whose completions are all `correct` or all wrong (grpo)."""
     share_prefix: bool = True
     """Compute the image and prompt of a group of completions once (grpo); off: as TRL does, for each completion."""
     verify_prefix: Literal["first", "always", "never"] = "first"
@@ -183,15 +184,15 @@ class SampledConfig(Shape):
 class CurateConfig(Shape):
     """How `medrft curate` and stages with `curate:` thin answers and gather thoughts (docs/armed.md).
 
-    The paper publishes neither tau nor the cluster counts, and nothing of its checks: every default is ours.
+    The paper publishes neither tau, nor the cluster counts, nor its checks: every default here is ours.
     """
 
     tau: int = Field(default=50, ge=1)
-    """An answer that more train rows than this have is frequent, and thinned."""
+    """An answer that more train rows than this have is frequent, and is thinned."""
     clusters: int | None = Field(default=None, gt=0)
-    """K-means clusters, so pairs left, of each frequent answer; by default `tau`, so that none ends up rarer."""
+    """K-means clusters, and so pairs left, of each frequent answer; by default `tau`, so that none ends up rarer."""
     long_tail: Literal["keep", "drop"] = "keep"
-    """What becomes of the pairs whose answer is not frequent."""
+    """Whether pairs whose answer is not frequent are kept."""
     tries: int = Field(default=4, gt=0)
     """Thoughts sampled for a pair until one passes."""
     temperature: float = Field(default=0.7, gt=0)
@@ -271,7 +272,7 @@ class Recipe(Shape):
     seed: int = Field(default=0, ge=0)
     prompt: str = "think"
     strict: bool = False
-    """Stop where training would otherwise go on and count: a scorer that fails, a silent judge, a vanished image."""
+    """Stop on what training would otherwise only count: a scorer that fails, a silent judge, a vanished image."""
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig
     data: DataConfig
@@ -306,5 +307,5 @@ class Recipe(Shape):
         return names[names.index(stage.name) - 1]
 
     def goes_on(self, name: str) -> bool:
-        """Whether a stage starts from the final model of the one of that name."""
+        """Whether any stage starts from the final model of stage `name`."""
         return any(self.start_of(stage) == name for stage in self.stages)

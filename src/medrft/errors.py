@@ -1,4 +1,4 @@
-"""The exception tree: each is also the standard type it refines, so callers may catch either.
+"""The exceptions that medrft raises. Each is also the standard type it refines, so callers may catch either.
 
 MedrftError
 ├── UserError            a mistake of the user's, told in one line: what, got, what to do (exit status 2)
@@ -29,13 +29,13 @@ from pathlib import Path
 from medrft.masking import mask_text
 
 LISTED = 40
-"""Known names are listed up to this many, unless none of them is near."""
+"""More known names than this are not listed, unless none of them is near."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors that say a disk, a quota or a limit on files is used up."""
+"""Error numbers that say a disk, a quota or a limit on the size of files is used up."""
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-"""Numbers of the errors that say a path cannot be used so: it is read-only, or a file stands where a folder should."""
+"""Error numbers that say a path cannot be used: it is read-only, or a file is where a folder should be."""
 
 
 EXTRAS: dict[str, str] = {
@@ -52,7 +52,7 @@ EXTRAS: dict[str, str] = {
 }
 """Import name of a third-party package -> the extra that brings it."""
 NO_EXTRA = ("vllm",)
-"""Packages that no extra brings: they come by themselves."""
+"""Packages that no extra brings; they are installed by their own name."""
 
 
 class MedrftError(Exception):
@@ -90,13 +90,14 @@ class MissingExtraError(UserError, ModuleNotFoundError):
     """An optional package is not installed; says which extra of medrft brings it."""
 
     def __init__(self, package: str, extra: str | None = None) -> None:
-        """`extra` is the smallest one that brings it for what was asked, where that is not the usual one."""
+        """`extra` overrides the one in `EXTRAS`, for use where a smaller extra brings the package too."""
         extra = extra or EXTRAS.get(package)
         way = f"pip install 'medrft[{extra}]'" if extra else f"pip install {package}"
         super().__init__(f"this needs the package {package}, which is not installed; install it with: {way}")
         self.name, self.extra = package, extra
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str | None]]:
+        # By default an exception is unpickled by calling its class with its message, which is not our first argument.
         return type(self), (str(self.name), self.extra)
 
 
@@ -143,7 +144,7 @@ def need_packages(*names: str, extra: str | None = None) -> None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error of somebody else's code: its kind, what it says, and the last place outside medrft it came from."""
+    """An error of somebody else's code in one line: its type, its message, and the last line outside medrft."""
     ours = (str(Path(__file__).parent), "importlib", "concurrent")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(name in f.filename for name in ours)]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -1,9 +1,9 @@
-"""Files that a kill cannot spoil: written whole or not at all, appended to by whole lines, and held by one process.
+"""Writes files so that a kill cannot spoil them: whole or not at all, by whole lines, and one process at a time.
 
-    .recipe.yaml.k3x9.tmp   what `write_atomic` is writing; left by a kill, it is removed by `sweep_scraps`
-    .lock                   held by the process that works in a folder; the kernel lets it go when that process ends
+    .recipe.yaml.k3x9.tmp   what `write_atomic` is writing; if a kill leaves it, `sweep_scraps` removes it
+    .lock                   locked by the process that works in a folder; the kernel unlocks it when that process ends
 
-The lowest level: every part of medrft may import it.
+This is the lowest level: every part of medrft may import it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ LOCK = ".lock"
 Tell = Callable[[str], None]
 
 HASHERS = 4
-"""Files that are hashed side by side."""
+"""How many files are hashed at the same time."""
 
 _held: set[int] = set()
-"""Descriptors of the locks that this process holds; a child made by fork closes its copies."""
+"""File descriptors of the locks that this process holds; a forked child closes its copies."""
 
 
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Write a file whole or not at all; raises `StorageError` naming the file when the disk refuses it.
 
-    `mode` are its permissions: others may read a run, unless a file says otherwise.
+    `mode`: its permissions. By default others may read it.
     """
     with replace_file(path, mode=mode) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
@@ -45,7 +45,7 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None
 
 @contextmanager
 def replace_file(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when the block ends without an error, once it is on the disk.
+    """A file to write that replaces `path` when the block ends without an error, after it has reached the disk.
 
     Raises `StorageError` naming `path` when the disk refuses it; the file that was there then stays.
     """
@@ -56,11 +56,11 @@ def replace_file(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.", suffix=SCRAP)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            try_lock(file.fileno())  # so that no other process takes it for what a kill left
+            try_lock(file.fileno())  # tells `sweep_scraps` of other processes that it is still being written
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
+        os.chmod(temporary, mode)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     except MedrftError:
         raise
@@ -74,7 +74,7 @@ def replace_file(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def scratch_folder(beside: Path) -> Iterator[Path]:
-    """A new folder beside `beside`, for what must be whole before it is moved there; removed at the end."""
+    """A new folder in the folder of `beside`, for what must be whole before it is moved there; removed at the end."""
     make_folder(beside.parent)
     folder = Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{beside.name}.", suffix=SCRAP))
     descriptor = os.open(folder, os.O_RDONLY)
@@ -87,7 +87,7 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder with all above it, where it is not there; raises `StorageError` where it cannot be."""
+    """Make a folder and all above it if they are missing; raises `StorageError` if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,7 +107,7 @@ def check_writable(path: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """What is there may be replaced only if it is a plain file: not a folder, nor a device."""
+    """Raise `StorageError` if `path` is there and is not a plain file, such as a folder or a device."""
     if path.exists() and not path.is_file():
         raise StorageError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no file'}; name a file")
 
@@ -132,7 +132,7 @@ def sweep_scraps(folder: Path, *, of: str = "**/.*") -> int:
 
 
 def is_scrap(path: Path) -> bool:
-    """Whether a file is a lock or what a killed write left: a folder that holds no more than such is empty.
+    """Whether a file is a lock or the rest of a killed write; a folder with only such files counts as empty.
 
     >>> is_scrap(Path("a/.lock")), is_scrap(Path("a/.recipe.yaml.k3x9.tmp")), is_scrap(Path("a/recipe.yaml"))
     (True, True, False)
@@ -144,11 +144,12 @@ def is_scrap(path: Path) -> bool:
 
 
 def append_bytes(path: Path, content: bytes) -> None:
-    """Add whole lines to a file, all or none of them; a last line that a kill had cut off goes first.
+    """Add whole lines to a file, all or none of them. A last line that a kill cut off is removed before.
 
     Raises `StorageError` naming the file when the disk refuses it; the file then ends as it did before.
     """
     try:
+        # Without a buffer, a full disk is noticed here and not when the file is closed; one write may then be partial.
         with path.open("ab", buffering=0) as file:
             before = whole_size(path)
             file.truncate(before)
@@ -164,7 +165,7 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def whole_size(path: Path) -> int:
-    """Bytes of a file up to the end of its last whole line."""
+    """Size of a file in bytes up to the end of its last whole line."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end:
@@ -187,25 +188,25 @@ def hash_file(path: Path) -> str:
 
 
 def list_files(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
-    """`{name: {"size": …, "sha256": …}}` of every file below `folder`, once it is on the disk."""
+    """`{name: {"size": …, "sha256": …}}` of every file below `folder`, after each has reached the disk."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_scrap(path)]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     names = {name: path for name, path in names.items() if name not in without}
-    with ThreadPoolExecutor(max_workers=HASHERS) as pool:  # hashing leaves Python's lock alone
+    with ThreadPoolExecutor(max_workers=HASHERS) as pool:  # hashlib releases the GIL
         return dict(zip(names, pool.map(describe_file, names.values()), strict=True))
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Size and hash of a file, once it is on the disk."""
+    """Size and hash of a file, after it has reached the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return {"size": path.stat().st_size, "sha256": hash_file(path)}
 
 
 def find_flaw(folder: Path, listed: Mapping[str, Any], *, content: bool) -> str | None:
-    """The first file that is not as `list_files` found it: missing, of another size or, with `content`, another hash.
+    """What is wrong with the first file that differs from `list_files`: it is missing, or has another size.
 
-    `None` when all are as they were written.
+    With `content` the hashes are compared too. `None` when all files are as they were written.
     """
     for name, facts in listed.items():
         file = folder / name
@@ -223,14 +224,15 @@ def find_flaw(folder: Path, listed: Mapping[str, Any], *, content: bool) -> str 
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Take the kernel's lock on an open file: taken (True), held elsewhere (False), or there are no locks here (None).
+    """Lock an open file: `True` if taken, `False` if another process holds it, `None` if there are no locks here.
 
-    It is let go when the file is closed, also by the end of a killed process.
+    The kernel releases it when the file is closed, also when the process is killed.
     """
     try:
         import fcntl
     except ModuleNotFoundError:  # Windows
         return None
+    # Not lockf: that lock is lost as soon as the process closes any other descriptor of the same file.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -241,16 +243,16 @@ def try_lock(descriptor: int) -> bool | None:
 
 
 def tell_user(message: str) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     sys.stderr.write(f"medrft: {message}\n")
 
 
 @contextmanager
 def locked_folder(folder: Path, *, wait: bool = False, tell: Tell = tell_user) -> Iterator[None]:
-    """Work in `folder` alone, and sweep what killed writes left there.
+    """Lock `folder` for this process, and remove what killed writes left there.
 
-    Where another process does, raises `RunInUseError` saying which, or with `wait` says so once and waits. A file
-    system without locks is told in one line, and the work goes on.
+    If another process holds it, raises `RunInUseError` that names it, or with `wait` says so once and waits. On a file
+    system without locks it prints one line and goes on.
     """
     path = folder / LOCK
     try:
@@ -292,7 +294,7 @@ def _holder(descriptor: int) -> str:
 
 
 def _let_go() -> None:
-    """A fork copies descriptors, and with them would keep the lock of a parent that was killed."""
+    """Close the locks in a forked child: its copies would keep a folder locked after its parent was killed."""
     for descriptor in _held:
         with suppress(OSError):
             os.close(descriptor)

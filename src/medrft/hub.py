@@ -1,8 +1,8 @@
 """Finds out whether the Hugging Face hub answers. It is asked once, so that a silent hub costs seconds and one line.
 
-Left alone, huggingface_hub asks for each file six times, ten seconds a time with up to eight between, and a model has a
-dozen files. Where the hub does not answer it is switched off for this process, as HF_HUB_OFFLINE=1 does: what lies in
-its cache is used, and everything else fails at once.
+On its own, huggingface_hub asks for each file six times, waits ten seconds each time and up to eight in between, and a
+model has a dozen files. If the hub does not answer, it is switched off for this process, as HF_HUB_OFFLINE=1 does: what
+is in its cache is used, and everything else fails at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 6.0
-"""How long the hub may take to answer, looking its name up included."""
+"""How long the hub may take to answer, including the look-up of its name."""
 
 
 def hub_silence(source: str) -> str | None:
-    """Why `source` must come from the hub's cache; `None` where it is a folder here or the hub answers.
+    """Why `source` must come from the hub's cache; `None` if it is a path on this machine or the hub answers.
 
-    Call it before a library loads `source`: a hub that does not answer is switched off.
+    Call it before a library loads `source`, because it switches off a hub that does not answer.
     """
     from huggingface_hub import constants
 
@@ -32,9 +32,9 @@ def hub_silence(source: str) -> str | None:
 
 
 def why_unreachable(source: str) -> str | None:
-    """What to do about a model of which nothing is in the cache of a hub that cannot be asked; else `None`.
+    """What to do if the hub cannot be asked and nothing of a model is in its cache; else `None`.
 
-    Needs no library that takes seconds to import.
+    It imports no library that takes seconds.
     """
     from huggingface_hub import constants
 
@@ -45,7 +45,7 @@ def why_unreachable(source: str) -> str | None:
 
 
 def without_hub(silence: str, source: str) -> str:
-    """What to do about a `source` that is not in the cache of a hub that cannot be asked."""
+    """The sentence that says what to do if the hub cannot be asked and `source` is not in its cache."""
     return (
         f"{silence}, and {source} is not whole in its cache: check the name and the network (HTTPS_PROXY for a proxy, "
         "HF_ENDPOINT for a mirror), or fetch it elsewhere (hf download NAME --local-dir FOLDER) and give the folder"
@@ -54,7 +54,7 @@ def without_hub(silence: str, source: str) -> str:
 
 @cache
 def _unreachable(endpoint: str) -> str | None:
-    """Why the hub does not answer, if so; `None` too where nobody may ask."""
+    """Why the hub does not answer; `None` if it does, or if HF_HUB_OFFLINE forbids asking."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -1,9 +1,10 @@
-"""Intervals for clustered values: means, paired differences, and the area under the ROC curve. Numpy only.
+"""Intervals for clustered values: values and their images go in, a mean, difference or AUROC with its interval out.
 
 Questions about one image share what the model sees in it, so the unit is the image, not the question. A mean over
-questions is a ratio of two sums over images; its variance is the jackknife's over clusters (CR3; Bell and McCaffrey,
-Survey Methodology 28, 2002), its interval Student's t with as many degrees of freedom as clusters less one. For values
-in [0, 1] the interval is made on the logit scale and so stays inside. docs/evaluation.md says how often it covers.
+questions is a ratio of two sums over images. Its variance is that of the jackknife over clusters (CR3; Bell and
+McCaffrey, Survey Methodology 28, 2002). Its interval is Student's t with one degree of freedom fewer than clusters. For
+values in [0, 1] it is made on the logit scale, which keeps it inside. docs/evaluation.md says how often it covers.
+Needs only numpy.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ LEVEL = 0.95
 UNIT: Bounds = (0.0, 1.0)
 METHOD = "cluster-robust t over images (jackknife variance), on the logit scale for values in [0, 1]"
 CELLS = 4_000_000
-"""Largest matrix of resampled weights at a time (32 MB), whatever the number of clusters."""
+"""Most entries of the matrix of resampled weights at a time (32 MB)."""
 SAME = 1e-12
-"""A standard error of less, on the scale of the values, is none: the clusters are all alike."""
+"""A standard error below this share of the range of values counts as 0: the clusters are all alike."""
 
 
 class Interval(NamedTuple):
-    """A mean with its interval; `low` and `high` are NaN where there is one cluster, which says nothing of others."""
+    """A mean with its interval; `low` and `high` are NaN for one cluster alone, which says nothing about others."""
 
     mean: float
     low: float
@@ -51,14 +52,14 @@ def mean_interval(
 ) -> Interval:
     """Mean of `values` with its 95 % interval, over whole `clusters` (each value its own by default).
 
-    `runs` names the training seed of each value. With more than one, the interval covers another training as well as
-    other images: the variances over runs and over clusters are added and that over both at once is taken off (Cameron,
-    Gelbach and Miller, JBES 29, 2011), with Satterthwaite's degrees of freedom, so that few runs make it wide.
+    `runs` names the training seed of each value. With more than one, the interval covers other trainings as well as
+    other images. Its variance is that over runs plus that over clusters minus that over both at once (Cameron, Gelbach
+    and Miller, JBES 29, 2011), with Satterthwaite's degrees of freedom, so few runs make it wide.
 
     `bounds` are the least and greatest value there can be; `None` for values without bounds, such as a number of
-    tokens. Where the clusters do not differ at all, t has nothing to go by: with G clusters, whatever was not seen may
-    still have a share of r = 1 - 0.025^(1/G) (Clopper and Pearson 1934), so that the interval reaches from the mean a
-    share r of the way to each bound. Raises `ValueError` for no values, values that are not finite or not in `bounds`.
+    tokens. If the clusters do not differ at all, t cannot be used. With G clusters, what was never seen may still have
+    a share of r = 1 - 0.025^(1/G) (Clopper and Pearson 1934), so the interval reaches from the mean a share r of the
+    way to each bound. Raises `ValueError` for no values, values that are not finite or not in `bounds`.
 
     >>> mean_interval([1, 0, 1, 1]).mean
     0.75
@@ -94,8 +95,8 @@ def paired_difference(
 def cluster_variance(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
     """Sampling variance of the mean over whole clusters by their squared sums (CR1); 0 for a single cluster.
 
-    It says how much of a spread between seeds the images bring. The intervals themselves take the larger CR3, which
-    keeps its level with few clusters.
+    It says how much of the spread between seeds comes from the images. The intervals themselves use the larger CR3,
+    which keeps its level with few clusters.
 
     >>> round(cluster_variance([0.0, 1.0, 1.0, 0.0], "aabb"), 3), round(cluster_variance([0.0, 1.0], "ab"), 3)
     (0.0, 0.25)
@@ -129,8 +130,8 @@ def auroc(
 ) -> Interval:
     """P(a positive scores above a negative), ties counted half, with its interval; n counts both sides.
 
-    Positives and negatives are resampled apart, so that no resample lacks either; with `clusters` (labels of the
-    positives, labels of the negatives) a label that occurs on both sides is drawn for both at once.
+    A percentile bootstrap. Positives and negatives are resampled separately, so that no resample lacks either. With
+    `clusters` (labels of the positives, labels of the negatives) a label on both sides is drawn for both at once.
     """
     high, code_high = _checked(positives, clusters[0] if clusters else None)
     low, code_low = _checked(negatives, clusters[1] if clusters else None)
@@ -197,11 +198,12 @@ def _jackknife(numbers: Floats, code: Codes) -> float:
 
 
 def _two_way(numbers: Floats, code: Codes, run: Codes) -> tuple[float, float]:
-    """Standard error and degrees of freedom of a mean over runs and clusters that both might have been others."""
+    """Standard error and degrees of freedom of a mean over both runs and clusters; formulas in `mean_interval`."""
     units, runs = int(code.max()) + 1, int(run.max()) + 1
     of_runs = _jackknife(numbers, run)
     of_units = _jackknife(numbers, code) if units > 1 else 0.0
     _, both = np.unique(run * units + code, return_inverse=True)
+    # The three-term variance can fall below one of its parts, even below 0, by chance.
     variance = max(of_runs + of_units - _jackknife(numbers, both), of_runs, of_units)
     spread = of_runs**2 / (runs - 1) + of_units**2 / max(units - 1, 1)
     df = variance**2 / spread if spread > 0 else runs - 1.0
@@ -209,7 +211,7 @@ def _two_way(numbers: Floats, code: Codes, run: Codes) -> tuple[float, float]:
 
 
 def _ends(mean: float, error: float, df: float, *, units: int, bounds: Bounds | None) -> tuple[float, float]:
-    """Both ends of the interval of a mean with its standard error, from two or more units."""
+    """Both ends of the interval of a mean, from its standard error over two or more units."""
     if bounds is None:
         return mean - student_quantile(df) * error, mean + student_quantile(df) * error
     low, high = bounds
@@ -251,7 +253,7 @@ def student_quantile(df: float) -> float:
 
 @lru_cache(maxsize=1)
 def _legendre() -> tuple[Floats, Floats]:
-    """Nodes and weights of Gauss and Legendre on [-1, 1]: numpy takes a few milliseconds to find them."""
+    """Nodes and weights of Gauss and Legendre on [-1, 1], kept because numpy takes milliseconds to find them."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     return nodes, weights
 

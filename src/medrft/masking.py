@@ -1,8 +1,8 @@
-"""The one place that keeps secrets out of what is written, printed, logged or raised.
+"""Replaces secrets with `***` in all that is written, printed, logged or raised; no other module does.
 
-A secret is known by the key it stands under (`hub_token`, `apiKey`, `X-Api-Key`), by its form (`hf_…`, `sk-…`, a
-password in a URL), or by its value: what a recipe, `--set` or an environment variable gave under such a key is masked
-wherever it turns up again, such as in a server's error message. `***` stands in its place.
+A secret is known in three ways: by the key it stands under (`hub_token`, `apiKey`, `X-Api-Key`), by its form (`hf_…`,
+`sk-…`, a password in a URL), or by its value. A value that a recipe, `--set` or an environment variable gave under such
+a key is masked wherever it turns up again, such as in a server's error message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ JOINED = re.compile(
 QUALIFIED = frozenset(
     ("api", "access", "secret", "private", "auth", "hub", "hf", "bearer", "session", "refresh", "client", "server")
 )
-"""Before `keys` and `tokens`: those are secrets, while other tokens are counted."""
+"""Words before `keys` and `tokens` that make them secrets; other tokens are counts, as in `max_tokens`."""
 PLAIN_TOKENS = frozenset(
     (
         *("eos", "bos", "pad", "sep", "unk", "cls", "mask", "image", "video", "audio", "vision", "boi", "eoi", "think"),
@@ -127,7 +127,7 @@ def mask_secrets(value: Any) -> Any:
 
 
 def _hidden(value: Any) -> Any:
-    """What stands under a secret's key, masked whatever it looks like."""
+    """What stands under a secret's key, with each value in it masked that `_is_secret_value` holds for secret."""
     if isinstance(value, Mapping):
         return {key: _hidden(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -136,7 +136,8 @@ def _hidden(value: Any) -> Any:
 
 
 def _is_secret_value(value: Any) -> bool:
-    """A switch (`token: true`), a count, a mark of the vocabulary and a variable's name (`${HF_TOKEN}`) are none."""
+    """Whether a value under a secret's key is secret. A switch (`token: true`), a small number, a token of the
+    vocabulary (`<|im_end|>`) and the name of a variable (`${HF_TOKEN}`) are not."""
     if isinstance(value, str):
         return bool(value.strip()) and not MARK.fullmatch(value) and not re.fullmatch(r"\$\{?\w+\}?", value)
     return type(value) is int and abs(value) > 999
@@ -155,9 +156,13 @@ def mask_text(text: str) -> str:
 
 
 def mask_known(text: str) -> str:
-    """A text without values that are known for secrets, tokens of a known form and passwords in URLs; for streams."""
+    """A text without known secret values, tokens of a known form and passwords in URLs.
+
+    It does not look for `name=value`, so it can be used on pieces of a text, such as the writes to a stream.
+    """
     for secret in known_secrets():
         if secret in text:
+            # A short secret may be part of an ordinary word.
             bounded = rf"(?<!\w){re.escape(secret)}(?!\w)" if len(secret) < 12 else re.escape(secret)
             text = re.sub(bounded, MASK, text)
     if "://" in text:
@@ -187,13 +192,13 @@ def _assigned(text: str) -> Iterator[str]:
 
 
 def _flag(found: re.Match[str]) -> str:
-    """`--api-key sk-1` and `--token=x`, which a command line holds."""
+    """An option of a command line with its value, such as `--api-key sk-1` or `--token=x`, masked if it is secret."""
     secret = is_secret_key(found["name"]) and _is_secret_value(found["value"])
     return f"{found['name']}{found['between']}{MASK}" if secret else found[0]
 
 
 def mask_command(arguments: Sequence[str]) -> str:
-    """A command line in one line, as it may be kept.
+    """A command line as one line, without its secrets.
 
     >>> mask_command(["medrft", "run", "r.yaml", "--set", "stages.sft.trl.hub_token=a b", "--api-key", "x", "--seed=1"])
     'medrft run r.yaml --set stages.sft.trl.hub_token=*** --api-key *** --seed=1'
@@ -211,7 +216,7 @@ def mask_command(arguments: Sequence[str]) -> str:
 
 
 def remember_secret(value: str | None) -> None:
-    """Mask a value from now on wherever it turns up; one that is too short to be told from other text is not."""
+    """Mask a value from now on wherever it turns up. One under six characters is too short to tell from other text."""
     if value and len(value) >= 6 and value != MASK and _is_secret_value(value):
         for form in (value, quote(value, safe="")):
             _remembered[form] = None
@@ -233,7 +238,7 @@ def secret_paths(table: Any) -> list[str]:
 
 
 def masked_paths(table: Any) -> list[str]:
-    """Dotted keys whose secret is not there any more, because the table was written by a run."""
+    """Dotted keys whose secret is already `***`, because a run wrote the table."""
     return [path for path, value in _secrets(table, "", under=False) if value == MASK]
 
 
@@ -253,25 +258,25 @@ def _secrets(value: Any, path: str, *, under: bool) -> Iterator[tuple[str, Any]]
 
 
 def known_secrets() -> list[str]:
-    """Values to mask: those remembered, and of environment variables that are named like a secret; longest first."""
+    """Values to mask: remembered ones, and those of environment variables named like a secret; longest first."""
     named = (value for name, value in os.environ.items() if is_secret_key(name))
     found = {value.strip() for value in named if len(value.strip()) >= 8 and not value.startswith(("/", "~", "."))}
     return sorted({*found, *_remembered}, key=len, reverse=True)
 
 
 def names_endpoint(text: str) -> bool:
-    """Whether a file with this text holds settings of an endpoint or the place of a secret: only its owner reads it."""
+    """Whether a text holds settings of an endpoint or a masked secret; then only its owner may read the file."""
     return ENDPOINT.search(text) is not None
 
 
 class MaskedStream:
-    """A stream that masks what is written to it; all else is the stream's own."""
+    """A stream that masks what is written to it, and otherwise behaves as the stream it wraps."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text without the secrets in it."""
+        """Write a text without its secrets; returns the length of the whole text, as callers expect."""
         self._stream.write(mask_known(text))
         return len(text)
 

@@ -1,8 +1,8 @@
-"""Says who outside this machine gets what: judges, teachers, models under test, trackers and the hub.
+"""Finds out from a recipe what is sent to other machines: to judges, teachers, models under test, trackers and the hub.
 
-What goes out is told in one line before the first request, and with `data.private: true` all of it is refused before
-anything runs. Loopback addresses count as this machine. Fetching weights, data sets or encoders does not count: nothing
-of the user's goes out for them.
+Each recipient is named in one line before its first request. With `data.private: true` all of them are refused before
+anything runs. Loopback addresses count as this machine. Downloads of weights, data sets or encoders do not count,
+because nothing of the user's is sent for them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TRACKERS: Mapping[str, tuple[str, str]] = {
     "flyte": ("", "Flyte"),
     "trackio": ("", ""),
 }
-"""Name in `report_to` -> variable with its server, and the server without it; none: it writes to this machine."""
+"""Name in `report_to` -> the variable that names its server, and its server without that; empty: this machine."""
 OFFLINE = {"wandb": "WANDB_MODE", "swanlab": "SWANLAB_MODE", "comet_ml": "COMET_START_ONLINE"}
 SPACES = ("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
 
@@ -55,7 +55,7 @@ class Recipient:
 
     @property
     def line(self) -> str:
-        """The sentence that tells of it."""
+        """The sentence that says who gets what."""
         return f"{self.who} at {mask_text(self.where)} gets {self.what}"
 
 
@@ -75,12 +75,13 @@ def is_loopback(address: str) -> bool:
         found = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # "::ffff:127.0.0.1" is an IPv4 address written as IPv6; and 0.0.0.0, as a destination, reaches this machine.
     mapped = getattr(found, "ipv4_mapped", None)
     return found.is_loopback or found.is_unspecified or bool(mapped and mapped.is_loopback)
 
 
 def announce_recipients(recipients: Iterable[Recipient]) -> None:
-    """Tell of each recipient in one line, once per process, through the logger `medrft` (standard error)."""
+    """Log one line for each recipient, once per process, through the logger `medrft` (standard error)."""
     for recipient in recipients:
         if recipient.line not in _told:
             _told.add(recipient.line)
@@ -88,7 +89,7 @@ def announce_recipients(recipients: Iterable[Recipient]) -> None:
 
 
 def refuse_private(private: bool, recipients: Sequence[Recipient]) -> None:
-    """Refuse to send anything of private data; raises `RecipeError` naming the keys to take out."""
+    """Raise `RecipeError` naming the keys to take out, if data are private and would be sent anywhere."""
     if private and recipients:
         told = "; ".join(f"{recipient.key} ({recipient.line})" for recipient in recipients)
         keys = "this key" if len(recipients) == 1 else "these keys"
@@ -112,7 +113,7 @@ def recipients_of(table: Mapping[str, Any]) -> list[Recipient]:
 
 
 def servers_in(value: Any, path: str, *, table: Mapping[str, Any] | None = None) -> Iterator[Recipient]:
-    """Addresses on other machines in a reward or in scorers' options, wherever they stand; `path` is its key."""
+    """Addresses on other machines anywhere in a reward or in scorers' options; `path` is the key of `value`."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from servers_in(inner, f"{path}.{key}", table=value)
@@ -131,7 +132,7 @@ def judge_at(key: str, *, model: str, where: str, thoughts: bool) -> Recipient:
 
 
 def _trackers(trl: Mapping[str, Any], where: str) -> Iterator[Recipient]:
-    """Experiment trackers: metrics and settings, and what the policy wrote only where `log_completions` asks for it."""
+    """Experiment trackers. They get metrics and settings; completions only if `log_completions` asks for that."""
     names = trl.get("report_to") or ()
     wanted = [names] if isinstance(names, str) else list(names)
     if "all" in wanted:
@@ -144,7 +145,7 @@ def _trackers(trl: Mapping[str, Any], where: str) -> Iterator[Recipient]:
 
 
 def _tracker_server(name: str, trl: Mapping[str, Any]) -> str:
-    """Where a tracker sends to; empty where it writes to this machine's disk."""
+    """The server that a tracker sends to; empty if it writes to this machine's disk."""
     if os.environ.get(OFFLINE.get(name, ""), "").lower() in ("offline", "disabled", "dryrun", "local", "0"):
         return ""
     if name == "trackio":

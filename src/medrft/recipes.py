@@ -1,4 +1,4 @@
-"""Reading recipes: YAML files, `--set a.b=c` overrides, and one line for what is wrong. Importable without torch."""
+"""Reads recipes: a YAML file and `--set a.b=c` go in; a `Recipe` comes out, or an error in one line. Needs no torch."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
 def _read_table(path: Path) -> dict[str, Any]:
     text = _read_text(path)
     table = _parsed(path, text)
+    # A run writes its recipe.yaml with YAML's end mark, so one without it was cut off; a user's own need not have it.
     if text.startswith(RESOLVED[:20]) and not text.endswith("...\n"):
         raise RecipeError(f"{path} was cut off; put the recipe that the run was begun with in its place")
     if not isinstance(table, dict):
@@ -53,10 +54,13 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 class _Safe(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, and aliases stand for no more than `LARGEST` values."""
+    """YAML in which a key given twice is an error, and aliases may not swell a document beyond `LARGEST` values.
+
+    PyYAML itself silently takes the last of two equal keys, and lets nested aliases stand for billions of values.
+    """
 
     def get_single_data(self) -> Any:
-        """The document, once it is known how much its aliases stand for; raises `YAMLError`."""
+        """The document, built only after its size with all aliases is known; raises `YAMLError`."""
         node = self.get_single_node()
         if node is None:
             return None
@@ -64,7 +68,7 @@ class _Safe(yaml.SafeLoader):
         return self.construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The table of a node; raises `ConstructorError` for a key that stands twice."""
+        """The table of a node; raises `ConstructorError` for a key given twice."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
@@ -75,6 +79,7 @@ class _Safe(yaml.SafeLoader):
 
 def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
     """How many values a node stands for with its aliases written out."""
+    # Each node is counted once. Otherwise counting would take as long as the swollen document is large.
     if id(node) in known:
         return known[id(node)]
     if id(node) in above or len(above) > DEEPEST:
@@ -90,7 +95,7 @@ def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text; raises `ValueError` in one line for one that is none, or that is made to swell."""
+    """The value of a YAML text; raises `ValueError` in one line for text that is not YAML, or swells too much."""
     try:
         return yaml.load(text, Loader=_Safe)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:  # also of numbers and dates
@@ -104,7 +109,7 @@ def read_yaml(path: Path) -> Any:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")  # Windows editors may begin a file with a byte-order mark
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
 
@@ -117,7 +122,10 @@ def _parsed(path: Path, text: str) -> Any:
 
 
 def found_files(value: Any, folder: Path) -> Any:
-    """The recipe with each `file.py:Name` and chat template that lies beside it made absolute, found from anywhere."""
+    """The recipe with absolute paths for each `file.py:Name` and chat template in `folder`, where it lies.
+
+    Then it can be run from any folder.
+    """
     if isinstance(value, dict):
         return {key: _found_template(key, found_files(inner, folder), folder) for key, inner in value.items()}
     if isinstance(value, list):
@@ -129,14 +137,14 @@ def found_files(value: Any, folder: Path) -> Any:
 
 
 def _found_template(key: str, value: Any, folder: Path) -> Any:
-    """`model.chat_template`, if it is a file beside the recipe or here, made absolute."""
+    """`model.chat_template` as an absolute path, if it is a file beside the recipe or in the current folder."""
     if key.rpartition(".")[2] != "chat_template" or not isinstance(value, str):
         return value
     return next((str(path.resolve()) for path in (folder / value, Path(value)) if path.is_file()), value)
 
 
 GONE = (("encoder", "idf"), ("encoder", "rescale"), ("output",))
-"""Keys that were taken out. Run folders made before hold them, unset, in the whole recipe that they keep."""
+"""Keys that no longer exist. Older run folders still have them, unset, because they keep the whole recipe."""
 
 
 def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
@@ -149,7 +157,7 @@ def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
 
 
 def _without_gone(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table without keys of `GONE` that say nothing; one that was set stays, to be refused by its name."""
+    """The table without those keys of `GONE` that are unset. One that was set stays, and is refused by its name."""
     kept = dict(table)
     for *inside, key in GONE:
         if not inside:
@@ -183,7 +191,7 @@ def parse_set(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def refuse_masked(table: Mapping[str, Any], *, where: str) -> None:
-    """Refuse settings whose secret a run's recipe.yaml did not keep; raises `RecipeError` naming the first."""
+    """Raise `RecipeError` for settings that hold `***`, because a run's recipe.yaml does not keep secrets."""
     if gone := masked_paths(table):
         raise RecipeError(
             f"{where}: {gone[0]} is ***, for a run's recipe.yaml keeps no secrets; start from your own "
@@ -192,7 +200,7 @@ def refuse_masked(table: Mapping[str, Any], *, where: str) -> None:
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as a string; people mean a number."""
+    """A number for a text such as `1e-3`, which YAML 1.1 reads as a string, because it lacks the point."""
     if isinstance(value, str):
         try:
             return float(value) if any(c.isdigit() for c in value) else value
@@ -249,7 +257,7 @@ def _one_line(error: ValidationError) -> str:
 
 
 REMOVED = {"eval.resamples": "it was removed, for intervals are formulas now; delete the line"}
-"""Keys that recipes of earlier versions have, and what to do about them."""
+"""Keys of earlier versions, and what to do about them."""
 
 
 def _unknown_key(where: str, location: Sequence[int | str]) -> str:

@@ -1,4 +1,4 @@
-"""The run directory: where everything a run did is written, so that each stage can be done again from files.
+"""The run directory: where a run writes everything it did, so that each step can be done again from files.
 
 recipe.yaml  environment.json  metrics.jsonl  rollouts/  images/  audit/  report.html
 stages/<name>/{checkpoints,final}/   eval/<stage>/<dataset>/{predictions.jsonl,metrics.json}
@@ -33,13 +33,13 @@ PACKAGES = (
 )
 
 AGAIN = "To go on, pass your own recipe or --set KEY=VALUE; the hub's token is also taken from HF_TOKEN."
-"""What a run's recipe.yaml says of the secrets that it lacks."""
+"""What a run's recipe.yaml says about the secrets that it does not keep."""
 
 RESOLVED = "# The resolved recipe of a run, as medrft wrote it. The three dots at its end say that it is whole.\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, without secrets; a NaN stops here, at its source."""
+    """Write JSON atomically, without secrets; raises `ValueError` for NaN and infinity, which are not JSON."""
     text = json.dumps(mask_secrets(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(path, text, mode=0o600 if names_endpoint(text) else 0o644)
 
@@ -55,9 +55,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A JSON object that a run wrote and can write again; empty where there is none.
+    """A JSON object that a run wrote and can write again; empty if there is none.
 
-    A damaged one, such as half a file that a copy left, counts as none, and that is told.
+    A damaged one, such as half a file after a broken copy, counts as none, and a line on standard error says so.
     """
     if not path.is_file():
         return {}
@@ -93,10 +93,10 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 
 
 def read_growing(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a file that a run appends to, by whole lines; none where there is no file.
+    """Rows of a file that a run may be appending to; none if there is no file.
 
-    What stands after the last newline is a row being written, or one that a kill or a full disk cut off: it is not
-    read, and that is told. Raises `DataError` for any other line that is no row, with the way out.
+    What follows the last newline is a row being written, or one that a kill or a full disk cut off. It is left out, and
+    a line on standard error says so. Raises `DataError` for any other line that is not a row.
     """
     if not path.is_file():
         return
@@ -113,7 +113,7 @@ def read_growing(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSONL, atomically; for its owner alone where the first row, a header, names an endpoint."""
+    """Write rows as JSONL, atomically. Only its owner may read it if the first row, a header, names an endpoint."""
     text = _lines(rows)
     write_atomic(path, text, mode=0o600 if names_endpoint(text.partition("\n")[0]) else 0o644)
 
@@ -161,7 +161,7 @@ class RunDir:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was trained or evaluated; a mistake found before that leaves little more than a recipe."""
+        """Whether anything was trained or evaluated; a run that failed before that holds little more than a recipe."""
         found = (path for where in ("stages/*/stage.json", "eval/*/*") for path in self.path.glob(where))
         return any(not is_scrap(path) for path in found)
 
@@ -195,7 +195,7 @@ class RunDir:
         return self.path / "stages" / name
 
     def lost(self, name: str) -> Path:
-        """Rows of an SFT stage whose picture had vanished, one line per time; absent where none had."""
+        """File with a line for each time that a picture of an SFT stage had vanished; absent if none had."""
         return self.path / "stages" / name / "missing_images.jsonl"
 
     def checkpoints(self, name: str) -> Path:
@@ -211,19 +211,19 @@ class RunDir:
         return read_record(self.stage(name) / "stage.json")
 
     def is_trained(self, name: str) -> bool:
-        """Whether a stage has trained to its end, wherever its model is now; its record says so last of all."""
+        """Whether a stage has trained to its end, wherever its model is now. A stage writes that into its record last."""
         return self.record(name).get("status") == "done"
 
     def is_finished(self, name: str) -> bool:
         """Whether a stage has trained to its end and its final model can be used.
 
-        Everything that asks for a finished stage asks here. A stage that was killed while its final model was being
+        Every check for a finished stage goes through here. A stage that was killed while its final model was being
         written has files in `final`, but is not finished.
         """
         return self.is_trained(name) and (self.final(name) / "config.json").is_file()
 
     def masters(self, name: str) -> Path:
-        """A stage's trained weights before its final folder rounded them; absent where no later stage needs them."""
+        """A stage's trained weights before the final folder rounded them; absent if no later stage needs them."""
         return self.stage(name) / "masters.safetensors"
 
     def evaluation(self, stage: str, dataset: str) -> Path:
@@ -239,9 +239,9 @@ class RunDir:
         append_jsonl(self.warnings, [row])
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
-        """Write the resolved recipe, with YAML's mark at its end, so that half of it is known as such.
+        """Write the resolved recipe. It ends with YAML's end mark `...`, so that a cut-off file can be told.
 
-        Secrets stand in it as `***`, and a line says which.
+        Secrets are `***` in it, and a comment says which.
         """
         kept = mask_secrets(dict(recipe))
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, explicit_start=True, explicit_end=True)

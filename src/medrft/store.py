@@ -1,4 +1,4 @@
-"""Rollouts in Parquet: one row per completion, whole groups only; written while training, read with DuckDB.
+"""Keeps rollouts in Parquet: training writes one row per completion, in whole groups; DuckDB reads them.
 
     rollouts/grpo-train-000000.parquet
     step 0 · generation_step 0 · stage grpo · split train · group_id grpo/train/0/3 · sample 5 · example_id …
@@ -56,19 +56,19 @@ PARTS: dict[str, str] = {"raw": "double", "calibrated": "double", "applicable": 
 """Struct columns with one field per part of the reward."""
 
 RESERVED = frozenset({"references"})
-"""Columns whose names are words of SQL; a query has them in double quotes."""
+"""Columns whose names are words of SQL; a query must put them in double quotes."""
 
 IN_ORDER = "stage, split, generation_step, group_id, sample"
 
 ROWS_PER_FILE = 4096
-"""Few enough to be held in memory and lost by a kill, many enough that a million rows are a few hundred files."""
+"""Few enough to hold in memory and to lose by a kill; many enough for a million rows to be a few hundred files."""
 
 
 class RolloutWriter:
     """Collects whole groups and writes them as Parquet files of a few thousand rows.
 
-    Raises `ValueError` for a group that is not whole, not `group_size` samples numbered from 0, and `StorageError`
-    when the disk refuses a file; its rows are then kept for the next try.
+    Raises `ValueError` for a group without exactly `group_size` rows. Raises `StorageError` when the disk refuses a
+    file; its rows are then kept for the next try.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RolloutWriter:
 
     @naming_extras()
     def write(self, rows: Sequence[Row], *, group_size: int) -> None:
-        """Take the rows of one generation batch; they reach the disk at the latest with `flush`."""
+        """Take the rows of one generation batch; they are on the disk after `flush` at the latest."""
         sizes = Counter(row["group_id"] for row in rows)
         cut = [name for name, size in sizes.items() if size != group_size]
         if cut:
@@ -92,7 +92,7 @@ class RolloutWriter:
 
     @naming_extras()
     def flush(self) -> Path | None:
-        """Write what was collected, atomically; `None` when there was nothing."""
+        """Write the collected rows atomically and return the file; `None` when there were none."""
         if not self._rows:
             return None
         first = self._rows[0]["generation_step"]
@@ -121,7 +121,7 @@ def rollout_schema(parts: Sequence[str]) -> pa.Schema:
 
 @naming_extras()
 def read_rollouts(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[str, Any]]:
-    """Rows of a DuckDB query over the view `rollouts` of a run directory; it can reach no other file and write none.
+    """Rows of a DuckDB query over the view `rollouts` of a run directory. It can read no other file and write none.
 
     Stages with different rewards share the view: their struct columns then have the parts of both.
     Raises `DataError` when the run has no rollouts, a file is damaged, or DuckDB refuses the query.
@@ -144,8 +144,8 @@ def select_rollouts(
 ) -> list[dict[str, Any]]:
     """Rollouts for which the SQL expression `where` is true, in the order in which they were written.
 
-    A part of the reward is a column too, as in `raw.bleu1`; all but these by default. `order` is a column, or a
-    column and `desc`. Raises like `read_rollouts`, and `UnknownNameError` for a column that is not there.
+    By default all columns are returned; a part of the reward can be named as one too, as in `raw.bleu1`. `order` is a
+    column, or a column and `desc`. Raises like `read_rollouts`, and `UnknownNameError` for a column that is not there.
     """
     with _opened(run, "the query" if where is None else f"--where {where!r}") as database:
         found = database.view("rollouts")
@@ -223,6 +223,7 @@ def _opened(run: Path, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
     allowed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     with duckdb.connect() as database:
         try:
+            # In this order: once access is off, allowed_paths cannot be set; once locked, a query can set nothing.
             database.read_parquet(files, union_by_name=True).create_view("rollouts")
             database.execute(f"SET allowed_paths = [{allowed}]")
             database.execute("SET enable_external_access = false")
@@ -233,7 +234,7 @@ def _opened(run: Path, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _refused(error: duckdb.Error, files: Sequence[str], what: str) -> DataError:
-    """A damaged file by its name; else DuckDB's own words, and the columns where a name may be wrong."""
+    """The error to raise: names a damaged file, else repeats DuckDB, and lists the columns if a name may be wrong."""
     import duckdb
 
     damaged = next((file for file in files if file in str(error)), None)
@@ -254,7 +255,7 @@ def _cannot_read(path: Path, error: Exception) -> DataError:
 
 
 def _columns(view: duckdb.DuckDBPyRelation) -> dict[str, str]:
-    """SQL of every column by its name, the parts of the reward included."""
+    """Name -> SQL of every column, including the parts of the reward."""
     known = {name: _quoted(name) for name in view.columns}
     for name, kind in zip(view.columns, view.types, strict=True):
         if name in PARTS:

@@ -1,8 +1,8 @@
-"""torchvision from PyPI beside a CPU build of torch: made importable without its compiled operators.
+"""Makes torchvision from PyPI importable beside a CPU build of torch, without its compiled operators.
 
-PyPI builds torchvision for GPUs. Beside a CPU-only torch its compiled operators cannot load, and `import torchvision`
-ends in "operator torchvision::nms does not exist"; so does the import of transformers' processors and of TRL.
-Image-text models need torchvision for reading video alone, which takes none of those operators.
+PyPI has torchvision built for GPUs. Beside a CPU-only torch its compiled operators cannot load, and
+`import torchvision` ends in "operator torchvision::nms does not exist"; so does the import of transformers'
+processors and of TRL. Image-text models need torchvision only to read video, which uses none of those operators.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import importlib.util
 import sys
 
 OPERATORS = ("nms", "qnms")
-"""What torchvision's Python part registers something for at import, whether or not it exists."""
+"""The operators that torchvision's Python code extends at import, whether or not they exist."""
 
 
 def declare_missing_operators() -> None:
     """Let `import torchvision` succeed beside a CPU-only torch; call it before importing a processor or a trainer.
 
-    Does nothing where torchvision is absent, works, or torch itself is built for GPUs.
+    Does nothing if torchvision is absent or works, or if torch is built for GPUs.
     """
     import torch
 

@@ -21,8 +21,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 Form = Literal["think", "direct", "short"]
-"""How a prompt asks for its answer: `think` = `<think>…</think><answer>…</answer>`, `direct` = `<answer>…</answer>`
-alone, `short` = the whole stripped text."""
+"""How a prompt asks for its answer: `think` is `<think>…</think><answer>…</answer>`, `direct` is `<answer>…</answer>`
+alone, `short` is the whole text, stripped."""
 
 FORMS: frozenset[str] = frozenset(get_args(Form))
 
@@ -147,7 +147,7 @@ class Item:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check every value's type, once, where the item is made; a few microseconds, for items come by the million."""
+        """Check every value's type once, where the item is made. It may take only microseconds: there are millions."""
         if type(self.references) is not tuple:
             object.__setattr__(self, "references", _texts("Item.references", self.references))
         if type(self.options) is not tuple:
@@ -192,7 +192,7 @@ def _check_texts(name: str, values: tuple[Any, ...]) -> None:
 
 
 def _texts(name: str, value: object, *, single: bool = True) -> tuple[str, ...]:
-    """A list as a tuple; one text as a tuple of one where that can only be meant so."""
+    """A list as a tuple; with `single`, one text as a tuple of one."""
     if isinstance(value, str) and single:
         return (value,)
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -231,7 +231,7 @@ class Scorer(Protocol):
         """Item fields that must not be `None`, checked when the reward is built for a foreign trainer."""
 
     def applies(self, item: Item) -> bool:
-        """Whether this scorer concerns the item at all; where not, its part is left out of the sum."""
+        """Whether this scorer concerns the item at all; if not, its part is left out of the sum."""
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """One score per item, the best over its references; `None` when unscored."""
