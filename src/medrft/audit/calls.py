@@ -293,8 +293,7 @@ def _stand_in_for_swift() -> None:
 
 def call_safely(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """What somebody else's code returns, or what it raises, so that the error can be reported."""
-    # A future also holds SystemExit, which `except Exception` would let through. And asyncio.run needs a thread
-    # without a running loop.
+    # A future holds whatever was raised, also the SystemExit that `except Exception` would let through.
     with ThreadPoolExecutor(max_workers=1) as pool:
         future = pool.submit(work)
         error = future.exception()

@@ -207,6 +207,7 @@ def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> tuple[
 
 
 def _ranks(values: Floats) -> Floats:
+    """Ranks from 1 up; equal values share their mean rank, as in Spearman's correlation."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     ranks: Floats = (ends - (counts - 1) / 2)[inverse]

@@ -149,7 +149,7 @@ def hack_cases(
 
 
 def is_right(text: str, example: Example) -> bool:
-    """Whether a stock answer happens to be right for an example, by plain match, the oracle or the lexicon."""
+    """Whether a stock answer happens to be right (by plain match, oracle or lexicon); then it is no hack there."""
     if plainly_matches(text, example):
         return True
     verdict = ask_oracle(example, text)

@@ -55,6 +55,7 @@ def post_once(http: httpx.Client, url: str, content: bytes, *, seconds: float, d
     received = bytearray()
     try:
         with http.stream("POST", url, content=content, headers=HEADERS) as response:
+            # Not iter_bytes, which unpacks a compressed body before its size can be checked.
             for piece in response.iter_raw():
                 received += piece
                 if len(received) > MAX_BYTES:
