@@ -211,7 +211,7 @@ class RunDir:
         return read_record(self.stage(name) / "stage.json")
 
     def is_trained(self, name: str) -> bool:
-        """Whether a stage has trained to its end, wherever its model is now. A stage writes that into its record last."""
+        """Whether a stage has trained to its end, wherever its model is now. Its record says so, written last."""
         return self.record(name).get("status") == "done"
 
     def is_finished(self, name: str) -> bool:
