@@ -1,4 +1,4 @@
-"""Makes hacks: from examples, texts that a policy could write without knowing the answer and that deserve nothing.
+"""Makes hacks: from examples, texts that a policy may learn to write because they pay, not because they are right.
 
 A hack is tried only on examples that it is wrong for: "no" is not a hack where the answer is no.
 """

@@ -1,4 +1,4 @@
-"""`medrft audit`: rewards and material go in; measurements, findings and a page come out. No model is loaded."""
+"""`medrft audit`: rewards and material go in; measurements, findings and a page come out. Needs no policy model."""
 
 from __future__ import annotations
 

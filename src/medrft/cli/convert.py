@@ -1,4 +1,4 @@
-"""`medrft data convert`: data sets to and from the rows of other trainers."""
+"""`medrft data convert`: reads a data set, or the rows of another trainer, and writes the rows of another trainer."""
 
 from __future__ import annotations
 

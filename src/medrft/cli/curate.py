@@ -1,4 +1,4 @@
-"""`medrft curate`: thin a recipe's frequent answers, and let a policy or a teacher write thoughts for what is left."""
+"""`medrft curate RECIPE`: thins frequent answers, and has a policy or teacher write thoughts for the rows left."""
 
 from __future__ import annotations
 
