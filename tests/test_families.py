@@ -32,6 +32,7 @@ def states(row):
     return {name: cell["state"] for name, cell in row.items()}
 
 
+@pytest.mark.filterwarnings("ignore:.*prompts are read whole:UserWarning")  # of families that cannot share: the row says so
 @pytest.mark.parametrize("family", MARKED)
 def test_a_row_of_the_table_is_earned_again(family, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
