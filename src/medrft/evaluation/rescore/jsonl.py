@@ -2,7 +2,7 @@
 
     {"id": 3, "question": "which side of the heart border is obscured?", "reference": "right", "prediction": "left"}
 
-The usual names of columns are found without help (`NAMES`); `--set reference=COLUMN` names one that is called otherwise.
+Columns with usual names are found without help (`NAMES`); `--set reference=COLUMN` names one that is called otherwise.
 """
 
 from __future__ import annotations
