@@ -159,7 +159,7 @@ def scored_rows(
 
 @contextmanager
 def _opened(place: Path | None) -> Iterator[IO[bytes]]:
-    """The file of raw scores; raises `StorageError` if it cannot be opened, `RunInUseError` if another process has it."""
+    """The file of raw scores; raises `StorageError` if it cannot be opened, `RunInUseError` if it is in use."""
     if place is None:
         with tempfile.TemporaryFile(buffering=0) as nameless:
             yield nameless

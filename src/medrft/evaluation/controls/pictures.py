@@ -111,6 +111,7 @@ def contrasted_pictures(images: Images, *, seed: int) -> Images:
     from PIL import ImageEnhance
 
     def change(example: Example) -> list[Image]:
+        # Seeded by a text, which gives the same draw on every machine and whichever examples are asked before.
         factor = random.Random(f"{seed} {_names(example.images)}").choice(CONTRAST)
         return [ImageEnhance.Contrast(image).enhance(factor) for image in images(example)]
 

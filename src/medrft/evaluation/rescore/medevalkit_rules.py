@@ -43,7 +43,7 @@ def by_rule(answer: str, response: str, *, open_: bool, slake: bool = False) -> 
 
     Open answers, and closed ones other than yes and no, must equal the reference. For a reference `yes` or `no`, that
     word must occur anywhere in the text, even inside a word, and the other must not. On SLAKE this holds only for a
-    reference in lower case; `Yes` must be equal, which a text in lower case is to `yes` alone.
+    reference in lower case; for `Yes` the whole text must be `yes`.
 
     >>> by_rule("no", "the lung is normal", open_=False), by_rule("yes", "yes, a nodule", open_=False)
     (True, False)
