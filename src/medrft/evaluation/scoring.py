@@ -87,6 +87,7 @@ class Marker:
             for i, score in zip(where, scorer([answers[i].item for i in where]), strict=True):
                 scores[i][name] = score
         for answer, row in zip(answers, scores, strict=True):
+            # A failed request is unscored by all that would have scored the answer, so that it is counted, not missing.
             if answer.error:
                 asked = (name for name, scorer in self._own.items() if scorer.applies(answer.item))
                 row.update(dict.fromkeys((*SCORERS[answer.item.kind], "correct", *asked)))

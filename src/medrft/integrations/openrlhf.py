@@ -35,7 +35,7 @@ def make_reward_func(
     held = ForeignReward(reward, rows=CONTRACTS["openrlhf"].rows, unscored=unscored, **settings)
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
-        import torch
+        import torch  # OpenRLHF has it; this module must import without it
 
         failed = len(queries)
         try:

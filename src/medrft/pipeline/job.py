@@ -73,7 +73,7 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
         others = load_tests(recipe, data, on_progress=advance)
     job = Job(recipe=recipe, run=RunDir(output), data=data, others=others, bar=bar, resume=resume)
-    check_rows(job)
+    check_rows(job)  # before the run folder is made, so that a recipe that cannot run leaves none behind
     run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
     if record and is_main():
         run.write_recipe(recipe.model_dump(mode="json"))

@@ -101,6 +101,7 @@ class Adaptive(Calibration):
         if not batch:
             return
         if self._threshold is None:
+            # Step 1 needs a T, so the first batch sets it before it enters the history.
             self._threshold = self._clipped_percentile(batch)
             self._append(batch)
         else:

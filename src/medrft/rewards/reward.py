@@ -179,6 +179,7 @@ class Reward:
             column = [o.calibrated.get(name) if ok else None for o, ok in zip(made, scored, strict=True)]
             for i, z in enumerate(within_groups(column, groups, standardize_scores)):
                 totals[i] += self.weights(raws[i].kind).get(name, 0.0) * (z or 0.0)
+        # `or [0.0]`: where nothing was scored there is no mean to take.
         whitened = iter(standardize_scores([total for total, ok in zip(totals, scored, strict=True) if ok] or [0.0]))
         rewards: list[Score] = [next(whitened) if ok else None for ok in scored]
         assert all(reward is None or math.isfinite(reward) for reward in rewards)

@@ -128,6 +128,7 @@ class Stack:
             failed = [part for part in missing if part.name in row.reasons]
             total = sum(part.weight * (row.raw[part.name] or 0.0) for part in self.parts)
             total += sum(max(part.weight, 0.0) for part in failed)
+            # The fewest parts that can never be scored, then the best sum, then the fewest failures.
             return (len(failed) - len(missing), total, -len(failed))
 
         best = max(candidates, key=merit)

@@ -145,6 +145,7 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
         header: Row = {}
         count = 0
         for number, row in enumerate(read_jsonl(file), 1):
+            # Rows that others made may lack a header; a first line with scores is an answer.
             if number == 1 and "scores" not in row:
                 header = row
                 continue

@@ -65,6 +65,7 @@ def _limit(summary: Any, task: str) -> int | None:
 def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]) -> Answered | None:
     if not isinstance(row, Mapping):
         return None
+    # The unfiltered response first: our rules, not a task's filter, are to find the answer in it.
     references, output = foreign.texts_of(row.get("target")), _first(row.get("resps", row.get("filtered_resps")))
     if not references or output is None:
         return None

@@ -152,6 +152,7 @@ def link_rows(rows: Sequence[Answered], examples: Sequence[Example]) -> tuple[tu
     unsure = 0
     for row in rows:
         key = (normalize(row.question), normalize(row.references[0]))
+        # Samples of one question share its id, and so must get the same example.
         if row.id not in taken:
             group = free.get(key, [])
             taken[row.id] = group.pop(0) if group else None

@@ -88,6 +88,7 @@ def _table(file: Path) -> Table:
     if file.suffix == ".json":
         found = foreign.read_json(file)
         if isinstance(found, Mapping) and all(isinstance(column, Mapping) for column in found.values()):
+            # Column by column, `{column: {row: value}}`, as pandas writes a table by default.
             keys = list(dict.fromkeys(key for column in found.values() for key in column))
             return [{name: column.get(key) for name, column in found.items()} for key in keys]
         return [row if isinstance(row, dict) else {} for row in found] if isinstance(found, list) else []
@@ -170,6 +171,7 @@ def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Fig
         for name, text in row.items()
         if name != "split" and (number := foreign.number_of(text)) is not None
     ]
+    # Some of its data sets report shares and others percent; nothing in the file says which.
     scale = 100 if any(value > 1 for value in values) else 1
     for row in table:
         split = row.get("split")
