@@ -33,7 +33,7 @@ from medrft.types import Example
 def run_recipe(
     recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, only: Sequence[str] | None = None
 ) -> RunDir:
-    """Run a recipe into `output` and return its run directory; the report lies in it.
+    """Run a recipe into `output` and return its run directory, which has the report.
 
     `only` names the stages to do, by default all of them; `base` is the start model's evaluation.
     Raises `UserError` for whatever the user can fix, before any work where that is possible.

@@ -161,7 +161,7 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
 
 
 def rows_by_key(rows: Iterable[Row]) -> dict[Key, tuple[Row, ...]]:
-    """Rows of predictions by example; all samples of an example stand together."""
+    """Rows of predictions grouped by example, with all its samples."""
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault((row["dataset"], row["split"], str(row["id"])), []).append(row)

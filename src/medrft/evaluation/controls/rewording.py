@@ -67,7 +67,7 @@ def negated_example(example: Example) -> Changed:
 
 
 def other_side(example: Example) -> Changed:
-    """A closed question about one side, asked about the other. A good model may answer otherwise.
+    """A closed question about one side, asked about the other. A good model may change its answer.
 
     Only phantom data tell what is true of the other side; for other data the share of changed answers is all we have.
     """

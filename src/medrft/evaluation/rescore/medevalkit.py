@@ -70,7 +70,7 @@ def _rows(file: Path, dataset: str) -> tuple[list[Answered], list[LeftOut]]:
 
 def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, answer: str, response: str) -> Answered:
     choices = foreign.options_of(row.get("choices") or row.get("options"))
-    # Of its data sets SLAKE alone has `answer_type`; for the others its code takes any reference but yes and no as open.
+    # Of its data sets SLAKE alone has `answer_type`; in the others any reference but yes and no is open for its code.
     open_ = row.get("answer_type") == "OPEN" if "answer_type" in row else answer.lower().strip() not in rules.YES_NO
     theirs = foreign.mark_of(row.get("correct"))
     rule = None if choices else rules.by_rule(answer, response, open_=open_, slake="answer_type" in row)
