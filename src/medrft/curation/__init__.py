@@ -1,1 +1,1 @@
-"""Curation, ARMed's data stage: frequent answers thinned, and a thought written and checked for each that is kept."""
+"""Curation, ARMed's data stage: thins frequent answers, and has a thought written and checked for each pair kept."""

@@ -1,12 +1,13 @@
-"""Curation, ARMed's data stage (arXiv 2508.12957): frequent answers thinned, a thought written for each pair left.
+"""Curation, the data stage of ARMed (arXiv 2508.12957): from train examples to a folder of pairs with thoughts.
 
-    tries.jsonl     every completion, appended batch by batch: what an interrupted curation goes on from
+    tries.jsonl     every completion, appended batch by batch; an interrupted curation resumes from it
     curated.jsonl   the pairs that got a thought, as rows of the `table` loader
     dropped.jsonl   the pairs that got none, with each try and the rule that dropped it
-    manifest.json   settings, who wrote, counts per rule
+    manifest.json   settings, the writing model, counts per rule
 
-The writer samples up to `tries` completions for a pair; the first that passes every rule is kept. Rules are asked
-in the order of tries, then of pairs, whenever the tries were written: an interrupted curation ends with the same files.
+Frequent answers are thinned first. Then the writer samples up to `tries` completions for each pair that is left; the
+first one that passes every rule is kept. The rules are applied in the order of tries and then of pairs, whenever the
+completions were written, so an interrupted curation ends with the same files.
 """
 
 from __future__ import annotations
@@ -43,17 +44,17 @@ if TYPE_CHECKING:
     from medrft.config import EncoderConfig
 
 NAMED = ("modality", "organ", "question_type")
-"""Metadata that curated rows carry, where known."""
+"""Metadata that curated rows keep, where it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Try:
-    """One completion for a pair, and what became of it."""
+    """One completion for a pair, and the verdict on it."""
 
     completion: Completion
     thought: str
     rule: str | None
-    """The rule that dropped it; `None` for the one that is kept."""
+    """The rule that dropped it; `None` if it is kept."""
 
 
 @naming_extras()
@@ -69,8 +70,8 @@ def curate(
     """Curate `examples` (the train rows) into `output`, and return its manifest.
 
     With `resume` an interrupted curation goes on and a finished one is left as it is. Raises `RunExistsError` for an
-    output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails,
-    `DataError` when no pair is left. That none got a thought is for `check_kept` to say.
+    output in use, `RecipeError` for one begun with other settings, `EndpointError` when a teacher fails, and
+    `DataError` when no pair is left after thinning. If no pair got a thought, `check_kept` raises, not this function.
     """
     from medrft.training.processes import alone_in
 
@@ -85,7 +86,7 @@ def curate(
 
 
 def check_kept(manifest: Mapping[str, Any], output: Path) -> None:
-    """Raise `DataError` where none of the pairs got a thought."""
+    """Raise `DataError` if no pair got a thought."""
     if not manifest["result"]["kept"]:
         rules = ", ".join(f"{RULES[rule]}: {n:,}" for rule, n in manifest["rules"].items() if n)
         raise DataError(
@@ -97,7 +98,7 @@ def check_kept(manifest: Mapping[str, Any], output: Path) -> None:
 def _curate(
     examples: Sequence[Example], recipe: Recipe, header: dict[str, Any], *, writer: Writer, output: Path, bar: Bar
 ) -> dict[str, Any]:
-    """Thin, gather thoughts, write the files."""
+    """Thin the examples, collect thoughts, and write the files."""
     with bar("Embedding questions") as advance:
         thinned = thin_frequent(
             examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder)
@@ -112,7 +113,7 @@ def _curate(
 
 
 def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> dict[str, Any]:
-    """All that the result depends on; equal headers mean equal results."""
+    """All settings and data that the result depends on; equal headers mean equal results."""
     from medrft.data.images import sha256_of
 
     prompt = think_prompt(recipe)
@@ -138,7 +139,10 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
 
 
 def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
-    """The manifest of a folder that may be written to."""
+    """The manifest of the output folder, new or found, once it is certain that this curation may write there.
+
+    Its `status` is `done` if nothing is left to do. Raises `RunExistsError`, `RecipeError` or `DataError` as `curate`.
+    """
     path = output / "manifest.json"
     manifest = _read_manifest(path)
     begun = manifest is not None and (manifest["status"] == "done" or (output / "tries.jsonl").is_file())
@@ -147,7 +151,7 @@ def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str,
             raise RunExistsError(f"{output} holds files but no manifest.json; choose another --output")
     elif begun and not resume:
         raise RunExistsError(f"{output} already holds a curation; choose another --output or pass --resume")
-    if manifest is None or not begun:  # a mistake found before the first thought leaves a manifest and no more
+    if manifest is None or not begun:  # an error before the first thought leaves a manifest and nothing else
         manifest = {**header, "status": "running"}
         write_json(path, manifest)
     apart = [line for key in header for line in _apart(key, manifest.get(key), header[key])]
@@ -161,7 +165,7 @@ def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str,
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:
-    """A curation's manifest, if there is one; raises `DataError` for a file that is none."""
+    """A curation's manifest, or `None` without a file; raises `DataError` for a file that is not a manifest."""
     if not path.is_file():
         return None
     try:
@@ -174,7 +178,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _apart(key: str, before: Any, now: Any) -> list[str]:
-    """Where two values of the manifest differ, setting by setting."""
+    """The differences of two values of the manifest, one line per setting."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*now, *(name for name in before if name not in now)]
         return [line for name in keys for line in _apart(f"{key}.{name}", before.get(name), now.get(name))]
@@ -184,7 +188,7 @@ def _apart(key: str, before: Any, now: Any) -> list[str]:
 def write_thoughts(
     pairs: Sequence[Example], recipe: Recipe, *, writer: Writer, output: Path, bar: Bar = no_bar
 ) -> dict[str, list[Try]]:
-    """The tries of each pair by its id; the last one has no rule against it where the pair got a thought."""
+    """All tries of each pair, by its id; if the pair got a thought, it is the last try's, whose `rule` is `None`."""
     rules = Rules(recipe)
     done = _read_tries(output)
     tries: dict[str, list[Try]] = {example.id: [] for example in pairs}
@@ -199,6 +203,7 @@ def write_thoughts(
         with bar(f"Judging, try {number + 1} of {recipe.curate.tries}") as advance:
             verdicts = rules(left, completions)
             advance(len(left), len(left))
+        # The first round alone counts trigrams: counts only make the search faster, and must not change once it began.
         if number == 0:
             kept = Kept(recipe.curate.near_identical, (verdict.thought for verdict in verdicts))
         for example, completion, (thought, rule) in zip(left, completions, verdicts, strict=True):
@@ -211,19 +216,23 @@ def write_thoughts(
 
 
 Done = dict[tuple[str, int], Completion]
-"""(example id, number of the try from 0) -> what was written."""
+"""(example id, number of the try from 0) -> the completion."""
 
 
 def _write_round(
     left: Sequence[Example], recipe: Recipe, number: int, *, done: Done, writer: Writer, output: Path, advance: Any
 ) -> None:
-    """Write what is missing of one round, batch by batch, into `tries.jsonl` and `done`."""
+    """Have the missing completions of one round written, batch by batch, and add them to `tries.jsonl` and `done`.
+
+    Raises `EndpointError` if a teacher fails; what it has written is kept.
+    """
     size = recipe.eval.batch_size
     advance(0, len(left))
     for start in range(0, len(left), size):
         batch = left[start : start + size]
         missing = {example.id for example in batch if (example.id, number) not in done}
         if missing:
+            # Sampled text depends on its neighbours in the batch, so some writers must do the whole batch again.
             asked = [example for example in batch if writer.whole or example.id in missing]
             seed = batch_seed(recipe.seed, number, [example.id for example in batch])
             written = dict(zip((example.id for example in asked), writer(asked, seed=seed), strict=True))
@@ -251,7 +260,7 @@ def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
 
 
 def _read_tries(output: Path) -> Done:
-    """What `tries.jsonl` holds; raises `DataError` for a row that is no try."""
+    """The completions in `tries.jsonl`; raises `DataError` for a row that lacks a field."""
     path = output / "tries.jsonl"
     done: Done = {}
     for number, row in enumerate(read_growing(path), 1):
@@ -270,7 +279,7 @@ def _embed(texts: Sequence[str], encoder: EncoderConfig) -> list[list[float]]:
 
 
 def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> dict[str, Any]:
-    """Counts for the manifest: thinning, each round of tries, and the rules over all tries."""
+    """The counts in the manifest: of thinning, of each round of tries, and of each rule over all tries."""
     asked = len(thinned.kept)
     rounds: list[dict[str, Any]] = []
     for number in range(max(map(len, tries.values()))):
@@ -302,7 +311,7 @@ def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> 
 
 
 def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try]]) -> dict[str, int]:
-    """On phantom data, how many kept completions answer truly by its oracle; told, never used to choose."""
+    """On phantom data, how many kept completions the oracle calls right. Only reported, never used to select."""
     from medrft.data.phantom import ask_oracle
     from medrft.text import extract
 
@@ -317,7 +326,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _write(output: Path, pairs: Sequence[Example], tries: Mapping[str, Sequence[Try]], manifest: Any) -> None:
-    """The result, the manifest last: it says that all is there."""
+    """Write the result files; the manifest comes last, because it says that the others are complete."""
     kept = [example for example in pairs if tries[example.id][-1].rule is None]
     dropped = [example for example in pairs if tries[example.id][-1].rule is not None]
     write_jsonl(output / "curated.jsonl", [_row(output, e, tries[e.id]) for e in kept])
@@ -340,7 +349,7 @@ def _row(output: Path, example: Example, tries: Sequence[Try]) -> dict[str, Any]
 
 
 def _pair(output: Path, example: Example) -> dict[str, Any]:
-    """An example as a row of the `table` loader; images below `output` by their place in it, else absolute."""
+    """An example as a row of the `table` loader; paths of images below `output` are relative to it, others absolute."""
     folder = output.resolve()
     places = [path.resolve() for path in example.images]
     references = list(example.references)
@@ -358,6 +367,6 @@ def _pair(output: Path, example: Example) -> dict[str, Any]:
 
 
 def taught_examples(examples: Sequence[Example], folder: Path) -> list[Example]:
-    """The examples that a curation kept, each with the thought it got."""
+    """The examples that a curation kept, each with its thought as `rationale`."""
     thoughts = {row["id"]: row["rationale"] for row in read_jsonl(folder / "curated.jsonl")}
     return [replace(e, rationale=thoughts[e.id]) for e in examples if e.id in thoughts]

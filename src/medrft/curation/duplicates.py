@@ -1,7 +1,8 @@
-"""Near-identical thoughts: the same words under different questions are written about neither.
+"""Finds near-identical thoughts: from a thought to the kept one that it repeats under another question.
 
-Two thoughts are compared by the Jaccard overlap of their word trigrams. Only pairs that share one of their rarest
-trigrams are compared at all: two sets with overlap t or more must (prefix filtering; Chaudhuri et al., ICDE 2006).
+The same words under two different questions say nothing about either. Two thoughts are compared by the Jaccard overlap
+of their word trigrams. To be fast, only thoughts that share one of their rarest trigrams are compared: two sets with
+an overlap of t or more always do (prefix filtering; Chaudhuri et al., ICDE 2006).
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def word_shingles(thought: str) -> Shingles:
-    """Word trigrams of the normalised text; of a shorter text, its words as one."""
+    """The word trigrams of the normalised text; a text of fewer than three words is one piece."""
     words = tokens(thought)
     return frozenset(tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2)))
 
 
 class Kept:
-    """Thoughts kept so far, each with its question, and which of them a new one repeats."""
+    """The thoughts kept so far, each with its question; finds the one that a new thought repeats."""
 
     def __init__(self, threshold: float | None, thoughts: Iterable[str]) -> None:
-        """`thoughts` are all that may come: their trigrams are counted, so that rare ones are looked up first."""
+        """Count the trigrams of `thoughts`, a sample of what will come, so that rare ones are looked up first.
+
+        `threshold` is the least overlap in (0, 1] that counts as near-identical; `None` turns the check off.
+        """
         self.threshold = threshold
         self.counts = (
             Counter(piece for thought in thoughts for piece in word_shingles(thought)) if threshold else Counter()
@@ -34,7 +38,7 @@ class Kept:
         self.index: dict[tuple[str, ...], list[int]] = defaultdict(list)
 
     def repeats(self, thought: str, question: str) -> str | None:
-        """The id of a kept thought of another question that this one is near-identical to, if any."""
+        """The id of a kept thought of another question that is near-identical to this one, or `None`."""
         if self.threshold is None:
             return None
         mine, asked = word_shingles(thought), normalize(question)
@@ -45,7 +49,7 @@ class Kept:
         return None
 
     def add(self, name: str, thought: str, question: str) -> None:
-        """Keep a thought."""
+        """Add a thought to those kept; `name` is the id of its example."""
         if self.threshold is None:
             return
         mine = word_shingles(thought)
@@ -54,7 +58,7 @@ class Kept:
         self.entries.append((name, normalize(question), mine))
 
     def _rarest(self, mine: Shingles) -> list[tuple[str, ...]]:
-        """As many of the rarest trigrams as a near-identical set cannot lack all of."""
+        """The rarest trigrams, just so many that a near-identical set must have at least one of them."""
         assert self.threshold is not None
         ordered = sorted(mine, key=lambda piece: (self.counts[piece], piece))
         return ordered[: len(mine) - math.ceil(self.threshold * len(mine) - 1e-9) + 1]

@@ -1,4 +1,7 @@
-"""The rules that a thought must pass, but the one that looks at other thoughts (`duplicates`)."""
+"""The rules that a thought must pass: from a completion to its thought and the first rule that it breaks.
+
+The one rule that looks at other thoughts, `near_identical`, is in `duplicates`.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,18 @@ RULES = {
     "contradiction": "thought contradicts the answer",
     "near_identical": "near-identical to the thought of another question",
 }
-"""Rule -> what it says, in the order in which they are asked: the first that applies counts."""
+"""Rule -> what is wrong, in the order in which the rules are applied; the first one broken counts."""
 
 
 class Verdict(NamedTuple):
-    """A thought, and the rule against it."""
+    """A thought, and the rule that it breaks; `None` if it passes."""
 
     thought: str
     rule: str | None
 
 
 class Rules:
-    """All rules but `near_identical`, asked of completions.
+    """All rules except `near_identical`, applied to completions.
 
     Raises `UnknownNameError` for a `correct` scorer that does not exist.
     """
@@ -56,7 +59,7 @@ class Rules:
         ]
 
     def _rule(self, example: Example, item: Item, correct: float | None) -> str | None:
-        """The first rule that a completion breaks."""
+        """The first rule that a completion breaks, or `None`."""
         thought = item.thinking or ""
         if item.truncated:
             return "truncated"
@@ -72,6 +75,7 @@ class Rules:
             return "unscored"
         if not correct:
             return "incorrect"
+        # SFT writes the first reference after the thought, whatever the writer answered: it must fit both.
         taught = example.references[0]
         answers = [taught] if normalize(taught) == normalize(item.answer) else [taught, item.answer]
         return "contradiction" if any(contradicts_answer(thought, answer, example) for answer in answers) else None

@@ -1,9 +1,10 @@
-"""Thinning frequent answers: K-means over the question embeddings within each, and the pair nearest each centroid.
+"""Thins frequent answers: from train examples to fewer, with the questions of each frequent answer spread out.
 
-As ARMed's data stage does it (arXiv 2508.12957), because rewards make a policy over-produce what is frequent. Not
-published, so ours: tau and the cluster counts; that an answer is counted as it stands after normalisation; and what
-happens where an answer has fewer distinct questions than clusters: pairs with one question then differ by their images
-alone, and are drawn by seed, one question after the other.
+For each frequent answer, K-means clusters the embeddings of its questions, and the pair nearest each centroid is kept.
+ARMed's data stage does so (arXiv 2508.12957), because rewards make a policy over-produce frequent answers. The paper
+does not give tau, the number of clusters, or how answers are counted; those are our choices, and we count normalised
+answers. Where an answer has fewer distinct questions than clusters, pairs with the same question differ in their images
+alone; they are then drawn by seed, one from each question in turn.
 """
 
 from __future__ import annotations
@@ -22,31 +23,32 @@ from medrft.types import Example
 
 Vectors = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
-"""Texts to their vectors, in order."""
+"""From texts to their vectors, in the same order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinned:
-    """What thinning left, with its counts."""
+    """The examples that thinning kept, with counts."""
 
     kept: tuple[Example, ...]
-    """In the order they came."""
+    """In their original order."""
     frequent: dict[str, tuple[int, int]]
-    """Answer -> rows before and after, the most frequent first."""
+    """Answer -> number of rows before and after, the most frequent first."""
     long_tail: int
-    """Rows whose answer is not frequent, kept or not."""
+    """Number of rows whose answer is not frequent, whether kept or not."""
     rare_answers: int
 
 
 def answer_of(example: Example) -> str:
-    """The answer an example counts for: its first reference, normalised (as it is, where nothing is left of it)."""
+    """The answer under which an example is counted: its first reference, normalised unless that leaves nothing."""
     return normalize(example.references[0]) or example.references[0].strip()
 
 
 def thin_frequent(examples: Sequence[Example], config: CurateConfig, *, seed: int, embed: Embed) -> Thinned:
-    """Keep `config.left` pairs of each answer that more than `config.tau` examples have; the long tail as it says.
+    """Keep `config.left` pairs of each answer that more than `config.tau` examples have.
 
-    `embed` is called once, with the distinct questions of the frequent answers.
+    `config.long_tail` says whether all other answers are kept. `embed` is called once, with the distinct questions of
+    the frequent answers.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for number, example in enumerate(examples):
@@ -73,19 +75,20 @@ def thin_frequent(examples: Sequence[Example], config: CurateConfig, *, seed: in
 
 
 def spread_over(matrix: Vectors, k: int, *, seed: int, draw: random.Random) -> list[int]:
-    """Row numbers of min(k, rows) pairs, spread over the questions; `matrix` is (rows, features).
+    """Row numbers of at most `k` pairs, spread over the questions; `matrix` is (rows, features).
 
-    With more distinct questions than `k`: the row nearest the centroid of each of `k` clusters. Otherwise each
-    question in turn gives one row, until there are `k`. `draw` decides between rows of one question.
+    With more distinct questions than `k`, it is the row nearest to the centroid of each of `k` clusters. Otherwise each
+    question in turn gives one row, until there are `k`. `draw` decides between rows with the same question.
     """
     distinct, which = np.unique(matrix, axis=0, return_inverse=True)
     rows_of: list[list[int]] = [[] for _ in distinct]
-    for row, place in enumerate(which.ravel().tolist()):
+    for row, place in enumerate(which.ravel().tolist()):  # NumPy 2.0.0 alone gives `which` a second dimension
         rows_of[place].append(row)
     for rows in rows_of:
         draw.shuffle(rows)
     if len(distinct) <= k:
         return _in_turn(sorted(rows_of, key=min), k)
+    # Distinct questions weighted by their rows: the same objective as over all rows, with fewer points.
     labels, centroids = kmeans_clusters(distinct, k, weights=[len(rows) for rows in rows_of], seed=seed)
     nearest = []
     for label, centroid in enumerate(centroids):
@@ -97,7 +100,7 @@ def spread_over(matrix: Vectors, k: int, *, seed: int, draw: random.Random) -> l
 
 
 def kmeans_clusters(points: Vectors, k: int, *, weights: Sequence[int], seed: int) -> tuple[NDArray[np.int32], Vectors]:
-    """K-means by scikit-learn, seeded, the best of 10 starts: each point's cluster, and the (k, features) centroids."""
+    """Each point's cluster and the (k, features) centroids, by scikit-learn's K-means: seeded, the best of 10 runs."""
     from sklearn.cluster import KMeans
 
     found = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(points, sample_weight=np.asarray(weights, float))
@@ -105,7 +108,7 @@ def kmeans_clusters(points: Vectors, k: int, *, weights: Sequence[int], seed: in
 
 
 def _in_turn(rows_of: Sequence[list[int]], k: int) -> list[int]:
-    """One row of each question after another, `k` at most."""
+    """One row of each question, then a second of each, and so on; at most `k`."""
     chosen: list[int] = []
     for depth in range(max(map(len, rows_of))):
         chosen += [rows[depth] for rows in rows_of if depth < len(rows)]

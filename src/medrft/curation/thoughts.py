@@ -1,7 +1,7 @@
-"""What a thought must not do: hold control tokens, say that it was told the answer, or contradict it.
+"""Checks of a thought's text: does it hold control tokens, say that it was told the answer, or contradict the answer?
 
-The contradiction check reads sentence by sentence with the clinical scorer's grammar, and drops only what it is sure
-of: polarity, side, modality, plane and normality. What it finds and misses is measured in docs/armed.md.
+The check for contradictions reads the thought sentence by sentence with the clinical scorer's grammar. It reports only
+what is certain: polarity, side, modality, plane and normality. docs/armed.md measures what it finds and misses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GIVEN = r"(?:given|provided|supplied|reference|gold|gold[- ]standard|ground[- ]t
 SAYS = r"(?:says|said|states?|stated|indicates?|indicated|tells|reads|is that)"
 MEASURED = r"(?!\s+(?:line|range|point|value|level|standard|image|frame|interval))"
 ASKED_FOR = r"(?!\s+(?:options?|choices?|candidates?|formats?|forms?|tags?))"
-"""What a question itself gives: "the given answer options" are no answer."""
+"""What a question itself may give: "the given answer options" are not an answer that was told."""
 LEAKS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -37,7 +37,10 @@ LEAKS = tuple(
         r"\bmatch(?:es)?\s+the\s+correct\s+answer\b",
     )
 )
-"""A thought that saw the answer argues for it. "The correct answer is …" is no leak: that is how models conclude."""
+"""Signs that the writer was told the answer, and so argues for it instead of finding it.
+
+"The correct answer is …" is not among them, because that is how models conclude.
+"""
 
 SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 CONCLUSION = re.compile(
@@ -46,23 +49,29 @@ CONCLUSION = re.compile(
 ASKING = re.compile(
     r"[?\uff1f]|\b(?:whether|if|question|asks?|asked|asking|look(?:ing)? for|would|could|might)\b", re.IGNORECASE
 )
-"""A sentence that asks, supposes or repeats the question states nothing."""
+"""A sentence that asks, supposes or repeats the question; it states nothing."""
 MAX_SENTENCES = 60
-"""Of a longer thought, the last ones are read."""
+"""At most so many sentences are read, the last ones of a longer thought."""
 
 TOLD = frozenset(("polarity", "side", "modality", "plane", "normality"))
-"""Facets whose clash with the question says no; others clash too often by words that the lexicon does not know."""
+"""Facets by whose clash a sentence answers the question with no.
+
+Others clash too often only because the lexicon lacks a word.
+"""
 AFFIRMED, SUPPORTED = 0.9, 0.5
 
 CONTROL = re.compile(
     r"<\|[^<>|]{1,40}\|>|</?(?:image|img|video|audio|image_soft_token|(?:start|end)_of_(?:image|turn)"
     r"|fake_token_around_image|global-img|bos|eos|pad|unk|s)>|\[/?(?:INST|IMG)\]"
 )
-"""What chat templates mark pictures and turns with: a processor would look for one more picture, or end the turn."""
+"""Tokens by which chat templates mark pictures and turns.
+
+In a thought that is trained on, a processor would take them for one more picture, or for the end of the turn.
+"""
 
 
 def leaked_words(thought: str) -> str | None:
-    """The words by which a thought shows that it was told the answer, if any.
+    """The first words by which a thought shows that it was told the answer; `None` if there are none.
 
     >>> leaked_words("There is fluid, and the reference answer says effusion.")
     'reference answer'
@@ -75,8 +84,9 @@ def leaked_words(thought: str) -> str | None:
 def contradicts_answer(thought: str, answer: str, example: Example) -> bool:
     """Whether a thought concludes the opposite of `answer`, as far as that can be read.
 
-    A conclusion in so many words ("the answer is left") decides. Otherwise a yes or no is held against what the
-    sentences say of the question, and any other answer against sentences on another side, or which deny what is asked.
+    An explicit conclusion ("the answer is left") decides. Without one, a yes or no is compared with what the sentences
+    say to the question. Any other answer is contradicted by sentences that name the other side or deny what is asked,
+    if no sentence supports it.
     """
     answer = spelled_out(answer, example.options)
     concluded = CONCLUSION.findall(thought)
@@ -97,7 +107,7 @@ def contradicts_answer(thought: str, answer: str, example: Example) -> bool:
 
 
 def _told(sentences: list[str], question: str) -> set[str]:
-    """Which of yes and no the sentences say to a question."""
+    """The answers among yes and no that the sentences give to a question."""
     told = set()
     for sentence in sentences:
         found = compare_answers(question, sentence)
@@ -125,7 +135,7 @@ def _against(sentences: list[str], answer: str, question: str) -> bool:
 
 
 def _clears_another_side(sentence: str, clashes: set[str]) -> bool:
-    """Whether a sentence only says that nothing is on the side that it names: "The left lung is clear"."""
+    """Whether a sentence only says that the side it names is free of findings, as "The left lung is clear" does."""
     return "side" in clashes and all(
         finding.negative or "normal" in finding.values.get("normality", ())
         for finding in read_findings(sentence).findings
@@ -137,6 +147,6 @@ def _negative(reading: Reading) -> bool:
 
 
 def _clashes(found: Comparison) -> set[str]:
-    """Facets that clash in a comparison."""
+    """The facets that clash in a comparison."""
     lines = [line for pairing in found.pairings if pairing.match for line in pairing.match.lines]
     return {line.facet for line in lines if line.verdict == "clash"}

@@ -1,7 +1,7 @@
-"""Who writes the thoughts: a model of ours, or a teacher behind an OpenAI-compatible endpoint.
+"""What writes the thoughts: a model of ours, or a teacher behind an OpenAI-compatible endpoint.
 
-`--policy RUN:STAGE` or `--endpoint URL` comes in; out goes a `Writer`, which asks as training does, is never
-told an answer, and gives one completion per example. Models of ours are asked in the recipe's `eval.engine`.
+In comes `--policy RUN:STAGE` or `--endpoint URL`. Out goes a `Writer`, which gives one completion per example. It uses
+the prompts of training and is never told an answer. Our own models run in the engine of `eval.engine`.
 """
 
 from __future__ import annotations
@@ -24,33 +24,36 @@ from medrft.rundir import RunDir, fingerprint
 from medrft.types import Completion, Example
 
 SECONDS = 300.0
-"""Longest wait for one thought of a teacher."""
+"""Longest wait for one thought of a teacher, in seconds."""
 
 
 def think_prompt(recipe: Recipe) -> Prompt:
-    """The recipe's prompt where it asks for a thought, else `think`."""
+    """The recipe's prompt if it asks for a thought, else `think`."""
     prompt = get_prompt(recipe.prompt)
     return prompt if prompt.form == "think" else get_prompt("think")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """Asks an engine for one completion per example; the engine is opened when the first one is asked for."""
+    """Asks an engine for one completion per example; the engine is opened at the first call."""
 
     recipe: Recipe
     identity: dict[str, Any]
-    """Who writes, as far as the text depends on it; stands in the manifest."""
+    """The facts about the writing model that its text depends on; the manifest has them."""
     whole: bool
-    """Whether a part of a batch is only repeated exactly when the whole batch is written again."""
+    """Whether the whole batch must be written again to get the same text for a part of it.
+
+    It must where one seed serves the batch; an endpoint answers each request by itself.
+    """
     open_engine: Callable[[], Engine]
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine, opened once."""
+        """The engine, opened on first use."""
         return self.open_engine()
 
     def __call__(self, examples: Sequence[Example], *, seed: int) -> list[Completion | EndpointError]:
-        """One sampled completion, or the error in its place, per example; a server may ignore the seed."""
+        """One sampled completion per example, or the error of its failed request. A server may ignore the seed."""
         recipe = self.recipe
         generation = Generation(
             max_new_tokens=recipe.eval.max_new_tokens,
@@ -73,7 +76,7 @@ class Weights(NamedTuple):
 def make_writer(who: Weights | Endpoint, recipe: Recipe, examples: Sequence[Example]) -> Writer:
     """The writer of thoughts for `examples`; nothing is loaded yet."""
     if isinstance(who, Endpoint):
-        # where the server runs says nothing about the text, so its URL is no part of the identity
+        # The text does not depend on where the server runs, so its URL is not part of the identity.
         return Writer(
             recipe=recipe,
             identity={"model": who.model, "endpoint": True},
@@ -101,7 +104,7 @@ def make_writer(who: Weights | Endpoint, recipe: Recipe, examples: Sequence[Exam
 def find_policy(text: str, recipe: Recipe) -> Weights:
     """The policy that `RUN[:STAGE]`, a model folder or a hub id names.
 
-    Of a run without a stage, the last one that is finished. Raises `DataError` or `ModelError` where none is.
+    A run without a stage means its last finished stage. Raises `DataError` or `ModelError` if there is no such model.
     """
     before, _, after = text.rpartition(":")
     for run, stage in ((text, None), (before, after)):
@@ -150,7 +153,7 @@ def _of_run(run: RunDir, stage: str | None, recipe: Recipe) -> Weights:
 
 
 def find_teacher(recipe: Recipe, *, url: str, model: str, api_key_env: str | None = None) -> Endpoint:
-    """The teacher at an endpoint; raises `RecipeError` for what cannot work."""
+    """The teacher at an endpoint; raises `RecipeError` for what cannot work, such as private data or a missing key."""
     endpoint = Endpoint(
         model=model, base_url=url, api_key_env=api_key_env, timeout=SECONDS, who="teacher", sends=PICTURES
     )
@@ -160,5 +163,5 @@ def find_teacher(recipe: Recipe, *, url: str, model: str, api_key_env: str | Non
 
 
 def batch_seed(seed: int, round_: int, ids: Sequence[str]) -> int:
-    """A seed of its own for each batch: by the recipe's seed, the number of the try, and who is in the batch."""
+    """The seed of a batch, from the recipe's seed, the number of the try, and the ids in the batch."""
     return int(fingerprint([str(seed), str(round_), *ids]), 16) % 2**31

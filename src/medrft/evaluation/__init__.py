@@ -1,1 +1,1 @@
-"""What a model says on held-out examples, what that is worth, and the controls it is read against."""
+"""Evaluation: ask a model about held-out examples, score its answers, and compare them with those under controls."""

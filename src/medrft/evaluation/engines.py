@@ -1,7 +1,7 @@
-"""Who answers: a model in this process, vLLM, or a server behind an OpenAI-compatible endpoint.
+"""What answers the questions: a model in this process, vLLM, or a server behind an OpenAI-compatible endpoint.
 
-An engine takes examples and gives their completions as they are finished, in any order; an endpoint's failed request
-is an error in its place.
+An engine takes examples and yields their completions as they are finished, in any order. Where a request to an
+endpoint failed, it yields the error in place of the completion.
 """
 
 from __future__ import annotations
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
     from medrft.models.prompts import Prompt
 
 Answers = Iterator[tuple[int, Sequence[Completion | EndpointError]]]
-"""Numbers of examples, each with its samples."""
+"""Pairs of an example's position in the sequence that was asked and its samples."""
 
 
 class Engine(Protocol):
-    """What answers."""
+    """What takes examples and yields completions."""
 
     @property
     def id(self) -> str:
-        """The model, as a reader should see it."""
+        """The model's name as reports show it."""
 
     def describe(self) -> dict[str, Any]:
-        """What the header of predictions says of the engine; other answers need another description."""
+        """What the header of predictions says of the engine.
+
+        Predictions are kept where this is unchanged, so whatever changes the answers must be in it.
+        """
 
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
     ) -> Answers:
-        """`generation.samples` completions for each example, by its number, as they are finished."""
+        """`generation.samples` completions for each example, with its position in `examples`, as they are finished."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,20 @@ class Transformers:
     """Hub id or path of a model that no stage of the run made."""
     revision: str | None = None
     faults: Path | None = None
-    """Where the traceback goes of an error that makes prompts be read whole."""
+    """Where the traceback is written if sharing prompts fails; each prompt is then read whole."""
 
     @property
     def id(self) -> str:
-        """The policy's own."""
+        """The policy's own id."""
         return self.policy.id
 
     def describe(self) -> dict[str, Any]:
-        """Engine, and the weights of a model from outside."""
+        """The engine, what prompts share, and for a model from outside the run its weights."""
         told = {"engine": "transformers", "sharing": self._sharing()}
         return {**told, **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def _sharing(self) -> str:
-        """What questions about one picture share, or why nothing."""
+        """What questions about one picture share, or the reason why they share nothing."""
         from medrft.models.prompts import get_prompt
         from medrft.models.stems import why_not_shared
 
@@ -97,7 +100,7 @@ class Offline:
         return self.loaded.id
 
     def describe(self) -> dict[str, Any]:
-        """Engine, and the weights of a model from outside."""
+        """The engine, and for a model from outside the run its weights."""
         return {"engine": "vllm", **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def answers(
@@ -111,11 +114,11 @@ class Offline:
 
 @dataclass(frozen=True)
 class Remote:
-    """A server. Role and instruction open the user turn: not every server's template has a system role."""
+    """A server. Role and instruction stand at the start of the user turn: not every chat template has a system role."""
 
     endpoint: Endpoint
     chunk: int = field(default=4, compare=False)
-    """Requests prepared at a time, by the number that run at once."""
+    """How many requests are prepared at a time, as a multiple of those that run at once."""
 
     @property
     def id(self) -> str:
@@ -123,7 +126,7 @@ class Remote:
         return self.endpoint.model
 
     def describe(self) -> dict[str, Any]:
-        """Where the model is served; nobody here knows its weights."""
+        """Where the model is served. Its weights are unknown to us, so `weights` is `None`."""
         return {
             "engine": "endpoint",
             "checkpoint": self.endpoint.model,
@@ -134,7 +137,7 @@ class Remote:
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images
     ) -> Answers:
-        """Replies, with pictures sent as PNG inside the request; each sample has a seed of its own."""
+        """The server's replies. Pictures are sent as PNG inside the request, and each sample has its own seed."""
         sampled = generation.temperature > 0
         size = self.chunk * self.endpoint.concurrency
         for start in range(0, len(examples), size):
@@ -142,6 +145,7 @@ class Remote:
             asked = [conversation(prompt, example, images(example)) for example in part]
             found: list[list[Completion | EndpointError]] = [[] for _ in part]
             for sample in range(generation.drawn):
+                # Samples that differed in nothing would all be answered by the cache of replies with the first one.
                 seed = {"seed": generation.seed + sample} if sampled else {}
                 endpoint = replace(self.endpoint, body={**seed, **self.endpoint.body})
                 replies = endpoint.ask(asked, max_tokens=generation.max_new_tokens, temperature=generation.temperature)
@@ -163,7 +167,7 @@ def load_engine(
 ) -> Engine:
     """Load the model at `source` into the engine that `eval.engine` names, for prompts of at most `images` pictures.
 
-    `outside` says that no stage of a run made it. Raises `ModelError` for a model that cannot be loaded.
+    `outside` says that no stage of a run made the model. Raises `ModelError` for a model that cannot be loaded.
     """
     checkpoint, revision = (config.id, config.revision) if outside else (None, None)
     if engine == "vllm":
@@ -180,7 +184,10 @@ HELD = 8
 
 
 def open_pictures(data: DataConfig) -> Images:
-    """Opens pictures as a recipe's `data` says; the few opened last are held, because examples often share them."""
+    """A function that opens an example's pictures as a recipe's `data` says.
+
+    The few that were opened last are kept, because examples often share a picture.
+    """
     from medrft.data.images import open_image
 
     opened = lru_cache(maxsize=HELD)(lambda path: open_image(path, max_pixels=data.max_pixels))
@@ -192,13 +199,13 @@ def open_pictures(data: DataConfig) -> Images:
 
 
 def checkpoint_header(source: str, revision: str | None) -> dict[str, Any]:
-    """Header lines of a model that no stage of the run made."""
+    """Header entries for a model that no stage of the run made: where it is, and a hash or revision of its weights."""
     folder = Path(source)
     return {"checkpoint": source, "weights": weights_hash(folder) if folder.is_dir() else revision}
 
 
 def weights_hash(folder: Path) -> str:
-    """16 hex digits over the weight files of a model folder, so that a stage trained again is evaluated again."""
+    """16 hex digits that hash the weight files of a model folder; a stage trained again is thus evaluated again."""
     import hashlib
 
     digest = hashlib.sha256()
@@ -220,12 +227,13 @@ QUESTION = Example(
 
 
 def check_text_only(policy: Policy, prompt: Prompt) -> None:
-    """Write one token after a question without a picture; raises `ModelError` for a model that needs one."""
+    """Generate one token for a question without a picture; raises `ModelError` for a model that needs one."""
     from medrft.models.generate import complete_chats
 
     chat = prompt.bound(policy.processor).messages(QUESTION)
     try:
         complete_chats(policy, [chat], max_new_tokens=1, temperature=0.0)
+    # Model families fail in different places without pixel values, and transformers has no common error for it.
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(

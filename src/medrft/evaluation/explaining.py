@@ -1,9 +1,9 @@
-"""Why an open answer got its clinical score, short enough to stand in its row of `predictions.jsonl`.
+"""The clinical scorer's reasons for its score of an open answer, short enough for a row of `predictions.jsonl`.
 
     {"contradiction": true, "route": "findings", "reference": "left pleural effusion",
      "matched": ["finding: fluid", "anatomy: pleura"], "clashed": ["side: left / right"]}
 
-`medrft score --explain` tells the same at length.
+`medrft score --explain` prints the same at full length.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from medrft.scorers.clinical import Explanation, explain_best
 from medrft.types import Item
 
 MOST = 6
-"""Entries of each list."""
+"""Entries kept of each list."""
 WIDTH = 120
-"""Characters of each entry."""
+"""Characters kept of each entry."""
 
 
 def explanation_of(item: Item) -> dict[str, Any]:
-    """What matched, what clashed, what is missing, less or more, against the reference that scores best.
+    """What in the answer matched, clashed, was missing, or said less or more than the reference that scores best.
 
-    Empty for other kinds than open and where there is no answer that can be read; empty lists are left out.
+    Empty for closed and choice questions and where no answer can be read. Empty lists are left out.
     """
     if item.kind != "open" or item.answer is None or not has_readable_answer(item):
         return {}

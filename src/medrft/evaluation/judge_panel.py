@@ -1,7 +1,7 @@
-"""A language model as judge of an evaluation: asked several times, so that its own noise is seen.
+"""A language model as judge: items in, the mean of its repeated verdicts and each verdict out.
 
-Off unless the recipe has `eval.judge`. Repeats differ in the request's `seed`, so that each is a request of its own,
-kept apart in the cache and drawn anew by servers that obey it.
+It is asked several times to show how much its verdicts vary. Off unless the recipe has `eval.judge`. Repeats differ in
+the request's `seed`: the cache keeps them apart, and servers that obey the seed draw a new verdict for each.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from medrft.masking import mask_secrets
 from medrft.types import Item, Score, Scorer
 
 UNCHANGING = ("api_key_env", "concurrency", "timeout", "retries", "backoff", "max_wait", "cache_dir", "price_in")
-"""Options that change no verdict, nor `price_out`."""
+"""Options that change no verdict and so stay out of the header; `price_out` is left out with them."""
 
 
 class Panel:
-    """The judge's repeats, each a scorer of its own. Raises `RecipeError` for options that cannot work."""
+    """The repeats of one judge, each built as its own scorer. Raises `RecipeError` for options that cannot work."""
 
     def __init__(self, config: EvalJudgeConfig) -> None:
         from medrft.scorers import build_scorer
@@ -34,7 +34,7 @@ class Panel:
 
 
 def judge_facts(config: EvalJudgeConfig | None) -> dict[str, Any]:
-    """What verdicts depend on, for the header of predictions; empty without a judge."""
+    """The options that verdicts depend on, for the header of predictions; empty without a judge."""
     if config is None:
         return {}
     from medrft.scorers.judge_prompts import VERSION
@@ -48,7 +48,7 @@ def _given(config: EvalJudgeConfig) -> dict[str, Any]:
 
 
 def _options(config: EvalJudgeConfig, repeat: int) -> dict[str, Any]:
-    """The judge's options, with a seed that is its own for each of several repeats."""
+    """The judge's options; of several repeats each gets its own seed."""
     options = _given(config)
     if config.repeats == 1:
         return options

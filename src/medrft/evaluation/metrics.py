@@ -1,7 +1,9 @@
-"""From scored predictions to metrics: a mean, its interval and n for each metric, kind and control.
+"""From rows of `predictions.jsonl` to metrics: a mean, its interval and n for each source, kind and metric.
 
-Works on the rows of `predictions.jsonl` alone, so metrics can be made again without a model. Sampled answers to one
-example count once, as their mean. The formulas stand in docs/evaluation.md, "Metrics, defined once".
+    {"none": {"closed": {"accuracy": {"mean": 0.62, "low": 0.55, "high": 0.68, "n": 251, "unscored": 0}}}}
+
+Needs the rows alone, so metrics can be computed again without a model. Several samples of one example count once, as
+their mean. The formulas are in docs/evaluation.md, "Metrics, defined once".
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from medrft.types import KINDS, Kind, Score
 Row = Mapping[str, Any]
 Cluster = tuple[str, ...]
 Own = Mapping[str, Mapping[str, Any]]
-"""The recipe's own scorers: metric -> `{range: [low, high], …}`, where `None` is no end."""
+"""The recipe's own scorers: metric -> `{range: [low, high], …}`; an end that is `None` is infinite."""
 
 PAPERS_FOUR = ("bleu1", "rouge1", "bertscore", "cosine")
 """ARMed's figure for open questions is the mean of these (arXiv 2508.12957)."""
@@ -49,32 +51,33 @@ METRICS: dict[str, str] = {
 """Metric -> what it says, in the order of the tables."""
 
 POOLED = ("truth", "in_grammar", "answer_format", "truncated", "n_tokens")
-"""Metrics that mean the same for every kind and so may be pooled over kinds, as `all`; the others never are."""
+"""Metrics that mean the same for every kind, so that they may be pooled over kinds as `all`. No other is pooled."""
 
 
 RIGHT = ("truth", "accuracy", "correct", "exact_match")
-"""What decides whether an answer is right: the first of these that it has."""
+"""Metrics that decide whether an answer is right: the first one that it has does."""
 LEADING = (*RIGHT, "clinical", "average")
-"""Metrics that lead tables and are tested: whether answers are right, then how much of the reference they hold."""
+"""Metrics that come first in tables and that `compare` tests: is the answer right, then how much of the reference
+it holds."""
 
 
 def repeats_accuracy(metric: str, kind: str) -> bool:
-    """Whether a metric is another's under a second name: `correct` of closed and choice questions is their accuracy."""
+    """Whether a metric only repeats the accuracy: `correct` does, for closed and choice questions."""
     return metric == "correct" and kind != "open"
 
 
 def verdict_name(names: Container[str]) -> str:
-    """What tells right from wrong for every kind alike: `truth` where it is among `names`, else `correct`."""
+    """The metric that tells right from wrong for all kinds: `truth` where it is among `names`, else `correct`."""
     return "truth" if "truth" in names else "correct"
 
 
 def source_of(row: Row) -> str:
-    """Which answers a row belongs to: `none` (the model, greedy), `sampled`, or the name of its control."""
+    """The source of a row: `none` (the model's greedy answers), `sampled`, or the name of its control."""
     return "sampled" if row["control"] == "none" and row["temperature"] else str(row["control"])
 
 
 def values_of(row: Row) -> dict[str, Score]:
-    """Every metric's value for one row; `None` is unscored, and a metric that does not apply is absent.
+    """The value of every metric for one row. `None` is unscored; a metric that does not apply is absent.
 
     >>> row = {"kind": "closed", "scores": {"yes_no_match": 1.0}, "truncated": False, "n_tokens": 3}
     >>> values_of(row)
@@ -95,7 +98,10 @@ def values_of(row: Row) -> dict[str, Score]:
 
 
 def cluster_of(row: Row) -> Cluster:
-    """The images of a row, the unit of every interval. A question without an image is a cluster of its own."""
+    """The images of a row: questions about the same images are one cluster, the unit of every interval.
+
+    A question without an image is a cluster of its own.
+    """
     return tuple(row["images"]) or (str(row["id"]),)
 
 
@@ -127,7 +133,7 @@ def by_source(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
 def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]], ends: Sequence[float | None] = UNIT) -> dict[str, Any]:
     """Mean, interval and n over the scored values of one metric, and how many were unscored.
 
-    The interval keeps to the metric's `ends`, where it has two and the values do.
+    The interval stays within the metric's range `ends`, where both are finite and no value lies outside.
     """
     scored = [(value, cluster) for value, cluster in pairs if value is not None]
     unscored = len(pairs) - len(scored)
@@ -143,7 +149,7 @@ def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]], ends: Sequence[
 
 
 def _metrics(rows: Sequence[Row], own: Own, *, pooled: bool, sampled: bool) -> dict[str, Any]:
-    """Each metric over some rows."""
+    """Mean, interval and n of each metric over these rows."""
     columns: dict[str, list[tuple[Score, Cluster]]] = {}
     for values, cluster in _examples(rows) if sampled else ((values_of(row), cluster_of(row)) for row in rows):
         for name, value in values.items():
@@ -159,7 +165,7 @@ def _metrics(rows: Sequence[Row], own: Own, *, pooled: bool, sampled: bool) -> d
 
 
 def _examples(rows: Sequence[Row]) -> Iterable[tuple[dict[str, Score], Cluster]]:
-    """The values of each sampled example, as means over its samples, and its cluster."""
+    """The values of each sampled example, averaged over the samples that were scored, and its cluster."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(row["id"]), []).append(row)
@@ -173,6 +179,6 @@ def _examples(rows: Sequence[Row]) -> Iterable[tuple[dict[str, Score], Cluster]]
 
 
 def _natural(name: str) -> tuple[str, int]:
-    """`pass@4` before `pass@16`."""
+    """Sorts `pass@4` before `pass@16`."""
     word, _, number = name.partition("@")
     return word, int(number) if number.isdigit() else 0

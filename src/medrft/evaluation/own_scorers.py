@@ -1,8 +1,7 @@
-"""The scorers that a recipe names for its evaluation, beside those of every evaluation.
+"""The scorers that a recipe names for its evaluation, in addition to those of every evaluation.
 
-    eval: {scorers: [my_reward.py:Brevity, nli]}
-
-comes in; each scorer under the name of its metric goes out, and what the header of predictions says of it:
+In comes the recipe's `eval: {scorers: [my_reward.py:Brevity, nli]}`. Out go the scorers by the names of their metrics,
+and what the header of predictions says of each:
 
     {"brevity": {"scorer": "my_reward.py:Brevity", "range": [0.0, 1.0], "better": "higher", "file": "5f0c…"}}
 """
@@ -30,7 +29,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 
 
 def build_own(recipe: Recipe) -> dict[str, Scorer]:
-    """The scorers of `eval.scorers` by the name of their metric, each with the options that the reward gives it.
+    """The scorers of `eval.scorers` by the name of their metric, each with the options that it has in the reward.
 
     Raises `UnknownNameError` for a scorer that does not exist, `RecipeError` for a name that another metric has.
     """
@@ -60,9 +59,9 @@ def build_own(recipe: Recipe) -> dict[str, Scorer]:
 
 
 def own_facts(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """What the header of predictions says of each: its place, range, direction, and a hash of a user's own file.
+    """What the header of predictions says of each scorer: name, range, direction, and a hash of a user's own file.
 
-    An end of the range that is infinite is `None`. Scorers are rewards too, so higher is better, unless one has the
+    An infinite end of the range is `None`. Scorers are rewards too, so higher is better, unless a scorer has the
     attribute `lower_is_better = True`.
     """
     return {
@@ -78,7 +77,7 @@ def own_facts(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def short_spec(spec: str) -> str:
-    """A scorer's name without the folder that its file lies in, which differs between machines.
+    """A scorer's name without the folder of its file, because folders differ between machines.
 
     >>> short_spec("/home/me/my_reward.py:Brevity"), short_spec("nli")
     ('my_reward.py:Brevity', 'nli')
@@ -93,18 +92,18 @@ def _file_hash(spec: str) -> dict[str, str]:
 
 
 def is_share(facts: Mapping[str, Any]) -> bool:
-    """Whether values lie in [0, 1], so that they are told in percent; a metric that states no `range` does."""
+    """Whether values lie in [0, 1] and so are shown in percent; that is assumed of a metric that states no `range`."""
     low, high = facts.get("range", UNIT)
     return low is not None and high is not None and 0 <= low <= high <= 1
 
 
 def scale_note(facts: Mapping[str, Any]) -> str:
-    """`say_scale`, or nothing for what a reader expects: from 0 to 1, higher is better."""
+    """`say_scale`, or an empty text for the usual case: values in [0, 1], higher is better."""
     return "" if is_share(facts) and facts.get("better", "higher") == "higher" else say_scale(facts)
 
 
 def say_scale(facts: Mapping[str, Any]) -> str:
-    """A scorer's range and direction for people.
+    """A scorer's range and direction in words.
 
     >>> say_scale({"range": [0.0, None], "better": "lower"})
     '0 and more, lower is better'

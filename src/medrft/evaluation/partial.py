@@ -1,9 +1,10 @@
-"""Rows of an evaluation as they come in, so that a kill costs only what was being asked.
+"""Keeps the scored rows of an evaluation as they come in, so that a killed one loses only what was being asked.
 
     predictions.partial.jsonl   the header that predictions.jsonl will have, then scored rows in the order they came
 
-A file with the same header is gone on with; a last line that was cut is dropped. `finish` writes the whole file in its
-own order and removes this one. The header of the whole file says how many rows follow, so that half of it is known.
+If the file is there with the same header, its rows are taken over; a last line that was cut off is dropped. `finish`
+writes predictions.jsonl in its final order and removes this file. The header of predictions.jsonl says how many rows
+follow, so that a file that was cut off is recognised.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ ROWS = "rows"
 
 Row = dict[str, Any]
 Key = tuple[str, float, str, int]
-"""Control, temperature, example and sample of an answer."""
+"""Control, temperature, example id and number of the sample."""
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    """What tells a row from all others of its file."""
+    """The key of a row, which no other row of its file has."""
     return (row["control"], row["temperature"], row["id"], row["sample"])
 
 
 class Partial:
-    """The rows that are there, and those that failed: an answer that an endpoint did not give is asked for again."""
+    """The rows that are answered, and those whose request failed; only the first are kept, the others asked again."""
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path, self.header = path, dict(header)
@@ -40,13 +41,14 @@ class Partial:
         self.failed: dict[Key, Row] = {}
         found = list(read_growing(self.place))
         if not found or found[0] != self.header:
+            # predictions.jsonl can be there with failed or missing rows: its answered ones need not be asked again.
             found = [self.header, *whole_rows(path)] if begins_with(path, self.header) else [self.header]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_jsonl(self.place, [row for row in found if "error" not in row])
         self.rows = {key_of(row): row for row in found[1:] if "error" not in row}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Keep rows; those that hold an answer are on disk when this returns."""
+        """Keep rows. Those with an answer are on disk when this returns."""
         answered = []
         for row in rows:
             kept = self.failed if "error" in row else self.rows
@@ -63,7 +65,7 @@ class Partial:
 
 
 def read_predictions(path: Path) -> tuple[Row, list[Row]]:
-    """The header of finished predictions and their rows; raises `DataError` for a file that is cut or is none."""
+    """The header and the rows of finished predictions; raises `DataError` for a file that is cut off or empty."""
     found = list(read_jsonl(path)) if is_whole(path) else []
     if not found:
         raise cut_off(path)
@@ -72,7 +74,7 @@ def read_predictions(path: Path) -> tuple[Row, list[Row]]:
 
 
 def check_count(path: Path, header: Mapping[str, Any], rows: int) -> None:
-    """Raise `DataError` where a header says that other than so many rows follow."""
+    """Raise `DataError` where the header names another number of rows than `rows`."""
     if header.get(ROWS, rows) != rows:
         raise cut_off(path)
 
@@ -88,7 +90,7 @@ def is_whole(path: Path) -> bool:
 
 
 def is_finished(path: Path, header: Mapping[str, Any]) -> bool:
-    """Whether predictions with exactly this header are there, all of them, none of which failed."""
+    """Whether predictions with exactly this header are there, complete and without a failed request."""
     if not begins_with(path, header):
         return False
     try:
@@ -100,7 +102,7 @@ def is_finished(path: Path, header: Mapping[str, Any]) -> bool:
 
 
 def begins_with(path: Path, header: Mapping[str, Any]) -> bool:
-    """Whether a file of predictions has this header, but for the number of its rows."""
+    """Whether a file of predictions has this header, the number of rows aside."""
     try:
         found = next(read_jsonl(path), {}) if path.is_file() else {}
     except DataError:  # not even its first line is whole
@@ -109,7 +111,7 @@ def begins_with(path: Path, header: Mapping[str, Any]) -> bool:
 
 
 def whole_rows(path: Path) -> Iterator[Row]:
-    """The rows of predictions that may be cut, up to the first line that is not one."""
+    """The rows of predictions that may be cut off, up to the first line that cannot be read."""
     rows = read_growing(path)
     next(rows, None)
     with suppress(DataError):

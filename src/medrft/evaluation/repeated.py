@@ -1,8 +1,8 @@
-"""What several tries at one question say: pass@k and maj@k of sampled answers, and a judge's agreement with itself.
+"""Several tries at one question: pass@k and maj@k of sampled answers, and how far a judge agrees with itself.
 
 pass@k is the chance that at least one of k samples is right, estimated without bias from n samples of which c are:
-1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). maj@k is whether the answer that most of the first k
-samples give is right.
+1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374). maj@k is whether the most frequent answer among the
+first k samples is right.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def pass_at(k: int, *, n: int, right: int) -> float:
 
 
 def majority_position(answers: Sequence[str | None]) -> int | None:
-    """Position of the first answer that says what most say, after normalisation; of equals the one said first.
+    """Position of the first answer that agrees with the majority, after normalisation; ties go to the earliest.
 
-    No answer (`None`, or nothing that can be read) has no vote; `None` where nobody has one.
+    An answer that is `None` or empty has no vote. `None` where no answer has one.
 
     >>> given = (["Lung.", "heart", "the lung"], ["heart", "lung"], [None, ""])
     >>> tuple(majority_position(answers) for answers in given)
@@ -49,10 +49,10 @@ def majority_position(answers: Sequence[str | None]) -> int | None:
 
 
 def pass_curve(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dict[int, Score]:
-    """pass@k of one example's samples for k = 1, 2, 4, ... up to their number: the one definition of it.
+    """pass@k of one example's samples for k = 1, 2, 4, ... up to their number. Defined here and nowhere else.
 
-    `by` is the outcome that decides: the recipe's `correct` in evaluation; `truth`, the phantom's oracle, in studies
-    of phantom data, which name it. Empty where a sample lacks it, `None` where it is unscored for any.
+    `by` is the outcome that decides: the recipe's `correct` in evaluation, or `truth` (the phantom's oracle) in studies
+    that ask for it. Empty where a sample lacks the outcome; every value is `None` where it is unscored for any sample.
     """
     if any(by not in row["scores"] for row in rows):
         return {}
@@ -87,10 +87,10 @@ def _powers(n: int) -> Iterator[int]:
 
 
 def judge_agreement(scores: Iterable[Mapping[str, Score]]) -> dict[str, Any]:
-    """How far a judge asked several times agrees with itself, over the rows with every verdict.
+    """How far a judge that was asked several times agrees with itself, over the rows that have every verdict.
 
-    `repeats`; `repeat_sd`, the standard deviation of the mean from one asking to the next; `flips`, the share of rows
-    whose verdict was not always the same. The last two are `None` with fewer than two repeats.
+    `repeats` is how often it was asked. `repeat_sd` is the standard deviation of the mean over the repeats. `flips` is
+    the share of rows whose verdicts differ. The last two are `None` with fewer than two repeats or no complete row.
     """
     tables = [{name: score for name, score in row.items() if is_verdict(name)} for row in scores]
     repeats = max(map(len, tables), default=0)

@@ -1,6 +1,7 @@
-"""Which metrics a stage was trained on: where reward and metric are one function, a gain shows that training works.
+"""Marks the metrics that a stage was trained on: from a recipe and a stage to `{"open": {"bleu1": "reward = metric"}}`.
 
-It does not show that answers are better: that takes a metric the reward did not hold.
+Where reward and metric are the same function, a gain shows that training works. Whether the answers are better only a
+metric outside the reward can show.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ SAME = "reward = metric"
 
 
 def rewarded_metrics(recipe: Recipe, stage: str, own: Facts | None = None) -> dict[Kind, dict[str, str]]:
-    """`{kind: {metric: mark}}` of what the stage, or any stage that it started from, was rewarded for.
+    """`{kind: {metric: mark}}` of the metrics that rewarded the stage, or any stage that it started from.
 
-    The mark is `reward = metric`; for the papers' average also `3 of 4 in the reward`. Empty for the start model and
-    where nothing but SFT was done. `own` says which scorers the recipe itself reports.
+    The mark is `reward = metric`; the papers' average can also have `3 of 4 in the reward`. Empty for the start model
+    and after SFT alone. `own` are the header's facts on the scorers that the recipe itself reports.
     """
     found: dict[Kind, dict[str, str]] = {}
     for trained in _line(recipe, stage):
@@ -30,7 +31,7 @@ def rewarded_metrics(recipe: Recipe, stage: str, own: Facts | None = None) -> di
 
 
 def _line(recipe: Recipe, stage: str) -> list[StageConfig]:
-    """The stage and those it started from, the start model excepted."""
+    """The stage and those it started from, without the start model."""
     stages = {one.name: one for one in recipe.stages}
     line = []
     while stage in stages:

@@ -1,4 +1,7 @@
-"""Reading a run folder: whatever is there, so that a run which was cut off has a report as well."""
+"""Reads a run folder: from its path to its recipe, metrics, evaluations and predictions.
+
+A file that is missing reads as empty, so that a run which was cut off has a report as well.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class RunFiles:
     path: Path
 
     def __post_init__(self) -> None:
-        """Refuse a folder without a run."""
+        """Raise `DataError` for a folder that is not a run."""
         if not (self.path / "recipe.yaml").is_file():
             raise DataError(f"{self.path} is not a run folder: it has no recipe.yaml")
 
@@ -38,7 +41,7 @@ class RunFiles:
 
     @cached_property
     def recipe_text(self) -> str:
-        """The resolved recipe as it was written, without secrets."""
+        """The text of the resolved recipe, with secrets masked."""
         return mask_text((self.path / "recipe.yaml").read_text(encoding="utf-8"))
 
     @cached_property
@@ -66,14 +69,14 @@ class RunFiles:
 
     @cached_property
     def stages(self) -> list[str]:
-        """`base` and the recipe's stages, then any other that was evaluated, in order."""
+        """`base` and the recipe's stages in order, then any other that was evaluated, by name."""
         named = ["base", *(stage.name for stage in self.recipe.stages)]
         others = sorted(path.name for path in (self.path / "eval").glob("*") if path.is_dir())
         return [*named, *(name for name in others if name not in named)]
 
     @cached_property
     def evaluations(self) -> dict[str, dict[str, Row]]:
-        """`{data set: {stage: metrics}}` of what was evaluated; the recipe's data set first."""
+        """`{data set: {stage: metrics}}` of all evaluations, the recipe's data set first."""
         found: dict[str, dict[str, Row]] = {}
         for stage in self.stages:
             for path in sorted((self.path / "eval" / stage).glob("*/metrics.json")):
@@ -91,12 +94,12 @@ class RunFiles:
         return read_predictions(self.path / "eval" / stage / dataset / "predictions.jsonl")[1]
 
     def answers(self, stage: str, dataset: str, source: str = "none") -> dict[str, Row]:
-        """The first sample of one source's rows, by example id."""
+        """The first sample of each example by id, for one source (see `source_of`)."""
         rows = (row for row in self.predictions(stage, dataset) if row["sample"] == 0)
         return {row["id"]: row for row in rows if source_of(row) == source}
 
     def thumbnails(self, hashes: Iterable[str]) -> list[bytes]:
-        """The thumbnails, as PNG, that the run keeps of some images."""
+        """The thumbnails that the run keeps of these images, as PNG; those it lacks are left out."""
         found = (read_thumbnail(self.path / "images", sha256) for sha256 in hashes)
         return [png for png in found if png is not None]
 
@@ -105,9 +108,9 @@ class RunFiles:
 
 
 def read_thumbnail(folder: Path, sha256: str) -> bytes | None:
-    """The thumbnail of an image in a run's folder of them; `None` where there is none.
+    """The thumbnail of an image from a run's folder of thumbnails, as PNG; `None` where there is none.
 
-    Hashes come from files that others wrote, so a name that is no hash is never made a path.
+    The hash comes from a file that somebody else may have written, so only 64 letters and digits become a path.
     """
     path = folder / f"{sha256}.png"
     return path.read_bytes() if len(sha256) == 64 and sha256.isalnum() and path.is_file() else None

@@ -1,11 +1,11 @@
-"""Evaluate a model: ask, score, set beside its controls, and write it down.
+"""Evaluates a model: from an engine, a recipe and examples to two files per data set.
 
     eval/<stage>/<dataset>/predictions.jsonl   a header line, then one row per answer
     eval/<stage>/<dataset>/metrics.json        means with intervals per kind and control
 
-The start model (stage `base`) is asked with the `short` prompt and without controls: it is a baseline itself. Both
-files are written whole or not at all; predictions whose header is what would be written again are kept. Scored rows
-are kept as they come (`partial`), so that an evaluation that was killed goes on where it was.
+The start model (stage `base`) is itself a baseline, so it is asked with the `short` prompt and without controls. Both
+files are written whole or not at all. Predictions are kept if their header equals the one that would be written now.
+Scored rows are saved as they come (`partial`), so that an evaluation that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
 BASE = "base"
 
 THUMBNAILS, THUMBNAIL = 48, 192
-"""Examples whose images are kept for the report, and their longer side in pixels."""
+"""How many examples keep their images for the report, and the longer side of a thumbnail in pixels."""
 
 KEPT, SECONDS = 32, 10.0
-"""Answers are scored and kept once there are as many, or after so long."""
+"""Answers are scored and saved once this many wait, or after this many seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """One way of asking all examples: under a control, greedily or sampled."""
+    """One pass over all examples: under which control, and greedily or sampled."""
 
     control: str
     temperature: float = 0.0
     samples: int = 1
 
     def generation(self, recipe: Recipe) -> Generation:
-        """How this pass's completions are written."""
+        """The settings by which this pass's completions are generated."""
         return Generation(
             max_new_tokens=recipe.eval.max_new_tokens,
             temperature=self.temperature,
@@ -81,8 +81,8 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Predictions and metrics of one stage on each data set; returns what `metrics.json` holds, by data set.
 
-    `train` is what the most frequent answers are learned on; `prompt` replaces the recipe's. Raises `DataError` for a
-    data set without examples, and `EndpointError` for an endpoint that answers nothing in a whole pass.
+    `train` are the examples that the most frequent answers are learned from; `prompt` replaces the recipe's. Raises
+    `DataError` for a data set without examples, and `EndpointError` if an endpoint fails every request of a pass.
     """
     from medrft.models.prompts import get_prompt
 
@@ -114,7 +114,7 @@ def evaluate(
 
 
 def write_metrics(predictions: Path) -> dict[str, Any]:
-    """Write `metrics.json` beside finished predictions, from them alone, and return it."""
+    """Compute `metrics.json` from finished predictions alone, write it beside them, and return its content."""
     header, rows = read_predictions(predictions)
     metrics = measure_rows(header, rows)
     write_json(predictions.with_name("metrics.json"), metrics)
@@ -122,7 +122,7 @@ def write_metrics(predictions: Path) -> dict[str, Any]:
 
 
 def plan_passes(recipe: Recipe, *, stage: str) -> list[Pass]:
-    """Greedy answers first, then sampled ones and the picture controls; the start model is a baseline and has none."""
+    """Greedy answers first, then sampled ones, then the recipe's controls; the start model has greedy answers alone."""
     greedy = [Pass(control="none")]
     if stage == BASE:
         return greedy
@@ -142,7 +142,7 @@ def _sweep(
     marker: Marker,
     advance: Callable[[int], None],
 ) -> list[Key]:
-    """Ask and keep what is missing of one pass; the keys of all its rows, in order."""
+    """Ask and save what is missing of one pass; returns the keys of all its rows, in order."""
     shown, images = controls.apply_control(sweep.control, examples, open_pictures(recipe.data), seed=recipe.seed)
     pictures = {example.id: example.images for example in examples}  # a row names them though none was shown
     order = {e.id: [(sweep.control, sweep.temperature, e.id, sample) for sample in range(sweep.samples)] for e in shown}
@@ -167,7 +167,7 @@ def _sweep(
 
 
 def _add(partial: Partial, answers: Sequence[Answer], marker: Marker) -> list[Key]:
-    """Score and keep the answers that are not there yet; the keys of all."""
+    """Score and save the answers that are not there yet; returns the keys of all."""
     bare = {(a.control, a.temperature, a.example.id, a.sample): a for a in answers}
     new = [answer for key, answer in bare.items() if key not in partial.rows]
     partial.add(as_row(answer, scores) for answer, scores in zip(new, marker(new), strict=True))
@@ -175,7 +175,7 @@ def _add(partial: Partial, answers: Sequence[Answer], marker: Marker) -> list[Ke
 
 
 def _tell_failures(errors: Sequence[str], asked: int, engine: Engine) -> None:
-    """Say how many requests failed; raises `EndpointError` when all did."""
+    """Warn with the number of requests that failed; raises `EndpointError` if all did."""
     if errors and len(errors) == asked:
         raise EndpointError(f"{engine.id} answered none of {asked} requests: {errors[0]}")
     if errors:
@@ -202,14 +202,14 @@ def _answer(
 
 
 def _frequent(examples: Sequence[Example], train: Sequence[Example]) -> list[Answer]:
-    """The most frequent answers of train, for each example and in both ways."""
+    """The most frequent answers of train as an answer to each example, by question type and by question text."""
     frequent = controls.FrequentAnswers.learn(train)
     ways = ((controls.FREQUENT_TYPE, frequent.for_type), (controls.FREQUENT_QUESTION, frequent.for_question))
     return [Answer.bare(example, say(example), control=control) for control, say in ways for example in examples]
 
 
 def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> None:
-    """Thumbnails of a few examples, the same for every stage, so that the report can show what was asked."""
+    """Save thumbnails of a few examples for the report. The seed alone draws them, so every stage has the same."""
     from medrft.data.images import sha256_of, thumbnail_png
 
     shown = random.Random(seed).sample(list(examples), min(THUMBNAILS, len(examples)))
@@ -220,7 +220,7 @@ def _keep_thumbnails(run: RunDir, examples: Sequence[Example], *, seed: int) -> 
 
 
 def _counter(on_progress: Advance | None, total: int) -> Callable[[int], None]:
-    """Counts answers as batches come in, for a progress bar over all passes and data sets."""
+    """A function that adds to the count of answers, for a progress bar over all passes and data sets."""
     done = 0
 
     def advance(more: int) -> None:
@@ -243,7 +243,7 @@ def _header(
     train: Sequence[Example],
     run: RunDir,
 ) -> dict[str, Any]:
-    """All that the rows depend on; equal headers mean equal predictions."""
+    """Everything that the rows depend on: equal headers mean that predictions need not be made again."""
     from medrft.data.images import sha256_of
 
     final = run.final(stage)
@@ -286,7 +286,7 @@ def _header(
 
 
 def measure_rows(header: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """The header, how intervals are made and what they hold for, `results`, `strata`, `controls`, `biases`."""
+    """The content of `metrics.json`: header, how intervals are made, `results`, `strata`, `controls` and `biases`."""
     return {
         **header,
         "interval": f"{100 * LEVEL:g} %: {METHOD}",

@@ -1,6 +1,7 @@
-"""Marking answers with the scorers of the reports: the same scorers that serve as rewards.
+"""Scores answers for the reports: from answers to their scores, and to rows of `predictions.jsonl`.
 
-For phantom data the phantom's oracle is asked beside them; it knows the facts and none of the scorers.
+The scorers are the same that serve as rewards. On phantom data the oracle is asked as well; it grades by the facts of
+the phantom and uses no scorer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Scores = dict[str, Score]
 
 KEPT = ("question_type", "modality", "organ", "frequency")
-"""Metadata that predictions carry, where known."""
+"""Metadata that a row of predictions keeps, where it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +40,16 @@ class Answer:
     temperature: float = 0.0
     sample: int = 0
     error: str | None = None
-    """Why there is no answer: the request for it failed."""
+    """The message of a failed request; `None` where there is an answer."""
 
     @property
     def is_greedy(self) -> bool:
-        """Whether this is what the model says when it sees the true image and nothing is drawn."""
+        """Whether this is the model's plain answer: the true image, no control, temperature 0."""
         return self.control == "none" and not self.temperature
 
     @classmethod
     def bare(cls, example: Example, answer: str, *, control: str) -> Answer:
-        """An answer that no model wrote: format and length do not apply to it."""
+        """An answer that no model wrote, such as the most frequent one; format and length do not apply to it."""
         item = Item(
             references=example.references,
             kind=example.kind,
@@ -79,13 +80,14 @@ class Marker:
         self._scorers |= self._own
 
     def __call__(self, answers: Sequence[Answer]) -> list[Scores]:
-        """Scores of each answer by name; a scorer that does not concern the answer is absent, unscored is `None`."""
+        """Scores of each answer by name. A scorer that does not apply is absent; `None` is unscored."""
         scores: list[Scores] = [{} for _ in answers]
         for name, scorer in self._scorers.items():
             where = [i for i, answer in enumerate(answers) if not answer.error and self._asked(name, answer.item)]
             for i, score in zip(where, scorer([answers[i].item for i in where]), strict=True):
                 scores[i][name] = score
         for answer, row in zip(answers, scores, strict=True):
+            # A failed request is unscored by all that would have scored the answer, so that it is counted, not missing.
             if answer.error:
                 asked = (name for name, scorer in self._own.items() if scorer.applies(answer.item))
                 row.update(dict.fromkeys((*SCORERS[answer.item.kind], "correct", *asked)))
@@ -116,9 +118,9 @@ class Marker:
 
 
 def check_correct(name: str, scorer: Scorer) -> None:
-    """Raise `RecipeError` for a `correct.scorer` that says nothing of a bare answer to an open question.
+    """Raise `RecipeError` for a `correct.scorer` that does not apply to a bare answer to an open question.
 
-    Baselines are bare answers, so such a scorer cannot mark them.
+    The most frequent answers are bare answers, so such a scorer could not score them.
     """
     bare = Item(references=("pleural effusion",), kind="open", answer="pleural effusion", question="What is shown?")
     if not scorer.applies(bare):
@@ -129,7 +131,7 @@ def check_correct(name: str, scorer: Scorer) -> None:
 
 
 def _truth(answer: Answer) -> Scores:
-    """What the phantom's oracle says; nothing for other data."""
+    """The oracle's verdict on phantom data; empty for other data."""
     from medrft.data.phantom import ask_oracle
 
     verdict = ask_oracle(answer.example, answer.item.answer)

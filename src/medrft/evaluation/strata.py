@@ -1,7 +1,7 @@
-"""Metrics per stratum: imaging modality, organ, question type, and how common the right answer is in train.
+"""Metrics per stratum: imaging modality, organ, question type, and how frequent the right answer is in train.
 
-An answer is `head` when it is among the most frequent ones of train that together make up half of its rows of that
-kind, else `tail`: a model that has learnt which answers are common shows it here.
+A question is `head` if its answer is among the most frequent ones that together make up half of train's rows of that
+kind, else `tail`. A model that has only learnt which answers are common scores well on `head` and badly on `tail`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from medrft.types import Example, Kind
 
 FIELDS = ("modality", "organ", "question_type", "frequency")
 METRICS = tuple(name for name in LEADING if name != "average")
-"""Metrics that are told per stratum."""
+"""Metrics reported per stratum."""
 HEAD = 0.5
-"""Share of train's rows that the frequent answers make up."""
+"""Share of train's rows that the `head` answers make up."""
 SMALL = 20
-"""A stratum of fewer questions is listed and marked: its interval says little."""
+"""A stratum of fewer questions is listed but marked as small: its interval says little."""
 
 
 def head_answers(train: Sequence[Example]) -> dict[Kind, frozenset[str]]:
-    """The most frequent normalised answers of each kind that together make up half of its rows; ties by alphabet."""
+    """The most frequent normalised answers of each kind that together make up half of its rows; ties by alphabet.
+
+    Only the first reference of each example counts.
+    """
     counts: dict[Kind, Counter[str]] = {}
     for example in train:
         counts.setdefault(example.kind, Counter())[normalize(example.references[0])] += 1
@@ -55,9 +58,9 @@ def with_frequency(examples: Sequence[Example], train: Sequence[Example]) -> lis
 
 
 def measure_strata(rows: Iterable[Row]) -> dict[str, Any]:
-    """`{source: {kind: {field: {value: {metric: {mean, low, high, n, unscored, small}}}}}}` of all but sampled answers.
+    """`{source: {kind: {field: {value: {metric: {mean, low, high, n, unscored, small}}}}}}`, sampled answers left out.
 
-    `all` kinds have no more than `truth`, the one leading metric that may be pooled.
+    The kind `all` has `truth` alone, the one leading metric that may be pooled over kinds.
     """
     return {
         source: {kind: found for kind, own in kinds.items() if (found := _fields(own, pooled=kind == "all"))}
@@ -81,7 +84,7 @@ def _fields(rows: Sequence[Row], *, pooled: bool) -> dict[str, Any]:
 
 
 def _leading(rows: Sequence[Row], *, pooled: bool) -> dict[str, Any]:
-    """The leading metrics of one stratum; of closed and choice questions `correct` is the accuracy and left out."""
+    """The leading metrics of one stratum; `correct` is left out where it repeats the accuracy."""
     table = [(values_of(row), cluster_of(row)) for row in rows]
     found = {}
     for name in ("truth",) if pooled else METRICS:

@@ -1,4 +1,4 @@
-"""Our rewards inside other trainers: the same numbers as in ours, in five lines. Torch-free.
+"""Our rewards in other trainers: completions and columns in, the same numbers as in our training out. Torch-free.
 
 reward = ForeignReward("armed_clinical", state="state.json")
 reward(items_of(completions, {"reference": references, "question": questions}))

@@ -1,6 +1,8 @@
-"""EasyR1's `worker.reward.reward_function` with a reward of ours: `reward_function: …/easyr1.py:compute_score`.
+"""A reward of ours as EasyR1's `worker.reward.reward_function`: `reward_function: …/easyr1.py:compute_score`.
 
-Written to EasyR1's contract and not run: it is no package that can be installed.
+    {"response": "…<answer>no</answer>", "response_length": 41, "ground_truth": "no"}  ->  {"overall": 0.9, "bleu1": …}
+
+Written after EasyR1's source and never run with it, because it cannot be installed as a package.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ def compute_score(
     state: str | None = None,
     encoder: str | None = None,
 ) -> list[dict[str, float]]:
-    """`overall` and the parts of each row; `reward_function_kwargs` say which reward, and the state it was fitted to.
+    """`overall` and the calibrated parts of each row.
 
-    Each row holds `response`, `response_length` and `ground_truth` (the reference, or a table as JSON).
+    Each row has `response`, `response_length` and `ground_truth` (the reference, or a table as JSON). The keyword
+    arguments come from `reward_function_kwargs`; `state` is a fitted state, see `ForeignReward`.
     """
     key = f"{reward}|{state}|{unscored}|{encoder}"
     if key not in _held:

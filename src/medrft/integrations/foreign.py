@@ -1,8 +1,9 @@
-"""A reward as another trainer holds it: with a fitted state, or updated in step with training, and never by halves.
+"""A reward for use in another trainer: items in, outcomes or columns of numbers out.
 
-A stateful calibration (adaptive, quantile) takes its threshold from the scores it has seen. A trainer that scores one
-row a call would give it one score to learn from, and every inexact answer the same number. So it needs a state that
-was fitted before (`medrft score ROWS.jsonl --reward NAME --fit state.json`), or `update=True` and whole batches.
+A stateful calibration (adaptive, quantile) takes its threshold from the scores that it has seen. A trainer that scores
+one row a call would give it a single score to learn from, and then nearly every answer would get the same number. So
+the reward needs a state that was fitted before (`medrft score ROWS.jsonl --reward NAME --fit state.json`), or
+`update=True` and a trainer that passes whole batches.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medrft.types import Form, Item, Outcome, Score
 
 
 class ForeignReward:
-    """A preset, recipe, reward file or table, scored for another trainer. Safe to call from several threads."""
+    """A reward (preset, recipe, reward file or table) for another trainer. It may be called from several threads."""
 
     def __init__(
         self,
@@ -37,10 +38,10 @@ class ForeignReward:
         options: Mapping[str, Mapping[str, Any]] | None = None,
         rows: Literal["batch", "single"] = "batch",
     ):
-        """`state` is a file that `medrft score --fit` or a run wrote; `unscored` stands in for `None`.
+        """`state` is a file that `medrft score --fit` or a run wrote; `unscored` is the number to give for `None`.
 
-        `rows` says whether the trainer hands over a batch or one row a call. Raises `RecipeError` where the reward
-        would not mean what it says: a calibration with nothing to learn from, ranks within a group of one.
+        `rows` says whether the trainer passes a batch or one row a call. Raises `RecipeError` where the reward could
+        not work as it is meant: a calibration that has no state and never learns, or ranks within a group of one.
         """
         self.named = load_reward(reward, encoder=encoder, options=options)
         self.reward: Reward = self.named.reward
@@ -75,11 +76,10 @@ class ForeignReward:
         gather: Gather = keep_alone,
         learns: bool = True,
     ) -> list[Outcome]:
-        """Outcomes of these items; with `update` the calibrations learn from all that `gather` brings together.
+        """Outcomes of these items; with `update` the calibrations learn from the rows of all processes.
 
-        `learns=False` leaves them as they are for this batch: an evaluation teaches nothing.
-
-        Raises `RecipeError` where groups are needed and missing, or hold one completion each.
+        With `learns=False` they do not learn from this batch, as is right in an evaluation. Raises `RecipeError` if
+        groups are needed and missing, or if a group has one completion alone.
         """
         with self._lock:
             self._check_groups(groups)
@@ -104,17 +104,17 @@ class ForeignReward:
             )
 
     def values(self, outcomes: Sequence[Outcome]) -> list[Score]:
-        """The rewards, `unscored` in place of `None`."""
+        """The rewards, with `unscored` in place of `None`."""
         return [self.unscored if one.reward is None else one.reward for one in outcomes]
 
     def columns(self, outcome: Outcome) -> dict[str, float]:
-        """A row of numbers with the same keys for every row: the score, whether it is one, and each part."""
+        """The outcome as numbers under the same keys for every row: `score`, `unscored` (0 or 1), and each part."""
         score = self.unscored if outcome.reward is None else outcome.reward
         parts = {name: float(outcome.calibrated.get(name) or 0.0) for name in self.reward.names}
         return {"score": float(score or 0.0), "unscored": float(outcome.reward is None), **parts}
 
     def count(self, what: str, rows: int) -> None:
-        """Count what an adapter saw happen, from any thread."""
+        """Add `rows` to the count of an event that an adapter names, from any thread."""
         with self._lock:
             self.counts[what] += rows
 
@@ -124,26 +124,26 @@ class ForeignReward:
             return self.reward.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state; raises `RecipeError` for that of another reward."""
+        """Take over a state; raises `RecipeError` for the state of another reward."""
         with self._lock:
             self.reward.load_state_dict(state)
 
     def load_state(self, path: str | Path) -> None:
-        """Read a state; raises `RecipeError` for one that was fitted otherwise."""
+        """Read a state from a file; raises `RecipeError` for one that was fitted with other settings."""
         with self._lock:
             load_state(self.reward, Path(path))
 
     def save_state(self, path: str | Path) -> None:
-        """Write the state as `--fit` does, for `state=` in another process."""
+        """Write the state to a file as `--fit` does, for `state=` in another process."""
         with self._lock:
             save_state(self.reward, Path(path))
 
 
 class ColumnReward:
-    """What the adapters of trainers share that hand over completions beside the columns of the data set."""
+    """Base of the adapters for trainers that pass completions and the columns of the data set (TRL, ms-swift)."""
 
     trainer: ClassVar[str]
-    """Its name in `CONTRACTS`."""
+    """The trainer's name in `CONTRACTS`."""
 
     def __init__(
         self,
@@ -155,16 +155,19 @@ class ColumnReward:
         max_tokens: int | None = None,
         **settings: Any,
     ):
-        """`columns` says which column holds the references and so on; `settings` go to `ForeignReward`."""
+        """`columns` maps our fields to column names, as `names` of `items_of`; `settings` go to `ForeignReward`.
+
+        `group_by` is the column by which the completions of one question are told from those of others.
+        """
         self.held = ForeignReward(reward, rows=CONTRACTS[self.trainer].rows, **settings)
         self.form, self.group_by, self.names, self.max_tokens = form, group_by, columns, max_tokens
 
     def items(self, completions: Sequence[Any], columns: Columns, counts: Sequence[int] | None) -> list[Item]:
-        """The items of a batch; `counts` are lengths in tokens."""
+        """The items of a batch; `counts` are the completions' lengths in tokens."""
         return items_of(
             completions, columns, form=self.form, names=self.names, n_tokens=counts, max_tokens=self.max_tokens
         )
 
     def needs_ids(self) -> DataError:
-        """What is said where nothing tells the completions of two questions apart."""
+        """The error for data in which no column tells the completions of two questions apart."""
         return DataError(f"no column {self.group_by!r} in the data set; group_by= names what tells its rows apart")

@@ -1,10 +1,11 @@
-"""OpenRLHF's `--reward.remote_url reward.py` with a reward of ours: two lines in that file.
+"""A reward of ours as OpenRLHF's `--reward.remote_url reward.py`: two lines in that file.
 
     from medrft.integrations.openrlhf import make_reward_func
     reward_func = make_reward_func("armed_clinical", state="state.json")
 
-OpenRLHF passes prompt and completion as one text, special tokens kept and image tokens expanded, one row a call and
-from several threads. It logs an exception at info level and goes on without a reward, so failures are counted here.
+OpenRLHF calls the function from several threads, with one row a call. It passes prompt and completion as one text, in
+which special tokens are kept and image tokens expanded. It logs an exception at info level alone and goes on without a
+reward, so failures are counted and logged here.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ LOG = logging.getLogger("medrft")
 def make_reward_func(
     reward: str | Path | Mapping[str, Any], *, form: Form = "think", unscored: float = 0.0, **settings: Any
 ) -> Callable[..., dict[str, Any]]:
-    """The function `reward_func(queries, prompts, labels)` that OpenRLHF looks for; `settings` go to `ForeignReward`.
+    """The function `reward_func(queries, prompts, labels)` that OpenRLHF calls; `settings` go to `ForeignReward`.
 
     A label is the reference, or a table as JSON with `reference`, `question`, `options` and `kind`.
     """
     held = ForeignReward(reward, rows=CONTRACTS["openrlhf"].rows, unscored=unscored, **settings)
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any) -> dict[str, Any]:
-        import torch
+        import torch  # OpenRLHF has it; this module must import without it
 
         failed = len(queries)
         try:
@@ -47,6 +48,7 @@ def make_reward_func(
         names = rows[0] if rows else ("score",)
         logs = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in names}
         scores = logs.pop("score")
+        # `rewards` train; `scores` serve OpenRLHF's dynamic filtering, which takes them to lie in [0, 1].
         return {"rewards": scores, "scores": scores.clamp(0.0, 1.0), "extra_logs": logs}
 
     reward_func.held = held  # type: ignore[attr-defined]

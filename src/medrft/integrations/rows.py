@@ -1,4 +1,4 @@
-"""From what a trainer passes to the items that scorers see.
+"""From the completions and columns that a trainer passes to the items that scorers see.
 
 completions  "…<answer>no</answer>"  or  [{"role": "assistant", "content": "…"}]
 columns      {"solution": ["no", …], "question": ["Is there a fracture?", …], "options": [["CT", "MRI"], …], …}
@@ -27,11 +27,11 @@ def items_of(
     n_tokens: Sequence[int] | None = None,
     max_tokens: int | None = None,
 ) -> list[Item]:
-    """One item per completion, its answer extracted in `form`; a template may have opened the thought in the prompt.
+    """One item per completion, with its answer extracted in `form`; `<think>` may have been opened in the prompt.
 
-    `completions` are strings, or lists of messages whose last one counts. `names` says which column holds the
-    references, question, options or kind (`{"references": "gold"}`) where it is none of the usual names. All other
-    columns become the items' metadata. Raises `DataError` for columns of other lengths or without references.
+    `completions` are strings, or lists of messages whose last one counts. `names` maps references, question, options
+    or kind to a column whose name is not a usual one (`{"references": "gold"}`). All other columns become the items'
+    metadata. Raises `DataError` for a column of another length, or if no column has references.
     """
     held = _held(columns, names or {})
     for name, column in columns.items():
@@ -68,7 +68,7 @@ def text_of(completion: Any) -> str:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """A label that is one field of a data set as columns of one row: plain text, or a table as JSON.
+    """The fields of a label that is one cell of a data set: plain text is the reference, a JSON object has fields.
 
     >>> fields_of("no"), fields_of('{"reference": ["CT", "computed tomography"], "kind": "open"}')
     ({'reference': 'no'}, {'reference': ['CT', 'computed tomography'], 'kind': 'open'})
@@ -105,7 +105,7 @@ def _listed(columns: Columns) -> str:
 
 
 def _value(value: Any, key: str) -> Any:
-    """A cell as plain Python: arrays and tuples as lists, a list in JSON as a list, no options as none."""
+    """A cell as plain Python: arrays, tuples and lists in JSON become lists; an empty option list becomes `None`."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, tuple):

@@ -1,10 +1,10 @@
-"""ms-swift's GRPO with a reward of ours: two lines in the file that `--external_plugins` names.
+"""A reward of ours in ms-swift's GRPO: two lines in the file that `--external_plugins` names.
 
 from medrft.integrations.swift import register_reward
 register_reward("medrft", "armed_clinical", state="state.json")        # then: --reward_funcs medrft
 
-ms-swift calls it on each process's own rows, in evaluations too, and saves nothing of it in its checkpoints: a
-calibration that learns needs a state that was fitted before.
+ms-swift calls the reward on each process's own rows, in evaluations too, and saves none of its state in checkpoints.
+So a calibration that learns needs a state that was fitted before.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from medrft.rewards.gather import keep_alone
 from medrft.types import Score
 
 PASSED = ("prompt_id", "request_id", "is_truncated", "response_token_ids", "messages", "images", "add_eos")
-"""Columns that ms-swift adds, or that hold no text of the data set's own."""
+"""Arguments that ms-swift adds, or that are no text columns of the data set."""
 
 
 class SwiftReward(ColumnReward):
-    """A reward as ms-swift calls it: completions as strings, and every column of the data set."""
+    """A reward as ms-swift calls it: with completions as strings, and all columns of the data set."""
 
     trainer = "swift"
 
     def __init__(self, reward: str | Path | Mapping[str, Any], **settings: Any):
-        """`settings` as `ColumnReward` and `ForeignReward` take them. Raises `RecipeError` for `update`."""
+        """`settings` are those of `ColumnReward` and `ForeignReward`. Raises `RecipeError` for `update`."""
         if settings.get("update"):
             raise RecipeError("ms-swift keeps no state of a reward in its checkpoints: fit one before, and pass state=")
         super().__init__(reward, **settings)
 
     def __call__(self, completions: Sequence[str], **given: Any) -> list[Score]:
-        """One number, or `None` for what could not be scored, per completion."""
+        """One number per completion, or `None` for one that could not be scored."""
         columns = {name: list(value) for name, value in given.items() if _is_column(name, value, len(completions))}
         counts = [_length(ids) for ids in given.get("response_token_ids") or ()]
         items = self.items(completions, columns, counts or None)
@@ -43,7 +43,7 @@ class SwiftReward(ColumnReward):
         return self.held.values(self.held(items, groups=groups, gather=gather_ranks if groups else keep_alone))
 
     def _groups(self, given: Mapping[str, Any]) -> Sequence[Any]:
-        """The data set's own ids; ms-swift's go by the messages, in which two images look alike."""
+        """The data set's own ids. ms-swift's `prompt_id` goes by the messages, in which two images look the same."""
         own = given.get("prompt_id") if not any(given.get("images") or ()) else None
         found: Sequence[Any] | None = given.get(self.group_by) or own
         if found is None:
@@ -52,7 +52,7 @@ class SwiftReward(ColumnReward):
 
 
 def register_reward(name: str, reward: str | Path | Mapping[str, Any], **settings: Any) -> SwiftReward:
-    """Make a reward known to ms-swift as `name`, for `--reward_funcs`. It is built at once, so a mistake shows here."""
+    """Register a reward with ms-swift as `name`, for `--reward_funcs`. It is built now, so a mistake shows at once."""
     from swift.rewards import ORM, orms
 
     made = SwiftReward(reward, **settings)
@@ -67,5 +67,5 @@ def _is_column(name: str, value: Any, rows: int) -> bool:
 
 
 def _length(ids: Any) -> int:
-    """Tokens of a completion: ids, or a list of them for each turn."""
+    """Number of tokens of a completion, from a list of ids or from one list of ids per turn."""
     return sum(len(turn) if isinstance(turn, list | tuple) else 1 for turn in ids or ())

@@ -1,7 +1,7 @@
-"""TRL's `GRPOTrainer` with a reward of ours: `reward_funcs=[reward]`, and `callbacks=[reward.callback()]`.
+"""A reward of ours in TRL's `GRPOTrainer`: `reward_funcs=[reward]`, and `callbacks=[reward.callback()]`.
 
-Each process scores its own completions; raw scores are gathered before anything is calibrated, so that states stay in
-step. Completions belong together by the data set's id column, never by their text.
+Each process scores its own completions. Raw scores are gathered before they are calibrated, so that the state is the
+same on all processes. Completions are grouped by the data set's id column, never by their text.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from medrft.integrations.trl_state import gather_ranks, state_callback
 from medrft.types import Outcome, Score
 
 NOT_COLUMNS = ("prompts", "environments")
-"""Lists that TRL passes beside the data set's columns."""
+"""Lists that TRL passes in addition to the data set's columns."""
 
 
 class TrlReward(ColumnReward):
-    """A reward function as TRL calls it: keyword arguments in, one number or `None` per completion out."""
+    """A reward function as TRL calls it: keyword arguments in, a number or `None` per completion out."""
 
     trainer = "trl"
     model: Any = None
-    """The trained model, once the callback has seen it: an evaluation's completions teach nothing."""
+    """The trained model, once the callback has seen it; its mode tells training from evaluation."""
 
     def __init__(self, reward: str | Path | Mapping[str, Any], **settings: Any):
-        """`settings` as `ColumnReward` and `ForeignReward` take them."""
+        """`settings` are those of `ColumnReward` and `ForeignReward`."""
         super().__init__(reward, **settings)
+        # TRL names a reward's curves by `__name__`, else by its class, under which two rewards would share one curve.
         self.__name__ = f"medrft_{Path(self.held.named.name).stem}".replace(" ", "_")
 
     def __call__(self, *, completions: Sequence[Any], **given: Any) -> list[Score]:
@@ -38,7 +39,8 @@ class TrlReward(ColumnReward):
     def outcomes(
         self, completions: Sequence[Any], *, completion_ids: Any = None, log_metric: Any = None, **given: Any
     ) -> list[Outcome]:
-        """All that the reward says of each completion. Raises `RecipeError` for `update` without the callback."""
+        """The reward's full outcome for each completion. Raises `RecipeError` for `update` without the callback."""
+        # TRL passes its `trainer_state` and the like among the columns; only lists are columns.
         columns = {name: value for name, value in given.items() if isinstance(value, list) and name not in NOT_COLUMNS}
         counts = None if completion_ids is None else [len(ids) for ids in completion_ids]
         items = self.items(completions, columns, counts)
@@ -54,12 +56,15 @@ class TrlReward(ColumnReward):
         return found
 
     def callback(self) -> Any:
-        """A `TrainerCallback` that keeps the calibrations' state in each checkpoint, and brings it back on a resume."""
+        """A `TrainerCallback` that saves the calibrations' state in each checkpoint and restores it on a resume."""
         return state_callback(self)
 
 
 def trl_reward(reward: str | Path | Mapping[str, Any], **settings: Any) -> TrlReward:
-    """A reward function for `GRPOTrainer(reward_funcs=…)`; see `TrlReward` and `ForeignReward` for the settings."""
+    """A reward function for `GRPOTrainer(reward_funcs=…)`; `settings` are those of `ColumnReward` and `ForeignReward`.
+
+    Raises `RecipeError` for a reward that normalises its parts before the sum.
+    """
     made = TrlReward(reward, **settings)
     if made.held.reward.combine_rule == "normalize_then_sum":
         raise RecipeError(f"{reward} normalises its parts before the sum, as TRL does itself: use trl_columns")

@@ -1,4 +1,4 @@
-"""What keeps a reward's state right in TRL: the gather over processes, and a file in each checkpoint."""
+"""Keeps a reward's state right in TRL: gathers rows over all processes, and saves the state in each checkpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from medrft.integrations.foreign import ForeignReward
 
 STATE = "medrft_reward.json"
-"""In each checkpoint's folder."""
+"""Name of the file in each checkpoint's folder."""
 
 
 def gather_ranks(rows: list[Any]) -> tuple[list[Any], int]:
-    """The rows of all of torch's processes, and where this one's begin."""
+    """The rows of all processes of torch.distributed in the order of ranks, and the place where this one's begin."""
     from torch import distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):
@@ -24,22 +24,22 @@ def gather_ranks(rows: list[Any]) -> tuple[list[Any], int]:
 
 
 def state_callback(reward: Any) -> Any:
-    """A `TrainerCallback` for one reward function (`held` is its `ForeignReward`, `model` what it must be told)."""
+    """A `TrainerCallback` for a reward function, which has a `ForeignReward` as `held` and is told its `model`."""
     from transformers import TrainerCallback
 
     held: ForeignReward = reward.held
 
     class SavesState(TrainerCallback):  # type: ignore[misc]
-        """Saves with every checkpoint, restores on a resume, and tells the reward which model is trained."""
+        """Saves the state with each checkpoint, restores it on a resume, and tells the reward its model."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            """A resumed training has done steps already."""
+            """Restore the state of a training that resumes, which is one that has done steps already."""
             reward.model = model
             if state.global_step and held.reward.stateful:
                 held.load_state(_state_file(args, state))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            """After the Trainer has written its own files; states are alike on all processes, so one writes."""
+            """Save the state into the checkpoint that the Trainer has just written; all processes have the same one."""
             if state.is_world_process_zero:
                 held.save_state(_state_file(args, state))
 

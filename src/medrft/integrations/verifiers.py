@@ -1,9 +1,9 @@
-"""A `verifiers.v1` task with a reward of ours: one line in the task's class.
+"""A reward of ours in a `verifiers.v1` task: one line in the task's class.
 
 class ChestTask(vf.Task[ChestData]):
     medrft, medrft_parts = task_reward("armed_clinical", state="state.json")
 
-verifiers scores one trace a call. The task's data holds `reference` (or `answer`, `solution` …), and may hold
+verifiers scores one trace a call. The task's data must have `reference` (or `answer`, `solution` …), and may have
 `question`, `options` and `kind`.
 """
 
@@ -33,14 +33,15 @@ def task_reward(
 ) -> tuple[Hook, Hook]:
     """A `@vf.reward` named `medrft`, and a `@vf.metric` with `unscored` and each calibrated part.
 
-    `settings` go to `ForeignReward`. verifiers adds up what there is, so an unscored trace counts `unscored`, and is
-    counted in the metric `medrft_unscored`.
+    `settings` go to `ForeignReward`. verifiers has no missing reward, so an unscored trace gets the number `unscored`
+    and is counted in the metric `medrft_unscored`.
     """
     from verifiers import v1 as vf
 
     held = ForeignReward(reward, rows=CONTRACTS["verifiers"].rows, unscored=unscored, **settings)
 
     async def score(trace: Any) -> dict[str, float]:
+        # In a thread, because an encoder or a judge would hold up the event loop with all its other rollouts.
         return held.columns(await asyncio.to_thread(_scored, held, trace, form))
 
     async def medrft_parts(self: Any, trace: Any) -> dict[str, float]:
@@ -62,7 +63,7 @@ def _scored(held: ForeignReward, trace: Any, form: Form) -> Outcome:
 
 
 def completion_of(trace: Any, form: Form) -> str:
-    """What the model wrote last; a thought that the server split off stands before its answer again."""
+    """The model's last reply. A thought that the server split off is put before the answer again."""
     text = str(trace.last_reply)
     turns = trace.assistant_messages
     thought = turns[-1].reasoning_content if turns and trace.root_reply is None else None

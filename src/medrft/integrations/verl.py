@@ -1,7 +1,7 @@
-"""verl's `reward.custom_reward_function` with a reward of ours: `path: pkg://medrft.integrations.verl`.
+"""A reward of ours as verl's `reward.custom_reward_function`: `path: pkg://medrft.integrations.verl`.
 
-verl scores one row a call, from several threads and workers, and takes its columns from the first row: every row has
-the same keys. `reward_kwargs` say which reward; see docs/integrations.md for a whole configuration.
+verl scores one row a call, from several threads and workers. It takes its columns from the first row, so every row must
+have the same keys. `reward_kwargs` name the reward; docs/integrations.md has a whole configuration.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def compute_score(
     options: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> dict[str, float]:
-    """`score`, whether it is `unscored`, and each calibrated part.
+    """`score`, whether it is `unscored` (0 or 1), and each calibrated part.
 
-    `ground_truth` is the reference, a list of them, or a table as JSON; `extra_info` may hold `question`, `options` and
-    `kind`. verl knows no missing reward: an unscored row gets `unscored`, and is counted in its column. With
-    `algorithm.adv_estimator: gdpo`, name the parts as `gdpo_reward_keys`: verl normalises each before the sum.
+    `ground_truth` is the reference, a list of them, or a table as JSON; `extra_info` may have `question`, `options` and
+    `kind`. verl has no missing reward, so an unscored row gets the number `unscored` and has 1 in that column. With
+    `algorithm.adv_estimator: gdpo`, name the parts as `gdpo_reward_keys`; verl then normalises each before the sum.
     """
     held = _held(json.dumps([_plain(reward), state, unscored, encoder, _plain(options)]))
     extra = extra_info or {}
@@ -48,7 +48,7 @@ def compute_score(
 
 @lru_cache(maxsize=8)
 def _held(settings: str) -> ForeignReward:
-    """One reward for all rows of a worker; built when the first row comes."""
+    """The reward with these settings (as JSON, so that they can be a cache's key), built once per worker."""
     reward, state, unscored, encoder, options = json.loads(settings)
     return ForeignReward(
         reward,
@@ -61,7 +61,7 @@ def _held(settings: str) -> ForeignReward:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and OmegaConf's containers as plain lists and tables."""
+    """Arrays and OmegaConf's containers as plain lists and dicts."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):

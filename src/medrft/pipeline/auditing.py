@@ -1,7 +1,9 @@
-"""The audit of a run's reward before its first GRPO stage.
+"""Audits a run's reward on its train questions before the first GRPO stage, and writes the audit into the run folder.
 
-audit/summary.json  findings.jsonl  audit.html   the audit
-audit/audited.json                               what it was made of, written last: without it the audit is not done
+    audit/summary.json  findings.jsonl  audit.html   the audit
+    audit/audited.json                               a hash of what it depends on
+
+`audited.json` is written last: without it the audit counts as not finished.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from medrft.types import KINDS, Example
 
 
 def audit_reward(job: Job, stages: Sequence[StageConfig]) -> None:
-    """Audit the run's reward on its own train questions before any GRPO stage; once for one reward and its questions.
+    """Audit the run's reward on its own train questions; an audit of the same reward and questions is not repeated.
 
-    Raises `RecipeError` for a finding that the recipe's `audit.stop_on` does not let pass, each time the run starts.
+    Raises `RecipeError` for a finding that is at least as severe as `audit.stop_on`, each time the run starts.
     """
     kinds = {kind for stage in stages if stage.kind == "grpo" for kind in stage.kinds or KINDS}
     examples = [example for example in job.split("train") if example.kind in kinds]
@@ -63,7 +65,7 @@ def _audit(job: Job, examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def audited_key(job: Job, examples: Sequence[Example]) -> str:
-    """All that an audit depends on: the reward with the code of its own scorers, what is correct, and the questions."""
+    """A hash of all that an audit depends on: reward, `correct`, the code of the user's own scorers, and questions."""
     from medrft import __version__
     from medrft.models.prompts import get_prompt
 

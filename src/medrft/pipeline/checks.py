@@ -1,4 +1,4 @@
-"""What is checked before anything large is read or loaded: the processor, the processes, and what the rows hold."""
+"""Checks of a recipe before anything large is loaded: the model's processor, and how many processes train."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from medrft.config import Recipe
 
 
 def check_ready(recipe: Recipe) -> None:
-    """Load the model's processor alone and fit the prompt to its chat template, and say how many processes there are.
+    """Say how many processes train, then load the model's processor and fit the prompt to its chat template.
 
-    Raises `ModelError` for a model without image processor or chat template, seconds into a run.
+    Raises `ModelError` within seconds for a model without image processor or chat template.
     """
     from medrft.models.load import TINY, load_processor
     from medrft.models.prompts import get_prompt
@@ -22,13 +22,14 @@ def check_ready(recipe: Recipe) -> None:
         if is_main():
             sys.stderr.write(line + "\n")
     model = recipe.model
-    pinned = model.revision and not Path(model.id).is_dir()  # its snapshot comes with the weights
+    # A pinned revision is fetched as one snapshot with its weights, so its processor is not at hand before them.
+    pinned = model.revision and not Path(model.id).is_dir()
     if not model.id.startswith(TINY) and not pinned:
         get_prompt(recipe.prompt).bound(load_processor(model.id, model))
 
 
 def process_lines() -> list[str]:
-    """How many processes train together where a launcher started this one, or which GPUs a plain start leaves idle."""
+    """Lines on how many processes train together, or on how to use the GPUs that a plain start leaves idle."""
     from medrft.training.processes import visible_gpus, world_size
 
     if "WORLD_SIZE" in os.environ:

@@ -1,4 +1,4 @@
-"""Evaluating a run's stages, or a model from outside it, on the run's test sets."""
+"""Evaluates a stage of a run, or a model from outside it, on the run's test sets, and writes into the run folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def evaluate_stage(job: Job, stage: str) -> None:
-    """Evaluate a stage's model on every test set; predictions that are complete are kept."""
+    """Evaluate a stage's model on every test set; complete predictions are kept and not made again."""
     evaluate_engine(job, open_engine(job, source_of(job, stage)), stage=stage)
 
 
 def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None = None) -> None:
-    """Evaluate whatever answers on every test set, as `stage`; `prompt` replaces the recipe's.
+    """Evaluate an engine on every test set under the name `stage`; `prompt` replaces the recipe's.
 
-    An example whose image has vanished or broken since it was loaded is left out, and listed in `data.json`
-    (`evaluation_left_out`). Raises `StrictError` for one where the recipe is `strict`.
+    An example whose image has vanished or broken since the data were loaded is left out and listed in `data.json`
+    (`evaluation_left_out`). If the recipe is `strict`, that raises `StrictError`.
     """
     from medrft.evaluation.runner import evaluate
 
@@ -47,7 +47,7 @@ def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None 
 
 
 def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> Engine:
-    """The model at `source` in the recipe's engine; `model` stands in for the recipe's, for one from outside."""
+    """The model at `source` in the recipe's engine; `model` are the settings of a model from outside the run."""
     from medrft.evaluation.engines import load_engine
     from medrft.models.faults import LOG
 
@@ -63,20 +63,23 @@ def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> E
 
 
 def open_model(job: Job, name: str) -> Engine:
-    """A model from outside the run, `ID`, `ID@REVISION` or a folder, with the recipe's other model settings."""
+    """A model from outside the run, named by `ID`, `ID@REVISION` or a folder, with the recipe's other model settings.
+
+    Raises `RecipeError` for a `tiny:` model.
+    """
     from medrft.models.load import resolve_base
 
     place, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
     model = job.recipe.model.model_copy(update={"id": place, "revision": revision or None, "lora": None, "freeze": ()})
     if place.startswith("tiny:"):
         raise RecipeError(f"--model {name!r} is a random model; pass a hub id or the folder of a saved one")
-    merged = job.run.path / "models" / outside_name(job.recipe, name)  # written for an adapter alone
+    merged = job.run.path / "models" / outside_name(job.recipe, name)  # only an adapter is written there, merged
     source = resolve_base(model, texts=(), output=merged, seed=job.recipe.seed)
     return open_engine(job, source, model=model)
 
 
 def outside_name(recipe: Recipe, model: str) -> str:
-    """What a model from outside is called beside a recipe's stages.
+    """The name that a model from outside has among a recipe's stages.
 
     >>> from medrft.recipes import parse_recipe
     >>> outside_name(parse_recipe({"name": "a", "model": {"id": "m"}, "data": {"name": "d"}}), "Qwen/Qwen2.5-VL-3B")

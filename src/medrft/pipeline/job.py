@@ -1,4 +1,7 @@
-"""A recipe with its data loaded and its run folder open: what every part of a run starts from."""
+"""Opens a run: from a recipe and an output folder to a `Job`, which has the data loaded and the run folder open.
+
+Writes `recipe.yaml`, `data.json` and `environment.json` into the run folder.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from medrft.data.base import Loaded
 
 LEAK_IMAGES = 20_000
-"""Images of a run up to which it looks for leaks by itself."""
+"""A run with more images does not look for leaks by itself, because it would take too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,12 @@ class Job:
         return [example for example in self.data.examples if example.split == name]
 
     def drawn(self, stage: StageConfig) -> list[Example]:
-        """The train examples of one stage: those of its kinds, at most `limit`, drawn by seed."""
+        """The train examples of one stage: of its kinds, and at most `limit` of them, drawn by seed."""
         rows = [example for example in self.split("train") if stage.kinds is None or example.kind in stage.kinds]
         return draw_examples(rows, stage.limit, seed=self.recipe.seed)
 
     def trained(self) -> list[Example]:
-        """The train examples of all stages."""
+        """The train examples that at least one stage trains on."""
         used = {example.id for stage in self.recipe.stages for example in self.drawn(stage)}
         return [example for example in self.split("train") if example.id in used]
 
@@ -59,9 +62,9 @@ class Job:
 
 
 def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, record: bool = True) -> Job:
-    """Open the run folder, load the data, and write down recipe, environment and data.
+    """Load the data, open the run folder, and write its records of recipe, environment and data.
 
-    Without `record` nothing is written: a guest's evaluation in a run's folder is not what the run did.
+    Without `record` they are not written: they describe the run itself, not the evaluation of a model from outside.
     """
     from medrft.data import load_data
     from medrft.training.processes import is_main
@@ -70,7 +73,7 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
         others = load_tests(recipe, data, on_progress=advance)
     job = Job(recipe=recipe, run=RunDir(output), data=data, others=others, bar=bar, resume=resume)
-    check_rows(job)
+    check_rows(job)  # before the run folder is made, so that a recipe that cannot run leaves none behind
     run = RunDir.create(output, resume=resume) if is_main() else RunDir(output)
     if record and is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
@@ -81,7 +84,7 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
 
 
 def describe_data(data: Loaded) -> dict[str, Any]:
-    """Counts, images, leakage notes and fingerprints of the loaded data, for the report and the model card."""
+    """Counts, images, notes and fingerprints of the loaded data, for the report and the model card."""
     splits = {}
     for split in SPLITS:
         rows = [example for example in data.examples if example.split == split]
@@ -99,9 +102,9 @@ def describe_data(data: Loaded) -> dict[str, Any]:
 
 
 def describe_leakage(job: Job) -> dict[str, Any]:
-    """What the run trains, selects and tests on has in common: counts by pair, and a sentence for each.
+    """What the train, validation and test examples of the run have in common: counts and a sentence per pair of sets.
 
-    What an earlier start of the run found for the same rows is taken over.
+    The result of an earlier start of the run is reused if the rows are the same.
     """
     from medrft.data.overlap.leaks import find_leaks, leak_note
 
@@ -125,7 +128,7 @@ def describe_leakage(job: Job) -> dict[str, Any]:
         found = find_leaks(
             sets,
             copies=not drawn,
-            wanted=lambda a, b: a in used or b not in apart,  # tests beside one another train nothing
+            wanted=lambda a, b: a in used or b not in apart,  # what two test sets share leaks nothing into training
             on_progress=lambda label, done, total: advance(done, total),
         )
     pairs = found["pairs"]
@@ -151,7 +154,7 @@ def write_environment(job: Job) -> None:
 
 
 def start_model(job: Job) -> str:
-    """The start model: a hub id or path as it is, a tiny one built from its config into `stages/base/final`."""
+    """Where the start model is: a hub id or path as it is, or `stages/base/final` for a tiny model, which is built."""
     from medrft.models.load import resolve_base
     from medrft.models.prompts import get_prompt
 
@@ -163,7 +166,7 @@ def start_model(job: Job) -> str:
 
 
 def source_of(job: Job, stage: str) -> str:
-    """Where the model of a finished stage lies; raises `DataError` when that stage has not been done."""
+    """Where the model of a finished stage is; raises `DataError` if the stage is not finished."""
     if stage == "base":
         return start_model(job)
     if not job.run.is_finished(stage):
@@ -172,7 +175,7 @@ def source_of(job: Job, stage: str) -> str:
 
 
 def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
-    """Examples by their data set."""
+    """Examples grouped by data set."""
     sets: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         sets[example.dataset].append(example)
@@ -180,7 +183,7 @@ def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:
 
 
 def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Advance) -> tuple[Loaded, ...]:
-    """The data sets of `eval.data`, their test split alone.
+    """The data sets of `eval.data`, with their test splits alone.
 
     Raises `DataError` for one without test rows, `RecipeError` for a name that two test sets would share.
     """
@@ -205,14 +208,15 @@ def load_tests(recipe: Recipe, data: Loaded, *, on_progress: Advance) -> tuple[L
 
 
 def only_test(loaded: Loaded) -> Loaded:
-    """A data set with its test examples alone; its report stays that of the whole."""
+    """A data set with its test examples alone; its report still covers all splits."""
     return replace(loaded, examples=loaded.split("test"))
 
 
 def check_rows(job: Job) -> None:
-    """What the loaded rows must hold for the recipe's stages and its evaluation.
+    """Check that the loaded rows have what the recipe's stages and its evaluation need.
 
-    Raises `DataError` for a stage that has no thoughts to teach, and for an evaluation without test rows.
+    Raises `DataError` for stages without train rows, an SFT stage with a `think` prompt whose rows have no rationale,
+    and an evaluation without test rows.
     """
     from medrft.models.prompts import get_prompt
 

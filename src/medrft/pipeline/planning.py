@@ -1,4 +1,7 @@
-"""`medrft run --plan`: what a recipe will do and whether it fits, from its shape and its data's counts alone."""
+"""`medrft run --plan`: from a recipe to what it will do and whether it fits, without loading the model's weights.
+
+The plan needs the model's shape and, for the number of steps, the counts of the data.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 SMALL = 100_000_000
-"""Parameters below which a model fits wherever it is loaded, so that a run says nothing of it."""
+"""A model with fewer parameters fits anywhere, so a run reports no plan for it."""
 
 
 def plan_recipe(
@@ -32,9 +35,10 @@ def plan_recipe(
     measured: Path | None = None,
     bar: Bar = no_bar,
 ) -> dict[str, Any]:
-    """Everything `--plan` tells, as JSON: names checked, rows counted, bytes on each of `gpus` GPUs of `gpu` GiB.
+    """All that `--plan` prints, as JSON: rows, steps, and memory on each of `gpus` GPUs with `gpu` GiB.
 
-    Raises `UserError` for what would stop the run before its first step and can be known here.
+    Checks the recipe's names first. Raises `UserError` for whatever would stop the run before its first step, as far
+    as that can be known without loading the model.
     """
     from medrft.models.shapes import shipped_shapes
 
@@ -78,7 +82,7 @@ def plan_recipe(
 
 
 def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
-    """The peak of each stage where this run is about to start, from the model's shape; `None` for what fits anywhere.
+    """Peak memory of each stage on this machine, from the model's shape; `None` for a model that fits anywhere.
 
     `{"model": …, "parameters": …, "room_gib": …, "way": …, "stages": {name: {"peak_gib": …, "fits": …}}}`
     """
@@ -104,7 +108,7 @@ def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def parse_size(text: str) -> float:
-    """GiB from `80GB`, `80 GiB` or `80`.
+    """GiB from `80GB`, `80 GiB` or `80`; raises `RecipeError` for anything else. Makers of GPUs write GB for GiB.
 
     >>> parse_size("80GB"), parse_size("24")
     (80.0, 24.0)
@@ -120,7 +124,10 @@ def parse_size(text: str) -> float:
 
 
 def open_planner(recipe: Recipe) -> Planner:
-    """A planner with the model's shape and, where its folder has one, its processor."""
+    """A planner with the model's shape and, where the model is a folder that has one, its processor.
+
+    Raises `ModelError` for a `tiny:` model.
+    """
     from medrft.models.load import TINY, load_processor
     from medrft.models.shapes import model_shape
     from medrft.training.planning.memory import Planner
@@ -136,7 +143,7 @@ def open_planner(recipe: Recipe) -> Planner:
 
 
 def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
-    """Rows by split, and of each stage; `None` where the recipe names no folder to read."""
+    """Number of rows by split and by stage; `None` where the recipe names no folder to read."""
     from medrft.data import load_data
 
     if recipe.data.root is None and recipe.data.name != "phantom":
@@ -153,7 +160,10 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
 
 
 def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float, gpus: int) -> dict[str, Any]:
-    """By way: bytes, whether they fit, and the smallest change for the way that the GPUs suggest."""
+    """For each way to spread the training: its memory and whether it fits; and the smallest change that makes it fit.
+
+    The change is for DDP on several GPUs, else for one GPU.
+    """
     from medrft.training.planning.plan import NAMES, memory_table, smallest_change, usable_memory, ways_for
 
     table = memory_table(planner, setting, gpus, ways_for(gpus))
@@ -171,7 +181,7 @@ def _fits(planner: Planner, stage: StageConfig, setting: Setting, *, gpu: float,
 
 
 def describe_memory(memory: Memory, gpu: float) -> dict[str, Any]:
-    """One way's memory in GiB, and whether it fits."""
+    """The memory of one way in GiB, part by part, and whether it fits."""
     from medrft.training.planning.plan import usable_memory
 
     parts = ("weights", "gradients", "optimizer", "reference", "gathered", "activations", "rollouts", "loading")
@@ -218,7 +228,7 @@ def _hours(
 
 
 def measured_step(run: Path, stage: str) -> float | None:
-    """Median seconds of an optimizer step of a stage in a run's `metrics.jsonl`; `None` where it has fewer than two.
+    """Median seconds per optimizer step of a stage, from a run's `metrics.jsonl`; `None` with fewer than two rows.
 
     Raises `DataError` for a folder without metrics.
     """
@@ -232,7 +242,7 @@ def measured_step(run: Path, stage: str) -> float | None:
 
 
 def _evaluation(recipe: Recipe, rows: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Answers that evaluation writes: each stage, its controls, and the start model."""
+    """How many answers evaluation asks for, at most: those of each stage, of its controls, and of the start model."""
     if rows is None:
         return None
     shown = min(rows["test"], recipe.eval.limit or rows["test"])

@@ -1,6 +1,7 @@
-"""A recipe from data to report: load, build the start model, then train, evaluate and report stage by stage.
+"""Runs a recipe from data to report: load, build the start model, then train, evaluate and report stage by stage.
 
-Stages talk through files of the run directory, so each can be done again, and an interrupted run goes on, from files.
+A recipe comes in, a run directory goes out. Stages pass models on through its files, so each can be done again, and an
+interrupted run goes on from them.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from medrft.types import Example
 def run_recipe(
     recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = no_bar, only: Sequence[str] | None = None
 ) -> RunDir:
-    """Run a recipe into `output` and return its run directory; the report lies in it.
+    """Run a recipe into `output` and return its run directory, which has the report.
 
-    `only` names the stages to do (`base` is the start model's evaluation); by default all of them.
-    Raises `UserError` for whatever the user can mend, before any work where that is possible.
+    `only` names the stages to do, by default all of them; `base` is the start model's evaluation.
+    Raises `UserError` for whatever the user can fix, before any work where that is possible.
     """
     from medrft.training.processes import alone_in, is_main
 
@@ -54,6 +55,7 @@ def _run_stages(
 ) -> RunDir:
     from medrft.training.processes import is_main, main_first, wait_for_all
 
+    # The main process writes what the others then find and read: cached data and a tiny or merged start model.
     with main_first():
         job = open_job(recipe, output=output, resume=resume, bar=bar if is_main() else no_bar)
         if is_main():
@@ -75,10 +77,10 @@ def _run_stages(
 
 
 def check_same(recipe: Recipe, output: Path) -> None:
-    """Refuse to go on with a run under a recipe that says otherwise of what has been done already.
+    """Refuse to resume a run with a recipe that differs in what has been done already.
 
-    Stages not begun may change, and so may what no training depends on; a changed evaluation is made anew. Raises
-    `RecipeError` naming the first keys that differ.
+    Stages that have not begun may differ, and so may keys that no training depends on. A changed evaluation is made
+    again. Raises `RecipeError` that names the first keys that differ.
     """
     path = output / "recipe.yaml"
     if not (path.is_file() and RunDir(output).begun):
@@ -96,7 +98,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
         stages = [stage for stage in of.stages if stage.name in names]
         told = of.model_dump(mode="json", exclude=free)
         told["stages"] = [stage.model_dump(mode="json") for stage in stages]
-        return _flat(mask_secrets(told))  # as it was written: a secret may be another one now
+        return _flat(mask_secrets(told))  # recipe.yaml has secrets masked, so those of both sides are not compared
 
     old, new = settled(before), settled(recipe)
     apart = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -110,7 +112,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables and lists as dotted keys; a list of named tables by its names."""
+    """Nested tables and lists as dotted keys; a table in a list goes by its `name` if it has one, else by its place."""
     if isinstance(value, dict) and value:
         items: list[tuple[str, Any]] = [(str(key), inner) for key, inner in value.items()]
     elif isinstance(value, list | tuple) and value:
@@ -125,7 +127,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfig]:
-    """The stages to do, in the recipe's order; raises `UnknownNameError` for a name that is none of them."""
+    """The stages to do, in the recipe's order; raises `UnknownNameError` for a name that is neither one nor `base`."""
     names = [stage.name for stage in recipe.stages]
     for name in only or ():
         if name not in names and name != "base":
@@ -134,11 +136,10 @@ def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfi
 
 
 def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool = True) -> None:
-    """Build what can be built without data or model, so that a wrong name or device ends the run in a second.
+    """Build what can be built without data or model, so that a wrong name or device ends the run within a second.
 
-    `processes` are those of this training by default; `weights`: whether the model must be at hand.
-
-    Tells of every other machine that will be sent something, or refuses that where the data are private.
+    `processes` is the number of training processes, by default that of this launch; with `weights` the model must be
+    at hand. Also announces every other machine that will be sent something; private data make that a `RecipeError`.
     """
     tell_recipients(recipe)
     from medrft.data import check_options
@@ -165,14 +166,14 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
 
 
 def tell_recipients(recipe: Recipe) -> None:
-    """Tell of each other machine that a recipe sends something to; raises `RecipeError` where the data are private."""
+    """Announce each other machine that a recipe sends something to; raises `RecipeError` where the data are private."""
     recipients = recipients_of(recipe.model_dump())
     refuse_private(recipe.data.private, recipients)
     announce_recipients(recipients)
 
 
 def tell_untested(job: Job) -> None:
-    """Say, before anything runs, that no row will be evaluated on, and what makes a test split."""
+    """Warn, before anything runs, if there are no test rows, and say how to make a test split."""
     from medrft.data import NO_TEST
 
     if not any(job.tests().values()):
@@ -180,7 +181,7 @@ def tell_untested(job: Job) -> None:
 
 
 def train_stage(job: Job, stage: StageConfig) -> Path:
-    """Train one stage, or find it finished already."""
+    """Train one stage, unless it is finished and the run resumes; returns the folder of its model."""
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
     from medrft.training.state import needs_training
@@ -203,7 +204,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 
 def curated_examples(job: Job, stage: StageConfig) -> list[Example]:
-    """What a stage with `curate:` trains on: thinned pairs with thoughts; the stage's record says how many."""
+    """The examples that a stage with `curate:` trains on, thinned and with thoughts; the stage's record counts them."""
     from medrft.training.processes import is_main
     from medrft.training.state import write_stage
 
@@ -216,17 +217,17 @@ def curated_examples(job: Job, stage: StageConfig) -> list[Example]:
 
 
 def report_run(job: Job) -> Path:
-    """Write the report from the run's files."""
+    """Write the report from the run's files and return its path."""
     from medrft.report import render_report
 
     return render_report(job.run.path)
 
 
 def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list[Example], Path]:
-    """What a stage with `curate:` trains on, and the folder it lies in; `policy` is where the writing model lies.
+    """The examples that a stage with `curate:` trains on, and their folder; `policy` is the path of the writing model.
 
-    The folder is named by all that its content depends on, so stages that ask for the same share it. Raises
-    `DataError` where no pair got a thought.
+    The folder's name has a hash of all that its content depends on, so stages that ask for the same share it. Raises
+    `DataError` if no pair got a thought.
     """
     from medrft.report.curation import write_sheet
     from medrft.training.processes import is_main, main_first

@@ -1,7 +1,7 @@
-"""Running a study: arm by arm, shared stages once, each arm's result file as it finishes.
+"""Runs a study: from its arms to one small result file for each; stages that arms share are trained once.
 
-Several processes may run one study at the same time, each on its own core: who finds an arm or a shared stage locked
-takes another, or waits for it. A lock goes with its process, so a kill leaves none behind.
+Several processes may run one study at the same time. A process that finds an arm locked takes another one; if it finds
+a shared stage locked it waits. A lock ends with its process, so a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORM_QUESTIONS = 200
 
 @dataclass
 class Grid:
-    """A study being run: where its runs, its shared stages and its results go."""
+    """A study that is being run, with the folders of its runs, its shared stages and its results."""
 
     output: Path
     results: Path
@@ -45,7 +45,7 @@ class Grid:
 
     @property
     def cache(self) -> Path:
-        """Shared stages by key; studies beside each other share them."""
+        """The folder of shared stages by key; studies with the same parent folder share them."""
         return self.output.parent / "cache"
 
     def result(self, arm: Arm) -> Path:
@@ -53,16 +53,16 @@ class Grid:
         return self.results / f"{arm.label}.json"
 
     def folder(self, arm: Arm) -> Path:
-        """The arm's run folder: another content never meets an older run."""
+        """The arm's run folder. Its name has the arm's key, so a changed arm never continues an older run."""
         return self.output / f"{arm.label}-{arm.key[:8]}"
 
     def is_done(self, arm: Arm) -> bool:
-        """Whether the arm's result is there, and is of exactly this content."""
+        """Whether the arm's result is there with the arm's present key."""
         path = self.result(arm)
         return path.is_file() and read_result(path)["key"] == arm.key
 
     def run(self, arms: list[Arm]) -> list[Path]:
-        """Run what has no result yet and return the new result files; a second call does nothing."""
+        """Run the arms that have no result yet and return the new result files."""
         for folder in (self.results, self.output):
             check_writable(folder / "study.json")
         for arm in {arm.name: arm for arm in arms}.values():
@@ -77,6 +77,7 @@ class Grid:
             for arm in waiting:
                 try:
                     with locked_folder(self.folder(arm)):
+                        # Another process may have finished it since it was listed.
                         if not self.is_done(arm):
                             done.append(self.run_arm(arm, number=arms.index(arm) + 1, of=len(arms)))
                 except RunInUseError:
@@ -108,13 +109,17 @@ class Grid:
         extra = {"cost": costs, "evaluation_seconds": round(evaluation, 1), "form": form}
         path = self.result(arm)
         write_outcome(path, arm, job, stage=last, extra=extra)
+        # Checkpoints serve to resume alone, and those of dozens of arms would fill the disk.
         for stage in recipe.stages:
             shutil.rmtree(job.run.checkpoints(stage.name), ignore_errors=True)
         self.tell(f"{arm.label}: done in {time.monotonic() - began:.0f} s, {path}")
         return path
 
     def shared_models(self, arm: Arm) -> tuple[Path | None, list[dict[str, Any]]]:
-        """Where the model before the arm's own stages lies, and what each shared stage cost, whoever trained it."""
+        """The model before the arm's own stages (`None`: the recipe's), and what each shared stage cost.
+
+        Trains the shared stages that are missing. The cost counts whichever process trained them.
+        """
         model: Path | None = None
         costs = []
         for shared in arm.shared:
@@ -129,7 +134,7 @@ class Grid:
         return model, costs
 
     def form(self, arm: Arm) -> dict[str, Any] | None:
-        """How often the study's base writes the form when sampled; measured once per base and kept beside it."""
+        """How often the study's base keeps the answer form when sampled; measured once per base and kept with it."""
         if arm.base is None:
             return None
         run = RunDir(self.cache / arm.base.key)
@@ -145,14 +150,14 @@ class Grid:
 
 
 def is_missing(run: RunDir, shared: Shared) -> bool:
-    """Whether a shared stage is still to be trained."""
+    """Whether a shared stage has still to be trained."""
     from medrft.training.state import needs_training
 
     return needs_training(run, shared.stage.name)
 
 
 def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> None:
-    """Train a shared stage, or go on with it."""
+    """Train a shared stage, or resume its training."""
     job = open_job(start_from(shared.recipe, start), output=run.path, resume=True, bar=bar)
     start_model(job)
     train_stage(job, shared.stage)
@@ -160,12 +165,12 @@ def train_shared(shared: Shared, run: RunDir, start: Path | None, bar: Bar) -> N
 
 
 def evaluate_start(job: Job) -> None:
-    """Evaluate an arm without stages of its own: its start, asked as every arm is, with the controls."""
+    """Evaluate an arm without stages of its own, which is its start model, in the same way as every arm."""
     evaluate_engine(job, open_engine(job, start_model(job)), stage="start")
 
 
 def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
-    """The share of completions sampled at T = 1 that hold an answer in the form, on validation questions."""
+    """The share of completions with an answer in the form, sampled at T = 1 on the first validation questions."""
     from medrft.data import load_data
     from medrft.evaluation.engines import open_pictures
     from medrft.models.generate import Generation, generate
@@ -203,7 +208,10 @@ def measure_form(arm: Arm, model: Path) -> dict[str, Any]:
 
 
 def forecast_study(study: Study, grid: Grid, arms: Sequence[Arm]) -> dict[str, Any]:
-    """Arms, shared stages and hours before anything is run: measured where result files are, else as stated."""
+    """Arms, shared stages and expected hours before anything is run.
+
+    Times come from result files where there are any, else from the study's `seconds_per_arm`.
+    """
     results = {arm.label: read_result(grid.result(arm)) for arm in arms if grid.is_done(arm)}
     left = [arm for arm in arms if arm.label not in results]
     shared = {one.key: one for arm in left for one in arm.shared if is_missing(RunDir(grid.cache / one.key), one)}
@@ -236,7 +244,10 @@ def _stages(arm: Arm) -> list[str]:
 
 
 def _arm_seconds(arm: Arm, results: Mapping[str, Result], stated: float | None) -> float | None:
-    """What an arm will take: as its other seeds did, else as arms that train (or do not) alike, else as stated."""
+    """Seconds that an arm is expected to take: the median of its other seeds, else of similar arms, else as stated.
+
+    Similar are arms that train, if it trains, and arms that do not, if it does not.
+    """
     costs = {label: (result["arm"], own_cost(result)) for label, result in results.items()}
     same = [cost for name, cost in costs.values() if name == arm.name]
     alike = [cost for _, cost in costs.values() if bool(cost["steps"]) == bool(arm.recipe.stages)]
@@ -245,7 +256,7 @@ def _arm_seconds(arm: Arm, results: Mapping[str, Result], stated: float | None) 
 
 
 def _stage_seconds(shared: Shared, stages: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """What a shared stage took when it was trained for a result that is there, else what stages of its name took."""
+    """Seconds that a shared stage took as recorded in a result, else the median of stages with the same name."""
     if shared.key in stages:
         return float(stages[shared.key]["seconds"])
     alike = [stage["seconds"] for stage in stages.values() if stage["stage"] == shared.stage.name]

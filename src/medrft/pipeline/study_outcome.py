@@ -1,9 +1,9 @@
-"""The small result file of one arm: all that a study's tables, curves and intervals are made of.
+"""From an arm's run folder to its small result file, from which alone a study's tables and intervals are computed.
 
     benchmarks/results/studies/<study>/<arm>-seed<k>.json
 
-Answers are packed by question, so that paired differences between arms and over seeds need these files alone: one
-character per question for outcomes (`1` right, `0` wrong, `-` unscored or not applicable), thousandths for grades.
+Answers are packed by question, so that paired differences need no other files. Outcomes are one character per question
+(`1` right, `0` wrong, `-` unscored or not applicable), grades are thousandths.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POINTS = 60
 
 
 def write_outcome(path: Path, arm: Arm, job: Job, *, stage: str, extra: Mapping[str, Any]) -> Row:
-    """Gather the result of a finished arm from its run folder, write it whole or not at all, and return it."""
+    """Collect the result of a finished arm from its run folder, write it whole or not at all, and return it."""
     facts, run = environment(), RunFiles(job.run.path)
     own = [config.name for config in arm.recipe.stages]
     outcome = {
@@ -57,7 +57,7 @@ def write_outcome(path: Path, arm: Arm, job: Job, *, stage: str, extra: Mapping[
 
 
 def evaluated_stage(run: RunFiles, stage: str, tests: Mapping[str, Sequence[Example]]) -> Row:
-    """Metrics, packed answers, rates of flipped answers and pass@k of one stage, by data set."""
+    """Metrics, packed answers (with flips on phantom data) and pass@k of one stage, by data set."""
     found: Row = {"metrics": {}, "answers": {}, "pass_at": {}}
     by_id = {example.id: example for rows in tests.values() for example in rows}
     for dataset in sorted(name for name, stages in run.evaluations.items() if stage in stages):
@@ -70,7 +70,7 @@ def evaluated_stage(run: RunFiles, stage: str, tests: Mapping[str, Sequence[Exam
 
 
 def _with_flips(row: Row, example: Example | None) -> Row:
-    """The row with the flips of a phantom answer among its scores."""
+    """The row with `side_flip` and `polarity_flip` added to its scores, if it answers a phantom question."""
     if example is None or "facts" not in example.metadata:
         return row
     from medrft.data.phantom.flips import is_flipped
@@ -80,7 +80,7 @@ def _with_flips(row: Row, example: Example | None) -> Row:
 
 
 def _metrics(results: Mapping[str, Any]) -> Row:
-    """`{source: {kind: {metric: [mean, low, high, n]}}}`; of the controls only the outcomes."""
+    """`{source: {kind: {metric: [mean, low, high, n]}}}`; controls have `truth` and `correct` alone."""
     return {
         source: {
             kind: {
@@ -99,7 +99,7 @@ def _short(value: float | None) -> float | None:
 
 
 def pack_answers(rows: Sequence[Row]) -> Row:
-    """Answers by question: ids without what they have in common, image clusters, kinds, and values."""
+    """Answers packed by question: ids without their common prefix, image clusters, kinds, and values."""
     first: dict[str, Row] = {row["id"]: row for row in sorted(rows, key=lambda row: _natural(row["id"]))}
     ids = list(first)
     prefix = _common(ids)
@@ -142,9 +142,10 @@ def _mean(values: Sequence[float | None] | None) -> float | None:
 
 
 def mean_pass_curve(rows: Iterable[Row]) -> Row:
-    """pass@k of sampled answers, `{k: mean over questions}`: by truth where it is known, else by `correct`.
+    """pass@k of sampled answers as `{k: mean over questions}`, by `truth` where it is known, else by `correct`.
 
-    `medrft.evaluation.repeated.pass_curve` defines it; questions with an unscored sample are left out.
+    `medrft.evaluation.repeated.pass_curve` defines it. Questions with an unscored sample are left out. Empty with fewer
+    than two values of k.
     """
     drawn: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -163,7 +164,7 @@ def mean_pass_curve(rows: Iterable[Row]) -> Row:
 
 
 def training_curves(run: RunFiles, stage: str) -> Row:
-    """Quantities of a GRPO stage over its steps, thinned; with the length of right and of wrong answers."""
+    """Curves of a GRPO stage over its steps, thinned, including the mean length of right and of wrong answers."""
     rows = [row for row in run.metrics.get(stage, []) if row.get("split", "train") == "train"]
     parts = dict.fromkeys(key for row in rows for key in row if key.startswith("part/") and key.endswith("/raw"))
     columns = {key: [row.get(key) for row in rows] for key in ("step", *CURVES, *parts)}
@@ -189,7 +190,7 @@ def _lengths(run: RunFiles, stage: str, steps: Sequence[Any]) -> dict[str, list[
 
 
 def thin_column(column: Sequence[float | None]) -> list[float | None]:
-    """At most `POINTS` values, each the mean of a block."""
+    """At most `POINTS` values, each the mean of a block of steps, at four significant digits."""
     size = max(1, -(-len(column) // POINTS))
     blocks = (column[i : i + size] for i in range(0, len(column), size))
     means = [[value for value in block if value is not None] for block in blocks]
@@ -197,7 +198,7 @@ def thin_column(column: Sequence[float | None]) -> list[float | None]:
 
 
 def cost_of(run: RunDir, stage: str, *, shared: str | None) -> Row:
-    """What a stage took: steps, examples, seconds, and for GRPO the tokens it sampled."""
+    """What a stage cost: steps, examples, seconds, and for GRPO the completions and tokens that it sampled."""
     record = RunFiles(run.path).record(stage)
     cost = {
         "stage": stage,
@@ -220,7 +221,7 @@ def cost_of(run: RunDir, stage: str, *, shared: str | None) -> Row:
 
 
 def _common(ids: Sequence[str]) -> str:
-    """What all ids begin with, up to a slash.
+    """The common prefix of all ids, up to and including a slash.
 
     >>> _common(["a/test/1", "a/test/12"])
     'a/test/'

@@ -1,4 +1,4 @@
-"""The test sets of a run: its own, those of `eval.data`, and the examples of them whose images are still there."""
+"""The test sets of a run, its own and those of `eval.data`, without the examples whose images cannot be opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def with_images(job: Job, stage: str) -> dict[str, list[Example]]:
-    """The test examples by data set whose images can still be opened; what was left out is written down."""
+    """The test examples whose images can be opened, by data set; those left out are listed in `data.json` by stage.
+
+    A set that loses all its examples is dropped. Raises `StrictError` for a lost example if the recipe is `strict`.
+    """
     from medrft.data.images import header_reason
 
     tests = job.tests()

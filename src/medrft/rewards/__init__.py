@@ -1,4 +1,4 @@
-"""Rewards: calibrated scorers, weighted, in a stack or one stack per kind. Loads no torch.
+"""Rewards: items in, outcomes out, by a weighted stack of calibrated scorers or by one stack per kind. Torch-free.
 
 reward = build_reward("armed")
 outcomes = reward(items)                                     # or, in training, after the gather:
@@ -37,10 +37,10 @@ def build_reward(
     base_dir: Path | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Reward:
-    """The reward of a preset's name, a stack, a table by kind, or plain tables of these (from YAML).
+    """The reward for a preset's name, a stack, a table by kind, or plain tables of these (from YAML).
 
-    `correct` is the recipe's binary outcome, `base_dir` is where a user's `file.py:Name` is looked for, `options` are
-    added to those of each part by scorer. Raises `UnknownNameError` or `RecipeError`.
+    `correct` is the recipe's binary outcome. `base_dir` is the folder where a user's `file.py:Name` is looked for.
+    `options` are further options by scorer. Raises `UnknownNameError` or `RecipeError`.
     """
     tables = {key: _with_options(table, options or {}) for key, table in resolve_stacks(spec).items()}
     of_correct = _options_in(tables, (correct or CorrectConfig()).scorer)
@@ -66,7 +66,7 @@ def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any
 
 
 def resolve_stacks(spec: Any) -> dict[str, StackConfig]:
-    """The stack tables of a reward, presets looked up: by kind, or one under `all`."""
+    """The stack tables of a reward with presets looked up: by kind, or a single one under `all`."""
     config = _parsed(spec)
     if isinstance(config, dict):
         return {kind: _preset(entry) if isinstance(entry, str) else entry for kind, entry in config.items()}

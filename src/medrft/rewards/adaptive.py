@@ -1,6 +1,6 @@
-"""Calibrations with state: the adaptive threshold of ARMed, and the quantile over a history.
+"""Calibrations with state, from a batch of scores to calibrated ones: ARMed's adaptive threshold, and a quantile.
 
-Both learn once per generation batch, in training only. State is plain JSON, so that it travels in checkpoints.
+Both learn once per generation batch, in training only. Their state is plain JSON, so that checkpoints can hold it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from medrft.rewards.calibration import Calibration
 from medrft.types import Score
 
 SLOPES_BELOW = {"bertscore": 3.0, "cosine": 0.8}
-"""a_neg by scorer (not the authors' values): no single one reproduces their Figure 3."""
+"""a_neg by scorer. These are not the authors' values; no single value reproduces their Figure 3."""
 
 TAIL = 0.02
-"""Within this distance of the lowest or highest value, scores are no longer told apart."""
+"""Values within this distance of the lowest or highest one count as saturated."""
 CROWDED = 0.9
 
 
 def append_scores(history: Sequence[float], scores: Sequence[float], *, keep: int) -> list[float]:
     """The newest `keep` scores after one more batch.
 
-    A batch is put in an order that depends on its values alone, and that does not favour high or low ones when part of
-    it is cut off.
+    The batch is put in an order that depends on its values alone, so that the order of rows does not matter. The order
+    is mixed, so that high or low scores are not favoured when a part of the batch is cut off.
     """
     ordered = np.sort(np.asarray(scores, dtype=float))
     mixed = ordered[np.random.default_rng(len(ordered)).permutation(len(ordered))]
@@ -39,14 +39,14 @@ def append_scores(history: Sequence[float], scores: Sequence[float], *, keep: in
 
 @dataclass
 class Adaptive(Calibration):
-    """The adaptive calibration of ARMed (arXiv 2508.12957), once per batch of raw scores r:
+    """The adaptive calibration of ARMed (arXiv 2508.12957). For each batch of raw scores r:
 
     1. append {r > rho T} to the history H, keep the newest `history`;  2. T* = the `percentile` of H;
     3. T <- clip(T + clip(T* - T, ±max_step), t_min, t_max);  4. x = clip((r - T) / (1 - T + eps), -1, 1);
     5. r' = (1 + tanh(a x)) / 2 with a = a_pos where x >= 0, else a_neg.
 
-    The settings are unpublished: these defaults are not the authors' values. With `start: auto` the first batch sets T
-    to its percentile, clipped; with a number T starts there. An empty H leaves T alone.
+    The authors' settings are unpublished; these defaults are ours. With `start: auto` the first batch sets T to its own
+    percentile, clipped to [t_min, t_max]; a number is the first T. An empty H leaves T as it is.
     """
 
     kind: ClassVar[str] = "adaptive"
@@ -67,7 +67,7 @@ class Adaptive(Calibration):
     _high_share: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the settings; a number as `start` is the first threshold."""
+        """Raise `RecipeError` for settings out of range; a number as `start` becomes the first threshold."""
         checks = {
             f"0 <= t_min < t_max < 1, got {self.t_min} and {self.t_max}": 0 <= self.t_min < self.t_max < 1,
             f"0 <= percentile <= 100, got {self.percentile}": 0 <= self.percentile <= 100,
@@ -96,11 +96,12 @@ class Adaptive(Calibration):
         return self._threshold
 
     def update(self, scores: Sequence[Score]) -> None:
-        """Steps 1 to 3 with one batch."""
+        """Do steps 1 to 3 with one batch."""
         batch = [score for score in scores if score is not None]
         if not batch:
             return
         if self._threshold is None:
+            # Step 1 needs a T, so the first batch sets it before it enters the history.
             self._threshold = self._clipped_percentile(batch)
             self._append(batch)
         else:
@@ -112,7 +113,7 @@ class Adaptive(Calibration):
         self._watch(batch)
 
     def fit(self, scores: Sequence[Score]) -> None:
-        """T as the clipped percentile of all scores at hand; without history."""
+        """Set T to the clipped percentile of all these scores, and empty the history."""
         batch = array("d", (score for score in scores if score is not None))
         if batch:
             self._threshold = self._clipped_percentile(batch)
@@ -120,7 +121,7 @@ class Adaptive(Calibration):
             self._watch(batch)
 
     def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
-        """Steps 4 and 5; before any T is known, with the batch's own clipped percentile."""
+        """Steps 4 and 5 for each score; as long as there is no T, with the batch's own clipped percentile."""
         batch = [score for score in scores if score is not None]
         if not batch:
             return list(scores)
@@ -128,7 +129,7 @@ class Adaptive(Calibration):
         return [None if score is None else self._bend(score, threshold) for score in scores]
 
     def map_one(self, score: float) -> float:
-        """Steps 4 and 5 for one score, at the present T."""
+        """Steps 4 and 5 for one score, with the present T."""
         assert self._threshold is not None, "no threshold yet: update, fit or load a state"
         return self._bend(score, self._threshold)
 
@@ -155,7 +156,7 @@ class Adaptive(Calibration):
         self._low_share, self._high_share = below / len(batch), above / len(batch)
 
     def saturated(self) -> str | None:
-        """T at a bound, or more than 90 % of the last batch in one tail."""
+        """The reason if T is at a bound, or more than 90 % of the last batch are at one end of the range."""
         if self._threshold in (self.t_min, self.t_max):
             return f"threshold pinned at {self._threshold}"
         for share, tail in ((self._low_share, "low"), (self._high_share, "high")):
@@ -179,7 +180,7 @@ class Adaptive(Calibration):
 
 @dataclass
 class Quantile(Calibration):
-    """The score's place in the empirical distribution of a history, ties in the middle: (below + equal / 2) / n."""
+    """The score's quantile in a history of n scores; ties count half: (below + equal / 2) / n."""
 
     kind: ClassVar[str] = "quantile"
     has_state: ClassVar[bool] = True
@@ -188,7 +189,7 @@ class Quantile(Calibration):
     _sorted: Sequence[float] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a history that holds nothing."""
+        """Raise `RecipeError` for a history of length 0."""
         if self.history < 1:
             raise RecipeError(f"quantile calibration needs history >= 1, got {self.history}")
 
@@ -200,21 +201,21 @@ class Quantile(Calibration):
             self._sorted = sorted(self._history)
 
     def fit(self, scores: Sequence[Score]) -> None:
-        """All scores at hand are the history."""
+        """Take all these scores as the history."""
         self._sorted = array("d", np.sort(array("d", (score for score in scores if score is not None))))
         self._history = self._sorted
 
     def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
-        """Places in the history; before there is one, in the batch itself."""
+        """Quantiles in the history; as long as there is none, in the batch itself."""
         order = self._sorted or sorted(score for score in scores if score is not None)
         return [None if score is None else _place(score, order) for score in scores]
 
     def map_one(self, score: float) -> float:
-        """One score's place in the history."""
+        """One score's quantile in the history."""
         return _place(score, self._sorted)
 
     def saturated(self) -> str | None:
-        """A history of one value tells nothing apart."""
+        """The reason if all scores in the history are equal, so that it cannot tell scores apart."""
         if self._sorted and self._sorted[0] == self._sorted[-1]:
             return f"all {len(self._sorted)} remembered scores equal {self._sorted[0]}"
         return None

@@ -1,7 +1,7 @@
-"""Maps of one scorer's batch of scores: without state here, with state in `adaptive`. Each declares its range.
+"""Calibrations: from a batch of one scorer's scores to calibrated scores. Those with state are in `adaptive`.
 
-`None` (unscored or not applicable) stays `None` and is never counted. Scores are applied per batch, after all processes
-have gathered theirs; row order changes nothing.
+Each declares its range. `None` (unscored or not applicable) stays `None` and is not counted. A calibration is applied
+to the batch that was gathered from all processes; the order of rows changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from medrft.errors import RecipeError
 from medrft.types import Score
 
 STD_EPS = 1e-4
-"""Added to a group's standard deviation, as TRL and GDPO do."""
+"""Added to a group's standard deviation, as in TRL and GDPO."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Calibration:
     kind: ClassVar[str] = "none"
     needs_groups: ClassVar[bool] = False
     has_state: ClassVar[bool] = False
-    """Whether its values depend on the scores that it has learned from."""
+    """Whether its values depend on scores that it has seen before."""
 
     @property
     def range(self) -> tuple[float, float]:
@@ -38,14 +38,14 @@ class Calibration:
         return [None if score is None else self.map_one(score) for score in scores]
 
     def map_one(self, score: float) -> float:
-        """The value of one score, for calibrations that need no others."""
+        """The calibrated value of one score, for calibrations that need no other scores."""
         return score
 
     def update(self, scores: Sequence[Score]) -> None:
-        """Learn from one training batch; nothing to learn without state."""
+        """Learn from one training batch; does nothing without state."""
 
     def fit(self, scores: Sequence[Score]) -> None:
-        """Set the state once from all scores at hand; nothing to set without state."""
+        """Set the state once from all these scores; does nothing without state."""
 
     def saturated(self) -> str | None:
         """Why this calibration no longer tells scores apart, or `None`."""
@@ -66,14 +66,14 @@ class Calibration:
 
 @dataclass
 class Affine(Calibration):
-    """clip((r - low) / (high - low), 0, 1): a stretch of the band in which an encoder's scores lie."""
+    """clip((r - low) / (high - low), 0, 1), which stretches the band in which an encoder's scores lie."""
 
     kind: ClassVar[str] = "affine"
     low: float = 0.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse an empty band."""
+        """Raise `RecipeError` for an empty band."""
         if not self.low < self.high:
             raise RecipeError(f"affine calibration needs low < high, got low = {self.low}, high = {self.high}")
 
@@ -84,25 +84,26 @@ class Affine(Calibration):
 
 @dataclass
 class Sigmoid(Calibration):
-    """1 / (1 + exp(-slope (r - center))): a bend that stays where it is put."""
+    """1 / (1 + exp(-slope (r - center))), with a fixed center."""
 
     kind: ClassVar[str] = "sigmoid"
     center: float = 0.8
     slope: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse a slope that would turn the order round."""
+        """Raise `RecipeError` for a slope that would reverse or remove the order of scores."""
         if self.slope <= 0:
             raise RecipeError(f"sigmoid calibration needs slope > 0, got {self.slope}")
 
     def map_one(self, score: float) -> float:
-        """The bent score."""
+        """The logistic function of the score."""
+        # By tanh, which cannot overflow as exp can.
         return 0.5 * (1 + math.tanh(0.5 * self.slope * (score - self.center)))
 
 
 @dataclass
 class Threshold(Calibration):
-    """1 where r >= at, else 0; MediX-R1 pays its cosine this way."""
+    """1 where r >= at, else 0; MediX-R1 rewards its cosine in this way."""
 
     kind: ClassVar[str] = "threshold"
     at: float = 0.8
@@ -114,7 +115,7 @@ class Threshold(Calibration):
 
 @dataclass
 class Rank(Calibration):
-    """Rank within the group from 0 (worst) to 1 (best); ties share their mean rank, a group without spread gets 0.5."""
+    """Rank within the group from 0 (worst) to 1 (best). Ties share their mean rank; a group without spread gets 0.5."""
 
     kind: ClassVar[str] = "rank"
     needs_groups: ClassVar[bool] = True
@@ -126,14 +127,14 @@ class Rank(Calibration):
 
 @dataclass
 class ZScore(Calibration):
-    """(r - mean) / (std + 1e-4) within the group, std with n - 1: each part as GDPO sees it."""
+    """(r - mean) / (std + 1e-4) within the group, std with n - 1, as GDPO does with each part."""
 
     kind: ClassVar[str] = "zscore"
     needs_groups: ClassVar[bool] = True
 
     @property
     def range(self) -> tuple[float, float]:
-        """Unbounded: at most sqrt(group size) from 0."""
+        """Unbounded, because the bound depends on the group: at most sqrt(group size) from 0."""
         return (-math.inf, math.inf)
 
     def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
@@ -142,7 +143,7 @@ class ZScore(Calibration):
 
 
 def within_groups(scores: Sequence[Score], groups: Sequence[Hashable] | None, function: Any) -> list[Score]:
-    """`function` on the scored members of each group; raises `RecipeError` without groups."""
+    """The results of `function` on the scored members of each group, in place; raises `RecipeError` without groups."""
     if groups is None:
         raise RecipeError("rank and z-score calibrations and normalize_then_sum need groups; give each row its `group`")
     members: dict[Hashable, list[int]] = {}

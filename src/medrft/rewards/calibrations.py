@@ -1,4 +1,4 @@
-"""The calibrations by name."""
+"""The calibrations by name, and how one is built: from `adaptive` or `{kind: affine, low: 0.3}` to a `Calibration`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CALIBRATIONS: dict[str, type[Calibration]] = {cls.kind: cls for cls in KINDS_OF_
 
 
 def build_calibration(spec: str | Mapping[str, Any], *, scorer: str) -> Calibration:
-    """The calibration of one part: a name, or a table with `kind` and its settings.
+    """The calibration of one part, from a name or from a table with `kind` and its settings.
 
-    Raises `UnknownNameError` for a kind, `RecipeError` for a setting that it lacks. The adaptive one takes its lower
-    slope from the scorer unless it is given.
+    Raises `UnknownNameError` for an unknown kind or setting, `RecipeError` for a table without `kind` or a value out of
+    range. The lower slope of the adaptive calibration depends on the scorer unless it is given.
     """
     table: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else dict(spec)
     kind = table.pop("kind", None)

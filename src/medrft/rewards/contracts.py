@@ -1,4 +1,4 @@
-"""What each trainer passes to a reward and takes back: one description, for the audit and for the adapters alike.
+"""What each trainer passes to a reward and what it expects back; the audit and the adapters both read it here.
 
     trl       completions, columns of the data set -> a number or None each           many rows, a process's own
     verl      solution_str, ground_truth, extra_info -> a dict of numbers             one row
@@ -7,7 +7,7 @@
     easyr1    response, ground_truth of each row -> dicts of numbers                  many rows
     verifiers a trace with its task's data -> a number                                one row
 
-Read in the sources of the versions named; the tests of `make integrations` call each trainer's own code.
+From the source code of the versions named below; the tests of `make integrations` call the trainers' own code.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Contract:
     rows: Literal["batch", "single"]
     """Whether one call holds the rows of several completions or of one alone."""
     group: str | None
-    """The column that says which completions belong together, where the trainer passes one by itself."""
+    """The column that says which completions belong together, if the trainer itself passes one."""
     none: bool
-    """Whether `None` is taken for a completion that could not be scored."""
+    """Whether the trainer accepts `None` for a completion that could not be scored."""
     audited: bool = True
     """Whether `medrft audit --style` calls a reward this way."""
 
@@ -43,11 +43,11 @@ CONTRACTS: dict[str, Contract] = {
 }
 
 FIELDS = ("references", "question", "options", "kind")
-"""What a column of somebody else's data set may hold."""
+"""Our fields that a column of somebody else's data set may hold."""
 USUAL_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("references", "answers"), "references"),
     **dict.fromkeys(("reference", "solution", "ground_truth", "gt", "label", "target", "answer"), "references"),
     **dict.fromkeys(("question", "problem", "query"), "question"),
     **{"options": "options", "choices": "options", "kind": "kind"},
 }
-"""Column names that need no naming, in the order in which they are looked for."""
+"""Column name -> our field, for names that are found without being given, in the order of search."""

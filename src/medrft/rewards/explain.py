@@ -1,11 +1,11 @@
-"""Why a completion got its reward, in lines of text: part by part, then what each scorer compared.
+"""From a scored row to lines of text that explain its reward: part by part, with what each scorer compared.
 
     clinical: 0.0000 x 0.4 = 0.0000
         clinical 0.00 (contradiction): 'left effusion' answered by 'fluid on the right'
     reward: 0.1500
 
-A scorer explains itself with a method `explain(item) -> Iterable[str]`, which it may have or not; nothing here knows a
-scorer by name. It is asked only about an answer that was found and that the scorer concerns.
+A scorer may have a method `explain(item) -> Iterable[str]`; nothing here knows a scorer by name. The method is called
+only if an answer was found and the scorer applies to it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from medrft.text import normalize
 from medrft.types import Item, Score, Scorer
 
 SHOWN = 200
-"""Characters of a text that are shown."""
+"""Characters shown of a text."""
 
 
 def explain_row(item: Item, row: Mapping[str, Any], *, scorers: Iterable[Scorer], reward: Reward | None) -> list[str]:
-    """Why a scored row of `medrft score` got what it got."""
+    """Why a row of `medrft score` got its scores and reward, line by line."""
     used = int(row.get("reference_used") or 0)
     lines = _reading(item, used)
     for scorer in scorers:
@@ -33,7 +33,7 @@ def explain_row(item: Item, row: Mapping[str, Any], *, scorers: Iterable[Scorer]
 
 
 def explain_scorer(scorer: Scorer, item: Item, score: Score) -> list[str]:
-    """One scorer's number, and its own explanation where it has one."""
+    """One scorer's number, and its own explanation if it has one."""
     said = "not applicable" if not scorer.applies(item) else "unscored" if score is None else f"{score:.4f}"
     return [f"{scorer.name}: {said}", *_own_lines(scorer, item)]
 
@@ -71,7 +71,7 @@ def _why(kind: str, seen: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _own_lines(scorer: Scorer, item: Item) -> list[str]:
-    """What a scorer says for itself, indented; nothing where it has no `explain` or nothing to explain."""
+    """A scorer's own explanation, indented; empty if it has no `explain`, no answer was found or it does not apply."""
     explain = getattr(scorer, "explain", None)
     if explain is None or item.answer is None or not scorer.applies(item):
         return []

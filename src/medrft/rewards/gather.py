@@ -1,7 +1,7 @@
-"""Score, gather, combine: how a reward is computed where completions lie on several processes, by whoever trains.
+"""Score, gather, combine: from the items of one process to their outcomes when completions are on several processes.
 
-What one completion's text decides is computed where it lies; calibration, ranks and normalisation are computed after
-the gather on all rows, and so alike on every process.
+Raw scores depend on one completion alone and are computed on its process. Calibration, ranks and normalisation are
+computed after the gather on all rows, and so with the same result on every process.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from medrft.rewards.reward import Reward
 from medrft.types import Item, Outcome
 
 Gather = Callable[[list[Any]], tuple[list[Any], int]]
-"""The rows of all processes in the order of ranks, and the place at which a process's own begin."""
+"""From a process's rows to the rows of all processes in the order of ranks, and the place where its own begin."""
 
 
 def keep_alone(rows: list[Any]) -> tuple[list[Any], int]:
-    """The gather of one process."""
+    """The gather for a single process: its own rows."""
     return rows, 0
 
 
@@ -31,7 +31,8 @@ def score_gathered(
 ) -> list[Outcome]:
     """Outcomes of this process's items, calibrated with those of all processes.
 
-    Every process must call it, also one without rows; states then stay in step, for all see the same rows.
+    Every process must call it, even one without rows: a gather waits for all. As all see the same rows, the states of
+    their calibrations stay the same.
     """
     raws = reward.score(items)
     own = [None] * len(raws) if groups is None else list(groups)

@@ -1,4 +1,4 @@
-"""A reward by what a user calls it: a preset's name, a table, a YAML file with a reward, or a recipe."""
+"""From what a user calls a reward to the reward: a preset's name, a table, a YAML file with a reward, or a recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class RewardFile:
-    """What a user's name for a reward stands for, before anything is built."""
+    """The tables and settings that a user's name for a reward stands for, before anything is built."""
 
     name: str
     table: Any
@@ -32,7 +32,7 @@ class RewardFile:
     private: bool = False
 
     def settings(self) -> dict[str, Any]:
-        """All that the scores depend on, as JSON."""
+        """All settings that the scores depend on, as JSON."""
         stacks = {key: stack.model_dump(mode="json") for key, stack in resolve_stacks(self.table).items()}
         named = {"encoder": self.encoder.model_dump(mode="json"), "correct": self.correct.model_dump(mode="json")}
         return {**named, "stacks": found_files(stacks, self.base_dir or Path())}
@@ -40,14 +40,14 @@ class RewardFile:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedReward:
-    """A reward that is built, with what it was built from."""
+    """A reward, with the file or table from which it was built."""
 
     reward: Reward
     file: RewardFile = field(repr=False)
 
     @property
     def name(self) -> str:
-        """As the user wrote it."""
+        """The name as the user wrote it."""
         return self.file.name
 
     @property
@@ -57,9 +57,9 @@ class NamedReward:
 
 
 def read_reward(spec: str | Path | Mapping[str, Any], *, encoder: str | None = None) -> RewardFile:
-    """A preset's name, a table, or a YAML file that holds a reward or a recipe; `encoder` replaces the file's.
+    """Read a preset's name, a table, or a YAML file with a reward or a recipe; `encoder` replaces the file's encoder.
 
-    Raises `RecipeError` for a file that is not there, or that holds neither.
+    Raises `RecipeError` for a file that does not exist or holds neither.
     """
     table: Any = spec
     whole: Mapping[str, Any] = {}
@@ -91,9 +91,9 @@ def read_reward(spec: str | Path | Mapping[str, Any], *, encoder: str | None = N
 def load_reward(
     spec: str | Path | Mapping[str, Any], *, encoder: str | None = None, options: Options | None = None
 ) -> NamedReward:
-    """Build what `read_reward` finds; `options` are added to those of each part, by scorer.
+    """Build the reward that `read_reward` finds; `options` are further options by scorer.
 
-    Raises `RecipeError` also where private data would leave this machine.
+    Raises `RecipeError` as `read_reward` does, and if private data would leave this machine.
     """
     found = read_reward(spec, encoder=encoder)
     refuse_private(found.private, [*servers_in(found.table, "reward"), *servers_in(options or {}, "--option")])

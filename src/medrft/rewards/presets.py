@@ -1,4 +1,4 @@
-"""Rewards by name. The weights stand here and nowhere else; `medrft score --show NAME` prints them."""
+"""Rewards by name: from `armed` to its stack. Their weights are only here; `medrft score --show NAME` prints them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _part(scorer: str, weight: float, **more: Any) -> dict[str, Any]:
 FORMAT = _part("answer_format", 0.2)
 
 PRESETS: dict[str, StackConfig] = {
-    # ARMed's ablation without a semantic term: the three parts weigh alike.
+    # ARMed's ablation without a semantic term, with three equal weights.
     "text": _stack(_part("bleu1", 1 / 3), _part("rouge1", 1 / 3), _part("answer_format", 1 / 3)),
     # ARMed (arXiv 2508.12957) with the semantic term as it is.
     "armed_static": _stack(
@@ -31,8 +31,8 @@ PRESETS: dict[str, StackConfig] = {
         _part("cosine", 0.32, calibrate="adaptive"),
         FORMAT,
     ),
-    # Ours. The clinical scorer takes half of what Eq. 10 gives the answer, its gate all of it from a contradiction:
-    # words and embeddings then only grade answers that do not contradict, where they do no harm.
+    # Ours. The clinical scorer has half of the weight that Eq. 10 gives the answer. Its gate takes all of it from an
+    # answer that contradicts the reference, so that words and embeddings can only grade answers that do not.
     "armed_clinical": _stack(
         *(_part("clinical", 0.4), _part("bleu1", 0.1), _part("rouge1", 0.1)),
         _part("bertscore", 0.04, calibrate="adaptive"),
@@ -40,7 +40,7 @@ PRESETS: dict[str, StackConfig] = {
         FORMAT,
         gate=GateConfig(scorer="clinical", below=0.05),
     ),
-    # MRPO (2606.31825): R_ans = (ROUGE-1 + BLEU-1) / 4 + BERTScore / 2, and the sentence band, whose weight is ours.
+    # MRPO (2606.31825): R_ans = (ROUGE-1 + BLEU-1) / 4 + BERTScore / 2, and the sentence band with a weight of ours.
     "mrpo": _stack(
         *(_part("rouge1", 0.25), _part("bleu1", 0.25), _part("bertscore", 0.5), _part("sentence_band", 1.0))
     ),
@@ -50,7 +50,8 @@ PRESETS: dict[str, StackConfig] = {
         _part("cosine", 0.3375, calibrate={"kind": "threshold", "at": 0.8}),
         *(_part("modality_tag", 0.045), _part("answer_format", 0.10)),
     ),
-    # Zhu et al. (2505.13973): accuracy, format and a length reward; functions and weights are unpublished, our reading.
+    # Zhu et al. (2505.13973): accuracy, format and a length reward. Functions and weights are unpublished; these are
+    # our reading.
     "zhu_ecr": _stack(_part("correct", 1 / 3), _part("answer_format", 1 / 3), _part("ecr", 1 / 3)),
     "zhu_cwr": _stack(_part("correct", 1 / 3), _part("answer_format", 1 / 3), _part("cwr", 1 / 3)),
     # What shipped recipes use for questions with a closed set of answers.

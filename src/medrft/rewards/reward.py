@@ -1,6 +1,7 @@
-"""The reward: a stack, or one stack for each kind of question.
+"""The reward: items in, outcomes out, by one stack or by one stack for each kind of question.
 
-`score` runs where the completions are; `combine` runs after the gather, on whole groups, alike on every process.
+`score` runs on the process that has the completions. `combine` runs after the gather on whole groups, and gives the
+same result on every process.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Reward:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Item fields that some part needs."""
+        """The item fields that at least one part or gate needs."""
         scorers = [part.scorer for stack in self.stacks.values() for part in stack.parts]
         scorers += [stack.gate.scorer for stack in self.stacks.values() if stack.gate]
         return tuple(sorted({field for scorer in scorers for field in scorer.needs}))
@@ -53,7 +54,7 @@ class Reward:
 
     @property
     def stateful(self) -> tuple[str, ...]:
-        """Parts whose calibration learns from the scores that it sees, as `part` or `kind/part`."""
+        """The parts whose calibration has state, as `part` or `kind/part`."""
         return tuple(
             part.name if key == ALL else f"{key}/{part.name}"
             for key, stack in self.stacks.items()
@@ -62,18 +63,18 @@ class Reward:
         )
 
     def weights(self, kind: Kind) -> dict[str, float]:
-        """Weight of each part for one kind."""
+        """The weight of each part for one kind."""
         return {part.name: part.weight for part in self.stack(kind).parts}
 
     def stack(self, kind: Kind) -> Stack:
-        """The stack for a kind; raises `RecipeError` when the table has none."""
+        """The stack for a kind; raises `RecipeError` if the reward has none."""
         found = self.stacks.get(ALL) or self.stacks.get(kind)
         if found is None:
             raise RecipeError(f"the reward has no entry for kind {kind!r}, only for {sorted(self.stacks)}; add one")
         return found
 
     def score(self, items: Sequence[Item]) -> list[RawScores]:
-        """Raw scores of each item, in order: local, without any state."""
+        """Raw scores of each item, in order. They depend on no other item and on no state."""
         return self._by_stack(items, lambda item: item.kind, lambda stack, rows, _: stack.score(rows))
 
     def combine(
@@ -81,10 +82,11 @@ class Reward:
     ) -> list[Outcome]:
         """Outcomes of the whole gathered batch; `groups` says which rows belong together, `update` is for training.
 
-        weighted_sum: the sum of weight times calibrated score over the applicable parts, rescaled by nothing.
-        normalize_then_sum (GDPO, arXiv 2601.05242): the advantage; each part standardised within its group, then the
-        weighted sum, then standardised over the batch. Raises `RecipeError` when groups are needed and missing.
+        weighted_sum: the sum of weight times calibrated score over the applicable parts. It is not rescaled.
+        normalize_then_sum (GDPO, arXiv 2601.05242): an advantage. Each part is standardised within its group, then
+        summed by weight, then the sum is standardised over the batch. Raises `RecipeError` if groups are missing.
         """
+        # Without groups this raises what `within_groups` would raise later, after calibrations had learnt already.
         if self.needs_groups and groups is None:
             within_groups([], None, standardize_scores)
 
@@ -105,7 +107,10 @@ class Reward:
         return self.combine(self.score(items), groups=groups, update=update)
 
     def fit(self, raws: Iterable[RawScores]) -> None:
-        """Set calibration state once from all raw scores at hand (evaluation, `score`, audit), 8 bytes each."""
+        """Set the calibrations' state once from all these raw scores (evaluation, `score`, audit).
+
+        Keeps 8 bytes for each row and part, so that a long file can be read row by row.
+        """
         columns: dict[int, tuple[Stack, dict[str, array[float]]]] = {}
         for raw in raws:
             stack = self.stack(raw.kind)
@@ -120,7 +125,7 @@ class Reward:
                 part.calibration.fit(own[part.name])
 
     def saturated(self) -> dict[str, str]:
-        """`calibration_saturated`: part -> why its calibration no longer tells scores apart."""
+        """Part -> why its calibration no longer tells scores apart; the metric `calibration_saturated`."""
         found = {}
         for key, stack in self.stacks.items():
             for part in stack.parts:
@@ -134,7 +139,7 @@ class Reward:
         return {k: {p.name: p.calibration.state_dict() for p in stack.parts} for k, stack in self.stacks.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state; raises `RecipeError` when it belongs to another reward."""
+        """Take over a state; raises `RecipeError` if it belongs to another reward."""
         own = {key: sorted(stack.names) for key, stack in self.stacks.items()}
         other = {key: sorted(parts) for key, parts in state.items()}
         if own != other:
@@ -150,7 +155,7 @@ class Reward:
     def _by_stack(
         self, rows: Sequence[Any], kind: Callable[[Any], Kind], work: Callable[[Stack, list[Any], list[int]], list[Any]]
     ) -> list[Any]:
-        """`work` on the rows of each stack together; results in the rows' own order."""
+        """Call `work` on all rows of a stack at once, for each stack; results are in the order of rows."""
         positions: dict[int, list[int]] = {}
         stacks = {}
         for position, row in enumerate(rows):
@@ -167,13 +172,14 @@ class Reward:
     def _normalized(
         self, raws: Sequence[RawScores], made: Sequence[Outcome], *, groups: Sequence[Hashable] | None
     ) -> list[Outcome]:
-        """GDPO's advantages in place of the sums."""
+        """The outcomes with GDPO's advantages in place of the weighted sums."""
         scored = [outcome.reward is not None for outcome in made]
         totals = [0.0] * len(made)
         for name in self.names:
             column = [o.calibrated.get(name) if ok else None for o, ok in zip(made, scored, strict=True)]
             for i, z in enumerate(within_groups(column, groups, standardize_scores)):
                 totals[i] += self.weights(raws[i].kind).get(name, 0.0) * (z or 0.0)
+        # `or [0.0]`: where nothing was scored there is no mean to take.
         whitened = iter(standardize_scores([total for total, ok in zip(totals, scored, strict=True) if ok] or [0.0]))
         rewards: list[Score] = [next(whitened) if ok else None for ok in scored]
         assert all(reward is None or math.isfinite(reward) for reward in rewards)
@@ -181,7 +187,7 @@ class Reward:
 
 
 def by_kind(stacks: Mapping[str, Stack]) -> dict[str, Stack]:
-    """A table by kind in the usual order; raises `RecipeError` when the kinds combine differently."""
+    """A table by kind in the order of `KINDS`; raises `RecipeError` if the kinds combine differently."""
     rules = {stack.combine for stack in stacks.values()}
     if len(rules) > 1:
         raise RecipeError(f"all kinds of one reward combine alike, got {sorted(rules)}; choose one")

@@ -1,9 +1,9 @@
-"""Rows of `medrft score` and what becomes of them.
+"""The rows of `medrft score`: from an input row to an item, and from an outcome to the columns that are written.
 
     {"reference": "no", "answer": "No."}
     {"reference": ["CT", "computed tomography"], "completion": "<think>…</think><answer>CT</answer>", "group": 3}
 
-With `answer` the text is the answer already, and parts about the form do not apply; with `completion` it is extracted.
+`answer` is the answer itself, and parts about the form do not apply. From a `completion` the answer is extracted.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FORMS: tuple[Form, ...] = ("think", "direct", "short")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input row, read."""
+    """One input row that was read."""
 
     item: Item
     group: str | int | None
 
 
 def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row:
-    """The item and group of a row; `where` names it in errors. Raises `DataError` or `UnknownNameError`."""
+    """The item and group of a row; `where` names the row in errors. Raises `DataError` or `UnknownNameError`."""
     references = _texts(row.get("reference"), "reference", where, needed=True)
     options = _texts(row.get("options"), "options", where)
     kind = row.get("kind") or infer_kind(references, options)
@@ -76,7 +76,7 @@ def reward_columns(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, 
 
 
 def _texts(value: Any, key: str, where: str, *, needed: bool = False) -> tuple[str, ...]:
-    """A string or a list of strings; numbers are taken as text."""
+    """A string or a list of strings as a tuple; numbers become text."""
     if value is None and not needed:
         return ()
     values = value if isinstance(value, list) else [value]

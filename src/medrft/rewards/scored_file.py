@@ -1,9 +1,10 @@
-"""Scoring a file of rows of any length: bad rows are listed, a kill costs one batch, memory does not grow with rows.
+"""Scores a file of rows of any length: JSONL in, the same rows with their scores out.
 
     scored.partial.jsonl    what the scores depend on, then each row's raw scores, appended batch by batch
-    scored.jsonl            the rows with their scores, written whole from the first once all raw scores are there
+    scored.jsonl            the rows with their scores, written whole once all raw scores are there
 
-Calibrations that are fitted on the whole file keep 8 bytes a row and part meanwhile.
+Rows that cannot be scored are listed. A kill loses one batch. Memory does not grow with the number of rows, except for
+calibrations that are fitted on the whole file, which keep 8 bytes per row and part.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from medrft.scorers.custom import files_in
 from medrft.types import Form, Scorer
 
 BATCH = 2048
-"""Rows scored at a time; changes no number."""
+"""Rows scored at a time; no score depends on it."""
 
 RAW = tuple(one.name for one in fields(RawScores))
 
@@ -39,7 +40,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the input: a row, or why it cannot be scored."""
+    """One line of the input: a row, or the reason why it cannot be scored."""
 
     number: int
     table: Table = field(default_factory=dict)
@@ -48,12 +49,12 @@ class Line:
 
 
 Scored = tuple[Line, Table | None]
-"""A line with its row and scores; with nothing where it was left out."""
+"""A line, and its row with scores; `None` if it was left out."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows to score: those of a file, or the one that `pair` holds."""
+    """The rows to score: those of a file, or the single row `pair`."""
 
     path: Path | None
     form: Form
@@ -68,7 +69,7 @@ class Rows:
             yield _line(number, content, self.form, f"{self.path}, line {number}")
 
     def identity(self) -> Table:
-        """What tells these rows from others, and how many lines there are."""
+        """A hash of the rows (or the pair itself), and the number of lines."""
         if self.path is None:
             return {"pair": self.pair, "lines": 1}
         digest, lines = hashlib.sha256(), 0
@@ -82,13 +83,13 @@ def _contents(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number and content of each line that is not blank."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line  # the byte order mark of Windows
             if content.strip():
                 yield number, content
 
 
 def _line(number: int, content: bytes, form: Form, where: str) -> Line:
-    """A line as a row; one that JSON, UTF-8 or the scorers have no reading for keeps its reason instead."""
+    """A line as a row; one that is not JSON, not UTF-8 or not a row for scorers has the reason instead."""
     try:
         table = json.loads(content.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
         if not isinstance(table, dict):
@@ -122,24 +123,27 @@ def _finite(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """Who scores: scorers, a reward, or both; with the state of a run's calibrations, or fitted on the file."""
+    """What scores the rows: scorers, a reward, or both.
+
+    With `state` the reward's calibrations have the state of a run; without, they are fitted on the file.
+    """
 
     judges: Sequence[Scorer]
     reward: Reward | None
     state: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """All that the raw scores depend on beside the rows."""
+    """All that the raw scores depend on in addition to the rows."""
 
 
 @contextmanager
 def scored_rows(
     rows: Rows, scoring: Scoring, *, output: Path | None, on_progress: Advance
 ) -> Iterator[tuple[Iterator[Scored], str | None]]:
-    """Score `rows`; yields each line with its row as it is to be written, and what the calibrations were fitted on.
+    """Score `rows`; yields the lines with their rows as they are to be written, and what calibrations were fitted on.
 
-    Raw scores are kept in a file beside `output`, which the same call goes on with after a kill and which is removed
-    at the end; without an output, in a file without a name. Raises `DataError` when no row can be scored or only some
-    have a group.
+    Raw scores are kept in a file beside `output`, from which the same call resumes after a kill; it is removed at the
+    end. Without an output they are in a temporary file. Raises `DataError` if no row can be scored, or if only some
+    rows have a group.
     """
     place = output and output.with_name(f"{output.stem}.partial{output.suffix}")
     with _opened(place) as spool:
@@ -155,7 +159,7 @@ def scored_rows(
 
 @contextmanager
 def _opened(place: Path | None) -> Iterator[IO[bytes]]:
-    """The file of raw scores; raises `StorageError` where it cannot be, `RunInUseError` where another writes it."""
+    """The file of raw scores; raises `StorageError` if it cannot be opened, `RunInUseError` if it is in use."""
     if place is None:
         with tempfile.TemporaryFile(buffering=0) as nameless:
             yield nameless
@@ -173,7 +177,7 @@ def _opened(place: Path | None) -> Iterator[IO[bytes]]:
 
 
 def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, on_progress: Advance) -> None:
-    """Append the raw scores of all rows that are not there yet, batch by batch."""
+    """Append the raw scores of all rows that are missing, batch by batch."""
     identity = rows.identity()
     header = {"rows": identity, **scoring.settings}
     done = _go_on(spool, header)
@@ -191,7 +195,10 @@ def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, on_progress: Advance) 
 
 
 def _go_on(spool: IO[bytes], header: Table) -> int:
-    """Lines that are done already, in whole batches; what follows them, or is of another file, is cut off."""
+    """The number of lines that are done already, in whole batches; anything after them is cut off.
+
+    A file with another header is emptied.
+    """
     spool.seek(0)
     first = spool.readline()
     if first != (json.dumps(header) + "\n").encode():
@@ -216,14 +223,14 @@ def _append(spool: IO[bytes], text: str) -> None:
     spool.seek(0, os.SEEK_END)
     left = memoryview(text.encode("utf-8"))
     try:
-        while left:
+        while left:  # an unbuffered file may write less than it was given
             left = left[spool.write(left) :]
     except OSError as error:
         raise cannot_write(Path(str(spool.name)), error) from error
 
 
 def _raw(batch: Sequence[Line], scoring: Scoring) -> Iterator[Table]:
-    """What is kept of each line: raw scores, or that it was left out."""
+    """The entry for each line: raw scores, or an empty table for a line that was left out."""
     read = [line.row for line in batch if line.row is not None]
     items = [row.item for row in read]
     columns = {judge.name: judge(items) for judge in scoring.judges} if items else {}
@@ -242,21 +249,22 @@ def _raw(batch: Sequence[Line], scoring: Scoring) -> Iterator[Table]:
 
 
 def _kept(spool: IO[bytes]) -> Iterator[Table]:
-    """What was kept of each row; nothing of one that was left out."""
+    """The entry of each line; an empty table for one that was left out."""
     for line in _lines(spool):
         yield json.loads(line)
 
 
 def _lines(spool: IO[bytes]) -> Iterator[bytes]:
-    """Lines of the file of raw scores, without its header."""
+    """The lines of the file of raw scores, without its header."""
     spool.seek(0)
+    # A copy of the descriptor, because closing this reader must not close the spool, and with it give up the lock.
     with os.fdopen(os.dup(spool.fileno()), "rb") as file:
         next(file)
         yield from file
 
 
 def _calibrated(spool: IO[bytes], scoring: Scoring) -> str | None:
-    """Set the calibrations' state, and say from what."""
+    """Set the calibrations' state, and return a phrase on where it comes from; `None` without a reward."""
     reward = scoring.reward
     if reward is None:
         return None
@@ -276,7 +284,7 @@ def _calibrated(spool: IO[bytes], scoring: Scoring) -> str | None:
 
 
 def _results(spool: IO[bytes], rows: Rows, scoring: Scoring) -> Iterator[Scored]:
-    """Each line with its scored row, in order."""
+    """The lines with their scored rows, in order."""
     reward = scoring.reward
     grouped = _Groups(spool, reward) if reward is not None and reward.needs_groups else None
     batch: list[tuple[Line, Table]] = []
@@ -289,10 +297,10 @@ def _results(spool: IO[bytes], rows: Rows, scoring: Scoring) -> Iterator[Scored]
 
 
 class _Groups:
-    """Where a reward that looks at whole groups may be cut into batches: between groups that lie together.
+    """Where the file may be cut into batches for a reward that looks at whole groups: between two groups.
 
-    Groups that are scattered, and a sum that is standardised over all rows, need the file as one batch. Raises
-    `DataError` when only some rows have a group.
+    If the rows of a group are scattered, or if the sum is standardised over all rows, the file must be one batch.
+    Raises `DataError` if only some rows have a group.
     """
 
     def __init__(self, spool: IO[bytes], reward: Reward) -> None:
@@ -340,7 +348,7 @@ def _finished(batch: Sequence[tuple[Line, Table]], scoring: Scoring, grouped: _G
 
 
 def settings_of(options: Mapping[str, Any]) -> Table:
-    """What a command's raw scores depend on: its options, and the code of the scorers they name by file."""
+    """What the raw scores of a command depend on: version, options, and the code of scorers named by file."""
     from medrft import __version__
 
     return {"medrft": __version__, **options, "code": {str(path): hash_file(path) for path in files_in(options)}}

@@ -1,7 +1,7 @@
-"""One stack: parts with their weights and calibrations, and a gate.
+"""One stack: parts with their weights and calibrations, and a gate. Items go in, then `RawScores`, outcomes come out.
 
-`score` is local: it looks at one completion at a time. `calibrate` sees the whole gathered batch. In between travel
-`RawScores`: plain, picklable, small.
+`score` looks at one completion at a time. `calibrate` sees the whole gathered batch. `RawScores` are what is gathered
+between the two, so they are plain, picklable and small.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from medrft.types import Item, Kind, Outcome, Score, Scorer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawScores:
-    """What one completion's own text decides, before anything of its batch is known."""
+    """The scores of one completion that depend on its own text alone."""
 
     kind: Kind
     raw: Mapping[str, Score]
     applicable: Mapping[str, bool]
     readable: bool
-    """It holds an answer that commits to something; where not, every answer part is 0."""
+    """Whether it has an answer that commits to something; if not, every answer part is 0."""
     gate: Score = None
     """The gate's own score, the best over all references."""
     reference: int | None = None
-    """The reference whose scores these are."""
+    """The index of the reference that these scores are against."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why a scorer failed, by part, and under `gate` for the gate's."""
+    """Why a scorer failed, by part; under `gate` for the gate's scorer."""
     unscored: str | None = None
-    """Why nothing of this completion may train, whatever its parts would say."""
+    """Why this completion must stay unscored, whatever its parts are."""
 
     def without(self, reason: str) -> RawScores:
         """The same completion without any score."""
@@ -53,13 +53,13 @@ class Part:
 
     @property
     def judges_answer(self) -> bool:
-        """Whether a gate and an unreadable answer zero this part; format, length and the like stay."""
+        """Whether a closed gate or an unreadable answer sets this part to 0; format, length and the like stay."""
         return getattr(self.scorer, "about", "answer") == "answer"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Below this score of its scorer the answer parts become 0."""
+    """Sets the answer parts to 0 where its scorer gives less than `below`."""
 
     scorer: Scorer
     below: float
@@ -79,7 +79,7 @@ class Stack:
         return tuple(part.name for part in self.parts)
 
     def score(self, items: Sequence[Item]) -> list[RawScores]:
-        """Raw scores of each item, those of its best reference."""
+        """Raw scores of each item, against its best reference."""
         spread = [(i, r) for i, item in enumerate(items) for r in range(max(1, len(item.references)))]
         singles = [_with_reference(items[i], r) for i, r in spread]
         found = {part.name: score_with_reasons(part.scorer, singles) for part in self.parts}
@@ -116,8 +116,9 @@ class Stack:
     def _best(self, candidates: Sequence[RawScores]) -> RawScores:
         """The scores of the reference with the best uncalibrated weighted sum.
 
-        A reference that cannot be scored comes last. Where a scorer failed (a judge's outage), the sum is the best
-        that it may have been: an answer is not called wrong because the reference it fits went unjudged.
+        A reference that cannot be scored comes last. If a scorer failed, as when a judge is down, its part counts as
+        the best that it could have been. Otherwise an answer would be called wrong because the reference that it fits
+        was not judged.
         """
         if len(candidates) == 1:
             return candidates[0]
@@ -127,6 +128,7 @@ class Stack:
             failed = [part for part in missing if part.name in row.reasons]
             total = sum(part.weight * (row.raw[part.name] or 0.0) for part in self.parts)
             total += sum(max(part.weight, 0.0) for part in failed)
+            # The fewest parts that can never be scored, then the best sum, then the fewest failures.
             return (len(failed) - len(missing), total, -len(failed))
 
         best = max(candidates, key=merit)
@@ -138,7 +140,7 @@ class Stack:
         return replace(best, gate=gate, reasons=reasons, readable=any(row.readable for row in candidates))
 
     def _best_gate(self, candidates: Sequence[RawScores]) -> Score:
-        """The gate's best score over all references; none while an outage hides one that could have opened it."""
+        """The gate's best score over all references; `None` if its scorer failed on one that could have opened it."""
         best = max((row.gate for row in candidates if row.gate is not None), default=None)
         if self.gate is None or best is None or best >= self.gate.below:
             return best
@@ -147,7 +149,7 @@ class Stack:
     def calibrate(
         self, raws: Sequence[RawScores], *, groups: Sequence[Hashable] | None, update: bool
     ) -> list[dict[str, Score]]:
-        """What enters the sum: calibrated, then 0 on the answer parts of unreadable and gated completions."""
+        """The scores that enter the sum: calibrated, and 0 for the answer parts of unreadable and gated completions."""
         columns = {}
         for part in self.parts:
             scores = self.column(raws, part.name)
@@ -173,7 +175,7 @@ class Stack:
         return raw.gate < self.gate.below
 
     def outcome(self, raw: RawScores, calibrated: Mapping[str, Score]) -> Outcome:
-        """The weighted sum with all that led to it; unscored if any applicable part is."""
+        """The weighted sum and all that it is made of; unscored if any applicable part is unscored."""
         missing = [name for name in self.names if raw.applicable[name] and raw.raw[name] is None]
         reason = raw.unscored or (_told(missing, raw.reasons) if missing else None)
         total = sum(part.weight * (calibrated[part.name] or 0.0) for part in self.parts)
@@ -210,7 +212,7 @@ def _with_reference(item: Item, position: int) -> Item:
 
 
 def _told(missing: Sequence[str], reasons: Mapping[str, str]) -> str:
-    """Which parts have no score, and why, where that is a failure.
+    """The parts that have no score, with the reasons of those that failed.
 
     >>> _told(["bleu1", "judge"], {"judge": "no reply: HTTP 503"})
     'unscored: bleu1, judge (no reply: HTTP 503)'
@@ -224,9 +226,9 @@ def _described(scorer: Scorer) -> dict[str, Any]:
 
 
 def build_stack(config: StackConfig, **shared: Any) -> Stack:
-    """A stack from its table; raises one-line errors for names, options and combinations that cannot work.
+    """A stack from its table; `shared` (encoder, correct, base_dir) goes to each scorer.
 
-    `shared` (encoder, correct, base_dir) goes to each scorer.
+    Raises `RecipeError` or `UnknownNameError` for names, options and combinations that cannot work.
     """
     names: list[str] = []
     parts = []
@@ -248,7 +250,7 @@ def _scorer(config: PartConfig | GateConfig, shared: Mapping[str, Any]) -> Score
 
 
 def _check(part: PartConfig, scorer: Scorer, calibration: Calibration, config: StackConfig) -> None:
-    """Combinations that would not mean what they say."""
+    """Raise `RecipeError` for a calibration that does not suit its scorer or the gate."""
     if calibration.kind != "none" and tuple(scorer.range) == (-1.0, 0.0):
         raise RecipeError(f"{part.scorer} is a penalty in [-1, 0]; calibrations are for scores in [0, 1]")
     if config.gate is not None and calibration.range[0] < 0:

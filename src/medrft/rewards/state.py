@@ -1,9 +1,9 @@
-"""Calibration state in files: what `medrft score --fit` writes, and what a run's stages leave.
+"""Calibration state in files: those that `medrft score --fit` writes, and those that a run's stages leave.
 
     {"medrft_state": 1, "rows": 400, "parts": {"all": {"cosine": {"encoder": "…", "calibrate.kind": "adaptive"}}},
      "state": {"all": {"cosine": {"threshold": 0.71, "history": […]}}}}
 
-A run's `reward_state.json` holds the inner `state` alone; what it was fitted with stands in the run's recipe.
+A run's `reward_state.json` holds the inner `state` alone; the run's recipe says what it was fitted with.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from medrft.rewards.reward import Reward
 from medrft.rundir import read_json, write_json
 
 FILE = "reward_state.json"
-"""In a stage's folder, written when the stage ends."""
+"""Name of the file in a stage's folder, written when the stage ends."""
 VERSION = 1
 
 
 def save_state(reward: Reward, path: Path, *, rows: int | None = None) -> None:
-    """Write a reward's state with what it belongs to; `rows` says on how many it was fitted."""
+    """Write a reward's state with the settings that it belongs to; `rows` is the number of rows it was fitted on."""
     write_json(path, {"medrft_state": VERSION, "rows": rows, "parts": _settings(reward), "state": reward.state_dict()})
 
 
 def load_state(reward: Reward, path: Path) -> str:
-    """Load the state of a run (its last GRPO stage), of a stage's folder or of a file; returns where it stood.
+    """Load the state of a run (its last GRPO stage), of a stage's folder or of a file; returns the path of the file.
 
-    A file of `--fit` must have been fitted with the same parts, encoders and calibrations. Raises `DataError` when
-    there is no state, `RecipeError` when it is of another reward.
+    A file of `--fit` must have been fitted with the same parts, encoders and calibrations. Raises `DataError` if there
+    is no state, `RecipeError` if it belongs to another reward.
     """
     found = _find(path)
     state = read_json(found)
@@ -45,7 +45,7 @@ def load_state(reward: Reward, path: Path) -> str:
 
 
 def _settings(reward: Reward) -> dict[str, dict[str, Any]]:
-    """What a state depends on: the parts that learn, with the settings of scorer, encoder and calibration."""
+    """The settings that a state depends on: of scorer, encoder and calibration, for each part that learns."""
     found: dict[str, dict[str, Any]] = {}
     for key, stack in reward.stacks.items():
         for part, facts in zip(stack.parts, stack.describe()["parts"], strict=True):
@@ -57,7 +57,7 @@ def _settings(reward: Reward) -> dict[str, dict[str, Any]]:
 
 
 def _check_settings(saved: dict[str, Any], reward: Reward, path: Path) -> None:
-    """Raise `RecipeError` where a state was fitted with something else than this reward has."""
+    """Raise `RecipeError` if a state was fitted with other settings than this reward has."""
     again = f"fit it again: medrft score ROWS.jsonl --reward … --fit {path}"
     if saved["medrft_state"] != VERSION or not {"state", "parts"} <= set(saved):
         raise RecipeError(f"{path} is a state of another version of medrft; {again}")

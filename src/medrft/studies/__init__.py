@@ -1,1 +1,1 @@
-"""Studies: what arms are, what their small result files hold, and what follows from them. Nothing here trains."""
+"""Studies: from STUDY.yaml to arms, and from the arms' small result files to tables and tests. Nothing here trains."""

@@ -1,7 +1,7 @@
-"""What an arm of a study trains, by content: the stages it shares with other arms, its own, and a key of all of it.
+"""From a study to its arms: for each the stages it shares with other arms, its own stages, and keys for all of them.
 
-A key is a hash of the resolved recipe as far as training (and, for an arm, evaluation) depends on it: not of the code,
-not of paths of a machine, and not of values left at their defaults.
+A key is a hash of those parts of the resolved recipe that training (and, for an arm, evaluation) depends on. It does
+not cover the code, paths on a machine, or values left at their defaults.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ REWARDS = ("reward", "correct", "encoder")
 """Keys that only a stage with a reward depends on."""
 CURATES = ("curate", "correct", "encoder")
 WRITES = ("batch_size", "max_new_tokens")
-"""Keys, and keys of `eval`, that only a stage with `curate:` depends on."""
+"""Keys of a recipe, and keys of its `eval`, that only a stage with `curate:` depends on."""
 ABOUT_PLACES = {"data": ("root", "cache"), "encoder": ("cache_dir",)}
 ABOUT_LOGGING = ("evaluate", "verify_prefix")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """One stage that is trained once and kept under its key: a one-stage recipe from the model before it."""
+    """A stage that is trained once for all arms and kept under its key, as a recipe with this stage alone."""
 
     key: str
     recipe: Recipe
     start: str | None
-    """Key of the shared stage it starts from; `None`: from the recipe's own model."""
+    """Key of the shared stage that it starts from; `None` if it starts from the recipe's own model."""
 
     @property
     def stage(self) -> StageConfig:
-        """Its stage."""
+        """The recipe's only stage."""
         return self.recipe.stages[0]
 
 
@@ -50,9 +50,9 @@ class Arm:
     seed: int
     key: str
     recipe: Recipe
-    """Its own stages; its model is that of the last shared stage, or of the recipe."""
+    """The recipe of its own stages. `base` in it is the model after the last shared stage, if there is one."""
     shared: tuple[Shared, ...]
-    """The stages before its own, first to last; those of the base included."""
+    """The shared stages before its own, in order, including those of the study's base."""
     base: Shared | None = None
     """The last stage of the study's base, where it has one."""
 
@@ -63,7 +63,7 @@ class Arm:
 
 
 def arms_of(study: Study, names: list[str], seeds: list[int]) -> list[Arm]:
-    """The arms to run, seed by seed, so that all arms of the first seed are there first."""
+    """The arms to run, seed by seed, so that all arms have a result for the first seed early on."""
     base = _chain(study.base(), None)
     return [_arm(study.recipe(name, seed), name, seed, base) for seed in seeds for name in names]
 
@@ -92,10 +92,10 @@ def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
 
 
 def split_stages(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple[Shared, ...], tuple[StageConfig, ...]]:
-    """A recipe's leading SFT stages in a row, at most so many, each with its key, and the stages after them.
+    """A recipe's leading SFT stages, at most `most`, each with its key, and the stages after them.
 
-    They depend on no reward, so arms that differ by their reward share them. Of an arm it is the first alone: what
-    comes after it is the arm's own, and counts in its cost.
+    SFT depends on no reward, so arms that differ in their reward can share these stages. For an arm `most` is 1: the
+    stages after the first SFT are its own and count in its cost.
     """
     shared: list[Shared] = []
     for stage in recipe.stages[:most]:
@@ -112,7 +112,7 @@ def split_stages(recipe: Recipe, start: str | None, *, most: int) -> tuple[tuple
 
 
 def _restarted(rest: tuple[StageConfig, ...], shared: tuple[Shared, ...]) -> tuple[StageConfig, ...]:
-    """An arm's own stages, which start where the shared ones end; only the last is evaluated."""
+    """An arm's own stages, starting from the model after the shared ones; only the last stage is evaluated."""
     last = shared[-1].stage.name if shared else "base"
     gone = {one.stage.name for one in shared[:-1]} | ({"base"} if shared else set())
     found: list[StageConfig] = []
@@ -129,7 +129,7 @@ def _restarted(rest: tuple[StageConfig, ...], shared: tuple[Shared, ...]) -> tup
 
 
 def start_from(recipe: Recipe, model: Path | None) -> Recipe:
-    """The recipe started from a model folder, evaluated as an arm is: without the zero-shot baseline."""
+    """The recipe, started from a model folder if one is given, and without the zero-shot baseline, as all arms are."""
     changed: dict[str, Any] = {"eval": recipe.eval.model_copy(update={"zero_shot": False})}
     if model is not None:
         table = recipe.model.model_dump(exclude={"id", "revision", "tiny"})
@@ -138,7 +138,7 @@ def start_from(recipe: Recipe, model: Path | None) -> Recipe:
 
 
 def _content(recipe: Recipe, *, model: bool = True) -> dict[str, Any]:
-    """What the training of a recipe's stages depends on."""
+    """The values that the training of a recipe's stages depends on; without the model's name if not `model`."""
     rewarded = any(stage.kind == "grpo" for stage in recipe.stages)
     curates = any(stage.curate for stage in recipe.stages)
     found = _dumped(recipe, TRAINS + (REWARDS if rewarded else ()) + (CURATES if curates else ()))
@@ -147,7 +147,7 @@ def _content(recipe: Recipe, *, model: bool = True) -> dict[str, Any]:
     for stage in found.get("stages", ()):
         for key in ABOUT_LOGGING:
             stage.pop(key, None)
-    if not model:  # whose weights: the start's key says it
+    if not model:  # the key of the stage before already says whose weights these are
         found["model"].pop("id", None)
         found["model"].pop("tiny", None)
     return found
@@ -163,7 +163,7 @@ def _dumped(recipe: Recipe, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _portable(value: Any) -> Any:
-    """The value with each `/a/b/file.py:Name` as the file's name and a hash of its text."""
+    """The value with each `/a/b/file.py:Name` replaced by file name, a hash of the file's text, and `Name`."""
     if isinstance(value, dict):
         return {key: _portable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -175,5 +175,5 @@ def _portable(value: Any) -> Any:
 
 
 def json_digest(content: Any) -> str:
-    """16 hex digits over a JSON value; the order of its keys does not matter."""
+    """16 hex digits that hash a JSON value; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

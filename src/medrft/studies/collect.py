@@ -1,4 +1,4 @@
-"""What a study found, from its small result files alone: the primary outcome, tables, costs, curves and power."""
+"""From a study's small result files to its figures: the primary outcome, tables, costs, curves and power."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ from medrft.studies.starts import compare_starts, start_predictors
 from medrft.types import KINDS
 
 CONTROLS = tuple(source for source in SOURCES if source not in ("none", "frequent_type"))
-"""Shown beside an arm's own answers; of the two lookups without a picture the stronger."""
+"""Sources shown beside an arm's own answers. Of train's two kinds of most frequent answer only the stronger one."""
 EFFECTS = (0.01, 0.02, 0.03, 0.05)
 Z = 1.959964, 0.841621
 """Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
 
 
 def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
-    """All figures of a study. `keys` has each arm's key now: a result of another content is left out and named."""
+    """All figures of a study. `keys` are the arms' present keys by label.
+
+    A result with another key was made by another recipe: it is left out and listed as `stale`.
+    """
     fresh = [result for result in results if keys.get(result_label(result)) == result["key"]]
     arms = {name: [result for result in fresh if result["arm"] == name] for name in study.arms}
     arms = {name: found for name, found in arms.items() if found}
@@ -79,7 +82,7 @@ def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
 
 
 def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
-    """One table per data set and kind: each arm's mean with its controls, and its difference to `against`."""
+    """One table per data set and kind: each arm's mean, its controls, and its paired difference to `against`."""
     made = []
     for dataset in datasets_of(arms):
         for kind in ("all", *KINDS):
@@ -110,7 +113,7 @@ def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[s
 
 
 def _flips(arms: Arms, name: str, against: str, where: dict[str, Any]) -> dict[str, Any] | None:
-    """The share of flipped answers, and its paired difference; `None` where the data know no truth."""
+    """The share of flipped answers and its paired difference; `None` for data without a known truth."""
     own = pooled_mean(arms[name], **where)
     if own is None:
         return None
@@ -119,7 +122,7 @@ def _flips(arms: Arms, name: str, against: str, where: dict[str, Any]) -> dict[s
 
 
 def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """pass@k by data set, the mean over seeds."""
+    """pass@k by data set, averaged over seeds."""
     made: dict[str, dict[str, float]] = {}
     for dataset in {name for result in found for name in result["pass_at"]}:
         curves = [result["pass_at"][dataset] for result in found if dataset in result["pass_at"]]
@@ -128,12 +131,12 @@ def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
 
 
 def _form(results: Sequence[Result]) -> dict[str, Any] | None:
-    """The measured share of the base's sampled completions in the form."""
+    """The measured share of the base's sampled completions that keep the answer form; `None` if not measured."""
     return next((dict(result["form"]) for result in results if result.get("form")), None)
 
 
 def mean_curves(found: Sequence[Result]) -> dict[str, list[float | None]]:
-    """Curves of an arm's last trained stage, the mean over seeds at each point."""
+    """Curves of an arm's last trained stage, averaged over seeds at each point."""
     runs = [last_curve(result) for result in found if result["curves"]]
     if not runs:
         return {}
@@ -151,11 +154,12 @@ def _across(values: Sequence[float | None]) -> float | None:
 
 
 def study_power(arms: Arms, study: Study) -> list[dict[str, Any]]:
-    """How the differences spread from seed to seed, and the seeds that an effect would need at 80 % power.
+    """How much the differences vary between seeds, and how many seeds an effect would need at 80 % power.
 
-    n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2 (the normal formula with Guenther's term for the t test),
-    two-sided at 5 %; sd is that of the per-seed differences of the primary metric, questions as many as here;
-    `within_sd` is what their images alone bring of it: where that is nearly all, more pictures help as more seeds do.
+    n = (z_0.975 + z_0.8)^2 sd^2 / effect^2 + z_0.975^2 / 2, two-sided at 5 %: the normal formula with Guenther's term
+    for the t test. sd is the standard deviation of the per-seed differences of the primary metric, for the number of
+    questions here. `within_sd` is the part of it that comes from the images alone; where it is nearly all, more
+    pictures help as well as more seeds. Needs three seeds or more.
     """
     own = study.table.primary
     rows = []
@@ -184,7 +188,7 @@ def study_power(arms: Arms, study: Study) -> list[dict[str, Any]]:
 
 
 def seeds_needed(sd: float, effect: float) -> int:
-    """Seeds for a paired effect at 80 % power, two-sided 5 %; at least 2.
+    """Number of seeds to find a paired effect with 80 % power, two-sided at 5 %; at least 2.
 
     >>> seeds_needed(0.02, 0.02), seeds_needed(0.02, 0.01)
     (10, 34)

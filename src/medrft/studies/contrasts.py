@@ -1,4 +1,4 @@
-"""What an arm changes beside its score, from the result files: its reward, other metrics, lengths, easy and hard."""
+"""From result files to what else an arm changes: other metrics, easy and hard questions, lengths, its own reward."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIDE_METRICS = (
 
 
 def side_metrics(arms: Arms, *, against: str) -> list[dict[str, Any]]:
-    """Every metric of open answers, each arm minus `against`: does a reward move more than its own metric?"""
+    """Every metric of open answers, each arm minus `against`: does a reward improve more than its own metric?"""
     pairs = [Pair(a=name, against=against) for name in arms if name != against]
     return metric_comparisons(arms, pairs, kind="open")
 
@@ -54,7 +54,7 @@ def metric_comparisons(arms: Arms, pairs: Iterable[Pair], *, kind: str) -> list[
 def by_difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     """Each arm minus `against` on questions that the arm `none` answered right (easy) and wrong (hard), by seed.
 
-    Both sides of the difference are other trainings than `none`, so regression to the mean is the same for both.
+    Neither side of the difference is the arm `none` itself, so regression to the mean affects both in the same way.
     """
     if "none" not in arms or against == "none":
         return []
@@ -75,9 +75,9 @@ def by_difficulty(arms: Arms, *, against: str) -> list[dict[str, Any]]:
 
 
 def answer_lengths(arms: Arms, *, against: str) -> list[dict[str, Any]]:
-    """Tokens of each arm's right and of its wrong answers, and minus `against` where both answer right (or wrong).
+    """Tokens of each arm's right and wrong answers, and the difference to `against` where both are right (or wrong).
 
-    The means of two arms are over different questions, so only the differences compare like with like.
+    The means of two arms are over different questions; only the differences are over the same ones.
     """
     rows = []
     for dataset in datasets_of(arms):
@@ -98,7 +98,7 @@ def answer_lengths(arms: Arms, *, against: str) -> list[dict[str, Any]]:
 
 
 def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, Any]) -> dict[int, set[str]]:
-    """Seed -> the questions to which all these arms gave an answer worth exactly `value`."""
+    """Seed -> the questions on which all these arms have exactly the score `value`."""
     found: dict[int, set[str]] = {}
     for i, results in enumerate(arms):
         these = {r["seed"]: {k for k, (v, _) in metric_column(r, **where).items() if v == value} for r in results}
@@ -110,10 +110,10 @@ def _answered(arms: Sequence[Sequence[Result]], value: float, where: dict[str, A
 
 
 def reward_learned(arms: Arms) -> list[dict[str, Any]]:
-    """What each arm was paid in the first and in the last quarter of its steps: did it learn its own reward at all?
+    """Each arm's training reward in the first and last quarter of its steps: did it learn its own reward at all?
 
-    Reward, right answers and each part's raw score; changes have a t interval over seeds. Sampled training answers, so
-    each quarter sees other questions.
+    Reported are the reward, the share of right answers and each part's raw score; changes have a t interval over seeds.
+    The figures are of sampled answers in training, so the two quarters are over different questions.
     """
     rows = []
     for name, found in arms.items():
@@ -126,7 +126,7 @@ def reward_learned(arms: Arms) -> list[dict[str, Any]]:
 
 
 def _change(found: Sequence[Result], key: str) -> dict[str, Any] | None:
-    """A quantity in the first and last quarter, means over seeds, and its change with an interval over seeds."""
+    """A quantity's mean over seeds in the first and last quarter, and its change with an interval over seeds."""
     quarters = [ends for result in found if (ends := _quarters(last_curve(result).get(key, ()))) is not None]
     if not quarters:
         return None
@@ -140,12 +140,12 @@ LEARNED = ("reward", "truth", "correct")
 
 
 def last_curve(result: Result) -> dict[str, Sequence[float | None]]:
-    """Curves of the last stage that has any."""
+    """The curves of the last stage that has any; empty without."""
     return list(result["curves"].values())[-1] if result["curves"] else {}
 
 
 def _quarters(curve: Sequence[float | None]) -> tuple[float, float] | None:
-    """Means of the first and of the last quarter of a curve."""
+    """Means of the first and last quarter of a curve; `None` if either has no values."""
     size = len(curve) // 4
     ends = [[v for v in part if v is not None] for part in (curve[:size], curve[len(curve) - size :])]
     return (fmean(ends[0]), fmean(ends[1])) if all(ends) else None

@@ -1,4 +1,4 @@
-"""What a study costs: measured of the arms that are done, expected of the others; and whether the arms spent alike."""
+"""From result files to what each arm of a study cost, and whether the arms spent the same under the budget's rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPENT = {"steps": "steps", "examples": "seen", "tokens": "tokens", "wall_clock":
 
 
 def own_cost(result: Result) -> dict[str, float]:
-    """What an arm spent on its own stages, with its evaluation; shared stages apart."""
+    """What an arm spent on its own stages and on its evaluation; the seconds of shared stages are listed apart."""
     own = [stage for stage in result["cost"] if stage["shared"] is None]
     shared = [stage for stage in result["cost"] if stage["shared"] is not None]
     total = {key: float(sum(stage.get(key, 0) for stage in own)) for key in ("steps", "seen", "tokens", "seconds")}
@@ -27,9 +27,9 @@ def own_cost(result: Result) -> dict[str, float]:
 
 
 def study_costs(arms: Mapping[str, Sequence[Result]], budget: Budget) -> dict[str, Any]:
-    """Cost of each arm, the median over its seeds, and whether those that trained kept to the budget's rule.
+    """Cost of each arm as the median over its seeds, and whether the arms that trained kept to the budget's rule.
 
-    A median, because a machine that others use, or that was stopped, makes one arm ten times as long by the clock.
+    A median, because on a shared or suspended machine one run can take ten times as long by the clock.
     """
     each = {name: [own_cost(result) for result in found] for name, found in arms.items()}
     rows: list[dict[str, Any]] = [

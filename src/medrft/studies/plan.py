@@ -1,4 +1,4 @@
-"""A study: one recipe, arms that differ from it by a few values, seeds, and one outcome named before the first run.
+"""Reads and checks a STUDY.yaml: one recipe, arms that differ from it in a few values, seeds, and the primary outcome.
 
     name: length
     question: Does paying for length help?
@@ -11,7 +11,8 @@
     primary: {a: ecr, against: none, dataset: phantom, kind: all, metric: truth}
     budget: {rule: steps, statement: each arm takes 40 steps of 128 completions}
 
-`factors` in the place of `arms` give a full grid: `{reward: {text: {…}, armed: {…}}, start: {base: {…}, sft: {…}}}`.
+`factors` instead of `arms` gives a full grid: `{reward: {text: {…}, armed: {…}}, start: {base: {…}, sft: {…}}}`.
+The primary outcome is named before the first run, so that it cannot be chosen by the results.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from medrft.recipes import found_files, load_recipe, read_yaml
 
 Overrides = dict[str, Any]
 COMMITTED = Path("benchmarks/results/studies")
-"""Where this repository keeps the results of its own studies, beside `recipes/studies`."""
+"""Where this repository keeps the results of the studies in its `recipes/studies`."""
 ARM = r"^[a-z0-9][a-z0-9_-]*$"
 
 VERDICTS = ("truth", "correct")
-"""0 or 1 for each answer, kept for the controls too; `correct` is the accuracy of closed and choice questions."""
+"""Metrics that are 0 or 1 and kept for controls too; for closed and choice questions `correct` is the accuracy."""
 FLIPS = ("side_flip", "polarity_flip")
-"""0 or 1 for each answer to a phantom; fewer is better."""
+"""Metrics of phantom data that are 0 or 1; fewer is better."""
 OUTCOMES = (*VERDICTS, "exact_match", "answer_format", "in_grammar", *FLIPS)
-"""0 or 1 for each answer of the model."""
+"""Metrics that are 0 or 1 for each of the model's own answers."""
 GRADES = ("bleu1", "rouge1", "bertscore", "cosine", "average", "n_tokens")
-"""Graded values, kept for the model's own answers alone; tokens as whole numbers."""
+"""Graded metrics, kept for the model's own answers alone; `n_tokens` are whole numbers."""
 SOURCES = ("none", "sampled", *get_args(ControlName), "frequent_type", "frequent_question")
 
 
 class Primary(Shape):
-    """The one outcome a study is about: arm `a` minus arm `against`, paired by question and seed."""
+    """The one outcome that a study is about: arm `a` minus arm `against`, paired by question and seed."""
 
     a: str
     against: str
@@ -53,26 +54,26 @@ class Primary(Shape):
     kind: Literal["all", "closed", "choice", "open"] = "all"
     metric: str = "truth"
     source: str = "none"
-    """`none` is the model's greedy answers, `sampled` its sampled ones; else a control."""
+    """`none` for the model's greedy answers, `sampled` for its sampled ones, or the name of a control."""
 
 
 class Pair(Shape):
-    """Two arms that are held against each other beside the primary outcome, in every metric."""
+    """Two arms that are compared in every metric, in addition to the primary outcome."""
 
     a: str
     against: str
 
 
 class Budget(Shape):
-    """What is held equal between the arms; the table shows what each used and says where they differ."""
+    """What is equal for all arms. The cost table shows what each arm used and whether the rule was kept."""
 
     rule: Literal["steps", "examples", "tokens", "wall_clock"]
-    """What the arms spend after the stages they share."""
+    """The quantity that is to be equal, counted after the stages that arms share."""
     statement: str
     tolerance: float = Field(default=0.0, ge=0)
-    """The largest arm may use this much more than the smallest, as a share."""
+    """How much more the largest arm may use than the smallest, as a share."""
     seconds_per_arm: float | None = Field(default=None, gt=0)
-    """What an arm is expected to take, for `--dry-run` before anything was measured."""
+    """How long an arm is expected to take, for `--dry-run` before any arm was measured."""
 
 
 class StudyTable(Shape):
@@ -81,11 +82,11 @@ class StudyTable(Shape):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     question: str
     claim: str | None = None
-    """What a paper says about it."""
+    """What a paper claims about the question."""
     recipe: str
     """The base recipe, relative to the study's file."""
     base: str | None = None
-    """A recipe whose final model every arm starts from; built once."""
+    """A recipe whose final model every arm starts from; it is trained once."""
     set: Overrides = Field(default_factory=dict)
     arms: dict[str, Overrides] | None = None
     factors: dict[str, dict[str, Overrides]] | None = None
@@ -94,7 +95,7 @@ class StudyTable(Shape):
     secondary: tuple[Pair, ...] = ()
     budget: Budget
     results: str | None = None
-    """Folder of the small result files, relative to the study's file and within its folder."""
+    """Folder of the small result files, relative to the study's file and inside its folder."""
 
     @model_validator(mode="after")
     def _arms_fit(self) -> StudyTable:
@@ -106,7 +107,7 @@ class StudyTable(Shape):
 
 
 class Study:
-    """A study that was read: its table, where it lies, and its arms by name."""
+    """A study that was read: its table, the path of its file, and its arms by name."""
 
     def __init__(self, table: StudyTable, path: Path) -> None:
         self.table = table
@@ -122,10 +123,11 @@ class Study:
 
     @property
     def results(self) -> Path:
-        """Where the small result files lie, unless a command says otherwise.
+        """The folder of the small result files, unless a command names another.
 
-        In the study's folder where it names one; for a study of medrft's own checkout the committed ones; else below
-        the folder of runs. Raises `RecipeError` for a named folder that leads out of the study's.
+        It is the folder that the study names, inside its own. A study in `recipes/studies` of this repository has its
+        committed results, if there are any. All others have a folder below `runs/studies`. Raises `RecipeError` for a
+        named folder outside the study's.
         """
         own = self.path.parent.resolve()
         if self.table.results is not None:
@@ -151,11 +153,11 @@ class Study:
             raise RecipeError(f"arm {arm!r} of {self.path}: {error}") from error
 
     def base(self) -> Recipe | None:
-        """The recipe of the model that every arm starts from."""
+        """The recipe of the model that every arm starts from; `None` if the study has no base."""
         return None if self.table.base is None else load_recipe(self.path.parent / self.table.base)
 
     def chosen(self, arms: list[str] | None) -> list[str]:
-        """The arms asked for in the study's order; raises `UnknownNameError` for one that it lacks."""
+        """The arms asked for (all if none), in the study's order; raises `UnknownNameError` for one that it lacks."""
         for arm in arms or ():
             if arm not in self.arms:
                 raise unknown_name(f"arm of study {self.name}", arm, self.arms)
@@ -163,12 +165,12 @@ class Study:
 
 
 def grid_arms(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overrides]:
-    """Every combination of one level per factor, as arms named by their levels.
+    """Every combination of one level per factor, as arms that are named by their levels.
 
     >>> grid_arms({"start": {"base": {"a": 1}, "sft": {}}, "reward": {"text": {"b": 2}}})
     {'base-text': {'a': 1, 'b': 2}, 'sft-text': {'b': 2}}
 
-    Raises `RecipeError` where one level would undo another: two factors with one key, or two arms of one name.
+    Raises `RecipeError` if two factors set the same key, or if two arms would have the same name.
     """
     arms: dict[str, Overrides] = {}
     for levels in itertools.product(*(of.items() for of in factors.values())):
@@ -184,9 +186,9 @@ def grid_arms(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overr
 
 
 def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read and check a study, with recipe values for all its arms, such as where the data lie.
+    """Read and check a study. `overrides` are recipe values for all its arms, such as where the data are.
 
-    Raises `RecipeError` or `UnknownNameError` in one line.
+    Raises `RecipeError` or `UnknownNameError` with a message of one line.
     """
     if not path.is_file():
         raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
@@ -203,7 +205,8 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
 
 
 def _told(error: ValidationError, path: Path) -> RecipeError:
-    """The first problem of a table, with the nearest key where a key is unknown."""
+    """The first problem of a table as an error; for an unknown key it names the nearest known one."""
+    # An unknown key comes first: a misspelt key is also a missing one, and the spelling is what the user must change.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
@@ -242,7 +245,7 @@ def _pairs(table: StudyTable) -> dict[str, Primary | Pair]:
 
 
 def _check_outcome(primary: Primary) -> None:
-    """That the result files hold what the study is about."""
+    """Check that the result files will hold the primary outcome; raises `UnknownNameError` if not."""
     if primary.source not in SOURCES:
         raise unknown_name("source in primary.source", primary.source, SOURCES)
     known = [name for name in (*OUTCOMES, *GRADES) if name != "n_tokens"] if primary.source == "none" else VERDICTS
@@ -251,4 +254,4 @@ def _check_outcome(primary: Primary) -> None:
 
 
 FORM_SHARE = (0.05, 0.30)
-"""The share of sampled completions in the form that a study's base must lie in."""
+"""Range for the share of a base's sampled completions that keep the answer form."""

@@ -1,4 +1,10 @@
-"""Reading the small result files: answers by question, and differences between arms paired by question and seed."""
+"""Reads the small result files: from them to values by question, and to differences paired by question and seed.
+
+    {"arm": "ecr", "seed": 1, "key": "5f0c…", "answers": {"phantom": {"ids": "0 1 2", "kinds": "loo", "values":
+     {"none": {"truth": "1-0", "cosine": "500 - 320"}}, …}}, "pass_at": {…}, "cost": […], "curves": {…}, …}
+
+Each metric is one packed string (`pack_column`), because these files are committed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +23,7 @@ from medrft.studies.plan import OUTCOMES
 Result = Mapping[str, Any]
 Arms = Mapping[str, Sequence[Result]]
 Column = dict[str, tuple[float, Hashable]]
-"""Question -> its value and its image cluster."""
+"""Question -> its value, and the cluster of its images."""
 
 KIND_LETTERS = {"closed": "l", "choice": "h", "open": "o"}
 
@@ -36,12 +42,12 @@ def result_label(result: Result) -> str:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Every result file of a folder, by arm and seed; raises `DataError` for one that is none."""
+    """All result files of a folder, sorted by file name; raises `DataError` for one that is not a result."""
     return [read_result(path) for path in sorted(folder.glob("*-seed*.json"))]
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """One result file; raises `DataError` for one that is broken, or that another arm's file was copied to."""
+    """One result file; raises `DataError` if it is broken, or if it is a copy of another arm's result."""
     try:
         result = read_json(path)
     except DataError as error:
@@ -56,7 +62,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def metric_column(result: Result, *, dataset: str, kind: str, metric: str, source: str = "none") -> Column:
-    """One metric's values by question id; empty where the arm has none."""
+    """One metric's values by question id; empty if the arm has none."""
     packed = result["answers"].get(dataset)
     text = None if packed is None else packed["values"].get(source, {}).get(metric)
     if packed is None or text is None:
@@ -65,11 +71,11 @@ def metric_column(result: Result, *, dataset: str, kind: str, metric: str, sourc
     return _read_column(*columns, text, metric=metric, kind=kind)
 
 
-@lru_cache(maxsize=512)  # a study compares each arm with each, and the same column is asked for over and over
+@lru_cache(maxsize=512)  # a study compares each arm with many others, so the same column is asked for repeatedly
 def _read_column(
     prefix: str, ids: str, images: str, clusters: str, kinds: str, text: str, *, metric: str, kind: str
 ) -> Column:
-    """The values of one packed column; not to be changed by whoever asks."""
+    """The values of one packed column. The result is cached, so callers must not change it."""
     names, hashes = ids.split(" "), images.split(" ")
     places = [hashes[int(number)] for number in clusters.split(" ")]
     rows = zip(names, places, kinds, unpack_column(metric, text, len(names)), strict=True)
@@ -89,9 +95,9 @@ def paired_over_seeds(
 ) -> dict[str, Any] | None:
     """Mean of `a` minus `b`, paired by question within each seed that both have, with its interval.
 
-    The interval covers other seeds and other images; `within_sd` is the part of the spread between seeds that another
-    draw of images alone would bring (the root of the mean over seeds of the cluster variance). `where` names dataset,
-    kind, metric and source; `only` keeps some questions of each seed. `None` where no question is shared.
+    The interval covers other seeds and other images. `within_sd` is the part of the spread between seeds that another
+    draw of images alone would cause: the root of the mean cluster variance over seeds. `where` names dataset, kind,
+    metric and source; `only` restricts the questions of each seed. `None` where no question is shared.
     """
     left, right, clusters, runs, within = [], [], [], [], []
     per_seed: dict[str, float] = {}
@@ -124,7 +130,7 @@ def pooled_mean(
 ) -> dict[str, Any] | None:
     """Mean over questions and seeds with its interval over seeds and images; `None` without values.
 
-    `only` keeps some questions of each seed.
+    `only` restricts the questions of each seed.
     """
     values, clusters, runs = [], [], []
     for result in results:
@@ -147,7 +153,7 @@ def mean_of(results: Sequence[Result], **where: Any) -> float | None:
 
 
 def lead_of(found: Sequence[Result], dataset: str) -> str:
-    """What tells right from wrong on a data set: the phantom's oracle where there is one, else `correct`."""
+    """The metric that tells right from wrong on a data set: `truth` where the arm has it, else `correct`."""
     return verdict_name(found[0]["answers"].get(dataset, {}).get("values", {}).get("none", {}))
 
 
@@ -157,14 +163,16 @@ def datasets_of(arms: Arms) -> list[str]:
 
 
 def round_floats(value: Any) -> Any:
-    """Floats at five digits, so that files agree on every machine."""
+    """Floats rounded to five decimals, so that files made on different machines agree; no negative zero."""
     if isinstance(value, dict):
         return {key: round_floats(inner) for key, inner in value.items()}
     return round(value, 5) + 0.0 if isinstance(value, float) else value
 
 
 def pack_column(name: str, column: Sequence[float | None]) -> str:
-    """A column as text: characters where all are 0 or 1, else thousandths (tokens: whole numbers) by spaces.
+    """A column as text; `-` is unscored. Values of 0 or 1 are one character each.
+
+    Others are thousandths, or whole numbers for tokens, separated by spaces.
 
     >>> pack_column("truth", [1.0, None, 0.0]), pack_column("cosine", [0.5, None]), pack_column("n_tokens", [12.0, 7.0])
     ('1-0', '500 -', '12 7')

@@ -1,6 +1,6 @@
-"""Starts beside what GRPO made of them, from the result files: does pass@k of a start foretell what it reaches?
+"""From result files to pairs of a start and the arm trained from it by GRPO: does pass@k of a start predict the result?
 
-Which arm began where is read from the shared stages in its cost, not from its name.
+Which arm started from which is read from the shared stages in its cost, not from its name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from medrft.studies.result_files import Arms, Result, datasets_of, lead_of, mean_of, metric_column, paired_over_seeds
 
 Pairs = Sequence[tuple[str, str]]
-"""(start, the arm that GRPO made of it)."""
+"""(arm of the start, arm that GRPO trained from it)."""
 
 
 def compare_starts(arms: Arms) -> list[dict[str, Any]]:
-    """Each start with sampled answers beside every arm that was trained with GRPO from exactly that start."""
+    """Each start that has sampled answers, with every arm that was trained by GRPO from exactly that start."""
     rows = []
     for dataset in datasets_of(arms):
         for start, after in _pairs(arms, dataset):
@@ -40,9 +40,9 @@ def compare_starts(arms: Arms) -> list[dict[str, Any]]:
 
 
 def start_predictors(arms: Arms) -> list[dict[str, Any]]:
-    """How often a figure of the start orders two starts, within a seed, as GRPO from them does; ties count for neither.
+    """How often a figure of two starts, within a seed, orders them as the greedy accuracy after GRPO does.
 
-    Half of the pairs agree by chance.
+    Ties are not counted. Half of the pairs agree by chance.
     """
     rows = []
     for dataset in datasets_of(arms):
@@ -63,7 +63,7 @@ def start_figures(result: Result, dataset: str) -> dict[str, float]:
 
 
 def _pairs(arms: Arms, dataset: str) -> Pairs:
-    """Two arms that share all stages before GRPO in every seed that both have, where the first has pass@k."""
+    """Pairs of arms that share all stages before GRPO in every seed that both have, where the first has pass@k."""
     found = []
     for start, after in ((a, b) for a in arms for b in arms if a != b):
         before = {result["seed"]: result for result in arms[start]}
@@ -76,7 +76,7 @@ def _pairs(arms: Arms, dataset: str) -> Pairs:
 
 
 def _began(start: Result, after: Result) -> bool:
-    """Whether GRPO began from exactly what the start is."""
+    """Whether `after` was trained by GRPO from exactly the model that `start` is."""
     return not _own(start) and "grpo" in _own(after) and _shared(start) == _shared(after)
 
 
@@ -89,7 +89,7 @@ def _shared(result: Result) -> list[str]:
 
 
 def _ordered(arms: Arms, pairs: Pairs, name: str, dataset: str) -> list[bool]:
-    """For each two starts and seed, without ties: whether the figure orders them as their outcomes are."""
+    """For each two starts and each seed, ties left out: whether the figure orders them as their outcomes do."""
     by = {
         arm: {result["seed"]: start_figures(result, dataset) for result in arms[arm]} for pair in pairs for arm in pair
     }

@@ -1,1 +1,1 @@
-"""Two sides on the same questions: paired answers, differences with intervals, and which answers changed."""
+"""Compares two models on the same questions: paired differences with intervals, tests, and which answers changed."""

@@ -1,4 +1,4 @@
-"""Which answers changed between two models, and how: won, lost, or wrong in another way."""
+"""From paired answers of two models to counts and examples of those that changed: won, lost, or otherwise wrong."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_right(row: Row) -> bool | None:
 
 
 def outcome_of(a: Row, b: Row) -> str:
-    """Which of `OUTCOMES` an answer and the one after it make: the one definition, for comparisons and for reports."""
+    """Which of `OUTCOMES` holds between an answer `a` and the later answer `b`; comparisons and reports both use it."""
     before, after = is_right(a), is_right(b)
     if before is None or after is None:
         return "unscored"
@@ -75,7 +75,7 @@ def _example(pair: Pair, outcome: str) -> dict[str, Any]:
 
 
 def facet_clashes(row: Row) -> list[str]:
-    """What an open answer says against its best reference, facet by facet, as the clinical scorer sees it.
+    """The facets in which an open answer contradicts its best reference, as the clinical scorer reads them.
 
     >>> row = {"kind": "open", "question": "Where?", "references": ["left lung"], "answer": "right lung"}
     >>> facet_clashes(row)

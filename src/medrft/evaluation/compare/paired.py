@@ -1,7 +1,8 @@
-"""Is this model better than that one? The same questions answered by both, paired, clustered by image.
+"""Is one model better than the other? From the answers of both to the same questions, to the JSON of `medrft compare`.
 
-For each data set, kind and leading metric: the mean difference, its 95 % interval, and a p-value by flipping the signs
-of whole images, corrected by Holm's method for all tests of one call.
+Answers are paired by question and clustered by image. For each data set, kind and leading metric there is the mean
+difference, its 95 % interval, and a p-value from flipping the signs of whole images. The p-values are corrected by
+Holm's method for all tests of one call.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from medrft.intervals import Interval, paired_difference
 from medrft.types import KINDS, Score
 
 NEED: dict[str, tuple[str, ...]] = {"correct": ("correct",), "average": ("encoder",)}
-"""Entries of the header on which a metric's meaning depends: where they differ, it is not compared."""
+"""Metric -> entries of the header that it depends on; where these differ between the sides, it is not compared."""
 
 SETTINGS = ("prompt", "prompt_hash", "correct", "encoder")
-"""Entries of the header that are said where they differ, beside those of `generation`; the hash where names do not."""
+"""Entries of the header, in addition to those of `generation`, that are reported where they differ.
+
+`prompt_hash` is reported only where the prompts' names are the same.
+"""
 
 FACTS = ("model", "evaluator", "checkpoint", "prompt", "encoder")
-"""Entries of the header that say what a side is."""
+"""Entries of the header that describe a side."""
 
 LISTED = 200
-"""Examples listed per reason for leaving them out."""
+"""How many of the examples left out are listed per reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +58,14 @@ class Test:
     difference: Interval
     flip: SignFlip
     by_image: bool
-    """Clusters are images; otherwise some or all questions stand alone, because their image is not known."""
+    """Whether all clusters are images; if not, questions whose image is not known are clusters of their own."""
     unscored: int
     scale: Mapping[str, Any]
-    """`range` and `better` of a scorer that the recipes name themselves; else empty: 0 to 1, higher is better."""
+    """`range` and `better` of a scorer that the recipes name themselves; empty means 0 to 1, higher is better."""
 
 
 def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str, Any]:
-    """Everything `medrft compare` says, as JSON: tests, changed examples, and what was left out and why."""
+    """All that `medrft compare` reports, as JSON: tests, changed examples, and what was left out and why."""
     baseline, *others = sides
     draws = draws or Draws()
     tests: list[Test] = []
@@ -96,9 +100,9 @@ def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str
 
 
 def pair_answers(a: Side, b: Side) -> tuple[list[Pair], dict[str, Any]]:
-    """Examples that both sides answered alike asked, run by run, and what was left out: `{reason: {count, examples}}`.
+    """The examples that both sides answered, run by run, and what was left out: `{reason: {count, examples}}`.
 
-    A reference, question, kind or set of options that differs under one id is not the same example.
+    If reference, question, kind or options differ under the same id, it is not the same example and is left out.
     """
     pairs: list[Pair] = []
     reasons: dict[str, set[str]] = {}
@@ -118,7 +122,7 @@ Rows = Mapping[Key, tuple[Row, ...]]
 def pair_rows(
     one: Rows, two: Rows, *, run: int = 0, names: tuple[str, str] = ("a", "b")
 ) -> tuple[list[Pair], dict[str, set[str]]]:
-    """The examples that both models answered alike asked, by key, and the ids left out by reason."""
+    """The examples that both models answered to the same question, and the ids of those left out, by reason."""
     pairs: list[Pair] = []
     reasons: dict[str, set[str]] = {}
     for key in sorted(one.keys() | two.keys()):
@@ -155,7 +159,10 @@ def _tests(
     own: Mapping[str, Mapping[str, Any]],
     draws: Draws,
 ) -> Iterator[Test]:
-    """One test per data set, kind and leading metric; a metric that repeats another value by value is dropped."""
+    """One test per data set, kind and leading metric; a metric whose values all equal another's is dropped.
+
+    It would say nothing new, but make Holm's correction stricter for all the others.
+    """
     for dataset in sorted({p.key[0] for p in pairs}):
         for kind in KINDS:
             chosen = [p for p in pairs if p.key[0] == dataset and p.kind == kind]
@@ -187,7 +194,7 @@ class Scored(NamedTuple):
 
 
 def scored_pairs(pairs: Sequence[Pair], metric: str) -> list[Scored]:
-    """The pairs that are scored on both sides by a metric, each value the mean over the example's samples."""
+    """The pairs that a metric scores on both sides; each value is the mean over the example's samples."""
     values = [(pair, _mean(pair.a, metric), _mean(pair.b, metric)) for pair in pairs]
     return [Scored(pair, x, y) for pair, x, y in values if x is not None and y is not None]
 
@@ -203,7 +210,7 @@ def mean_difference(scored: Sequence[Scored]) -> Interval:
 
 
 def _figures(scored: Sequence[Scored], draws: Draws) -> dict[str, Any]:
-    """What one metric says over the pairs that are scored on both sides."""
+    """Means, difference and test of one metric over the pairs that are scored on both sides."""
     return {
         "mean_a": fmean(one.before for one in scored),
         "mean_b": fmean(one.after for one in scored),
@@ -233,7 +240,7 @@ def _headers(a: Side, b: Side) -> Iterator[tuple[str, Row, Row]]:
 
 
 def _own_scorers(a: Side, b: Side) -> dict[str, Mapping[str, Any]]:
-    """What the headers say of the scorers that the recipes of both sides name themselves, by metric."""
+    """The headers' facts on the scorers that the recipes of both sides name themselves, by metric."""
     pairs = [(one.get("scorers") or {}, two.get("scorers") or {}) for _, one, two in _headers(a, b)]
     return {name: facts for one, two in pairs for name, facts in one.items() if name in two}
 
@@ -257,7 +264,7 @@ def _skipped(a: Side, b: Side) -> dict[tuple[str, str], str]:
 
 
 def _settings(a: Side, b: Side) -> list[dict[str, Any]]:
-    """How the two sides were asked differently; the reader must know, because it may explain the difference."""
+    """The settings in which the two sides were asked differently; they may explain a difference in the answers."""
     found = [
         {"dataset": dataset, "setting": name, "a": ours[name], "b": theirs[name]}
         for dataset, one, two in _headers(a, b)
@@ -271,13 +278,13 @@ def _settings(a: Side, b: Side) -> list[dict[str, Any]]:
 
 
 def _asked(header: Row) -> dict[str, Any]:
-    """A header's settings that bear on greedy answers, those of generation one by one."""
+    """A header's settings that affect greedy answers, with those of `generation` as separate entries."""
     generation = {key: value for key, value in (header.get("generation") or {}).items() if key != "passes"}
     return {**{name: header[name] for name in SETTINGS if header.get(name) is not None}, **generation}
 
 
 def _conditional(sides: Sequence[Side]) -> str:
-    """What the figures cover."""
+    """A sentence on what the figures hold for: these trainings alone, or other seeds as well."""
     runs = len(sides[0].runs)
     if runs == 1:
         return "conditional on these trainings: another seed may give another difference"

@@ -1,7 +1,7 @@
-"""The answers that `compare` reads: from run folders, from `predictions.jsonl`, from rescored outputs.
+"""Reads the answers that `compare` compares: run folders, `predictions.jsonl` or rescored outputs in, `Side`s out.
 
-One side of a comparison is a model, with one set of answers per training seed: `RUN`, `RUN:STAGE`, a file of
-predictions, or several of these joined by commas.
+One side of a comparison is a model with one set of answers per training seed. On the command line it is `RUN`,
+`RUN:STAGE`, a file of predictions, or several of these joined by commas.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
     **{"images": list, "references": list, "scores": dict, "temperature": (int, float), "answer": (str, NoneType)},
     **{"truncated": (bool, NoneType), "n_tokens": (int, NoneType)},
 }
-"""Fields that a row of predictions must have to be compared, and what they hold."""
+"""Fields that a row of predictions must have to be compared, and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Answers:
     stage: str | None
     """`None` for a file that names no stage."""
     headers: dict[str, Row]
-    """First lines of the files, by data set; a file of several data sets stands under each."""
+    """First lines of the files, by data set; the first line of a file with several data sets is listed under each."""
     rows: dict[Key, tuple[Row, ...]]
     """Rows by example, all samples together."""
 
@@ -58,7 +58,7 @@ class Side:
 
 
 def read_sides(arguments: Sequence[str], *, stage: str | None = None) -> list[Side]:
-    """The sides that a command line names; `stage` is taken wherever an argument names none.
+    """The sides that the arguments of a command line name; `stage` is used for an argument that names none.
 
     Raises `DataError` for fewer than two sides, sides of unequal numbers of runs, or a place without predictions.
     """
@@ -77,7 +77,7 @@ def read_sides(arguments: Sequence[str], *, stage: str | None = None) -> list[Si
 
 
 def _parts(argument: str) -> list[str]:
-    """`a,b` as two places, unless it is the name of one."""
+    """`a,b` as two places, unless a file or folder has that name."""
     return [argument] if Path(argument).exists() else [part for part in argument.split(",") if part]
 
 
@@ -124,7 +124,7 @@ def read_answers(argument: str, *, stage: str | None = None) -> Answers:
 
 
 def _stage(run: Path, wanted: str | None) -> str:
-    """The stage asked for, else the last of the recipe that was evaluated."""
+    """The stage asked for, else the last stage of the recipe that was evaluated."""
     evaluated = {path.parent.parent.name for path in run.glob("eval/*/*/predictions.jsonl")}
     if not evaluated:
         raise DataError(f"{run} holds no predictions; evaluate it first: medrft eval {run}")
@@ -145,6 +145,7 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
         header: Row = {}
         count = 0
         for number, row in enumerate(read_jsonl(file), 1):
+            # Rows that others made may lack a header; a first line with scores is an answer.
             if number == 1 and "scores" not in row:
                 header = row
                 continue
@@ -160,7 +161,7 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
 
 
 def rows_by_key(rows: Iterable[Row]) -> dict[Key, tuple[Row, ...]]:
-    """Rows of predictions by example, all samples of one together."""
+    """Rows of predictions grouped by example, with all its samples."""
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault((row["dataset"], row["split"], str(row["id"])), []).append(row)
@@ -168,7 +169,7 @@ def rows_by_key(rows: Iterable[Row]) -> dict[Key, tuple[Row, ...]]:
 
 
 def _check(row: Row, where: str) -> None:
-    """Raise `DataError` for a row that is not one of ours."""
+    """Raise `DataError` for a row that is not a row of our predictions."""
     for name, wanted in NEEDED.items():
         if name not in row or not isinstance(row[name], wanted):
             got = f"{name} is {row[name]!r}" if name in row else f"no {name!r}"
@@ -196,6 +197,6 @@ class Pair:
 
     @property
     def cluster(self) -> Hashable:
-        """Its images; those of the other side where the first knows none."""
+        """The example's data set and images; the images come from side b where side a knows none."""
         known = next((row for row in (self.a[0], self.b[0]) if row["images"]), self.a[0])
         return (self.key[0], *cluster_of(known))

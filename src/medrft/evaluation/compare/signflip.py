@@ -1,8 +1,8 @@
-"""P-values of paired differences by flipping the signs of whole clusters, and their correction for many tests.
+"""From paired differences to p-values, by flipping the signs of whole clusters, and their correction for many tests.
 
 Under the hypothesis that two models answer alike, swapping their names on all questions about one image changes
-nothing, so each image's sum of differences is as likely with the other sign. The share of sign patterns whose sum is at
-least as far from 0 as the one seen is the p-value (Fisher 1935; Good 2005, chapter 3). Numpy only.
+nothing. So each image's sum of differences is equally likely with the other sign. The p-value is the share of sign
+patterns whose sum is at least as far from 0 as the one seen (Fisher 1935; Good 2005, chapter 3). Needs numpy only.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 EXACT = 12
-"""Up to this many clusters that differ, all sign patterns are enumerated."""
+"""With at most this many clusters whose sum is not 0, all sign patterns are enumerated."""
 FLIPS = 9_999
-"""Random patterns otherwise; with b of them at least as extreme, p is (b + 1) / (m + 1) (Phipson and Smyth 2010)."""
+"""Number m of random patterns otherwise. If b are at least as extreme, p = (b + 1) / (m + 1) (Phipson, Smyth 2010)."""
 SLACK = 1e-9
-"""Sums this close, relative to the sum of sizes, are ties: a pattern must not lose to itself by rounding."""
+"""Sums this close, relative to the sum of absolute values, are ties; else rounding could make a pattern less extreme
+than itself."""
 CELLS = 4_000_000
-"""Largest matrix of signs at a time."""
+"""Most cells of a matrix of signs, so that it fits in memory."""
 
 
 class SignFlip(NamedTuple):
@@ -30,9 +31,9 @@ class SignFlip(NamedTuple):
 
     p: float
     exact: bool
-    """All patterns were enumerated."""
+    """Whether all patterns were enumerated."""
     clusters: int
-    """Clusters in all; those whose differences sum to 0 say nothing about the sign and are not flipped."""
+    """Number of all clusters. Those whose differences sum to 0 are the same under either sign and are not flipped."""
 
 
 def sign_flip(
@@ -78,7 +79,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _sums(differences: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[Floats, int]:
-    """Sums of the clusters that differ, and how many clusters there are."""
+    """Sums of differences of the clusters where it is not 0, and the number of all clusters."""
     values = np.asarray(differences, dtype=float)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"a test needs at least one difference, got shape {values.shape}")

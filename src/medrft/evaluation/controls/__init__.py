@@ -1,1 +1,1 @@
-"""Does the model look, and does it listen? Blank and swapped pictures, negations, left and right, other words."""
+"""Controls: does the model use the picture, and does it read the question? The same examples, changed in one way."""

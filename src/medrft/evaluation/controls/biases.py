@@ -1,6 +1,6 @@
-"""What a model's plain answers lean towards: yes, train's most frequent answer, long ones, the first option.
+"""Biases of a model's plain answers: towards yes, train's most frequent answer, length, or the place of an option.
 
-Made from the greedy rows alone; nothing more is asked. Every figure has its n, and its interval over images.
+Computed from rows of `predictions.jsonl`; the model is not asked again. Intervals are over images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Figures = dict[str, Any]
 
 
 def answer_biases(rows: Iterable[Row]) -> Figures:
-    """`{yes, prior, length, position}`, each only where it can be told; empty without plain answers.
+    """`{yes, prior, length, position}`, each only where there are rows for it; empty without plain answers.
 
     yes       closed: share of answers that say yes, minus the share of references that do
     prior     open and choice: of the wrong answers, the share that is train's most frequent for the question type,
@@ -41,7 +41,7 @@ def answer_biases(rows: Iterable[Row]) -> Figures:
 
 
 def _yes(rows: Sequence[Row]) -> Figures:
-    """Answers that say neither count as no yes; they are counted as `unread`."""
+    """Share of yes among answers and references. An answer that says neither is not a yes, and is `unread`."""
     closed = [row for row in rows if row["kind"] == "closed" and row["references"]]
     if not closed:
         return {}
@@ -58,7 +58,7 @@ def _yes(rows: Sequence[Row]) -> Figures:
 
 
 def _prior(rows: Sequence[Row], frequent: Mapping[str, Row]) -> Figures:
-    """Of two answers to a yes/no question the wrong one is no choice, so closed questions are not looked at."""
+    """Closed questions are left out: a wrong yes/no answer can only be the other word, so it shows no preference."""
     found: Figures = {}
     for kind in KINDS[1:]:
         pairs = [(row, frequent[row["id"]]) for row in rows if row["kind"] == kind and row["id"] in frequent]
@@ -106,7 +106,7 @@ def _mean_lengths(rows: Sequence[Row]) -> Figures:
 
 
 def _position(rows: Sequence[Row]) -> list[Figures]:
-    """One entry per place, over the questions that have one; answers that choose nothing choose no place."""
+    """One entry per place, over the questions with that many options. An unreadable answer chooses no place."""
     choices = [
         (row, place_of(row, row["answer"] or ""), place_of(row, row["references"][0])) for row in _offering(rows)
     ]
@@ -133,7 +133,7 @@ def _offering(rows: Sequence[Row]) -> list[Row]:
 
 
 def place_of(row: Row, answer: str) -> int | None:
-    """The place of the option that an answer chooses, from 0; `None` for none, or one that stands there twice.
+    """The place of the option that an answer chooses, from 0; `None` if it chooses none or one that is listed twice.
 
     >>> place_of({"options": ["CT", "MRI"]}, "(B)"), place_of({"options": ["CT", "MRI"]}, "PET")
     (1, None)

@@ -1,11 +1,11 @@
-"""What became of each answer when it was asked otherwise: the table of controls, from rows alone.
+"""Compares each answer under a control with the plain one: from rows of `predictions.jsonl` to the table of controls.
 
     {"flip": {"good": "turns", "left_out": {"states no side": 412}, "kinds": {"open": {
         "n": 61, "metric": "correct", "score": {…}, "difference": {…}, "same": {…}, "turned": {…}, "unread": 2}}}}
 
-`score` is the mean under the control, `difference` is that minus the model's plain answers to the same questions,
-paired. `same` is the share of answers that stayed and `turned` the share that became the opposite: no for yes, left
-for right. Each has its interval over images. `unread` counts plain answers in which there was nothing to compare.
+`score` is the mean under the control. `difference` is that mean minus the one of the plain answers to the same
+questions, paired. `same` is the share of answers that stayed and `turned` the share that became the opposite: no for
+yes, left for right. Each has its interval over images. `unread` counts plain answers with nothing to compare.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Pair = tuple[Row, Row]
 def control_table(rows: Iterable[Row], left_out: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
     """`{control: {good, left_out, kinds: {kind: figures}}}` of every control that was asked, in the tables' order.
 
-    `left_out` is the header's `{control: {reason: n}}`. Train's most frequent answers stand among them: `good` is
-    `below` there, as no model gave them. Without plain answers the table is empty.
+    `left_out` is the header's `{control: {reason: n}}`. Train's most frequent answers are listed as well; no model gave
+    them, so their `good` is `below`: a good model scores above them. Without plain answers the table is empty.
     """
     first = [row for row in rows if row["sample"] == 0]
     plain = {row["id"]: row for row in first if source_of(row) == "none"}
@@ -69,7 +69,7 @@ def _figures(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _answers(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Which answers stayed, and, where they should turn, which turned."""
+    """Shares of answers that stayed and, for a control under which they should turn, that turned."""
     turns = CONTROLS[control].good == "turns"
     read = [pair for pair in pairs if (opposite_stance(pair[0]) if turns else read_stance(pair[0])) is not None]
     out: dict[str, Any] = {"same": None, "turned": None, "unread": len(pairs) - len(read)}
@@ -84,8 +84,9 @@ def _answers(control: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def read_stance(row: Row) -> str | None:
-    """What an answer says, for comparison with another: yes or no, the text of an option, else normalised text.
+    """An answer in the form in which two are compared: yes or no, the text of an option, else its normalised text.
 
+    The text of an option and not its letter, because under the control `options` the letters change.
     `None` where there is no answer to read.
 
     >>> read_stance({"kind": "closed", "answer": "Yes, it is.", "options": []})
@@ -104,7 +105,7 @@ def read_stance(row: Row) -> str | None:
 
 
 def opposite_stance(row: Row) -> str | None:
-    """What the opposite answer would say; `None` where an answer has none.
+    """The opposite of an answer, in the form of `read_stance`; `None` where it has none.
 
     >>> opposite_stance({"kind": "closed", "answer": "No", "options": []})
     'yes'

@@ -1,7 +1,7 @@
-"""Left and right in questions and answers: which side a text states, and the same text with the sides swapped.
+"""Left and right in questions and answers: from a text to the side it states, or to the text with sides swapped.
 
-A word counts only where it can be nothing but a side. "What is left of the pancreas", "the right answer", a
-right-handed patient, "RUL" and "both sides" state no side that could be swapped, and such texts are left alone.
+A word counts only where it can mean nothing but a side. Texts such as "What is left of the pancreas", "the right
+answer", "right-handed", "RUL" and "both sides" state no side that could be swapped safely, and are left as they are.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ OTHER_SENSE = re.compile(
     r"|\b(?:all|quite|that['’]s|(?:is|are) (?:it|this|that|these)|wrong or) right\b|, right\b\W*$",
     re.IGNORECASE,
 )
-"""Left as what remains or who went, right as what is correct or straight."""
+"""Other senses: left as in remaining or departed, right as in correct or straight."""
 BOTH = re.compile(
     r"\b(?:both|bilateral(?:ly)?|either side|each side|contralateral|ipsilateral|midline)\b", re.IGNORECASE
 )
 SHORT = re.compile(r"\b(?:[LR](?:UL|ML|LL|UQ|LQ|CA|V|A|T)?|Lt|Rt)\b")
-"""RUL, LLQ, Rt and the like: a side that is not written out."""
+"""Abbreviated sides such as RUL, LLQ and Rt. Case counts here, or words such as `la` would match."""
 
 OTHER: dict[str, str] = {"left": "right", "right": "left"}
 
@@ -53,7 +53,7 @@ def has_side(text: str) -> bool:
 
 
 def swap_sides(text: str) -> str:
-    """The text with left for right and right for left, case kept; twice is the text itself.
+    """The text with left and right exchanged and case kept; applied twice it gives the text itself.
 
     >>> swap_sides("Upper Right Lung"), swap_sides("left-sided, RIGHTMOST")
     ('Upper Left Lung', 'right-sided, LEFTMOST')

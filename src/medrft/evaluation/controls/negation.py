@@ -1,11 +1,11 @@
-"""Closed questions turned into their negation by rule: who says yes to one must say no to the other.
+"""Negates closed questions by rule: a model that says yes to the question must say no to its negation.
 
     "Is there a pneumothorax?"          ->  "Is it true that there is no pneumothorax?"
     "Does the picture contain lung?"    ->  "Is it true that the picture does not contain lung?"
     "Are the lungs normal?"             ->  "Is it true that the lungs are not normal?"
 
-"Is it true that" comes first because a bare "Is there no …?" may be answered either way in English. A question that no
-rule fits, or that a negation could be read into in two ways, is left alone with the reason: no odd sentence is asked.
+"Is it true that" comes first because in English a bare "Is there no …?" may be answered either way. A question that no
+rule fits, or whose negation could be read in two ways, is left out with the reason, so that no odd sentence is asked.
 """
 
 from __future__ import annotations
@@ -103,19 +103,19 @@ BEFORE_NOUN = frozenset(
 DANGLING = frozenset(
     ("ring", "rim", "located", "oriented", "seen", "found", "shown", "taken", "noted", "above", "below")
 )
-"""Last words that belong to what follows: the subject is not whole."""
+"""Last words that belong to what follows them, so that the subject is incomplete."""
 CLAUSE = frozenset(("that", "which", "who", "whose", "when", "where", "while"))
 
 
 class Negation(NamedTuple):
-    """A question's negation, or why it has none."""
+    """A question's negation, or the reason why it has none."""
 
     question: str | None
     reason: str = ""
 
 
 def negate_question(question: str) -> Negation:
-    """The question whose right answer is the other of yes and no.
+    """The question whose right answer is yes where that of `question` is no, and the other way round.
 
     >>> negate_question("Is there any free air?").question
     'Is it true that there is no free air?'
@@ -130,6 +130,7 @@ def negate_question(question: str) -> Negation:
     body = text.rstrip(" ?.")
     if re.search(r"[?!]|\.\s", body):
         return Negation(None, SENTENCES)
+    # "Is/are there …" is one claim, but its slash would be taken for two below.
     body = SLASHED.sub("are", body)
     for reason, pattern in BLOCKED:
         if pattern.search(body):
@@ -169,7 +170,7 @@ def _pointing(body: str) -> str | None:
 
 
 def _lies(body: str) -> str | None:
-    """Where something lies: the place ends the question, so that it is the predicate."""
+    """Where something lies: the place stands at the end of the question and so is the predicate."""
     match = LIES.match(body)
     if match is None or not _is_subject(match["subject"].split()):
         return None
@@ -177,7 +178,7 @@ def _lies(body: str) -> str | None:
 
 
 def _is(body: str) -> str | None:
-    """Subject and predicate parted before the only predicate word that stands as one."""
+    """Subject and predicate, split before the only word that can be the predicate; two such words are ambiguous."""
     match = BE.match(body)
     if match is None:
         return None
@@ -196,7 +197,7 @@ def _is(body: str) -> str | None:
 
 
 def _is_subject(words: list[str]) -> bool:
-    """Whether some words can be a whole subject: a noun, no clause, no `any` that `not` would bend."""
+    """Whether these words can be a complete subject: a noun, no clause, and no `any`, which `not` would alter."""
     lower = [word.lower() for word in words]
     if not lower or {"any", "some", "there", "be", "is", "are"} & set(lower) or CLAUSE & set(lower[1:]):
         return False

@@ -1,6 +1,6 @@
-"""Controls on the pictures: nothing, something else, or the same seen a little worse or in a mirror.
+"""Controls on the pictures: grey ones, those of another example, or the same ones blurred, re-contrasted or mirrored.
 
-Each is made from how a pass opens the pictures of an example; no file is written and no picture is kept.
+Each wraps the function that opens an example's pictures and returns another such function. No file is written.
 """
 
 from __future__ import annotations
@@ -19,48 +19,48 @@ if TYPE_CHECKING:
     from medrft.models.encode import Images
 
 BLUR = 0.01
-"""Radius of the Gaussian, as a share of the longer side: 5 pixels of 512."""
+"""Radius of the Gaussian blur as a share of the longer side: 5 pixels of 512."""
 CONTRAST = (0.6, 1.5)
-"""Factors of the distance of each pixel from the picture's mean grey; each picture gets one of them, drawn by seed."""
+"""Factors for each pixel's distance from the picture's mean grey; each example gets one of them, drawn by seed."""
 
 NO_MODALITY = "its modality is not known"
 NO_OTHER = "no other picture of its modality and organ"
 
 
 def blank_pictures(images: Images) -> Images:
-    """Every picture replaced by a grey one of its size. A good model is right less often: it looked."""
+    """Every picture replaced by a grey one of its size. A model that looks at pictures is then right less often."""
     from medrft.data.images import blank_like
 
     return lambda example: [blank_like(image) for image in images(example)]
 
 
 def shuffled_pictures(images: Images, examples: Sequence[Example], *, seed: int) -> Images:
-    """The same examples, each with the pictures of another one: the questions no longer fit them.
+    """The same examples, each with the pictures of another one, which do not fit the question.
 
-    The other example has as many pictures but not the same ones, where the data have such an example. A good model is
-    right less often.
+    The other example has the same number of pictures and is of another patient; where the data have none, the pictures
+    stay. A good model is right less often.
     """
     found = find_partners(examples, seed=seed, key=lambda example: len(example.images))
     return lambda example: images(found.get(example.id, example))
 
 
 def same_modality(images: Images, examples: Sequence[Example], *, seed: int) -> Images:
-    """Each example with the pictures of another patient's, of the same modality and, where that is known, organ.
+    """Each example with another patient's pictures of the same modality and, where that is known, the same organ.
 
-    A good model is right less often, though what holds of most such pictures still holds: modality, organ, plane.
+    A good model is right less often, but not on questions about what the two share: modality, organ, often the plane.
     """
     found = find_partners(examples, seed=seed, key=sort_of)
     return lambda example: images(found[example.id])
 
 
 def sort_of(example: Example) -> Hashable:
-    """Modality, organ and number of pictures of an example."""
+    """Modality, organ and number of pictures: examples that agree in them may exchange pictures."""
     modality, organ = (normalize(str(example.metadata.get(key) or "")) for key in ("modality", "organ"))
     return modality, organ, len(example.images)
 
 
 def no_partner(examples: Sequence[Example]) -> dict[str, str]:
-    """Why an example has none of its modality to borrow a picture from, by id."""
+    """By id, the examples that have no partner of their modality to take pictures from, with the reason."""
     cases: dict[Hashable, set[Hashable]] = {}
     for example in examples:
         cases.setdefault(sort_of(example), set()).add(_case(example))
@@ -72,7 +72,7 @@ def no_partner(examples: Sequence[Example]) -> dict[str, str]:
 
 
 def find_partners(examples: Sequence[Example], *, seed: int, key: Callable[[Example], Hashable]) -> dict[str, Example]:
-    """For each example, by id, one of another case that is alike by `key`; absent where there is none."""
+    """For each example, by id, one of another patient with the same `key`; absent where there is none."""
     order = list(examples)
     random.Random(seed).shuffle(order)
     groups: dict[Hashable, list[Example]] = {}
@@ -89,12 +89,12 @@ def find_partners(examples: Sequence[Example], *, seed: int, key: Callable[[Exam
 
 
 def _case(example: Example) -> Hashable:
-    """The patient, as far as the data tell: VQA-RAD names the case, elsewhere the pictures must do."""
+    """The patient, as far as the data tell: VQA-RAD names the case; elsewhere the pictures stand for it."""
     return example.metadata.get("image_case_url") or example.images
 
 
 def blurred_pictures(images: Images) -> Images:
-    """Every picture through a Gaussian of `BLUR`. A good model answers the same, but for the finest detail."""
+    """Every picture blurred by `BLUR`. A good model answers the same, except about the finest details."""
     from PIL import ImageFilter
 
     def blur(image: Image) -> Image:
@@ -104,13 +104,14 @@ def blurred_pictures(images: Images) -> Images:
 
 
 def contrasted_pictures(images: Images, *, seed: int) -> Images:
-    """Every picture with less or with more contrast, drawn by seed and by the pictures' names.
+    """Every picture with less or more contrast, drawn by the seed and the pictures' file names.
 
-    A good model answers the same: windows differ from hospital to hospital.
+    A good model answers the same, because intensity windows differ between hospitals.
     """
     from PIL import ImageEnhance
 
     def change(example: Example) -> list[Image]:
+        # Seeded by a text, which gives the same draw on every machine and whichever examples are asked before.
         factor = random.Random(f"{seed} {_names(example.images)}").choice(CONTRAST)
         return [ImageEnhance.Contrast(image).enhance(factor) for image in images(example)]
 
@@ -118,14 +119,14 @@ def contrasted_pictures(images: Images, *, seed: int) -> Images:
 
 
 def _names(images: Sequence[Path]) -> str:
-    """File names, without the folders that differ between machines."""
+    """File names with their last folder alone, because the folders above differ between machines."""
     return " ".join(f"{path.parent.name}/{path.name}" for path in images)
 
 
 def mirrored_pictures(images: Images) -> Images:
     """Every picture with left and right exchanged. A good model states the other side.
 
-    Markers burnt into a picture are mirrored with it, and anatomy that has a side of its own looks unusual.
+    Burnt-in markers are mirrored too, and organs that lie on one side, such as the heart, look unusual.
     """
     from PIL import ImageOps
 

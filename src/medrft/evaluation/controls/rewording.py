@@ -1,7 +1,7 @@
-"""Controls on the question: its negation, its sides exchanged, its options in another order, another person's words.
+"""Controls on the question: negated, with sides exchanged, with options in another order, or rephrased by a clinician.
 
-Each function takes one example and gives the changed one, or the reason why it is left out. Where the right answer
-changes in a known way the references say so; where it is not known there are none, and the answer is not marked.
+Each function takes an example and returns the changed one, or the reason why it is left out. The references are those
+of the changed question; where its right answer is not known there are none, and the answer is not scored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from medrft.text import normalize, yes_no
 from medrft.types import Example
 
 Changed = Example | str
-"""The example as it is asked, or why it is not."""
+"""The example as it is asked under the control, or the reason why it is left out."""
 
 NOT_CLOSED = "not a yes/no question"
 NOT_YES_NO = "its reference is neither yes nor no"
@@ -67,9 +67,9 @@ def negated_example(example: Example) -> Changed:
 
 
 def other_side(example: Example) -> Changed:
-    """A closed question about one side, asked about the other. A good model may answer otherwise.
+    """A closed question about one side, asked about the other. A good model may change its answer.
 
-    What is true of the other side only phantom data tell; elsewhere the share of answers that change is all there is.
+    Only phantom data tell what is true of the other side; for other data the share of changed answers is all we have.
     """
     if example.kind != "closed":
         return NOT_CLOSED
@@ -83,10 +83,10 @@ def other_side(example: Example) -> Changed:
 
 
 def mirrored_side(example: Example) -> Changed:
-    """An example whose answer, or whose yes/no question, states a side, as it is in the mirror.
+    """An example whose answer, or whose yes/no question, states a side, with the reference for the mirrored picture.
 
-    A good model's answer turns to the other side. Of a yes/no question about one side only phantom data tell what is
-    true in the mirror.
+    A good model's answer turns to the other side. For a yes/no question about one side, only phantom data tell the
+    right answer in the mirrored picture.
     """
     if not _mirrorable(example):
         return NOT_MIRRORED
@@ -115,7 +115,7 @@ def _mirrored_closed(example: Example) -> Changed:
 
 
 def reordered_options(example: Example, *, seed: int) -> Changed:
-    """The same options in another order, drawn by seed and example, never the one they had.
+    """The same options in another order, drawn by seed and example id; never the original order.
 
     A good model chooses the same text.
     """
@@ -135,10 +135,10 @@ def reordered_options(example: Example, *, seed: int) -> Changed:
 
 
 def rephrased_examples(examples: Sequence[Example]) -> list[Changed]:
-    """Each question in the words that another clinician found for it (VQA-RAD), where these ask the very same.
+    """Each question as another clinician rephrased it (VQA-RAD), where the rephrasing asks exactly the same.
 
-    A good model answers the same. Pairs are asked one way only, from the first wording to the second, or each would
-    count twice.
+    A good model answers the same. Each pair is asked in one direction, from the first wording to the second; otherwise
+    it would count twice.
     """
     linked: dict[tuple[str, str], Example] = {}
     for example in examples:
@@ -161,7 +161,7 @@ def _rephrased(example: Example, linked: Mapping[tuple[str, str], Example]) -> C
 
 
 def _other_answer(reference: str) -> str:
-    """No for yes and yes for no, with the reference's capital."""
+    """No for yes and yes for no; capitalised if the reference is."""
     word = {"yes": "no", "no": "yes"}[str(yes_no(reference))]
     return word.capitalize() if reference.strip()[:1].isupper() else word
 
@@ -175,7 +175,7 @@ def _mirrorable(example: Example) -> bool:
 
 
 def _asked(metadata: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    """Metadata whose phantom facts say that something else is asked; other data are left as they are."""
+    """Metadata whose phantom facts describe the changed question; the metadata of other data stay as they are."""
     if "facts" not in metadata:
         return dict(metadata)
     facts = metadata["facts"]
@@ -183,7 +183,7 @@ def _asked(metadata: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def _in_mirror(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata whose phantom findings lie on the other side."""
+    """Metadata whose phantom findings lie on the other side; the metadata of other data stay as they are."""
     if "facts" not in metadata:
         return dict(metadata)
     facts = metadata["facts"]
@@ -192,7 +192,10 @@ def _in_mirror(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _turns(metadata: Mapping[str, Any]) -> bool:
-    """Whether the side asked about turns in a mirror; in phantom data an organ's own side is no fact of the finding."""
+    """Whether the side asked about turns in a mirror.
+
+    In phantom data it does not where the finding itself has no side: an organ's own side is not a fact of the finding.
+    """
     if "facts" not in metadata:
         return True
     facts = metadata["facts"]

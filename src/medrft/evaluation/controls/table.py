@@ -1,8 +1,8 @@
-"""What any figure must be read against: the most frequent answers of train, and the same model asked otherwise.
+"""The table of controls, and the baseline of train's most frequent answers; every score is to be read against both.
 
-A control changes the picture or the question of every example that it applies to and leaves the others out, with the
-reason. What a good model does then is known beforehand: its score falls, its answer stays, or its answer turns.
-docs/evaluation.md has the table.
+A control takes the examples and how their pictures are opened, and changes one of the two. Examples that it does not
+apply to are left out with the reason. What a good model does is known beforehand: its score falls, its answer stays, or
+its answer turns. docs/evaluation.md has the table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FrequentAnswers:
     by_type: dict[Hashable, Counter[str]] = field(default_factory=dict)
     by_question: dict[Hashable, Counter[str]] = field(default_factory=dict)
     written: dict[str, Counter[str]] = field(default_factory=dict)
-    """How each normalised answer was written."""
+    """Normalised answer -> how it was written in train, counted."""
 
     @classmethod
     def learn(cls, train: Sequence[Example]) -> FrequentAnswers:
@@ -51,10 +51,10 @@ class FrequentAnswers:
         return counts
 
     def for_type(self, example: Example) -> str:
-        """Most frequent answer of the example's kind and question type; of its kind where the type is new to train.
+        """Most frequent answer of the example's kind and question type, or of its kind where train lacks the type.
 
-        Empty where the kind is new as well. Of a choice, the offered option that was most often right; the first
-        where none ever was.
+        Empty where train lacks the kind as well. For a choice question, the option that was most often right in train;
+        the first option where none ever was.
         """
         for key in _type_keys(example):
             if key in self.by_type:
@@ -69,7 +69,7 @@ class FrequentAnswers:
         return self._pick(example, counts)
 
     def _pick(self, example: Example, counts: Counter[str]) -> str:
-        """The most counted answer as it is mostly written, ties by alphabet; among the options where there are any."""
+        """The most counted answer in its most frequent spelling, ties by alphabet; of the options if there are any."""
         if example.options:
             return max(example.options, key=lambda option: counts[normalize(option)])
         answer = _top(counts)
@@ -85,7 +85,7 @@ def _question_key(example: Example) -> Hashable:
 
 
 def _type_keys(example: Example) -> list[tuple[Kind, str]]:
-    """Question type within kind, then kind alone."""
+    """The keys to look up, in order: kind with question type, then kind alone."""
     question_type = str(example.metadata.get("question_type") or "")
     return [(example.kind, question_type), (example.kind, "")] if question_type else [(example.kind, "")]
 
@@ -100,7 +100,7 @@ def _same_pictures(images: Images, examples: Sequence[Example], seed: int) -> Im
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One way of asking otherwise."""
+    """One control: what it changes, and what a good model does under it."""
 
     says: str
     """What is changed, for the report."""
@@ -112,12 +112,12 @@ class Control:
 
 
 def _without_images(examples: Sequence[Example], seed: int) -> list[Changed]:
-    """No picture at all: what the question alone gives away. A good model's score falls."""
+    """No picture at all, to see how much the question alone gives away. A good model's score falls."""
     return [replace(example, images=()) for example in examples]
 
 
 def _with_partner(examples: Sequence[Example], seed: int) -> list[Changed]:
-    """Those that have another patient's picture of their modality. A good model's score falls."""
+    """The examples for which there is another patient's picture of their modality. A good model's score falls."""
     without = pictures.no_partner(examples)
     return [without.get(example.id, example) for example in examples]
 

@@ -1,4 +1,4 @@
-"""Other evaluators' outputs, scored again with our scorers; their figures beside ours, and why they differ."""
+"""Rescoring: scores other evaluators' outputs with our scorers, and says why their figures differ from ours."""
 
 from __future__ import annotations
 

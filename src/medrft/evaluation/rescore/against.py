@@ -1,4 +1,4 @@
-"""Their figures beside ours over the same rows, and why they differ, from the rows themselves."""
+"""Compares another evaluator's figures with ours over the same rows, and finds in the rows why they differ."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from medrft.text import normalize, part_thought, yes_no
 Row = Mapping[str, Any]
 
 DIFFERS = 5e-4
-"""Figures nearer than this are the same in three digits."""
+"""Figures nearer than this agree to three decimals and count as the same."""
 
 SHOWN = 3
 """Cases shown per reason."""
 
 
 def compare_figures(foreign: Foreign, marked: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry per figure of theirs: data set, name, theirs, ours, n, whether they differ, and the reasons."""
+    """One entry per figure of theirs: data set, name, metric, theirs, ours, n, whether they differ, and why."""
     found = []
     for figure in foreign.figures:
         chosen = [
@@ -73,7 +73,10 @@ def _row_reasons(figure: Figure, chosen: Sequence[tuple[Answered, Row]]) -> list
 
 
 def why_differs(row: Answered, ours: Row, *, theirs: float, value: float) -> tuple[str, str]:
-    """Why one answer is marked otherwise than by us: a kind of reason, and the case where there is more to say."""
+    """Why one answer is marked differently than by us: a kind of reason, and details of the case where there are any.
+
+    `theirs` and `value` are their mark and ours, and differ. What is certain is tried before what is merely likely.
+    """
     answer = ours["answer"]
     if answer is None:
         return "no single answer can be read", "cut off in its reasoning" if part_thought(

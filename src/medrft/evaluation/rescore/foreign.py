@@ -1,4 +1,8 @@
-"""What a reader of another evaluator's files hands over: its rows, its figures, and what could not be read."""
+"""What every reader of another evaluator's files returns (`Foreign`), and the parsing that the readers share.
+
+`Foreign` holds the evaluator's rows, its figures, and what could not be read. The files are by others, so any value may
+have any type: the parsers below return `None` or nothing where it is not the expected one.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,13 @@ Row = Mapping[str, Any]
 
 SPLITS = {"val": "validation", "validate": "validation", "dev": "validation"}
 LONGEST_NAME = 256
-"""A longer text in place of an image's name is the image itself."""
+"""A longer text in place of an image's name is the image itself, in base64."""
 OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """One answer as another evaluator wrote it down."""
+    """One answer as another evaluator recorded it."""
 
     id: str
     dataset: str
@@ -37,18 +41,18 @@ class Answered:
     """The model's whole text."""
     options: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    """Whatever names its images there; empty where the file names none."""
+    """Names, paths or hashes of its images; empty where the file gives none."""
     sample: int = 0
     theirs: float | None = None
     """Their own mark of this answer, in [0, 1]."""
     how: tuple[str, str] | None = None
-    """Why their rule marks it so, where the rule is known and gives this mark: a kind of reason, and the case."""
+    """Why they mark it so, where that is known: a kind of reason, and details of the case."""
     rule: bool | None = None
-    """What their rule makes of it, computed again; differs from `theirs` where a judge had the last word."""
+    """The mark by their rule, computed again by us; differs from `theirs` where a judge decided."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """Their further values of this answer, under our names of metrics."""
+    """Their other scores of this answer, by our names of the metrics."""
     sets: tuple[str, ...] = ()
-    """Their names of the sets of rows it is counted in."""
+    """The sets of rows that it is counted in, by their names."""
     n_tokens: int | None = None
     truncated: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +60,7 @@ class Answered:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One number of theirs: what it says, over which rows, and what explains it besides the rows."""
+    """One number that they report, the rows that it covers, and reasons for it that no single row shows."""
 
     dataset: str
     name: str
@@ -65,14 +69,14 @@ class Figure:
     rows: str
     """The set of rows, one of `Answered.sets`; empty for all rows of the data set."""
     metric: str = "right"
-    """Ours to set beside it: `right` (match or exact match), or the name of a scorer."""
+    """Our metric to compare it with: `right` (match or exact match), or the name of a scorer."""
     reasons: tuple[str, ...] = ()
-    """Found by computing their number again from their rows."""
+    """Reasons found by computing their number again from their rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """The files of one evaluation by somebody else's evaluator."""
+    """All that was read from the files of one evaluation by another evaluator."""
 
     evaluator: str
     rows: tuple[Answered, ...]
@@ -164,7 +168,7 @@ def table_of(value: object) -> Mapping[str, Any]:
 
 
 def number_of(value: object) -> float | None:
-    """A finite number, also where a table has made text of it; `None` for anything else.
+    """A finite number, also one written as text, as in a CSV file; `None` for anything else.
 
     >>> number_of(0.5), number_of("66.7"), number_of(True), number_of(float("nan")), number_of("N/A")
     (0.5, 66.7, None, None, None)
@@ -179,7 +183,7 @@ def number_of(value: object) -> float | None:
 
 
 def image_ids(value: object) -> tuple[str, ...]:
-    """What names the images of a row: names and paths as they are, whole images by the hash of their text.
+    """Names for the images of a row: names and paths as they are, a whole image as the SHA-256 of its text.
 
     >>> image_ids(["a.png", {"bytes": None, "path": "b.png"}]), len(image_ids("iVBORw0" * 99)[0]), image_ids(None)
     (('a.png', 'b.png'), 64, ())
@@ -190,7 +194,7 @@ def image_ids(value: object) -> tuple[str, ...]:
 
 
 def read_json(path: Path) -> Any:
-    """JSON of a file by others, with texts that can be written; raises `DataError` where it is not JSON."""
+    """The JSON of a file by others, with lone surrogates replaced; raises `DataError` where it is not JSON."""
     try:
         return clean_texts(json.loads(path.read_text(encoding="utf-8", errors="replace")))
     except (ValueError, RecursionError) as error:
@@ -210,14 +214,14 @@ def read_lines(path: Path) -> list[tuple[int, Any]]:
 
 
 def left_out(row: str, split: str, reason: str, detail: object = "") -> LeftOut:
-    """A row that could not be read, with a short sight of it."""
+    """The record of a row that could not be read, with its first 200 characters."""
     return LeftOut(row=row, split=split, reason=reason, detail=str(detail)[:200])
 
 
 def told_apart(foreign: Foreign) -> Foreign:
-    """The same with one row per id and sample: an id that comes again is a further sample of its question.
+    """The same evaluation with one row per id and sample.
 
-    A row that has another question's id is left out.
+    A repeated id is a further sample if question and references are the same; otherwise the row is left out.
     """
     questions: dict[str, tuple[str, tuple[str, ...]]] = {}
     samples: dict[str, set[int]] = {}

@@ -1,6 +1,8 @@
-"""Plain JSONL, one answer a line, under whatever names: `--set reference=COLUMN` says which column is which.
+"""Reads plain JSONL with one answer a line.
 
-{"id": 3, "question": "which side of the heart border is obscured?", "reference": "right", "prediction": "left"}
+    {"id": 3, "question": "which side of the heart border is obscured?", "reference": "right", "prediction": "left"}
+
+Columns with usual names are found without help (`NAMES`); `--set reference=COLUMN` names one that is called otherwise.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ NAMES = {
     "options": ("options", "choices"),
     "correct": ("correct", "is_correct", "hit"),
 }
-"""Columns tried in this order."""
+"""Our field -> the columns that may hold it, tried in this order."""
 
 KEPT = ("modality", "organ", "question_type")
 
 
 def read_answer_rows(path: Path, options: Mapping[str, Any]) -> Foreign:
-    """Rows of one file; `dataset` and `split` come from the row, else from `--set`, else from the file's name."""
+    """Rows of one file. `dataset` and `split` come from the row, else from `--set`, else the file's name and `test`."""
     rows: list[Answered] = []
     left: list[LeftOut] = []
     for number, row in foreign.read_lines(path) if path.is_file() else ():

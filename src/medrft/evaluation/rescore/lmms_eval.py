@@ -1,10 +1,10 @@
-"""lmms-eval: `{date}_samples_{task}.jsonl` (rows) beside `{date}_results.json` (figures).
+"""Reads lmms-eval's output: `{date}_samples_{task}.jsonl` (rows) and `{date}_results.json` beside it (figures).
 
     {"doc_id": 0, "input": "What modality is this?\\nAnswer the question …", "target": "MRI",
      "filtered_resps": "MRI", "token_counts": [{"output_tokens": 2}],
      "slake_accuracy": {"id": "1", "is_correct": true, …}}
 
-Fields of its writer (`loggers/evaluation_tracker.py`) and of its SLAKE task (`tasks/slake/utils.py`).
+The fields are those of its writer (`loggers/evaluation_tracker.py`) and of its SLAKE task (`tasks/slake/utils.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medrft.types import LeftOut
 
 NAME = re.compile(r"(?P<date>.*?)_?samples_(?P<task>.+)\.jsonl")
 POST = re.compile(r"\n[^\n]*answer[^\n]*\Z", re.IGNORECASE)
-"""The last line of a prompt, where it says how to answer."""
+"""The last line of a prompt if it says how to answer; it is no part of the question."""
 FIXED = {"doc_id", "doc", "input", "target", "resps", "filtered_resps", "token_counts", "doc_hash", "arguments"}
 GROUPS = ("answer_type", "modality", "content_type")
 """Fields of a SLAKE record by whose values its metrics are named: `slake_ct_accuracy` counts modality `ct`."""
@@ -65,6 +65,7 @@ def _limit(summary: Any, task: str) -> int | None:
 def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]) -> Answered | None:
     if not isinstance(row, Mapping):
         return None
+    # The unfiltered response first: our rules, not a task's filter, are to find the answer in it.
     references, output = foreign.texts_of(row.get("target")), _first(row.get("resps", row.get("filtered_resps")))
     if not references or output is None:
         return None
@@ -98,7 +99,7 @@ def _answered(row: Any, task: str, limit: int | None, options: Mapping[str, Any]
 
 
 def _first(value: Any) -> str | None:
-    """The first text of a response, however deep its lists are."""
+    """The first text of a response, which may be nested in lists of any depth."""
     while isinstance(value, list):
         value = value[0] if value else None
     return foreign.text_of(value)
@@ -116,7 +117,7 @@ def _counts(metric: str, groups: set[str]) -> bool:
 
 
 def _how(record: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What its exact match compared, where the row holds it."""
+    """The two texts that its exact match compared, where the row records them."""
     said, wanted = record.get("prediction_normalized"), record.get("target_normalized")
     return ("whole text", f"it compared {said!r} with {wanted!r}") if said is not None else None
 
@@ -129,7 +130,7 @@ def _tokens(counts: Any) -> int | None:
 
 
 def _figures(task: str, rows: Sequence[Answered], summary: Any) -> Iterator[Figure]:
-    """Metrics of the results file, each with a reason where it is not the mean of its rows' marks."""
+    """The results file's metrics. One that is not the mean of its rows' marks gets that as a reason."""
     table = foreign.table_of(foreign.table_of(foreign.table_of(summary).get("results")).get(task))
     for name, text in table.items():
         metric = name.partition(",")[0]
@@ -143,7 +144,10 @@ def _figures(task: str, rows: Sequence[Answered], summary: Any) -> Iterator[Figu
 
 
 def _cut_off(task: str, rows: Sequence[Answered], limit: int | None) -> list[str]:
-    """How many answers look cut off: those at the limit, or at a largest count that several share."""
+    """A note on how many answers look cut off: those at the token limit.
+
+    Where the limit is not known, those at the largest count of tokens, if several share it and it is at least 8.
+    """
     counts = [row.n_tokens for row in rows if row.n_tokens is not None]
     if not counts:
         return []

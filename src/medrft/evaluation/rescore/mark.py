@@ -1,4 +1,4 @@
-"""Our scores of other evaluators' answers, as rows of `predictions.jsonl`."""
+"""Scores another evaluator's answers with our scorers: `Answered` rows in, rows of `predictions.jsonl` out."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from medrft.text import infer_kind
 from medrft.types import Item, Kind, Score
 
 MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision")}
-"""Scorers beside those of every evaluation: the clinical score, and what other evaluators report."""
+"""Scorers in addition to those of every evaluation, because other evaluators report them."""
 
 ENCODED = ("bertscore", "cosine")
 """Scorers that need the encoder."""
 
 MATCHES: dict[Kind, str] = {"closed": "yes_no_match", "choice": "choice_match", "open": "exact_match"}
-"""What makes an answer right."""
+"""The scorer that decides whether an answer is right."""
 
 CHUNK = 512
 
@@ -29,9 +29,9 @@ CHUNK = 512
 def mark_rows(
     rows: Sequence[Answered], *, encoder: EncoderConfig | None, on_progress: Advance | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of `predictions.jsonl` with our scores; without an encoder those that need one are absent.
+    """Rows of `predictions.jsonl` with our scores; without an encoder, the scores that need one are absent.
 
-    The kind of a row is `choice` where it has options, `closed` where its reference is a yes or a no, else `open`.
+    A row with options is `choice`, one whose reference is yes or no is `closed`, and any other is `open`.
     """
     items = [_item(row) for row in rows]
     scores: list[dict[str, Score]] = [{} for _ in items]

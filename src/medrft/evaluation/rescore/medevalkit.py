@@ -1,11 +1,12 @@
-"""MedEvalKit: `{out}/{DATASET}/results.json` (rows) and `metrics.json` (figures). Read at its commit 9b12e3b.
+"""Reads MedEvalKit's output: `{out}/{DATASET}/results.json` (rows) and `metrics.json` (figures).
 
     {"question": "Is there a nodule?", "answer": "Yes", "answer_type": "CLOSED", "lang": "en",
      "response": "yes, there is a nodule", "correct": false}
 
-Its figures are computed again from its rows by what its code does, so that a reader sees why they differ: closed
-questions counted by rule and again by the judge (SLAKE), closed verdicts thrown away (PATH_VQA), `open.acc` divided by
-n twice, precision, recall and F1 in each other's places, `yes` and `no` searched inside words.
+Its figures are computed again from its rows as its code does it (commit 9b12e3b), so that a reader sees why they differ
+from ours. On SLAKE, closed questions are counted by rule and again by the judge. On PATH_VQA, closed verdicts are
+thrown away. `open.acc` is divided by n twice. Precision, recall and F1 are permuted. `yes` and `no` are searched inside
+words.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def _rows(file: Path, dataset: str) -> tuple[list[Answered], list[LeftOut]]:
 
 def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, answer: str, response: str) -> Answered:
     choices = foreign.options_of(row.get("choices") or row.get("options"))
+    # Of its data sets SLAKE alone has `answer_type`; in the others any reference but yes and no is open for its code.
     open_ = row.get("answer_type") == "OPEN" if "answer_type" in row else answer.lower().strip() not in rules.YES_NO
     theirs = foreign.mark_of(row.get("correct"))
     rule = None if choices else rules.by_rule(answer, response, open_=open_, slake="answer_type" in row)
@@ -96,7 +98,7 @@ def _answered(name: str, dataset: str, row: Mapping[str, Any], question: str, an
 
 
 def _figures(dataset: str, rows: Sequence[Answered], metrics: object) -> list[Figure]:
-    """The figures of `metrics.json` that a scorer of ours can stand beside."""
+    """The figures of `metrics.json` that one of our scorers can be compared with."""
     tables = foreign.table_of(metrics)
     found = []
     for table, own in (("total metrics", ""), ("open", "open"), ("close", "close")):
@@ -112,7 +114,7 @@ def _figures(dataset: str, rows: Sequence[Answered], metrics: object) -> list[Fi
 
 
 def _overlaps(dataset: str, values: Mapping[str, Any], rows: Sequence[Answered]) -> list[Figure]:
-    """Figures of overlap with the reference, over open questions."""
+    """The figures of overlap with the reference, over open questions."""
     found = [
         _figure(dataset, f"open.{name}", value, "open", metric=ours)
         for name, ours in METRICS.items()

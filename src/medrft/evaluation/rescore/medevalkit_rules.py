@@ -1,7 +1,8 @@
-"""What MedEvalKit's code does with an answer and with its counts, as facts: enough to compute its numbers again.
+"""MedEvalKit's rules for an answer and for its counts, so that its marks and figures can be computed again.
 
-Read at its commit 9b12e3b: `utils/utils.py`, `utils/SLAKE/SLAKE.py`, `utils/VQA_RAD/VQA_RAD.py`,
-`utils/PATH_VQA/PATH_VQA.py`. Written anew from what they compute; nothing here scores for us.
+After its commit 9b12e3b: `utils/utils.py`, `utils/SLAKE/SLAKE.py`, `utils/VQA_RAD/VQA_RAD.py`,
+`utils/PATH_VQA/PATH_VQA.py`. Written from scratch by what they compute, mistakes included. None of our own scores uses
+these rules.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ YES_NO = ("yes", "no")
 JUDGE = "judge"
 RIGHT = {True: "right", False: "wrong"}
 LEADS = ("**answer**:", "**answer**", "*answer*:", "**answer:**", "answer is", "answer:", "答案:", "final answer")
-"""What stands before an answer; the text after the last of each is read."""
+"""Phrases before an answer: the text is cut after the last occurrence of each, in this order."""
 
 TOLERANCE = 1e-6
 
 
 def parse_response(response: str) -> str:
-    """The answer it reads in a response: boxed or tagged, lower case, after the last lead."""
+    """The answer that it reads in a response: boxed or tagged, in lower case, after the last of `LEADS`."""
     text = response
     if "boxed" in text or "<answer>" in text:
         text = answer_of(text) or text
@@ -33,15 +34,16 @@ def parse_response(response: str) -> str:
 
 
 def bare_text(text: str) -> str:
-    """Without line breaks and full stops."""
+    """The text without line breaks and full stops."""
     return text.replace("\n", "").replace(".", "")
 
 
 def by_rule(answer: str, response: str, *, open_: bool, slake: bool = False) -> bool:
     """Whether its rules call an answer right.
 
-    Open answers, and closed ones other than yes and no, must equal the reference. Of `yes` and `no` the right one must
-    be found somewhere in the text and the other not; on SLAKE only where the reference is written in lower case.
+    Open answers, and closed ones other than yes and no, must equal the reference. For a reference `yes` or `no`, that
+    word must occur anywhere in the text, even inside a word, and the other must not. On SLAKE this holds only for a
+    reference in lower case; for `Yes` the whole text must be `yes`.
 
     >>> by_rule("no", "the lung is normal", open_=False), by_rule("yes", "yes, a nodule", open_=False)
     (True, False)
@@ -60,7 +62,7 @@ def by_rule(answer: str, response: str, *, open_: bool, slake: bool = False) -> 
 
 
 def how_marked(answer: str, response: str, *, rule: bool, theirs: bool) -> tuple[str, str]:
-    """Why it marks an answer so: by its rule, where that gives the mark in the file; else by a judge.
+    """Why it marks an answer so: by its rule if that gives the mark in the file, else by a judge.
 
     >>> how_marked("no", "the lung is normal", rule=True, theirs=True)
     ('substring match', "'no' found inside 'normal'")
@@ -77,7 +79,7 @@ def how_marked(answer: str, response: str, *, rule: bool, theirs: bool) -> tuple
 
 
 def _inside(text: str) -> str:
-    """The words that hold `yes` or `no` without being it; empty where there is none."""
+    """A phrase on the words that contain `yes` or `no` without being it; empty where there are none."""
     words = [word.strip(",;:!?") for word in text.split()]
     held = [f"{part!r} found inside {word!r}" for word in words for part in YES_NO if part in word and part != word]
     both = ", so yes and no both count as said" if all(part in text for part in YES_NO) else ""
@@ -85,7 +87,10 @@ def _inside(text: str) -> str:
 
 
 def word_overlap(answer: str, response: str) -> tuple[float, float, float]:
-    """Precision, recall and F1 over the sets of lower-cased words, as its code computes and before it names them."""
+    """Precision, recall and F1 over the sets of lower-cased words, as its code computes them.
+
+    It then writes them under each other's names; see `permutation_reason`.
+    """
     said, wanted = set(parse_response(response).lower().split()), set(answer.lower().split())
     common = len(said & wanted)
     if not common:
@@ -95,7 +100,10 @@ def word_overlap(answer: str, response: str) -> tuple[float, float, float]:
 
 
 def permutation_reason(theirs: Sequence[float], computed: Sequence[float]) -> tuple[str, ...]:
-    """Whether the file's precision, recall and F1 are F1, precision and recall, by computing all three again."""
+    """The reason, if the file has F1 as precision, precision as recall and recall as F1; empty if it has not.
+
+    `computed` are precision, recall and F1 as computed again from its rows.
+    """
     precision, recall, f1 = computed
     turned = (f1, precision, recall)
     close = all(isclose(a, b, abs_tol=1e-4) for a, b in zip(theirs, turned, strict=True))
@@ -109,7 +117,7 @@ def permutation_reason(theirs: Sequence[float], computed: Sequence[float]) -> tu
 
 
 def accuracy_reason(value: float, rows: Sequence[Answered], which: str) -> tuple[str, ...]:
-    """How its counts make an accuracy that is not the mean of its own marks; empty where it is that mean."""
+    """By which formula its code gets an accuracy that is not the mean of its own marks; empty where it is the mean."""
     chosen = [row for row in rows if not which or which in row.sets]
     marks = [row.theirs for row in chosen if row.theirs is not None]
     if marks and isclose(value, sum(marks) / len(marks), abs_tol=TOLERANCE):
@@ -122,7 +130,7 @@ def accuracy_reason(value: float, rows: Sequence[Answered], which: str) -> tuple
 
 
 def _formulas(rows: Sequence[Answered], which: str) -> list[tuple[str, float]]:
-    """Its sums under the paths that its code can take, in words and as numbers."""
+    """The accuracies that its code can arrive at by its several paths, each in words and as a number."""
     closed, open_ = [r for r in rows if "close" in r.sets], [r for r in rows if "open" in r.sets]
     rule_c, rule_o = (sum(bool(row.rule) for row in part) for part in (closed, open_))
     mark_c, mark_o = (sum(map(_mark, part)) for part in (closed, open_))
@@ -148,5 +156,5 @@ def _formulas(rows: Sequence[Answered], which: str) -> list[tuple[str, float]]:
 
 
 def _mark(row: Answered) -> float:
-    """The mark in its file, else its rule's."""
+    """The mark in its file, or by its rule where the file has none."""
     return float(bool(row.rule)) if row.theirs is None else row.theirs

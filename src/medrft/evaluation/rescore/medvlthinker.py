@@ -1,10 +1,10 @@
-"""MedVLThinker: `shards/dp_{rank}.jsonl`, one question a line with all its rollouts.
+"""Reads MedVLThinker's output: `shards/dp_{rank}.jsonl`, one question a line with all its rollouts.
 
     {"dataset_name": "PMC_VQA", "dataset_index": 7, "prompts": "…", "answer_label": "B", "answer": "MRI",
      "parsed_outputs": [{"output_text": "<think>…</think><answer>B</answer>", "pred_letter": "B", "is_correct": true}],
      "num_rollouts": 1, "num_correct": 1}
 
-Options are read from the prompt; where it lists none, only letters can be matched.
+Options are read from the row or from the prompt. Where neither lists any, only letters can be matched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_medvlthinker(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 
 def _answers(row: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[Answered]:
-    """One answer per rollout; none where the row lacks what is needed."""
+    """One answer per rollout; none where the row lacks outputs, reference or prompt."""
     outputs = row.get("parsed_outputs")
     reference = foreign.text_of(row.get("answer_label")) or foreign.text_of(row.get("answer"))
     prompt = _prompt(row.get("prompts"))

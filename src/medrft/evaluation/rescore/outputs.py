@@ -1,4 +1,4 @@
-"""The answer in another evaluator's raw output: what is left once the thought and the answer's marks are stripped."""
+"""From another evaluator's raw output to its answer, without the thought and without tags or box."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from medrft.text import boxes_of, extract, part_thought
 
 
 def answer_of(output: str) -> str | None:
-    """The one `<answer>` block by the rules of `medrft.text.extract`; else what follows the thought, or its one box.
+    """The answer in a raw output; `None` where there is none or more than one.
 
-    Two different boxes, or a thought that never ends, are no answer.
+    It is the only `<answer>` block by the rules of `medrft.text.extract`. Without such tags it is what follows the
+    thought, or the box there. Two different boxes, or a thought that never ends, are no answer.
 
     >>> [answer_of(text) for text in ("No.", "<think>Air.</think> Yes", "<answer>CT</answer>")]
     ['No.', 'Yes', 'CT']

@@ -1,4 +1,7 @@
-"""Rescoring from files to files: read another evaluator's output, mark it, set the figures side by side, write."""
+"""Rescoring: from another evaluator's output to `predictions.jsonl` with our scores and `metrics.json`.
+
+The steps are to read the files, link rows to our examples if there are any, score them, and compare the figures.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,16 @@ EVALUATORS = {
     "medvlthinker": "medrft.evaluation.rescore.medvlthinker:read_medvlthinker",
     "jsonl": "medrft.evaluation.rescore.jsonl:read_answer_rows",
 }
-"""Name on the command line -> what reads its files: `module:function`, called with the path and the options."""
+"""Name on the command line -> the reader of its files as `module:function`, called with the path and the options."""
 
 OPTIONS = ("dataset", "split", "model", "encoder")
 COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct")
-"""What `--set` takes: these for every evaluator, and for `jsonl` the names of its columns."""
+"""What `--set` accepts: `OPTIONS` for every evaluator, and for `jsonl` also `COLUMNS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rescored:
-    """Rows with our scores, and what there is to say about them."""
+    """Rows with our scores, and the report on them."""
 
     header: dict[str, Any]
     rows: list[dict[str, Any]]
@@ -58,7 +61,7 @@ def rescore(
     examples: Sequence[Example] = (),
     on_progress: Advance | None = None,
 ) -> Rescored:
-    """Read, mark and compare; `examples` give rows their images, ids and references where question and reference fit.
+    """Read, score and compare. Rows that match one of `examples` take over its images, id and references.
 
     Raises `UnknownNameError` for an evaluator or option, `RecipeError` for an option's value, `DataError` for files.
     """
@@ -90,7 +93,7 @@ def _checked(evaluator: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _header(
     foreign: Foreign, path: Path, rows: list[dict[str, Any]], given: Mapping[str, Any], encoder: EncoderConfig | None
 ) -> dict[str, Any]:
-    """The first line of `predictions.jsonl`; says that the answers are another evaluator's."""
+    """The first line of `predictions.jsonl`; `evaluator` says whose answers these are."""
     shown = [text for row in rows for text in (row["id"], row["question"], *row["references"])]
     return {
         "stage": None,
@@ -134,10 +137,10 @@ KEPT = ("question_type", "modality", "organ")
 
 
 def link_rows(rows: Sequence[Answered], examples: Sequence[Example]) -> tuple[tuple[Answered, ...], list[str]]:
-    """The rows with id, split, images, question, references and options of their examples, and notes on the rest.
+    """The rows with id, split, images, question, references and options of their examples, and notes on the linking.
 
-    A row belongs to the example with its question and reference after normalisation; where several have both, the rows
-    take them in order. A row that fits none keeps what it has, and an id that no example has.
+    A row belongs to the example with the same question and reference after normalisation. Where several examples have
+    both, the rows take them in order. A row that matches none keeps its fields; its id says that it is not in the data.
     """
     free: dict[tuple[str, str], list[Example]] = {}
     for example in examples:
@@ -149,6 +152,7 @@ def link_rows(rows: Sequence[Answered], examples: Sequence[Example]) -> tuple[tu
     unsure = 0
     for row in rows:
         key = (normalize(row.question), normalize(row.references[0]))
+        # Samples of one question share its id, and so must get the same example.
         if row.id not in taken:
             group = free.get(key, [])
             taken[row.id] = group.pop(0) if group else None

@@ -1,9 +1,9 @@
-"""VLMEvalKit: `{model}_{dataset}.tsv|json|xlsx`, its `_judge` file with marks, its `_acc.csv|json` with figures.
+"""Reads VLMEvalKit's output: `{model}_{dataset}.tsv|json|xlsx`, its `_judge` file with marks, its `_acc` with figures.
 
     index  question               answer  prediction  category  split
     0      Is there a nodule?     yes     Yes, one.   chest     test
 
-Reading .xlsx needs openpyxl, which medrft does not bring: `PRED_FORMAT=tsv` makes VLMEvalKit write tables instead.
+Reading .xlsx needs openpyxl, which medrft does not install. `PRED_FORMAT=tsv` makes VLMEvalKit write tables instead.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Table = list[dict[str, Any]]
 
 SUFFIXES = (".tsv", ".json", ".xlsx")
 MADE = re.compile(r"_(judge|acc|score|result|rating|tmp|openai_result|auxmatch)$|_judge\b|^status$")
-"""Endings of the files that its evaluation makes from predictions."""
+"""Endings of files that its evaluation derives from predictions; these hold no predictions of their own."""
 LETTERS = "ABCDEFGHIJ"
 CELL = 32_767
-"""The longest text that a cell of .xlsx holds."""
+"""Characters that a cell of .xlsx can hold; longer predictions were cut there."""
 
 
 def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
@@ -62,7 +62,7 @@ def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
 
 
 def _predictions(folder: Path) -> list[Path]:
-    """Prediction files of a folder, one per stem, tables before workbooks."""
+    """The prediction files of a folder; of several formats of one file, the first in the order of `SUFFIXES`."""
     found: dict[Path, Path] = {}
     for suffix in SUFFIXES:
         for file in sorted(folder.rglob(f"*{suffix}")):
@@ -72,7 +72,10 @@ def _predictions(folder: Path) -> list[Path]:
 
 
 def _dataset(file: Path) -> str:
-    """The data set in a file's name, which begins with the model's: that of a folder above it."""
+    """The data set in a file's name `{model}_{dataset}`.
+
+    Both parts may contain underscores; the folder that is named after the model tells where the model's name ends.
+    """
     stem = file.stem
     for parent in file.resolve().parents[:3]:
         if stem.startswith(f"{parent.name}_"):
@@ -85,6 +88,7 @@ def _table(file: Path) -> Table:
     if file.suffix == ".json":
         found = foreign.read_json(file)
         if isinstance(found, Mapping) and all(isinstance(column, Mapping) for column in found.values()):
+            # Column by column, `{column: {row: value}}`, as pandas writes a table by default.
             keys = list(dict.fromkeys(key for column in found.values() for key in column))
             return [{name: column.get(key) for name, column in found.items()} for key in keys]
         return [row if isinstance(row, dict) else {} for row in found] if isinstance(found, list) else []
@@ -109,7 +113,7 @@ def _workbook(file: Path) -> Table:
 
 
 def _marks(file: Path) -> dict[str, tuple[float | None, str]]:
-    """Its marks by index, with what its log says."""
+    """Index of a row -> its mark and what the log says of it, from the file with marks."""
     for other in sorted(file.parent.glob(f"{file.stem}_*")):
         if other.suffix in SUFFIXES and re.search(r"(_judge|_result)$|_judge\b", other.stem):
             return {str(row.get("index")): (_hit(row.get("hit")), str(row.get("log") or "")) for row in _table(other)}
@@ -117,7 +121,7 @@ def _marks(file: Path) -> dict[str, tuple[float | None, str]]:
 
 
 def _hit(value: object) -> float | None:
-    """A mark, also where a table has made text of it."""
+    """A mark in [0, 1], also one that a table holds as text."""
     return foreign.mark_of(foreign.number_of(value) if isinstance(value, str) else value)
 
 
@@ -167,6 +171,7 @@ def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Fig
         for name, text in row.items()
         if name != "split" and (number := foreign.number_of(text)) is not None
     ]
+    # Some of its data sets report shares and others percent; nothing in the file says which.
     scale = 100 if any(value > 1 for value in values) else 1
     for row in table:
         split = row.get("split")
