@@ -1,6 +1,7 @@
-"""Data sets: official releases, your own tables, and the drawn phantom, all read into the same `Example`.
+"""Data sets: from a name and a root folder to examples and a report of the rows left out (`Loaded`).
 
-`load_data` is what a run uses; a loader alone (`LOADERS[name]`) reads the official splits and nothing else.
+Official releases, your own tables and the drawn phantom are all read into the same `Example`. A run calls `load_data`;
+a loader alone (`LOADERS[name]`) reads the official splits and changes nothing about them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ with naming_extras():
 class Loader(Protocol):
     """A function that reads a data set; its keyword-only parameters are the options of `data:` in a recipe.
 
-    Three of them are set by the run instead, for the loaders that have them: `seed`, `cache` and `on_progress`.
+    Three of them are no options: `seed`, `cache` and `on_progress` are set by the run, for the loaders that have them.
     """
 
     def __call__(self, root: Path | None) -> Loaded:
@@ -85,8 +86,8 @@ def load_data(
     """Read a data set as a run uses it: with a validation split, and without test images in train if asked.
 
     With `cut=False` no validation is cut from train. `cache` is where images that are not plain files are written; by
-    default the user's cache folder. `on_progress(done, total)` counts images. Raises
-    `DataError` for a missing root, a wrong layout or no row left, `UnknownNameError` for a wrong name or option.
+    default the user's cache folder. `on_progress(done, total)` counts images. Raises `DataError` for a missing root, a
+    wrong layout or where no row is left, and `UnknownNameError` for a wrong name or option.
     """
     loaded = read_data(
         config.name, config.root, seed=seed, cache=cache, options=config.options, on_progress=on_progress
@@ -102,7 +103,7 @@ def load_data(
 
 
 def _with_split_note(loaded: Loaded) -> Loaded:
-    """The same, with a note where there are rows to train on and none to test on."""
+    """The data with one more note if there are rows to train on but none to test on."""
     if loaded.split("test") or not loaded.split("train"):
         return loaded
     return replace(loaded, report=replace(loaded.report, notes=(NO_TEST, *loaded.report.notes)))
@@ -131,7 +132,7 @@ def read_data(
 
 
 def not_empty(loaded: Loaded) -> Loaded:
-    """The same, or a `DataError` saying why no row is left."""
+    """The data as they are; raises `DataError`, with the reasons, if no row is left."""
     if loaded.examples:
         return loaded
     report = loaded.report
@@ -167,7 +168,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> Loader:
 
 
 def option_names(loader: Loader) -> list[str]:
-    """The options a loader takes from a recipe: its keyword-only parameters but those that we set."""
+    """The options a loader takes from a recipe: its keyword-only parameters except those in `OURS`."""
     return [name for name in _keywords(loader) if name not in OURS]
 
 

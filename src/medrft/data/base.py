@@ -1,7 +1,7 @@
-"""What every loader shares: the rows it kept, the rows it left out, and the checks on both.
+"""What every loader shares: rows go in one by one, as examples or as reasons to leave them out, and `Loaded` comes out.
 
-A loader makes a `Reading`, hands it each row as an example or as a reason, and returns `reading.done()`. Images are
-checked there, once per file, so that a broken one costs its own rows and not the load.
+A loader makes a `Reading`, calls `keep` or `leave` for each row, and returns `reading.done()`. Images are checked in
+`done`, once per file: a broken image leaves out the rows that use it, and the load goes on.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Loaded:
     examples: tuple[Example, ...]
     report: LoadReport
     split_by: str | None = None
-    """A metadata key, or `dataset`, by which the report counts splits apart, as `train_en` and `train_zh`."""
+    """A metadata key, or `dataset`: the report then counts each split once per value (`train_en`, `train_zh`)."""
     counts: tuple[Count, ...] = ()
-    """The official splits beside the published counts, where the data set has any."""
+    """The rows read per official split beside the published number; empty for data without published counts."""
 
     def split(self, name: str) -> tuple[Example, ...]:
         """The examples of `train`, `validation` or `test`."""
@@ -73,10 +73,10 @@ class Reading:
 
     dataset: str
     splits: tuple[str, ...] = ()
-    """Splits in the report's order; they show there even with no row."""
+    """Splits in the report's order; each is listed even if it has no row."""
     split_by: str | None = None
     forms: tuple[Form, ...] = ()
-    """Published counts: first the form that is read, then others that it may turn out to be."""
+    """Published counts: first those of the form being read, then of other forms that the folder may hold instead."""
     notes: list[str] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Reading:
     """Rows whose answer was a number and was read as text."""
 
     def keep(self, example: Example) -> None:
-        """A row that became an example; its metadata become what strict JSON can hold."""
+        """Add a row that became an example, with its metadata made into what strict JSON can hold."""
         texts = (example.id, example.question, *example.references, *example.options, example.rationale or "")
         if all(map(is_unicode, texts)):
             self.examples.append(replace(example, metadata=json_value(example.metadata)))
@@ -92,14 +92,14 @@ class Reading:
             self.leave(example.id, report_split(example, self.split_by), NOT_UNICODE, "a lone half of a surrogate pair")
 
     def leave(self, row: str, split: str, reason: str, detail: str = "") -> None:
-        """A row that did not; `split` is the report's name for it."""
+        """Add a row that could not be used, with its reason; `split` is the report's name for the split."""
         texts = {"row": row, "split": split, "detail": detail}
         self.left_out.append(
             LeftOut(reason=reason, **{key: writable_text(text, LONGEST) for key, text in texts.items()})
         )
 
     def done(self, on_progress: Advance | None = None) -> Loaded:
-        """Move rows with unusable images or repeated ids to the left-out ones, count, and note what splits share."""
+        """Check images and ids, leave out the rows that fail, count, and note which images the splits share."""
         read = self._read()
         kept = self._checked(on_progress)
         counts = Counter(report_split(example, self.split_by) for example in kept)
@@ -149,7 +149,7 @@ class Reading:
 
 
 class RowError(Exception):
-    """A row that is not kept: `reason` is one of the phrases above, `detail` tells the rest."""
+    """A row that is not kept: `reason` is one of the phrases above, `detail` is what is particular to this row."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
@@ -158,7 +158,7 @@ class RowError(Exception):
 
 
 def one_line(value: object) -> str:
-    """Text with its white space trimmed and collapsed; `""` for `None` and for what is no single value.
+    """Text with its white space trimmed and collapsed; `""` for `None`, and for lists, tables and bytes.
 
     >>> one_line("  Heart\\n size "), one_line(["Heart"])
     ('Heart size', '')
@@ -169,7 +169,7 @@ def one_line(value: object) -> str:
 
 
 def answer_text(value: object) -> str | None:
-    """A question or an answer as text, a number without its `.0`; `None` for what is no text: a table, a truth value.
+    """A question or an answer as text, a number without its `.0`; `None` for tables, lists, truth values and infinity.
 
     >>> answer_text(12), answer_text(4.0), answer_text(" Yes "), answer_text(None), answer_text(True)
     ('12', '4', 'Yes', '', None)
@@ -187,7 +187,7 @@ def is_number(value: object) -> bool:
 
 
 def without_nulls(row: dict[str, Any], nulls: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Official fields for metadata: text trimmed, and the spellings of null as `None`."""
+    """Official fields for metadata: text is trimmed, and a text listed in `nulls` becomes `None`."""
     trimmed = {key: one_line(value) if isinstance(value, str) else value for key, value in row.items()}
     return {key: None if isinstance(value, str) and value in nulls else value for key, value in trimmed.items()}
 

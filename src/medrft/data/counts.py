@@ -1,4 +1,4 @@
-"""Canonical counts of the published releases, and what a load is compared with: a wrong count has a likely cause."""
+"""Published row counts beside the rows that were read: a split that differs gets its likely cause in words."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Form:
     """One published form of a data set with its rows per split, named as the report names them."""
 
     name: str
-    """As in `the official release`, `the hub copy`."""
+    """For a person to read, such as `the official release` or `the hub copy`."""
     rows: Mapping[str, int]
     images: str = "the image archives are not all unpacked, or the download stopped early"
-    """What is likely wrong where rows lack their image."""
+    """The likely cause if rows lack their image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """The rows read of one split beside the published number; `cause` is empty where nothing is wrong."""
+    """The rows read of one split beside the published number; `cause` is empty if nothing is wrong."""
 
     split: str
     form: str
@@ -36,7 +36,7 @@ class Count:
 def compare_counts(
     forms: Sequence[Form], *, read: Mapping[str, int], kept: Mapping[str, int], left_out: Iterable[LeftOut]
 ) -> tuple[Count, ...]:
-    """The splits of the form that was read (the first of `forms`), each with the likely cause of a wrong count."""
+    """One count for each split of the form that was read (the first of `forms`), with a likely cause if it differs."""
     if not forms:
         return ()
     missing = Counter(row.split for row in left_out if row.reason == MISSING)

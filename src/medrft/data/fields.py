@@ -1,4 +1,4 @@
-"""What a row says in any form of a release, and the one way in which it becomes an example or a listed reason."""
+"""From the parts of a row (`Fields`), as a release writes them, to an example that is kept or a listed reason."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from medrft.types import Example, Kind, Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """The parts of one row as its release gives them, not checked yet."""
+    """The parts of one row as its release gives them, before any check."""
 
     question: Any
     answers: tuple[Any, ...]
-    """Accepted answers; with options, an option's text, or its letter where `lettered`."""
+    """Accepted answers; with options, an option's text, or its letter if `lettered`."""
     images: tuple[Any, ...]
-    """Names of files in `folder`, or images as the hub stores them: encoded bytes, or a table that holds them."""
+    """File names in `folder`, or images as the hub stores them: encoded bytes, or a table with a key `bytes`."""
     folder: Path = Path("images")
     options: Mapping[str, str] = field(default_factory=dict)
-    """Option texts by their official letter; one that is empty is not among them."""
+    """Option texts by their official letter; empty options are left out."""
     lettered: bool = False
     kind: Kind | None = None
-    """Where the release knows it; else it is inferred from answers and options."""
+    """Given if the release says it; else inferred from answers and options."""
     id: str | None = None
     """The official id, where there is one."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def keep_row(
 ) -> None:
     """Keep a row, or leave it out with its reason; images inside the row are written to the cache.
 
-    `reported` is the report's name for the split, where it is another.
+    `reported` is the report's name for the split, if it is not the split's own name.
     """
     try:
         references = _references(fields)
@@ -99,9 +99,9 @@ def read_hub(
     revision: str | None = None,
     cache: Path | None = None,
 ) -> None:
-    """Read the hub form of a data set: ids carry an `h`, for its rows are counted otherwise than the official ones.
+    """Read the hub form of a data set. Its ids carry an `h`: row numbers there are not those of the official release.
 
-    `fields_of` gives the parts of a row, or the names of the columns that it lacks.
+    `fields_of` returns the parts of a row, or as text the names of the columns that the row lacks.
     """
     for row in _hub_source(reading, root, subset=subset, revision=revision):
         keep_table_row(reading, row, fields_of, cache=cache, prefix="h")
@@ -115,7 +115,7 @@ def keep_table_row(
     cache: Path | None = None,
     prefix: str = "",
 ) -> None:
-    """Keep a table's row under its official id, else its number in the split, or leave it out with its reason."""
+    """Keep a table's row, or leave it out with its reason; it is named by its official id, else by its row number."""
     split = split_name(row.split)
     fields = row.problem or fields_of(row.values)
     given = fields.id if isinstance(fields, Fields) else None
@@ -129,7 +129,7 @@ def keep_table_row(
 
 
 def find_column(row: Mapping[str, Any], *names: str) -> Any:
-    """The first column of these names, whatever its case and its `_`; `None` when the row has none of them.
+    """The value of the first of these columns that the row has, whatever their case and `_`; `None` if it has none.
 
     >>> find_column({"Choice A": "CT"}, "choice_a"), find_column({"Answer": "A"}, "answer_label", "answer")
     ('CT', 'A')
@@ -162,7 +162,7 @@ def plain_fields(row: Mapping[str, Any]) -> Fields | str:
 
 
 def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, Any]:
-    """Official columns for metadata, but those that became something else and those that hold tables or bytes."""
+    """Official columns for metadata, without those in `used` and those that hold tables or bytes."""
     rest = {key: value for key, value in row.items() if key.lower() not in used and _is_plain(value)}
     return base.without_nulls(rest)
 
@@ -176,7 +176,7 @@ def _is_plain(value: Any) -> bool:
 def find_file(root: Path, *names: str) -> Path | None:
     """The first of some files or folders under a root, at most two folders down.
 
-    A release unpacks into folders of its own, and a user may name those, their parent or its parent.
+    A release unpacks into folders of its own. A user may name the innermost one, its parent or the parent of that.
     """
     for pattern in (f"{depth}{name}" for name in names for depth in ("", "*/", "*/*/")):
         found = sorted(path for path in root.glob(pattern) if path.is_file() or path.is_dir())
@@ -195,7 +195,7 @@ def with_ending(name: str) -> str:
 
 
 def require_any(release: Release, root: Path, found: Mapping[str, Any]) -> None:
-    """Raise `DataError` when none of the files that were looked for is there."""
+    """Raise `DataError` if none of the files that were looked for is there."""
     if not any(found.values()):
         raise release.wrong(root, missing=" or ".join(found))
 
@@ -228,7 +228,7 @@ def _references(fields: Fields) -> tuple[str, ...]:
 
 
 def _option(text: str, fields: Fields) -> str | None:
-    """The option that an answer means. A letter is the official one, though an option before it may be empty."""
+    """The option that an answer means. Letters are the official ones, also if an option before is empty and dropped."""
     if fields.lettered:
         return fields.options.get(text)
     return choices.resolve_answer(text, tuple(fields.options.values()))

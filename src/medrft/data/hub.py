@@ -1,4 +1,4 @@
-"""Rows of a data set on the Hugging Face hub. The one module of `data` that imports `datasets`."""
+"""From the name of a data set on the Hugging Face hub to its rows. Only this module of `data` imports `datasets`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def hub_name(root: Path | None) -> str | None:
 def hub_rows(name: str, *, subset: str | None, revision: str | None) -> Iterator[Row]:
     """Every row of a hub data set (or a local folder that `datasets` reads), images as their encoded bytes.
 
-    Raises `DataError` when it cannot be loaded: a wrong name, no network, a subset to choose.
+    Raises `DataError` if it cannot be loaded: a wrong name, no network, or several subsets and none chosen.
     """
     silence = hub_silence(name)
     import datasets
 
     if silence is not None:
-        datasets.config.HF_HUB_OFFLINE = True  # it keeps a switch of its own
+        datasets.config.HF_HUB_OFFLINE = True  # a copy of huggingface_hub's switch, which `datasets` makes on import
     try:
         splits = datasets.load_dataset(name, subset, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -39,8 +39,10 @@ def hub_rows(name: str, *, subset: str | None, revision: str | None) -> Iterator
     for split, part in splits.items():
         labels = {key: value.names for key, value in part.features.items() if isinstance(value, datasets.ClassLabel)}
         number = 0
+        # Arrow rows hold images as encoded bytes; iterating over the data set itself would decode every one of them.
         for batch in part.with_format("arrow").iter(batch_size=64):
             for row in batch.to_pylist():
+                # -1 is how `datasets` writes a class that is not known; as an index it would be the last name.
                 named = {k: labels[k][v] for k, v in row.items() if k in labels and v is not None and v >= 0}
                 yield Row(number=number, split=str(split), values={**row, **named})
                 number += 1

@@ -1,7 +1,7 @@
-"""Image files: opened in any mode, checked, hashed, shrunk by us and not by a processor.
+"""From an image file to an upright 8-bit RGB picture, its hash, or the reason why it cannot be used.
 
-Everything downstream sees 8-bit RGB. A palette, CMYK, grey or transparent file is converted, an EXIF rotation applied;
-deeper files (16-bit PNG and the like) need a window and are refused with a reason; `medical` shows them as 8 bits.
+Palette, CMYK, grey and transparent files are converted, and an EXIF rotation is applied. Deeper files (16-bit PNG and
+the like) need a window: they are refused here with a reason, and `data/deep` makes 8-bit pictures of them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PIXEL_LIMIT = 64 * 1024 * 1024
 """Files that declare more pixels than this are not decoded: a small file may unpack to many gigabytes."""
 _limit: contextvars.ContextVar[int] = contextvars.ContextVar("pixel_limit", default=PIXEL_LIMIT)
 AT_ONCE = 16 * 1024 * 1024
-"""Pixels that are decoded at once to check images; one that has more is decoded alone."""
+"""Pixels that all threads together may decode at once; a larger image is decoded alone."""
 STRIP = 1024 * 1024
-"""Pixels of which a hash or a white ground is made at a time."""
+"""Pixels that are hashed, or laid on a white ground, at a time."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
@@ -52,7 +52,7 @@ _BROKEN = (
 
 @contextlib.contextmanager
 def pixel_limit(pixels: int | None) -> Iterator[None]:
-    """Refuse images of more than so many pixels within; `None` leaves the limit. Raises `DataError`."""
+    """Within the block, refuse images of more than so many pixels. `None` changes nothing. Raises `DataError`."""
     if pixels is None:
         yield
         return
@@ -66,7 +66,7 @@ def pixel_limit(pixels: int | None) -> Iterator[None]:
 
 
 class BadImageError(DataError):
-    """An image that cannot be used: `reason` is a phrase that can be counted, `detail` tells the rest."""
+    """An image that cannot be used: `reason` is one of a few phrases, to be counted, `detail` is about this image."""
 
     def __init__(self, reason: str, detail: str, *, path: Path | None = None) -> None:
         super().__init__(f"{path}: {reason} ({detail})" if path else f"{reason} ({detail})")
@@ -78,7 +78,7 @@ class BadImageError(DataError):
 def open_image(path: Path, *, max_pixels: int | None = None) -> Image.Image:
     """An image as upright 8-bit RGB, shrunk to at most `max_pixels` pixels with its aspect kept.
 
-    Transparent pixels become white. Raises `BadImageError` where `inspect_image` gives a reason.
+    Transparent pixels become white. Raises `BadImageError` with the reason that `inspect_image` would give.
     """
     reason = header_reason(path)
     if reason is not None:
@@ -112,7 +112,7 @@ def inspect_image(path: Path) -> tuple[str, str] | None:
 
 
 def inspect_images(paths: Iterable[Path], *, on_progress: Advance | None = None) -> dict[Path, tuple[str, str]]:
-    """The images among `paths` that cannot be used, each with its reason and detail; decodes in threads."""
+    """The images among `paths` that cannot be used, each with its reason and detail; decodes all, in threads."""
     headers = {path: header_reason(path) for path in dict.fromkeys(paths)}
     bad = {path: reason for path, reason in headers.items() if reason is not None}
     good = [path for path in headers if path not in bad]
@@ -132,7 +132,7 @@ def inspect_images(paths: Iterable[Path], *, on_progress: Advance | None = None)
 
 
 class _Room:
-    """Pixels that threads may decode at once, so that eight large images do not stand in memory together."""
+    """A budget of pixels that threads may decode at once, so that eight large images are not in memory together."""
 
     def __init__(self, pixels: int) -> None:
         self.all = self.free = pixels
@@ -140,7 +140,7 @@ class _Room:
 
     @contextlib.contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for so many; a larger image than all the room has it to itself."""
+        """Wait until so many pixels are free. An image larger than the whole budget waits for all of it."""
         wanted = min(pixels, self.all)
         with self.changed:
             self.changed.wait_for(lambda: self.free >= wanted)
@@ -154,7 +154,7 @@ class _Room:
 
 
 def _declared(path: Path) -> int:
-    """Pixels that a file says it has; all the room for one that cannot say."""
+    """The pixels that a file declares; the whole budget for a file that cannot be opened."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -173,7 +173,7 @@ def sha256_of(path: Path) -> str:
 def pixels_of(path: Path) -> str:
     """SHA-256 of the decoded pixels and their size: the same for every lossless file of an image.
 
-    Read once per version of the file; every load has done so when it checked the image. Raises like `open_image`.
+    Read once per version of the file: a load has it already from checking the image. Raises like `open_image`.
     """
     try:
         stat = path.stat()
@@ -183,7 +183,7 @@ def pixels_of(path: Path) -> str:
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """What `pixels_of` says of an image that is open."""
+    """The hash that `pixels_of` gives, for an image that is open already."""
     digest = hashlib.sha256(repr(image.size).encode())
     for top, bottom in _strips(image):
         digest.update(image.crop((0, top, image.width, bottom)).tobytes())
@@ -191,7 +191,7 @@ def pixel_hash(image: Image.Image) -> str:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, int]]:
-    """Rows of an image from top to bottom, some megapixels at a time: copies of the whole would be as large as it."""
+    """The first and last row of strips of about a megapixel, top to bottom: no copy of the whole image is made."""
     step = max(1, STRIP // max(1, image.width))
     for top in range(0, image.height, step):
         yield top, min(image.height, top + step)
@@ -217,7 +217,7 @@ def thumbnail_png(path: Path, size: int) -> bytes:
 
 
 def default_cache() -> Path:
-    """Where materialised images go: `$MEDRFT_CACHE`, else `medrft` in the user's cache folder."""
+    """The folder that images are written to: `$MEDRFT_CACHE`, else `medrft` in the user's cache folder."""
     named = os.environ.get("MEDRFT_CACHE")
     if named:
         return Path(named)
@@ -244,7 +244,7 @@ def write_png(encoded: bytes, cache: Path) -> Path:
 
 
 def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
-    """Reasons that the header alone gives: no file, no image, too many pixels, too deep."""
+    """Why the header alone rules an image out: no file, no image, too many pixels, or more than 8 bits; else `None`."""
     if isinstance(source, Path) and not _is_file(source):
         return MISSING, str(source)
     try:
@@ -266,7 +266,7 @@ def header_reason(source: Path | io.BytesIO) -> tuple[str, str] | None:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a plain file is there; a name that is too long for the system is none."""
+    """Whether a plain file is there; false for a name that is too long for the system, which raises otherwise."""
     try:
         return path.is_file()
     except OSError:
@@ -288,15 +288,16 @@ def _pixels(path: Path, size: int, modified: int) -> str:
 
 
 def _decode(source: Path | io.BytesIO) -> Image.Image:
-    """Upright RGB pixels of the first frame; a header check comes first."""
+    """Upright RGB pixels of the first frame; call `header_reason` first."""
     with Image.open(source, formats=FORMATS) as opened:
         image: Image.Image
-        if opened.width * opened.height > AT_ONCE:  # a copy of it would cost hundreds of megabytes
+        if opened.width * opened.height > AT_ONCE:  # `exif_transpose` copies, which would cost hundreds of megabytes
             ImageOps.exif_transpose(opened, in_place=True)
             opened.load()
             image = opened
         else:
             image = ImageOps.exif_transpose(opened)
+        # A PNG without an alpha channel may name one colour transparent; Pillow keeps that in `info`.
         if image.mode == "RGB" and image is opened and "transparency" not in image.info:
             return image
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -328,5 +329,5 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its name."""
+    """The first line of an error's message, or the name of its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ from medrft.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What the published release of a data set looks like on disk."""
+    """What the published release of a data set looks like on disk, for error messages."""
 
     dataset: str
     wanted: str
@@ -35,7 +35,7 @@ class Release:
         return root
 
     def wrong(self, root: Path, missing: str = "") -> DataError:
-        """The error for something that exists but is not the release."""
+        """The error for a root that exists but does not hold the release."""
         found = list_names(root) if root.is_dir() else "a single file"
         what = f"{missing} is missing; looked for {self.wanted}" if missing else f"looked for {self.wanted}"
         return DataError(f"{root} is not laid out as {self.dataset}: {what}; found {found}. Get it: {self.source}")
@@ -49,7 +49,7 @@ def list_names(folder: Path, *, limit: int = 6) -> str:
 
 
 def require_file(path: Path) -> Path:
-    """The same; raises `DataError` for a folder, a pipe or a device, which would not end or cannot be read."""
+    """The path as it is; raises `DataError` for a folder, and for a pipe or device, whose contents may never end."""
     if not path.is_file():
         raise DataError(f"{path} is {'a folder' if path.is_dir() else 'no plain file'}, where a file is wanted")
     return path

@@ -1,4 +1,7 @@
-"""Facts about splits that a user should know: images shared between them, rows that occur twice. All by pixels."""
+"""From the examples of each split to notes for the user: images that splits share, and rows that occur twice.
+
+Images are the same if their decoded pixels are, whatever their files.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Groups = Mapping[str, Sequence[Example]]
 
 
 def split_notes(groups: Groups) -> list[str]:
-    """All notes of this module on some splits."""
+    """Both kinds of notes on these splits."""
     return [*shared_images(groups), *repeat_notes(groups)]
 
 

@@ -1,4 +1,4 @@
-"""The files that rows name. A name is data: it may not lead out of the folder of the images, whatever it says."""
+"""From the file name in a row to a path inside the folder of the images. A name that leads elsewhere is refused."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from medrft.data.values import show_value
 OUTSIDE = "image outside its folder"
 NO_NAME = "image name that no file can have"
 LONGEST = 4_096
-"""Characters of a path that a system takes."""
+"""The longest path, in characters, that is tried."""
 
 
 def image_in(folder: Path, name: str) -> Path:
-    """The file that a row names, relative to `folder` or in full; the file itself need not be there.
+    """The file that a row names, by a relative or a full path; the file itself need not be there.
 
-    Raises `BadImageError` for a name that leads out of the folder (`..`, an address or a link to elsewhere), and
-    for one that no file can have. The folder itself may be a link, and so may what it lies in.
+    Raises `BadImageError` for a name that leads out of `folder` (`..`, an address, or a link to elsewhere), and for a
+    name that no file can have. The folder itself may be a link, and so may the folders above it.
     """
     try:
         usable = "\0" not in name and len(name) <= LONGEST and len(os.fsencode(name)) <= LONGEST
@@ -34,7 +34,7 @@ def image_in(folder: Path, name: str) -> Path:
         real = _real(path.parent.absolute()) / path.name
         if ".." in path.parts or real.is_symlink():
             real = real.resolve()
-        # What links point at is known now; reading a directory or a pipe is refused by `header_reason`.
+        # Compared after links are followed. A directory or a pipe is refused later, by `header_reason`.
         if not any(_within(real, place) for place in _places(folder.absolute())):
             raise BadImageError(
                 OUTSIDE, f"{show_value(name)} is a link to {show_value(str(real))}, which is outside {folder}"
@@ -52,7 +52,10 @@ def _real(folder: Path) -> Path:
 
 @functools.lru_cache(maxsize=1_000)
 def _places(folder: Path) -> tuple[Path, ...]:
-    """The folder itself; and in a download of the hub's (`…/snapshots/REVISION/…`) the files its links stand for."""
+    """The folders that a file may really lie in: `folder`, and `blobs` if it is a snapshot in the hub's cache.
+
+    The hub's cache fills `…/snapshots/REVISION/…` with links to `…/blobs`, so those links lead out of the folder.
+    """
     parts = folder.parts
     if "snapshots" not in parts:
         return (_real(folder),)

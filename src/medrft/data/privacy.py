@@ -1,6 +1,6 @@
-"""What a copy for others must not carry: text inside image files, and columns that may say who the patient is.
+"""From images and metadata to copies that can be given away: without text in image files or columns about a person.
 
-Pixels are never touched, so names that are drawn into a picture stay there: nothing here looks for them.
+Pixels are never touched. Nothing here looks for names that are drawn into a picture, so they stay.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from PIL import Image
 from medrft.data.images import BadImageError, open_image, png_bytes
 
 ORIENTATION = 0x0112
-"""EXIF's tag for how an image is to be turned; the one thing of it that is kept."""
+"""EXIF's tag for how an image is to be turned; the only part of EXIF that is kept."""
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD"))
-"""Chunks that make the picture. All others are text, times, profiles, frames after the first, or a program's own."""
+"""PNG chunks that make the picture. All others hold text, times, profiles, later frames, or a program's own data."""
 ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
-"""JPEG markers without a length."""
+"""JPEG markers that no length follows."""
 SOI, EOI, SOS, JFIF, ADOBE, COMMENT = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xFE
 
 _WORDS = (
@@ -33,7 +33,7 @@ _WORDS = (
     "姓名 患者 病历号 身份证 电话 出生 住址 病人"
 )
 WORDS = frozenset(_WORDS.split())
-"""Words of a column's name that make it one about a person (HIPAA's Safe Harbor list, 45 CFR 164.514(b)(2))."""
+"""A column whose name holds one of these words may identify a person (HIPAA's Safe Harbor, 45 CFR 164.514(b)(2))."""
 PHRASES = re.compile(
     r"^(?:name|pid|uid|person|date)$|\b(?:first|last|full|family|given|middle|maiden|person|subject|user) name\b"
     r"|\b(?:subject|person|medical record|health plan|account|licen[cs]e|device serial|serial|hospital|visit|encounter|"
@@ -61,7 +61,7 @@ def is_identifying(column: str) -> bool:
 
 
 def without_identifying(metadata: Mapping[str, Any], *, keep: Collection[str], dropped: Counter[str]) -> dict[str, Any]:
-    """Metadata without columns that may say who the patient is, nor such keys of tables in them; counts the dropped."""
+    """Metadata without columns that may say who the patient is, at any depth; `dropped` counts those left out."""
     kept: dict[str, Any] = {}
     for name, value in metadata.items():
         if name not in keep and is_identifying(name):
@@ -78,10 +78,10 @@ def _inside(value: Any, keep: Collection[str], dropped: Counter[str]) -> Any:
 
 
 def stripped_image(path: Path) -> tuple[bytes, str]:
-    """An image file without its metadata, and its ending: the same pixels, turned the same way.
+    """The bytes of an image file without its metadata, and the ending for them: the same pixels, turned the same way.
 
-    JPEG segments and PNG chunks are left out one by one and nothing is encoded again; other files, and those whose
-    parts cannot be told apart, become PNG of the pixels as `open_image` shows them. Raises `BadImageError`.
+    JPEG segments and PNG chunks are left out one by one, and nothing is encoded again. Any other file, and one whose
+    parts cannot be told apart, becomes a PNG of the pixels that `open_image` shows. Raises `BadImageError`.
     """
     content = path.read_bytes()
     turned = _orientation(path)
@@ -96,7 +96,7 @@ def stripped_image(path: Path) -> tuple[bytes, str]:
 
 
 def _orientation(path: Path) -> int:
-    """How the image is turned when it is opened: 1 is not at all. Pillow reads it from EXIF, PNG text and XMP."""
+    """How the image is to be turned, from 1 (not at all) to 8. Pillow reads it from EXIF, PNG text and XMP."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -112,7 +112,7 @@ def _exif(turned: int) -> bytes:
 
 
 def _jpeg_parts(content: bytes, turned: int) -> Iterator[bytes]:
-    """The segments that make the picture, up to its end; what a file carries after that is left out too."""
+    """The segments that make the picture, up to its end marker; a file may carry more after it, which is left out."""
     yield content[:2]
     if turned != 1:
         body = b"Exif\0\0" + _exif(turned)
@@ -147,11 +147,11 @@ def _segment(marker: int, segment: bytes) -> Iterator[bytes]:
     if marker == JFIF and segment[4:9] == b"JFIF\0" and len(segment) >= 18:
         yield b"\xff\xe0\0\x10" + segment[4:16] + b"\0\0"  # without its thumbnail
     elif (marker == ADOBE and segment[4:9] == b"Adobe") or not (JFIF <= marker <= 0xEF or marker == COMMENT):
-        yield segment  # Adobe's says how colours are stored; what is no application's and no comment is the picture
+        yield segment  # no APPn and no comment, so the picture itself; Adobe's APP14 says how colours are stored
 
 
 def _scan_end(content: bytes, place: int) -> int:
-    """Where the coded pixels after a scan's header end: at a marker that is neither a restart nor a stuffed zero."""
+    """Where the coded pixels of a scan end: at the first marker that is neither a restart nor an escaped FF byte."""
     while True:
         place = content.index(b"\xff", place)
         if content[place + 1] not in (0, *range(0xD0, 0xD8)):

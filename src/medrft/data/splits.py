@@ -1,7 +1,8 @@
-"""Clean splits: no image in two of them, whether under one name, as another file, or as a copy.
+"""From loaded examples to splits that share no image: not under one name, not as another file, and not as a copy.
 
-Images are the same when their pixels are (`images.pixels_of`, read once when the image was checked). Copies, which are
-recompressed, resized or cropped, are looked for as `leaks` does; that takes long on many images, so it is asked for.
+Images are the same if their pixels are (`images.pixels_of`, read once when the image was checked). Copies are images
+that were recompressed, resized or cropped. They are found as in `overlap.leaks`, which takes long on many images, so a
+recipe has to ask for it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ IN_TEST = "image is also in test"
 COPY_IN_TEST = "image is a copy of one in test"
 
 Pairs = set[tuple[str, str]]
-"""Images by pixel hash that are copies of one another."""
+"""Pairs of images, by pixel hash, that are copies of one another."""
 
 
 def by_image(loaded: Loaded, *, test: float, validation: float, seed: int, copies: bool = True) -> Loaded:
     """All rows split anew by image: `test` and `validation` are shares of all images, drawn by `seed`, train the rest.
 
-    Rows whose images are the same, or copies with `copies`, stay together. Ids keep their official split; this is not
-    the authors' split, and a note says so. Raises nothing: with too few separate images a part stays empty, which the
-    note's counts tell.
+    Rows that share an image, or with `copies` a copy, stay together. Ids keep their official split; this is not the
+    authors' split, and a note says so. If there are too few separate images a split stays empty. That raises nothing,
+    but the note gives the counts.
     """
     search = _Copies(loaded.examples) if copies else None
     pairs = search.among() if search else set()
@@ -41,7 +42,9 @@ def by_image(loaded: Loaded, *, test: float, validation: float, seed: int, copie
         more = search.between(examples) - pairs if search else set()
         if not more:
             break
-        pairs |= more  # found only now that nearer images are elsewhere
+        # Only the nearest few images of each are compared (`neighbours.CANDIDATES`). With many copies of one image some
+        # pairs show only now that the nearer ones are in another split, so we look until no more come to light.
+        pairs |= more
     images = {split: len(images_of(row for row in examples if row.split == split)) for split in SPLITS}
     told = ", ".join(f"{split} {count_noun(number, 'image', 'images')}" for split, number in images.items())
     how = "no image in two of them, as pixels or as a copy" if copies else "no image in two of them by its pixels"
@@ -49,7 +52,7 @@ def by_image(loaded: Loaded, *, test: float, validation: float, seed: int, copie
 
 
 def exclude_test_images(loaded: Loaded, *, copies: bool = False) -> Loaded:
-    """Leave out, row by row, the train and validation rows whose image is in test, with `copies` also as a copy."""
+    """Leave out the train and validation rows whose image is in test; with `copies` also if a copy of it is."""
     test = images_of(loaded.split("test"))
     copied = _Copies(loaded.examples).of_test() if copies else set()
     kept, left = [], []
@@ -71,8 +74,8 @@ def exclude_test_images(loaded: Loaded, *, copies: bool = False) -> Loaded:
 def cut_validation(loaded: Loaded, *, fraction: float, seed: int, copies: bool = False) -> Loaded:
     """Move `fraction` of the train images, drawn by `seed`, with all their rows to validation.
 
-    Rows that share an image, or with `copies` a copy, stay together. Ids keep their official split. Without train rows,
-    or with too few images to leave both parts something, nothing moves and a note says so.
+    Rows that share an image, or with `copies` a copy, stay together. Ids keep their official split. If train has no
+    rows, or fewer than two separate images, nothing moves and a note says so.
     """
     train = loaded.split("train")
     pairs = _Copies(train).among() if copies else set()
@@ -96,7 +99,7 @@ def draw_examples(examples: Sequence[Example], limit: int | None, *, seed: int) 
 
 
 def image_groups(examples: Iterable[Example], pairs: Iterable[tuple[str, str]] = ()) -> list[tuple[str, ...]]:
-    """Pixel hashes of images in groups that no example and no pair joins to one another, each sorted."""
+    """Images, by pixel hash, in groups: two images are in one if an example or a pair joins them. Groups are sorted."""
     parent: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -119,7 +122,7 @@ def image_groups(examples: Iterable[Example], pairs: Iterable[tuple[str, str]] =
 
 
 class _Copies:
-    """The copies among the images of some examples; each image is looked at once."""
+    """Finds copies among the images of some examples; each image is decoded once."""
 
     def __init__(self, examples: Iterable[Example]) -> None:
         self.examples = list(examples)
@@ -131,12 +134,12 @@ class _Copies:
         return self._pairs(list(self.files), list(self.files))
 
     def between(self, examples: Sequence[Example]) -> Pairs:
-        """Copies that these examples have in two splits."""
+        """Copies of which one image is in one split of these examples and the other in another."""
         parts = [sorted(images_of(row for row in examples if row.split == split)) for split in SPLITS]
         return {pair for a, b in combinations(parts, 2) for pair in self._pairs(a, b)}
 
     def of_test(self) -> set[str]:
-        """Images out of test that are a copy of one in it; looked for until no more come to light."""
+        """Images of train and validation that are copies of a test image; searched until no more come to light."""
         test = images_of(row for row in self.examples if row.split == "test")
         rest = [pixels for pixels in self.files if pixels not in test]
         found: set[str] = set()
@@ -150,8 +153,9 @@ class _Copies:
 
 
 def _draw(groups: list[tuple[str, ...]], shares: dict[Split, float], *, seed: int) -> dict[str, Split]:
-    """The split of each image: groups in a seeded order until each share is there, the last group always to train."""
+    """The split of each image: groups are taken in a seeded order until each share is filled; the last is for train."""
     total = sum(len(images) for images in groups)
+    # Sorted before the shuffle: the draw then depends on the images, and not on the order of the rows.
     drawn = sorted(groups)
     random.Random(seed).shuffle(drawn)
     found: dict[str, Split] = {pixels: "train" for images in drawn for pixels in images}
@@ -175,7 +179,7 @@ def _moved(example: Example, drawn: dict[str, Split]) -> Example:
 
 
 def _with(loaded: Loaded, examples: Sequence[Example], *, note: str, left_out: Sequence[LeftOut] = ()) -> Loaded:
-    """A new `Loaded` with its counts and its notes on splits made again."""
+    """A new `Loaded` with these examples, and with its counts and its notes on splits made anew."""
     report = loaded.report
     stale = set(split_notes(loaded.groups()))
     all_left = (*report.left_out, *left_out)

@@ -1,4 +1,4 @@
-"""Counts of a loaded data set: what `medrft data check --json` prints."""
+"""From a loaded data set to its counts, as `medrft data check --json` prints them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Summary(TypedDict):
     reasons: dict[str, int]
     left_out: list[LeftOutRow]
     counts: list[dict[str, Any]]
-    """The fields of `Count` for each official split; `cause` is empty where the published number was read."""
+    """The fields of `Count` for each official split; `cause` is empty if nothing is wrong."""
     notes: list[str]
 
 

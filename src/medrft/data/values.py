@@ -1,7 +1,7 @@
-"""Values of rows that nobody has checked: shown in one short line, and made into what strict JSON can hold.
+"""From unchecked values of rows to one short line for a message, or to what strict JSON can hold.
 
-A pickle of a few bytes can hold a list that repeats itself into billions of elements, and JSON nests as deep as it
-likes; so nothing here walks further than a fixed number of steps.
+A pickle of a few bytes can hold a list that repeats itself into billions of elements, and JSON may be nested to any
+depth. So every function here stops after a fixed number of steps.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 from medrft.text import whole_characters
 
 DEEPEST = 8
-"""Levels of nesting that metadata keep."""
+"""The most levels of nesting that metadata keep."""
 LARGEST = 10_000
-"""Values that one field of metadata keeps."""
+"""The most values that one field of metadata keeps."""
 LONGEST = 300
-"""Characters of a row's id and of a reason's detail in the list of rows left out."""
+"""The most characters of a row's id, and of a reason's detail, in the list of rows left out."""
 DIGITS = 1_024
-"""Bits of a whole number above which it is no number that a data set means."""
+"""A whole number of more bits is taken for a mistake and not written out: Python refuses to print very long ones."""
 CUT = "…"
 PLAIN = (str, int, float, bool, bytes, type(None))
 MISSING = ("NAType", "NaTType")
-"""Types by which pandas says that there is no value."""
+"""Names of the types of pandas' missing values: compared by name, so that pandas need not be imported."""
 
 
 class _Brief(reprlib.Repr):
-    """`repr` that looks at the first few elements alone."""
+    """A `repr` that looks only at the first few elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ _BRIEF = _Brief()
 
 
 def is_small(number: int) -> bool:
-    """Whether a whole number is one that can be written out."""
+    """Whether a whole number is short enough to be written out."""
     return number.bit_length() <= DIGITS
 
 
@@ -62,7 +62,7 @@ def show_value(value: object, limit: int = 80) -> str:
 
 
 def native_value(value: Any, depth: int = DEEPEST) -> Any:
-    """A value of NumPy, pandas or `decimal` as Python's own; others as they are.
+    """A value of NumPy, pandas or `decimal` as Python's own type; any other value as it is.
 
     >>> native_value(Decimal("2.0")), native_value([Decimal("0.5")])
     (2, [0.5])
@@ -96,15 +96,15 @@ def is_unicode(text: str) -> bool:
 
 
 def writable_text(text: str, limit: int | None = None) -> str:
-    """Text that any file can hold, cut to `limit` characters."""
+    """Text that can be written as UTF-8, cut to `limit` characters."""
     kept = text if limit is None or len(text) <= limit else text[: limit - 1] + CUT
     return whole_characters(kept)
 
 
 def json_value(value: Any) -> Any:
-    """A value that strict JSON can hold: NaN and infinities as `None`, dates and the like as text, bytes not at all.
+    """A value that strict JSON can hold: NaN, infinities and bytes as `None`, dates and the like as text.
 
-    What is nested deeper than `DEEPEST` or has more parts than `LARGEST` ends in `…`.
+    Where it is nested deeper than `DEEPEST`, or has more parts than `LARGEST`, `…` stands for the rest.
     """
     return _plain(value, DEEPEST, [LARGEST])
 

@@ -1,6 +1,6 @@
-"""Scorers: batched functions from items to scores in [0, 1]. One function serves reward and evaluation.
+"""Scorers: from a batch of items to one score per item, most in [0, 1]; the same for reward and evaluation.
 
-`SCORERS` is a table of where each one lives; `build_scorer` loads that module and no other, so that nothing here needs
+`SCORERS` tells in which module each one lives. `build_scorer` imports only that module, so that nothing here needs
 torch until an encoder is asked to score.
 """
 
@@ -46,7 +46,7 @@ SCORERS: dict[str, str] = {
 """Name -> `module:Class`; a user's own scorer is written the same way, `my_reward.py:Brevity`."""
 
 OTHER_NAMES = {"f1": "rouge1"}
-"""What papers call a scorer that has another name here; asking for it gets an error that says so."""
+"""Names in papers of scorers that have another name here; asking for one raises an error with our name."""
 
 
 def build_scorer(
@@ -60,9 +60,9 @@ def build_scorer(
 ) -> Scorer:
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
-    `encoder`, `correct` and the options of its scorer reach the scorers that look at them; `options` are the scorer's
-    own. What a user's own raises while it scores leaves the item unscored. Raises `UnknownNameError` for a name,
-    `RecipeError` for an option that it lacks.
+    `options` are the scorer's own. `encoder`, and the outcome that `correct` and `correct_options` describe, go only to
+    scorers with such a parameter. If a user's own scorer raises while it scores, the item is unscored. Raises
+    `UnknownNameError` for a wrong name, `RecipeError` for a wrong option.
     """
     refuse_masked(options, where=f"scorer {name}")
     if ":" in name:

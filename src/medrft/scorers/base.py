@@ -1,7 +1,7 @@
-"""What scorers of an answer against a reference share: which items get a 0, which are unscored, several references.
+"""From items to pairs of one answer and one reference, and back: the base class of the scorers that compare the two.
 
-The rules (DESIGN: unscored, scored 0): a reference that holds no word or number cannot be scored; where one can, any
-text of a policy's gets a number. No answer, or one that cannot be read, gets 0.
+The rules (DESIGN: unscored, scored 0): an item is unscored if no reference holds a word or number. Otherwise any text
+that a policy can write gets a number: 0 if there is no answer or it cannot be read, else the best over the references.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from medrft.text import CACHED_LENGTH, chosen, extract, is_placeholder, label_of
 from medrft.types import Completion, Example, Form, Item, Kind, Score, Scorer
 
 Reasons = Mapping[int, str]
-"""Why a scorer failed on an item, by the item's position; a reference that cannot be scored is no failure."""
+"""Why a scorer failed, by the position of the item. A reference that cannot be scored is no failure."""
 
 
 def score_with_reasons(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
-    """Scores, with the reasons of those that failed from scorers that know them (their own method `scored`)."""
+    """Scores, and the reasons for failures if the scorer has a method `scored` that tells them."""
     own = getattr(scorer, "scored", None)
     if own is None:
         return scorer(items), {}
@@ -28,7 +28,7 @@ def score_with_reasons(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Scor
 
 
 class Pair(NamedTuple):
-    """One answer against one reference, with all else a scorer may look at; hashable."""
+    """One answer against one reference, with everything else a scorer may look at; hashable, to score it once."""
 
     answer: str
     reference: str
@@ -61,7 +61,7 @@ class AnswerScorer:
         raise TypeError(f"{type(self).__name__} defines no score_pairs")
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """One score per item; 0 for an answer that cannot be read, `None` when no reference can be scored."""
+        """One score per item; 0 for an answer that cannot be read, `None` if no reference can be scored."""
         wanted, distinct = self._wanted(items)
         scores = dict(zip(distinct, self.score_pairs(distinct), strict=True)) if distinct else {}
         return [
@@ -70,12 +70,12 @@ class AnswerScorer:
         ]
 
     def _wanted(self, items: Sequence[Item]) -> tuple[list[list[Pair] | None], list[Pair]]:
-        """The pairs of each item as `_pairs` gives them, and all distinct ones."""
+        """The pairs of each item, as `_pairs` gives them, and the distinct pairs of all items."""
         wanted = [self._pairs(item) if self.applies(item) else None for item in items]
         return wanted, list(dict.fromkeys(pair for pairs in wanted for pair in pairs or ()))
 
     def _pairs(self, item: Item) -> list[Pair] | None:
-        """Pairs to score; empty for a scored 0, `None` when no reference can be scored."""
+        """The pairs to score; empty if the item gets 0, `None` if no reference can be scored."""
         references = [reference for reference in item.references if self.can_score(reference, item)]
         if not references:
             return None
@@ -90,7 +90,7 @@ class AnswerScorer:
 
     @staticmethod
     def _best(scores: Sequence[Score]) -> Score:
-        """The best score; `None` only if every one is."""
+        """The best score; `None` only if all of them are `None`."""
         return max((score for score in scores if score is not None), default=None)
 
 
@@ -105,10 +105,10 @@ def spelled_out(text: str, options: tuple[str, ...]) -> str:
 
 
 def is_readable(answer: str, *, reference: str, options: tuple[str, ...] = ()) -> bool:
-    """Whether an answer commits to anything; where not, it is scored 0 whatever a scorer would make of it.
+    """Whether an answer commits to anything; if not, it is scored 0, whatever the scorer would give.
 
-    Not readable: no word or number; one letter (unless the reference or an option's letter is one); a placeholder;
-    both yes and no where the reference is one of them; all of the options. Whatever equals the reference is readable.
+    Not readable are: no word or number; one letter, if there are no options; a placeholder; both yes and no, if the
+    reference is one of them; all of the options. An answer equal to the reference is always readable.
 
     >>> [is_readable(text, reference="effusion") for text in ("-", "x", "N/A", "3", "lung")]
     [False, False, False, True, True]
@@ -137,7 +137,7 @@ _readable_short = lru_cache(maxsize=65_536)(_readable)
 
 
 def _lists_all(words: str, options: Sequence[str]) -> bool:
-    """Whether an answer names every option; options inside one another count once."""
+    """Whether an answer names every option; an option that is part of another is not counted by itself."""
     names = {normalize(option) for option in options}
     distinct = {name for name in names if not any(name != other and name in other for other in names)}
     return len(distinct) > 1 and all(f" {name} " in f" {words} " for name in distinct)

@@ -1,4 +1,4 @@
-"""Scores for questions with a closed set of answers: yes/no match and choice match."""
+"""From an answer to 1 or 0 on questions with a closed set of answers: yes/no match and choice match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medrft.types import Item, Score
 
 @dataclass(frozen=True)
 class YesNoMatch(AnswerScorer):
-    """1 where the answer says the reference's yes or no and not the other, else 0; for closed questions."""
+    """1 if the answer says the reference's yes or no and not the other, else 0; for closed questions."""
 
     name: ClassVar[str] = "yes_no_match"
 
@@ -26,13 +26,13 @@ class YesNoMatch(AnswerScorer):
         return yes_no(reference) is not None
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
-        """Equality of what both sides say."""
+        """1 for each pair that says the same yes or no, else 0."""
         return [float(yes_no(pair.answer) == yes_no(pair.reference)) for pair in pairs]
 
 
 @dataclass(frozen=True)
 class ChoiceMatch(AnswerScorer):
-    """1 where the answer chooses the right option by letter, by text or by both, else 0; for questions with options."""
+    """1 if the answer chooses the right option by letter, by text or by both, else 0; for questions with options."""
 
     name: ClassVar[str] = "choice_match"
 
@@ -41,9 +41,9 @@ class ChoiceMatch(AnswerScorer):
         return bool(item.options)
 
     def can_score(self, reference: str, item: Item) -> bool:
-        """Whether the reference is one of the options, or the letter of one."""
+        """Whether the reference chooses one of the options, by text or by letter."""
         return chosen(reference, item.options) is not None
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
-        """Equality of the chosen options' texts."""
+        """1 for each pair that chooses the same option, else 0."""
         return [float(chosen(p.answer, p.options) == chosen(p.reference, p.options)) for p in pairs]

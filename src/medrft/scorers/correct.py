@@ -1,4 +1,4 @@
-"""The recipe's one binary outcome: is this answer correct? Used by CWR, filters, pass@k and the monitor."""
+"""From items to the recipe's binary outcome, correct (1) or not (0), for CWR, filters, pass@k and the monitor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medrft.types import Item, Kind, Score, Scorer
 class Correct:
     """1 or 0 per item: yes/no match for closed, choice match for choice, `correct: {scorer, at_least}` for open.
 
-    The one definition for training, evaluation and curation: `medrft.rewards.correct_of` builds it for a recipe, with
+    Training, evaluation and curation share this definition: `medrft.rewards.correct_of` builds it for a recipe, with
     the options that the recipe's reward gives the scorer.
     """
 
@@ -22,7 +22,7 @@ class Correct:
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, scorer: Scorer, *, at_least: float = 1.0) -> None:
-        """`scorer` decides open questions: its score is right from `at_least` on."""
+        """`scorer` decides open questions: an answer with a score of at least `at_least` is correct."""
         self.scorer = scorer
         self.by_kind: dict[Kind, tuple[Scorer, float]] = {
             "closed": (YesNoMatch(), 1.0),
@@ -31,7 +31,7 @@ class Correct:
         }
 
     def outcome(self, kind: Kind, score: Score) -> Score:
-        """1 or 0 from the score that decides for a kind; `None` stays."""
+        """1 or 0 from the score that decides for this kind of question; `None` stays `None`."""
         return None if score is None else float(score >= self.by_kind[kind][1])
 
     def applies(self, item: Item) -> bool:
@@ -39,7 +39,7 @@ class Correct:
         return True
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """1, 0, or `None` where the reference cannot be scored or the scorer failed."""
+        """1, 0, or `None` if the reference cannot be scored or the scorer failed."""
         return self.scored(items)[0]
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:

@@ -1,4 +1,4 @@
-"""A user's own scorer: a class that fits `Scorer`, a function of items, or a TRL reward function as it is."""
+"""From `file.py:Name` in a recipe to a scorer: a user's class, a function of items, or a TRL reward function."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ UNBOUNDED = (-math.inf, math.inf)
 def load_custom(spec: str, *, base_dir: Path | None, options: dict[str, Any]) -> Scorer:
     """The scorer at `file.py:Name` (or `package.module:Name`).
 
-    A class is built with `options`; a function with a parameter `completions` is taken for a TRL reward function, any
-    other for a function from items to scores. Raises `RecipeError` or `UnknownNameError` in one line.
+    A class is built with `options`. A function with a parameter `completions` is taken for a TRL reward function, and
+    any other function for one from items to scores. Raises `RecipeError` or `UnknownNameError`.
     """
     where, _, name = spec.rpartition(":")
     module = _load_file(where, base_dir) if where.endswith(".py") else _load_module(where)
@@ -46,7 +46,7 @@ def load_custom(spec: str, *, base_dir: Path | None, options: dict[str, Any]) ->
 
 
 def files_in(table: Any) -> list[Path]:
-    """The files of a user's own scorers, `file.py:Name`, that a reward's table names anywhere."""
+    """The files of all user's scorers (`file.py:Name`) that the table of a reward names, at any depth."""
     if isinstance(table, str):
         where = Path(table.rpartition(":")[0])
         return [where] if where.suffix == ".py" and where.is_file() else []
@@ -60,7 +60,7 @@ def _load_file(where: str, base_dir: Path | None) -> ModuleType:
         path = Path(where)
     if not path.is_file():
         raise RecipeError(f"no file at {path} for scorer {where!r}; paths are relative to the recipe")
-    # Named by its path, so that what it defines can be pickled to other processes that loaded the same file.
+    # A module name made of the path: pickle finds a class by that name in other processes that loaded the same file.
     name = f"medrft_custom_{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -117,11 +117,11 @@ class ItemFunction:
 
 @dataclass(frozen=True)
 class TrlFunction:
-    """A TRL reward function as it is: `f(prompts=…, completions=…, **columns) -> list[float | None]`.
+    """A TRL reward function, unchanged: `f(prompts=…, completions=…, **columns) -> list[float | None]`.
 
-    It sees conversational prompts and completions and the columns `solution` (first reference), `references`,
-    `question`, `options`, `kind`, `answer` and those of the metadata; no images and no trainer state. NaN is unscored.
-    Its range is not known, so it is taken as unbounded.
+    It sees conversational prompts and completions, the columns `solution` (first reference), `references`, `question`,
+    `options`, `kind` and `answer`, and those of the metadata, but no images and no trainer state. NaN is unscored. Its
+    range is not known, so it is taken as unbounded.
     """
 
     name: str
@@ -130,11 +130,11 @@ class TrlFunction:
     needs: tuple[str, ...] = ("completion",)
 
     def applies(self, item: Item) -> bool:
-        """Completions; a bare answer is none."""
+        """Items with a completion; a bare answer has none."""
         return item.completion is not None
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """What the function returns for those items that are completions."""
+        """What the function returns for the items with a completion, `None` for the others."""
         rows = [item for item in items if self.applies(item)]
         scores = iter(self._call(rows) if rows else ())
         return [next(scores) if self.applies(item) else None for item in items]
@@ -155,6 +155,7 @@ class TrlFunction:
             "options": [list(row.options) for row in rows],
             "kind": [row.kind for row in rows],
         }
+        # TRL passes every column, so functions written for it take **kwargs. One without gets the columns it names.
         taken = inspect.signature(self.function).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
             columns = {key: values for key, values in columns.items() if key in taken}

@@ -1,7 +1,7 @@
-"""BERTScore and cosine of a sentence encoder, both from one forward pass over each distinct string.
+"""From an answer and a reference to BERTScore or cosine, both from one forward pass over each distinct string.
 
-The text goes to the encoder as it was written (trimmed), as in both papers. Every figure names its encoder:
-`describe()` says which. torch is imported when the first pair is scored, not before.
+The encoder reads the text as it was written (trimmed), as in both papers. `describe()` names the encoder, so that it
+can stand beside every figure. torch is imported when the first pair is scored, not before.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from medrft.scorers.encoder_model import Encoder
 
 MAX_CHARACTERS = 8_192
-"""Encoders read at most a few hundred tokens; no more text than this is tokenised."""
+"""The most characters that are tokenised: encoders read only a few hundred tokens."""
 
 
 @dataclass(frozen=True)
 class EncoderScorer(AnswerScorer):
-    """Base of the two scores of one encoder."""
+    """Base of the two scorers that use an encoder."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
-        """Say what is not installed when a reward is built, not in the first step of training."""
+        """Raise for a missing package when the reward is built, not in the first step of training."""
         need_packages("torch", "transformers", extra="encoder")
 
     def describe(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class EncoderScorer(AnswerScorer):
 
 @dataclass(frozen=True)
 class Cosine(EncoderScorer):
-    """Cosine of the sentence embeddings, pooled as the model's own configuration says; below 0 is 0."""
+    """Cosine of the sentence embeddings, pooled as the model's own configuration says; negative values become 0."""
 
     name: ClassVar[str] = "cosine"
 
@@ -59,9 +59,9 @@ class Cosine(EncoderScorer):
 class BertScore(EncoderScorer):
     """BERTScore F1 (Zhang et al. 2020): greedy matching of token embeddings of one layer.
 
-    `idf_corpus` is a file with one reference a line: tokens are then weighted by their inverse document frequency in it
-    (a fixed corpus, because weights from the batch would make scores depend on the batch). `baseline` b rescales to
-    (F - b) / (1 - b), and below 0 is 0.
+    `idf_corpus` is a file with one reference per line; tokens are then weighted by their inverse document frequency in
+    it. The corpus is fixed, because weights from the batch would make scores depend on the batch. `baseline` b rescales
+    to (F - b) / (1 - b); negative values become 0.
     """
 
     name: ClassVar[str] = "bertscore"
@@ -92,7 +92,7 @@ class BertScore(EncoderScorer):
 
 
 def embed_texts(texts: Sequence[str], config: EncoderConfig) -> list[list[float]]:
-    """The unit sentence vector of each text, by the encoder of cosine."""
+    """The sentence vector of each text, of length 1, by the encoder that `cosine` uses."""
     cut = [for_model(text, limit=MAX_CHARACTERS) for text in texts]
     encoded = _encoder(config).encode(cut)
     return [encoded[text].sentence.tolist() for text in cut]
@@ -106,5 +106,8 @@ def _encoder(config: EncoderConfig, *, idf_corpus: str | None = None) -> Encoder
 
 
 def _unit(value: float) -> float:
-    """Clipped to [0, 1] and rounded to 6 digits: far below an encoder's own noise, above that of its batches."""
+    """The value clipped to [0, 1] and rounded to 6 digits.
+
+    That is much finer than the noise of an encoder, but coarser than what rounding in different batches changes.
+    """
     return round(min(1.0, max(0.0, value)), 6)

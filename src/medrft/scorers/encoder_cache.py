@@ -1,4 +1,4 @@
-"""What the encoder remembers: a bounded table in memory and, if asked for, an SQLite file on disk."""
+"""From a text to its embeddings without the model: a bounded table in memory and, if asked for, an SQLite file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Remembered(Generic[K, V]):
-    """A table that forgets what was used longest ago once its values weigh more than `limit` bytes."""
+    """A table that drops the least recently used entries once its values weigh more than `limit` bytes."""
 
     def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
         self.limit = limit
@@ -32,14 +32,14 @@ class Remembered(Generic[K, V]):
         self.table: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K) -> V | None:
-        """The value, now the last to be forgotten."""
+        """The value, or `None`; it becomes the most recently used one."""
         value = self.table.get(key)
         if value is not None:
             self.table.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Remember a value and forget the oldest beyond the limit."""
+        """Remember a value, and drop the least recently used ones beyond the limit."""
         if key in self.table:
             return
         self.table[key] = value
@@ -72,7 +72,7 @@ class DiskCache:
         return hashlib.sha256(f"{self.key}\0{text}".encode()).digest()
 
     def get_many(self, texts: Sequence[str]) -> dict[str, Tensors]:
-        """Those of the texts that are on disk."""
+        """The embeddings of those texts that are on disk."""
         found = {}
         database = self._open()
         for text in texts:
@@ -85,7 +85,7 @@ class DiskCache:
         return found
 
     def put_many(self, embeddings: Mapping[str, Tensors]) -> None:
-        """Write embeddings; what another process wrote first stays."""
+        """Write embeddings; what another process has written already is kept."""
         rows = [
             (self._digest(text), *(tensor.cpu().numpy().tobytes() for tensor in tensors))
             for text, tensors in embeddings.items()

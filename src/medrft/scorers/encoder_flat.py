@@ -1,8 +1,8 @@
-"""Strings of many lengths through one BERT-like model without padding: their tokens laid end to end.
+"""From strings of many lengths to one pass of a BERT-like model without padding: their tokens are laid end to end.
 
-Everything in such a model but attention looks at one token at a time, so all tokens of a batch go through its matrix
-products together; attention is done string by string, for all strings of one length at once. No token is wasted on
-padding and few calls are made, which is what short answers cost most of their time in.
+Except for attention, everything in such a model looks at one token at a time. So all tokens of a batch go through its
+matrix products together, and attention is computed within each string, for all strings of one length at once. Short
+answers spend most of their time on padding and on the number of calls, and this saves both.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ with naming_extras("encoder"):
 
 
 NAME = "medrft_runs"
-"""Our attention's name in transformers' table."""
+"""The name under which our attention is registered with transformers."""
 POSITION_OFFSET = {"bert": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}
-"""Model types whose positions we know: counted from 0, or from the padding id plus this."""
+"""Model types whose positions we know. 0: they are counted from 0; 1: from the padding id plus 1."""
 
 
 class Run(NamedTuple):
-    """Strings of one length that stand side by side: `rows` of `length` tokens from `start` on."""
+    """Strings of one length that lie side by side: `rows` strings of `length` tokens, from `start` on."""
 
     start: int
     rows: int
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     @property
     def span(self) -> slice:
-        """Its tokens."""
+        """The places of its tokens."""
         return slice(self.start, self.start + self.rows * self.length)
 
 
@@ -51,7 +51,7 @@ def runs_of(lengths: Sequence[int]) -> list[Run]:
 
 
 def can_flatten(model: Any) -> bool:
-    """Whether a model is of a kind whose positions and attention we know; it is then set to our attention."""
+    """Whether we know a model's positions and attention; if so, it is switched to our attention."""
     from transformers import AttentionInterface
 
     if model.config.model_type not in POSITION_OFFSET or model.config.is_decoder:
@@ -60,7 +60,7 @@ def can_flatten(model: Any) -> bool:
         return False
     AttentionInterface.register(NAME, flat_attention)
     model.set_attn_implementation(NAME)
-    model.pooler = None  # nobody asks for its output
+    model.pooler = None  # its output is never used, and it would take the first token of the whole batch
     return True
 
 

@@ -1,7 +1,8 @@
-"""Loading a sentence encoder: plain ones from a folder with transformers alone, all others by sentence-transformers.
+"""From the name or folder of a sentence encoder to its parts: transformer, tokenizer, length limit and pooling.
 
-Plain means a transformer, mean or first-token pooling, and normalisation, as the packaged all-MiniLM is. It is read
-here because importing sentence-transformers takes seconds, in every command and at the first step of training.
+A folder with only a transformer, mean or first-token pooling, and normalisation (such as the packaged all-MiniLM) is
+read here with transformers alone, because importing sentence-transformers takes seconds in every command and at the
+first step of training. All other encoders are loaded by sentence-transformers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Pool = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Parts(NamedTuple):
-    """What the encoder needs of a model."""
+    """The parts of a model that the encoder needs."""
 
     transformer: Any
     tokenizer: Any
@@ -37,6 +38,7 @@ def load_encoder(name: str, revision: str | None, device: torch.device) -> Parts
     """The model of a hub id or folder, or the packaged one; raises `ModelError` with a way out."""
     source = _packaged() if name == PACKAGED else name
     silence = hub_silence(source)
+    # sentence-transformers looks for a name without an owner under its own organisation.
     places = [source] if "/" in source else [source, f"sentence-transformers/{source}"]
     if (told := [why_unreachable(place) for place in places]) and all(told):
         raise ModelError(f"encoder {name!r} cannot be loaded: {told[0]}, or {PACKAGED}")
@@ -67,7 +69,7 @@ def _packaged() -> str:
 
 
 def _plain(folder: Path, device: torch.device) -> Parts | None:
-    """A folder whose modules are all known here; `None` otherwise."""
+    """The parts of a folder if all its modules are known here, else `None`."""
     if not (folder / "modules.json").is_file() or not (folder / "sentence_bert_config.json").is_file():
         return None
     modules = [(entry["type"].rpartition(".")[2], entry["path"]) for entry in read_json(folder / "modules.json")]

@@ -1,8 +1,8 @@
-"""A sentence encoder that reads each distinct string once and remembers it.
+"""From pairs of strings to BERTScore F1 and cosine, by an encoder that reads each distinct string once.
 
-Shapes: N strings, L tokens, D features. Nothing is padded (`encoder_flat`; models that it does not know get batches of
-one length), and on CPU several batches run side by side with one thread each: so a string's numbers don't depend on its
-neighbours.
+Shapes: N strings, L tokens, D features. Nothing is padded: `encoder_flat` lays strings end to end, and models that it
+does not know get batches of one length. On CPU several batches run side by side, with one thread each. So the numbers
+of a string do not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ BUCKET = 8
 TOKENS_CPU, TOKENS_GPU = 1024, 1 << 16
 """Tokens per batch."""
 FEWEST_TOKENS = 32
-"""Smaller batches are filled up: matrix products of a few rows take another path, with other rounding."""
+"""Batches of fewer tokens are filled up: matrix products of a few rows take another path, which rounds otherwise."""
 FLOOR = 0.0
-"""A token that nothing on the other side resembles counts 0; bert-score does the same wherever its batch is padded."""
+"""A token whose best similarity is negative counts 0; the package bert-score does the same wherever it pads a batch."""
 MATCH_CELLS = 1 << 21
-"""Token pairs matched at once; bounds the memory of BERTScore."""
+"""The most pairs of tokens that are matched at once, to bound the memory of BERTScore."""
 
 
 class Encoded(NamedTuple):
@@ -64,7 +64,7 @@ class Encoder:
         idf_corpus: str | None = None,
         device: str | None = None,
     ) -> None:
-        """Load the model; raises `ModelError` with a way out when it is not there."""
+        """Load the model; raises `ModelError` with a way out if it is not there."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = choose_dtype(dtype, self.device)
         transformer, self.tokenizer, self.max_length, self.pool = load_encoder(name, revision, self.device)
@@ -95,7 +95,7 @@ class Encoder:
         return [found[pair] or (0.0, 0.0) for pair in pairs]
 
     def forget(self) -> None:
-        """Empty the memory, as benchmarks need it."""
+        """Empty the memory; for benchmarks."""
         self.embeddings.clear()
         self.pairs.clear()
 
@@ -118,7 +118,7 @@ class Encoder:
         return complete
 
     def _forward(self, texts: Sequence[str]) -> dict[str, tuple[torch.Tensor, Encoded]]:
-        """Token ids and embeddings of texts that nothing remembers."""
+        """Token ids and embeddings of texts that are neither in memory nor on disk."""
         rows = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
         order = sorted(range(len(texts)), key=lambda i: (len(rows["input_ids"][i]), texts[i]))
         size = TOKENS_GPU if self.device.type == "cuda" else TOKENS_CPU
@@ -132,7 +132,7 @@ class Encoder:
         }
 
     def _forward_chunk(self, rows: Any, chunk: Sequence[int]) -> list[tuple[torch.Tensor, Encoded]]:
-        """One batch through the model; the first string is repeated where there are too few tokens."""
+        """Run one batch through the model; its first string is repeated if there are fewer than `FEWEST_TOKENS`."""
         short = FEWEST_TOKENS - sum(len(rows["input_ids"][i]) for i in chunk)
         extra = max(0, math.ceil(short / len(rows["input_ids"][chunk[0]])))
         filled = [*[chunk[0]] * extra, *chunk]
@@ -161,7 +161,7 @@ class Encoder:
         return last, last if self.layer is None else states.hidden_states[self.layer].flatten(0, 1)
 
     def _weighted(self, ids: torch.Tensor, tokens: torch.Tensor, sentence: torch.Tensor) -> Encoded:
-        """With each token's weight: 0 for the marks of begin and end, else 1 or its idf, summing to 1."""
+        """The string with its tokens' weights: 0 for the marks of begin and end, else 1 or the idf; they sum to 1."""
         special = {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}
         idf = self.idf
         raw = [0.0 if t in special else idf.get(t, idf[-1]) if idf else 1.0 for t in ids.tolist()]
@@ -179,7 +179,7 @@ class Encoder:
         return {-1: math.log(len(lines) + 1)} | {t: math.log((len(lines) + 1) / (n + 1)) for t, n in counts.items()}
 
     def _match(self, pairs: Sequence[tuple[str, str]], encoded: dict[str, Encoded]) -> list[tuple[float, float]]:
-        """Scores of pairs whose strings are encoded, in batches of like lengths."""
+        """Scores of pairs whose strings are encoded, in batches of similar lengths."""
         sizes = [(_padded(encoded[a].length), _padded(encoded[r].length)) for a, r in pairs]
         groups: dict[tuple[int, int], list[int]] = {}
         for i, size in enumerate(sizes):
@@ -214,7 +214,7 @@ def _stack(encoded: Sequence[Encoded], width: int) -> tuple[torch.Tensor, torch.
     """Token vectors (N, width, D), weights (N, width) and mask (N, width)."""
     tokens = torch.nn.utils.rnn.pad_sequence([one.tokens for one in encoded], batch_first=True)
     weights = torch.nn.utils.rnn.pad_sequence([one.weights for one in encoded], batch_first=True)
-    missing = width - tokens.shape[1]  # always the same width, so that a pair's numbers don't depend on its neighbours
+    missing = width - tokens.shape[1]  # always padded to `width`, so that no pair's numbers depend on its neighbours
     tokens = torch.nn.functional.pad(tokens, (0, 0, 0, missing))
     weights = torch.nn.functional.pad(weights, (0, missing))
     lengths = torch.tensor([one.length for one in encoded], device=tokens.device)
@@ -255,14 +255,17 @@ def _side_by_side(device: torch.device) -> Iterator[Any]:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is float32: bfloat16 moves a cosine by up to 0.01, more than the gaps that a reward must see."""
+    """The dtype for a setting; `auto` is float32, because bfloat16 moves a cosine by up to 0.01.
+
+    That is more than the differences between completions that a reward has to see. Raises `ModelError`.
+    """
     if dtype == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ModelError("encoder.dtype is bfloat16, which this GPU lacks; use float32")
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
 
 def _fingerprint(name: str) -> str:
-    """Size and time of a local model's weights, so that a changed folder is not mistaken for the old one."""
+    """Sizes and times of a local model's weight files, for the cache key: a changed folder is another model."""
     files = sorted(Path(name).glob("*.safetensors")) if os.path.isdir(name) else []
     return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 

@@ -1,4 +1,4 @@
-"""Whether a completion is its prompt's answer form and nothing else."""
+"""From a completion to 1 or 0: is it exactly its prompt's answer form, and does it name the modality in a tag?"""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from medrft.types import Item, Score
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """1 where the completion is exactly its form (`text.extract`'s `well_formed`), else 0: R_f of ARMed.
+    """1 if the completion is exactly its form (`well_formed` of `text.extract`), else 0: R_f of ARMed.
 
-    Not applicable to a bare answer, nor to the form `short`, which has no tags.
+    Does not apply to a bare answer, nor to the form `short`, which has no tags.
     """
 
     name: ClassVar[str] = "answer_format"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("completion",)
     about: ClassVar[str] = "form"
-    """Not an answer part: a gate leaves it alone."""
+    """It does not judge the answer, so a gate leaves it alone."""
 
     def applies(self, item: Item) -> bool:
         """Completions in a form with tags."""
@@ -51,9 +51,9 @@ SAME = {
 
 @dataclass(frozen=True)
 class ModalityTag:
-    """1 where the completion holds exactly one tag such as `<CT>`, and it names the modality in the item's metadata.
+    """1 if the completion holds exactly one tag such as `<CT>`, and it names the modality in the metadata, else 0.
 
-    The form of the tag is unpublished: our reading. Applies where the metadata know the modality.
+    The form of the tag is not published; this is our reading. Applies only if the metadata hold a known modality.
     """
 
     name: ClassVar[str] = "modality_tag"

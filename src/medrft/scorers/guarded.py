@@ -1,6 +1,6 @@
-"""Somebody else's scorer, kept from ending a run: what it raises leaves the completion unscored, with the reason.
+"""From a user's scorer to one that cannot end a run: an item on which it fails is unscored, and the reason is told.
 
-Never a number in place of a failure, and never a failure that nobody is told of.
+A failure is never turned into a number, and never passed over in silence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from medrft.types import Item, Score, Scorer
 
 
 class Caught:
-    """`with Caught() as caught:` keeps the error that others' code raises; Ctrl-C and a user's mistake go on."""
+    """`with Caught() as caught:` catches what somebody else's code raises, and keeps it in `caught.error`.
+
+    Ctrl-C and a `UserError` are not caught.
+    """
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -36,32 +39,33 @@ class Caught:
 
 @dataclass(frozen=True)
 class Guarded:
-    """A user's scorer whose failures are counted by row; a batch that fails is asked again row by row.
+    """A user's scorer whose failures are counted by item; if a whole batch fails, it is asked again item by item.
 
-    A failure is: an exception, another number of scores than of items, a score that is no finite number, and `None`
-    from a scorer that says of itself `can_fail = True`. All else of the scorer is as it was.
+    A failure is an exception, a number of scores other than that of items, a score that is no finite number, or `None`
+    from a scorer with `can_fail = True`. Everything else about the scorer stays as it is.
     """
 
     scorer: Scorer
 
     def __getattr__(self, name: str) -> Any:
-        """Its own name, range, `explain` and so on."""
-        if name == "scorer" or name.startswith("__"):  # while it is being unpickled
+        """The scorer's own name, range, `explain` and so on."""
+        # pickle looks up `__setstate__` and the like before `scorer` is set, which would recurse here without end.
+        if name == "scorer" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.scorer, name)
 
     def applies(self, item: Item) -> bool:
-        """What the scorer says; where it cannot say, the item counts, and is unscored."""
+        """What the scorer says; if it fails to say, the part applies, and the item is unscored."""
         with Caught():
             return bool(self.scorer.applies(item))
         return True
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """One score per item, `None` where the scorer failed."""
+        """One score per item, `None` if the scorer failed on it."""
         return self.scored(items)[0]
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
-        """Scores, and why there is none; warns once with the counts."""
+        """Scores, and the reasons for those that are missing; warns once, with the counts."""
         found = self._batch(items)
         if isinstance(found, str):
             found = [self._one(item) for item in items]
@@ -75,7 +79,7 @@ class Guarded:
         return [None if i in reasons or isinstance(row, str) else row for i, row in enumerate(found)], reasons
 
     def _batch(self, items: Sequence[Item]) -> list[Score | str] | str:
-        """For each item its score or why it has none; one reason when the call as a whole failed."""
+        """For each item its score, or as text why it has none; a single text if the call as a whole failed."""
         made, error = call_guarded(lambda: list(self.scorer(items)))
         if error is not None:
             return error
@@ -88,7 +92,7 @@ class Guarded:
         return found if isinstance(found, str) else found[0]
 
     def _why(self, item: Item, row: Score | str) -> str | None:
-        """Why an item was not scored, if that is a failure."""
+        """The reason if the scorer failed on this item, else `None`."""
         if isinstance(row, str):
             return row
         _, error = call_guarded(lambda: self.scorer.applies(item))
@@ -98,7 +102,7 @@ class Guarded:
 
 
 def call_guarded(work: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What somebody else's code returns, and in one line what it raised instead."""
+    """What somebody else's code returns, and `None`; or `None`, and what it raised in one line."""
     made = None
     with Caught() as seen:
         made = work()
@@ -106,7 +110,7 @@ def call_guarded(work: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 def _checked(score: Any) -> Score | str:
-    """A finite number or `None` as it is; why anything else is no score."""
+    """A finite number or `None` as it is; for anything else, why it is no score."""
     if score is None:
         return None
     number, error = call_guarded(lambda: float(score))

@@ -1,8 +1,9 @@
-"""A language model behind an OpenAI-compatible endpoint as a scorer: 1 or 0, or `None` when it gave no verdict.
+"""From items to verdicts of a language model behind an OpenAI-compatible endpoint: 1, 0, or `None` without a verdict.
 
-Two tasks. `equivalence` (as in MediX-R1, arXiv 2602.23363, and MRPO, 2606.31825): does the answer mean what the
-reference says, YES or NO. `reasoning` (after Zhu et al., 2505.13973): is the thought clinically sound, 1 or 0. The
-papers' prompts are unpublished or in other words: ours stand in `judge_prompts.py`. docs/judge.md has the details.
+There are two tasks. `equivalence` (as in MediX-R1, arXiv 2602.23363, and MRPO, 2606.31825) asks whether the answer
+means what the reference says, YES or NO. `reasoning` (after Zhu et al., 2505.13973) asks whether the thought is
+clinically sound, 1 or 0. The papers' prompts are not published or worded otherwise; ours are in `judge_prompts.py`.
+docs/judge.md has the details.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ WORDS = {"equivalence": {"yes": 1.0, "no": 0.0}, "reasoning": {"1": 1.0, "0": 0.
 
 
 def parse_verdict(text: str, task: Task) -> Score:
-    """The one verdict of a reply; `None` for anything but that word, with or without quotes, emphasis or a full stop.
+    """The verdict of a reply; `None` unless it is only that word, perhaps with quotes, emphasis or a full stop.
 
-    A judge's own thought is skipped, in whatever marks, also where its template opened it; one that never ends is none.
+    A judge's own thought is skipped, in any marks, also if its template opened it. If it never ends, it is no verdict.
 
     >>> replies = ("YES", " no.", "**Yes**", "<think>YES?</think>NO", "YES?</think>NO")
     >>> [parse_verdict(text, "equivalence") for text in replies]
@@ -48,7 +49,7 @@ def parse_verdict(text: str, task: Task) -> Score:
 
 @dataclass(frozen=True)
 class Asker:
-    """What both judges share: the endpoint, its limits, and the count of what came back."""
+    """What both judges share: the endpoint, its limits, and counts of the outcomes."""
 
     endpoint: Endpoint
     max_tokens: int
@@ -58,7 +59,7 @@ class Asker:
     outcomes: Counter[str] = field(default_factory=Counter, compare=False)
 
     def verdicts(self, conversations: Sequence[Messages], task: Task) -> tuple[list[Score], Reasons]:
-        """One verdict per conversation; `None` with its reason, and one warning, where there is none."""
+        """One verdict per conversation, or `None` with a reason; warns once for all that are missing."""
         ask = partial(self.endpoint.ask, max_tokens=self.max_tokens, temperature=self.temperature)
         replies = ask(conversations) if conversations else []
         found = [self._verdict(reply, task) for reply in replies]
@@ -73,7 +74,7 @@ class Asker:
         return [score for score, _ in found], {i: why for i, (_, why) in enumerate(found) if why}
 
     def _verdict(self, reply: Reply | EndpointError, task: Task) -> tuple[Score, str | None]:
-        """A reply's score, or why it has none; the part before a colon is counted."""
+        """A reply's score, or why it has none. Outcomes are counted by the part of the reason before its colon."""
         if isinstance(reply, EndpointError):
             return None, f"no reply: {reply}"
         score = parse_verdict(reply.text, task)
@@ -85,12 +86,12 @@ class Asker:
 
 
 class _Judge:
-    """What a judge tells of itself."""
+    """What both judges tell about themselves."""
 
     asker: Asker
     task: ClassVar[Task]
     can_fail: ClassVar[bool] = True
-    """Its endpoint may be down, which is no fault of the answer or of the reference."""
+    """`None` may mean that the endpoint failed, and not only that the reference cannot be scored."""
 
     def describe(self) -> dict[str, Any]:
         """Which model judges, where, and with which prompt."""
@@ -104,9 +105,9 @@ class _Judge:
 
 @dataclass(frozen=True)
 class EquivalenceJudge(_Judge, AnswerScorer):
-    """1 where the judge says that the answer means what the reference says, else 0.
+    """1 if the judge says that the answer means what the reference says, else 0.
 
-    An answer equal to the reference after normalisation is 1, and one that is too long to be an answer is 0, unasked.
+    The judge is not asked if the answer equals the reference after normalisation (1), or is too long to be one (0).
     """
 
     name: ClassVar[str] = "judge"
@@ -118,7 +119,7 @@ class EquivalenceJudge(_Judge, AnswerScorer):
         return self.scored(items)[0]
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
-        """One verdict per item, and why there is none."""
+        """One verdict per item, and the reasons for those that are missing."""
         wanted, distinct = self._wanted(items)
         verdicts, why = self._judged(distinct)
         scores: list[Score] = [
@@ -129,7 +130,7 @@ class EquivalenceJudge(_Judge, AnswerScorer):
         return scores, {i: why[pairs[0]] for i, pairs in failed.items() if pairs and scores[i] is None}
 
     def _judged(self, pairs: Sequence[Pair]) -> tuple[dict[Pair, Score], dict[Pair, str]]:
-        """One verdict per pair, and why there is none."""
+        """One verdict per pair, and the reasons for those that are missing."""
         scores: dict[Pair, Score] = {pair: self._unasked(pair) for pair in pairs}
         asked = [pair for pair in pairs if scores[pair] is None]
         prompts = [
@@ -147,7 +148,7 @@ class EquivalenceJudge(_Judge, AnswerScorer):
         return scores, {asked[i]: why for i, why in reasons.items()}
 
     def _pairs(self, item: Item) -> list[Pair] | None:
-        """As for any scorer of answers, but one that is too long is not read at all: a scored 0."""
+        """The pairs as for any scorer of answers, but none for an answer that is too long: it gets 0 unread."""
         if item.answer is None or len(item.answer) <= self.asker.max_chars:
             return super()._pairs(item)
         self.asker.outcomes["too long"] += 1
@@ -155,7 +156,7 @@ class EquivalenceJudge(_Judge, AnswerScorer):
 
     @staticmethod
     def _best(scores: Sequence[Score]) -> Score:
-        """1 if one reference is met; `None` rather than 0 while any verdict is missing."""
+        """1 if one verdict is 1; else `None` if any verdict is missing, because that one might have been 1; else 0."""
         return 1.0 if 1.0 in scores else None if None in scores else 0.0
 
     def _unasked(self, pair: Pair) -> Score:
@@ -168,29 +169,29 @@ class EquivalenceJudge(_Judge, AnswerScorer):
 
 @dataclass(frozen=True)
 class ReasoningJudge(_Judge):
-    """1 where the judge finds the thought clinically sound, else 0; for completions that are meant to hold a thought.
+    """1 if the judge finds the thought clinically sound, else 0; for completions that are meant to hold a thought.
 
-    No thought, or one that is too long, is 0, unasked.
+    If there is no thought, or it is too long, the score is 0 and the judge is not asked.
     """
 
     asker: Asker
     name: ClassVar[str] = "judge_reasoning"
     task: ClassVar[Task] = "reasoning"
     about: ClassVar[str] = "thinking"
-    """Neither a gate nor an unreadable answer makes it 0: the judge sees the answer beside the thought."""
+    """A gate or an unreadable answer does not set it to 0: the judge sees the answer together with the thought."""
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     needs: ClassVar[tuple[str, ...]] = ("completion",)
 
     def applies(self, item: Item) -> bool:
-        """Completions that think, or that their prompt told to."""
+        """Completions that hold a thought, or whose prompt asked for one."""
         return item.thinking is not None or item.form == "think"
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """One verdict per item that this concerns."""
+        """One verdict per item to which this applies, `None` for the others."""
         return self.scored(items)[0]
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
-        """One verdict per item that this concerns, and why there is none."""
+        """One verdict per item to which this applies, and the reasons for those that are missing."""
         wanted = {i: item.thinking or "" for i, item in enumerate(items) if self.applies(item) and _has_reference(item)}
         scores: dict[int, Score] = {}
         asked: dict[int, Messages] = {}
@@ -242,9 +243,9 @@ def build_judge(
 ) -> Scorer:
     """A judge for `task` at an endpoint; all else is in `Endpoint` and docs/judge.md.
 
-    `temperature` is for an evaluation that asks several times; a reward needs 0. `max_tokens` of a reply; `max_chars`
-    of what is judged (2,000 for an answer, 16,000 for a thought); `system: false` for models whose template has no
-    system role. Raises `RecipeError` for options that cannot work.
+    `temperature` is for an evaluation that asks several times; a reward needs 0. `max_tokens` limits a reply and
+    `max_chars` what is judged (2,000 for an answer, 16,000 for a thought). `system: false` is for models whose template
+    has no system role. Raises `RecipeError` for options that cannot work.
     """
     if task not in WORDS:
         raise unknown_name("judge task", task, WORDS)
@@ -270,7 +271,7 @@ def build_judge(
         raise RecipeError(f"judge max_tokens and max_chars must be at least 1, got {max_tokens} and {max_chars}")
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 2:
         raise RecipeError(f"judge temperature must be a number from 0 to 2, got {temperature!r}")
-    endpoint.key()  # a missing key is told before training, not in its first step
+    endpoint.key()  # raises for a missing key now, and not in the first step of training
     asker = Asker(
         endpoint, max_tokens, max_chars or (2_000 if task == "equivalence" else 16_000), system, float(temperature)
     )

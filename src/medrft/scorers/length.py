@@ -1,7 +1,7 @@
-"""Parts that pay for length or punish it. None of them judges the answer, so gates leave them alone.
+"""From the length of a completion to a score: parts that pay for length or punish it.
 
-Lengths are in tokens as generated (`n_tokens` of `max_tokens`), or in sentences. A part without the field it needs
-does not apply.
+Lengths are in tokens as generated (`n_tokens` of `max_tokens`), or in sentences. A part does not apply to an item that
+lacks the fields it needs. None of the parts judges the answer, so gates leave them alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medrft.types import Item, Score
 
 @dataclass(frozen=True)
 class LengthPart:
-    """Base of the parts on length: each item on its own."""
+    """Base of the parts on length that score each item on its own."""
 
     name: ClassVar[str]
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -36,19 +36,19 @@ class LengthPart:
         return [self.score_one(item) if self.applies(item) else None for item in items]
 
     def score_one(self, item: Item) -> Score:
-        """The score of an item that has what is needed."""
+        """The score of an item that has the fields needed."""
         raise TypeError(f"{type(self).__name__} defines no score_one")
 
 
 def _share(item: Item) -> float:
-    """Tokens used of the tokens allowed, in [0, 1]."""
+    """The share of the allowed tokens that were used, in [0, 1]."""
     assert item.n_tokens is not None and item.max_tokens
     return min(1.0, item.n_tokens / item.max_tokens)
 
 
 @dataclass(frozen=True)
 class Ecr(LengthPart):
-    """ECR of Zhu et al. (2505.13973): pays for length whatever the answer: min(1, n / max). Our reading."""
+    """ECR of Zhu et al. (2505.13973), in our reading: min(1, n / max), so it pays for length whatever the answer."""
 
     name: ClassVar[str] = "ecr"
 
@@ -59,12 +59,12 @@ class Ecr(LengthPart):
 
 @dataclass(frozen=True)
 class _OnCorrect(LengthPart):
-    """Base of the parts that look at the recipe's `correct` outcome."""
+    """Base of the parts that depend on the recipe's `correct` outcome."""
 
     correct: Correct
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """One score per item; unscored where correctness is."""
+        """One score per item; unscored if its correctness is."""
         return self.scored(items)[0]
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
@@ -83,7 +83,7 @@ class _OnCorrect(LengthPart):
 
 @dataclass(frozen=True)
 class Cwr(_OnCorrect):
-    """CWR of Zhu et al.: pays for length only when the answer is right: correct * min(1, n / max). Our reading."""
+    """CWR of Zhu et al., in our reading: correct * min(1, n / max), so it pays for length only in right answers."""
 
     name: ClassVar[str] = "cwr"
 
@@ -96,8 +96,9 @@ class Cwr(_OnCorrect):
 class CosineLength(_OnCorrect):
     """Cosine-scaled length (2502.03373; TRL's `get_cosine_scaled_reward`), moved into [0, 1].
 
-    v = end + (start - end) (1 + cos(pi n / max)) / 2 from `right_short` to `right_long` for a right answer, from
-    `wrong_short` to `wrong_long` for a wrong one: short right answers and long wrong ones are the better of theirs.
+    v = end + (start - end) (1 + cos(pi n / max)) / 2, where start and end are `right_short` and `right_long` for a
+    right answer, `wrong_short` and `wrong_long` for a wrong one. By default a right answer earns more the shorter it
+    is, and a wrong one the longer it is.
     """
 
     name: ClassVar[str] = "cosine_length"
@@ -107,7 +108,7 @@ class CosineLength(_OnCorrect):
     wrong_long: float = 0.25
 
     def __post_init__(self) -> None:
-        """Values outside [0, 1] would leave the declared range."""
+        """Refuse values outside [0, 1], which would leave the declared range."""
         for key in ("right_short", "right_long", "wrong_short", "wrong_long"):
             if not 0 <= getattr(self, key) <= 1:
                 raise RecipeError(f"cosine_length {key} lies in [0, 1], got {getattr(self, key)}")
@@ -122,8 +123,8 @@ class CosineLength(_OnCorrect):
 class SoftOverlong(LengthPart):
     """Soft overlong punishment of DAPO (2503.14476, Eq. 13), in [-1, 0].
 
-    0 up to max - cache tokens, then ((max - cache) - n) / cache, -1 from max on. `cache` is in tokens; by default a
-    fifth of max.
+    It is 0 up to max - cache tokens, then ((max - cache) - n) / cache, and -1 from max on. `cache` is in tokens; by
+    default it is a fifth of max.
     """
 
     name: ClassVar[str] = "soft_overlong"
@@ -131,7 +132,7 @@ class SoftOverlong(LengthPart):
     cache: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a cache without tokens."""
+        """Refuse a cache of less than one token."""
         if self.cache is not None and self.cache < 1:
             raise RecipeError(f"soft_overlong cache is a number of tokens >= 1, got {self.cache}")
 
@@ -146,8 +147,8 @@ class SoftOverlong(LengthPart):
 class SentenceBand(LengthPart):
     """Length band of MRPO (2606.31825) on the K sentences of the thought, in [-1, 0].
 
-    0 within [k_min, k_max], -(k_min - K) / k_min below, -(K - k_max) / k_max above; at least -1 (the bound is ours).
-    Without a thought the whole completion is counted.
+    It is 0 within [k_min, k_max], -(k_min - K) / k_min below, and -(K - k_max) / k_max above, but at least -1 (that
+    bound is ours). Without a thought the sentences of the whole completion are counted.
     """
 
     name: ClassVar[str] = "sentence_band"

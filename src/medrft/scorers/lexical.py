@@ -1,4 +1,4 @@
-"""Scores of words against words: BLEU-1, ROUGE-1, token precision, recall and F1, exact match, set match."""
+"""From the words of an answer and a reference to BLEU-1, ROUGE-1, token precision and recall, exact and set match."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medrft.types import Score
 def bleu1(answer: Sequence[str], reference: Sequence[str]) -> float:
     """Sentence BLEU of order 1 with brevity penalty and no smoothing (Papineni et al. 2002), in [0, 1].
 
-    Clipped unigram precision, times exp(1 - |reference| / |answer|) where the answer is the shorter.
+    Clipped unigram precision, times exp(1 - |reference| / |answer|) if the answer is the shorter of the two.
 
     >>> bleu1("no bleeding in cerebellum".split(), "bleeding in posteroinferior cerebellum".split())
     0.75
@@ -43,17 +43,17 @@ def rouge1(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def precision(answer: Sequence[str], reference: Sequence[str]) -> float:
-    """Share of the answer's tokens that are in the reference (with counts)."""
+    """The share of the answer's tokens that are in the reference; a repeated token counts as often as it is there."""
     return _overlap(answer, reference) / len(answer) if answer else 0.0
 
 
 def recall(answer: Sequence[str], reference: Sequence[str]) -> float:
-    """Share of the reference's tokens that are in the answer (with counts)."""
+    """The share of the reference's tokens that are in the answer; a repeated token counts as often as it is there."""
     return _overlap(answer, reference) / len(reference) if reference else 0.0
 
 
 def _overlap(answer: Sequence[str], reference: Sequence[str]) -> int:
-    """Tokens in common, each counted as often as in both."""
+    """The number of tokens in common; each counts as often as it is in both."""
     if len(answer) == 1:
         return int(answer[0] in reference)
     counts = Counter(reference)
@@ -61,7 +61,7 @@ def _overlap(answer: Sequence[str], reference: Sequence[str]) -> int:
 
 
 class TokenScorer(AnswerScorer):
-    """Base of the scorers on normalised tokens; a subclass names the `measure` of answer and reference, in [0, 1]."""
+    """Base of the scorers on normalised tokens; a subclass names its `measure`, from both token lists to [0, 1]."""
 
     measure: ClassVar[staticmethod[[Sequence[str], Sequence[str]], float]]
 
@@ -104,7 +104,7 @@ class TokenRecall(TokenScorer):
 
 @dataclass(frozen=True)
 class ExactMatch(AnswerScorer):
-    """1 where answer and reference are equal after normalisation, else 0."""
+    """1 if answer and reference are equal after normalisation, else 0."""
 
     name: ClassVar[str] = "exact_match"
 
@@ -127,7 +127,7 @@ def list_members(text: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class SetMatch(AnswerScorer):
-    """1 where answer and reference list the same things in any order, else 0."""
+    """1 if answer and reference list the same things in any order, else 0."""
 
     name: ClassVar[str] = "set_match"
 
@@ -142,5 +142,5 @@ def _short_tokens(text: str) -> tuple[str, ...]:
 
 
 def _tokens(text: str) -> Sequence[str]:
-    """Tokens, remembered for short texts only."""
+    """The tokens of a text; only those of short texts are remembered."""
     return _short_tokens(text) if len(text) <= 512 else tokens(text)

@@ -1,11 +1,11 @@
-"""Natural language inference as a scorer: the answer entails the reference, the reference the answer, no contradiction.
+"""From an answer and a reference to a score by natural language inference: does each entail the other?
 
     score = 0                                         if P(contradiction) >= gate in either direction
           = min(P(a -> r entails), P(r -> a entails))   otherwise
 
-with P from any cross-encoder on the hub that was trained for NLI. The minimum asks for both directions, as "semantic
-equivalence" by bidirectional entailment does (Kuhn et al. 2023, arXiv 2302.09664). Both sides are put after the
-question, because "left" alone says nothing that could be entailed.
+P comes from any cross-encoder on the hub that was trained for NLI. The minimum asks for both directions, as "semantic
+equivalence" by bidirectional entailment does (Kuhn et al. 2023, arXiv 2302.09664). The question is put before both
+sides, because "left" alone says nothing that could be entailed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from medrft.types import Item, Score
 
 REMEMBERED = 131_072
 QUESTION_CHARS = 300
-"""Only the end of a longer question is used: it stands on both sides, and must leave room for what follows it."""
+"""The last so many characters of a question are used: it stands on both sides, and must leave room for the answer."""
 
 
 class Labels(NamedTuple):
-    """Where a model's outputs are."""
+    """The places of a model's outputs."""
 
     entailment: int
     contradiction: int | None
 
 
 class Inference(NamedTuple):
-    """What a model thinks of a premise and a hypothesis, in [0, 1]; the rest is neutral."""
+    """A model's probabilities for a premise and a hypothesis, each in [0, 1]; the rest to 1 is neutral."""
 
     entailment: float
     contradiction: float
@@ -49,9 +49,9 @@ class Nli(AnswerScorer):
     """Entailment both ways by the cross-encoder `model` (hub id or path), 0 on a contradiction.
 
     `gate`: the probability from which a contradiction counts; `None` for models without that label. `combine`: `min` or
-    `mean` of the two directions. `labels`: names of the outputs in order, where the model's config has none.
-    `question`: whether the question stands before both sides. An answer of more than `max_chars`, of which the model
-    would see a part only, is 0. Raises `ModelError` when the model is no NLI model.
+    `mean` of the two directions. `labels`: the names of the outputs in order, if the model's config has none.
+    `question`: whether the question stands before both sides. An answer of more than `max_chars` gets 0, because the
+    model would see only a part of it. Raises `ModelError` if the model is no NLI model.
     """
 
     name: ClassVar[str] = "nli"
@@ -63,7 +63,7 @@ class Nli(AnswerScorer):
     question: bool = True
     batch_size: int = 64
     max_length: int = 512
-    """Tokens of question and both sides; the model's own limit when that is less."""
+    """The most tokens of question and both sides; the model's own limit if that is less."""
     max_chars: int = 1_000
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -77,14 +77,14 @@ class Nli(AnswerScorer):
         if self.gate is not None and not 0 < self.gate <= 1:
             raise RecipeError(f"nli gate must be in (0, 1] or null, got {self.gate}")
         if self.labels is not None:
-            object.__setattr__(self, "labels", tuple(self.labels))  # a YAML list
+            object.__setattr__(self, "labels", tuple(self.labels))  # YAML gives a list, which cannot be hashed
 
     def describe(self) -> dict[str, Any]:
         """Which model infers, and how its directions are put together."""
         return {"nli": self.model, "revision": self.revision, "gate": self.gate, "combine": self.combine}
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
-        """One score per pair; `None` with a warning where the model's output is not a number."""
+        """One score per pair; `None`, with a warning, if the model's output is not a number."""
         encoder = _load(self.model, self.revision, self.device, self.dtype)
         labels = find_labels(encoder.id2label, model=self.model, given=self.labels, gated=self.gate is not None)
         scores = {pair: self._unasked(pair) for pair in pairs}
@@ -101,7 +101,7 @@ class Nli(AnswerScorer):
         return [scores[pair] for pair in pairs]
 
     def _pairs(self, item: Item) -> list[Pair] | None:
-        """As for any scorer of answers, but one that is too long is not read at all: a scored 0."""
+        """The pairs as for any scorer of answers, but none for an answer that is too long: it gets 0 unread."""
         if item.answer is None or len(item.answer) <= self.max_chars:
             return super()._pairs(item)
         return [] if any(self.can_score(reference, item) for reference in item.references) else None
@@ -114,7 +114,7 @@ class Nli(AnswerScorer):
         """Answer and reference as the model sees them."""
         ahead = f"{pair.question[-QUESTION_CHARS:]} " if self.question and pair.question else ""
         answer, reference = f"{ahead}{pair.answer}", f"{ahead}{pair.reference[: self.max_chars]}"
-        return whole_characters(answer), whole_characters(reference)  # a tokenizer refuses half of a character
+        return whole_characters(answer), whole_characters(reference)  # tokenizers refuse lone surrogates
 
     def _score(self, forth: Inference, back: Inference) -> Score:
         """Both directions as one number."""
@@ -189,12 +189,12 @@ class CrossEncoder:
     def _limit(self) -> int:
         """Tokens that the model takes, question and both sides together."""
         places = getattr(self.model.config, "max_position_embeddings", None) or 512
-        # RoBERTa counts its places from behind the padding index.
+        # RoBERTa counts positions from its padding id (1) plus 1, so the first two position embeddings hold no token.
         offset = 2 if self.model.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
         return int(min(places - offset, self.tokenizer.model_max_length))
 
     def _forward(self, batch: Sequence[tuple[str, str]], length: int) -> list[tuple[float, ...]]:
-        """Probabilities of all labels; rounded, so that a batch's padding leaves no trace in them."""
+        """The probabilities of all labels, rounded, so that they do not depend on the padding of a batch."""
         import torch
 
         premises, hypotheses = ([pair[side] for pair in batch] for side in (0, 1))
@@ -209,7 +209,7 @@ class CrossEncoder:
 
 @lru_cache(maxsize=2)
 def _load(model: str, revision: str | None, device: str, dtype: str) -> CrossEncoder:
-    """A cross-encoder, loaded once per process; raises `ModelError` when it cannot be."""
+    """A cross-encoder, loaded once per process; raises `ModelError` if it cannot be used."""
     import torch
 
     declare_missing_operators()
@@ -229,6 +229,7 @@ def _load(model: str, revision: str | None, device: str, dtype: str) -> CrossEnc
             raise ModelError(f"cannot load {model!r} as a cross-encoder: {without_hub(silence, model)}") from error
         told = " ".join(str(error).split())[:300]
         raise ModelError(f"cannot load {model!r} as a cross-encoder: {told}; give a hub id or a folder") from error
+    # For a model without a classifier transformers makes one of random weights, and only logs a warning.
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(

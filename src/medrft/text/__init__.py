@@ -1,13 +1,13 @@
-"""The one place where text is read: normalisation, thoughts and answers, yes and no, choices.
+"""From any string that a policy can write to its thought and answer, a normal spelling, a yes or no, or a choice.
 
-Everything that compares or reads text (scorers, rewards, metrics, audit) goes through this package, so the doctests
-here are the specification. All functions take time linear in the text.
+Everything that compares or reads text (scorers, rewards, metrics, audit) uses this package and nothing else, so the
+doctests here are the specification. All functions take time linear in the text.
 
     normal      one spelling for comparisons: `normalize`, `tokens`
     signs       signs that carry meaning, and numbers, in one spelling
-    thoughts    a model's thought parted from its answer, in the marks of the models that think
+    thoughts    a model's thought parted from its answer, whatever marks the model uses: `part_thought`
     extraction  the answer of a completion in its prompt's form: `extract`
-    polarity    `yes_no`, and the kind of a question
+    polarity    yes or no: `yes_no`; and the kind of a question
     choices     which option an answer chooses: `chosen`
 """
 

@@ -1,7 +1,8 @@
-"""Which option an answer chooses: by its letter, by its text, or by both.
+"""From an answer and the options of its question to the one option that it chooses, by letter, by text, or by both.
 
-Letters are labels and not content: after "B." the text is read as words, so that "B. Vitamin C deficiency" chooses B
-alone. Ambiguity chooses nothing: two letters, two options, or a letter with another option's text.
+A letter is a label only where punctuation or words of choosing make it one: "B. Vitamin C deficiency" chooses B, and
+the C in it is a word. An ambiguous answer chooses nothing: two letters, two options, or a letter with another option's
+text.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from medrft.text.polarity import SAYS, yes_no_said
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_LENGTH = 2_048
-"""A longer answer chooses nothing."""
+"""An answer of more characters chooses nothing."""
 
 DRESS = re.compile(r"\\[()\[\]]|[*`#$]|</?(?:b|i|u|p|em|strong|br|span|code|answer|final|choice)\s?/?>|\\[!,;:] ?")
 """Markdown, LaTeX and HTML around an answer."""
@@ -36,15 +37,15 @@ LEAD_IN = re.compile(
     r"(?:option\b|choice\b|letter\b)? ?",
     re.IGNORECASE,
 )
-"""What people say before an answer. Every part may be missing."""
+"""What people say before an answer ("So I think the correct answer is"). Every part may be missing."""
 ENDS = r"(?=[).:\]}>,;=|/、。!?\"”»]|['’](?!\w)|[-–—](?:[\s\d(]|$)| [-–—=]|\s?$|[\u3400-\u9fff])"
 REASON = (
     r"(?=,? (?i:is|was|are|because|since|as|due|given|for the|based on|which|where|while|or|and|rather|not|but|so)\b)"
 )
 LEADING = re.compile(rf"[^\w\s]{{0,4}}\s?([A-Za-z])(?:{ENDS}|{REASON})")
-"""A letter at the beginning that is a label: punctuation, a reason or nothing follows."""
+"""A letter at the beginning that is a label, because punctuation, a reason or nothing follows it."""
 AFTER = re.compile(r"\A[).:\]}>,;=|/、。!?\"'”’»]*\s*(?:[-–—=/|:]\s+)*")
-"""What parts a label from the text after it; a sign that belongs to the text stays."""
+"""What stands between a label and the text after it. A sign with no space behind it belongs to the text: "B. -5"."""
 LISTED = re.compile(r"\W{0,4}(?:(?:or\b|and\b|或|和|及|与)\W{0,4})?([A-Z])(?![\w'’]|[ -]?[a-z])")
 """One more letter straight after a label."""
 CUED = re.compile(
@@ -53,7 +54,7 @@ CUED = re.compile(
     r"答案|选项|选|是|为)"
     rf"[\s:=(\[\"'“]{{0,4}}(?<![a-z])([A-Z])(?:{ENDS}|{REASON})"
 )
-"""A letter anywhere that words of choosing introduce."""
+"""A letter anywhere in the text, if words of choosing ("answer is", "I pick", "选") introduce it."""
 BRACKETED = re.compile(r"(?<![\w'])[(\[]([A-Z])[)\]]")
 STATED = re.compile(
     r"(?:^|[\s,.;:])(?:option |choice )?[(\[]?([A-Z])[)\]]? is (?=(?:the )?(?:correct|right|best|true|answer))"
@@ -63,20 +64,20 @@ REFUSED = re.compile(
     r"[\s(\[]{1,2}([A-Z])(?![\w'])|(?:option |choice )?[(\[]?([A-Z])[)\]]? (?:is|was|are)(?: clearly| definitely)?"
     r"(?: not\b|n't\b| (?:wrong|incorrect|false|unlikely|excluded|ruled out)\b))"
 )
-"""Letters that a text refuses."""
+"""A letter that the text rejects: "not B", "C is wrong"."""
 NEGATED = frozenset(("not", "no", "neither", "nor", "without", "except", "excluding"))
 INSTEAD = frozenset((("instead", "of"), ("rather", "than"), ("other", "than")))
 REFUSING = frozenset(
     (be, word) for be in ("is", "are") for word in ("not", "wrong", "incorrect", "unlikely", "excluded")
 )
 PRONOUNS = frozenset("AI")
-"""Letters that are also words: bare ones are labels only where the text can be nothing else."""
+"""Letters that are also words: "A mass" and "I see" hold no label."""
 
 
 def chosen(text: str, options: tuple[str, ...]) -> str | None:
     """Normalised text of the one option that `text` chooses; `None` when it chooses none or is ambiguous.
 
-    An answer equal to an option's text chooses it, whatever letters it holds.
+    An answer that is the text of an option chooses it, whatever letters it holds. Markup around it does not count.
 
     >>> options = ("CT", "CT with contrast", "MRI")
     >>> [chosen(text, options) for text in ("B", "(b)", "B. CT with contrast", "mri", "The answer is C.", "C: MRI")]
@@ -117,7 +118,7 @@ def _chosen(text: str, options: tuple[str, ...]) -> str | None:
 
 
 def label_of(text: str, options: Sequence[str]) -> int | None:
-    """The place of the option whose letter is all that a text says ("(b)", "**B**", "Answer: B"), else `None`.
+    """The place, from 0, of the option whose letter is all that a text says ("(b)", "Answer: B"), else `None`.
 
     >>> label_of("(b)", ("CT", "MRI")), label_of("B. MRI", ("CT", "MRI")), label_of("B", ("B", "A"))
     (1, None, None)
@@ -136,7 +137,7 @@ def label_of(text: str, options: Sequence[str]) -> int | None:
 
 @lru_cache(maxsize=8_192)
 def option_name(option: str, index: int) -> str:
-    """An option's normalised text without its own letter ("B: MRI" at the second place)."""
+    """An option's normalised text without its own letter: "B: MRI" in the second place is "mri"."""
     text = _undressed(option)
     bare = re.sub(rf"^\(?{LETTERS[index]}[).:]\s*", "", text) if index < len(LETTERS) else text
     return normalize(bare) or normalize(text)
@@ -152,7 +153,7 @@ def _undressed(text: str) -> str:
 
 
 def _same(text: str, option: str) -> bool:
-    """Whether an answer is an option as it is written, but for case and markup."""
+    """Whether an answer is an option word for word, apart from case and markup."""
     return bool(text) and text.casefold() == _written(option)
 
 
@@ -163,7 +164,7 @@ def _written(option: str) -> str:
 
 
 def _bracketed_alone(text: str) -> str:
-    """The letter of an answer like "(B)", which is a label even where options are letters."""
+    """The letter of an answer like "(B)", or "". Brackets make it a label, even if the options are letters too."""
     match = re.fullmatch(r"\W{0,2}[(\[]([A-Za-z])[)\]]\W{0,2}", text)
     return match[1].upper() if match else ""
 
@@ -183,14 +184,14 @@ def _leading(body: str, names: Sequence[str], letters: frozenset[str]) -> tuple[
         return (spaced[1], rest) if normalize(rest) in names else None
     letter, rest = match[1], body[match.end() :]
     if letter.islower() and re.match(r"[.](?=\w)|[,;] ?\w", rest):
-        return None  # "e.g."
+        return None  # an abbreviation such as "e.g.", and no label
     if letter.upper() == "I" and re.match(r",? (?:was|am)\b", rest):
         return None
     return letter.upper(), AFTER.sub("", rest, count=1)
 
 
 def _list_after(rest: str, letters: frozenset[str]) -> set[str]:
-    """More letters straight after a label: "A, B", "A or B", "A B C"."""
+    """The letters that follow a label directly: "A, B", "A or B", "A B C"."""
     found: set[str] = set()
     place = 0
     while match := LISTED.match(rest, place):
@@ -213,16 +214,16 @@ def _refused(text: str, letters: frozenset[str]) -> set[str]:
 
 
 def _agreed(claimed: set[str], text: str, names: Sequence[str], *, refused: bool) -> str | None:
-    """The one option that the letters and the options named in the text agree on."""
+    """The one option that all letters and all options named in the text agree on, else `None`."""
     if refused and not claimed:
         return None
     return _only({names[LETTERS.index(letter)] for letter in claimed} | mentioned_options(text, names))
 
 
 def mentioned_options(text: str, names: Sequence[str]) -> set[str]:
-    """Options that a text names word for word and does not deny; the longer of two that overlap.
+    """Options that a text names word for word and does not deny. Of two that overlap, the longer one is named.
 
-    A single letter is no content and names no option here; a yes or a no is read as such.
+    A single letter names no option here. An option that is a yes or a no is named by the rules of `yes_no_said`.
     """
     words = normalize(text).split()
     taken = [False] * len(words)
@@ -234,6 +235,7 @@ def mentioned_options(text: str, names: Sequence[str]) -> set[str]:
     }
     answers = yes_no_said(text) if SAYS.keys() & set(names) else ()
     said = {name for name in names if SAYS.get(name) in answers}
+    # Longest first: "CT with contrast" takes its words, so that the option "CT" is not found inside it.
     for name in sorted(spelled, key=lambda name: (-len(spelled[name]), -len(name))):
         found = [place for place in _places(words, spelled[name]) if not any(taken[place : place + len(spelled[name])])]
         for place in found:
@@ -252,7 +254,7 @@ def _places(words: Sequence[str], name: Sequence[str]) -> list[int]:
 
 
 def _denied(words: Sequence[str], taken: Sequence[bool], place: int, size: int) -> bool:
-    """Whether a negation stands before the name at a place, or after it."""
+    """Whether a negation stands right before the name at a place ("not MRI"), or after it ("MRI is wrong")."""
     if place and not taken[place - 1]:
         before = words[place - 1]
         if before in NEGATED or (place > 1 and (words[place - 2], before) in INSTEAD):

@@ -1,4 +1,4 @@
-"""The answer of a completion in its prompt's form."""
+"""From a completion and its prompt's answer form (`think`, `direct`, `short`) to its answer, thought and form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Extracted(NamedTuple):
     """Stripped text of the answer; `None` when there is not exactly one."""
     thinking: str | None = None
     well_formed: bool = False
-    """The completion is the form and nothing else: what `answer_format` pays for."""
+    """Whether the completion is the form and nothing else, which is what `answer_format` pays for."""
 
 
 TAGS = re.compile(r"</?(?:think|answer)>")
@@ -26,9 +26,9 @@ WHOLE = (["<think>", "</think>", "<answer>", "</answer>"], ["</think>", "<answer
 def extract(completion: str, form: Form) -> Extracted:
     """The answer of a completion: the text of its one `<answer>` block, or for `short` what follows its thought.
 
-    Ambiguity earns nothing. There must be one `<answer>` and one `</answer>`, in order, and, where the completion
-    holds a thought, after its end. Tags are literal (lower case, no spaces). The form is complete (`well_formed`) when
-    nothing but white space stands around its blocks and neither is empty.
+    Ambiguity earns nothing. There must be one `<answer>` and one `</answer>`, in order and, if the completion holds a
+    thought, after its end. Tags are literal (lower case, no spaces). The form is complete (`well_formed`) if nothing
+    but white space stands around its blocks and no block is empty.
 
     >>> extract("<think>Air on the right.</think> <answer> yes </answer>", "think")
     Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
@@ -38,7 +38,7 @@ def extract(completion: str, form: Form) -> Extracted:
     >>> extract("Air on the right.</think><answer>yes</answer>", "think")
     Extracted(answer='yes', thinking='Air on the right.', well_formed=True)
 
-    Text around the blocks, or no thought, costs the form and not the answer.
+    With text around the blocks, or without a thought, the form is not complete, but there is an answer.
 
     >>> extract("<think>Air.</think><answer>yes</answer> I think", "think")
     Extracted(answer='yes', thinking='Air.', well_formed=False)
@@ -79,8 +79,8 @@ def extract(completion: str, form: Form) -> Extracted:
 def _short(completion: str) -> Extracted:
     """The answer of a completion without tags.
 
-    For `short` the thought, in whatever marks the model has for it (`thoughts.PAIRS`), is no part of the answer, and a
-    thought that never ends is no answer. A box is the answer where there is one.
+    The thought, in any model's marks (`thoughts.PAIRS`), is no part of the answer, and after a thought that never ends
+    there is no answer. If there is exactly one box, its content is the answer.
 
     >>> extract("Yes.\\n", "short"), extract(" ", "short").answer
     (Extracted(answer='Yes.', thinking=None, well_formed=True), None)
@@ -93,7 +93,7 @@ def _short(completion: str) -> Extracted:
 
 
 def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, int | None]:
-    """The thought's text and where it ends; the last `</think>` ends it, and an unclosed thought has no end."""
+    """The thought's text and where it ends: at the last `</think>`. An unclosed thought ends at `None`."""
     begins = [match.end() for match in found if match[0] == "<think>"]
     ends = [match for match in found if match[0] == "</think>"]
     if not ends:
@@ -106,11 +106,11 @@ BRACE = re.compile(r"[{}]")
 BOXED = re.compile(r"\\boxed\s{0,8}\{|<\|begin_of_box\|>")
 WRAPPED = re.compile(r"\s*\\(?:text|textbf|textit|textrm|mathrm|mathbf)\s{0,8}\{([^{}]*)\}\s*")
 LONGEST = 512
-"""A longer box is no answer."""
+"""A box of more characters is ignored."""
 
 
 def boxes_of(text: str) -> list[str]:
-    """What stands in the boxes of a text, each content once, in order: LaTeX's `\\boxed{…}` and GLM's box tokens.
+    """The contents of the boxes in a text, each once, in order: LaTeX's `\\boxed{…}`, and GLM's box tokens.
 
     >>> boxes_of(r"So \\boxed{left {upper} lobe}."), boxes_of("<|begin_of_box|>B<|end_of_box|>"), boxes_of("B")
     (['left {upper} lobe'], ['B'], [])
@@ -129,13 +129,13 @@ def boxes_of(text: str) -> list[str]:
 
 
 def _unboxed(text: str) -> str:
-    """The content of a text's one box, else the stripped text."""
+    """The content of the box if a text has exactly one, else the stripped text."""
     boxed = boxes_of(text)
     return boxed[0] if len(boxed) == 1 else text.strip()
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where the brace stands that closes the one before each place; in one pass, whatever is nested."""
+    """The place after each opening brace -> the place of the brace that closes it, for nested ones too, in one pass."""
     closing, begun = {}, []
     for match in BRACE.finditer(text):
         if match[0] == "{":

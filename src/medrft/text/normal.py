@@ -1,4 +1,4 @@
-"""Text as every comparison sees it: one spelling, tokens, placeholders."""
+"""From any text to the one spelling in which texts are compared (`normalize`), and to its tokens and sentences."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from itertools import takewhile
 from medrft.text.signs import NEGATIVE, POSITIVE, name_greek, spell_signs
 
 CACHED_LENGTH = 512
-"""Of longer strings only the last few are remembered."""
+"""Results for longer strings are remembered only for the last few of them."""
 MAX_LENGTH = 1 << 18
-"""Characters that `normalize` reads; a longer text is no answer, and must not hold up a training step."""
+"""The most characters that `normalize` reads. A longer text is no answer, and must not hold up a training step."""
 
 SYMBOLS = str.maketrans(
     {
@@ -27,7 +27,7 @@ MARKS = re.compile(
 )  # accents over Latin, Greek and Cyrillic letters; not the stroke of ≠, nor the vowels of Indic scripts
 CJK = re.compile("([\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af])")
 SIGNED = re.compile("(?<=[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af]) (?=[⊕⊖])")
-"""A result stays at its character: 抗体+ and 抗体-."""
+"""A space that `CJK` puts between a character and the sign of its result, to be removed again: 抗体+, 抗体-."""
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe00-\ufe0f]")
 
 STEMS = {
@@ -72,7 +72,7 @@ ARTICLES = frozenset(("a", "an", "the"))
 LABELLED = frozenset(
     ["type", "hepatitis", "vitamin", "group", "influenza", "grade", "stage", "class", "option", "phase", "level"]
 )
-"""Words after which `a` is a name and not an article."""
+"""After one of these words `a` is a name and not an article: "type A", "hepatitis A"."""
 JOINING = frozenset(("and", "or", "nor", "versus", "vs"))
 COMPARING = frozenset("<>≤≥≠")
 DECIMAL = re.compile(r"-?\d+\.\d+")
@@ -94,7 +94,7 @@ KEPT = re.compile(
     r"(?<=\d)([./^])(?=-?\d)|(?<![^\s(<>≤≥=~:,\[^±≠])(-)(?=\d)|([<>≤≥≠])(?= ?-?\d)"
     r"|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)|(?<=\d)(?: \+ |\+)(?=\d)|(?<=\d)°(?! ?[cf]\b)"
 )
-"""Signs that stay: within numbers, before numbers, between what they compare."""
+"""Signs that are kept: those within numbers, before numbers, and between two things that they compare."""
 PUNCTUATION = re.compile(r"[^\w\ue000-\ue009⊕⊖↑↓±]|_")
 LONE_SIGNS = re.compile(r"[-+<>≤≥≠↑↓±^]")
 HIDDEN = {
@@ -130,8 +130,8 @@ def normalize(text: str) -> str:
 
     Unicode is folded (NFKC, dashes, accents, invisible characters, Cyrillic look-alikes in Latin words), British words
     become American, number words digits, numbers and units stand apart, `n't` becomes `not`. Signs that carry meaning
-    stay (`medrft.text.signs`): a decimal point, a minus, a comparison, the results + and -, arrows. An article stays
-    where it may be a name (`type A`, `hepatitis A`, the option `A`, "A, C").
+    stay (`medrft.text.signs`): a decimal point, a minus, a comparison, the results + and -, arrows. An article stays if
+    it may be a name (`type A`, `hepatitis A`, the option `A`, "A, C").
 
     >>> normalize("The  Left lung.")
     'left lung'
@@ -151,7 +151,8 @@ def normalize(text: str) -> str:
 
 def _normalize(text: str) -> str:
     text = _normalize_once(text)
-    for _ in range(3):  # what punctuation hid from a sign, such as `a <_`, shows once it is gone
+    # Repeated, so that a normalised text normalises to itself: in `a <_` the sign is lone only once the `_` is gone.
+    for _ in range(3):
         if not LONE_SIGNS.search(text) or (again := _normalize_once(text)) == text:
             break
         text = again
@@ -185,13 +186,13 @@ def fold_case(text: str) -> str:
 
 
 def _one_script(word: re.Match[str]) -> str:
-    """A Latin word with look-alikes in it, in Latin letters; a Cyrillic word as it is."""
+    """A word that mixes Latin letters and Cyrillic look-alikes, in Latin letters; a Cyrillic word as it is."""
     latin = word[0].translate(LOOK_ALIKES)
     return latin if latin.isascii() and any(letter.isascii() for letter in word[0]) else word[0]
 
 
 def _american(text: str) -> str:
-    """American spelling; short texts word by word, because words come again and again where texts do not."""
+    """American spelling. Short texts go word by word, because words repeat, and the cache then knows most of them."""
     return " ".join(map(_respelt, text.split(" "))) if len(text) <= CACHED_LENGTH else _respell(text)
 
 
@@ -205,7 +206,7 @@ _respelt = lru_cache(maxsize=65_536)(_respell)
 
 
 def _words(words: list[str]) -> list[str]:
-    """Number words as digits, single words respelt, articles dropped before another word."""
+    """The words with numbers as digits, a few words respelt, and articles dropped unless they are last or a name."""
     kept: list[str] = []
     position, last = 0, len(words) - 1
     while position <= last:
@@ -226,7 +227,7 @@ def _words(words: list[str]) -> list[str]:
 
 
 def _is_name(words: list[str], position: int, kept: list[str]) -> bool:
-    """Whether an article is a name: `type A`, "A and C", "A, C" (one letter, and no noun after it), "A > B"."""
+    """Whether an article is a name: "type A", "A and C", "A > B", or "A, C" (single letters and no noun after them)."""
     after = words[position + 1]
     if after in COMPARING:
         return True
@@ -242,7 +243,7 @@ def _is_name(words: list[str], position: int, kept: list[str]) -> bool:
 
 
 def _shortest(word: str) -> str:
-    """A decimal number without zeros at its end: 2.0 is 2."""
+    """A decimal number without the zeros at its end: 2.0 becomes 2."""
     return word.rstrip("0").rstrip(".") if DECIMAL.fullmatch(word) else word
 
 
@@ -273,7 +274,7 @@ PLACEHOLDERS = frozenset(
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text stands where an answer should: the prompt's own words, `N/A`, a tag.
+    """Whether a text only fills the place of an answer, such as the prompt's own words, "N/A" or a tag.
 
     >>> is_placeholder("[Your answer]"), is_placeholder("N/A"), is_placeholder("none"), is_placeholder("the answer")
     (True, True, False, True)
@@ -291,7 +292,7 @@ def for_model(text: str, *, limit: int) -> str:
 
 
 def whole_characters(text: str) -> str:
-    """Text that any file takes: lone halves of surrogate pairs, which a server may send, replaced by "?".
+    """Text that can be encoded as UTF-8: lone halves of surrogate pairs, which a server may send, become "?".
 
     >>> whole_characters("left \\ud800 lung")
     'left ? lung'
@@ -303,7 +304,7 @@ SENTENCE_END = re.compile(r"[.!?。！？](?=[\s\"')\]]|$)|[。！？]|\n+")
 
 
 def sentences(text: str) -> int:
-    """How many sentences with a word in them a text has.
+    """The number of sentences in a text, not counting those without a letter or digit.
 
     >>> sentences("A 1.5 cm nodule. No effusion!"), sentences("opacity"), sentences("... ")
     (2, 1, 0)

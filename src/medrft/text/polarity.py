@@ -1,6 +1,6 @@
-"""Whether a text says yes or no by that word, and which kind of question an answer belongs to.
+"""From a text to the yes or no that it says by that word (in English or Chinese), and from references to a kind.
 
-Both words are read by the same rules, so that swapping them in any sentence swaps what is read.
+Both words are read by the same rules, so that swapping them in any sentence swaps the result.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ NO = frozenset(
 SAYS: dict[str, Word] = {**dict.fromkeys(YES, "yes"), **dict.fromkeys(NO, "no")}
 OTHER: dict[Word, Word] = {"yes": "no", "no": "yes"}
 MAX_YES_NO = 4_096
-"""Longer texts are sentences, not a yes or a no; only this much of their beginning is read."""
+"""The first so many characters of a text are read."""
 
 SPACES = re.compile(r"[^\S\n]+")
 ASKED = re.compile(r"\b(?:yes ?(?:/|or) ?no|no ?(?:/|or) ?yes)\b ?\)? ?[?:]")
-"""Both words in a question that the text repeats; it says neither."""
+"""Both words in a question that the text repeats ("Is it yes or no?"): by itself that says neither."""
 CLAUSE = re.compile(
     r"[.,;:!?。、｡·…|/\n\r()\[\]{}<>【】《》〈〉「」『』]+|-(?= )|(?<= )-|"
     r"\b(?:or|and|but|then|because|since|so|although|though|however|while|whereas|therefore|hence|thus|yet)\b|"
@@ -39,27 +39,27 @@ FOLLOWING = frozenset(
         *("definitely", "certainly", "indeed", "absolutely", "obviously", "clearly", "evidently"),
     )
 )
-"""Words that begin a clause: before a noun, `no` would deny the noun and not answer the question."""
+"""Words that may begin a clause. A yes or no before one of them is an answer; `no` before a noun denies the noun."""
 LEADS = frozenset(("answer", "response", "reply", "conclusion", "is", "be", "say", "says"))
-"""Last words of what introduces an answer: "The answer is:", "I would say"."""
+"""An introduction of an answer ends in one of these words: "The answer is:", "I would say"."""
 DENIES = frozenset(("not", "never", "neither", "nor", "cannot", "than"))
-"""Words before a yes or no that is not meant; so does "instead of"."""
+"""A yes or no after one of these words, or after "instead of", is not meant."""
 BETWEEN = frozenset(("a", "an", "the", "be", "say", "answer", "simply", "just", "clear", "plain"))
-"""Words that may stand between those and the yes or no."""
+"""Words that may stand between a word of `DENIES` and the yes or no: "not a clear yes"."""
 INTRODUCED = re.compile(
     r"(?:最终|正确|标准|我的|我|认为|觉得|因此|所以|故|应该|应)*(?:(?:答案|回答|结论|结果)(?:应该|应)?(?:是|否|为)?)?"
     rf"({'|'.join(sorted((word for word in SAYS if not word.isascii()), key=len, reverse=True))})(?:的|啊|吧)?"
 )
 LONGEST_CLAUSE = 32
-"""Characters of a Chinese clause that may be a yes or no with its introduction."""
+"""A Chinese clause of more words than this is not a yes or no with its introduction."""
 
 
 def yes_no(text: str) -> Word | None:
-    """Whether a text says yes or no by that word, as an answer. Both or neither: `None`.
+    """The yes or no that a text says by that word, as an answer; `None` if it says both or neither.
 
-    The word answers where it begins the text, is or ends a clause, or begins a new statement ("no there is not").
+    The word is an answer if it begins the text, is or ends a clause, or begins a new statement ("no there is not").
     Inside a sentence `no` may deny a noun instead, and a word after "not" is not meant. A sentence whose polarity must
-    be *understood* ("There is no fracture") is the clinical scorer's business.
+    be *understood* ("There is no fracture") is left to the clinical scorer.
 
     >>> [yes_no(text) for text in ("Yes.", "NO", "Yes, there is no fracture", "No pneumothorax", "The answer is: no")]
     ['yes', 'no', 'yes', 'no', 'no']
@@ -75,7 +75,7 @@ def yes_no(text: str) -> Word | None:
 
 
 def yes_no_said(text: str) -> tuple[Word, ...]:
-    """Which of yes and no a text says; both when it hedges.
+    """Which of yes and no a text says; both if it hedges.
 
     >>> yes_no_said("yes and no"), yes_no_said("No fracture."), yes_no_said("lung")
     (('yes', 'no'), ('no',), ())
@@ -84,7 +84,7 @@ def yes_no_said(text: str) -> tuple[Word, ...]:
     asked = ASKED.search(line)
     said = _said(ASKED.sub(".", line) if asked else line)
     if asked and not said:
-        return ("yes", "no")  # a question given back is a hedge
+        return ("yes", "no")  # a text that only repeats the question hedges
     return tuple(word for word in ("yes", "no") if word in said)
 
 
@@ -110,7 +110,7 @@ def _said(text: str) -> set[Word]:
 
 
 def _answers(words: Sequence[str], place: int, *, leads: bool) -> bool:
-    """Whether the yes or no at a place of a clause answers, and is not denied."""
+    """Whether the yes or no at a place of a clause is an answer, and is not denied."""
     if _denied(words[:place]):
         return False
     first, last = place == 0, place == len(words) - 1

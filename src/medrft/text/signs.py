@@ -1,4 +1,6 @@
-"""Signs that carry meaning, and numbers, in one spelling each, before anything is cut at punctuation.
+"""From a text to the same text with each sign that carries meaning, and each number, in one spelling.
+
+It comes before anything is cut at punctuation, which would lose the signs:
 
     HER2+, HER2⁻       a result: `⊕` and `⊖` glued to the word, which `normalize` shows as + and -
     T1↑, T1 ⇧, T1 ↗    ↑ and ↓
@@ -29,7 +31,7 @@ UNITS = (
 NEEDED = re.compile(
     r"[^\x00-\x7f]|\d,\d|\d/\d|[<>=!+*]|-(?:\W|$)|-(?:c|ve|contrast|gd|gad\w{0,8})\b|\bminus\b", re.IGNORECASE
 )
-"""What a text must hold to be looked at here at all."""
+"""A text without a match holds no sign to respell, and is returned as it is."""
 
 EASY = str.maketrans(
     {
@@ -101,12 +103,12 @@ DECIMAL = re.compile(
 )
 ARROWS = re.compile(r"(<?)[-=~]{1,64}>|<[-=~]{1,64}(?![\d.=])")
 LEVELS = re.compile(r"(?<!\w)([CLS]\d{1,2}|T(?:[3-9]|1[0-2]))/(?=\d{1,2}(?!\w))")
-"""C5/6, the disc between two vertebrae, and no fraction."""
+"""C5/6 is the disc between two vertebrae, and not a fraction."""
 DEGREE = re.compile(r"(?<=\d) ?º")
 CROSSED = re.compile(r"(?<=\d)( ?)\*\1(?=\d)")
-"""3 * 4 cm."""
+"""The star in "3 * 4 cm"."""
 MARKED = re.compile(r"(?<=[^\W_]) ?([▲🔺]|[▼🔻])(?!\w)")
-"""An arrow's other form after a word; before one it is a bullet."""
+"""A triangle after a word is an arrow up or down; before a word it is a bullet."""
 PAIRS = (
     (re.compile(r"</=|<=|=<"), "≤"),
     (re.compile(r">/=|>=|(?:\A|(?<=[^\d\s])) ?=>(?= ?\.?\d)"), "≥"),
@@ -114,7 +116,7 @@ PAIRS = (
     (re.compile(r"\+ ?/ ?-|\+-"), "±"),
 )
 BRACKETS = re.compile(r"(?<!\w)<(/?[A-Za-z][\w ]{0,30})>|<(/[A-Za-z]\w{0,30}|br ?/?)>")
-"""A tag or a gap to fill in, and no comparison."""
+"""Angle brackets around a tag or a gap to fill in (`<br>`, `<your answer>`), which compare nothing."""
 RUNS = re.compile(r"[ \t]{2,}")
 AROUND = re.compile(r" ?([<>≤≥≠]) ?")
 MINUS = re.compile(r"\bminus (?=\.?\d)|\A\s?- (?=\d{1,9}(?:\.\d{1,9})? ?hu\b)", re.IGNORECASE)
@@ -122,15 +124,15 @@ STAR = re.compile(r"(?<![*\w])([Tt][12])\*(?![*\w])")
 CONTRAST = re.compile(
     r"\b(t[12](?:wi?)?|cta?|mr[ia]?) ?(?:\(([+-]) ?c\)|([+-])c(?![\w-]| ?(?:spine|arm|section)))", re.IGNORECASE
 )
-"""T1+C, CT (-C): with and without contrast, and no hyphen before a word."""
+"""T1+C and CT (-C): with and without contrast. In "CT-C-spine" the sign is a hyphen before a word."""
 AGENT = re.compile(
     r"\b(t[12](?:wi?)?|cta?|mr[ia]?|scan)(?: ?(\+) ?| -| - (?=\w+\s*(?:$|[,;:.)\]])))"
     r"(contrast|gad(?:olinium)?|gd)(?![\w-])",
     re.IGNORECASE,
 )
-"""CT + contrast, CT - contrast; a hyphen or a dash before more words is neither."""
+"""CT + contrast and CT - contrast; a dash with more words after "contrast" is not a minus."""
 ALONE = re.compile(r"\s*(?:\+|[(\[] ?(?:\+|([-–])) ?[)\]])\s*")
-"""A result and no word: "+", "(+)", "(-)"; a bare "-" is an empty cell."""
+"""A text that is a result and nothing else: "+", "(+)", "(-)". A bare "-" is no result: it marks an empty cell."""
 SPELLED = re.compile(r" ?([+-])ve\b", re.IGNORECASE)
 IN_BRACKETS = re.compile(r"(?<=[^\W_])\s?[(\[]\s?(\+{1,4}|[-–])\s?[)\]]")
 """A result in brackets: "EGFR (+)"."""
@@ -140,7 +142,7 @@ STATUS = (
     "c|k|er|pr|hr|ar|rh|rf|hbv|hcv|hiv|hpv|ebv|cmv|tb|gd|gad|alk|ros|ret|egfr|kras|braf|idh|mgmt|ana|anca|psa|hbsag|"
     "msi|ve|ig[gmaed]|gram|coombs|g(?= ?[-–⁻] (?:cocc|rod|bac))"
 )
-"""Words that a minus after them calls negative; so does any word with a digit in it."""
+"""After one of these words, or a short word with a digit in it, a minus means negative."""
 LACKING = re.compile(
     rf"(?<![\w-])((?:[a-z]{{2,6}}-)?(?:(?=[a-z]{{1,8}}\d)[a-z\d]{{2,9}}|{STATUS})|[0-4])"
     r"(?:[-–⁻](?=$|[\s,;:.)\]/])| [-–⁻](?=$|[,;)\]/]))"
@@ -153,17 +155,17 @@ BETWEEN = re.compile(
     r"([+–-]) (?=(?:[a-z]+ ){0,2}(?:(?:adeno)?carcinoma|cancer|tumou?r|lymphoma|leuka?emia|cell|patient|mother|donor|"
     r"blood|disease|subtype|case|woman|man)s?\b)"
 )
-"""A result's sign alone between words: "Gram + cocci", "ER - breast cancer"; a dash stays one."""
+"""A sign between words that is a result: "Gram + cocci", "ER - breast cancer". After other words it is a dash."""
 ASIAN = re.compile(r"(?<=[体原酸白验查征应养色])[-–⁻](?=$|[\s,;:.)\]/。、])(?!\s?\d)")
-"""A result's minus after a Chinese word for a test or what it looks for."""
+"""The minus of a result after a Chinese word for a test, or for what the test looks for."""
 ENDING = re.compile(r"(?<![\w-])([A-Z]{1,6})[-⁻](?=\.?\s*$|[)\]])")
-"""An abbreviation's minus at the end, where no second half can follow."""
+"""A minus after an abbreviation at the end of the text: it is no hyphen, because no second half can follow."""
 SUSPENDED = re.compile(r"\s(?:weighted\b|(?:and|or|to|vs\.?|/) ?[\w/]{1,12}-\w)", re.IGNORECASE)
-"""What follows a hyphen that is no minus: "T1- and T2-weighted"."""
+"""If this follows, the sign is a hyphen and not a minus: "T1- and T2-weighted"."""
 
 
 def spell_signs(text: str) -> str:
-    """The text with each sign and number in one spelling; idempotent, and the same text where there is none.
+    """The text with each sign and number in one spelling. Idempotent; a text without signs comes back as it is.
 
     >>> spell_signs("1½ cm, 5,2 x 3,1 cm, 1,500 mL, 10⁶, 3 µm, <=5 mm")
     '1.5 cm, 5.2 x 3.1 cm, 1,500 mL, 10^6, 3 um, ≤ 5 mm'
@@ -202,7 +204,7 @@ def spell_signs(text: str) -> str:
 
 
 def name_greek(text: str) -> str:
-    """The text with Greek letters that stand alone by their names; Greek words as they are.
+    """The text with single Greek letters replaced by their names; Greek words stay as they are.
 
     >>> name_greek("tnf-α"), name_greek("γδ")
     ('tnf-alpha', 'γδ')
@@ -211,17 +213,17 @@ def name_greek(text: str) -> str:
 
 
 def _greek(match: re.Match[str]) -> str:
-    """A letter's name; apart from a Latin letter before it."""
+    """The name of a Greek letter, with a space if a Latin letter stands before it."""
     return f"{match[1]} {NAMES[match[2]]}" if match[1] else NAMES.get(match[2], match[2])
 
 
 def _decimal(value: Fraction) -> str | None:
-    """A fraction as a decimal, where it has one of a few places."""
+    """A fraction as a decimal if three places suffice, else `None`."""
     return f"{float(value):g}" if 1000 % value.denominator == 0 else None
 
 
 def _vulgar(match: re.Match[str]) -> str:
-    """1½ as 1.5; ½ alone as 1/2, which `MIXED` makes decimal before a unit."""
+    """1½ becomes 1.5. A lone ½ becomes 1/2, which `MIXED` makes decimal if a unit follows."""
     part = Fraction(unicodedata.numeric(match[2])).limit_denominator(10)
     if not match[1]:
         return f"{part.numerator}/{part.denominator}"
@@ -229,20 +231,20 @@ def _vulgar(match: re.Match[str]) -> str:
 
 
 def _mixed(match: re.Match[str]) -> str:
-    """1 1/2 before a unit as 1.5."""
+    """1 1/2 before a unit becomes 1.5."""
     return _decimal(int(match[1] or 0) + Fraction(int(match[2]), int(match[3]))) or match[0]
 
 
 def _arrow(match: re.Match[str]) -> str:
-    """->, <- or <-> as one arrow."""
+    """->, <- and <-> become one arrow each."""
     return " ← " if match[1] is None else " ↔ " if match[1] else " → "
 
 
 def _between(match: re.Match[str]) -> str:
-    """A word with its result, glued."""
+    """A word with the sign of its result attached: "Gram + cocci" becomes "Gram⊕ cocci"."""
     return f"{match[1] or match[3]}{POSITIVE if '+' in (match[2], match[4]) else NEGATIVE} "
 
 
 def _lacking(match: re.Match[str]) -> str:
-    """A result's minus; a hyphen whose second half follows stays one."""
+    """The minus of a result becomes ⊖; a hyphen whose second half follows stays a hyphen."""
     return match[0] if SUSPENDED.match(match.string, match.end()) else match[1] + NEGATIVE

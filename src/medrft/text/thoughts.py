@@ -1,7 +1,7 @@
-"""The thought in what a model wrote, in the marks of the models that think: told apart from its answer once, for all.
+"""From what a model wrote to its thought and the rest, in the marks of every model that thinks (`PAIRS`).
 
-What stands after the last closing mark is the answer. A thought that is opened and never closed leaves no answer. A
-closing mark without an opening one ends a thought too, because templates open thoughts in the prompt.
+The answer is what follows the last closing mark. If a thought is opened and never closed, there is no answer. A closing
+mark without an opening one ends a thought too, because many chat templates open the thought in the prompt.
 """
 
 from __future__ import annotations
@@ -24,40 +24,43 @@ PAIRS = (
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # Sky-T1
 )
-"""Opening and closing marks, as patterns. Either case is taken: a mark is never part of an answer."""
+"""Opening and closing marks, as patterns. They match in either case, because a mark is never part of an answer."""
 
 
 def _marks(pairs: Sequence[tuple[str, str]]) -> re.Pattern[str]:
-    """A pattern with two groups a pair; its first character is looked for first, which keeps long texts quick."""
+    """A pattern with two groups per pair: odd groups open a thought, even ones close it.
+
+    The lookahead for the first character makes the search fast: most places of a long text fail at once.
+    """
     return re.compile(r"(?=[<\[◁])(?i:" + "|".join(f"({opens})|({closes})" for opens, closes in pairs) + ")")
 
 
 MARK = _marks(PAIRS)
 FOREIGN = _marks(PAIRS[1:])
-"""The marks that are no part of the form `think`."""
+"""All marks except `<think>`, which is a tag of the form `think` and is read by `extraction`."""
 LABEL = re.compile(r"\A\s*(?:<\|message\|>|thought\s*\n)", re.IGNORECASE)
 """What some models write between the mark and the thought."""
 END = re.compile(
     r"(?:\s*(?:<\|(?:return|end|im_end|endoftext|eot_id|end_of_text|end_of_solution|END_RESPONSE)\|>|<end_of_turn>|"
     r"<turn\|>|</s>))+\s*\Z"
 )
-"""Marks of the end of a turn, which are no part of an answer; looked for in the last characters only."""
+"""Marks of the end of a turn, which are no part of an answer; searched only in the last `TAIL` characters."""
 BEGIN = re.compile(r"\A\s*<\|(?:begin_of_solution|START_RESPONSE)\|>")
 """What some models write before the answer."""
 TAIL = 256
 
 
 class Parted(NamedTuple):
-    """A completion in two."""
+    """A completion in two parts."""
 
     thought: str | None
-    """The stripped text of the thought; `None` where no mark stands."""
+    """The stripped text of the thought; `None` if there is no mark."""
     rest: str | None
-    """What follows the last closing mark, or the whole text without marks; `None` where a thought never ends."""
+    """What follows the last closing mark; the whole text if there is no mark; `None` if the thought never ends."""
 
 
 def part_thought(text: str, *, marks: re.Pattern[str] = MARK) -> Parted:
-    """Part the thought from what follows it, in any of the known marks.
+    """Part the thought from what follows it, in any of the known marks, or only in the given ones.
 
     >>> part_thought("<think>Air on the right.</think>\\n\\nYes")
     Parted(thought='Air on the right.', rest='\\n\\nYes')
@@ -78,7 +81,7 @@ def part_thought(text: str, *, marks: re.Pattern[str] = MARK) -> Parted:
 
 
 def after_thought(text: str) -> str:
-    """What follows the thought, or the whole text without one; empty where the thought never ends.
+    """What follows the thought, or the whole text if there is none; empty if the thought never ends.
 
     >>> after_thought("clear lungs</think>no"), after_thought("<think>clear lungs"), after_thought("no")
     ('no', '', 'no')
@@ -91,7 +94,7 @@ def _thought(text: str) -> str:
 
 
 def _ended(text: str) -> str:
-    """Text without the marks of an answer's beginning and a turn's end."""
+    """Text without the mark that begins an answer and those that end a turn."""
     text = BEGIN.sub("", text, count=1)
     head, tail = text[:-TAIL], text[-TAIL:]
     return head + END.sub("", tail) if "<" in tail else text

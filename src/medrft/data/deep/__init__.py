@@ -1,1 +1,1 @@
-"""Pictures that are more than 8-bit files: DICOM, volumes and series, windowed to what a model can see."""
+"""DICOM files, NIfTI volumes, series and 16-bit pictures, windowed to the 8-bit PNG that a model can see."""

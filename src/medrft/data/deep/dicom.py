@@ -1,8 +1,8 @@
-"""DICOM images: one frame, windowed to 8 bits, turned to a radiologist's view.
+"""From a DICOM file to one frame as an 8-bit picture, windowed and turned as a radiologist views it, with a record.
 
-Read, never copied: of all that stands in a header, `_record` keeps a handful of technical facts. Patient, study and
-device stay in the file. pydicom decodes uncompressed and RLE frames itself, JPEG and JPEG 2000 with Pillow, and others
-where a plugin is installed.
+The record holds the few technical facts that `_record` lists. Nothing about patient, study or device leaves the file.
+pydicom decodes uncompressed and RLE frames itself, JPEG and JPEG 2000 with Pillow, and other syntaxes if their plugin
+is installed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Found = TypeVar("Found")
 NO_DECODER = "transfer syntax not readable"
 CHUNK = 1 << 20
 DEFLATED_LIMIT = 4 * PIXEL_LIMIT
-"""Bytes that a deflated file may unpack to: it is unpacked whole."""
+"""Bytes that a deflated file may unpack to: pydicom unpacks such a file whole, whatever it is asked for."""
 PLUGINS = {
     "JPEG-LS": "pyjpegls",
     "JPEG Lossless": "pylibjpeg and pylibjpeg-libjpeg",
@@ -54,9 +54,9 @@ FRAME_FACTS = {
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing",),
 }
-"""Where enhanced multi-frame files keep, per frame or for all, what other files have at the top."""
+"""Enhanced multi-frame files have these elements in sequences, per frame or shared; other files have them on top."""
 
-# Defined terms of PS3.3 C.7.3.1.1.1, those of retired objects too, and of C.7.6.3.1.2.
+# Defined terms of PS3.3 C.7.3.1.1.1 (with those of retired objects) and of C.7.6.3.1.2.
 _MODALITIES = (
     "ANN AR ASMT AU BDUS BI BMD CD CF CFM CP CR CS CT CTPROTOCOL DD DF DG DM DMS DOC DS DX EC ECG EEG EM EMG EOG "
     "EPS ES FA FID FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT "
@@ -68,7 +68,7 @@ _COLOURS = (
     *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422"),
 )
 CODED = {"Modality": frozenset(_MODALITIES.split()), "PhotometricInterpretation": frozenset(_COLOURS)}
-"""The words that an element of a header may hold to be shown."""
+"""The only values of these elements that may be shown: a file may hold anything there, a person's name too."""
 
 # Image axes in the patient's (+x left, +y posterior, +z head), rightwards and downwards; by the axis looked along.
 DISPLAY = {
@@ -101,9 +101,10 @@ def frames_of(path: Path) -> int:
 
 
 def position_of(path: Path) -> tuple[str, float | None, int | None]:
-    """A file's series, its place along the series' own direction in mm, and its number; none of them leaves the load.
+    """A file's series UID, its place along the normal of its slices in mm, and its instance number, to sort a series.
 
-    The place is ImagePositionPatient along the normal of ImageOrientationPatient. Raises `BadImageError`.
+    The place is ImagePositionPatient projected on the normal of ImageOrientationPatient; `None` if either is missing.
+    The three are never written anywhere. Raises `BadImageError`.
     """
     wanted = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber")
     return _header(path, _position, wanted)
@@ -120,7 +121,7 @@ def _position(dataset: Any) -> tuple[str, float | None, int | None]:
 
 
 def _header(path: Path, ask: Callable[[Any], Found], wanted: tuple[str, ...]) -> Found:
-    """What a question about a few elements of a header gets."""
+    """What `ask` returns for a header read without its pixels and with only the elements `wanted`."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
@@ -133,12 +134,13 @@ def _header(path: Path, ask: Callable[[Any], Found], wanted: tuple[str, ...]) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep pydicom's warnings to itself: they quote values of the file, on screens and in logs."""
+    """Silence pydicom's warnings: they quote values of the file, which would then stand on screens and in logs."""
     logger = logging.getLogger("pydicom")
     was, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # A JPEG inside the file may be far larger than the Rows and Columns that `check_size` has seen.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
@@ -162,7 +164,7 @@ def _shown(dataset: Any, view: View) -> Shown:
 
 
 def _dataset(path: Path) -> Any:
-    """The file as pydicom reads it; one without preamble, too."""
+    """The file as pydicom reads it, also if it lacks the preamble or does not name its transfer syntax."""
     import pydicom
     from pydicom import uid
 
@@ -199,7 +201,7 @@ def _check_deflated(path: Path) -> None:
 
 
 def _frame_facts(dataset: Any, frame: int) -> None:
-    """Put the facts of one frame of an enhanced file where a plain file has them."""
+    """Copy the facts of one frame of an enhanced file to the top, where a plain file has them."""
     groups: list[Any] = []
     for name, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(name) or []
@@ -212,7 +214,7 @@ def _frame_facts(dataset: Any, frame: int) -> None:
 
 
 def _decode(dataset: Any, frame: int) -> Array:
-    """The stored values of one frame, colours as RGB; raises `BadImageError` for a syntax nothing here decodes."""
+    """The stored values of one frame, colours as RGB; raises `BadImageError` for a syntax that no decoder reads."""
     from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -223,7 +225,7 @@ def _decode(dataset: Any, frame: int) -> Array:
     try:
         if not get_decoder(syntax).is_available:
             raise BadImageError(NO_DECODER, f"{_syntax(syntax)}{hint}")
-    except NotImplementedError as error:  # one that no plugin of pydicom's reads
+    except NotImplementedError as error:  # a syntax that no plugin of pydicom's reads
         raise BadImageError(NO_DECODER, f"{_syntax(syntax)}; convert it to an uncompressed one") from error
     try:
         stored = pixel_array(dataset, index=frame)
@@ -238,7 +240,7 @@ def _decode(dataset: Any, frame: int) -> Array:
 
 
 def _bytes(dataset: Any, stored: Array, view: View) -> tuple[Array, dict[str, Any]]:
-    """The frame as bytes, and its window: modality LUT, then the window, then MONOCHROME1 turned about."""
+    """The frame as bytes, and its window. The order is DICOM's: modality LUT, window, and only then MONOCHROME1."""
     from pydicom.pixels import apply_modality_lut
 
     if stored.ndim == 3:
@@ -250,6 +252,7 @@ def _bytes(dataset: Any, stored: Array, view: View) -> tuple[Array, dict[str, An
     padding = _padding(dataset, stored)
     values = apply_modality_lut(stored, dataset)
     ct = dataset.get("Modality") == "CT"
+    # CT files may omit RescaleType, and then it is HU (PS3.3 C.8.2.1).
     hounsfield = ct and "RescaleSlope" in dataset and dataset.get("RescaleType", "HU") in ("HU", "", None)
     why_not = "the file does not rescale to them" if ct else f"the modality is {_word(dataset, 'Modality')}"
     if view.window == "file" and dataset.get("VOILUTSequence"):
@@ -265,14 +268,17 @@ def _bytes(dataset: Any, stored: Array, view: View) -> tuple[Array, dict[str, An
 
 
 def _colour_top(dataset: Any, stored: Array) -> int:
-    """The brightest value a sample can have: of the palette's entries, or of the bits stored."""
+    """The brightest value that a colour sample can have, by the type of the palette's entries or by BitsStored."""
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         return int(np.iinfo(stored.dtype).max)
     return int(2 ** int(dataset.BitsStored)) - 1
 
 
 def _padding(dataset: Any, stored: Array) -> Array | None:
-    """Where stored values are padding and not measured: PixelPaddingValue, or from there to PixelPaddingRangeLimit."""
+    """A mask of the stored values that are padding and not measured; `None` if the file names no padding.
+
+    Padding is PixelPaddingValue, or everything from there to PixelPaddingRangeLimit, which may be above or below it.
+    """
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
         return None
@@ -282,7 +288,7 @@ def _padding(dataset: Any, stored: Array) -> Array | None:
 
 
 def _own_window(dataset: Any) -> Window | None:
-    """The file's first window; all values of an image of up to 8 bits that has neither window nor rescaling."""
+    """The file's first window, or `None`. A plain image of up to 8 bits without one gets a window over all values."""
     centre, width = (_first(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if centre is not None and width is not None and width > 0:
         function = str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -314,14 +320,14 @@ def _first(value: Any) -> float | None:
 
 
 def _spacing(dataset: Any) -> tuple[float, float]:
-    """Distances of rows and of columns, or their ratio; 1 and 1 where the file has neither."""
+    """The distance between rows, then the one between columns (DICOM's order), or their ratio; (1, 1) if not told."""
     found = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing") or dataset.get("PixelAspectRatio")
     numbers = [float(value) for value in found or ()]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (1.0, 1.0)
 
 
 def _orientation(dataset: Any, view: View) -> tuple[tuple[bool, bool, bool] | None, dict[str, Any]]:
-    """How to turn the frame (`None`: not at all), and what to say of it."""
+    """How to turn the frame (`None`: not at all), and its plane and orientation for the record."""
     cosines = [float(value) for value in dataset.get("ImageOrientationPatient") or ()]
     lies = plane_and_turn(cosines)
     if lies is None:
@@ -337,7 +343,7 @@ def _orientation(dataset: Any, view: View) -> tuple[tuple[bool, bool, bool] | No
 def plane_and_turn(cosines: list[float]) -> tuple[str, tuple[bool, bool, bool]] | None:
     """The plane nearest to ImageOrientationPatient, and whether to transpose, mirror and upend for a radiologist.
 
-    `None` for what is no pair of perpendicular directions.
+    `None` unless the six cosines are two unit vectors at a right angle, each within 0.1.
 
     >>> plane_and_turn([1, 0, 0, 0, 1, 0]), plane_and_turn([0, 1, 0, 0, 0, 1])
     (('axial', (False, False, False)), ('sagittal', (False, False, True)))
@@ -378,13 +384,13 @@ def _record(dataset: Any, frame: int, frames: int) -> dict[str, Any]:
 
 
 def _word(dataset: Any, keyword: str) -> str:
-    """A coded word of the header that DICOM defines; free text, which may name a person, does not pass."""
+    """A header's value if DICOM defines it, else `unknown`: free text, which may name a person, does not pass."""
     value = str(dataset.get(keyword) or "")
     return value if value in CODED[keyword] else "unknown"
 
 
 def _syntax(uid: Any) -> str:
-    """The name of a transfer syntax that pydicom knows; a file may write anything there."""
+    """The name of a transfer syntax that pydicom knows, else `unknown`: a file may write anything there."""
     from pydicom.uid import UID_dictionary
 
     return str(uid.name) if str(uid) in UID_dictionary else "unknown"

@@ -1,7 +1,7 @@
-"""DICOM, NIfTI and deep PNG or TIFF files made into the 8-bit PNG that everything downstream reads.
+"""From a DICOM, NIfTI, or 16-bit PNG or TIFF file to the 8-bit PNG that everything downstream reads, and its record.
 
-The PNG lies in the cache under the hash of the source's bytes and of the view asked for, with its record beside it as
-JSON. Neither holds a tag that could identify a person; what is drawn into the pixels stays there.
+The PNG lies in the cache, named by the hash of the source's bytes and of the view asked for; the record lies beside it
+as JSON. Neither holds a tag that could identify a person. Names that are drawn into the pixels stay there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from medrft.data.notes import count_noun
 from medrft.rundir import read_json, write_atomic, write_json
 
 RENDERING = 1
-"""Goes up when the same view of the same file comes out otherwise, so that no older picture is taken for it."""
+"""Part of the cache key. Raise it when a change of ours makes another picture of the same file and view."""
 
 PLAIN = "a plain image file does not say how it lies"
 NO_PACKAGE = "a package is missing"
@@ -45,13 +45,13 @@ DICOM = (".dcm", ".dicom", ".ima")
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO = 0
 PHOTOMETRIC = 262
-"""TIFF's tag for what 0 means; Pillow turns 8-bit files about and leaves deeper ones."""
+"""TIFF's tag that says whether 0 is black or white. Pillow inverts 8-bit files by it, but leaves deeper ones alone."""
 
 
 def show_medical(path: Path, view: View, cache: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The 8-bit PNG of a medical file, and what was done; `None` for a file that needs nothing done.
+    """The 8-bit PNG of a medical file, and the record of what was done; `None` for a plain file that is used as it is.
 
-    Raises `BadImageError` with a reason, for a view that the file cannot give, too.
+    Raises `BadImageError` with a reason, also for a view that the file cannot give.
     """
     reader = reader_of(path) or (read_deep if view.frame and path.is_file() else None)
     if reader is None:
@@ -75,10 +75,10 @@ def show_medical(path: Path, view: View, cache: Path) -> tuple[Path, dict[str, A
 
 
 def show_all(path: Path, view: View, cache: Path, *, folder: Path) -> list[tuple[Path, dict[str, Any] | None]]:
-    """Every image that a file is shown as: itself, or several of its slices where a view asks for `slices`.
+    """Every image that a file is shown as: one, or several of its slices if the view asks for `slices`.
 
-    A folder is one series: its files in the order of their positions. It shows as its middle one, as `slice` says, or
-    as so many `slices` of it. No file outside `folder` is read. Raises `BadImageError`.
+    A folder is one series, whose files are taken in the order of their positions. It is shown as its middle file, as
+    the one that `slice` names, or as so many `slices`. No file outside `folder` is read. Raises `BadImageError`.
     """
     if path.is_dir():
         files = series_files(path, folder)
@@ -113,7 +113,7 @@ def _sampled(path: Path, view: View, reader: Callable[[Path, View], Shown] | Non
 
 
 def _pages(path: Path) -> int:
-    """Pages of a TIFF file; 1 for any other, and for one that the check of images has its say about."""
+    """Pages of a TIFF file; 1 for any other file, and for a broken one, which the check of images reports later."""
     try:
         with Image.open(path, formats=("TIFF",)) as opened:
             return int(getattr(opened, "n_frames", 1))
@@ -122,7 +122,7 @@ def _pages(path: Path) -> int:
 
 
 def _with_place(path: Path, view: View, cache: Path, place: int, count: int) -> tuple[Path, dict[str, Any] | None]:
-    """One file of a series, and where in it."""
+    """One file of a series as it is shown, and its record with its place in the series."""
     shown = show_medical(path, view, cache)
     if shown is None:
         return path, None
@@ -134,14 +134,14 @@ def _is_automatic(chosen: str | list[str]) -> bool:
 
 
 def reader_of(path: Path) -> Callable[[Path, View], Shown] | None:
-    """What reads a file, by its first bytes and its ending; `None` for a plain 8-bit image or no file."""
+    """The function that reads a file, by its first bytes and its ending; `None` for a plain 8-bit image or no file."""
     if not path.is_file():
         return None
     try:
         with path.open("rb") as file:
             start = file.read(132)
     except OSError:
-        return None  # the check of plain images says why
+        return None  # the check of plain images reports it
     name = path.name.lower()
     if start[128:] == b"DICM" or name.endswith(DICOM):
         return read_dicom
@@ -196,7 +196,7 @@ def read_deep(path: Path, view: View) -> Shown:
 
 
 def view_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What a person should know of the images shown: no window of their own, no orientation, text in the picture."""
+    """One note for each thing a person should know: images without a window or an orientation, or with text in them."""
     seen = list({(record["sha256"], json.dumps(record, sort_keys=True)): record for record in records}.values())
     automatic = sum(_is_automatic(record["window"]["chosen"]) for record in seen)
     stored = sum(record["orientation"].startswith("as stored:") for record in seen)

@@ -1,4 +1,4 @@
-"""A folder of slices as one series: its files in the order in which they lie in the body, else by number, by name."""
+"""From a folder of slices to its files in order: by their place in the body, else by instance number, else by name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from medrft.data.paths import image_in
 DICOM = (".dcm", ".dicom", ".ima")
 PLAIN = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MOST = 5_000
-"""Files of one series."""
+"""The most files that one series may have."""
 
 
 def series_files(path: Path, folder: Path) -> list[Path]:
-    """The slices in a folder, first to last; raises `BadImageError` where there are none, or those of two series.
+    """The slices in a folder, first to last; raises `BadImageError` if there are none, or if they are of two series.
 
-    Every one is looked up like any image of a row, so that no link in it leads out of `folder`.
+    Each is looked up like any image that a row names, so that no link leads out of `folder`.
     """
     if path.resolve() == folder.resolve():
         raise BadImageError(MISSING, f"{path} is the folder of all images; a series needs one of its own")

@@ -1,7 +1,7 @@
-"""How a medical image is to be shown: its window, frame or slice, plane and orientation, and the arithmetic of both.
+"""How a medical image is shown: a `View` asks for a window, slice and orientation, and a `Shown` is the answer.
 
-Everything is asked for by a `View` and answered by a `Shown`: 8-bit pixels and a record of what was done. The record
-holds a short list of technical facts and never a tag that could identify a person.
+A `Shown` is 8-bit pixels and a record of what was done: a short list of technical facts, and never a tag that could
+identify a person. The arithmetic of windows, spacing and slices that all readers share is here too.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ ORIENTATIONS = ("auto", "require", "stored")
 WINDOWS = ("file", "percentile", *PRESETS)
 PERCENTILES = (1.0, 99.0)
 VOLUME_LIMIT = 16 * PIXEL_LIMIT
-"""Frames x rows x columns that a file may declare; only one frame of them is decoded."""
+"""The most frames x rows x columns that a file may declare; only one of its frames is decoded."""
 
 FLAT = 0.999
-"""Share of the pixels that may have one grey value before a window is said to show nothing."""
+"""A picture in which at least this share of the pixels has one grey value counts as showing nothing."""
 STORED_OFFSETS = (32_768, 1_024, 1_000)
-"""What files add to Hounsfield units so that none is negative."""
+"""Offsets that some files add to Hounsfield units to store no negative value; tried for the hint in an error."""
 
 NO_WINDOW = "window does not fit"
 NO_FRAME = "no such frame or slice"
@@ -65,14 +65,14 @@ class View:
     plane: str = "axial"
     """The plane in which a NIfTI volume is cut."""
     orientation: str = "auto"
-    """`auto` turns what says how it lies, `require` refuses what does not, `stored` turns nothing."""
+    """`auto` turns images that tell their orientation, `require` refuses those that do not, `stored` turns none."""
     ct: bool = False
-    """The table says that the image is CT: a NIfTI file cannot."""
+    """The table says that the image is CT, because a NIfTI file has no field for its modality."""
     slices: int | None = None
     """So many slices (or frames) of a volume, evenly spread, each as an image of its own."""
 
     def asked(self) -> dict[str, Any]:
-        """What was asked, for the name of the picture that answers it."""
+        """What was asked, as plain data for the cache key."""
         return {key: value for key, value in asdict(self).items() if key != "slices" or value is not None}
 
 
@@ -107,7 +107,7 @@ def make_view(
     orientation: str = "auto",
     slices: Any = None,
 ) -> View:
-    """A view from values of a recipe or a table; raises `DataError` or `UnknownNameError` for one that is none."""
+    """A view from the values in a recipe or a table; raises `DataError` or `UnknownNameError` for a wrong value."""
     if plane not in PLANES:
         raise unknown_name("plane", str(plane), PLANES)
     if orientation not in ORIENTATIONS:
@@ -167,7 +167,7 @@ def _index(name: str, value: Any) -> int | None:
 
 
 def pick_index(wanted: int | None, count: int, *, default: int, what: str) -> int:
-    """The index of a frame or slice; raises `BadImageError` where there is no such one."""
+    """The index of a frame or slice, from 0; raises `BadImageError` if it is not within `count`."""
     index = default if wanted is None else wanted
     if not 0 <= index < count:
         raise BadImageError(NO_FRAME, f"{what} {index} of {count}, counted from 0")
@@ -175,7 +175,7 @@ def pick_index(wanted: int | None, count: int, *, default: int, what: str) -> in
 
 
 def check_size(rows: int, columns: int, frames: int) -> None:
-    """Raise `BadImageError` for a declared size that is not to be decoded."""
+    """Raise `BadImageError` for a declared size that is too large to decode, or is less than one pixel."""
     if min(rows, columns, frames) < 1:
         raise BadImageError(NO_FRAME, f"declares {frames} x {rows} x {columns} pixels")
     if rows * columns > PIXEL_LIMIT or frames * rows * columns > VOLUME_LIMIT:
@@ -186,13 +186,13 @@ def check_size(rows: int, columns: int, frames: int) -> None:
 
 
 Pixels = tuple[Array, dict[str, Any]]
-"""Bytes, (rows, columns) of grey or with three colours, and the window's record."""
+"""8-bit pixels, (rows, columns) if grey or (rows, columns, 3), and the record of their window."""
 
 
 def through_window(
     view: View, values: Array, *, own: Window | None, hounsfield: bool, why_not: str, padding: Array | None = None
 ) -> Pixels:
-    """Values as bytes through the window of a view, or through its three as red, green and blue.
+    """Values as bytes through the window of a view, or through its three windows as red, green and blue.
 
     Raises `BadImageError` for a preset where the values are not known to be Hounsfield units, and for a window that
     makes the picture one colour though the values differ.
@@ -212,7 +212,7 @@ def through_window(
 
 
 def is_flat(values: Array, padding: Array | None = None) -> bool:
-    """Whether all but a thousandth of the values that are no padding are the same."""
+    """Whether all but a thousandth of the values are the same; padding and NaN are not counted."""
     seen = values if padding is None else values[~padding]
     seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
     if not seen.size:
@@ -243,7 +243,7 @@ def chosen_window(
     why_not: str,
     padding: Array | None = None,
 ) -> Window:
-    """The window asked for: named, given, the file's own, or the 1st to 99th percentile of what is no padding.
+    """The window asked for: a preset, a given one, the file's own, or the 1st to 99th percentile without the padding.
 
     Raises `BadImageError` for a preset where the values are not known to be Hounsfield units.
     """
@@ -262,7 +262,7 @@ def chosen_window(
 
 
 def spread_slices(count: int, wanted: int) -> list[int]:
-    """Places of `wanted` of `count` slices, evenly spread, each in the middle of its share.
+    """The places, from 0, of `wanted` slices spread evenly over `count`: each in the middle of its share.
 
     >>> spread_slices(16, 4), spread_slices(3, 8)
     ([1, 5, 9, 13], [0, 1, 2])
@@ -282,22 +282,22 @@ def _percentile(values: Array, padding: Array | None, *, chosen: str) -> Window:
 
 
 def apply_window(values: Array, window: Window) -> Array:
-    """Grey values as bytes, by the formulas of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3; what is no number is black."""
+    """Grey values as bytes, by the formulas of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3; NaN is black."""
     x = np.nan_to_num(values.astype(np.float64), nan=-np.inf)
     if window.function == "SIGMOID":
         share = 1 / (1 + np.exp(np.clip(-4 * (x - window.centre) / window.width, -50, 50)))
     else:
         exact = window.function == "LINEAR_EXACT"
         centre, width = (window.centre, window.width) if exact else (window.centre - 0.5, window.width - 1)
-        # A width of nothing is a threshold: what lies above it is white.
+        # A width of 0 is a threshold: values above the centre are white.
         share = (x - centre) / width + 0.5 if width > 0 else (x > centre).astype(np.float64)
     return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
 
 
 def square_pixels(pixels: Array, spacing: tuple[float, float]) -> Image.Image:
-    """A grey or RGB picture whose pixels are square: the coarser side is enlarged to the finer one's spacing.
+    """A grey or RGB picture with square pixels: the side with the wider spacing is enlarged to match the other.
 
-    `spacing` is the distance between rows and that between columns. Raises `BadImageError` where it gets too large.
+    `spacing` is the distance between rows, then between columns. Raises `BadImageError` if the picture gets too large.
     """
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if not all(math.isfinite(step) and step > 0 for step in spacing):
@@ -309,6 +309,6 @@ def square_pixels(pixels: Array, spacing: tuple[float, float]) -> Image.Image:
 
 
 def refuse_unoriented(view: View, why: str) -> None:
-    """Raise `BadImageError` where a view requires an orientation that there is not."""
+    """Raise `BadImageError` if the view requires an orientation; the caller has found none, and says why."""
     if view.orientation == "require":
         raise BadImageError(NO_ORIENTATION, f"{why}; orientation=auto shows it as stored")

@@ -1,7 +1,8 @@
-"""NIfTI volumes: one slice, in a radiologist's view, with square pixels.
+"""From a NIfTI volume to one slice as a radiologist views it, with square pixels.
 
 Axial: the patient's right on the image's left, anterior up. Coronal: right on the left, head up. Sagittal: anterior on
-the left, head up. The affine decides, to the nearest axis: nothing is resampled but for voxels that are not square.
+the left, head up. Each axis of the affine is taken as the body axis nearest to it, so an oblique volume is not
+resampled; only voxels that are not square are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from medrft.data.deep import views
 from medrft.data.images import UNREADABLE, BadImageError
 
-# Where rows, columns and slices run to. Slices keep the file's own direction, so their letter only names an axis.
+# The direction in which rows, columns and slices run. Slices keep the file's own, so their letter only names an axis.
 TOWARDS = {"axial": "PLS", "coronal": "ILA", "sagittal": "IPL"}
 AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 NO_ORIENTATION_IN_FILE = "the NIfTI header has neither an sform nor a qform"
@@ -78,6 +79,7 @@ def _layout(image: Any, view: views.View) -> tuple[tuple[int, int, int], tuple[b
     """The file's axes for rows, columns and slices; which of the first two to flip; whether the affine said so."""
     from nibabel.orientations import io_orientation
 
+    # With both codes 0 nibabel makes an affine from the voxel sizes, which says nothing of how the patient lay.
     known = bool(image.header["sform_code"]) or bool(image.header["qform_code"])
     found = io_orientation(image.affine) if known else np.full((3, 2), np.nan)
     if not np.isfinite(found).all():
@@ -99,6 +101,7 @@ def _layout(image: Any, view: views.View) -> tuple[tuple[int, int, int], tuple[b
 
 def _cut(image: Any, axes: tuple[int, int, int], index: int, volume: int) -> views.Array:
     """One slice as rows and columns of the file's scaled values; the rest of the file is not kept in memory."""
+    # Not `get_fdata`: it would read the whole volume as float64 and keep it.
     where: list[Any] = [slice(None)] * 3
     where[axes[2]] = index
     cut: views.Array = np.asanyarray(image.dataobj[(*where, volume)[: len(image.shape)]])
@@ -117,7 +120,7 @@ def _bytes(image: Any, values: views.Array, view: views.View) -> tuple[views.Arr
 
 
 def slices_of(path: Path, view: views.View) -> int:
-    """How many slices a NIfTI file has in the plane of a view; reads the header. Raises `BadImageError`."""
+    """How many slices a NIfTI file has in the plane of a view; reads the header only. Raises `BadImageError`."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError

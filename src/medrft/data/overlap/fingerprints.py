@@ -1,7 +1,7 @@
-"""What an image looks like, small: pixels that can be hashed, compared and aligned whatever the file's format or size.
+"""From an image to its fingerprint, 160 x 160 grey cells whatever its shape, and from two of them to a likeness.
 
-A fingerprint is the image in 160 x 160 grey cells, whatever its shape: JPEG noise and scaling average out in a cell,
-and a crop is a shift and stretch of the cells, which `picture_likeness` undoes by least squares before it compares.
+JPEG noise and scaling average out within a cell. A crop becomes a shift and a stretch of the cells, and
+`picture_likeness` undoes it by least squares before it compares.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from PIL import Image
 from medrft.data.images import open_image, pixel_hash
 
 Floats = NDArray[np.float32]
-"""N pictures are (N, side, side), N crops (N, 4): scale and shift along x, then y; the picture spans -1 to 1."""
+"""N pictures are (N, side, side); N crops are (N, 4): scale and shift along x, then along y; a picture is -1 to 1."""
 
 CELLS = 160
 """Cells along each side of a fingerprint."""
 COARSE = (32, 80)
-"""Sides at which a crop is looked for first."""
+"""A crop is looked for in pictures of these sides first, from coarse to fine."""
 MARGIN = 0.12
-"""Most that a crop stretches or shifts: 5 % cut off every edge, and a little."""
+"""The most by which a crop stretches or shifts: 5 % cut off every edge, and a little more."""
 FLAT = 2.0
-"""Standard deviation in grey levels below which a picture has too little in it to be told from another."""
+"""A picture whose grey levels have a smaller standard deviation is too empty to be told from another."""
 HOPELESS = 0.5
-"""Correlation at the coarsest side below which a pair is no copy."""
+"""A pair whose correlation at the coarsest side is below this is no copy, and is not aligned further."""
 UNCROPPED = np.array([1, 0, 1, 0], np.float32)
 BATCH = 64
 
@@ -59,8 +59,8 @@ def fingerprint_of(path: Path) -> Fingerprint:
 def picture_likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
     """How alike each picture is to its partner once their crops are aligned, from -1 to 1; (N, 160, 160) each.
 
-    A correlation of fine detail (up to five cells of 80): the coarse layout is common to all chest films.
-    Pairs that are nothing alike at 32 cells get that number and are not looked at again.
+    The likeness is a correlation of fine detail (up to 5 of 80 cells), because all chest films share their coarse
+    layout. A pair below `HOPELESS` at 32 cells keeps the correlation found there and is not looked at again.
     """
     result = np.zeros(len(first), np.float32)
     for start in range(0, len(first), BATCH):
@@ -97,7 +97,7 @@ def average_down(pictures: NDArray[np.generic], side: int) -> Floats:
 
 
 def warp_pictures(pictures: Floats, crops: Floats) -> tuple[Floats, Floats]:
-    """Pictures seen through crops by linear interpolation, and 1 where that lies inside them, else 0."""
+    """Pictures seen through their crops by linear interpolation, and a mask: 1 for cells inside the picture, else 0."""
     side = pictures.shape[1]
     axis = _axis(side)
     x = (crops[:, :1] * axis + crops[:, 1:2] + 1) * side / 2 - 0.5
@@ -108,9 +108,9 @@ def warp_pictures(pictures: Floats, crops: Floats) -> tuple[Floats, Floats]:
 
 
 def refine_crops(a: Floats, b: Floats, crops: Floats, *, steps: int) -> Floats:
-    """Crops of `a` that make it look more like `b`: Gauss-Newton on crop, contrast and brightness together.
+    """Crops of `a` that make it look more like `b`: `steps` of Gauss-Newton on crop, contrast and brightness together.
 
-    Lucas and Kanade, IJCAI 1981. Crops stay within `MARGIN`.
+    The method is Lucas and Kanade's (IJCAI 1981). Crops stay within `MARGIN`.
     """
     for _ in range(steps):
         crops = _step(a, b, crops)
@@ -127,6 +127,7 @@ def _step(a: Floats, b: Floats, crops: Floats) -> Floats:
     slopes = np.stack([(column * inside).reshape(n, -1) for column in columns], axis=1)
     matrix = slopes @ slopes.transpose(0, 2, 1)
     scale = np.trace(matrix, axis1=1, axis2=2)[:, None, None] / 6
+    # Damping: a picture without slopes in some direction would leave the matrix singular.
     matrix += np.eye(6, dtype=np.float32) * (1e-4 * scale + 1e-3)
     solved = np.linalg.solve(matrix.astype(np.float64), (slopes @ b.reshape(n, -1, 1)).astype(np.float64))[:, :, 0]
     contrast = np.where(np.abs(solved[:, 4:5]) < 0.2, 1.0, solved[:, 4:5])
@@ -143,7 +144,8 @@ def correlation_inside(a: Floats, b: Floats, inside: Floats) -> Floats:
 
 
 def fine_detail(pictures: Floats, radius: int) -> Floats:
-    """Pictures without what is coarser than a box of `2 * radius + 1` cells."""
+    """Pictures minus their mean over a box of `2 * radius + 1` cells, so that only finer detail is left."""
+    # Sums over the whole picture, in float64: float32 would round away the differences that are taken of them.
     around = np.pad(pictures, ((0, 0), (radius, radius), (radius, radius)), mode="edge").astype(np.float64)
     sums = np.pad(around.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
     box = 2 * radius + 1

@@ -1,7 +1,7 @@
-"""What sets of examples have in common: images, copies of images, questions with their answers.
+"""From two or more sets of examples to what each pair of them has in common: images, copies, questions with answers.
 
-Images are the same when their decoded pixels are (a PNG of a BMP is the same image, a JPEG of it a copy). Questions
-and answers are compared as everything else is, through `text.normalize`, and only on the same image or a copy of it.
+Two images are the same if their decoded pixels are: a PNG made from a BMP is the same image, a JPEG of it is a copy.
+Questions and answers are compared after `medrft.text.normal.normalize`, and only on the same image or a copy of it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from medrft.text import normalize
 from medrft.types import Example
 
 SAME_QUESTION = 0.75
-"""Share of words that two questions have in common, from which they are near-duplicates."""
+"""Two questions that share at least this part of their words are near-duplicates."""
 
 LabelledAdvance = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much."""
+"""Called with the name of the step, how much of it is done, and how much there is."""
 
 
 class Pictures(TypedDict):
@@ -51,7 +51,7 @@ class Items(TypedDict):
 
 
 class Leak(TypedDict):
-    """What set B has that set A has too; images by content, items are rows, each of B counted once."""
+    """What set B shares with set A. Images are told apart by content, items are rows; each one of B counts once."""
 
     shared_images: int
     copies: int
@@ -108,10 +108,10 @@ def find_leaks(
     wanted: Callable[[str, str], bool] | None = None,
     on_progress: LabelledAdvance | None = None,
 ) -> Leaks:
-    """What each pair of some sets has in common; each image is decoded once. Raises `BadImageError` for a bad one.
+    """What each pair of sets has in common; each image is decoded once. Raises `BadImageError` for a bad one.
 
-    Without `copies` only images of the same pixels are found, which is quick. `within` also compares the images of each
-    set with one another; `wanted(a, b)` says which pairs of sets are looked at, by default all.
+    Without `copies` only images of the same pixels are found, which is quick. With `within` the images of each set are
+    also compared with one another. `wanted(a, b)` chooses the pairs of sets to look at; by default all.
     """
     tell = on_progress or (lambda label, done, total: None)
     prints = _fingerprints((path for rows in sets.values() for row in rows for path in row.images), tell)
@@ -189,13 +189,13 @@ def _leak(a: _Set, b: _Set, tell: Advance, *, copies: bool) -> Leak:
 
 
 def _within(one: _Set, tell: Advance) -> Within:
-    """Each pair of neighbours once."""
+    """The neighbours within one set, each pair once: the search finds it from both sides."""
     keys = list(one.files)
     prints = [one.prints[key] for key in keys]
     best: dict[tuple[int, int], Neighbour] = {}
     for pair in find_neighbours(prints, prints, on_progress=tell):
         if pair.a != pair.b:
-            best.setdefault((min(pair.a, pair.b), max(pair.a, pair.b)), pair)  # most alike first
+            best.setdefault((min(pair.a, pair.b), max(pair.a, pair.b)), pair)  # the first is the most alike
     found = [_pictures(one.files[keys[pair.a]], one.files[keys[pair.b]], pair) for pair in best.values()]
     copies = sum(pair["label"] == "copy" for pair in found)
     return {"copies": copies, "similar": len(found) - copies, "neighbours": found}
@@ -206,7 +206,7 @@ def _pictures(a: Path, b: Path, pair: Neighbour) -> Pictures:
 
 
 def _items(a: _Set, b: _Set, same: Mapping[str, set[str]]) -> Iterator[Items]:
-    """For each row of B the row of A most like it, where there is one on the same image."""
+    """For each row of B the most similar row of A on the same image or a copy of it, if their questions are alike."""
     rows: dict[str, list[Example]] = defaultdict(list)
     for example in a.examples:
         for key in a.of(example):

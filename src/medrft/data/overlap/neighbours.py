@@ -1,7 +1,7 @@
-"""Copies of an image in another set, and images that only look like it.
+"""From the fingerprints of two sets to pairs of images that are copies, or only look alike.
 
-Each image's nearest neighbours are found by 16 x 16 cells, as they are and cropped in 16 ways; each candidate is then
-aligned and its detail compared (`fingerprints.likeness`). The limits were chosen on VQA-RAD and SLAKE: see
+The nearest images are looked up by 16 x 16 cells, uncropped and cropped in 16 ways. Each candidate is then aligned and
+compared in detail (`fingerprints.picture_likeness`). The limits were chosen on VQA-RAD and SLAKE, see
 `benchmarks/leaks.py`.
 """
 
@@ -18,17 +18,17 @@ from medrft.data.overlap.fingerprints import CELLS, Fingerprint, Floats, average
 from medrft.progress import Advance
 
 COPY = 0.96
-"""Likeness from which a pair is a copy."""
+"""A pair of at least this likeness is a copy."""
 COPY_SMALL = 0.85
-"""The same where one of the two has fewer pixels than a fingerprint has cells, so that detail is lost."""
+"""The same limit if one of the two is smaller than a fingerprint (shorter side below 160 pixels) and lacks detail."""
 SIMILAR = 0.7
-"""Likeness from which a pair that is no copy is worth a look: neighbouring slices, films of one patient."""
+"""A pair that is no copy is worth a look from this likeness on: neighbouring slices, or films of one patient."""
 CANDIDATES = 5
 """Nearest images that are compared in detail."""
 NEAR = 0.7
-"""Correlation of the 16 x 16 cells below which an image is no candidate."""
+"""An image is a candidate if the correlation of the 16 x 16 cells is at least this."""
 EDGES = (*product((0.0, 0.05), repeat=4), (0.025,) * 4)
-"""Shares cut off left, right, top and bottom under which images are looked up."""
+"""The crops under which images are looked up: shares cut off left, right, top and bottom. The first cuts nothing."""
 CHUNK = 512
 
 
@@ -76,7 +76,7 @@ def _compared(
 
 
 def _candidates(lookups: Sequence[Floats], asked: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
-    """Places in both sets of the pairs worth comparing; either picture may be a crop of the other."""
+    """The pairs worth comparing, as places in both sets; either picture may be a crop of the other."""
     own = [_lookup(asked, edges) for edges in EDGES]
     best = lookups[0] @ own[0].T
     for edges in range(1, len(EDGES)):
@@ -89,7 +89,7 @@ def _candidates(lookups: Sequence[Floats], asked: Sequence[Fingerprint]) -> Iter
 
 
 def _lookup(images: Sequence[Fingerprint], edges: Sequence[float]) -> Floats:
-    """Pictures cut by `edges` as 256 numbers each, without mean and of length 1."""
+    """Pictures cut by `edges`, each as a unit vector of 256 numbers with mean 0: a dot product is a correlation."""
     left, right, top, bottom = edges
     crop = np.array([1 - left - right, left - right, 1 - top - bottom, top - bottom], np.float32)
     pictures = np.concatenate([average_down(image.cells[None], 32) for image in images])

@@ -4,8 +4,8 @@
      "options": [{"letter": "A", "content": "Lateral …"}, …], "images": [{"image_path": "MM-0-a.jpeg"}, …],
      "medical_task": "Treatment", "body_system": "Skeletal", "question_type": "Reasoning"}
 
-The hub form has options as a table by letter, the label as text and the images as names. A question ends with its
-choices; they are cut off, because the prompt prints the options. `dev` is our validation.
+In the hub form the options are a table by letter, the label is a text and the images are names. Each question ends with
+its choices. They are cut off, because the prompt prints the options. `dev` is our validation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def load_medxpertqa(
 ) -> Loaded:
     """Read the multimodal subset, in the repository's form or the hub's.
 
-    `image_root` is the unpacked images.zip, where it is not beside the tables; the hub's tables hold names alone.
+    `image_root` is the unpacked images.zip, if it is not beside the tables. The hub's tables hold only names of images.
     Raises `DataError` for a missing folder or another layout.
     """
     reading = Reading("medxpertqa", splits=("validation", "test"), forms=(OFFICIAL, TEXT))
@@ -104,7 +104,7 @@ def _reader(images: Path) -> functools.partial[Fields | str]:
 
 
 def _picture(value: Any) -> Any:
-    """The name of an image, or the image itself where its bytes are inside."""
+    """The name of an image, or the image itself if the row holds its bytes."""
     if isinstance(value, Mapping) and value.get("bytes") is None:
         return value.get("image_path") or value.get("path")
     return value

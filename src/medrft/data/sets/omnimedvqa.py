@@ -4,8 +4,8 @@
      "gt_answer": "x_ray.", "image_path": "Images/RUS CHN/0000.png", "option_A": "x_ray.", "option_B": "Thermography",
      "modality_type": "X-Ray", "question_type": "Modality Recognition"}
 
-One file for each source set, all of it for testing. Two to four options; one file spells `modality_type` as `modality`.
-Images of the restricted sets are not in the release.
+There is one file for each source set, and all of it is for testing. A question has two to four options. One file spells
+`modality_type` as `modality`. Images of the restricted sets are not in the release.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def load_omnimedvqa(
 ) -> Loaded:
     """Read the questions of `open`, `restricted` or `all` source sets; all of them are test.
 
-    `image_root` is the folder that holds `Images/`, where it is elsewhere. Raises `DataError` for another layout.
+    `image_root` is the folder that holds `Images/`, if it is not `root`. Raises `DataError` for another layout.
     """
     if access not in get_args(Access):
         raise unknown_name("access of omnimedvqa", access, get_args(Access))

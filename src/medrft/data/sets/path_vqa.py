@@ -2,8 +2,9 @@
 
     {"image": "val_0000", "question": "What has pseudohyphae and budding yeasts?", "answer": "candida organism"}
 
-The release stores its questions as pickles. A pickle is code, so it is read by an unpickler that admits built-in
-containers, text and numbers alone. The hub copy has fewer rows, in another order, and some CMYK images.
+The release stores its questions as pickles. A pickle can run code when it is read, so ours are read by an unpickler
+that admits only built-in containers, text and numbers. The hub copy has fewer rows, in another order, and some CMYK
+images.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class _RefusedError(Exception):
-    """A pickle names a class or function that no data need."""
+    """A pickle names a class or function that is not in `ADMITTED`."""
 
 
 def read_pickle(path: Path) -> Any:
@@ -107,7 +108,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def _check_memo(content: bytes) -> None:
-    """Refuse a memo place that no pickle of this size needs: the unpickler would make room for all places below it."""
+    """Refuse a memo index that no pickle of this size needs: the unpickler allocates memory for all those below it."""
     for opcode, place, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > len(content):
             raise pickle.UnpicklingError(f"memo place {place:,} in a file of {len(content):,} bytes")

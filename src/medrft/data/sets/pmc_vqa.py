@@ -5,7 +5,8 @@
     v2  index,Figure_path,Caption,Question,Choice A,Choice B,Choice C,Choice D,Answer,split
 
 In v1 `Answer` is the text and `Answer_label` the letter; in v2 `Answer` is the letter. v2 shows crops of compound
-figures, which are in images_2.zip and not in v1's images.zip. v1 has a test of 50,000 and 2,000 of it checked by hand.
+figures, which are in images_2.zip and not in v1's images.zip. The test of v1 has 50,000 rows, of which 2,000 were
+checked by hand.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def load_pmc_vqa(
     cache: Path | None = None,
     on_progress: Advance | None = None,
 ) -> Loaded:
-    """Read version 1 or 2 (`auto`: 1 where both are there); `test` of version 1 is `clean` (2,000) or `full` (50,000).
+    """Read version 1 or 2 (`auto`: 1 if both are there); `test` of version 1 is `clean` (2,000) or `full` (50,000).
 
-    `only` reads one split alone, `image_root` is the folder of the figures. Raises `DataError` for another layout.
+    `only` names the one split to read, `image_root` the folder of the figures. Raises `DataError` for another layout.
     """
     if root is not None and is_hub_form(root):
         reading = Reading("pmc_vqa", splits=("train", "test"), forms=_only((V2, *V1.values()), only))
@@ -137,13 +138,13 @@ def _fields_with_image(row: Mapping[str, Any], *, folder: Path) -> Fields | str:
 
 
 def _version(root: Path) -> str:
-    """`v1` where its files are there, else `v2`; the error for neither comes where they are read."""
+    """`v1` if its files are there, else `v2`; if neither is there, reading them raises the error."""
     first = [*FILES["v1"].values(), CLEAN]
     return "v1" if find_file(root, *first) or not find_file(root, *FILES["v2"].values()) else "v2"
 
 
 def _folder(root: Path, table: Path, version: str, image_root: str | Path | None) -> Path:
-    """The folder of figures; an archive may unpack into a folder of the same name once more."""
+    """The folder of figures; some unpackers put the archive's folder into one of the same name."""
     if image_root is not None:
         return Path(image_root)
     folder = find_file(table.parent, *IMAGES[version]) or find_file(root, *IMAGES[version])

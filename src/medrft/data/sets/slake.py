@@ -4,8 +4,8 @@
      "q_lang": "en", "modality": "MRI", "location": "Abdomen", "answer_type": "OPEN", "content_type": "Modality",
      "qid": 0}
 
-Splits are official. The Chinese splits were drawn independently of the English ones, so that with both languages the
-same image stands in train and in test. A list answer ("Lung, Spinal Cord") has no order. qid 1622 has no answer.
+Splits are official. The Chinese splits were drawn independently of the English ones, so with both languages the same
+image may be in train and in test. A list answer ("Lung, Spinal Cord") has no order. qid 1622 has no answer.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def load_slake(
 
 
 def _forms(lang: str) -> tuple[Form, ...]:
-    """The published counts by the report's split names, and the other language's, with which they may be confused."""
+    """The published counts under the report's split names, then those of the other language, to recognise a mix-up."""
     if lang == "all":
         rows = {f"{split}_{code}": n for code, splits in ROWS.items() for split, n in splits.items()}
         return (Form(name="SLAKE 1.0", rows=rows),)
@@ -92,7 +92,7 @@ def _forms(lang: str) -> tuple[Form, ...]:
 
 
 def _folder(root: Path) -> Path:
-    """The release's own folder, also when its parent was given."""
+    """The release's own folder, also if its parent was given."""
     inner = root / "Slake1.0"
     root = inner if not (root / "train.json").is_file() and inner.is_dir() else root
     if not (root / "imgs").is_dir():
@@ -130,7 +130,7 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split, langs: t
 
 
 def _kind(answer: str, row: dict[str, Any]) -> Kind:
-    """Closed for yes and no. In Chinese only where SLAKE says CLOSED too: 不存在 also answers "which disease?"."""
+    """Closed for yes and no. In Chinese SLAKE must say CLOSED too, because 不存在 also answers "which disease?"."""
     kind = infer_kind((answer,), ())
     return "open" if row["q_lang"] == "zh" and row.get("answer_type") != "CLOSED" else kind
 

@@ -1,10 +1,10 @@
-"""Data of published studies as one name: several sets in folders named after them, or a draw from one set.
+"""The data of a published study under one name: several sets, each in a folder named after it, or a draw from one set.
 
     DATA/vqa_rad/  DATA/slake/  DATA/path_vqa/            armed_in_domain
     DATA/vqa_med_2019/  DATA/pmc_vqa/  DATA/medxpertqa/   armed_out_of_domain: their test splits
 
 The authors of ARMed (arXiv 2508.12957) and Zhu et al. (arXiv 2505.13973) redefined or drew their splits and did not
-publish the rows. These are the official splits, and a draw of the same size: not the authors' split.
+publish the rows. What is read here is not their split, but the official splits, or a draw of the same size.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load_armed_in_domain(root: Path | None, *, cache: Path | None = None, on_pro
 def load_armed_out_of_domain(
     root: Path | None, *, cache: Path | None = None, on_progress: Advance | None = None
 ) -> Loaded:
-    """The test splits of VQA-Med-2019, PMC-VQA (checked by hand) and MedXpertQA-MM, for evaluation; raises likewise."""
+    """The test splits of VQA-Med-2019, PMC-VQA (checked by hand) and MedXpertQA-MM; raises as the in-domain loader."""
     folder = _folder(root, "armed_out_of_domain", tuple(OUT_OF_DOMAIN))
     more: dict[str, Any] = {"cache": cache, "on_progress": on_progress}
     parts = [
@@ -65,10 +65,10 @@ def load_zhu(
     image_root: str | Path | None = None,
     on_progress: Advance | None = None,
 ) -> Loaded:
-    """A draw of `train` and `test` rows from PMC-VQA by `draw_seed`, so that runs of other seeds share their data.
+    """A draw of `train` and `test` rows from PMC-VQA. It has its own seed, so that runs of several seeds share data.
 
-    Rows that cannot be read or whose image is not there are not drawn. Raises as `pmc_vqa.load`, and `DataError` when
-    fewer rows are there than are to be drawn.
+    Rows that cannot be read or whose image is missing are not drawn. Raises as `load_pmc_vqa`, and `DataError` if there
+    are fewer rows than are to be drawn.
     """
     reading = pmc_vqa.read_pmc_rows(root, version=version, test="full", image_root=image_root)
     drawn: list[Example] = []
@@ -92,7 +92,8 @@ def load_zhu(
 def draw_rows(rows: list[Example], wanted: int, *, seed: int) -> list[Example]:
     """Up to `wanted` rows whose images are there, drawn by seed and kept in their order.
 
-    The order of the draw depends on ids alone, so that a missing image moves no other row in or out but the next one.
+    The draw goes through the rows in an order that depends only on ids and seed. So a missing image changes one row of
+    the result, which the next row in that order replaces.
     """
     order = sorted(rows, key=lambda example: example.id)
     random.Random(seed).shuffle(order)
@@ -106,9 +107,9 @@ def draw_rows(rows: list[Example], wanted: int, *, seed: int) -> list[Example]:
 
 
 def merge_sets(name: str, parts: list[Loaded], *, note: str) -> Loaded:
-    """Several data sets as one; the report counts each set's splits apart, as `train_vqa_rad`.
+    """Several data sets as one; the report counts the splits of each set, such as `train_vqa_rad`.
 
-    Notes on what splits share are made again, for a set may share images with another one.
+    Notes on what splits share are made anew, because one set may share images with another.
     """
     sets = [part.report.dataset for part in parts]
     merged = Loaded(
@@ -143,7 +144,7 @@ def _renamed(tables: list[Mapping[str, int]], sets: list[str]) -> dict[str, int]
 
 
 def _test_alone(part: Loaded) -> Loaded:
-    """A data set without its other splits."""
+    """A data set with its test split only."""
     report = part.report
     return replace(
         part,

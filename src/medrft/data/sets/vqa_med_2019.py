@@ -3,8 +3,8 @@
     synpic41148|which organ is captured by this ct scan?|lung, mediastinum, pleura
     synpic40410|organ|what organ system is imaged?|face, sinuses, and neck#skull and contents
 
-Train and validation are lines of image, question and answer; test has the category, and `#` between accepted answers.
-An organ system has commas in its name, so an answer is never split at a comma.
+A line of train or validation is image, question and answer. A line of test also has the category, and `#` between
+accepted answers. Some organ systems have commas in their names, so an answer is never split at a comma.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def load_vqa_med_2019(
 ) -> Loaded:
     """Read the three unpacked archives, or a hub copy with image, question and answer.
 
-    `image_root` is one folder that holds all images, where they are elsewhere. Without `All_QA_Pairs_….txt` the files
-    by category are read, and ids name them. Raises `DataError` when no file of questions is found.
+    `image_root` is one folder with all images, if they are not beside the questions. If `All_QA_Pairs_….txt` is
+    missing, the files by category are read, and ids name them. Raises `DataError` if no file of questions is found.
     """
     reading = Reading("vqa_med_2019", splits=SPLITS, forms=(OFFICIAL,))
     if root is not None and is_hub_form(root):
@@ -73,7 +73,7 @@ def load_vqa_med_2019(
 
 
 def parse_pair(line: str) -> tuple[str, str, str] | None:
-    """Image, question and answer of a line; `None` for another number of parts. What follows belongs to the answer.
+    """Image, question and answer of a line; `None` if it has fewer parts. Any further `|` belongs to the answer.
 
     >>> parse_pair("synpic1|what organ?|lung, mediastinum, pleura")
     ('synpic1', 'what organ?', 'lung, mediastinum, pleura')
@@ -103,7 +103,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _sources(root: Path, split: Split) -> list[tuple[str, Path]]:
-    """The files of questions of a split, each with what it adds to ids; the files by category where need be."""
+    """The files of questions of a split, each with its prefix for ids; the files by category if there is no whole."""
     whole = find_file(root, FILES[split])
     if whole is not None or split == "test":
         return [("", whole)] if whole is not None else []

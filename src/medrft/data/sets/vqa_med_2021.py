@@ -52,8 +52,8 @@ def load_vqa_med_2021(
 ) -> Loaded:
     """Read the unpacked archives, or a hub copy with image, question and answer.
 
-    `image_root` is one folder that holds all images, where they are elsewhere. Raises `DataError` when no file of
-    questions is found, or test lacks its answers.
+    `image_root` is one folder with all images, if they are not beside the questions. Raises `DataError` if no file of
+    questions is found, or if test lacks its answers.
     """
     if root is not None and fields.is_hub_form(root):
         reading = Reading("vqa_med_2021", splits=SPLITS, forms=(WITH_TRAIN,))

@@ -4,9 +4,9 @@
      "question": "Are the lungs normal appearing?", "answer": "No", "question_type": "ABN", "answer_type": "CLOSED", …}
 
 Test is phrase_type `test_freeform` and `test_para` (451 rows), train the rest (1,797). That split is by question: most
-test images are in train too. Null is the string "NULL", some answers are integers, and a tab stands where a comma
-stood before the release was made. `trainset.json` and `testset.json`, the form that many papers use, have other qids
-and 1,267 more training questions.
+test images are in train too. Null is the string "NULL", some answers are integers, and commas have become tabs in the
+release. Many papers use another form, `trainset.json` and `testset.json`, which has other qids and 1,267 more training
+questions.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def load_vqa_rad(
 
 
 def _files(root: Path, form: str) -> list[tuple[Path, Split | None]]:
-    """The files to read, with their split where the file decides it."""
+    """The files to read, each with its split if the file decides it."""
     if form != "community" and (root / OFFICIAL).is_file():
         return [(root / OFFICIAL, None)]
     community: list[tuple[Path, Split | None]] = [(root / name, split) for name, split in COMMUNITY.items()]
@@ -122,7 +122,7 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split | None, i
 
 
 def _text(value: Any) -> Any:
-    """Text with the commas that the release turned into tabs, and nothing for its "NULL"."""
+    """Text with tabs turned back into commas, and `None` for the release's "NULL"."""
     if not isinstance(value, str):
         return value
     text = ", ".join(base.one_line(part) for part in value.strip().split("\t"))
@@ -130,7 +130,7 @@ def _text(value: Any) -> Any:
 
 
 def _metadata(row: dict[str, Any], question: str | None, answer: str | None) -> dict[str, Any]:
-    """Official fields, with `organ` and one spelling of each question type; `…_official` where we changed a text."""
+    """Official fields, `organ`, and question types in one spelling; a text that we changed is kept as `…_official`."""
     types = [kind.strip().upper() for kind in base.one_line(row.get("question_type")).split(",")]
     ours = {
         "question": question,

@@ -1,1 +1,1 @@
-"""Rows as people and other trainers write them: their files, columns, options and answers, and the conversions."""
+"""From tables as people and other trainers write them to examples, and back: files, columns, options and answers."""

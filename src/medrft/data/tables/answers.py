@@ -1,7 +1,7 @@
-"""The accepted answers of a row, whatever its file writes for them: text, numbers, truth values, lists, lists as text.
+"""From the answer cell of a row (a text, number, truth value, list, or list as text) to its accepted answers as texts.
 
-What an answer *means* among options is for `choices` to say; here a cell becomes texts, and a question that spells its
-options out becomes a choice.
+`choices` says which option an answer means. A question that ends in its options is taken apart here too, because only
+the answer tells whether they are options.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medrft.text import infer_kind
 from medrft.types import Example
 
 NOTHING = frozenset((*choices.NOTHING, "N/A", "n/a", "NA", "#NA", "null", "NULL", "Null"))
-"""Words that stand where a row has no answer. `None` is not one of them: it answers "which abnormality?"."""
+"""Words in the cell of a row without an answer. The word "None" is not one: it answers "which abnormality?"."""
 TRUTH = {"true": "Yes", "false": "No"}
 ASKS_TRUTH = re.compile(r"\btrue\b.*\bfalse\b|\bfalse\b.*\btrue\b", re.I | re.S)
 COUNTS = re.compile(r"\bhow many\b|\bnumber of\b|\bcount\b|几|多少", re.I)
@@ -32,12 +32,12 @@ FLOAT = re.compile(r"-?\d{1,15}\.\d{1,17}")
 
 @dataclass(slots=True)
 class Answers:
-    """Reads the answers of one table, and remembers what a note must tell."""
+    """Reads the answers of one table, and remembers which rows a note must name."""
 
     separator: str | None = None
-    """Stands between several references in one text."""
+    """What stands between several references in one text; `None` if a text is one reference."""
     first: int | None = None
-    """Whole numbers are the place of an option, counted from here."""
+    """If given (0 or 1), a whole number is the place of an option, counted from this."""
     truths: list[str] = field(default_factory=list)
     lists: list[str] = field(default_factory=list)
     letters: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Answers:
     numbers: list[str] = field(default_factory=list)
 
     def read(self, value: Any, options: Options | None, question: str, *, name: str) -> tuple[str, ...]:
-        """Accepted answers, each once; for a choice the text of the right option. Raises `RowError` where none is."""
+        """Accepted answers, each once; for a choice the text of the right option. Raises `RowError` if none is left."""
         found = [self._text(one, options, question, name=name) for one in self._values(value, name)]
         references = tuple(dict.fromkeys(text for text in found if text))
         if not references:
@@ -57,7 +57,10 @@ class Answers:
         return tuple(dict.fromkeys(choices.right_option(text, options, first=self.first) for text in references))
 
     def spelled_out(self, question: str, value: Any, *, name: str) -> tuple[str, Options | None]:
-        """A question that ends in its options, apart from them, where the answer is one of these; else as it is."""
+        """The question without the options that it ends in, and the options; as it is unless the answer is one of them.
+
+        Raises `RowError` if the answer is a letter and names none of the options.
+        """
         found = labelled_text(question)
         if found is None:
             return question, None
@@ -80,7 +83,7 @@ class Answers:
                 try:
                     values = parse_literal(text)
                 except ValueError:
-                    return [value]  # such as [illegible]
+                    return [value]  # a text in brackets, such as [illegible]
                 if isinstance(values, list | tuple):
                     self.lists += [] if quiet else [name]
                     return values
@@ -99,7 +102,7 @@ class Answers:
         if text in NOTHING and not (options and text in options.texts):
             return ""
         if options and FLOAT.fullmatch(text) and text not in options.texts:
-            return text.removesuffix(".0")  # pandas' 2.0 for 2
+            return text.removesuffix(".0")  # pandas writes 2 as 2.0 once a cell of the column is empty
         return text
 
     def _truth(self, text: str, options: Options | None, question: str, *, name: str) -> str:
@@ -109,10 +112,10 @@ class Answers:
         return TRUTH[text.lower()]
 
     def whole_numbers(self, examples: Sequence[Example]) -> dict[int, Example]:
-        """Examples whose answer is `2.0` for a 2, put right, by their place.
+        """Examples whose answer `2.0` stands for 2, corrected, by their place in `examples`.
 
-        pandas writes a column of whole numbers so once a cell of it is empty. Told by the column (all its answers are
-        written as Python writes floats) or by the question (how many).
+        pandas writes a column of whole numbers like that once a cell of it is empty. It is recognised by the column
+        (all its answers are written as Python writes floats) or by the question (how many).
         """
         texts = [text for example in examples for text in example.references]
         floats = bool(texts) and all(FLOAT.fullmatch(text) and repr(float(text)) == text for text in texts)
@@ -130,7 +133,7 @@ class Answers:
         return changed
 
     def notes(self) -> list[str]:
-        """What a person should know of the answers read."""
+        """One note for each kind of answer that was not taken as it was written."""
         told = (
             (self.truths, "answer was a truth value", "answers were truth values", "read as Yes and No"),
             (self.lists, "answer was a list in a text", "answers were lists in a text", "read as several references"),

@@ -1,10 +1,10 @@
-"""Conversations about images: who says what in which turn, and each answered question as columns of a `table`.
+"""From a conversation about images to one table row (`question`, `answer`, `image`, …) for each answered question.
 
     [{"role": "user", "content": "<image>Where?"}, {"role": "assistant", "content": "left"}]
     [{"from": "human", "value": "<image>Where?"}, {"from": "gpt", "value": "left"}]
     [{"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Where?"}]}, …]
 
-What has no place in an example (a video, a tool's reply, a question that nobody answers) is said, never skipped.
+What has no place in an example (a video, a tool's reply, a question without an answer) is reported, never skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Turn = tuple[str, str, list[Any]]
 PLACEHOLDER = re.compile(r"<image>\s*|<\|image_pad\|>|<ImageHere>")
 OPTION = re.compile(r"\(([A-Z])\) (.*)")
 LISTS = ("messages", "conversations", "conversatons", "conversation")
-"""Keys of a conversation; the third is LLaVA-Med's spelling."""
+"""Keys that hold a conversation; the third is LLaVA-Med's spelling."""
 SPEAKERS = {
     **dict.fromkeys(("user", "human", "question"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatbot", "answer"), "assistant"),
@@ -36,7 +36,7 @@ class RowError(ValueError):
 
 
 def conversation_of(row: Mapping[str, Any]) -> list[Turn] | None:
-    """The turns of a row's conversation, or `None` where it has none. Raises `RowError` for what is no turn."""
+    """The turns of a row's conversation, or `None` if it has none. Raises `RowError` for a turn that cannot be read."""
     key = next((key for key in LISTS if key in row), None)
     if key is None:
         return None
@@ -57,8 +57,8 @@ def images_in(row: Mapping[str, Any]) -> list[Any]:
 def chat_turns(turns: Sequence[Turn], images: Sequence[Any]) -> list[dict[str, Any]]:
     """One table row for each question that is answered, with the questions and answers before it in `history`.
 
-    Images belong to the turn that shows them (`<image>`, or a block of their own) and to all later ones; those that no
-    turn shows belong to the first. Raises `RowError` where nobody asks, or who speaks cannot be told.
+    An image belongs to the turn that shows it (by `<image>`, or by a block of its own) and to all later ones. Images
+    that no turn shows belong to the first. Raises `RowError` if there is no question, or the speakers do not alternate.
     """
     spoken = [turn for turn in turns if turn[0] != "system"]
     if not spoken or spoken[0][0] != "user" or all(who == "user" for who, _, _ in spoken):
@@ -90,7 +90,7 @@ def chat_turns(turns: Sequence[Turn], images: Sequence[Any]) -> list[dict[str, A
 
 
 def reply_parts(reply: str) -> tuple[str | None, str]:
-    """The answer of a reply and the thought before it, in any model's marks; no answer where a thought never ends.
+    """The answer of a reply and the thought before it, in any model's marks; `None` if the thought never ends.
 
     >>> reply_parts("<think>Air.</think><answer>yes</answer>"), reply_parts("[THINK]Air.[/THINK]yes")
     (('yes', 'Air.'), ('yes', 'Air.'))
@@ -105,9 +105,9 @@ def reply_parts(reply: str) -> tuple[str | None, str]:
 
 
 def question_parts(text: str) -> tuple[str, dict[str, str]]:
-    """A question apart from the options (A), (B), … on the lines after it, as our own prompts print them.
+    """A question, and apart from it the options (A), (B), … on the lines after it, as our own prompts print them.
 
-    Options spelled out in other ways are left in the question: whether they are options is known once the answer is.
+    Options written in other ways stay in the question: only the answer tells whether they are options (`answers`).
     """
     lines = text.strip().split("\n")
     first = next((i for i, line in enumerate(lines) if i and line.startswith("(A) ")), len(lines))

@@ -1,7 +1,7 @@
-"""Options of a multiple-choice question in the shapes that files have, and the answer among them.
+"""From the options of a question, in any shape that files have, and an answer to the text of the right option.
 
-A letter is a label, never content: it is looked up among the options *as the file has them*, empty ones included, and
-only then are the empty ones dropped. Options in one text are told apart by `labels`.
+A letter is a label, never content. It is looked up among the options *as the file has them*, with the empty ones, and
+only then are the empty ones dropped: else the answer "D" would name another option. `labels` takes one text apart.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from medrft.data.values import show_value
 
 NO_OPTIONS = "options cannot be told apart"
 NOTHING = frozenset(("", "nan", "NaN", "NAN", "<NA>", "NaT", "#N/A"))
-"""Words that stand in a cell which holds nothing."""
+"""Texts that mean an empty cell."""
 NO_LIST = frozenset((*NOTHING, "None", "none", "null", "NULL", "N/A", "n/a", "NA", "[]", "{}", "()"))
-"""Words that stand where a question has no options."""
+"""Texts that mean a question without options."""
 SEPARATORS = ("\n", "|", "｜", ";", "；")
 LETTER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*[:：_]?\s*)?"
@@ -37,41 +37,41 @@ TEXT_KEYS = ("content", "text", "value", "answer")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one question in the file's order, each under its label; a text is empty where the file's is."""
+    """The options of one question in the file's order, each with its label; an option that is empty there is `""`."""
 
     labels: tuple[str, ...]
     """`A`, `B`, …, or the file's own numbers."""
     texts: tuple[str, ...]
     given: bool = False
-    """The file itself says which label is whose; else labels go by place."""
+    """True if the file itself names the labels; else they follow from the order."""
     sure: bool = True
-    """False for a text split at commas, which may stand within an option."""
+    """False for a text that was split at commas: a comma may also stand within an option."""
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The texts without the empty ones: what a model is shown, the first as (A)."""
+        """The texts without the empty ones, as a model is shown them; the first is (A)."""
         return tuple(text for text in self.texts if text)
 
     def at(self, label: str) -> str | None:
-        """The text under a label, `""` where that option is empty; `None` where there is no such label."""
+        """The text under a label, `""` if that option is empty, `None` if there is no such label."""
         wanted = label.upper()
         if wanted in self.labels:
             return self.texts[self.labels.index(wanted)]
-        if self.labels and self.labels[0].isdigit() and wanted in ascii_uppercase:  # numbers here, letters there
+        if self.labels and self.labels[0].isdigit() and wanted in ascii_uppercase:  # options 1 to 4, answer "B"
             place = ascii_uppercase.index(wanted)
             return self.texts[place] if place < len(self.texts) else None
         return None
 
 
 def read_options(value: Any) -> Options | None:
-    """The options that a cell or field holds, `None` where it holds none.
+    """The options that a cell or field holds, `None` if it holds none.
 
     >>> read_options("['CT', 'MRI']").texts, read_options({"A": "CT", "B": None, "C": "PET"}).texts
     (('CT', 'MRI'), ('CT', '', 'PET'))
     >>> read_options("A. CT\\nB. MRI").texts, read_options("A: axial, B: coronal").texts, read_options("x|y").texts
     (('CT', 'MRI'), ('axial', 'coronal'), ('x', 'y'))
 
-    Raises `RowError` for something that no options can be made of.
+    Raises `RowError` for a value that cannot be read as options.
     """
     if _is_nothing(value):
         return None
@@ -87,7 +87,7 @@ def read_options(value: Any) -> Options | None:
 
 
 def options_of(value: Any) -> tuple[str, ...]:
-    """Option texts in order without the empty ones; nothing for what no options can be made of.
+    """Option texts in order without the empty ones; `()` for a value that cannot be read as options.
 
     >>> options_of({"A": "CT", "B": "MRI"}), options_of('["A: CT", "B: MRI"]')
     (('CT', 'MRI'), ('CT', 'MRI'))
@@ -104,7 +104,7 @@ def options_of(value: Any) -> tuple[str, ...]:
 def texts_by_letter(value: Any) -> dict[str, str]:
     """Option texts by letter, from a table by letter or a list of such tables; empty ones are left out.
 
-    An answer given as a letter is to be looked up here: `resolve_answer` would take `A` for an option that reads `A`.
+    Look up an answer here if it is known to be a letter: `resolve_answer` would prefer an option whose text is `A`.
 
     >>> texts_by_letter({"B": " B:MRI", "A": "A", "C": "C:"})
     {'A': 'A', 'B': 'MRI'}
@@ -123,8 +123,8 @@ def texts_by_letter(value: Any) -> dict[str, str]:
 def right_option(answer: str, options: Options, *, first: int | None = None) -> str:
     """The text of the option that an answer means: by its whole text, else by its label.
 
-    `first` says that whole numbers are places, counted from it. Raises `RowError` where the answer names no option, an
-    empty one, two of them, or a number of which nobody knows from where it counts.
+    With `first` a whole number is a place, counted from it. Raises `RowError` if the answer names no option, an empty
+    one, two of them, or is a number that could count from 0 or from 1.
     """
     if first is not None and re.fullmatch(r"[0-9]{1,9}", answer):
         place = int(answer) - first
@@ -185,7 +185,7 @@ def by_column(cells: Mapping[str, Any]) -> Options | None:
 
 
 def _own_labels(keys: Iterable[Any]) -> tuple[str, ...]:
-    """The letters or numbers that keys end in; nothing where one has none, or two have the same."""
+    """The letters or numbers that keys end in; `()` if a key has none, or two have the same."""
     matches = [KEY.fullmatch(str(key)[:40].strip()) for key in keys]
     labels = tuple(match[1].upper() for match in matches if match)
     return labels if len(labels) == len(matches) == len(set(labels)) else ()
@@ -221,12 +221,12 @@ def _of_text(text: str) -> Options | None:
 
 
 def of_labelled(found: Labelled) -> Options:
-    """Options that a text labels itself."""
+    """Options from a text that has its own labels."""
     return Options(found.labels, tuple(map(one_line, found.texts)), given=True)
 
 
 def _of_table(value: Mapping[Any, Any]) -> Options | None:
-    """By letter or number; or a table of two lists, labels and texts."""
+    """Options of a table by letter or number, or of a table with two lists, `label` and `text`."""
     lists = [value.get(key, value.get(f"{key}s")) for key in ("label", "text")]
     if all(isinstance(part, Sequence) and not isinstance(part, str | bytes) for part in lists):
         labels, texts = lists
@@ -286,13 +286,13 @@ def _content(option: Any) -> Any:
 
 
 def _without_key(text: str, letter: str) -> str:
-    """`A: CT` as `CT` under `A`. No pattern is made of a key, which may be a megabyte long."""
+    """`A: CT` becomes `CT` under the key `A`. No regular expression is made of a key, which may be a megabyte long."""
     head, colon, rest = text.partition(":")
     return rest.strip() if colon and head.rstrip() == letter else text
 
 
 def _without_own(texts: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
-    """`A: CT`, `B: MRI` as `CT`, `MRI`, where each that is not empty has its own letter: "C. difficile" alone stays."""
+    """`A: CT`, `B: MRI` become `CT`, `MRI` if all but empty texts have their letter: "C. difficile" alone stays."""
     found = [OWN_LETTER.fullmatch(text[:5_000]) for text in texts]
     pairs = [(match, label) for match, label, text in zip(found, labels, texts, strict=True) if text]
     if not all(match and match[1].upper() == label and len(match[0]) < 5_000 for match, label in pairs):

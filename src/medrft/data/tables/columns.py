@@ -1,7 +1,7 @@
-"""Which column of a table plays which role: the one that is mapped, else the first usual name that a row has.
+"""From the names of a table's columns to their roles: the column that the user mapped, else the first usual name.
 
-Names match without case, outer space, and with `_`, `-` and space alike: `"Image Path "` is `image_path`. Options may
-have a column each (`A`, `B`, …; `option_1`, `option_2`, …), and so may images (`image_1`, `image_2`, …).
+Names are compared without case and outer space, and `_`, `-` and space are the same: `"Image Path "` is `image_path`.
+Options may have a column each (`A`, `B`, …; `option_1`, `option_2`, …), and so may images (`image_1`, `image_2`, …).
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ USUAL: dict[str, tuple[str, ...]] = {
     "slice": (),
 }
 VIEW_ROLES = ("window", "frame", "slice")
-"""How a row's medical image is shown; only columns that are mapped, for other tables use these words otherwise."""
+"""How a row's medical image is shown. Only mapped columns play these roles: other tables mean other things by them."""
 NEEDED = ("image", "question", "answer")
 OPTION = re.compile(r"(?:(?:option|choice|opt|op|ans|answer) ?)?([a-j]|[0-9]|10)")
 IMAGE = re.compile(r"(?:image|img|image path|img path) ?([0-9]{1,2})")
 MOST = 1_000
-"""Columns of a row that are looked at by name; wider tables need a map."""
+"""The first so many columns are looked at by their usual names; those after them must be mapped."""
 
 
 class Absent:
-    """What stands for a column that a row does not have."""
+    """The value of a role for which the row has no column, as opposed to an empty cell."""
 
 
 ABSENT = Absent()
@@ -77,7 +77,7 @@ class Columns:
         return self.roles(tuple(row))
 
     def value(self, role: str, row: Mapping[str, Any], roles: Roles) -> Any:
-        """What a row says in a role: one value, or a table by column for options and a list for images of several."""
+        """The row's value in a role. If several columns play it: a table by column for options, a list for images."""
         if role in roles.several:
             names = roles.several[role]
             if role == "options":
@@ -87,7 +87,7 @@ class Columns:
         return row[name] if name is not None else ABSENT
 
     def wanted(self, role: str) -> str:
-        """What was looked for, for a person to read."""
+        """The role and the names that were looked for, for an error message."""
         if self.mapped.get(role) is None:
             return f"{role} (none of {', '.join(USUAL[role])}; map it with columns.{role}=NAME)"
         return f"{role} (columns.{role} is {self.mapped[role]!r})"
@@ -106,7 +106,7 @@ class Columns:
         for role, usual in USUAL.items():
             mapped = self.mapped.get(role)
             if role in self.mapped and not mapped:
-                continue  # mapped to nothing: no column plays it
+                continue  # mapped to nothing: the user says that no column plays it
             if isinstance(mapped, Sequence) and not isinstance(mapped, str):
                 several[role] = tuple(filter(None, (found(str(wanted)) for wanted in mapped)))
             elif (column := next(filter(None, map(found, (mapped,) if mapped else usual)), None)) is not None:
@@ -133,7 +133,7 @@ def _numbered(spelled: Mapping[str, str], pattern: re.Pattern[str], role: str) -
 
 
 def metadata_of_row(row: Mapping[str, Any], values: Mapping[str, Any], roles: Roles) -> dict[str, Any]:
-    """Columns without a role; modality, organ and question type under these names."""
+    """The columns without a role, and modality, organ and question type under these three names."""
     used = {column for role in ("id", "image", "question", "rationale") for column in roles.columns(role)}
     rest = {key: value for key, value in row.items() if key not in used and not _holds_bytes(value)}
     named = {role: values[role] for role in ("modality", "organ", "question_type")}
@@ -142,7 +142,7 @@ def metadata_of_row(row: Mapping[str, Any], values: Mapping[str, Any], roles: Ro
 
 @functools.lru_cache(maxsize=10_000)
 def plain_spelling(name: str) -> str:
-    """A column's name without case, outer space and the ways to join words.
+    """A column's name in lower case, without outer space, and with a space for `_` and `-`.
 
     >>> plain_spelling(" Image-Path "), plain_spelling("optionA"), plain_spelling("Choice_1")
     ('image path', 'optiona', 'choice 1')

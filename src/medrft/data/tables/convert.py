@@ -1,6 +1,6 @@
-"""Data sets to and from the rows of other trainers (`formats.FORMATS`); each format is also a loader of its own.
+"""From examples to the files of another trainer (`formats.FORMATS`) and back; each format is also a loader.
 
-A conversion says what it could not keep: every row is read back as it is written, and what differs is counted.
+A conversion reports what it could not keep: every row that is written is decoded again, and differences are counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = 64
 
 
 class Conversion(TypedDict):
-    """What was written: files with their rows, and what the format could not keep, in rows by field."""
+    """What was written: rows per file, and `lost`: in how many rows the format could not keep a field."""
 
     format: str
     files: dict[str, int]
@@ -50,7 +50,7 @@ class Conversion(TypedDict):
 class _Pictures:
     """The images of one output without their metadata: copied to `images/` beside it, or inside the rows.
 
-    An image that lies below the output and carries no metadata is referred to where it is.
+    An image that is below the output folder already and carries no metadata is not copied.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class _Pictures:
         sha256 = sha256_of(path)
         if sha256 not in self.placed:
             placed = self._placed(path, sha256)
-            if self.embeds:  # not kept: a set's images do not fit in memory
+            if self.embeds:  # only counted: the bytes of all images would not fit in memory
                 self.placed[sha256] = None
                 return placed
             self.placed[sha256] = placed
@@ -136,9 +136,9 @@ def write_format(
 ) -> Conversion:
     """Write examples as rows of a format: one file, or a folder with a file per split where `output` has no ending.
 
-    Images lose their metadata and keep their pixels; columns that may say who the patient is are dropped, but for those
-    in `keep`. A conversation of several examples is one row where the format reads every turn of a row.
-    Raises `DataError` for an ending that is not the format's, or for a file or folder that holds something already.
+    Images lose their metadata and keep their pixels. Columns that may say who the patient is are dropped, except those
+    in `keep`. Examples of one conversation become one row if the format reads every turn of a row.
+    Raises `DataError` for an ending that is not the format's, and for an output that exists and is not an empty folder.
     """
     form = FORMATS[name]
     files = _files(examples, output, form.suffix)
@@ -154,7 +154,8 @@ def write_format(
             done += 1
             example = replace(example, metadata=without_identifying(example.metadata, keep=keep, dropped=dropped))
             if form.turns and after is not None and _goes_on(example, after):
-                lost.update(["rationale"] if example.rationale else [])  # the row of the last turn holds this one too
+                # The row of the last turn holds this turn in its history, but without its thought.
+                lost.update(["rationale"] if example.rationale else [])
             elif not form.many and len(example.images) > 1:
                 reason = f"{name} holds one image per row, this has {len(example.images)}"
                 result["left_out"].append({"row": example.id, "split": example.split, "reason": reason})
@@ -210,7 +211,7 @@ def _write(path: Path, rows: Iterator[dict[str, Any]], form: Format) -> None:
 
 
 def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
-    """In batches, under another name until it is whole."""
+    """Write in batches, under another name until the file is whole: a reader must not take half of it for all."""
     import pyarrow
     import pyarrow.parquet
 
@@ -230,7 +231,7 @@ def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _dataset_info(files: Iterable[Path]) -> dict[str, Any]:
-    """What LLaMA-Factory must be told of the files."""
+    """LLaMA-Factory's `dataset_info.json`: it loads only files that are registered there, with their tags."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     columns = {"messages": "messages", "images": "images"}
     entry = {"formatting": "sharegpt", "columns": columns, "tags": {**tags, "system_tag": "system"}}

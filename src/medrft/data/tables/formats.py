@@ -1,4 +1,4 @@
-"""Rows of other trainers: what each one's reader takes, and the same row as columns of our `table`.
+"""From an example to a row as another trainer's reader takes it, and from such a row to the columns of our `table`.
 
     llama_factory  {"messages": [{"role": "system" | "user" | "assistant", "content": …}], "images": […]}
     vlm_r1         {"image": … | […], "conversations": [{"from": "human" | "gpt", "value": …}]}
@@ -6,8 +6,8 @@
     medvlthinker   {"images", "question", "options" (JSON text), "answer_label", "answer", "reasoning", …}
     verl           {"data_source", "prompt", "images", "ability", "reward_model", "extra_info"}
 
-A row of a chat may hold several turns: each becomes an example of its own, with the earlier turns in its `history`.
-No image, no split and no prompt is decided here: `convert` does that.
+A chat may hold several turns: each becomes an example of its own, with the earlier turns in its `history`. Images,
+splits and prompts are not decided here but in `convert`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """An example in the words of a prompt."""
+    """An example as a prompt words it."""
 
     system: str
     question: str
-    """With its options."""
+    """The question with its options, as the prompt prints it."""
     target: str
-    """What SFT teaches."""
+    """The completion that SFT teaches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +43,22 @@ class Format:
 
     suffix: str
     encode: Callable[[Example, Wording, Sequence[Any]], dict[str, Any]]
-    """An example, its words and its images as they stand in the row."""
+    """From an example, its words, and its images as the row is to hold them, to the row."""
     decode: Callable[[Values], list[dict[str, Any]]]
-    """Columns of a `table` (and `dataset` where the row names one), once for each turn; what is wrong with a turn is
-    under `problem`. Raises `RowError`, `KeyError` or `TypeError` for a row that is none."""
+    """From a row to columns of a `table` (and `dataset` if the row names one), once for each turn. What is wrong with a
+    turn is under `problem`. Raises `RowError`, `KeyError` or `TypeError` for a row of another format."""
     many: bool = True
     """Whether a row may hold several images."""
     embeds: bool = False
     """Whether rows hold the encoded images themselves."""
     turns: bool = False
-    """Whether every turn of a row is read as an example, so that a conversation needs to be written once."""
+    """Whether every turn of a row is read as an example; a conversation is then written once, not once per turn."""
     consumes: tuple[str, ...] = ()
     """The keys of a row that `decode` reads."""
 
 
 def turns_of(row: Row, form: Format) -> list[Row]:
-    """A row as columns of a table, one for each turn; one with a problem where it is not of the format."""
+    """The turns of a row as rows of a table; a single row with its `problem` if it is not of the format."""
     if row.problem:
         return [row]
     try:
@@ -83,7 +83,7 @@ def turns_of(row: Row, form: Format) -> list[Row]:
 
 
 def recognize_format(row: Values) -> Format | None:
-    """The format of a row that has no question and answer of its own but a conversation, as trainers have them."""
+    """The format of a row in which a trainer's conversation, or problem and solution, stand for question and answer."""
     if any(isinstance(row.get(key), list) for key in LISTS):
         return FORMATS["llama_factory"]
     if {"problem", "solution"} <= row.keys():
@@ -203,7 +203,7 @@ def _from_verl(row: Values) -> list[dict[str, Any]]:
 def _turns(
     example: Example, words: Wording, images: Sequence[Any], roles: tuple[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """The earlier turns and this one; one placeholder per image stands before the first question."""
+    """The earlier turns and this one, as pairs (role, text); one `<image>` per image is before the first question."""
     marks = "<image>" * len(images)
     for asked, said in (*example.history, (words.question, words.target)):
         yield roles[0], marks + asked
@@ -212,7 +212,7 @@ def _turns(
 
 
 def _letter(example: Example) -> str:
-    """The letter of the right option; empty where there is none."""
+    """The letter of the right option; empty if the example has no options."""
     right = example.references[0]
     return ascii_uppercase[example.options.index(right)] if right in example.options[: len(ascii_uppercase)] else ""
 

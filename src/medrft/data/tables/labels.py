@@ -1,4 +1,4 @@
-"""Options that one text spells out, each behind its label, alone or at the end of a question.
+"""From a text with labelled options, alone or at the end of a question, to labels, options and question.
 
 A. CT            What modality is shown? A)CT, B)MRI, C)X-ray         (A) left (B) right
 B. MRI
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 LONGEST = 20_000
-"""Characters of a text in which labels are looked for."""
-# In brackets anywhere; with a mark behind it at the start of the text, of a line, or after a space or a separator.
+"""A text of more characters is not searched for labels."""
+# A label in brackets may stand anywhere. One with a mark behind it must start the text or a line, or follow a space or
+# a separator, so that "IgA." holds none.
 MARK = re.compile(
     r"[(（\[](?P<inner>[A-Ja-j]|\d{1,2})[)）\]][ \t]*[.:：]?"
     r"|(?<![^\s,;|/，；、。?？.:：)）])(?P<outer>[A-Ja-j]|\d{1,2})(?P<end>[ \t]?[)）.．:：、]|[ \t]+[-–][ \t])"
@@ -29,11 +30,11 @@ class Labelled:
     labels: tuple[str, ...]
     texts: tuple[str, ...]
     before: str
-    """The question, without its options where they stand apart from it."""
+    """The question. It is without its options, unless they are a part of its sentence."""
 
 
 def labelled_text(text: str) -> Labelled | None:
-    """The options that a text ends in; `None` where no run of labels from A (or 1) on can be told for certain.
+    """The options that a text ends in; `None` unless a run of labels from A (or 1) on is certain.
 
     >>> labelled_text("Which plane? A)axial, B)coronal").texts
     ('axial', 'coronal')
@@ -72,13 +73,13 @@ def _labelled(text: str, run: list[re.Match[str]]) -> Labelled | None:
     last, *more = texts[-1].split("\n")
     if more:
         if not all(INSTRUCTION.match(line.strip()) or not line.strip() for line in more):
-            return None  # who knows whether the lines after the last label belong to it
+            return None  # the lines after the last label may or may not belong to it
         texts[-1] = last.strip(AROUND)
     before = text[: run[0].start()].strip()
     if before and not before.endswith(ENDS) and not text[: run[0].start()].rstrip(" \t").endswith("\n"):
         # The options are a part of the sentence: "in the A) left or B) right lung?"
         if not (run[0]["inner"] or run[0]["end"].strip() in (")", "）")):
-            return None  # "Vitamin A. deficiency …"
+            return None  # "Vitamin A. deficiency …": only a bracket makes a letter within a sentence a label
         texts = [re.sub(r"[\s,]+(?:or|and)$", "", option) for option in texts]
         texts[-1] = texts[-1].rstrip("?？")
         before = text

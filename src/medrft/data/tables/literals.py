@@ -1,4 +1,4 @@
-"""Lists and tables that a cell holds as text: as JSON, as Python prints them, or as NumPy does. Never evaluated.
+"""From the text of a cell to the list or table it spells, in JSON or as Python or NumPy print it. Nothing is evaluated.
 
 '["CT", "MRI"]'   "['CT', 'MRI']"   "['CT' 'MRI']"   "array(['CT', 'MRI'], dtype=object)"   "{'A': 'CT', 'B': None}"
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 LONGEST = 200_000
-"""Characters of a cell that is read as a list; nothing longer is one."""
+"""A cell of more characters is not read as a list."""
 WORDS: dict[str, Any] = {"nan": None, "NaN": None, "None": None, "null": None, "True": True, "true": True}
 WORDS |= {"False": False, "false": False}
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -25,11 +25,11 @@ _BROKEN = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 class TwiceError(ValueError):
-    """A table of JSON text names one key twice."""
+    """A JSON object names one key twice."""
 
 
 def parse_literal(text: str) -> Any:
-    """The list or table that a text stands for; raises `ValueError` for a text that is none.
+    """The list or table that a text spells; raises `ValueError` for any other text.
 
     >>> parse_literal('["CT", "MRI"]'), parse_literal("['CT' 'MRI']"), parse_literal("{'A': 'CT', 'B': None}")
     (['CT', 'MRI'], ['CT', 'MRI'], {'A': 'CT', 'B': None})
@@ -73,7 +73,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parts(inside: str) -> list[Any] | None:
-    """Values between the brackets of a flat list, all set apart by commas or (as NumPy prints) none of them."""
+    """The values of a flat list, from the text in its brackets: with commas between all, or (as NumPy prints) none."""
     found: list[Any] = []
     commas: list[bool] = []
     place = 0
@@ -85,7 +85,7 @@ def _parts(inside: str) -> list[Any] | None:
         found.append(_value(part))
         commas.append(bool(part["comma"]))
         place = part.end()
-    # A comma is missing in the middle: Python would glue two texts together, so this is no list of either kind.
+    # With a comma missing in the middle it is neither kind: Python would join the two texts around the gap into one.
     return found if all(commas[:-1]) or not any(commas) else None
 
 

@@ -1,4 +1,4 @@
-"""The images that a row names or holds: paths as people write them, encoded bytes, base64 text, lists of these."""
+"""From the image cell of a row (a path, encoded bytes, base64 text, or a list of these) to image files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
 """How PNG, JPEG, GIF, WebP, BMP and TIFF begin as base64."""
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 SHORTEST = 64
-"""Characters of base64 text below which it holds no image."""
+"""A base64 text of fewer characters holds no image."""
 SEPARATORS = ("|", ";", ",")
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 Picture = tuple[Path, dict[str, Any] | None]
-"""A file, and what was done to show it."""
+"""A file, and the record of what was done to show it; `None` for a file used as it is."""
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ class Pictures:
     folder: Path
     cache: Path
     shown: dict[tuple[Path, View], list[Picture]] = field(default_factory=dict)
-    """Files that were looked at: a table may ask many questions about one."""
+    """What each file was shown as, remembered because a table may ask many questions about one file."""
     rows: dict[str, list[Picture]] = field(default_factory=dict)
-    """Images inside the table by their row's id: VLMEvalKit names a row in place of an image that came before."""
+    """Base64 images by the id of their row: VLMEvalKit writes that id in place of an image which came before."""
 
     def read(self, value: Any, view: View, *, row: str) -> list[Picture]:
         """All images of a cell, in order; raises `RowError` or `BadImageError`."""
@@ -57,7 +57,7 @@ class Pictures:
         return found
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """What was done to each image that was shown."""
+        """The records of what was done, of all images that were shown."""
         return (record for found in self.shown.values() for _, record in found if record is not None)
 
     def _one(self, value: Any, view: View) -> list[Picture]:
@@ -76,7 +76,7 @@ class Pictures:
         return [picture for path in self._files(value) for picture in self._shown(path, view)]
 
     def _files(self, name: str) -> list[Path]:
-        """The file that a name means; several where one cell names several that are all there."""
+        """The file that a name means; several if the cell names several, with a separator, and all of them exist."""
         path = _found(self.folder, name)
         if path.exists():
             return [path]
@@ -95,7 +95,7 @@ class Pictures:
 
 
 def cell_images(value: Any) -> list[Any]:
-    """The images of one cell: one, a list, or the text of a list; empty ones are left out.
+    """The images of a cell that holds one, a list, or a list as text; empty ones are left out.
 
     >>> cell_images('["a.png", "b.png"]'), cell_images("['a.png' 'b.png']"), cell_images(" ")
     (['a.png', 'b.png'], ['a.png', 'b.png'], [])
@@ -110,7 +110,7 @@ def cell_images(value: Any) -> list[Any]:
 
 
 def is_base64(text: str) -> bool:
-    """Whether a text is an encoded image and no name.
+    """Whether a text is an encoded image and not a file name.
 
     >>> is_base64("iVBORw0KGgo" + "A" * 80), is_base64("images/scan.png")
     (True, False)
@@ -119,7 +119,7 @@ def is_base64(text: str) -> bool:
 
 
 def image_name(name: str) -> str:
-    """A path as this system writes it: `file://` addresses without their scheme.
+    """The path in a `file:` address; any other name as it is.
 
     >>> image_name("file:img/0.png"), image_name("file:///data/a%20b.png"), image_name("file://localhost/x.png")
     ('img/0.png', '/data/a b.png', '/x.png')
@@ -134,7 +134,7 @@ def image_name(name: str) -> str:
 
 
 def _found(folder: Path, name: str) -> Path:
-    """The file in its folder, also of a name in Windows' way or between spaces; raises `BadImageError`, `RowError`."""
+    """The file in its folder, also if its name has backslashes or outer spaces; raises `BadImageError`, `RowError`."""
     if ADDRESS.match(name) and not name.lower().startswith("file:"):
         raise RowError(base.NO_IMAGE, f"{show_value(name)} is a web address; download it first")
     name = image_name(name)
@@ -153,7 +153,7 @@ def _found(folder: Path, name: str) -> Path:
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
-    except ValueError as error:  # binascii.Error is one, and so is text that is not ASCII
+    except ValueError as error:  # covers binascii.Error and text that is not ASCII
         raise RowError(base.NO_IMAGE, f"a data address that is not base64 ({error})") from error
 
 

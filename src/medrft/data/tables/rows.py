@@ -1,6 +1,6 @@
-"""Rows of tables as they stand in a file or on the hub: JSONL, JSON, CSV, TSV (`text_files`), Parquet.
+"""From table files (Parquet, or JSONL, JSON, CSV and TSV by `text_files`) to their rows as they stand there.
 
-A malformed line comes out as a `Row` with a problem instead of values, so that it is listed and the load goes on.
+A malformed line becomes a `Row` with a problem and no values, so that it is listed and the load goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAYS = {
     (".txt", ".dat", ""): "; give it the ending of what it holds",
     (".yaml", ".yml", ".xml"): "; save it as JSON",
 }
-"""What to do about files of other kinds."""
+"""For files of other kinds, by their ending: how to make a table of them."""
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), "validation"),
@@ -40,16 +40,16 @@ class Row:
     number: int
     """Its place in the split, from 0."""
     split: str | None
-    """The split that the file's name gives."""
+    """The split that the file's name gives, if any."""
     values: dict[str, Any]
     problem: str = ""
-    """Why the line could not be read; there are no values then."""
+    """Why the line could not be read, in which case there are no values."""
     turn: int | None = None
     """Its place in a conversation of several turns, from 1."""
 
 
 def split_name(text: object) -> Split | None:
-    """The split that a word names.
+    """The split that a word names, `None` for other words.
 
     >>> split_name("Val"), split_name("testing"), split_name("fold1")
     ('validation', 'test', None)
@@ -60,8 +60,8 @@ def split_name(text: object) -> Split | None:
 def table_files(root: Path) -> list[tuple[Path, Split | None]]:
     """The tables under a root, with the split that each one's name gives (`train-00000-of-00002.parquet`).
 
-    A root is a file, or a folder whose tables (or those of its folder `data`) are named by split; a folder with a
-    single table needs no such name. Raises `DataError` when there is none.
+    A root is a file, or a folder with tables in it or in its folder `data`. They are named by split, unless there is
+    only one. Raises `DataError` if there is no table.
     """
     if root.is_file():
         return [(_known(root), _split_of(root))]
@@ -82,9 +82,9 @@ def table_files(root: Path) -> list[tuple[Path, Split | None]]:
 def read_rows(
     files: list[tuple[Path, Split | None]], encoding: str | None = None, delimiter: str | None = None
 ) -> Iterator[Row]:
-    """Every row of some tables; numbers run on over the files of one split.
+    """Every row of some tables; the files of one split are numbered through.
 
-    `encoding` and `delimiter` are those of text files that do not show theirs. Raises `DataError` for a file that
+    `encoding` and `delimiter` are for text files from which they cannot be told. Raises `DataError` for a file that
     cannot be read.
     """
     numbers: dict[str | None, int] = {}

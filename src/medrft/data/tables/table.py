@@ -1,11 +1,11 @@
-"""Your own questions: a JSONL, JSON, CSV, TSV or Parquet table, or a data set on the hub, with a map of its columns.
+"""From your own table (JSONL, JSON, CSV, TSV, Parquet, or a data set on the hub) and a map of its columns to examples.
 
     {"image": "img/001.png", "question": "Is there a fracture?", "answer": "No", "modality": "X-ray"}
 
-A role that is not mapped is looked for under its usual names (`columns.USUAL`). Image paths are relative to the table;
-images inside the table (as the hub stores them) are written to the cache as 8-bit PNG, and so are DICOM, NIfTI and deep
-PNG or TIFF files, with what was done in `metadata.shown`. Columns without a role stay in `metadata`. Rows of chats, as
-other trainers have them, are read turn by turn.
+A role that is not mapped is looked for under its usual names (`columns.USUAL`). Image paths are relative to the table.
+Images inside the table (as the hub stores them) are written to the cache as 8-bit PNG. So are DICOM, NIfTI and 16-bit
+PNG or TIFF files, and `metadata.shown` says what was done. Columns without a role stay in `metadata`. Chats, as other
+trainers write them, are read turn by turn.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class _Table:
     answers: Answers
     reading: Reading = field(repr=False)
     view: Mapping[str, Any]
-    """Arguments of `make_view` that hold for rows that say nothing else."""
+    """Arguments of `make_view` for rows that do not give their own."""
     turns: list[str] = field(default_factory=list)
-    """Rows that were conversations of several turns."""
+    """Numbers of the rows that were conversations of several turns."""
 
 
 def load_table(
@@ -87,10 +87,10 @@ def load_table(
 ) -> Loaded:
     """Read a table, a folder of them, or `hf:owner/name`.
 
-    `columns` maps roles to columns (several for `image` and `options`), `split` holds for rows that name none,
-    `separator` stands between several references in one text cell, `answer_index` (0 or 1) says from where answers that
-    are the place of an option count; the six from `window` on are those of `View`. `encoding` and `delimiter` hold for
-    text files that do not show theirs.
+    `columns` maps roles to columns (several for `image` and `options`). `split` is for rows that name none. `separator`
+    stands between several references in one text cell. `answer_index` (0 or 1) says that an answer is the place of its
+    option, and from where it counts. The six from `window` on are those of `View`. `encoding` and `delimiter` are for
+    text files from which they cannot be told.
     Raises `DataError` for a missing or unreadable file, `UnknownNameError` for an unknown role, split or view.
     """
     view: dict[str, Any] = {"window": window, "frame": frame, "slice": slice, "slices": slices}
@@ -166,7 +166,7 @@ def read_table(
 
 
 def _last_part(hub: str | None, place: Path) -> str:
-    """What a table is called when no name is given."""
+    """The name of a table if none is given: the last part of its hub name or path."""
     if hub:
         return hub.rstrip("/").rpartition("/")[2]
     return place.stem if place.is_file() else place.resolve().name
@@ -180,7 +180,7 @@ def _unfolded(table: _Table, row: Row) -> Iterator[Row]:
     form = None if told else recognize_format(values)
     turns = turns_of(replace(row, values=values), form) if form is not None else [replace(row, values=values)]
     if form is not None:
-        # `dataset` is of the format's own loader; what else the row has, such as its id, stays beside what was read.
+        # `dataset` is for the format's own loader. Keys that `decode` does not read, such as the row's id, are kept.
         rest = {key: value for key, value in values.items() if key not in form.consumes}
         for turn in turns:
             turn.values.pop("dataset", None)
@@ -259,7 +259,7 @@ def _example(table: _Table, row: Row, values: Mapping[str, Any], roles: Roles, *
 
 
 def _options(values: Mapping[str, Any], roles: Roles) -> choices.Options | None:
-    """The options of a row, empty ones included: of one column, or of one column each."""
+    """The options of a row, with the empty ones: from one column, or from several that hold one each."""
     value = values["options"]
     if value is ABSENT:
         return None
@@ -269,13 +269,13 @@ def _options(values: Mapping[str, Any], roles: Roles) -> choices.Options | None:
 def _spelled_out(
     table: _Table, question: str, written: str, answer: Any, *, name: str
 ) -> tuple[str, choices.Options | None]:
-    """The question apart from options that it ends in; in one line, as all questions are, where it has none."""
+    """The question in one line without the options that it ends in, and these; `written` still has its line breaks."""
     asked, options = table.answers.spelled_out(written.strip(), answer, name=name)
     return (base.one_line(asked), options) if options else (question, None)
 
 
 def _view(table: _Table, values: Mapping[str, Any]) -> View:
-    """How a row's images are shown: as it says, else as the options say."""
+    """How a row's images are shown: by the row's own columns, else by the options of the table."""
     own = {role: values[role] for role in VIEW_ROLES if values[role] not in (ABSENT, None, "")}
     try:
         view = make_view(**{**table.view, **own})
@@ -285,7 +285,7 @@ def _view(table: _Table, values: Mapping[str, Any]) -> View:
 
 
 def _image_value(value: Any, roles: Roles, row: Mapping[str, Any]) -> Any:
-    """The cell of a row's images; `images` is read where `image` is empty, or is one of them."""
+    """The cell of a row's images: `image`, or `images` if `image` is empty or one of them. Raises if the two differ."""
     if roles.one.get("image") != "image" or "images" not in row:
         return value
     one, more = cell_images(value), cell_images(row["images"])
@@ -300,12 +300,12 @@ def _image_value(value: Any, roles: Roles, row: Mapping[str, Any]) -> Any:
 
 
 def _first(*values: Any) -> Any:
-    """The first value that is present."""
+    """The first value that is neither absent nor `None`."""
     return next((value for value in values if value is not ABSENT and value is not None), None)
 
 
 def _metadata(row: Mapping[str, Any], values: Mapping[str, Any], roles: Roles) -> dict[str, Any]:
-    """Columns without a role, and what images inside the row were called."""
+    """Columns without a role, and as `source` the names of images that the row holds as bytes."""
     cells = cell_images(values["image"])
     sources = [str(i.get("path")) for i in cells if isinstance(i, Mapping) and i.get("bytes")]
     found = metadata_of_row(row, values, roles)
@@ -315,7 +315,7 @@ def _metadata(row: Mapping[str, Any], values: Mapping[str, Any], roles: Roles) -
 
 
 def _history(value: Any) -> tuple[Turn, ...]:
-    """Earlier turns, where a column holds pairs of texts; any other `history` is a column like others."""
+    """Earlier turns if the column holds pairs of texts, else `()`: any other `history` is a column like others."""
     if not isinstance(value, list) or not value:
         return ()
     pairs = all(isinstance(turn, list) and len(turn) == 2 and all(isinstance(t, str) for t in turn) for turn in value)

@@ -1,4 +1,4 @@
-"""Rows of text files as people have them: encodings, delimiters, and JSON in the shapes that programs write.
+"""From a CSV, TSV, JSON or JSONL file to its rows, whatever its encoding, delimiter and shape of JSON.
 
 [{…}, {…}]      {…}\n{…}      {"data": [{…}, {…}]}      {"train": [{…}], "test": [{…}]}      {"image": {"0": …}, …}
 """
@@ -16,7 +16,7 @@ from medrft.data.values import show_value
 from medrft.errors import DataError
 
 Values = tuple[dict[str, Any], str]
-"""The values of a row, or none and what is wrong with it."""
+"""The values of a row and `""`, or an empty table and what is wrong with the row."""
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -25,22 +25,22 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks with the encoding each tells; UTF-32's begins like UTF-16's, so it comes first."""
+"""Byte order marks and their encodings. UTF-32's mark begins with UTF-16's, so it is tried first."""
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 LONGEST_CELL = 1 << 28
-"""Characters of a CSV cell: whole images stand in some as base64."""
+"""The most characters of a CSV cell: some cells hold whole images as base64."""
 COLUMNS_OF_ROWS = frozenset(
     ("messages", "conversations", "conversatons", "conversation", "prompt", "images", "options")
 )
-"""Lists of objects that are a part of one row, and not the rows of a table."""
+"""Under these keys a list of objects is a part of one row, and not the rows of a table."""
 TWICE = "\0twice"
-"""Where a row that names one key twice keeps that key; no JSON text of ours has it."""
+"""The key under which an object that names a key twice records that key: `json` would silently keep the last value."""
 
 
 def text_encoding(path: Path, wanted: str | None) -> str:
     """The encoding of a text file: the one wanted, else what its byte order mark says, else UTF-8.
 
-    Raises `DataError` for an encoding that nobody knows, and for UTF-16 without a mark.
+    Raises `DataError` for an encoding that Python does not know, and for UTF-16 without a mark.
     """
     with path.open("rb") as file:
         start = file.read(64)
@@ -60,7 +60,7 @@ def text_encoding(path: Path, wanted: str | None) -> str:
 
 
 def not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
-    """The error for a file that is not in its encoding, with the option that says another."""
+    """The error for a file that cannot be decoded; it names the option that sets another encoding."""
     where = f" ({error.reason} at byte {error.start})" if isinstance(error, UnicodeDecodeError) else f" ({error})"
     name = "UTF-8" if encoding == "utf-8-sig" else encoding
     return DataError(
@@ -70,8 +70,8 @@ def not_text(path: Path, encoding: str, error: UnicodeError) -> DataError:
 
 
 def csv_rows(path: Path, encoding: str, delimiter: str | None) -> Iterator[Values]:
-    """Rows of a CSV or TSV file; raises `DataError` for a header that none can be read under, `UnicodeError`."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))  # the module has one limit for all readers
+    """Rows of a CSV or TSV file; raises `DataError` for a header that cannot be used, and `UnicodeError`."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))  # global to the module, so never lowered here
     with path.open(encoding=encoding, newline="") as file:
         lines = _Lines(file)
         mark = _delimiter(path, lines, delimiter)
@@ -89,7 +89,7 @@ def csv_rows(path: Path, encoding: str, delimiter: str | None) -> Iterator[Value
                 cells = next(reader)
             except StopIteration:
                 return
-            except csv.Error as error:  # such as a zero byte; the next line is read
+            except csv.Error as error:  # such as a cell over the limit; reading goes on with the next line
                 yield {}, f"line {lines.number} is not CSV ({error})"
                 continue
             if cells:
@@ -97,7 +97,7 @@ def csv_rows(path: Path, encoding: str, delimiter: str | None) -> Iterator[Value
 
 
 class _Lines:
-    """The lines of a file, and those that the row at hand was read from."""
+    """Iterates over the lines of a file, and remembers in `taken` those that the current row was read from."""
 
     def __init__(self, file: Iterator[str]) -> None:
         self.file, self.taken, self.number = file, list[str](), 0
@@ -113,15 +113,16 @@ class _Lines:
         return line
 
     def peek(self) -> str:
-        """The next line, which stays the next one."""
+        """The next line, without moving on."""
         if not self.waiting:
             self.waiting = [line for line in (next(self.file, None),) if line is not None]
         return self.waiting[0] if self.waiting else ""
 
 
 def _row(header: Sequence[str], cells: Sequence[str], lines: _Lines, mark: str) -> Values:
-    """The cells under their names; a quote that swallows the rows after it is told."""
+    """The cells under their names, or a problem, such as an open quote that has swallowed the rows after it."""
     if len(lines.taken) > 1:
+        # `csv` reads on to the end of the file after an open quote, and only its strict mode reports that.
         try:
             list(csv.reader(lines.taken, delimiter=mark, strict=True))
         except csv.Error as error:
@@ -140,7 +141,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def _delimiter(path: Path, lines: _Lines, wanted: str | None) -> str:
-    """What stands between the cells: as wanted, as a first line `sep=;` says, or what the header has most of."""
+    """What stands between the cells: by a first line such as `sep=;`, as wanted, or the header's most frequent mark."""
     start = lines.peek().strip("\ufeff\r\n")
     if start.lower().startswith("sep=") and len(start) == 5:
         next(lines)
@@ -188,7 +189,7 @@ def _lines(path: Path, encoding: str) -> Iterator[Values]:
                 continue
             try:
                 yield _object(json.loads(line, object_pairs_hook=_once))
-            except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or endless brackets
+            except (ValueError, RecursionError) as error:  # also for thousands of digits or of open brackets
                 yield {}, f"line {number} is not JSON ({getattr(error, 'msg', None) or error})"
 
 
@@ -200,7 +201,7 @@ def _is_object(line: str) -> bool:
 
 
 def _table(path: Path, whole: Any) -> Sequence[Any]:
-    """The rows of a JSON document; raises `DataError` for one that holds none, or of which it is not clear where."""
+    """The rows of a JSON document; raises `DataError` if it holds none, or several lists that could be the rows."""
     if isinstance(whole, list):
         return whole
     if not isinstance(whole, dict) or not whole:
@@ -215,11 +216,11 @@ def _table(path: Path, whole: Any) -> Sequence[Any]:
         )
     if all(isinstance(value, dict) for value in whole.values()):
         return _turned(path, whole)
-    return [whole]  # one row
+    return [whole]  # the document is one row
 
 
 def _turned(path: Path, whole: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of a table of columns as pandas writes it (`{"image": {"0": …}}`), or of rows by their name."""
+    """Rows of an object of columns, as pandas' `to_json` writes it (`{"image": {"0": …}}`), or of rows by their id."""
     first, *others = whole.values()
     if first and not any(isinstance(value, dict | list) for value in first.values()):
         if all(list(other) == list(first) for other in others) and all(key.isdigit() for key in first):
@@ -233,7 +234,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A table of JSON; one that names a key twice, at any depth of tables, says so under `TWICE`."""
+    """A JSON object as a table; if it, or an object within objects of it, names a key twice, `TWICE` says which."""
     table = dict(pairs)
     if len(table) < len(pairs):
         keys = [key for key, _ in pairs]

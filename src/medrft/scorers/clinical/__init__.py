@@ -1,4 +1,6 @@
-"""Clinical scoring without a model: a text becomes findings with facets, and two texts are compared facet by facet.
+"""From a reference and an answer to a clinical score in [0, 1], without a model.
+
+Each text becomes findings with facets (`reader`), and the two are compared facet by facet (`compare`).
 
 >>> from medrft.scorers.clinical import explain
 >>> explain("no pneumothorax", "Pneumothorax is absent.").score

@@ -1,7 +1,8 @@
-"""Two readings: which finding answers which, what contradicts, and one score.
+"""From the readings of two texts to which finding answers which, what contradicts, and one score in [0, 1].
 
-1 for the same meaning, 0 for a contradiction on the same finding, between them for less or more than was said.
-A reference of several findings earns the mean over them; findings that the answer adds cost little each.
+The score is 1 for the same meaning and 0 for a contradiction on the same finding. It lies between them if the answer
+says less or more. A reference with several findings earns the mean over them; each finding that the answer adds costs
+a little.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ from medrft.scorers.clinical.words import word_likeness
 Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 
 MATCHED = 0.2
-"""From this score on a finding of the answer counts as the reference's own."""
+"""A finding of the answer with at least this score answers the finding of the reference."""
 PER_EXTRA, PER_PAIR = 0.1, 0.02
-"""n extra findings multiply the score by 1 / (1 + 0.1 n + 0.02 n^2): one costs little, a list of everything most."""
+"""n extra findings divide the score by 1 + 0.1 n + 0.02 n^2: one costs little, a list of everything most of it."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
 IN_PLACE = 0.3
-"""For texts that differ in a word or two which the lexicon cannot relate: more often a contradiction than a synonym."""
+"""Factor for texts that differ in a word or two which the lexicon cannot relate: most often that is a contradiction."""
 IN_FULL = 0.9
 NO_MATCH = Match((), 0.0, False)
 TOGETHER = 0.95
-"""For the same facets spread over other findings."""
+"""Factor for the same facets if they are spread over other findings than in the reference."""
 ANOTHER = 0.04
-"""For another finding, where nothing else contradicts: as good as nothing, below any gate."""
+"""Score for another finding if nothing else contradicts: as good as 0, and below any gate."""
 LEXICAL = 0.3
-"""What words alone can earn where no facet is shared."""
+"""The most that words alone can earn if no facet is shared."""
 HEADS = frozenset(("finding", "anatomy", "modality"))
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """A finding of the reference with the candidate's finding that answers it."""
+    """A finding of the reference, and the candidate's finding that answers or contradicts it."""
 
     reference: Finding
     candidate: Finding | None
@@ -89,9 +90,9 @@ def compare_findings(
 
 
 def _without_taken(grid: list[list[Match]], index: int) -> list[Match]:
-    """A row without clashes against findings that another finding of the reference matches in full.
+    """The matches of one reference finding, without clashes against findings that answer another one in full.
 
-    "An enhancing tumor, a non-enhancing tumor": each answers its own, and contradicts nothing.
+    In "an enhancing tumor, a non-enhancing tumor" each tumor answers its own, and does not contradict the other.
     """
     others = [row for place, row in enumerate(grid) if place != index]
     return [
@@ -101,14 +102,14 @@ def _without_taken(grid: list[list[Match]], index: int) -> list[Match]:
 
 
 def _one_word_apart(reference: tuple[str, ...], candidate: tuple[str, ...]) -> bool:
-    """Whether two texts are the same but for a word or two in the same place."""
+    """Whether two texts share a word and differ by one or two words on each side."""
     mine, yours = set(reference), set(candidate)
     common = [word for word in mine & yours if len(word) > 2]
     return bool(common) and 0 < len(mine - yours) <= 2 and 0 < len(yours - mine) <= 2
 
 
 def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lists: bool) -> Pairing:
-    """The finding that answers `mine` best; a contradiction where the nearest clashes or both polarities stand."""
+    """The finding that answers `mine` best; a contradiction if the nearest clashes, or the answer has it both ways."""
     best = max(range(len(row)), key=lambda index: row[index].score, default=None)
     if best is None:
         return Pairing(mine, None, None)
@@ -127,7 +128,7 @@ def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lis
 
 
 def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
-    """Whether a clash is one on the same finding; in a list another organ or another finding is just another item."""
+    """Whether a clash contradicts `mine`. In a list another organ or another finding is only another item."""
     clashes = set(found.clashes)
     if not clashes or ("finding" in clashes and clashes <= HEADS):
         return False
@@ -144,7 +145,7 @@ def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
 
 
 def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
-    """How many other findings of the answer say the opposite of the one that matched, and how many another place."""
+    """How many other findings of the answer say the opposite of the matched one, and how many name another place."""
     if pairing.match is None or len(row) < 2:
         return 0, 0
     others = [other for other in row if other is not pairing.match and other.clashes and other.rest > 0.6]
@@ -153,7 +154,7 @@ def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
 
 
 def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
-    """All findings of each side as one, for lists that are cut differently ("left and right lung", "both lungs")."""
+    """The comparison of all findings of each side united, for texts cut differently: "left and right lung", "both"."""
     mine, yours = unite_findings(reference.findings), unite_findings(candidate.findings)
     if mine is None or yours is None:
         return best
@@ -165,7 +166,7 @@ def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Compa
 
 
 def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
-    """Findings of one polarity as one; `None` where polarity differs."""
+    """Several findings united into one; `None` if some are negative and some are not."""
     first = findings[0]
     if any(other.negative != first.negative for other in findings):
         return None
@@ -195,7 +196,7 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
 
 
 def _lexical(reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
-    """What like words earn where the facets share nothing; known concepts that exclude each other earn nothing."""
+    """The score by similar words if no facet is shared; concepts known to exclude each other earn (almost) nothing."""
     clashes = {facet for pairing in best.pairings if pairing.match for facet in pairing.match.clashes}
     if "finding" in clashes and clashes <= HEADS:
         return Comparison(ANOTHER, "findings", False, best.pairings, best.extra, ("another finding",))
@@ -218,5 +219,5 @@ def word_overlap(reference: tuple[str, ...], candidate: tuple[str, ...]) -> floa
 
 
 def yes_line(reference: str, candidate: str, factor: float) -> Line:
-    """The line of a yes or no."""
+    """The line that compares two yes or no answers."""
     return Line("polarity", reference, candidate, "same" if factor == 1 else "clash" if factor == 0 else "near", factor)

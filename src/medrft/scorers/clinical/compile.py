@@ -1,13 +1,13 @@
-"""Compile the lexicon from its YAML files, facet by facet.
+"""From the YAML files of the lexicon to one compiled `Lexicon`.
 
 lexicon/anatomy.yaml      places and what they are part of
 lexicon/findings.yaml     findings, what they are a kind of, what they are said to mean
 lexicon/definitions.yaml  words for a phrase ("cardiomegaly": enlarged heart)
 lexicon/attributes.yaml   axes of values, by facet
-lexicon/sites.yaml        where a finding is by its nature
+lexicon/sites.yaml        the places that a finding implies (cirrhosis: liver)
 lexicon/modality.yaml     modalities and sequences
 lexicon/ambiguous.yaml    words with several meanings
-lexicon/grammar.yaml      negation, doubt, joins, words that say nothing
+lexicon/grammar.yaml      negation, doubt, joins, words without content
 lexicon/morphology.yaml   roots, prefixes and suffixes
 """
 
@@ -39,7 +39,7 @@ def shipped_lexicon() -> Lexicon:
 
 
 def read_files(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """The YAML files of a lexicon; a key that stands twice in one file is an error, not a silent loss."""
+    """The YAML files of a lexicon. A key that stands twice is an error: a plain YAML load keeps only the last one."""
     return {name: _read(folder / f"{name}.yaml") for name in FILES}
 
 
@@ -55,7 +55,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _content(node: yaml.Node | None, where: str) -> Any:
-    """A YAML node with every scalar as text (`no` and `1` are words here); a key that stands twice is an error."""
+    """A YAML node with every scalar as text, because YAML would read the words `no` and `1` as false and a number."""
     if isinstance(node, yaml.MappingNode):
         keys = [str(key.value) for key, _ in node.value]
         twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
@@ -68,7 +68,7 @@ def _content(node: yaml.Node | None, where: str) -> Any:
 
 
 def build_lexicon(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
-    """Compile the files; what is wrong with them is listed in `problems`."""
+    """Compile the files. Mistakes in them are listed in `problems` and raise nothing."""
     made = Lexicon(morphology=files["morphology"])
     _add_axes(made, files["attributes"])
     pending = _add_concepts(made, files["anatomy"], "anatomy", "place", "part_of")
@@ -114,7 +114,7 @@ def _add_names(made: Lexicon, key: str, names: Iterable[str], entry: Entry, *, w
 def _add_concepts(
     made: Lexicon, concepts: Mapping[str, Any], facet: str, axis: str, parent: str
 ) -> list[tuple[str, str, list[str]]]:
-    """Register concepts with a node of their own; those that only mean a phrase are returned to be expanded later."""
+    """Register the concepts of a file. Those that only stand for a phrase are returned, to be expanded later."""
     pending: list[tuple[str, str, list[str]]] = []
     for key, concept in concepts.items():
         names = list(concept.get("names", ()))
@@ -136,7 +136,7 @@ def _add_concepts(
 
 
 def _said(made: Lexicon, key: str, concept: Mapping[str, Any]) -> tuple[Atom, ...]:
-    """The values that a place says of itself (the apex of a lung is its upper end)."""
+    """The values that a place implies: the apex of a lung is its upper end."""
     atoms: list[Atom] = []
     for phrase in [concept["says"]] if "says" in concept else []:
         found = made.expand(phrase)
@@ -165,7 +165,7 @@ def _add_grammar(made: Lexicon, grammar: Mapping[str, Any]) -> None:
 
 
 def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -> None:
-    """Expand phrases into atoms, those first whose words are all known."""
+    """Expand phrases into atoms. A phrase may use the name of another, so each waits until all its words are known."""
     while pending:
         later = []
         for key, phrase, names in pending:
@@ -184,7 +184,7 @@ def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -
 
 
 def _close(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Resolve parents that only mean a phrase, give children what such parents imply, and close over all ancestors."""
+    """Resolve parents that only stand for a phrase, pass on what they imply, and list all ancestors of each concept."""
     implied: dict[str, tuple[Atom, ...]] = {}
     for key, parents in list(made.ancestors.items()):
         resolved: set[str] = set()
@@ -215,7 +215,7 @@ def _all_above(made: Lexicon, key: str, path: frozenset[str]) -> frozenset[str]:
 
 
 def _imply(made: Lexicon, implied: Mapping[str, tuple[Atom, ...]]) -> None:
-    """Add to every term of a concept what its phrase-like parents say (an adenocarcinoma is malignant)."""
+    """Add to every term of a concept what those parents say that stand for a phrase: an adenocarcinoma is malignant."""
     chains = {
         key: [*(implied[a] for a in made.ancestors[key] if a in implied), implied.get(key, ())]
         for key in made.ancestors
@@ -259,7 +259,7 @@ def _add_sites(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _add_within(made: Lexicon) -> None:
-    """Give "intracranial" and its like a value that "extracranial" contradicts; left out it costs nothing."""
+    """Give words such as "intracranial" a value that "extracranial" contradicts. It costs nothing to leave it out."""
     for key, entry in list(made.terms.items()):
         if len(key) == 1 and entry.kind == "term" and key[0].startswith("intra") and len(key[0]) > 9:
             _replace(made, key, Entry("term", (*entry.atoms, intra_value(key[0]))))
@@ -279,7 +279,7 @@ def _replace(made: Lexicon, key: tuple[str, ...], entry: Entry) -> None:
 
 
 def _add_rewrites(made: Lexicon) -> None:
-    """A name of several words that are terms themselves ("dilated bronchi") holds in any order of those words."""
+    """Make rules that read a name of several terms ("dilated bronchi") from its pieces, in any order of the words."""
     rules: dict[frozenset[Atom], tuple[Atom, ...]] = {}
     for key, entry in made.terms.items():
         if len(key) < 2 or entry.kind != "term" or all(atom.axis not in ("name", "place") for atom in entry.atoms):
@@ -297,7 +297,7 @@ def _add_rewrites(made: Lexicon) -> None:
 
 
 def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:
-    """Rules go from what is said in pieces to a named finding, or a place and its state; not between places."""
+    """Whether a rule leads from pieces to a named finding or the size of an organ, or from places to a part of one."""
     heads = [atom for atom in pieces if atom.axis in ("name", "place")]
     if not heads:
         return False
@@ -308,7 +308,7 @@ def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:
 
 
 def _pieces(made: Lexicon, key: tuple[str, ...]) -> frozenset[Atom] | None:
-    """What the words of a name say apart from each other; `None` when one of them is no term."""
+    """What the words of a name say one by one; `None` if one of them is no term."""
     atoms: set[Atom] = set()
     position = 0
     while position < len(key):

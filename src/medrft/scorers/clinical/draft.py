@@ -1,4 +1,4 @@
-"""A finding under construction."""
+"""From the mentions of one stretch of a text to a `Finding` in its canonical form, by way of a mutable `Draft`."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ class Draft:
     words: list[str] = field(default_factory=list)
     dimensions: list[str] = field(default_factory=list)
     turned: dict[str, str] = field(default_factory=dict)
-    """Axis -> the value that was negated."""
+    """Axis -> the value that was negated: for "not enlarged", `enlarged`."""
     pending: list[Atom] = field(default_factory=list)
     negative: bool = False
     ahead: bool = False
-    """The negation stands before what it negates, so that it may hold for a list that follows."""
+    """The negation stands before what it negates, so it may also hold for a list that follows."""
     backwards: bool = False
     """The negation stands after what it negates."""
     verb: bool = False
     prior: bool = False
-    """It speaks of an earlier image."""
+    """It is about an earlier image ("not seen on prior")."""
     certainty: float = 1.0
     alternatives: bool = False
     states: bool = False
 
     @property
     def heads(self) -> bool:
-        """Whether it is about anything."""
+        """Whether it names anything: a finding, a place, a level, a modality or an unknown word."""
         return bool(self.names or self.places or self.levels or self.kinds or self.words)
 
     @property
     def only_values(self) -> bool:
-        """Whether it holds values and numbers and no head."""
+        """Whether it holds only values and numbers, and names nothing that they are said of."""
         return not self.heads and self.has_content
 
     @property
@@ -66,11 +66,11 @@ class Draft:
 
     @property
     def says_normal(self) -> bool:
-        """Whether it says that something is normal."""
+        """Whether "normal" is among its values."""
         return "normal" in self.values.get("normality", ())
 
     def add(self, atoms: Iterable[Atom]) -> None:
-        """Add what a term says; values wait for the next head, or belong to the last one."""
+        """Add what a term says. Values are kept in `pending` until the next finding or place, and are bound to it."""
         heads = []
         for facet, axis, value in atoms:
             if axis == "name":
@@ -105,9 +105,10 @@ class Draft:
             self.measures.append(measure)
 
     def absorb(self, other: Draft, *, picture: bool, hedged: bool) -> None:
-        """Take over what another stretch of the same finding says.
+        """Take over what another stretch says of the same finding.
 
-        With `picture`, a side that contradicts the place's own is where it lies in the picture ("right lung, left").
+        With `picture`, a side that contradicts the side of the place says where it is in the picture, as in "right
+        lung, left": a radiograph shows the patient's right on its left.
         """
         self.text += [*([","] if other.text else []), *other.text]
         for name in ("names", "places", "levels", "kinds", "counts", "measures", "words", "dimensions", "pending"):
@@ -159,12 +160,12 @@ class Draft:
         )
 
     def _levels(self) -> list[str]:
-        """Vertebrae by their short name ("12th thoracic vertebra": t12)."""
+        """Vertebrae by their short names: "12th thoracic vertebra" is t12."""
         letter = next((REGION_LETTERS[place] for place in self.places if place in REGION_LETTERS), "")
         return [letter + level if level.isdigit() else level for level in self.levels]
 
     def _measure_organs(self, made: Lexicon) -> None:
-        """ "increased" + "heart size", "large" + organ: how big the organ is; "increased" + "density": how bright."""
+        """Read "increased heart size" and "large liver" as organ sizes, and "increased density" as brightness."""
         for dimension in dict.fromkeys(self.dimensions):
             axis, gives = made.dimensions[dimension]
             for source in ("trend", "magnitude", "normality", "vertical", "novelty", "degree", "texture"):
@@ -180,9 +181,9 @@ class Draft:
                 sizes.discard(value)
 
     def _rewrite(self, made: Lexicon) -> None:
-        """Put the name for what was said in pieces ("the bronchi are dilated": bronchiectasis).
+        """Replace what was said in pieces by its name: "the bronchi are dilated" is bronchiectasis.
 
-        Also where a piece of it is negated ("midline structures are not displaced": no midline shift).
+        It also works if a piece is negated: "midline structures are not displaced" is no midline shift.
         """
         if len(self.names) + len(self.places) + len(self.values) < 2:
             return
@@ -224,7 +225,7 @@ class Draft:
         return True
 
     def _liken(self) -> None:
-        """ "attenuation like fat", "fluid signal": the material is what the density is like, not what is found."""
+        """In "attenuation like fat" or "fluid signal" the material describes the density, and is not what is found."""
         if "brightness" not in self.dimensions or "brightness" in self.values:
             return
         for heads in (self.names, self.places):
@@ -233,7 +234,7 @@ class Draft:
                 self.values.setdefault("attenuation_kind", set()).add(MATERIALS[head])
 
     def _settle_polarity(self, made: Lexicon) -> None:
-        """No abnormality is normal; an abnormal lesion is a lesion."""
+        """Read "no abnormality" as normal, and "abnormal lesion" as a lesion."""
         normality = self.values.get("normality", set())
         if self.negative and not self.names and "abnormal" in normality:
             self.values["normality"] = {"normal"}
@@ -245,7 +246,7 @@ class Draft:
             self._turn_state(made)
 
     def _turn_state(self, made: Lexicon) -> None:
-        """ "No cardiomegaly" is a heart of normal size: a negated state of a place is its other state."""
+        """Read a negated state of a place as its other state: "no cardiomegaly" is a heart of normal size."""
         states = [axis for axis, values in self.values.items() if axis in made.axes and len(values) == 1]
         states = [axis for axis in states if next(iter(self.values[axis])) in made.axes[axis].negation]
         if len(states) == 1:
@@ -256,7 +257,7 @@ class Draft:
 
 
 def _precise(made: Lexicon, concepts: Iterable[str]) -> frozenset[str]:
-    """Concepts without those that another implies; a word of several meanings keeps its company ("lobe", liver)."""
+    """Concepts without those that another one implies. "Lobe" implies no organ, so beside it "liver" is kept."""
     named = frozenset(concepts)
     if len(named) < 2:
         return named

@@ -1,4 +1,4 @@
-"""Why an answer scored what it did: finding by finding, facet by facet, as data and as plain text."""
+"""From a reference and an answer to the reasons for the score: each finding and facet, as data and as plain text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = {
     "clash": "contradicts",
 }
 WIDTH = 60
-"""Longer texts are cut in print."""
+"""Texts of more characters are cut when printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +33,16 @@ class FacetLine:
     verdict: str
     """`same`, `near`, `less`, `more` or `clash`."""
     factor: float
-    """What the finding's score is multiplied by, in [0, 1]."""
+    """The factor of this facet in the finding's score, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingLine:
-    """One finding of the reference with what the answer says of it."""
+    """One finding of the reference, and what the answer says of it."""
 
     reference: str
     candidate: str | None
-    """`None` when the answer does not mention it."""
+    """`None` if the answer does not mention it."""
     score: float
     contradicted: bool
     facets: tuple[FacetLine, ...]
@@ -50,7 +50,7 @@ class FindingLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The score of an answer and all that led to it."""
+    """The score of an answer, and everything that led to it."""
 
     reference: str
     candidate: str
@@ -107,7 +107,7 @@ def explain(reference: str, candidate: str, question: str | None = None) -> Expl
 
 
 def explain_best(references: Iterable[str], candidate: str, question: str | None = None) -> Explanation:
-    """The explanation against the reference that the answer scores best on, the first of equals.
+    """The explanation for the reference on which the answer scores best; the first of several that are equal.
 
     >>> explain_best(["heart", "the lungs"], "lung").reference
     'the lungs'
@@ -143,7 +143,7 @@ def _line(line: Line) -> FacetLine:
 
 
 def _said(said: Said) -> str:
-    """Concepts and values for people."""
+    """Concepts and values as text for a person to read."""
     return said if isinstance(said, str) else ", ".join(sorted(value.replace("_", " ") for value in said))
 
 

@@ -1,4 +1,4 @@
-"""Two findings, facet by facet: what is the same, what is less or more, what clashes."""
+"""From two findings to a `Match`: for each facet whether it is the same, less, more or a clash, and one score."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, c
 from medrft.scorers.clinical.words import word_likeness
 
 MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
-"""What a concept earns that is a kind or part of the reference's, above it, often said for it, or says nothing."""
+"""Factors for a concept that is a kind or part of the reference's, is often said for it, or is too general."""
 LISTED = 0.7
-"""For each other organ or modality that the answer lists beside the right one."""
+"""Factor for each other organ or modality that the answer lists beside the right one."""
 NAME_MISSING, NAME_EXTRA = 0.35, 0.9
 SUBSTITUTED = 0.6
 ALIKE = 0.5
-"""Two unknown words count as one from this likeness on."""
+"""Two unknown words of at least this likeness count as the same word."""
 LESIONS = frozenset(
     (
         "enlarged",
@@ -39,23 +39,23 @@ RESTRICTING = frozenset(
 
 
 class Match(NamedTuple):
-    """A finding of the reference against one of the candidate."""
+    """The result of comparing a finding of the reference with one of the candidate."""
 
     lines: tuple[Line, ...]
     score: float
-    """Product of the factors; 0 for a clash, or where nothing is shared."""
+    """The product of the factors; 0 if a facet clashes, or if nothing is shared."""
     shared: bool
-    """Both name the same thing, or say something about nothing else."""
+    """Whether both say the same, or nearly so, on at least one facet; true if there is no facet to compare."""
     clashes: tuple[str, ...] = ()
     """Facets that contradict."""
     rest: float = 1.0
-    """The score apart from the clashes."""
+    """The product of the other factors, as if there were no clash."""
     substituted: bool = False
-    """Something is missing while something else stands in its place: another name for it, or what it is not."""
+    """Something is missing and something else stands in its place, which may be a synonym or another thing."""
 
 
 def match_findings(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
-    """Compare two findings; what the question already names (`known`) costs nothing when it is left out or repeated."""
+    """Compare two findings. Concepts that the question names (`known`) may be left out or added at no cost."""
     normality = None
     if "normality" in reference.values or "normality" in candidate.values:
         normality = _normal_against_finding(made, reference, candidate)
@@ -90,7 +90,7 @@ def match_findings(made: Lexicon, reference: Finding, candidate: Finding, known:
 
 
 def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed: bool) -> Match:
-    """The product of the factors, and what contradicts."""
+    """The match that the compared facets make: the product of their factors, and the facets that contradict."""
     shared = not lines
     lost = new = renamed = False
     rest, clashes = 1.0, []
@@ -118,7 +118,10 @@ def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed:
 
 
 def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | None:
-    """Positive against negative; a negation of something narrower, or of something else, contradicts nothing."""
+    """Compare present with absent; `None` if both are stated as present, equally surely.
+
+    To negate something narrower is no contradiction ("no large effusion", "effusion"), nor to negate something else.
+    """
     if (
         reference.negative == candidate.negative
         and reference.certainty == candidate.certainty
@@ -149,7 +152,7 @@ def _sign(finding: Finding) -> str:
 
 
 def concept_relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, float]:
-    """How a concept of the candidate stands to one of the reference; factor 0 when it is something else."""
+    """How a concept of the candidate relates to one of the reference, and its factor; 0 if it is something else."""
     if reference == candidate:
         return "same", 1.0
     if reference in made.ancestors.get(candidate, ()):
@@ -175,7 +178,7 @@ def _concepts(
     aside: bool = False,
     extra: float = EXTRA,
 ) -> list[Line]:
-    """Compare two sets of concepts; two that differ on both sides clash. What is said `aside` may be left out."""
+    """Compare two sets of concepts; sets that have nothing in common clash. One said `aside` costs less if left out."""
     if not reference and not candidate:
         return []
     if reference == candidate:
@@ -192,7 +195,7 @@ def _concepts(
 def _pair_up(
     made: Lexicon, facet: str, shown: tuple[frozenset[str], frozenset[str]], known: Collection[str], *, extra: float
 ) -> Line:
-    """Equal concepts first; then those left on both sides, which clash when they exclude each other."""
+    """Compare two sets that are not empty: equal concepts first, then the rest, which clash if they are unrelated."""
     reference, candidate = shown
     same = reference & candidate
     wanted, given = reference - same, candidate - same
@@ -223,7 +226,7 @@ def _pair_up(
 
 
 def _sets(facet: str, reference: frozenset[str], candidate: frozenset[str]) -> list[Line]:
-    """Numbered places: equal, some of them, or others."""
+    """Compare numbered places: all of them, only some, or others, which clash."""
     if not reference and not candidate:
         return []
     shown = reference, candidate
@@ -237,7 +240,7 @@ def _sets(facet: str, reference: frozenset[str], candidate: frozenset[str]) -> l
 
 
 def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Finding) -> Line | None:
-    """ "Normal" against a named finding of the same place, either way round; `None` where that is not the question."""
+    """Compare "normal" with a finding at the same place, either way round; `None` if the two are not such a pair."""
     for mine, other, swapped in ((reference, candidate, False), (candidate, reference, True)):
         said = mine.values.get("normality")
         if not said or mine.names or "normality" in other.values:
@@ -266,7 +269,7 @@ def _places_meet(made: Lexicon, left: Finding, right: Finding) -> bool:
 
 
 def _words(reference: Finding, candidate: Finding) -> list[Line]:
-    """Words the lexicon does not know: the share that finds a like word on the other side."""
+    """Compare words that the lexicon does not know, by the share that has a similar word on the other side."""
     shown = " ".join(reference.words), " ".join(candidate.words)
     given = (*candidate.text.split(), *candidate.words)
     extra = [
@@ -290,7 +293,7 @@ def _words(reference: Finding, candidate: Finding) -> list[Line]:
 
 
 def _opposite(left: str, right: str) -> bool:
-    """Whether two unknown words differ by a negative prefix alone ("functional", "nonfunctional")."""
+    """Whether two unknown words differ only by a negative prefix ("functional", "nonfunctional")."""
     short, long = sorted((left, right), key=len)
     return (
         any(long == prefix + short for prefix in ("non", "un", "in", "im", "ir", "dis", "a", "an", "mal"))

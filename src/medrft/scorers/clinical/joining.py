@@ -1,4 +1,4 @@
-"""Which stretches of a clause make one finding, and which begin a new one."""
+"""From the stretches of a clause to its findings: which ones are joined, and which begin a new finding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _same_kind(last: Draft, chunk: Draft) -> bool:
 
 
 def negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
-    """A negation that comes last ("A and B are absent") holds for what was listed before it."""
+    """Let a negation at the end ("A and B are absent") hold for everything listed before it."""
     listed = connector.text != COMMA or not chunk.has_content
     if connector.kind == "with_words" or not listed:
         return
@@ -26,7 +26,7 @@ def negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
 
 
 def place_chunk(done: list[Draft], chunk: Draft, connector: Mention) -> None:
-    """Join a chunk to the last finding, or begin a new one."""
+    """Join a chunk to the last finding in `done`, or append it as a new one."""
     last = done[-1]
     if not chunk.has_content:
         last.text += chunk.text
@@ -42,9 +42,9 @@ def place_chunk(done: list[Draft], chunk: Draft, connector: Mention) -> None:
 def starts_new(last: Draft, chunk: Draft, connector: Mention) -> bool:
     """Whether a chunk is a finding of its own.
 
-    A second finding, a second organ of a list, a second modality, or a place with a statement of its own is. Values
-    alone ("large, round mass"), a place after a finding ("mass, left lobe") and organs that share a predicate
-    ("liver and spleen are normal") are not.
+    It is, if it names a second finding, a second organ of a list, a second modality, or a place with a statement of its
+    own. It is not, if it holds only values ("large, round mass"), or a place after a finding ("mass, left lobe"), or
+    shares the predicate of another organ ("liver and spleen are normal").
     """
     if chunk.negative != last.negative and chunk.has_content and last.heads:
         return not (chunk.only_values and not chunk.negative)

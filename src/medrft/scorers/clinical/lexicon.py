@@ -1,4 +1,4 @@
-"""What the lexicon is once compiled: a trie of terms, the relations between concepts, the axes of values."""
+"""The compiled lexicon: from words to terms (a trie), from concepts to related ones, and the axes of values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from medrft.scorers.clinical.words import cut_tokens
 
 SHARED = frozenset(("verbs", "presence", "likely_before", "yes", "no", "negation_before", "negation_after", "carriers"))
-"""Cue lists that may share a word; what stands first in the file decides."""
+"""Lists of cues that may share a word; the word then belongs to the list that comes first."""
 
 
 STATING = frozenset(("category", "change", "density"))
 """Facets whose values make a statement about a place ("the heart is normal")."""
 HEADED = frozenset(("name", "place", "kind", "level"))
-"""Axes of what a text is about; all others are said of it."""
+"""The axes that tell what a text is about; values on all others say something of it."""
 
 
 class Atom(NamedTuple):
@@ -37,12 +37,12 @@ class Entry:
     cue: str = ""
     senses: tuple[tuple[tuple[Atom, ...], frozenset[str]], ...] = ()
     word: str = ""
-    """A rest that the lexicon does not know and that compares lexically."""
+    """The unknown rest of a word after a known prefix; it is compared as a word."""
     headed: bool = field(init=False, compare=False, default=False)
-    """It names a finding, a place or a modality, not only values."""
+    """Whether it names a finding, a place or a modality, and not only values."""
 
     stating: bool = field(init=False, compare=False, default=False)
-    """It makes a statement by itself: a finding, a modality, or the state of a place."""
+    """Whether it makes a statement by itself: a finding, a modality, or the state of a place."""
 
     def __post_init__(self) -> None:
         states = any(atom.axis in ("name", "kind") or atom.facet in STATING for atom in self.atoms)
@@ -65,33 +65,33 @@ class Axis:
 
 @dataclass(slots=True)
 class Lexicon:
-    """The compiled lexicon; built once by `lexicon()`."""
+    """The compiled lexicon; `compile.shipped_lexicon()` builds ours, once."""
 
     trie: dict[str, Any] = field(default_factory=dict)
     terms: dict[tuple[str, ...], Entry] = field(default_factory=dict)
     axes: dict[str, Axis] = field(default_factory=dict)
     ancestors: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Concept -> all that it is a kind or a part of."""
+    """Concept -> all concepts that it is a kind or a part of."""
     vague: set[str] = field(default_factory=set)
-    """Places that lie in any one of their parents ("lobe")."""
+    """Places that may lie in any one of their parents, such as "lobe"."""
     related: set[frozenset[str]] = field(default_factory=set)
     sites: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Finding -> where it is by its nature."""
+    """Finding -> the places that it implies."""
     generic: set[str] = field(default_factory=set)
     dimensions: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()
-    """Words whose number or letter is a name ("grade 3", "type B")."""
+    """Words after which a number or letter is a name and no count ("grade 3", "type B")."""
     morphology: Mapping[str, Any] = field(default_factory=dict)
     rewrites: dict[Atom, list[tuple[frozenset[Atom], tuple[Atom, ...]]]] = field(default_factory=dict)
-    """Atoms that together mean something else, filed under the rarest: word order does not matter."""
+    """Rules (pieces, meaning) for atoms that together mean something else, in any order; by their rarest atom."""
     rewritable: frozenset[str] = frozenset()
-    """The values of the atoms that rewrites are filed under: without one of them no rule applies."""
+    """The values of the keys of `rewrites`. A text without any of them needs no look at the rules."""
     problems: list[str] = field(default_factory=list)
-    """What the files say twice, or refer to and do not define."""
+    """Mistakes in the files: names that stand twice, or are used and not defined."""
     alone: dict[str, Any] = field(default_factory=dict)
-    """Words that are read without looking at what follows them; filled by `tagging`."""
+    """Words that begin no longer term, so that nothing after them need be looked at; filled by `tagging`."""
     words: dict[str, Entry | None] = field(default_factory=dict)
-    """Words seen so far that are no term themselves, with what their form says."""
+    """What the form of each unknown word says, for the words seen so far; filled by `morphology`."""
     stems: dict[str, Entry | None] = field(default_factory=dict)
     slips: dict[str, str] = field(default_factory=dict)
 
@@ -128,7 +128,7 @@ class Lexicon:
         return found, end
 
     def sure_ancestors(self, concept: str) -> frozenset[str]:
-        """What a concept implies; nothing for a word that may lie in several places."""
+        """The ancestors that a concept implies; none for a place that may lie in any one of its parents."""
         return frozenset() if concept in self.vague else self.ancestors.get(concept, frozenset())
 
     def expand(self, phrase: str) -> tuple[Atom, ...] | None:

@@ -1,4 +1,4 @@
-"""What an unknown word says by its form: inflection, prefixes and suffixes, roots, or a slip of the keyboard."""
+"""From a word that the lexicon lacks to an entry, by its form: inflection, prefix, suffix, roots, or a typing slip."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
 from medrft.scorers.clinical.words import one_letter_deletions, stem
 
 MAX_WORDS = 50_000
-"""Unknown words remembered; then the memory starts anew."""
+"""The most unknown words that are remembered; after that the memory is emptied."""
 LONGEST = 40
-"""Longer words are names."""
+"""Words of more letters are not read by their form."""
 
 
 def read_word(made: Lexicon, word: str) -> Entry | None:
-    """What a word that is no term of the lexicon says; `None` when its form says nothing. Remembered per word."""
+    """The entry that the form of an unknown word suggests, `None` if it suggests none. Remembered per word."""
     if word in made.words:
         return made.words[word]
     if len(made.words) >= MAX_WORDS:
@@ -37,7 +37,7 @@ def _read(made: Lexicon, word: str) -> Entry | None:
 
 
 def _term(made: Lexicon, word: str) -> Entry | None:
-    """The term that is this one word."""
+    """The term of the lexicon that is exactly this word."""
     entry = made.terms.get((word,))
     return entry if entry is not None and entry.kind == "term" else None
 
@@ -48,7 +48,7 @@ def _known(made: Lexicon, word: str) -> Entry | None:
 
 
 def _inflected(made: Lexicon, word: str) -> Entry | None:
-    """A term with the same stem ("ulcerating": ulceration), where only one has it."""
+    """The term with the same stem ("ulcerating": ulceration), if only one has it."""
     if not made.stems:
         for key, entry in made.terms.items():
             if len(key) == 1 and entry.kind in ("term", "dimension") and len(key[0]) > 4:
@@ -105,7 +105,7 @@ def _adjective(made: Lexicon, word: str) -> Entry | None:
 
 
 def _roots(made: Lexicon, text: str) -> list[str]:
-    """The places of a chain of roots joined by `o`; empty when a piece is not a root."""
+    """The places of a chain of roots joined by `o`; empty if a piece is not a root."""
     roots = made.morphology["roots"]
     for candidate in (text, text[:-1] if text.endswith(("o", "i")) else text):
         if candidate in roots:
@@ -130,7 +130,7 @@ def _prefixed(made: Lexicon, word: str) -> Entry | None:
 
 
 def _opposed(made: Lexicon, word: str) -> Entry | None:
-    """One of a set of prefixes that exclude each other before any word: a value on an axis made from that word."""
+    """A prefix from a set that excludes others, before any word: a value on an axis that is made for that word."""
     for prefix, value in _prefix_values(made):
         if word.startswith(prefix) and len(word) - len(prefix) > 3:
             rest = word[len(prefix) :]
@@ -148,7 +148,10 @@ def _prefix_values(made: Lexicon) -> Iterator[tuple[str, str]]:
 
 
 def _slip(made: Lexicon, word: str) -> Entry | None:
-    """The one term that is a slip away: a letter added, lost, changed or swapped, with the same first letter."""
+    """The term that is one slip away (a letter added, lost, changed or swapped), if it is the only one.
+
+    The first letter must be the same. In a word of five letters only a swap counts, because short words are too alike.
+    """
     if len(word) < 5:
         return None
     if not made.slips:

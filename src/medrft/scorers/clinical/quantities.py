@@ -1,4 +1,4 @@
-"""Counts and measures: 2 = two, multiple against single, 8 cm = 80 mm, equal within 10 %."""
+"""From the counts and measures of two findings to lines: 2 = two, single against multiple, 8 cm = 80 mm within 10 %."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNIT_FACET = {"mm": "size", "ml": "size", "hu": "density"}
 
 
 def compare_counts(reference: Finding, candidate: Finding) -> list[Line]:
-    """How many: numbers against numbers, and against single, few and multiple."""
+    """Compare how many: numbers with numbers, and numbers with single, few and multiple."""
     left, right = reference.counts, candidate.counts
     if not left and not right:
         return []
@@ -42,7 +42,7 @@ def _numbers(numbers: frozenset[float]) -> str:
 
 
 def compare_measures(reference: Finding, candidate: Finding) -> list[Line]:
-    """Measures of one unit: equal within 10 %, in any order of the dimensions; fewer dimensions are less."""
+    """Compare measures of one unit: equal within 10 %, with the dimensions in any order; fewer dimensions earn 0.8."""
     lines: list[Line] = []
     left, right = _by_unit(reference.measures), _by_unit(candidate.measures)
     for unit in dict.fromkeys((*left, *right)):
@@ -66,7 +66,7 @@ def _by_unit(measures: tuple[Measure, ...]) -> dict[str, tuple[float, ...]]:
 
 
 def _fit(left: tuple[float, ...], right: tuple[float, ...]) -> float:
-    """1 where every number has its like, 0.8 where one side gives fewer, 0 where numbers differ."""
+    """1 if every number has its equal, 0.8 if one side gives fewer numbers, 0 if numbers differ."""
     short, long = sorted((list(left), list(right)), key=len)
     rest = list(long)
     for number in short:

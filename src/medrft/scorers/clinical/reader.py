@@ -1,4 +1,4 @@
-"""From mentions to findings: a small grammar of negation, doubt, lists and what attaches to what."""
+"""From a text to its findings (`Reading`), by a small grammar of negation, doubt, lists and attachment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medrft.scorers.clinical.tagging import Mention, tag_mentions
 from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cut_tokens
 
 MAX_FINDINGS = 48
-"""Findings read from one text; what comes later in a very long answer is not looked at."""
+"""The most findings that are read from one text; the rest of a very long answer is ignored."""
 SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
 LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
 MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
@@ -26,18 +26,18 @@ ALWAYS_TURN = frozenset(
         *("not possible to", "fails to", "failed to"),
     )
 )
-"""Negations that turn the value after them ("not enlarged") and what was said before them ("X is not seen")."""
+"""Negations that turn the value after them ("not enlarged"), or negate what was named before ("X is not seen")."""
 WORDLESS = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives"))
 
 
 @lru_cache(maxsize=32_768)
 def read_findings(text: str, context: frozenset[str] = frozenset()) -> Reading:
-    """The reading of a text; `context` are concepts that decide what an ambiguous word means. Remembered, bounded."""
+    """The reading of a text. `context` holds concepts that decide what ambiguous words mean. Cached, with a bound."""
     return read_fresh(text, context)
 
 
 def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
-    """The reading of a text, not remembered."""
+    """The reading of a text, computed anew."""
     made = shipped_lexicon()
     tokens = cut_tokens(text)
     mentions = tag_mentions(made, tokens)
@@ -68,7 +68,7 @@ def read_fresh(text: str, context: Collection[str] = ()) -> Reading:
 
 
 def content_words(text: str) -> tuple[str, ...]:
-    """Words of a text without those that say nothing."""
+    """The words of a text without verbs, prepositions, joins and other words that carry no content."""
     return tuple(
         word
         for mention in tag_mentions(shipped_lexicon(), cut_tokens(text))
@@ -78,7 +78,7 @@ def content_words(text: str) -> tuple[str, ...]:
 
 
 def _settle(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]) -> list[Mention]:
-    """Ambiguous words as the sense whose neighbours are named in the text or the context."""
+    """Give each ambiguous word the sense whose neighbours the text or the context names, else its first sense."""
     named = set(context)
     for mention in mentions:
         if mention.entry is not None and mention.kind in ("term", "level"):
@@ -95,7 +95,7 @@ def _settle(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]
 
 
 def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[Mention]]:
-    """A leading yes or no that stands apart from what follows, and the rest."""
+    """The yes or no that leads a text and stands apart from what follows (else `None`), and the other mentions."""
     start = 0
     while start < len(mentions) and mentions[start].kind in ("carrier", "verbs", "joins"):
         start += 1
@@ -121,7 +121,7 @@ def _clauses(mentions: Sequence[Mention]) -> list[list[Mention]]:
 
 
 class _Clause:
-    """One clause on its way to findings: cut into chunks at its joins, put together again where they share a head."""
+    """Turns a clause into findings: cuts it into chunks at its joins, then joins the chunks of one finding again."""
 
     def __init__(self, made: Lexicon, mentions: Sequence[Mention]) -> None:
         self.made = made
@@ -145,7 +145,7 @@ class _Clause:
         return done
 
     def _chunks(self) -> list[tuple[Mention, list[Mention]]]:
-        """Stretches between joins, each with the join before it; "no" after a finding begins a stretch of its own."""
+        """The stretches between joins, each with the join before it; a "no" after a finding also begins a stretch."""
         chunks: list[tuple[Mention, list[Mention]]] = [(Mention("joins", COMMA), [])]
         found = False
         for position, mention in enumerate(self.mentions):
@@ -169,7 +169,7 @@ class _Clause:
         return self._content_after(position) and not self._predicate_before(position)
 
     def _predicate_before(self, position: int) -> bool:
-        """Whether "shows", "is" or the like stands just before: then the subject is where nothing is found."""
+        """Whether "shows", "is" or the like stands just before: what came before is then the place without findings."""
         while position and self.mentions[position - 1].kind == "carrier":
             position -= 1
         return position > 0 and self.mentions[position - 1].kind in ("verbs", "presence")
@@ -190,7 +190,7 @@ class _Clause:
         return connector.kind == "alternatives" or connector.text == "or" or not (chunk.verb or chunk.says_normal)
 
     def _chunk(self, mentions: Sequence[Mention], *, compared: bool = False) -> Draft:
-        """What a stretch says; of what something is compared with, only up to the next "than"."""
+        """The draft of what a stretch says; with `compared`, of what follows a "than", read up to the next "than"."""
         draft = Draft()
         cue = ""
         last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
@@ -240,7 +240,7 @@ class _Clause:
         return draft
 
     def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
-        """ "A is smaller than B" as "B is larger": what a thing is compared with is not what is described."""
+        """Read "A is smaller than B" as "B is larger"; in "A is larger than B" only A is described."""
         other = self._chunk(mentions, compared=True)
         lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
         if not lesser or not draft.heads or not (other.heads or other.values):
@@ -268,7 +268,7 @@ class _Clause:
         return ""
 
     def _turns(self, cue: str, mentions: Sequence[Mention], position: int) -> bool:
-        """Whether a negation negates the value alone: always for "not", for "no" where no head follows the value."""
+        """Whether a negation negates only the value: "not" always does, "no" if nothing follows that it could deny."""
         if cue in ALWAYS_TURN:
             return True
         for mention in mentions[position + 1 :]:
@@ -298,7 +298,7 @@ BOUNDS = {
 
 
 def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
-    """ "less than 1 cm", "> 3 cm": the number is a bound."""
+    """Mark the number in "less than 1 cm" or "> 3 cm" as a bound; "more than one" becomes multiple."""
     back = 2 if position > 1 and mentions[position - 1].text == "than" else 1
     if position < back or (back == 1 and mentions[position - 1].text not in "<>≤≥"):
         return
@@ -314,12 +314,12 @@ def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
 
 
 def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:
-    """Whether "than" stands before a number ("more than 2 cm") or ends the stretch."""
+    """Whether a number follows the "than" ("more than 2 cm"), or nothing at all."""
     return position + 1 >= len(mentions) or mentions[position + 1].kind in ("count", "measure")
 
 
 def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
-    """Whether "one" stands for what the question named ("the left one")."""
+    """Whether "one" is a pronoun for what the question named ("the left one"), and not a count."""
     return position == len(mentions) - 1 and position > 0 and mentions[position - 1].kind == "term"
 
 
@@ -328,13 +328,13 @@ def _has_head(mention: Mention) -> bool:
 
 
 def _nounlike(mention: Mention) -> bool:
-    """Values that can be what is negated ("no acute abnormality"): the negation then belongs to them."""
+    """Whether a value acts as a noun, so that a "no" before it negates it as a whole ("no acute abnormality")."""
     assert mention.entry is not None
     return any(atom.axis in ("normality", "organ_size", "calcified", "enhancement") for atom in mention.entry.atoms)
 
 
 def _negation(draft: Draft, mention: Mention, cue: str, *, named_after: bool) -> str:
-    """The cue that is now open, where a term or word may come after it; two in a row cancel ("not absent")."""
+    """The negation that now waits for a term or word, "" if none does; two in a row cancel out ("not absent")."""
     if cue in ALWAYS_TURN:
         return ""
     if mention.kind == "negation_before":
@@ -346,7 +346,7 @@ def _negation(draft: Draft, mention: Mention, cue: str, *, named_after: bool) ->
 
 
 def _presence(draft: Draft, cue: str, position: int) -> None:
-    """ "seen", "there is": after "not" they negate what was named; at the beginning they open a new statement."""
+    """Read "seen" or "there is": after "not" it negates what was named; at the beginning it opens a new statement."""
     if cue in ALWAYS_TURN:
         draft.negative = draft.backwards = True
     elif position == 0 and not draft.has_content:

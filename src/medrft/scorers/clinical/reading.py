@@ -1,4 +1,4 @@
-"""What a text says, once read: findings with their facets."""
+"""What `reader` makes of a text: a `Reading`, with its findings and their facets."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LIKELY, POSSIBLE = 0.75, 0.5
 
 
 Said = str | frozenset[str]
-"""A text, or concepts and values by their names in the lexicon."""
+"""Either a text, or concepts and values by their names in the lexicon."""
 
 
 class Line(NamedTuple):
-    """One facet of one finding, compared."""
+    """The comparison of one facet of one finding."""
 
     facet: str
     reference: Said
-    """What the reference says of it; empty where it says nothing."""
+    """What the reference says of it; empty if it says nothing."""
     candidate: Said
     verdict: Verdict
     factor: float
-    """What the finding's score is multiplied by."""
+    """The factor of this line in the finding's score."""
 
 
 class Finding(NamedTuple):
-    """One finding or place with all that is said of it."""
+    """One finding or place, and everything that is said of it."""
 
     text: str
     names: frozenset[str] = frozenset()
@@ -46,32 +46,32 @@ class Finding(NamedTuple):
     values: Values = NOTHING
     """Axis -> values."""
     bound: Mapping[tuple[str, str], str] = NOTHING
-    """(axis, head) -> the value that stands beside that head; tells two sides in one finding apart."""
+    """(axis, finding or place) -> the value that stands beside it: tells "left lung, right kidney" from the reverse."""
     counts: frozenset[float] = frozenset()
     measures: tuple[Measure, ...] = ()
     words: tuple[str, ...] = ()
     """Words that the lexicon does not know."""
     negative: bool = False
     certainty: float = 1.0
-    """1 said, 0.75 likely, 0.5 possible."""
+    """1 if it is stated, 0.75 if likely, 0.5 if possible."""
     turned: frozenset[str] = frozenset()
-    """Axes whose value comes from a negation ("not enlarged"): their clash is one of polarity."""
+    """Axes whose value comes from a negation ("not enlarged"): a clash on one is reported as one of polarity."""
     alternatives: bool = False
-    """It names two values of one axis with "or": hedging."""
+    """Whether it names two values of one axis with "or", which is hedging."""
 
     @property
     def heads(self) -> frozenset[str]:
-        """What it is about."""
+        """All concepts that it names."""
         return self.names | self.places | self.kinds
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is said but a bare negation or affirmation."""
+        """Whether it says nothing beyond a bare negation or affirmation."""
         return not (self.heads or self.levels or self.values or self.counts or self.measures or self.words)
 
 
 class Reading(NamedTuple):
-    """A text as findings."""
+    """A text as it was read: its findings, and a few facts about its form."""
 
     text: str
     tokens: tuple[str, ...]
@@ -80,11 +80,11 @@ class Reading(NamedTuple):
     answer: Literal["yes", "no"] | None = None
     """A yes or no that leads the text."""
     ambiguous: bool = False
-    """A word of it has several meanings; reading it again with other context may change it."""
+    """Whether a word of it has several meanings, so that reading it again with other context may change the result."""
     states: bool = False
-    """It is a sentence ("there is", "is seen"), not a bare name."""
+    """Whether it is a sentence ("there is", "is seen") and not a bare name."""
     shortened: bool = False
-    """Only the beginning of a very long text was read."""
+    """Whether only the beginning of a very long text was read."""
 
     @property
     def has_words(self) -> bool:
@@ -93,12 +93,12 @@ class Reading(NamedTuple):
 
     @property
     def concepts(self) -> frozenset[str]:
-        """All places, findings and modalities named."""
+        """All places, findings and modalities that it names."""
         return frozenset().union(*(finding.heads for finding in self.findings))
 
     @property
     def context(self) -> frozenset[str]:
-        """All that may decide what an ambiguous word means elsewhere: concepts and values."""
+        """Its concepts and values, which may decide what an ambiguous word means in another text."""
         values = (value for finding in self.findings for said in finding.values.values() for value in said)
         return self.concepts.union(values)
 

@@ -1,4 +1,4 @@
-"""What signs and their words state: "left > right", "larger than 5 cm", "p = 0.05", "1 → 2", "HER2+"."""
+"""From two texts to whether their signs disagree: "left > right", "larger than 5 cm", "p = 0.05", "1 → 2", "HER2+"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANGE = re.compile(
     r"shr[aiu]nk|rose|risen|fell|fallen|dropped|went)\b([^.;!?\n]{0,40}?)\bfrom\b([^.;!?\n]{1,40}?)\bto\b",
     re.IGNORECASE,
 )
-"""A change that is told in words: "increased from 3 to 5 cm"; "from L2 to L4" is a stretch, the same both ways."""
+"""A change in words: "increased from 3 to 5 cm". Without such a verb, "from L2 to L4" is a range and no change."""
 MORE = frozenset(
     (
         "larger",
@@ -50,14 +50,14 @@ EXCLUDES = {"=": "≠<>≤≥", "≠": "=≈", ">": "=<≤", "<": "=>≥", "≥"
 }
 ORDERING = frozenset("<>≤≥≠")
 TEST = re.compile(rf"[a-z]+\d[a-z\d]*|{TESTED}", re.IGNORECASE)
-"""What a result is given of, and no finding."""
+"""The name of a test, which has a result, as opposed to a finding."""
 NEAR = 5
-"""Words on each side that a comparison is about."""
+"""The most words on each side of a sign that belong to its comparison."""
 SPEECHLESS = frozenset(
     ("the", "a", "an", "is", "are", "was", "were", "of", "in", "on", "than", "that", "it", "and", "by")
 )
 MAX_CHARACTERS = 2_000
-"""What is looked at of an answer."""
+"""The first so many characters of a text are looked at."""
 
 
 class Relation(NamedTuple):
@@ -69,7 +69,7 @@ class Relation(NamedTuple):
 
     @property
     def turned(self) -> Relation:
-        """The same said from the other side: A > B as B < A."""
+        """The same comparison from the other side: A > B becomes B < A."""
         return Relation(TURNED.get(self.sign, self.sign), self.right, self.left)
 
 
@@ -94,7 +94,7 @@ def read_relations(text: str) -> tuple[Relation, ...]:
 
 
 def _sign(tokens: list[str], place: int) -> tuple[str, int]:
-    """The sign of the comparison at a place, and where its words begin; empty for any other token."""
+    """The sign at a place ("" if there is none), and where the comparison's own words begin ("not larger than")."""
     token = tokens[place]
     if token in TURNED:
         return token, place
@@ -118,7 +118,7 @@ def _words(tokens: list[str]) -> frozenset[str]:
 
 @lru_cache(maxsize=1_024)
 def read_results(text: str) -> dict[str, bool]:
-    """What a text calls positive or negative ("ER+/PR-", "IgG positive"), high or low ("T1 ↑"), where it says one.
+    """Whether a text calls each thing positive or high (true), or negative or low, leaving out what it calls both.
 
     >>> read_results("ER+/PR-, HER2 negative"), read_results("T1↑ T2↓") == read_results("↑ T1, ↓ T2")
     ({'er': True, 'pr': False, 'her2': False}, True)
@@ -132,7 +132,7 @@ def read_results(text: str) -> dict[str, bool]:
 
 
 def _moved(text: str) -> list[tuple[str, bool]]:
-    """Which word each arrow is about: the one after it where the text begins with an arrow, else the one before it."""
+    """The words with arrows, and whether up. If the text begins with an arrow, each belongs to the word after it."""
     tokens = MOVED.findall(text) if "↑" in text or "↓" in text else []
     beside = 1 if tokens and tokens[0] in "↑↓" else -1
     pairs = [
@@ -144,7 +144,7 @@ def _moved(text: str) -> list[tuple[str, bool]]:
 
 
 def excludes_each_other(mine: tuple[Relation, ...], yours: tuple[Relation, ...]) -> bool:
-    """Whether one comparison of a text excludes one of the other: about the same two things, the other way.
+    """Whether a comparison of one text excludes one of the other: the same two things, compared another way.
 
     >>> pairs = [("left > right", "right > left"), ("p=.05", "p>.05")]
     >>> tuple(excludes_each_other(read_relations(mine), read_relations(yours)) for mine, yours in pairs)
@@ -156,7 +156,7 @@ def excludes_each_other(mine: tuple[Relation, ...], yours: tuple[Relation, ...])
 
 
 def _exclude(one: Relation, other: Relation) -> bool:
-    """Whether two comparisons exclude each other, read straight or turned, as their sides fit."""
+    """Whether two comparisons exclude each other; one is turned round first if its sides fit only that way."""
     if _fits(one, other):
         return other.sign in EXCLUDES[one.sign]
     turned = other.turned
@@ -170,7 +170,7 @@ def _fits(one: Relation, other: Relation) -> bool:
 
 
 def sign_disagreement(reference: str, candidate: str) -> str:
-    """Why the signs of two texts exclude each other; empty where they do not.
+    """Why the signs of two texts exclude each other; empty if they do not.
 
     >>> pairs = [("left > right", "right > left"), ("ER+/PR-", "ER-/PR+"), ("ER+", "PR-")]
     >>> tuple(sign_disagreement(reference, candidate) for reference, candidate in pairs)
@@ -190,10 +190,10 @@ def sign_disagreement(reference: str, candidate: str) -> str:
 
 
 def other_signs(reference: str, candidate: str) -> bool:
-    """Whether two texts differ in a sign although nothing excludes: "> 5" and "≥ 5", "HER2+" and "HER2".
+    """Whether two texts differ in a sign without excluding each other: "> 5" and "≥ 5", "HER2+" and "HER2".
 
-    So it is where all their words are the same and their signs are not, where they compare the same two things by other
-    signs, and where one gives the result of a test that the other only names.
+    They do if their words are the same and their signs are not, if they compare the same two things by other signs, or
+    if one gives the result of a test that the other only names.
 
     >>> other_signs("> 5", "≥ 5"), other_signs("HER2+", "HER2"), other_signs("the left is > the right", "left ≥ right")
     (True, True, True)
@@ -223,7 +223,7 @@ def _signs(words: list[str]) -> list[str]:
 
 
 def _says_same(one: Relation, other: Relation) -> bool:
-    """Whether two comparisons of the same things have one sign."""
+    """Whether two comparisons of the same things have the same sign, one of them turned round if need be."""
     return any(_fits(one, way) and one.sign == way.sign for way in (other, other.turned))
 
 
@@ -232,5 +232,5 @@ def _related(one: Relation, other: Relation) -> bool:
 
 
 def _only_named(tests: set[str], words: list[str]) -> bool:
-    """Whether a test whose result one text gives stands among the words of the other."""
+    """Whether one of the tests stands among the words of the other text, which gives no result for it."""
     return any(name in words and TEST.fullmatch(name) and (name,) not in shipped_lexicon().terms for name in tests)

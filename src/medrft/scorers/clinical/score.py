@@ -1,4 +1,4 @@
-"""From two texts to a score: equal, empty, yes or no, or finding by finding."""
+"""From a reference, an answer and perhaps the question to a score: as equal, empty, yes or no, or by findings."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from medrft.scorers.clinical.relations import other_signs, sign_disagreement
 from medrft.text import normalize, yes_no
 
 SHORT = 512
-"""Readings of longer texts are not remembered."""
+"""Readings of texts with more characters are not remembered."""
 UNSURE = 0.5
 SAID_LESS = 0.6
-"""A bare yes or no for a reference that is a statement, where the question tells what it affirms."""
+"""Score of a right yes or no for a reference that is a statement, if the question tells what the word affirms."""
 UNRELATED = 0.2
 OTHER_SIGNS = 0.7
-"""The most that a text earns whose words are the reference's and whose signs are not."""
+"""The most that a text can earn if its words are the reference's and its signs are not."""
 ABBREVIATED = range(3, 7)
-"""Letters of an abbreviation."""
+"""How many letters an abbreviation may have."""
 POLAR = re.compile(
     r"\W*(?:in (?:this|the) [\w ]{1,40},\s*)?"
     r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|any)\b(?!.*\bor\b)",
     re.IGNORECASE | re.DOTALL,
 )
-"""A question that yes or no answers."""
+"""A question that can be answered by yes or no."""
 
 
 @lru_cache(maxsize=131_072)
 def score_pair(reference: str, candidate: str, question: str | None = None) -> float:
-    """The clinical score of an answer in [0, 1]. Remembered, bounded."""
+    """The clinical score of an answer in [0, 1]. Cached, with a bound."""
     return compare_answers(reference, candidate, question).score
 
 
 def compare_answers(reference: str, candidate: str, question: str | None = None) -> Comparison:
-    """Compare an answer with its reference, with the question's help where there is one."""
+    """Compare an answer with its reference, with the help of the question if there is one."""
     if reference == candidate and normalize(reference):
         return Comparison(1.0, "equal")
     mine, yours = _read(reference), _read(candidate)
@@ -80,14 +80,17 @@ def _spelled_out(mine: Reading, yours: Reading) -> Reading:
 
 
 def _with_initials(letters: str, tokens: tuple[str, ...]) -> str:
-    """The words in a row that begin with these letters; empty where there are none."""
+    """The consecutive words that begin with these letters; empty if there are none."""
     initials = "".join(token[0] for token in tokens[:SHORT])
     start = initials.find(letters)
     return " ".join(tokens[start : start + len(letters)]) if start >= 0 else ""
 
 
 def _same_words(mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
-    """A cheap look before two texts are normalised to be compared: punctuation can decide whether an article stays."""
+    """Whether two texts have the same words, apart from articles.
+
+    A cheap test before both are normalised and compared: punctuation can decide whether `normalize` keeps an article.
+    """
     return mine == yours or (len(mine) != len(yours) and set(mine) ^ set(yours) <= {"a", "an", "the"})
 
 
@@ -96,7 +99,7 @@ def _read(text: str) -> Reading:
 
 
 def _with_context(mine: Reading, yours: Reading, asked: Reading | None) -> tuple[Reading, Reading]:
-    """Both readings again, each with the other's concepts and the question's to decide what ambiguous words mean."""
+    """Both texts read again. The concepts of the other text and of the question decide what ambiguous words mean."""
     question = asked.context if asked is not None else frozenset()
     first = read_fresh(mine.text, yours.context | question) if mine.ambiguous else mine
     second = read_fresh(yours.text, first.context | question) if yours.ambiguous else yours
@@ -121,7 +124,7 @@ def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None
 
 
 def bare_answer(reading: Reading) -> str | None:
-    """The yes or no that is all a text says; "none" and "0" are a no."""
+    """The yes or no of a text that says nothing else, else `None`; "none" and "0" are a no."""
     if reading.answer is not None and not reading.findings:
         return reading.answer
     if len(reading.findings) == 1 and reading.findings[0].empty and reading.findings[0].negative:
@@ -134,7 +137,7 @@ def _word(text: str) -> Finding:
 
 
 def _against_yes_no(made: Lexicon, said: str, mine: Reading, yours: Reading, asked: Reading | None) -> Comparison:
-    """The reference is a yes or a no: the answer's own word decides, else the polarity of what it states."""
+    """Compare with a reference that is a yes or no: by the answer's own word, else by the polarity of its statement."""
     told = yours.answer or bare_answer(yours) or (yes_no(yours.text) if len(yours.text) <= SHORT else None)
     notes: tuple[str, ...] = ()
     stated, sure = _stated(made, yours, asked)
@@ -158,7 +161,7 @@ def _answered(mine: Reading, yours: Reading, said: str, told: str, score: float,
 
 
 def _stated(made: Lexicon, yours: Reading, asked: Reading | None) -> tuple[str | None, float]:
-    """Whether a sentence says yes or no, and how surely: against the question's finding, else by its own polarity."""
+    """Whether a sentence means yes or no, and how surely: by the question's finding, else by its own polarity."""
     if not yours.findings:
         return ("yes" if yours.states and yours.tokens else None), 1.0
     if asked is not None and asked.findings:
@@ -177,7 +180,7 @@ def _stated(made: Lexicon, yours: Reading, asked: Reading | None) -> tuple[str |
 
 
 def _relate(made: Lexicon, asked: Reading, stated: Reading) -> tuple[str, float] | None:
-    """A statement against the finding a question asks for: it clashes (no), agrees (yes), or says something else."""
+    """Compare a statement with the finding a question asks for: no if it clashes, yes if it agrees, else `None`."""
     agreed: tuple[str, float] | None = None
     for finding in stated.findings:
         for topic in asked.findings:
@@ -190,10 +193,10 @@ def _relate(made: Lexicon, asked: Reading, stated: Reading) -> tuple[str, float]
 
 
 def _yes_no_for_statement(made: Lexicon, mine: Reading, told: str, asked: Reading | None) -> Comparison:
-    """A bare yes or no for a reference that is a statement: right as far as the statement says the same, but less.
+    """Compare a bare yes or no with a reference that is a statement. Even if it is right, it says less.
 
-    It answers nothing where the question is not one of yes or no ("Where is the mass?"), and little is known where
-    there is no question: "no" fits a negation, "yes" a whole sentence.
+    It earns 0 if the question cannot be answered by yes or no ("Where is the mass?"). Without a question it earns half:
+    a "no" if the statement is a negation, a "yes" if it is a whole sentence, either if it says normal.
     """
     said, sure = (mine.answer, 1.0) if mine.answer else _stated(made, mine, asked)
     first = mine.findings[0] if mine.findings else None

@@ -1,4 +1,4 @@
-"""The scorer `clinical`: does the answer say what the reference says, in whatever words?"""
+"""From items to scores by the scorer `clinical`: does the answer say what the reference says, in whatever words?"""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from medrft.text import chosen
 from medrft.types import Item, Score
 
 REMEMBERED = 2_048
-"""Longer answers are scored anew each time, so that the memory stays small."""
+"""Scores of answers with more characters are not remembered, so that the memory stays small."""
 
 
 @dataclass(frozen=True)
 class Clinical(AnswerScorer):
-    """Findings and their facets compared: 1 the same meaning, 0 a contradiction, partial for less or more.
+    """Compares findings and their facets: 1 for the same meaning, 0 for a contradiction, between them for less or more.
 
-    Needs no model and no network; the rules and the lexicon are described in docs/clinical.md. Over several references
-    the best counts, so that a contradiction needs all of them contradicted.
+    Needs no model and no network; docs/clinical.md describes the rules and the lexicon. Over several references the
+    best counts, so an answer gets 0 for a contradiction only if it contradicts all of them.
     """
 
     name: ClassVar[str] = "clinical"
     cache: bool = True
-    """Remember pairs (bounded); off to time the bare work."""
+    """Whether to remember pairs, with a bound; `False` to time the work itself."""
 
     def can_score(self, reference: str, item: Item) -> bool:
         """Always: a reference without words falls back to a lexical match."""
@@ -39,7 +39,7 @@ class Clinical(AnswerScorer):
     def explain(self, item: Item) -> list[str]:
         """Lines for `medrft score --explain`: the comparison with the best reference, facet by facet.
 
-        Nothing for an answer that gets 0 because it cannot be read.
+        Empty for an answer that gets 0 because it cannot be read.
         """
         pairs = self._pairs(item)
         if not pairs:
@@ -56,6 +56,6 @@ class Clinical(AnswerScorer):
 
 
 def _compared(pair: Pair) -> str:
-    """The text that is compared: the option that an answer chooses, else the answer."""
+    """The text to compare: the option that the answer chooses, else the answer itself."""
     option = chosen(pair.answer, pair.options) if pair.options else None
     return pair.answer if option is None else option

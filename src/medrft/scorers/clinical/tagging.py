@@ -1,4 +1,4 @@
-"""From tokens to mentions: terms of the lexicon, numbers and measures, levels, cues, and words it does not know."""
+"""From tokens to mentions: terms of the lexicon, numbers and measures, levels, cues, and unknown words."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ UNITS = {
 }
 HALF = "half"
 LEADING = frozenset(("in", "on", "at", "of", "within"))
-"""Prepositions that some terms begin with."""
+"""Prepositions with which some terms begin."""
 BETWEEN = frozenset(("x", "by", "to", "-"))
 
 
@@ -91,7 +91,7 @@ def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
 
 
 def _alone(made: Lexicon) -> dict[str, Mention]:
-    """Punctuation, and words that are a term and begin no longer one: no need to look at what follows."""
+    """The mentions of punctuation, and of words that are a term and begin no longer one: one lookup is enough there."""
     if not made.alone:
         made.alone.update(SEPARATORS)
         for (first, *rest), entry in made.terms.items():
@@ -154,7 +154,7 @@ def _joined(made: Lexicon, tokens: Sequence[str], position: int) -> Entry | None
 
 
 def _unlisted(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Mention, int]:
-    """A mention of one word that begins no term."""
+    """The mention that begins with a word with which no term begins, and where it ends."""
     token = tokens[position]
     if token[0].isdigit() or token[0] in "-.<>≤≥":
         return _number(tokens, position)
@@ -210,13 +210,13 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
 
 
 def _value(token: str) -> float:
-    """The number that a token spells; 10^6 is a million."""
+    """The number that a token spells; "10^6" is a million."""
     base, _, power = token.partition("^")
     return float(base) ** int(power) if power else float(base)
 
 
 def _ratio(tokens: Sequence[str], end: int, numbers: Sequence[float]) -> tuple[Mention, int] | None:
-    """ "1 in 10", "2 of 3", "2 out of 3": a share."""
+    """A share such as "1 in 10", "2 of 3" or "2 out of 3", and where it ends; `None` for anything else."""
     start = end + 1 + (tokens[end : end + 2] == ["out", "of"])
     if len(numbers) != 1 or start >= len(tokens) or tokens[end] not in ("in", "of", "out"):
         return None

@@ -1,4 +1,4 @@
-"""Values on axes: left against right, mild against severe, bilateral against left."""
+"""From the values of two findings to lines: left against right, mild against severe, bilateral against left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from medrft.scorers.clinical.lexicon import Axis, Lexicon
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 
 MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
-"""Factors for what is left out, added, close, one step away on a scale, half said, less precise, likely the same."""
+"""Factors for a value left out, added, close, one step away on a scale, half said, less precise, likely the same."""
 SLIGHT = frozenset(
     ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing")
 )
@@ -47,12 +47,12 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         ("gadolinium_based", "iodine_based", "barium_based"), ("with_contrast",)
     ),
 }
-"""Values on different axes that say nearly the same; others on the same two axes clash."""
+"""For two axes, the values that say nearly the same. Any other value of the second axis clashes with those listed."""
 SHARES = {"none_of": (0, 0), "less_than_half": (1, 45), "half": (45, 55), "majority_of": (55, 99), "all": (95, 100)}
 
 
 def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, skip: Collection[str]) -> list[Line]:
-    """All axes that either side has a value on."""
+    """One line for each axis on which either side has a value, except those in `skip`."""
     lines: list[Line] = []
     left = {axis: values for axis, values in reference.values.items() if axis not in skip}
     right = {axis: values for axis, values in candidate.values.items() if axis not in skip}
@@ -74,13 +74,13 @@ def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, ski
 
 
 def facet_of(made: Lexicon, axis: str) -> str:
-    """The facet an axis belongs to; axes made from prefixes are categories."""
+    """The facet an axis belongs to; an axis that was made for a prefix belongs to `category`."""
     known = made.axes.get(axis)
     return known.facet if known else "category"
 
 
 def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> Line:
-    """The same axis on both sides."""
+    """Compare the values of both sides on the same axis."""
     left, right = reference.values[axis], candidate.values[axis]
     facet = facet_of(made, axis)
     shown = left, right
@@ -101,7 +101,7 @@ def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> L
 
 
 def _only_one_side(reference: Finding, candidate: Finding) -> bool:
-    """ "both lungs" against "the right lung only"."""
+    """Whether one side says both and the other says only one: "both lungs", "the right lung only"."""
     for one, other in ((reference, candidate), (candidate, reference)):
         alone = "only" in other.values.get("exclusive", ()) or "unilateral" in other.values["side"]
         if "bilateral" in one.values["side"] and alone:
@@ -110,14 +110,14 @@ def _only_one_side(reference: Finding, candidate: Finding) -> bool:
 
 
 def _swapped(axis: str, reference: Finding, candidate: Finding) -> bool:
-    """Whether a head has another value beside it than on the other side."""
+    """Whether a finding or place has another value on each side: "left lung, right kidney" against the reverse."""
     mine = {head: value for (name, head), value in reference.bound.items() if name == axis}
     yours = {head: value for (name, head), value in candidate.bound.items() if name == axis}
     return any(yours.get(head, value) != value for head, value in mine.items())
 
 
 def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
-    """Two different values of one axis."""
+    """Compare two different values of one axis."""
     if left.startswith("not ") or right.startswith("not "):
         opposed = left.removeprefix("not ") == right.removeprefix("not ")
         return ("clash", 0.0) if opposed else ("near", RELATED)
@@ -136,7 +136,7 @@ def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
 
 
 def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, frozenset[str]]) -> list[Line]:
-    """Different axes that measure the same thing; compared ones are removed from both sides."""
+    """Compare values on different axes that measure the same thing, and remove those from `left` and `right`."""
     lines: list[Line] = []
     for one in [axis for axis in left if axis in RANKS]:
         for other in [axis for axis in right if axis in RANKS]:
@@ -167,7 +167,7 @@ def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, fro
 
 
 def compare_shares(reference: Finding, candidate: Finding) -> list[Line]:
-    """A percentage against "half", "most", "all"; the plain missing lines for them are made elsewhere."""
+    """Compare a percentage with "half", "most" or "all". Lines for one that has no counterpart are made elsewhere."""
     lines = []
     for one, other, swapped in ((reference, candidate, False), (candidate, reference, True)):
         percent = [values[0] for unit, values in one.measures if unit == "percent"]

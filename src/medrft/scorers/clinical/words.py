@@ -1,4 +1,4 @@
-"""Words: the text cut into lower-case tokens with marks for its punctuation, and the inflections of medical English."""
+"""From a text to lower-case tokens with marks for its punctuation, and from a word to its lemma, stem or likeness."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from medrft.text import normalize
 from medrft.text.signs import spell_signs
 
 COMMA, STOP, SLASH = "xxcomma", "xxstop", "xxslash"
-"""Stand-ins for punctuation, which normalisation would drop; no text spells them."""
+"""Words that stand for punctuation, because normalisation would drop it; no real text contains them."""
 MAX_CHARACTERS = 16_000
-"""What a reading looks at: longer answers are read up to here, which keeps a megabyte under a second."""
+"""The first so many characters are read; so even an answer of a megabyte takes less than a second."""
 
 SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r。;!?]+")
 NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
-"""The letter A in a list of letters, which is no article."""
+"""The letter A in a list of letters ("A, C"), where it is no article."""
 LETTER_A = "xxa"
 SIGNED = {"c+": ["with", "contrast"], "c-": ["without", "contrast"], "↑": ["increased"], "↓": ["decreased"], "±": []}
 RANGE = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,6})?) ?[-–—] ?(?=\d{1,6}(?:\.\d{1,6})?(?![\w-]*-\d))")
@@ -26,7 +26,7 @@ OR_MORE = re.compile(
 OVER = re.compile(
     r"\b(?:(over|above)|(?:under|below)) (?=\d{1,6}(?:\.\d{1,6})? ?(?:mm|cm|ml|hu|years?|%))", re.IGNORECASE
 )
-"""Bounds in words, as signs: "5 mm or more", "under 5 mm"."""
+"""Bounds in words, which become signs: "5 mm or more", "under 5 mm"."""
 RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、，]|\s[-–—]+\s")
@@ -71,7 +71,7 @@ SUFFIXES = (
 
 
 def cut_tokens(text: str) -> list[str]:
-    """Tokens of a text, normalised by `medrft.text`, with stand-ins where its punctuation stood.
+    """The tokens of a text, normalised by `medrft.text`, with stand-ins for its punctuation.
 
     >>> cut_tokens("Mass, 2.5 cm. No viral/bacterial infection")
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
@@ -91,7 +91,7 @@ def cut_tokens(text: str) -> list[str]:
 
 
 def _spoken(word: str, after: list[str]) -> list[str]:
-    """A word with the sign it carries in words: "her2+" is "her2 positive"; a comparison of words is read elsewhere."""
+    """A word with its sign in words: "her2+" is "her2 positive". Signs between words are left to `relations`."""
     if word in SIGNED:
         return SIGNED[word]
     if word == LETTER_A:
@@ -104,7 +104,7 @@ def _spoken(word: str, after: list[str]) -> list[str]:
 
 
 def lemma(word: str) -> str:
-    """The singular of an English or Latin plural; other words as they are. The same for lexicon and text.
+    """The singular of an English or Latin plural; other words as they are. Used for the lexicon and for texts alike.
 
     >>> [lemma(word) for word in ("masses", "opacities", "vertebrae", "pelvis", "nodules", "gas")]
     ['mass', 'opacity', 'vertebra', 'pelvis', 'nodule', 'gas']
@@ -134,7 +134,7 @@ def stem(word: str) -> str:
 
 
 def one_letter_deletions(word: str) -> list[str]:
-    """A word and what is left of it without one letter: two words that share one are a slip apart."""
+    """A word, and all that is left of it without one letter: two words that share one of these are one slip apart."""
     return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
 
 
