@@ -107,7 +107,7 @@ class Rows:
         self.seen.clear()
 
     def positions(self, tokens: int) -> torch.Tensor:
-        """Position ids of the next `tokens` slots, (N, tokens), never below 0; before a row's start they mean nothing."""
+        """Position ids of the next `tokens` slots, (N, tokens), at least 0; before a row's start they mean nothing."""
         import torch
 
         slots = torch.arange(self.now, self.now + tokens, device=self.start.device)
