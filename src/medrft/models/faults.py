@@ -1,4 +1,4 @@
-"""Decides what follows when sharing prompts fails on a model: an error goes in, a reason to go on without comes out.
+"""Decides what follows when sharing prompts fails on a model: an error goes in, a reason to fall back comes out.
 
 The caller then goes on in transformers' own way. Families of models that nobody has tried raise whatever their code
 happens to raise (`FAULTS`). A mistake of ours may look the same, and must stay visible: one line says what failed, and

@@ -75,9 +75,9 @@ class _Row:
 def write_answers(model: Any, asks: Iterable[Ask], config: Any, *, size: int) -> Iterator[Written]:
     """Yield answers as they are finished; at most `size` are being written at a time.
 
-    `config` is a transformers generation config, greedy or sampling, without settings that look at earlier tokens (a
-    repetition penalty). The first prompt is also read in the plain way. Raises `ModelError` if the two differ, or if
-    the model cannot share a prompt.
+    `config` is a transformers generation config, greedy or sampling, without settings that look at earlier tokens, such
+    as a repetition penalty. The first prompt is also read in the plain way. Raises `ModelError` if the two differ, or
+    if the model cannot share a prompt.
     """
     writer = _Writer(model, asks, config, size)
     while writer.fill():
@@ -253,7 +253,7 @@ def _alike(stems: list[Stem]) -> list[list[Stem]]:
     """The stems in batches whose pictures fit into one tensor."""
 
     def shape(stem: Stem) -> str:
-        # Inputs such as `image_grid_thw` have a row per image, so that their number of rows must agree too.
+        # Of inputs such as `image_grid_thw`, with a row per image, the number of rows must agree too.
         rest = {k: v.shape if k.startswith("image_") else v.shape[1:] for k, v in stem.fields.items()}
         return repr(sorted((k, tuple(v)) for k, v in rest.items() if k not in TOKEN_TYPES))
 

@@ -49,10 +49,7 @@ def build_gemma3(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_gemma3_it(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Gemma 3 IT and MedGemma with the hub's template and pooled image tokens.
-
-    The sliding window is shorter than most prompts, so that tests see what it leaves out.
-    """
+    """Gemma 3 IT and MedGemma: the hub's template, pooled image tokens, a sliding window shorter than most prompts."""
     from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
     template = shipped_template("gemma3")

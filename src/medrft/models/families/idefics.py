@@ -57,7 +57,7 @@ def build_idefics3(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_smolvlm(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """SmolVLM2 with tiles: each row and column of a tile has a token of its own (`<row_1_col_2>`)."""
+    """SmolVLM2 with tiles: a token says in which row and column each tile lies (`<row_1_col_2>`)."""
     from transformers import SmolVLMConfig, SmolVLMProcessor
     from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
     from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
