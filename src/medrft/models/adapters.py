@@ -1,7 +1,7 @@
-"""LoRA adapters as models: the folder or hub id of an adapter stands for its base with the adapter merged into it.
+"""LoRA adapters as start models: an adapter's folder or hub id goes in, its base with the adapter merged comes out.
 
-Merged, because all that follows takes whole models: GRPO's reference is loaded by its folder, vLLM and the final
-folder hold plain weights, and `model.lora` adds a new adapter to what was learned before.
+It is merged because all that follows takes whole models. GRPO loads its reference model from a folder, vLLM and the
+final folder hold plain weights, and `model.lora` adds a new adapter on top of what was learned before.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Adapter:
     source: str
     """Folder or hub id."""
     base: str
-    """Folder or hub id of the model below it."""
+    """Folder or hub id of the model that the adapter was trained on."""
     revision: str | None
-    """Of the base."""
+    """Revision of the base."""
     own_processor: bool
-    """Whether the adapter's folder holds a processor: it may have another chat template than the base."""
+    """Whether the adapter's folder holds a processor, whose chat template may differ from the base's."""
 
     @property
     def processor(self) -> str:
@@ -41,9 +41,9 @@ class Adapter:
 
 
 def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
-    """The adapter at a folder or hub id; `None` where a whole model lies there, or nothing.
+    """The adapter at a folder or hub id; `None` if there is a whole model, or nothing.
 
-    Raises `ModelError` for one that does not say what it belongs to, or whose base is not there.
+    Raises `ModelError` for an adapter that does not name its base, or whose base cannot be found.
     """
     path = _file(source, CONFIG, revision)
     if path is None or _file(source, "config.json", revision) is not None:
@@ -55,6 +55,8 @@ def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
     base = told.get("base_model_name_or_path") if isinstance(told, dict) else None
     if not base:
         raise ModelError(f"the adapter {source} names no base; set base_model_name_or_path in its {CONFIG}")
+    # peft writes down the base as it was named in training. A relative path is tried from the current folder first,
+    # then from the adapter's own, in case the two were moved together.
     beside = path.parent / base
     place = str(beside.resolve()) if not Path(base).is_dir() and beside.is_dir() else str(base)
     if place.startswith(("/", ".", "~")) and not Path(place).expanduser().is_dir():
@@ -69,7 +71,7 @@ def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
 
 
 def merge_adapter(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> Any:
-    """The base with the adapter's weights added to it, in `dtype`; the sum is taken in float32 and rounded once.
+    """The base with the adapter's weights added, in `dtype`. The sum is taken in float32 and rounded once.
 
     `model` must be in float32. Raises `ModelError` for an adapter that fits another model or cannot be merged.
     """
@@ -89,7 +91,7 @@ def merge_adapter(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> Any:
 
 
 def _file(source: str, name: str, revision: str | None) -> Path | None:
-    """A file of a folder or of a hub model, `None` where it has none or the hub cannot be asked."""
+    """Path of a file in a folder or a hub repository; `None` if it has no such file or the hub cannot be reached."""
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None

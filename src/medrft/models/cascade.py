@@ -1,11 +1,11 @@
-"""Attention over what many rows share: keys and values of U stems, each once, and of N rows that branch off them.
+"""Attention for rows that share a beginning: token ids go in, logits come out, and what is shared is kept once.
 
-    stem     the tokens that several rows begin with, images among them; read once
-    row      one stem's continuation: the end of a prompt and what is written after it
+    stem     the tokens that several rows begin with, images among them; read once, U of them
+    row      one continuation of a stem: the end of a prompt and what is written after it, N of them
 
-At each pass the queries of a stem's rows meet its keys in one product, and each row's own tokens apart, with one
-softmax over both. All rows write at the same slot of their buffers; a row that joined later, or has a shorter end of a
-prompt, starts at a later slot.
+In each pass the queries of all rows of a stem meet the stem's keys in one matrix product. Each row's own tokens are a
+second product, and one softmax runs over both. All rows write at the same slot of their buffers. A row that joined
+later, or whose end of the prompt is shorter, starts at a later slot.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import torch
 
     Pairs = dict[int, tuple[torch.Tensor, torch.Tensor]]
-    """By layer: keys and values."""
+    """Layer number -> keys and values."""
 
 NAME = "medrft_shared_prefix"
 """Our attention's name among transformers' implementations."""
 ROOM = 64
-"""Slots by which the rows' buffers grow."""
+"""Slots by which the rows' buffers grow: growing by one would copy all keys and values for each token."""
 
 
 @dataclass
@@ -42,10 +42,10 @@ class Stems:
     after: torch.Tensor
     """Position id of the token that follows each stem, (U,)."""
     heads: Pairs = field(default_factory=dict)
-    """(U, heads, P, width)."""
+    """Keys and values, (U, heads, P, width)."""
 
     def join(self, other: Stems) -> Stems:
-        """These stems, then those of another reading."""
+        """These stems, followed by stems that were read in another pass."""
         import torch
 
         size = max(self.depth.shape[1], other.depth.shape[1])
@@ -57,7 +57,7 @@ class Stems:
         )
 
     def take(self, places: torch.Tensor) -> Stems:
-        """Some of the stems, without padding that none of them needs."""
+        """The stems at `places`, cut to the length of the longest of them."""
         lengths = self.lengths[places]
         first = self.depth.shape[1] - int(lengths.max())
         return Stems(
@@ -75,22 +75,23 @@ class Rows:
     start: torch.Tensor
     """The slot of each row's first token, (N,)."""
     now: int = 0
-    """Slots that are filled: the next token goes there."""
+    """How many slots are filled; the next token goes to this one."""
     tails: Pairs = field(default_factory=dict)
-    """(N, heads, slots, width), with slots to spare."""
+    """The rows' own keys and values, (N, heads, slots, width), with slots to spare."""
     stems: Stems = field(init=False)
     place: torch.Tensor = field(init=False)
     """The stem of each row, (N,)."""
     cells: torch.Tensor | None = field(init=False)
-    """Each row's place in a grid of stems by `most` rows, (N,); `None` where the rows are that grid."""
+    """Each row's place in a grid of U stems by `most` rows, (N,); `None` if the rows fill that grid in order."""
     most: int = field(init=False)
+    """Rows of the stem that has most."""
     first: int = field(init=False)
     """The earliest slot that any row uses."""
     seen: dict[Any, torch.Tensor] = field(default_factory=dict)
-    """Masks of this pass."""
+    """Masks of this pass: layers of one kind share them."""
 
     def settle(self, stems: Stems, places: Sequence[int]) -> None:
-        """Branch off these stems, row by row, after rows or stems were added or taken out."""
+        """Say which stem each row branches off; needed after rows or stems were added or taken out."""
         import torch
 
         counts = [0] * len(stems.lengths)
@@ -106,19 +107,19 @@ class Rows:
         self.seen.clear()
 
     def positions(self, tokens: int) -> torch.Tensor:
-        """Position ids of the next `tokens` slots, (N, tokens); 0 before a row's start."""
+        """Position ids of the next `tokens` slots, (N, tokens), at least 0; before a row's start they mean nothing."""
         import torch
 
         slots = torch.arange(self.now, self.now + tokens, device=self.start.device)
         return (self.stems.after[self.place] - self.start)[:, None].add(slots).clamp(min=0)
 
     def step(self, tokens: int) -> None:
-        """The rows go on by some tokens."""
+        """Count `tokens` slots as filled."""
         self.now += tokens
         self.seen.clear()
 
     def join(self, other: Rows) -> None:
-        """Go on with the rows of another reading too, once settled."""
+        """Add the rows of another pass, shifted so that all write at one slot; call `settle` afterwards."""
         import torch
 
         now = max(self.now, other.now)
@@ -127,7 +128,7 @@ class Rows:
         self.now = now
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows only, once settled; one of them perhaps several times."""
+        """Go on with these rows only, one of them perhaps several times; call `settle` afterwards."""
         start = self.start[rows]
         first = int(start.min())
         self.tails = {layer: (k[rows, :, first:], v[rows, :, first:]) for layer, (k, v) in self.tails.items()}
@@ -142,9 +143,10 @@ class Rows:
         scaling: float | None,
         window: int | None,
     ) -> torch.Tensor:
-        """The next T tokens of each row, over its stem together with the stem's other rows, over its own alone.
+        """Attention of the next T tokens of each row: over its stem in one product for all rows, over its own apart.
 
-        A model may ask for the last of them alone (Gemma 4 in layers that reuse another layer's keys).
+        `query` is (N, heads, T, width), the result (N, T, heads, width). A model may bring fewer queries than keys,
+        for the last tokens only (Gemma 4 in layers that reuse another layer's keys).
         """
         import torch
 
@@ -153,6 +155,8 @@ class Rows:
         repeats = heads // shared
         first = self.first if window is None else max(self.first, self.now + 1 - window)
         keys, values = (x[:, :, first : self.now + new] for x in self._extended(layer, key, value))
+        # With grouped-query attention several heads share a key head. They become more queries of it, which spares the
+        # copies of keys and values that transformers' `repeat_kv` makes.
         own = query.reshape(rows, shared, repeats * tokens, width) * (width**-0.5 if scaling is None else scaling)
         head_keys, head_values = self.stems.heads[layer]
         head = self._by_stem(own) @ head_keys.transpose(-1, -2)
@@ -167,7 +171,7 @@ class Rows:
         return found.reshape(rows, heads, tokens, found.shape[-1]).transpose(1, 2)
 
     def _extended(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The layer's buffers with new tokens written at `now`."""
+        """The layer's keys and values, with those of the new tokens written at slot `now`."""
         end = self.now + key.shape[2]
         found = self.tails.get(layer) or (key[:, :, :0], value[:, :, :0])
         if found[0].shape[2] < end:
@@ -186,14 +190,14 @@ class Rows:
         return split.reshape(count, heads, self.most * queries, width)
 
     def _by_row(self, x: torch.Tensor) -> torch.Tensor:
-        """The way back."""
+        """(U, heads, most x Q, width) -> (N, heads, Q, width): undoes `_by_stem`."""
         count, heads, queries, width = x.shape
         split = x.view(count, heads, self.most, queries // self.most, width).transpose(1, 2)
         rows = split.reshape(count * self.most, heads, queries // self.most, width)
         return rows if self.cells is None else rows[self.cells]
 
     def _visible_stem(self, window: int | None, repeats: int, tokens: int, new: int) -> torch.Tensor:
-        """Stem tokens that each query sees, (U, 1, 1 or most x repeats x T, P); T are the last of `new` tokens."""
+        """Which stem tokens each query sees, (U, 1, 1 or most x repeats x T, P); T are the last of `new` tokens."""
         import torch
 
         name = ("stem", window, repeats, tokens, new)
@@ -202,6 +206,8 @@ class Rows:
             seen = (depth >= 0)[:, None, None]
             if window is not None:
                 slots = torch.arange(self.now + new - tokens, self.now + new, device=depth.device)
+                # A window counts tokens, so it is measured in places within the sequence and not in position ids, which
+                # M-RoPE lets jump. The limit is that of transformers' `sliding_window_overlay`.
                 where = self.stems.lengths[self.place][:, None] + slots - self.start[:, None]
                 where = where.repeat(1, repeats)[:, None, :, None]
                 seen = seen & (depth[:, None, None] > self._by_stem(where) - window)
@@ -209,7 +215,7 @@ class Rows:
         return self.seen[name]
 
     def _visible_tail(self, first: int, window: int | None, repeats: int, tokens: int, new: int) -> torch.Tensor:
-        """A row's own tokens, from slot `first` on, that each of its queries sees, (N, 1, repeats x T, slots)."""
+        """Which of a row's own tokens, from slot `first` on, each of its queries sees, (N, 1, repeats x T, slots)."""
         import torch
 
         name = ("tail", window, repeats, tokens, new)
@@ -240,7 +246,7 @@ def _cut(pairs: Pairs, size: int) -> Pairs:
 
 
 def _cat(one: Pairs, other: Pairs, size: int) -> Pairs:
-    """Both, padded on the left to `size` tokens."""
+    """The keys and values of both, one below the other, padded on the left to `size` tokens."""
     import torch
 
     return {
@@ -253,8 +259,8 @@ def _cat(one: Pairs, other: Pairs, size: int) -> Pairs:
 
 
 _ACTIVE: ContextVar[Stems | Rows] = ContextVar("_ACTIVE")
-"""What is read or written now. transformers calls an attention function from deep inside a model's own code, with no
-argument through which we could pass it."""
+"""The stems or rows that the current pass is about. transformers calls an attention function from deep inside a
+model's own code, with no argument through which we could pass them."""
 
 
 def cascade_attention(
@@ -267,7 +273,7 @@ def cascade_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
+    """An attention function for transformers: (rows, heads, tokens, width) in, (rows, tokens, heads, width) out."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     # Gemma 2 caps its scores, GPT-OSS has sinks, T5 biases positions: left out, each would be wrong without an error.
@@ -284,7 +290,10 @@ def cascade_attention(
 
 @contextmanager
 def use_cascade(model: Any, active: Stems | Rows) -> Iterator[None]:
-    """The language model reads stems, or goes on with rows; the vision tower attends as ever."""
+    """Inside, the language model attends through `active`: it reads stems, or continues rows.
+
+    The vision tower attends as ever.
+    """
     from transformers import AttentionInterface
 
     # Each attention layer looks its function up by name at every pass, so that a model need not be changed to use
@@ -303,7 +312,7 @@ def use_cascade(model: Any, active: Stems | Rows) -> Iterator[None]:
 def read_stems(
     model: Any, prompts: torch.Tensor, mask: torch.Tensor, fields: dict[str, Any]
 ) -> tuple[Stems, torch.Tensor]:
-    """Read U stems once: their keys and values, and the logits after each, (U, V).
+    """Read U stems; returns their keys and values, and the logits after the last token of each, (U, V).
 
     `prompts` and `mask` are (U, P), padded on the left; `fields` holds their multimodal inputs. Raises `ModelError` for
     a model whose attention is not transformers' interface.
@@ -325,7 +334,7 @@ def read_stems(
 
 
 def continue_rows(model: Any, rows: Rows, ids: torch.Tensor) -> torch.Tensor:
-    """Read the next T tokens of each row, (N, T); the logits after the last, (N, V)."""
+    """Read the next T tokens of each row, `ids` (N, T); returns the logits after the last, (N, V)."""
     with use_cascade(model, rows):
         found = model(input_ids=ids, position_ids=rows.positions(ids.shape[1]), use_cache=False, logits_to_keep=1)
     rows.step(ids.shape[1])

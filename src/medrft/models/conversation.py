@@ -1,4 +1,4 @@
-"""A prompt's messages and a server's reply, as OpenAI-compatible servers take and send them."""
+"""For OpenAI-compatible servers: an example becomes the messages to send, a reply becomes a `Completion`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medrft.types import Completion, Example
 
 
 def conversation(prompt: Prompt, example: Example, pictures: Sequence[Any]) -> list[Message]:
-    """The prompt's messages with each picture as PNG inside an `image_url` block: no pixel is changed."""
+    """The prompt's messages, with each picture as PNG inside an `image_url` block; PNG changes no pixel."""
     left = iter(pictures)
     return [
         {
@@ -36,8 +36,8 @@ def _image_block(picture: Any) -> dict[str, Any]:
 def completion_of(reply: Reply, prompt: Prompt) -> Completion:
     """A reply as scorers must see it.
 
-    A server whose template opens `<think>` by itself does not send that tag: it is put back. Half characters (lone
-    surrogates), which no file takes, are replaced.
+    If the server's template opens `<think>` by itself, the reply lacks that tag, and it is put back. Halves of
+    characters (lone surrogates) cannot be written to a UTF-8 file, so they are replaced.
     """
     opened = "</think>" in reply.text and "<think>" not in reply.text
     text = replace(prompt, opened="<think>").finish(reply.text) if opened else reply.text

@@ -1,6 +1,7 @@
-"""Turns chats into model inputs: token ids and pixels, padded on the left, on the policy's device and in its dtype.
+"""Turns chats into model inputs: messages go in, token ids and pixels on the policy's device come out.
 
-`widen_inputs` fits the inputs of prompts to longer rows, such as prompts with their completions.
+They are padded on the left, because generation continues the last token of each row. `widen_inputs` fits the inputs of
+prompts to longer rows, such as prompts with their completions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Images = Callable[[Example], list[Any]]
 """The PIL pictures of an example, in order."""
 
 SEEN = "cross_attention_mask"
-"""Which pictures each token sees, where a model reads them through cross-attention (Llama 3.2 Vision)."""
+"""The input that says which pictures each token sees, in models with cross-attention (Llama 3.2 Vision)."""
 
 
 def encode_chats(policy: Policy, chats: Sequence[list[Message]]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def encode_chats(policy: Policy, chats: Sequence[list[Message]]) -> dict[str, An
 
 
 def to_device(policy: Policy, inputs: Any) -> dict[str, Any]:
-    """Tensors on the policy's device, pixels in its dtype."""
+    """The tensors among `inputs`, on the policy's device; those of floating point in its dtype."""
     dtype = policy.model.dtype
     return {
         key: value.to(policy.device, dtype if value.is_floating_point() else None)
@@ -47,10 +48,10 @@ def to_device(policy: Policy, inputs: Any) -> dict[str, Any]:
 
 
 def widen_inputs(fields: Mapping[str, Any], *, before: int = 0, after: int = 0) -> dict[str, Any]:
-    """Multimodal inputs of prompts (B, L) as those of rows with `before` padding and `after` completion tokens.
+    """Multimodal inputs of prompts of L tokens, fitted to rows with `before` padding and `after` completion tokens.
 
-    Kinds of token, (B, L): what is added is text. Which pictures a token sees, (B, L, images, tiles): a completion
-    sees what its prompt's last token sees. Everything else does not depend on the length and stays.
+    Token types, (B, L), are filled up with 0, which is text. Of the pictures that each token sees, (B, L, images,
+    tiles), a completion sees what its prompt's last token sees. All other inputs do not depend on the length and stay.
     """
     import torch
 
@@ -63,10 +64,11 @@ def widen_inputs(fields: Mapping[str, Any], *, before: int = 0, after: int = 0) 
 
 
 def widen_seen(seen: torch.Tensor, *, before: int = 0, after: int = 0) -> torch.Tensor:
-    """Which pictures each token sees, (B, before + L + after, images, tiles): padding none, a completion the prompt's.
+    """Which pictures each token sees, for longer rows: (B, before + L + after, images, tiles).
 
-    The same rule as that of Mllama's `_update_model_kwargs_for_generation`, which repeats the last token's row for
-    each token that `generate` adds.
+    Padding sees none, and a completion sees what its prompt's last token sees. Mllama's
+    `_update_model_kwargs_for_generation` has the same rule: it repeats the last token's row for each token that
+    `generate` adds.
     """
     import torch
 

@@ -1,7 +1,8 @@
-"""What is done when code that shares prompts fails on a model: it falls back to transformers' own way, and says so.
+"""Decides what follows when sharing prompts fails on a model: an error goes in, a reason to fall back comes out.
 
-Families of models that nobody has tried raise whatever their code happens to raise (`FAULTS`). So may a mistake of
-ours, which must stay visible: one line says what failed, and the whole traceback goes into a file of the run.
+The caller then goes on in transformers' own way. Families of models that nobody has tried raise whatever their code
+happens to raise (`FAULTS`). A mistake of ours may look the same, and must stay visible: one line says what failed, and
+the whole traceback goes into a file of the run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from medrft.errors import MedrftError, ModelError, StorageError, cannot_write, in_one_line
 
 UNFIT_INPUTS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
-"""What a model's code raises on inputs that it cannot take; KeyError and IndexError are among them, and others too."""
+"""What a model's code raises on inputs that it cannot take. `LookupError` covers KeyError and IndexError, and
+`RuntimeError` most errors of torch."""
 FAULTS = (*UNFIT_INPUTS, ArithmeticError, AssertionError, ImportError)
 """The kinds of errors that a model's own code raises on inputs it does not expect."""
 
@@ -23,11 +25,11 @@ LOG = "fallbacks.log"
 
 
 def why_failed(error: Exception, log: Path | None) -> str:
-    """Why the plain way is taken after `error`, in one line; its traceback is appended to `log` (else to logging).
+    """One line that says why transformers' own way is taken after `error`.
 
-    A `ModelError` is expected and says all. Raises `error` again where another way would not help or would hide
-    something: memory that ran out, a device that broke, and errors that medrft raises on purpose. Raises
-    `StorageError` for a log that cannot be written.
+    The traceback is appended to `log`, or goes to `logging` if there is none. A `ModelError` is expected and needs no
+    traceback. Raises `error` again where the other way would not help or would hide something: memory that ran out, a
+    device that broke, and errors that medrft raises on purpose. Raises `StorageError` for a log that cannot be written.
     """
     if isinstance(error, ModelError):
         return str(error)
@@ -48,7 +50,7 @@ def why_failed(error: Exception, log: Path | None) -> str:
 
 
 def _is_the_machines(error: Exception) -> bool:
-    """Whether memory ran out or the device broke: the plain way needs more of both."""
+    """Whether memory ran out or the device broke. transformers' own way would need even more memory."""
     import torch
 
     broken: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError)

@@ -1,7 +1,8 @@
-"""Generation: greedy or sampled, seeded, with image placeholder tokens ruled out.
+"""Generation: a policy and examples go in, completions come out, greedy or sampled, seeded.
 
-What prompts about the same pictures share is read once (`stems`, `refill`); where that cannot be, transformers' own
-generation reads each prompt whole, in batches padded on the left.
+No completion holds image placeholder tokens. What prompts about the same pictures share is read once (`stems`,
+`refill`). Where a model cannot do that, transformers' own generation reads each prompt whole, in batches padded on the
+left.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ def stream_completions(
     images: Images,
     faults: Path | None = None,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """Examples by number, each with its completions, as they are finished.
+    """Yield (number of the example, its completions) as they are finished.
 
-    Pictures, and what prompts about them begin with, are read once. Where a model or its template cannot share, a
-    warning says why and for how many, and those prompts are read whole; the traceback of an error that a model's own
+    Pictures, and what prompts about them begin with, are read once. If the model or its template cannot share them, a
+    warning says why and for how many prompts, and those are read whole. The traceback of an error that a model's own
     code raised goes into the file `faults`.
     """
     prompt = prompt.bound(policy.processor)
@@ -87,7 +88,7 @@ def stream_completions(
 
 
 def _finished(prompt: Prompt, made: list[Completion], samples: int) -> list[Completion]:
-    """Completions as scorers must see them, `samples` of them."""
+    """`samples` completions as scorers must see them: greedy ones are computed once and repeated."""
     found = [replace(completion, text=prompt.finish(completion.text)) for completion in made]
     return found * (samples // len(found))
 
@@ -99,9 +100,9 @@ def _shared(
     generation: Generation,
     images: Images,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """Completions by shared stems, example by example.
+    """Completions by way of shared stems, example by example.
 
-    Raises `ModelError` where that cannot be done, at the latest after all examples for which it can.
+    Raises `ModelError` if that cannot be done. If it works for some examples only, these come first.
     """
     reason = why_not_shared(policy, prompt)
     if reason:
@@ -167,7 +168,10 @@ def complete_chats(
 
 @contextmanager
 def _without_defaults(model: Any) -> Iterator[None]:
-    """Generation must not take over what the model's own generation config sets, such as a repetition penalty."""
+    """Inside, the model has no generation config of its own.
+
+    `generate` fills whatever our config leaves unset from the model's, such as a penalty that a checkpoint ships.
+    """
     from transformers import GenerationConfig
 
     kept = model.generation_config
@@ -184,6 +188,7 @@ def generation_config(policy: Policy, max_new_tokens: int, temperature: float) -
 
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
+        # `top_k` must be given: `generate` takes 50 where it is unset, and the tail of the distribution would be cut.
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     return GenerationConfig(
         **sampling,

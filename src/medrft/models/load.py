@@ -1,7 +1,7 @@
-"""Loads a policy, a model with its processor, by hub id (`google/medgemma-4b-it`), path or `tiny:<family>`.
+"""Loads a policy: a hub id (`google/medgemma-4b-it`), a path or `tiny:<family>` goes in, a `Policy` comes out.
 
-Image processors are the PIL ones, not torchvision's. transformers takes whichever is installed, and the two resize
-differently, so that pixels would depend on what else is installed.
+Image processors are the PIL ones, not torchvision's. The two resize differently, and transformers would take
+torchvision's wherever torchvision is installed, so that pixels would depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ TINY = "tiny:"
 
 
 def check_start(config: ModelConfig, *, weights: bool = True) -> None:
-    """Refuse a start model that cannot be, in a second or two: nothing is loaded, no library but torch imported.
+    """Refuse a start model that cannot be loaded, within a second or two: no weights are read, only torch is imported.
 
-    Without `weights` a hub id need not be at hand.
-
-    Raises `ModelError` for an absent device, folder or template file, and for a hub id that can be had nowhere.
+    Without `weights` a hub id need not be available here. Raises `ModelError` for an absent device, folder or template
+    file, and for a hub id that is neither cached nor reachable.
     """
     _check_place(config)
     if weights and not config.id.startswith(TINY):
@@ -55,13 +54,13 @@ def _check_there(source: str) -> None:
 
 @naming_extras()
 def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, seed: int) -> str:
-    """Where the start model lies: a hub id or path as it is; `tiny:<family>`, or an adapter merged into its base, is
-    built once and saved in `output`.
+    """The hub id or folder to load the start model from.
 
-    A hub id with a revision becomes the folder of that revision, so that whoever loads it by its name later (TRL's
-    reference model) loads the same weights. `texts` trains a tiny model's tokenizer; an `output` that already holds a
-    model is reused, so that a resumed run keeps its start. Raises `ModelError` when the device asked for is absent,
-    before anything is built.
+    A hub id or path is returned as it is. `tiny:<family>`, or an adapter merged into its base, is built once and saved
+    in `output`. If `output` already holds a model, that one is used, so that a resumed run keeps its start. A hub id
+    with a revision becomes the folder of that revision: TRL loads the reference model by name later, and must get the
+    same weights. `texts` trains a tiny model's tokenizer. Raises `ModelError` before anything is built if the device
+    asked for is absent.
     """
     _check_place(config)
     tiny = config.id.startswith(TINY)
@@ -83,9 +82,10 @@ def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, see
 
 @naming_extras()
 def load_policy(config: ModelConfig, source: str | Path) -> Policy:
-    """Load weights and processor from `source` (what `resolve_base` or `save_final` returned), ready to train.
+    """Load weights and processor from `source`, which `resolve_base` or `save_final` returned, ready to train.
 
-    Raises `ModelError` for an absent device, a model that is not image-text-to-text, or one without chat template.
+    Raises `ModelError` for an absent device, a damaged folder, a model that is not image-text-to-text, or one without
+    a chat template.
     """
     device = pick_device(config.device)
     if (flaw := find_damage(Path(source))) is not None:
@@ -98,6 +98,7 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     freeze_parts(model, config.freeze)
     make_head_fast(model)
     make_checkpointable(model)
+    # A revision was loaded from a folder of the hub's cache (`models--owner--name/snapshots/…`): show its hub id.
     pinned = f"models--{config.id.replace('/', '--')}" in Path(source).parts
     own = pinned or config.id.startswith(TINY) or not Path(source).is_dir()
     return Policy(model, processor, config.id if own else str(source), device)
@@ -118,8 +119,8 @@ def _pinned(config: ModelConfig) -> str:
 def load_processor(source: str, config: ModelConfig) -> Any:
     """The processor of the model or adapter at `source`, with the recipe's chat template.
 
-    Raises `ModelError` for one without image processor or chat template, and for a layout that only code of its own
-    reads.
+    Raises `ModelError` if there is no image processor or no chat template, and for a checkpoint whose layout only code
+    of its own reads.
     """
     _check_there(source)
     declare_missing_operators()
@@ -144,7 +145,7 @@ def load_processor(source: str, config: ModelConfig) -> Any:
 
 
 def _load_model(source: str, config: ModelConfig) -> Any:
-    """The weights at `source`; an adapter's are those of its base with the adapter merged into them."""
+    """The model at `source`; for an adapter its base with the adapter merged into it."""
     adapter = find_adapter(source)
     if adapter is None:
         return _load_whole(source, config, dtype=config.dtype, revision=None)
@@ -184,7 +185,10 @@ def _load_whole(source: str, config: ModelConfig, *, dtype: str, revision: str |
 
 
 def _raised(config: ModelConfig) -> tuple[type[Exception], ...]:
-    """What loading may raise: code that a checkpoint brings was written for another transformers, and breaks anyhow."""
+    """The errors that loading may raise.
+
+    Code that a checkpoint brings along was often written for another version of transformers, and may raise anything.
+    """
     from safetensors import SafetensorError
 
     own: tuple[type[Exception], ...] = (OSError, ValueError, ImportError, SafetensorError)
@@ -192,7 +196,7 @@ def _raised(config: ModelConfig) -> tuple[type[Exception], ...]:
 
 
 def _fit_padding(model: Any, processor: Any) -> None:
-    """Model and tokenizer must agree on the pad token; TRL takes the end token where there is none."""
+    """Make model and tokenizer agree on the pad token; without one it is the end token, as in TRL."""
     tokenizer = processor.tokenizer
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

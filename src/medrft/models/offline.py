@@ -1,7 +1,7 @@
-"""vLLM in this process: its own batching and prefix cache, our prompts.
+"""vLLM in this process: examples go in, completions come out, with vLLM's batching and prefix cache.
 
 Written against vLLM's documented interface (`LLM.generate` with `prompt` and `multi_modal_data`); nothing here was run
-with it. Text is rendered with the processor's own template, so that the prompt is the one that training used.
+with it. We render the text with the processor's own template, so that the prompt is the one that training used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medrft.models.prompts import Prompt, render_chat
 from medrft.types import Completion, Example
 
 CHUNK = 8
-"""Batches handed over at a time: vLLM keeps its own batch full, and answers come back chunk by chunk."""
+"""Batches handed over at a time. vLLM keeps its own batch full within a chunk, and answers come back by chunk."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ def stream_offline(
     *,
     images: Images,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """As `generate.stream_completions`; questions about one picture follow each other, for the prefix cache."""
+    """Like `generate.stream_completions`.
+
+    Questions about one picture follow each other, so that vLLM finds the picture in its prefix cache.
+    """
     prompt = prompt.bound(loaded.processor)
     params = import_module("vllm").SamplingParams(
         n=generation.drawn,

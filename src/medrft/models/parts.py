@@ -1,4 +1,8 @@
-"""The parts of a vision-language model by the names that families give them: frozen, or with adapters."""
+"""The parts of a vision-language model, told by parameter names: which are frozen, and which get LoRA adapters.
+
+`model.visual.merger.mlp.0.weight` belongs to the projector, `model.language_model.layers.0.mlp.up_proj.weight` to the
+language model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ if TYPE_CHECKING:
 
     from medrft.config import ModelConfig
 
-# Where families of transformers keep each part. Read top down: the first that matches owns the parameter.
+# Where families of transformers keep each part. Read top down: the first that matches owns the parameter, since Qwen-VL
+# has its projector (`merger`) inside the vision tower (`visual`).
 NAMES = {
     "lm_head": ("lm_head",),
     "projector": (
@@ -36,7 +41,8 @@ PARTS: dict[str, re.Pattern[str]] = {
 def lora_config(config: ModelConfig) -> LoraConfig | None:
     """The recipe's `model.lora` as peft's config, for a trainer's `peft_config`; `None` for full fine-tuning.
 
-    By default every linear layer of the parts that are not frozen gets an adapter.
+    By default every linear layer of the parts that are not frozen gets an adapter. Raises `UnknownNameError` for a key
+    that peft does not have.
     """
     if config.lora is None:
         return None
@@ -45,6 +51,7 @@ def lora_config(config: ModelConfig) -> LoraConfig | None:
     options: dict[str, Any] = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", **config.lora}
     frozen = [name for part in config.freeze for name in NAMES[part]]
     if frozen and "exclude_modules" not in options:
+        # peft matches the whole name of a module against a pattern in one string (`re.fullmatch`).
         options["exclude_modules"] = rf"(.*\.)?({'|'.join(frozen)})(\..*)?"
     try:
         return LoraConfig(**options)
@@ -68,7 +75,7 @@ def part_of(parameter: str) -> str | None:
 def freeze_parts(model: Any, parts: Iterable[str]) -> None:
     """Stop training the named parts (vision, projector, language, lm_head).
 
-    Raises `ModelError` when a part has no parameters of its own, as a head tied to the embeddings, and when nothing
+    Raises `ModelError` if a part has no parameters of its own, such as a head tied to the embeddings, and if nothing
     is left to train.
     """
     for part in parts:

@@ -1,6 +1,7 @@
-"""`Policy`, a model with the processor that reads for it, and what makes a loaded model fit for training.
+"""`Policy`, a model with its processor, and what makes a loaded model fit for training.
 
-`pick_device` says where it runs; `make_checkpointable` and `make_head_fast` mend what some families would stumble over.
+`pick_device` says where it runs. `make_checkpointable` and `make_head_fast` change a model in place to get around
+defects of some families.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A model that writes, with the processor that reads for it."""
+    """A model with the processor that makes its inputs."""
 
     model: Any
     """A transformers image-text-to-text model."""
@@ -30,9 +31,9 @@ class Policy:
 
 @naming_extras()
 def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device, under a launcher this process's own GPU.
+    """`auto`, `cpu` or `cuda` as a device; under a launcher (torchrun, accelerate) this process's own GPU.
 
-    Raises `ModelError` for a GPU that is not there.
+    Raises `ModelError` for `cuda` where torch sees no GPU.
     """
     import torch
 
@@ -45,10 +46,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def make_checkpointable(model: Any) -> None:
-    """Let gradient checkpointing find the input of a Swin vision tower.
+    """Make gradient checkpointing work on a Swin vision tower.
 
-    transformers asks the tower for its input embeddings to make their output require a gradient; Swin names a module
-    that returns a tuple, on which that fails.
+    transformers hooks a tower's input embeddings to make their output require a gradient. Swin's own
+    `get_input_embeddings` names a module that returns a tuple, on which the hook fails.
     """
     for module in model.modules():
         inner = getattr(getattr(module, "embeddings", None), "patch_embeddings", None)
@@ -57,7 +58,7 @@ def make_checkpointable(model: Any) -> None:
 
 
 def make_head_fast(model: Any) -> None:
-    """Hand the head contiguous input.
+    """Make the head's input contiguous.
 
     Torch multiplies a strided batch by a frozen weight row by row, which makes batched generation several times
     slower.

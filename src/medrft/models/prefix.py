@@ -1,13 +1,13 @@
-"""A group's prompt and image once: G completions of one prompt as branches of one packed row.
+"""Packs a group into one row: a batch of G completions of one prompt goes in, inputs with that prompt once come out.
 
     plain   prompt c1 | prompt c2 | … | prompt cG                 G images, G prompts
     packed  prompt[:-1]  [p c1[:-1]]  [p c2[:-1]]  …  [p cG[:-1]]    1 image, 1 prompt; p is the prompt's last token
 
-Each branch sees the prompt and itself (a 4-D mask), and its positions go on where the prompt ends, so that every
-token has the hidden state it has in the plain layout; the logits of p and of the completion give the completion's
-log-probabilities. Each branch has a p of its own because a position predicts one token, and the completions begin
-with different ones. It is one plain `forward` without a cache, so gradient checkpointing and wrappers around the model
-work.
+Each branch sees the prompt and itself (a 4-D mask), and its positions continue where the prompt ends. Every token
+therefore has the hidden state that it has in the plain layout. The logits of p and of the completion give the
+completion's log-probabilities. Each branch has a p of its own because a position predicts one token, and the
+completions begin with different ones. It is one plain `forward` without a cache, so gradient checkpointing and wrappers
+around the model work.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     import torch
 
 ATTENTION = ("sdpa", "eager", "flex_attention")
-"""Implementations of attention that can see a mask of ours."""
+"""Implementations of attention that take a mask of ours."""
 SLIDING_IMAGES = ("gemma4", "gemma4_unified")
 """Families whose image tokens see their whole image in layers with a sliding window, and only there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """R rows of L tokens, each a prompt and what branches off it."""
+    """R rows of L tokens, each a prompt followed by its branches."""
 
     ids: torch.Tensor
     """Token ids, (R, L)."""
     segments: torch.Tensor
-    """0 the prompt, 1 … its branches, -1 filling, (R, L)."""
+    """0 for the prompt, 1, 2, … for its branches, -1 for filling, (R, L)."""
     depth: torch.Tensor
-    """How many tokens come before each in its own sequence, (R, L)."""
+    """How many tokens come before each one in its own sequence, (R, L)."""
     lengths: torch.Tensor
     """Tokens of each prompt, (R,)."""
 
@@ -50,14 +50,14 @@ class Packed:
     leaders: torch.Tensor
     """The batch row that each prompt was taken from, (R,)."""
     source: torch.Tensor
-    """Positions in the flattened rows of all scored tokens, (N,)."""
+    """Where the scored tokens stand in the flattened (R, L) rows, (N,)."""
     target: torch.Tensor
-    """Their positions in a flattened (B, C) tensor, (N,)."""
+    """Where they stand in a flattened (B, C) tensor, (N,)."""
     shape: tuple[int, int]
-    """(B, C): completions and the tokens of the longest."""
+    """(B, C): the number of completions, and the width they are padded to."""
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
-        """Values of packed positions, (R, L), as one row per completion, (B, C), 0 where none was scored."""
+        """Values of packed positions, (R, L), as one row per completion, (B, C); 0 where no token was scored."""
         rows, width = self.shape
         flat = values.new_zeros(rows * width).index_copy(0, self.target, values.reshape(-1)[self.source])
         return flat.view(rows, width)
@@ -125,7 +125,7 @@ def _same_prompts(prompts: torch.Tensor, mask: torch.Tensor, members: Sequence[S
 
 
 def packed_positions(lines: Lines, found: torch.Tensor | None) -> torch.Tensor:
-    """Position ids: (R, L), or (3, R, L) where `found`, from `prompt_positions`, says where the prompts' tokens are."""
+    """Position ids: (R, L), or (3, R, L) if `found`, from `prompt_positions`, gives those of the prompts' tokens."""
     if found is None:
         return lines.depth
     in_prompt = found.gather(2, _slots(lines, found.shape[2]).expand(found.shape[0], -1, -1))
@@ -134,12 +134,12 @@ def packed_positions(lines: Lines, found: torch.Tensor | None) -> torch.Tensor:
 
 
 def _slots(lines: Lines, size: int) -> torch.Tensor:
-    """Where each token of the prompts stands among P = `size` tokens padded on the left, (R, L)."""
+    """The place of each prompt token among P = `size` tokens padded on the left, (R, L)."""
     return (size - lines.lengths[:, None] + lines.depth).clamp(max=size - 1)
 
 
 def prompt_positions(model: Any, prompts: torch.Tensor, mask: torch.Tensor, fields: dict[str, Any]) -> Any:
-    """(3, R, P) for models with M-RoPE, `None` for those that count tokens."""
+    """Position ids of the prompts, (3, R, P), for models with M-RoPE; `None` for models that count tokens."""
     index = getattr(getattr(plain_model(model), "model", None), "get_rope_index", None)
     kinds = fields.get("mm_token_type_ids")
     if index is None or kinds is None or fields.get("image_grid_thw") is None:
@@ -151,8 +151,8 @@ def prompt_positions(model: Any, prompts: torch.Tensor, mask: torch.Tensor, fiel
 def packed_masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -> Any:
     """Which positions each position sees: one (R, 1, L, L) mask, or one per type of layer where a model has several.
 
-    `images` (R, L) numbers the image that each position belongs to, -1 for text, where a model's image tokens see
-    their whole image: in all layers (Gemma 3), or in those of a sliding window alone (Gemma 4).
+    `images` (R, L) is for models whose image tokens see their whole image, in all layers (Gemma 3) or only in those
+    with a sliding window (Gemma 4). It numbers the image that each position belongs to, -1 for text.
     """
     import torch
 
@@ -192,10 +192,11 @@ def _shape(config: Any, seen: torch.Tensor) -> Any:
 
 
 def image_blocks(model: Any, types: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """The number of the image each prompt token belongs to, -1 for text, where image tokens see each other both ways.
+    """The number of the image that each prompt token belongs to, -1 for text, (R, P).
 
-    `types` are the prompt's token types, (R, P): Gemma 3 reads `token_type_ids` (1 an image), Gemma 4
-    `mm_token_type_ids` (1 an image, 2 a video) where its configuration says so.
+    `None` for models whose image tokens do not see each other both ways. `types` are the prompt's token types, (R, P):
+    Gemma 3 reads `token_type_ids` (1 is an image), Gemma 4 `mm_token_type_ids` (1 is an image, 2 a video) if its
+    configuration says so.
     """
     import torch
 
@@ -212,10 +213,10 @@ def image_blocks(model: Any, types: Mapping[str, torch.Tensor]) -> torch.Tensor 
 
 
 def branches_per_row(model: Any, *, prompt: int, completion: int, size: int) -> int:
-    """How many of a group's `size` completions one packed row should hold, by counted operations.
+    """How many of a group's `size` completions one packed row should hold, by the number of operations.
 
-    All of them unless they are long: a dense mask computes attention between branches too, and throws it away. With
-    hidden width h and an MLP of width m, a layer costs 2 L (4 h^2 + 3 h m) + 4 L^2 h for a row of L tokens.
+    It is all of them unless they are long: under a dense mask, attention between branches is computed too and thrown
+    away. With hidden width h and an MLP of width m, a layer costs 2 L (4 h^2 + 3 h m) + 4 L^2 h for a row of L tokens.
     """
     config = text_config(model)
     if config._attn_implementation == "flex_attention":  # skips what the mask leaves out
@@ -231,7 +232,7 @@ def branches_per_row(model: Any, *, prompt: int, completion: int, size: int) -> 
 
 
 def spread_values(lines: Lines, values: torch.Tensor, *, rest: int) -> torch.Tensor:
-    """A value per prompt token, (R, P) with prompts padded on the left, at its place in the rows, (R, L)."""
+    """Values of prompt tokens, (R, P) padded on the left, at their places in the rows, (R, L); `rest` elsewhere."""
     return values.gather(1, _slots(lines, values.shape[1])).where(lines.segments == 0, rest)
 
 
@@ -245,16 +246,16 @@ def _family(model: Any) -> str:
 
 
 def plain_model(model: Any) -> Any:
-    """The model inside wrappers and adapters."""
+    """The model inside wrappers (DDP, FSDP) and adapters (peft)."""
     while hasattr(model, "module"):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def why_not_shareable(model: Any, *, rollouts: bool = False) -> str | None:
-    """Why a model cannot share a prompt at all, if so; whether it does so rightly is measured, not known.
+    """Why a model cannot share a prompt at all; `None` if it may, which a comparison must then confirm.
 
-    Rollouts bring their own attention; the other passes need one that sees a mask of ours.
+    Rollouts bring their own attention. All other passes need an attention that takes a mask of ours.
     """
     config = text_config(model)
     others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
@@ -277,10 +278,10 @@ def packed_inputs(
     completion: int,
     fill: int,
 ) -> tuple[Packed, dict[str, Any]]:
-    """A packed batch and the keyword arguments of the model's `forward` for it.
+    """A packed batch, and the keyword arguments of the model's `forward` for it.
 
-    Shapes as in `pack_groups`. `fields` holds the multimodal inputs of the prompts' leaders, in their groups'
-    numbers; token types among them are (R, P + C) or (R, P).
+    Shapes are as in `pack_groups`. `fields` holds the multimodal inputs of one row per group (`Packed.leaders`), in
+    the order of the groups' numbers. Token types among them are (R, P + C) or (R, P).
     """
     packed = pack_groups(input_ids, attention_mask, groups, completion=completion, fill=fill)
     size = input_ids.shape[1] - completion
@@ -291,7 +292,7 @@ def packed_inputs(
 def forward_inputs(
     model: Any, lines: Lines, prompts: torch.Tensor, mask: torch.Tensor, fields: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `forward` needs for rows over the prompts (R, P), padded on the left, with their multimodal `fields`."""
+    """The arguments of `forward` for rows whose prompts are (R, P), padded on the left, with multimodal `fields`."""
     size = prompts.shape[1]
     types = {key: fields[key][:, :size] for key in TOKEN_TYPES if fields.get(key) is not None}
     given = {key: value for key, value in fields.items() if key not in TOKEN_TYPES and value is not None}
@@ -305,4 +306,4 @@ def forward_inputs(
 
 
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
-"""Inputs with one value per token, which masks and positions stand for in a packed batch."""
+"""Inputs with one value per token. A packed batch leaves them out: its masks and positions say the same."""

@@ -1,12 +1,12 @@
-"""Prompts: versioned texts that ask for an answer in a declared form.
+"""Prompts: an example goes in, chat messages come out that ask for an answer in a declared form. Texts have versions.
 
     think    <think>…</think><answer>…</answer>
     direct   <answer>…</answer>
     short    the whole text is the answer
     plain    the words of think, but the whole text is the answer: for pretraining a study's base
 
-A prompt becomes chat messages; the model's own chat template turns those into tokens. `bound` fits a prompt to one
-template: it uses the system role where there is one, and knows what the template opens by itself.
+The model's own chat template turns the messages into tokens. `bound` fits a prompt to one template: it finds out
+whether there is a system role, and what the template writes by itself at the start of an answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 OPEN_THINK = re.compile(r"<think>\s*\Z")
 PLACEHOLDER = re.compile(r"<image>\s*")
-"""Some data sets write it into the question; the chat template places the image itself."""
+"""Some data sets write this into the question; the chat template places the image itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +43,20 @@ class Prompt:
     instruction: str
     """How to answer."""
     system_role: bool = False
-    """Whether the template has a system role; else role and instruction open the user turn. Set by `bound`."""
+    """Whether the template has a system role; if not, role and instruction open the user turn. Set by `bound`."""
     opened: str = ""
     """What the template itself writes at the start of the assistant turn, such as `<think>`. Set by `bound`."""
 
     @property
     def hash(self) -> str:
-        """16 hex digits over name, version, form and texts: not over what `bound` found."""
+        """16 hex digits over name, version, form and texts, but not over what `bound` found."""
         content = {key: value for key, value in asdict(self).items() if key not in ("system_role", "opened")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def messages(self, example: Example) -> list[Message]:
         """Chat messages with one image block per image; options are printed once, as (A), (B), ….
 
-        Earlier turns stand before the question as turns of their own; the images open the first of them.
+        Earlier questions and answers become turns before the question. The images stand in the first turn.
         """
         system = f"{self.role} {self.instruction}".strip()
         images: list[Message] = [{"type": "image"} for _ in example.images]
@@ -75,7 +75,7 @@ class Prompt:
     def target(self, example: Example) -> str:
         """The assistant turn that SFT teaches: the first reference in this prompt's form.
 
-        Raises `DataError` where the form needs a thought and the example has no rationale: none is ever invented.
+        Raises `DataError` if the form needs a thought and the example has no rationale; none is ever invented.
         """
         answer = example.references[0].strip()
         if self.form == "short":
@@ -165,7 +165,7 @@ def get_prompt(name: str) -> Prompt:
 
 
 def question_text(example: Example) -> str:
-    """The question, and its options unless it already spells them out.
+    """The question, followed by its options unless it already spells them out.
 
     >>> from medrft.types import Example
     >>> e = dict(id="a/test/1", dataset="a", split="test", images=(), references=("CT",), kind="choice")

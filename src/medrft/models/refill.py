@@ -1,8 +1,8 @@
 """Writes answers with a batch that stays full: questions go in, answers come out as they are finished.
 
 An `Ask` is one question: the stem that it shares with others (a picture and what stands before the question), and the
-end of its prompt. A stem is read when its first question comes, and forgotten after its last one. The end of a prompt
-is read once for all its samples. Rows whose answer has ended make room for those that wait.
+rest of its prompt. A stem is read when its first question comes, and forgotten after its last one. The rest of a prompt
+is read once for all its samples. Rows whose answer has ended make room for questions that wait.
 
 Each row draws from random numbers of its own, so neither the size of the batch nor the order of the questions changes
 what is drawn.
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     import torch
 
 SHARE = 0.25
-"""The share of the batch that must have ended before it is laid out anew."""
+"""The share of the batch that must have ended before rows are replaced: each time, all keys and values are copied."""
 TOLERANCE, LOW_TOLERANCE = 1e-3, 0.05
-"""How far logits may be from those of a plain pass, by their range: in float32, and in less, which rounds more."""
+"""How far logits may be from those of a plain pass, as a share of their range: in float32, and in lower precision."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stem:
-    """What several prompts begin with."""
+    """What several prompts begin with. Stems are compared as objects (`eq=False`), since tensors have no plain `==`."""
 
     ids: list[int]
     fields: dict[str, Any]
-    """Its multimodal inputs, on the model's device; values by token are (1, tokens)."""
+    """Multimodal inputs, on the model's device; those with a value per token are (1, tokens)."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Ask:
     """One prompt, and how often it is to be answered."""
 
     number: int
-    """The caller's own."""
+    """The caller's number for this question; `Written` carries it back."""
     stem: Stem
     rest: list[int]
     """The prompt's tokens after the stem, at least one."""
     samples: list[tuple[int, int]]
-    """For each answer its number and the seed of its draws."""
+    """For each answer its sample number and the seed of its draws."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,11 @@ class _Row:
 
 
 def write_answers(model: Any, asks: Iterable[Ask], config: Any, *, size: int) -> Iterator[Written]:
-    """Answers as they are finished, at most `size` being written at a time.
+    """Yield answers as they are finished; at most `size` are being written at a time.
 
-    `config` is a transformers generation config, greedy or sampling, whose settings depend on no earlier token. Raises
-    `ModelError` where the model cannot share a prompt, or does so wrongly: the first one is also read plainly.
+    `config` is a transformers generation config, greedy or sampling, without settings that look at earlier tokens, such
+    as a repetition penalty. The first prompt is also read in the plain way. Raises `ModelError` if the two differ, or
+    if the model cannot share a prompt.
     """
     writer = _Writer(model, asks, config, size)
     while writer.fill():
@@ -97,14 +98,14 @@ class _Writer:
         self.rows: list[_Row] = []
         self.cache: Rows | None = None
         self.logits: Any = None
-        """After the newest token of each row, (N, V)."""
+        """Logits after the newest token of each row, (N, V)."""
         self.held: list[Stem] = []
         self.stems: Stems | None = None
-        """What `held` was read as, in its order."""
+        """Keys and values of the stems in `held`, in that order."""
         self.verified = False
 
     def fill(self) -> bool:
-        """Take finished rows out and waiting ones in, once that is worth it; whether any row is left."""
+        """Replace finished rows by waiting ones, once enough have finished; returns whether any row is left."""
         import torch
 
         alive = [i for i, row in enumerate(self.rows) if not row.done]
@@ -123,7 +124,7 @@ class _Writer:
         return bool(self.rows)
 
     def step(self) -> list[Written]:
-        """One more token for each row; the answers that it finished."""
+        """Write one more token in each row; returns the answers that this finished."""
         import torch
 
         with torch.no_grad():
@@ -140,7 +141,7 @@ class _Writer:
         return found
 
     def _wanted(self, room: int) -> list[Ask]:
-        """The asks that come next, as many as there is room for."""
+        """The next asks whose samples fit into `room` rows."""
         found = []
         while self.next is not None and len(self.next.samples) <= room:
             found.append(self.next)
@@ -156,7 +157,8 @@ class _Writer:
         scores = self.choose.processors(none, self.logits.float())
         if not self.choose.sample:
             return scores.argmax(-1)
-        # torch.multinomial draws for the whole batch from one generator: a row's tokens would depend on its neighbours.
+        # Not torch.multinomial: it draws for the whole batch from one generator, so that a row's tokens would depend on
+        # its neighbours. Each row looks up its own random number in its cumulative distribution.
         below = scores.double().softmax(-1).cumsum(-1)
         drawn = torch.tensor([next(row.draws) for row in self.rows], dtype=torch.float64, device=self.device)
         found = torch.searchsorted(below, drawn[:, None] * below[:, -1:], right=True)[:, 0]
@@ -178,7 +180,7 @@ class _Writer:
         self.logits = self.logits[places]
 
     def _hold(self, wanted: list[Stem]) -> None:
-        """Forget the stems that no row uses any more, and read those that are new."""
+        """Forget the stems that no row uses any more, and read the new ones."""
         import torch
 
         wanted = list(dict.fromkeys(wanted))
@@ -195,7 +197,7 @@ class _Writer:
             self.held += batch
 
     def _add(self, asks: list[Ask]) -> None:
-        """Read the ends of new prompts, each once for all its samples."""
+        """Read what follows the stem in new prompts, once for all samples of each."""
         import torch
 
         assert self.stems is not None
@@ -234,7 +236,7 @@ class _Writer:
 
 
 def _divided(asks: Iterable[Ask], size: int) -> Iterator[Ask]:
-    """Asks of at most `size` samples each."""
+    """The same asks, split so that none has more than `size` samples."""
     for ask in asks:
         for start in range(0, len(ask.samples), size):
             yield replace(ask, samples=ask.samples[start : start + size])
@@ -248,9 +250,10 @@ def _draws(seed: int) -> Iterator[float]:
 
 
 def _alike(stems: list[Stem]) -> list[list[Stem]]:
-    """Stems whose pictures fit into one tensor, together."""
+    """The stems in batches whose pictures fit into one tensor."""
 
     def shape(stem: Stem) -> str:
+        # Of inputs such as `image_grid_thw`, with a row per image, the number of rows must agree too.
         rest = {k: v.shape if k.startswith("image_") else v.shape[1:] for k, v in stem.fields.items()}
         return repr(sorted((k, tuple(v)) for k, v in rest.items() if k not in TOKEN_TYPES))
 

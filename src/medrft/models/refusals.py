@@ -1,4 +1,7 @@
-"""Models that cannot be loaded: one line with what, why, and what to do, whoever raised."""
+"""Models that cannot be loaded: a library's error goes in, one line with what, why and what to do comes out.
+
+Such as `cannot load model 'google/medgemma-4b-it': … gated repo …; accept its terms at https://huggingface.co/…`
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from medrft.errors import ModelError
 from medrft.hub import hub_silence, without_hub
 
 SHOWN = 240
-"""Characters of somebody else's message; what to do comes after it, whole."""
+"""Characters shown of a library's message; our advice comes after it, uncut."""
 
 KNOWN: dict[str, str] = {
     "internvl_chat": "OpenGVLab/InternVL3-1B-hf",
@@ -23,7 +26,7 @@ KNOWN: dict[str, str] = {
     "minicpmv": "openbmb/MiniCPM-V-4.6",
     "GOT": "stepfun-ai/GOT-OCR-2.0-hf",
 }
-"""`model_type` of a family in its authors' own layout -> checkpoints of it that transformers reads by itself."""
+"""`model_type` of a family in its authors' own layout -> its checkpoints that transformers reads by itself."""
 
 PACKAGES = ("torchvision", "num2words", "timm", "sentencepiece", "tiktoken", "einops", "flash_attn", "mistral_common")
 """What processors and models ask for beyond our own requirements."""
@@ -40,7 +43,7 @@ def cannot_load(what: str, source: str, error: Exception) -> ModelError:
 
 
 def loading_advice(source: str, told: str) -> str:
-    """What to do about a library's message, as far as it says what is wrong."""
+    """What to do about a library's message; empty if it is none that we know."""
     missing = missing_package(told)
     if missing:
         return f"pip install {missing.replace('_', '-')}"
@@ -56,7 +59,7 @@ def loading_advice(source: str, told: str) -> str:
 
 
 def missing_package(told: str) -> str | None:
-    """The package that a message asks for.
+    """The package of `PACKAGES` that a message says is missing.
 
     >>> missing_package("SmolVLMProcessor requires the num2words library but it was not found in your environment.")
     'num2words'
@@ -102,7 +105,7 @@ def check_layout(source: str, *, trust_remote_code: bool) -> None:
 
 
 def _raw_config(source: str) -> Mapping[str, Any]:
-    """config.json as it stands; empty where there is none or it cannot be had."""
+    """The model's config.json as it is; empty if there is none or it cannot be fetched."""
     from transformers import PreTrainedConfig
     from transformers.utils import logging
 

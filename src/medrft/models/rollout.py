@@ -3,7 +3,7 @@
 One pass reads the prompts; then all completions are written together, token by token. A prompt's keys and values are
 kept once, not once per completion (`cascade`). `generate` with `num_return_sequences` would copy prompt and picture
 for each completion and read them G times. Sampling goes through transformers' own logits processors, so the
-distribution is that of `generate`. Completions that have ended are taken out of the batch as they collect.
+distribution is that of `generate`. Completions that have ended are taken out of the batch once enough of them have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 WORTH = 0.75
-"""Rows are laid out anew once this share of them or fewer is left: each time, all keys and values are copied."""
+"""Ended rows are taken out once at most this share is still writing: each time, all keys and values are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,14 @@ class Sampler:
 
     processors: Any
     sample: bool
+    """Whether tokens are drawn; else the most likely one is taken."""
     ends: torch.Tensor
+    """Token ids that end a completion, (E,)."""
     most: int
+    """Tokens that a completion may have."""
 
     def __call__(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """One token per row, (N,), from all tokens so far, (N, T), and the last logits, (N, V)."""
+        """Choose one token per row, (N,), given all tokens so far, (N, T), and the last logits, (N, V)."""
         import torch
 
         # A copy, as in `generate`: processors may write into what they are given, and its log-probabilities are kept.
@@ -42,7 +45,7 @@ class Sampler:
 
 
 def build_sampler(model: Any, config: Any, ids: torch.Tensor) -> Sampler:
-    """What `model.generate` would do with a generation config for prompts `ids` (N, P).
+    """The sampler that `model.generate` would use with this generation config, for prompts `ids` (N, P).
 
     Raises `ModelError` for ways to generate that are neither greedy search nor sampling.
     """
@@ -84,7 +87,7 @@ class Rollouts:
     ids: list[list[int]]
     """Token ids of each completion, its end token included."""
     logps: list[list[float]] | None
-    """Log-probability of each token, where a temperature asked for it."""
+    """Log-probability of each token; `None` if no temperature was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +99,17 @@ class Prompts:
     mask: torch.Tensor
     """1 for a token and 0 for padding, (U, P)."""
     fields: dict[str, Any]
-    """The prompts' multimodal inputs, each prompt's once."""
+    """The prompts' multimodal inputs, once for each prompt."""
     copies: Sequence[int]
-    """How many completions of each prompt, U of them."""
+    """How many completions each prompt is to get, U numbers."""
 
 
 def sample_rollouts(model: Any, prompts: Prompts, config: Any, *, temperature: float | None = None) -> Rollouts:
-    """Completions of each prompt, side by side: N rows, as many as `prompts.copies` add up to.
+    """Write N completions, where N is the sum of `prompts.copies`; those of one prompt stand side by side.
 
     `config` is a transformers generation config. Draws from torch's global generator. With a `temperature`, each
-    token's log-probability at it is kept too, as training will compute it: before any logits processor. Raises
-    `ModelError` where model or `config` cannot share a prompt.
+    token's log-probability at that temperature is kept too. It is taken before any logits processor, as training will
+    compute it. Raises `ModelError` if the model or `config` does not allow a shared prompt.
     """
     import torch
 
@@ -160,7 +163,7 @@ class _Writer:
             self.logps[rows, step] = all_logps.gather(1, chosen[self.alive, None])[:, 0]
 
     def _compact(self) -> None:
-        """Go on with the rows that still write, once enough others are done."""
+        """Take ended rows out, once enough of them have ended."""
         import torch
 
         rows = self.alive.nonzero()[:, 0]

@@ -37,7 +37,10 @@ def save_final(policy: Policy, folder: Path) -> Path:
 
 
 def save_model(model: Any, processor: Any, folder: Path) -> None:
-    """Write into a neighbour first, so that a killed save never leaves half a model behind."""
+    """Write a model and its processor into `folder`.
+
+    They are written into a folder beside it first, so that a killed save never leaves half a model behind.
+    """
     from safetensors import SafetensorError
 
     with scratch_folder(folder) as temporary:
@@ -56,15 +59,15 @@ def save_model(model: Any, processor: Any, folder: Path) -> None:
 
 
 def list_model(folder: Path) -> None:
-    """Write down the files of a saved model with their sizes and hashes; its card may be written again later."""
+    """List the files of a saved model with their sizes and hashes, except its card, which may be written again."""
     write_atomic(folder / FILES, json.dumps(list_files(folder, without=(FILES, "README.md")), indent=2) + "\n")
 
 
 def find_damage(folder: Path, *, content: bool = False) -> str | None:
-    """What is wrong with a model that was saved here: a file missing, cut short or, with `content`, of other bytes.
+    """What is wrong with a saved model: a file is missing, cut short or, with `content`, has other bytes.
 
-    A configuration or template that is not as it was written but can be read was edited, as people do: that is told,
-    and is no damage. `None` for a whole model, and for a folder whose files nobody listed.
+    `None` for a whole model, and for a folder without a list of files. People edit configurations and templates: one
+    that differs but can be read is told to the user, and is no damage.
     """
     if not (folder / FILES).is_file():
         return None
@@ -95,7 +98,7 @@ def _find_broken_text(folder: Path, listed: dict[str, Any]) -> str | None:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """No progress bar for what takes a moment; downloads keep theirs."""
+    """Inside, transformers shows no progress bar: saving and loading take a moment. Downloads keep theirs."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -1,7 +1,7 @@
-"""What a model looks like without its weights: its configuration, from its folder, the hub, or numbers shipped here.
+"""What a model looks like without its weights: a model id goes in, its configuration comes out.
 
-`shapes.json` holds the public architecture of common models, so that a run can be planned where no hub is at hand;
-`published` is the parameter count their pages name, in thousand millions.
+It comes from a folder, the hub, or `shapes.json`, which holds the public architecture of common models so that a run
+can be planned without the hub. `published` there is the parameter count on a model's page, in thousand millions.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ class Shape:
     source: str
     """`folder`, `hub` or `shipped`."""
     published: float | None = None
-    """Parameters that the model's page names, where its numbers are shipped."""
+    """Parameters that the model's page names, if its architecture is shipped here."""
 
 
 @cache
 def shipped_shapes() -> dict[str, dict[str, Any]]:
-    """The shipped architectures by hub id, those of models with another's shape too."""
+    """The shipped architectures by hub id; several ids (`also`) may share one."""
     found = json.loads(files("medrft.models").joinpath("shapes.json").read_text(encoding="utf-8"))
     return {name: entry for first, entry in found.items() for name in (first, *entry.get("also", ()))}
 
 
 def model_shape(model: ModelConfig) -> Shape:
-    """The shape of a recipe's model; raises `ModelError` where neither folder, shipped numbers nor hub have it."""
+    """The shape of a recipe's model; raises `ModelError` if neither a folder, `shapes.json` nor the hub has it."""
     declare_missing_operators()
     from transformers import AutoConfig
 
     shipped = shipped_shapes()
     if model.id in shipped and not Path(model.id).is_dir():
         entry = shipped[model.id]
+        # A deep copy: the entries are cached, and a configuration may keep and change the tables it is given.
         config = AutoConfig.for_model(**json.loads(json.dumps(entry["config"])))
         return Shape(config=config, source="shipped", published=entry["published"] * 1e9)
     try:
@@ -64,9 +65,9 @@ def model_shape(model: ModelConfig) -> Shape:
 
 
 def picture_inputs(config: Any, pixels: int) -> tuple[dict[str, torch.Tensor], int]:
-    """The multimodal inputs of one square picture of so many pixels, and how many image tokens it takes.
+    """The multimodal inputs of one square picture of `pixels` pixels, and how many image tokens it takes.
 
-    Known for the families of `shapes.json`; raises `ModelError` for others, whose processor must be asked.
+    Known for the families in `shapes.json`. Raises `ModelError` for others, of which only their processor knows.
     """
     import torch
 

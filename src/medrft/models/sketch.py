@@ -1,4 +1,4 @@
-"""A model without weights, to count its memory: it runs as the real one would, and allocates nothing large.
+"""A model without weights, to count memory: a configuration goes in, a model that runs but allocates little comes out.
 
 Large tensors have a shape and no storage (torch's `FakeTensor`). Small ones are real, so that code that reads token ids
 or image grids runs unchanged. `Sketch` sees every operation, forward and backward, and counts the bytes of the storages
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 LARGE = 1_000_000
-"""Elements from which on a tensor is only sketched."""
+"""A tensor of this many elements or more is only sketched."""
 WINDOWS = "medrft_flash_sketch"
-"""Attention of sketched vision towers: one call over all windows, where the real ones take each window apart."""
+"""Our attention for sketched vision towers: one call over all windows, where the real ones make one per window."""
 
 
 class Sketch(TorchDispatchMode):  # type: ignore[misc]
-    """While it is on, large tensors are sketched, and live bytes are counted: now, and at the peak of each phase."""
+    """While it is active, large tensors are sketched and live bytes are counted: now, and at the peak of each phase."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,16 +44,16 @@ class Sketch(TorchDispatchMode):  # type: ignore[misc]
         self._held: dict[int, weakref.ref[Any]] = {}
 
     def begin(self, phase: str) -> None:
-        """Count the peak of another phase from now on."""
+        """Count towards the peak of `phase` from now on."""
         self.phase = phase
         self.peaks[phase] = max(self.peaks.get(phase, 0), self.live)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """One operation, for real or sketched."""
+        """Called by torch for each operation; it runs for real, or sketched if a tensor is large."""
         if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
-            return args[0].fake_device  # half of all that is asked of sketches
+            return args[0].fake_device  # a shortcut: half of all operations on sketches ask for the device
         kwargs = kwargs or {}
         given = [value for value in tree_iter((args, kwargs)) if isinstance(value, torch.Tensor)]
         sketched = any(isinstance(value, FakeTensor) for value in given) or _size(func, args, given) >= LARGE
@@ -82,7 +82,7 @@ class Sketch(TorchDispatchMode):  # type: ignore[misc]
         self.peaks[self.phase] = max(self.peaks.get(self.phase, 0), self.live)
 
     def like(self, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """A sketch of a tensor's shape, on the CPU as far as anyone asks."""
+        """A sketch with a tensor's shape, which says that it lies on the CPU."""
         meta = torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device="meta")
         found: torch.Tensor = self.fake.fake_tensor_converter.from_meta_and_device(self.fake, meta, torch.device("cpu"))
         self._note(found)
@@ -90,23 +90,26 @@ class Sketch(TorchDispatchMode):  # type: ignore[misc]
 
 
 def _size(func: Any, args: tuple[Any, ...], given: Sequence[torch.Tensor]) -> int:
-    """Elements of what an operation on real tensors, or a factory of them, would allocate, as far as shapes tell."""
+    """How many elements an operation on real tensors, or one that makes a tensor, will allocate, judged by shapes.
+
+    0 if nothing grows: views, one argument, or arguments of one size.
+    """
     if given:
         if func.is_view or len(given) < 2 or all(value.numel() == given[0].numel() for value in given):
             return 0
         try:
             return math.prod(torch.broadcast_shapes(*(value.shape for value in given)))
-        except RuntimeError:  # no operation that spreads its arguments
+        except RuntimeError:  # the shapes do not broadcast, so the operation is of another kind
             return 0
     shape = args[0] if args and isinstance(args[0], list | tuple) else ()
     return math.prod(side for side in shape if isinstance(side, int)) if shape else 0
 
 
 def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None = None) -> tuple[Any, Sketch]:
-    """A model of a configuration with sketched weights in float32, and the mode to run it under.
+    """A model with sketched float32 weights, and the mode to run it under.
 
-    `adapt` freezes parts of it or adds adapters. Raises `ModelError` for a configuration that is not
-    image-text-to-text or does not build.
+    `adapt` freezes parts of the model or adds adapters. Raises `ModelError` for a configuration that is not
+    image-text-to-text, or from which no model can be built.
     """
     declare_missing_operators()
     from transformers import AutoModelForImageTextToText
@@ -120,7 +123,7 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
         with sketch, without_notices(), no_init_weights():
             model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
             model.tie_weights()
-        if adapt is not None:  # adapters are made for real, and sketched below: peft moves them, which sketches resist
+        if adapt is not None:  # outside the mode: peft moves adapters to a device, which fails on sketches
             model = adapt(model)
     except (ValueError, ImportError, RuntimeError, AttributeError) as error:
         raise ModelError(
@@ -134,9 +137,9 @@ def sketch_model(config: PretrainedConfig, *, adapt: Callable[[Any], Any] | None
 
 
 def _add_by_place(hidden: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Qwen3-VL's addition of image features to the states of image tokens, (B, L, D) and (N, D).
+    """Add image features (N, D) to the states of image tokens among (B, L, D), in place of Qwen3-VL's own function.
 
-    The model picks the states by a mask, and how many it holds is not known of a sketch: they are as many as features.
+    Qwen3-VL picks the states by a mask. How many that are is not known of a sketch, so the first N states are taken.
     """
     hidden, features = hidden.clone(), features.to(hidden.dtype)
     places = torch.arange(len(features), device=hidden.device)
@@ -146,7 +149,7 @@ def _add_by_place(hidden: torch.Tensor, mask: torch.Tensor, features: torch.Tens
 
 
 def set_dtypes(model: Any, sketch: Sketch, *, trained: torch.dtype, frozen: torch.dtype) -> None:
-    """Sketch every weight anew, in the dtype that trained and frozen ones have; what is tied stays tied."""
+    """Replace every weight by a sketch in the dtype given for trained or frozen ones; tied weights stay tied."""
     done: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, weight in module._parameters.items():
@@ -159,7 +162,7 @@ def set_dtypes(model: Any, sketch: Sketch, *, trained: torch.dtype, frozen: torc
 
 
 def use_flash_in_windows(model: Any) -> None:
-    """Sketch the windows of a vision tower in one call: the memory is the same, the work a hundredth."""
+    """Let vision towers attend to all windows in one call: the memory is the same, the work a hundredth."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(WINDOWS, _windows)
@@ -171,13 +174,13 @@ def use_flash_in_windows(model: Any) -> None:
 def _windows(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any = None, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
-    """All windows as one (their number does not change what is kept), and the copy that joins them."""
+    """Attention with all windows as one, which keeps as much memory; the copy stands for joining the windows."""
     found = torch.nn.functional.scaled_dot_product_attention(query, key, value)
     return found.transpose(1, 2).clone(), None
 
 
 def block_stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
-    """The model's lists of at least four equal blocks, by name: its depth."""
+    """The model's stacks of layers, by name: lists of at least four modules of one class, the outermost only."""
     found: dict[str, torch.nn.ModuleList] = {}
     for name, module in model.named_modules():
         alike = isinstance(module, torch.nn.ModuleList) and len(module) > 3 and len({type(b) for b in module}) == 1
@@ -188,7 +191,7 @@ def block_stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
 
 @contextmanager
 def cut_to(model: Any, depths: Mapping[str, int]) -> Iterator[None]:
-    """Inside, each named stack is only its first blocks."""
+    """Inside, each named stack has only its first `depths[name]` layers."""
     kept = {name: model.get_submodule(name) for name in depths}
     try:
         for name, depth in depths.items():
@@ -206,7 +209,7 @@ def _put(model: Any, name: str, stack: torch.nn.ModuleList) -> None:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """No notices of transformers about a model that is never trained."""
+    """Inside, transformers' warnings are silent: they are about training, which a sketch never sees."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""Makes questions about the same pictures into asks that share a stem, so that the pictures are read once for all.
+"""Plans shared prompts: examples go in, asks come out that share a stem with others about the same pictures.
 
-A stem is the longest beginning of the prompts that holds all image tokens. The pictures go through the image processor
-once. Each question's text goes through the processor's own template and tokenizer, so that its tokens are those of a
-plain pass.
+A stem is the longest beginning that prompts about the same pictures have in common, if it holds all image tokens. The
+pictures go through the image processor once. Each question's text goes through the processor's own template and
+tokenizer, so that its tokens are those of a plain pass.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medrft.types import Example
 
 
 def why_not_shared(policy: Policy, prompt: Prompt) -> str | None:
-    """Why questions about one picture cannot share it, as far as that is known before the model runs.
+    """Why questions about one picture cannot share it, as far as that can be told before the model runs.
 
     `prompt` must be bound to the policy's processor.
     """
@@ -33,6 +33,8 @@ def why_not_shared(policy: Policy, prompt: Prompt) -> str | None:
     example = Example(
         id="", dataset="", split="", images=(), question="Is it large?", references=("yes",), kind="closed"
     )
+    # Two prompts with a picture that differ in the question alone. After the point where they part, there must be
+    # nothing that a prompt without a picture lacks.
     plain, shown, other = (prompt.messages(example) for _ in range(3))
     for messages, text in ((shown, "Is it large?"), (other, "Which plane?")):
         content = messages[-1]["content"]
@@ -55,9 +57,10 @@ def plan_asks(
     seed: int,
     apart: list[int],
 ) -> Iterator[Ask]:
-    """The examples as asks, those about the same pictures together, long ones first; opens pictures as they come.
+    """Yield the examples as asks, those about the same pictures together, long ones first; opens pictures as it goes.
 
-    Numbers of examples whose image tokens do not stand in what they share are put into `apart`.
+    Adds to `apart` the numbers of examples that cannot share: part of their image tokens come after the common
+    beginning.
     """
     for numbers in _groups(examples, images):
         texts = [prompt.messages(examples[i]) for i in numbers]
@@ -79,17 +82,18 @@ def plan_asks(
 
 
 def _shared(rows: Sequence[Any]) -> int:
-    """How long a beginning all of them have.
+    """The length of the beginning that all rows have in common.
 
     >>> _shared(["abcd", "abe", "abc"]), _shared([[1, 2]])
     (2, 2)
     """
+    # In dictionary order all other rows lie between the first and the last, so they share what these two share.
     first, last = min(rows), max(rows)
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 def _groups(examples: Sequence[Example], images: Images) -> list[list[int]]:
-    """Numbers of examples by their pictures, those with most pictures and the longest questions first."""
+    """Numbers of examples, grouped by their pictures; groups with most pictures and longest questions come first."""
     found: dict[tuple[str, ...], list[int]] = {}
     before: tuple[list[Any], tuple[str, ...]] = ([], ())
     for number in sorted(range(len(examples)), key=lambda i: examples[i].images):
@@ -103,7 +107,7 @@ def _groups(examples: Sequence[Example], images: Images) -> list[list[int]]:
 
 
 def prompt_length(example: Example) -> tuple[int, int]:
-    """How long an example's prompt is, in pictures and then characters."""
+    """A measure of an example's prompt for sorting: the number of pictures, then of characters."""
     return (len(example.images), len(example.question) + sum(map(len, example.options)))
 
 
@@ -112,12 +116,12 @@ def _digest(picture: Any) -> str:
 
 
 def seed_of(seed: int, example: str, sample: int) -> int:
-    """A seed for one answer, whatever else is asked."""
+    """A seed for one answer, which does not depend on what else is asked."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{example}\0{sample}".encode()).digest()[:7])
 
 
 def _encoded(policy: Policy, chats: Sequence[list[dict[str, Any]]]) -> list[Any]:
-    """Model inputs of chats with the same pictures, each alone; the pictures are processed once."""
+    """Model inputs of chats about the same pictures, one chat at a time; the pictures are processed once."""
     with _processed_once(policy.processor):
         return [
             policy.processor.apply_chat_template(
@@ -129,7 +133,7 @@ def _encoded(policy: Policy, chats: Sequence[list[dict[str, Any]]]) -> list[Any]
 
 @contextmanager
 def _processed_once(processor: Any) -> Iterator[None]:
-    """Inside, the image processor looks at the first pictures it is given, and repeats what it said of them."""
+    """Inside, the image processor processes the first pictures it is given, and returns that result ever after."""
     inner = processor.image_processor
     plain = inner.preprocess
     kept: list[Any] = []
@@ -139,6 +143,7 @@ def _processed_once(processor: Any) -> Iterator[None]:
             kept.append(plain(*args, **kwargs))
         return copy.copy(kept[0])  # processors take keys out of it
 
+    # An attribute of the object hides the method of its class; deleting it brings the method back.
     inner.preprocess = preprocess
     try:
         yield

@@ -1,7 +1,7 @@
-"""The chat template that a policy is asked through: the model's own or a file of the recipe's, with its arguments.
+"""Sets a processor's chat template: the model's own or a file named by the recipe, with the recipe's arguments.
 
-`model.chat_template_kwargs` become defaults at the top of the template itself. Whoever renders it, our prompts, TRL's
-SFT and GRPO, vLLM, or plain transformers on the final folder, then asks in the same words.
+`model.chat_template_kwargs` are written as defaults at the top of the template itself. Our prompts, TRL's SFT and GRPO,
+vLLM, and plain transformers on the final folder then all render the same text.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from medrft.errors import ModelError, unknown_name
 OURS = frozenset(
     ("messages", "add_generation_prompt", "continue_final_message", "tools", "documents", "tokenize", "chat_template")
 )
-"""What whoever renders a template passes by itself."""
+"""Variables that the rendering code passes by itself, and a recipe must not set."""
 
 WAY_OUT = "choose its instruct or chat version, put a chat_template.jinja into its folder, or set model.chat_template"
 """What to do about a model without a chat template."""
 
 
 def read_template(config: ModelConfig) -> str | None:
-    """The text of the recipe's `model.chat_template`, `None` where the model's own is used.
+    """The text of the recipe's `model.chat_template`; `None` if the model's own is used.
 
     Raises `ModelError` for a file that is absent or not text.
     """
@@ -42,9 +42,10 @@ def read_template(config: ModelConfig) -> str | None:
 
 
 def fit_template(processor: Any, source: str, *, text: str | None, arguments: Mapping[str, Any]) -> None:
-    """Give a processor and its tokenizer the template to use: `text`, else the model's own, with `arguments` in it.
+    """Give a processor and its tokenizer the template `text`, or else the model's own, with `arguments` as defaults.
 
-    Raises `ModelError` where there is none or it is no Jinja, `UnknownNameError` for an argument it never reads.
+    Raises `ModelError` if there is no template or it is not valid Jinja, and `UnknownNameError` for an argument that
+    the template never reads.
     """
     found = text or processor.chat_template or processor.tokenizer.chat_template
     if isinstance(found, dict):  # named templates: for tools, for retrieval, and the usual one
@@ -62,13 +63,14 @@ def fit_template(processor: Any, source: str, *, text: str | None, arguments: Ma
 
 
 def with_defaults(template: str, arguments: Mapping[str, Any]) -> str:
-    """The template with a value for each argument that whoever renders it does not pass.
+    """The template with a default for each argument, used where the rendering code does not pass it.
 
-    Put before a template that has such defaults already, the new ones win.
+    If the template has such defaults already, the new ones win: they come first, and the old ones find them defined.
 
     >>> with_defaults("{{ a }}", {"a": True})
     '{%- if a is not defined -%}{%- set a = true -%}{%- endif +%}{{ a }}'
     """
+    # `+%}` at the end: transformers renders with `trim_blocks`, which would eat a newline at the template's start.
     lines = [
         f"{{%- if {name} is not defined -%}}{{%- set {name} = {_literal(value)} -%}}{{%- endif +%}}"
         for name, value in sorted(arguments.items())
@@ -78,7 +80,7 @@ def with_defaults(template: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A value of a recipe as Jinja writes it."""
+    """A value of a recipe as a Jinja literal."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
@@ -89,7 +91,7 @@ def _literal(value: Any) -> str:
 
 
 def _variables(template: str, source: str) -> set[str]:
-    """The names that a template reads and does not set."""
+    """The names that a template reads without setting them."""
     from jinja2.exceptions import TemplateSyntaxError
     from jinja2.meta import find_undeclared_variables
     from transformers.utils.chat_template_utils import _compile_jinja_template

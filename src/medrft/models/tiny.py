@@ -1,8 +1,8 @@
-"""Small random models of real families, built from their configs with a tokenizer trained on the data.
+"""Small random models of real families: a family's name and texts go in, a model and its processor come out.
 
-They save and load like any other model, and make every test of the pipeline a test of the real classes. `llava`,
-`gemma3` and `idefics3` have medrft's own chat template; the others wear their hub checkpoints'. Sizes can be changed
-one by one: `model: {id: tiny:llava, tiny: {hidden: 192}}`.
+The tokenizer is trained on the texts. Such models save and load like any other, so that a test of the pipeline is a
+test of the real classes. `llava`, `gemma3` and `idefics3` have medrft's own chat template; the others have that of
+their hub checkpoints. Sizes can be changed one by one: `model: {id: tiny:llava, tiny: {hidden: 192}}`.
 """
 
 from __future__ import annotations
@@ -56,14 +56,15 @@ FAMILIES: dict[str, Callable[[TinySizes, Iterable[str]], Built]] = {
     "paligemma": build_paligemma,
 }
 TILED = ("internvl", "smolvlm", "llava_next", "llava_onevision", "mllama", "aya_vision")
-"""Families that cut a picture into tiles of half of `TinySizes.image`."""
+"""Families that cut a picture into tiles whose side is half of `TinySizes.image`."""
 
 
 @naming_extras()
 def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
     """A random model of `family` and its processor.
 
-    `texts` trains the tokenizer; `sizes` overrides `TinySizes`. Raises `UnknownNameError` for another family or size.
+    `texts` trains the tokenizer; `sizes` overrides `TinySizes`. Raises `UnknownNameError` for an unknown family or
+    size, and `ModelError` for sizes that do not divide each other.
     """
     import torch
 
@@ -90,8 +91,11 @@ def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], s
 
 
 def _open_eyes(model: Any) -> None:
-    """Some random models would not see, nor their vision tower get a gradient: Gemma 3 starts its projection at zero,
-    and Llama 3.2 Vision the gates through which it looks."""
+    """Give random values to weights that start at zero and shut the picture out.
+
+    They are Gemma 3's projection and the gates of Llama 3.2 Vision's cross-attention. With zeros there, the model would
+    not see its picture, and the vision tower would get no gradient.
+    """
     import torch
 
     for name, parameter in model.named_parameters():
@@ -102,12 +106,15 @@ def _open_eyes(model: Any) -> None:
 
 
 def _open_mouth(model: Any) -> None:
-    """A random Gemma 3 only repeats its last token, to whose embedding its head is tied: let its layers say more."""
+    """Let the layers of a random Gemma 3 weigh more against the embedding of the last token.
+
+    The head is tied to the embeddings, so that without this the model only repeats its last token.
+    """
     import torch
 
     for name, parameter in model.named_parameters():
         if name.endswith(("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")):
-            torch.nn.init.constant_(parameter, 2.0)  # one is added to it
+            torch.nn.init.constant_(parameter, 2.0)  # Gemma 3's norm multiplies by 1 + weight
 
 
 def _sizes(family: str, sizes: Mapping[str, Any]) -> TinySizes:

@@ -1,4 +1,4 @@
-"""Tokens with a meaning of their own: those that stand for pictures, and those that end a completion."""
+"""Finds tokens with a meaning of their own: a policy goes in, ids of image placeholders or end tokens come out."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ PICTURE_NAMES = re.compile(
     r"(^|_)(image|images|img|video|vision|visual|audio|media|patch|tile|frame|row|col|boi|eoi|boa|eoa|boq|eoq)(_|$)",
     re.I,
 )
-"""Names that configs, processors and tokenizers give to what stands for pictures, video or sound."""
+"""What configs, processors and tokenizers call a token that stands for pictures, video or sound (`image_token_id`)."""
 PICTURE_TOKENS = re.compile(
     r"[<\[][^<>\[\]]*(image|img|video|vision|visual|audio|media_|patch|tile_|row_\d+_col)[^<>\[\]]*[>\]]", re.I
 )
-"""Such tokens themselves; those of a family that names them otherwise are found by its processor's attributes."""
+"""How such tokens are spelled (`<|image_pad|>`, `[IMG]`). Others are found by the names of attributes, above."""
 
 
 def placeholder_ids(policy: Policy) -> tuple[int, ...]:
-    """Token ids that stand for images, video or sound: a policy that samples one breaks its next forward pass."""
+    """Token ids that stand for images, video or sound.
+
+    A policy must not sample one: its next forward pass would look for the features of a picture and fail.
+    """
     processor, tokenizer = policy.processor, policy.processor.tokenizer
     vocabulary = tokenizer.get_added_vocab()
     found: set[Any] = {number for token, number in vocabulary.items() if PICTURE_TOKENS.fullmatch(token)}
@@ -57,7 +60,7 @@ def _configs(config: Any) -> Iterator[Any]:
 
 
 def image_token_id(policy: Policy) -> int | None:
-    """The token that stands for a picture's features in a prompt, by config or processor; `None` where neither says."""
+    """The token that stands for a picture's features in a prompt; `None` if neither config nor processor names it."""
     names = ("image_token_id", "image_token_index", "media_placeholder_token_id")
     for owner in (*_configs(policy.model.config), policy.processor):
         for name in names:
@@ -69,9 +72,9 @@ def image_token_id(policy: Policy) -> int | None:
 
 
 def end_ids(policy: Policy) -> tuple[int, ...]:
-    """Token ids that end a completion: the tokenizer's, and those the model declares.
+    """Token ids that end a completion: the tokenizer's, and those in the model's generation config.
 
-    Raises `ModelError` where none is known.
+    Raises `ModelError` if there is none.
     """
     declared = getattr(policy.model.generation_config, "eos_token_id", None)
     found = {policy.processor.tokenizer.eos_token_id, *_listed(declared)} - {None}
@@ -85,9 +88,9 @@ def _listed(ids: Any) -> list[int]:
 
 
 def set_end_tokens(model: Any, processor: Any) -> None:
-    """Let generation end where the model's configs and its chat template end a turn, not at the tokenizer's word alone.
+    """Let generation end where the model's configs or its chat template end a turn, besides the tokenizer's end token.
 
-    A folder without generation_config.json knows the end of text and not the end of a turn (Gemma's <end_of_turn>).
+    A folder without generation_config.json names the end of text but not the end of a turn (Gemma's <end_of_turn>).
     """
     tokenizer, generation = processor.tokenizer, model.generation_config
     text = model.config.get_text_config()
@@ -101,7 +104,7 @@ def set_end_tokens(model: Any, processor: Any) -> None:
 
 
 def closing_ids(processor: Any) -> list[int]:
-    """The special tokens that the chat template writes right after an assistant's words."""
+    """The special tokens that the chat template writes right after the assistant's words."""
     tokenizer = processor.tokenizer
     from jinja2.exceptions import TemplateError
 
@@ -118,6 +121,6 @@ def closing_ids(processor: Any) -> list[int]:
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Token ids that decoding leaves out: those with a role, and those that are only marked."""
+    """Token ids that `skip_special_tokens` leaves out: tokens with a role (end, pad), and others marked as special."""
     marked = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return marked | set(tokenizer.all_special_ids)

@@ -1,6 +1,7 @@
-"""Turns a stage's `trl:` table into TRL's `SFTConfig` or `GRPOConfig`: keys pass through, over defaults of ours.
+"""Turns a stage's `trl:` table into TRL's `SFTConfig` or `GRPOConfig`; keys pass through and win over our defaults.
 
-Refused are the few keys that would contradict the recipe, each with the way out, and keys that TRL does not know.
+A few keys are refused because they would contradict the recipe; the message says what to do. So are keys that TRL does
+not know.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ NEVER_TRUE: dict[str, str] = {
     "ignore_data_skip": "train a resumed run on examples it has seen",
     "restore_callback_states_from_checkpoint": "replace what counts and logs the stage when it goes on",
 }
-"""Keys that must stay false, and what they would do."""
+"""Keys that must stay false -> what they would do."""
 
 PUBLISHING = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision")
-"""Keys about the hub: the final folder is pushed once it is complete, not each checkpoint."""
+"""Keys about the hub. TRL does not get them: it would push each checkpoint, and we push the final folder once."""
 
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
-"""Name in `report_to` -> packages, any of which serves it."""
+"""Name in `report_to` -> packages, of which one must be installed."""
 
 NEVER = 10**9
 """Steps that no stage reaches."""
@@ -68,7 +69,7 @@ EVALUATIONS = 8
 def check_stage(stage: StageConfig, recipe: Recipe, *, processes: int | None = None) -> None:
     """Refuse a stage that cannot start, before anything is loaded; raises `RecipeError` or `UnknownNameError`.
 
-    `processes` are those of this training by default.
+    `processes` is their number; by default that of this training.
     """
     own = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
     refuse_masked(own, where=f"stages.{stage.name}.trl")
@@ -115,10 +116,10 @@ def check_adapters(model: ModelConfig) -> None:
 
 
 def check_types(table: Mapping[str, Any], shape: type[Any], *, where: str) -> None:
-    """Refuse values of another type than a dataclass declares, which it does not do itself.
+    """Refuse values whose type is not the one that the dataclass `shape` declares; a dataclass does not check itself.
 
-    Raises `RecipeError` naming the key, what it takes and what was got. Keys that the class lacks, and those whose
-    declared type cannot be read, are passed over.
+    Raises `RecipeError` naming the key, what it takes and what was given. Keys that the class lacks, and those whose
+    declared type cannot be read, are skipped.
     """
     try:
         hints = get_type_hints(shape)
@@ -139,7 +140,7 @@ def check_types(table: Mapping[str, Any], shape: type[Any], *, where: str) -> No
 
 
 def _wanted(kind: str) -> str:
-    """What a type takes, from pydantic's name of the problem."""
+    """What a key takes, in words, told from pydantic's name of the problem."""
     names = {"int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number"}
     names |= {"bool_type": "true or false", "string_type": "text", "list_type": "a list", "dict_type": "a table"}
     names |= {"none_required": "null", "literal_error": "one of its named values"}
@@ -147,14 +148,14 @@ def _wanted(kind: str) -> str:
 
 
 def _meant(value: Any, taken: str) -> str | None:
-    """What YAML read otherwise than it was meant: a number as text, the word no as false."""
+    """How to write a value that YAML read as something else: a number as text, or the word no as false."""
     if isinstance(value, str):
         return _as_number(value)
     return '"no" in quotes' if value is False and "text" in taken else None
 
 
 def _as_number(text: str) -> str | None:
-    """How YAML wants a number that it reads as text: `1e-6` has no point."""
+    """How to write a number that YAML reads as text: `1e-6` lacks the point that YAML 1.1 asks for, `1.0e-6` has it."""
     try:
         value = float(text)
     except ValueError:
@@ -176,9 +177,9 @@ def trl_config(
     validation: int,
     precision: Precision | None = None,
 ) -> SFTConfig | GRPOConfig:
-    """The trainer's arguments: TRL's defaults, ours over them, the stage's `trl:` table over both.
+    """The trainer's arguments. The stage's `trl:` table wins over our defaults, and these win over TRL's.
 
-    `rows` and `validation` count the examples; `precision` is what the stage computes in, float32 unless given. Raises
+    `rows` and `validation` count the examples. `precision` is what the stage computes in, float32 unless given. Raises
     `RecipeError` for values that TRL refuses.
     """
     table = {key: value for key, value in stage.trl.items() if key not in PUBLISHING}
@@ -193,7 +194,7 @@ def trl_config(
     }
     try:
         with warnings.catch_warnings():
-            # TRL's own default for it sets this off.
+            # TRL's own default for gradient checkpointing sets off this warning.
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
             return config_class(stage)(**values)
     except (ValueError, TypeError) as error:
@@ -201,7 +202,7 @@ def trl_config(
 
 
 def changed_arguments(config: SFTConfig | GRPOConfig) -> dict[str, Any]:
-    """The arguments that differ from TRL's own defaults, as JSON, for the run's record; never a token."""
+    """The arguments that differ from TRL's own defaults, as JSON for the run's record; the hub token is left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         plain = type(config)(output_dir=config.output_dir, report_to="none", use_cpu=config.use_cpu).to_dict()
@@ -219,7 +220,7 @@ def config_class(stage: StageConfig) -> type[SFTConfig] | type[GRPOConfig]:
 
 
 def _defaults(stage: StageConfig, device: torch.device, precision: Precision | None) -> dict[str, Any]:
-    """Where we differ from TRL: quiet, and quick where there is no GPU to save memory on."""
+    """Our defaults where they differ from TRL's: less output, and on a CPU less work."""
     autocast = precision.autocast if precision else None
     common: dict[str, Any] = {
         "report_to": "none",
@@ -241,7 +242,10 @@ def _defaults(stage: StageConfig, device: torch.device, precision: Precision | N
 
 
 def _checkpoints(stage: StageConfig, table: Mapping[str, Any], *, rows: int, validation: int) -> dict[str, Any]:
-    """Evaluate on validation, save at the same steps, and keep the best: SFT by loss, GRPO by reward."""
+    """When to evaluate, when to save, and how to choose the best checkpoint: SFT by loss, GRPO by reward.
+
+    The Trainer can only choose among checkpoints that were evaluated, so both happen at the same steps.
+    """
     every = max(1, round(total_steps(stage, table, rows=rows) / EVALUATIONS))
     chosen: dict[str, Any] = {"save_strategy": "steps"}
     if stage.wall_clock_of:  # the clock ends it, and asks for evaluations and checkpoints
@@ -276,13 +280,13 @@ def validates(table: Mapping[str, Any]) -> bool:
 
 
 def eval_batch(size: int, group: int, processes: int) -> int:
-    """Completions on each of some processes in validation: as many as in training, but whole groups in all."""
+    """Completions per process in validation: about as many as in training, so that all together are whole groups."""
     whole = math.lcm(group, processes)
     return max(1, size * processes // whole) * whole // processes
 
 
 def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int, processes: int | None = None) -> int:
-    """Optimizer steps that the stage will take, by TRL's rules, with the processes of this training by default."""
+    """Optimizer steps that the stage will take by TRL's rules; `processes` is by default that of this training."""
     if int(table.get("max_steps", -1)) > 0:
         return int(table["max_steps"])
     epochs = float(table.get("num_train_epochs", 3))
@@ -294,7 +298,7 @@ def total_steps(stage: StageConfig, table: Mapping[str, Any], *, rows: int, proc
 
 
 def _check_trackers(stage: StageConfig) -> None:
-    """A tracker that is not installed is told before anything is loaded."""
+    """Refuse a tracker that is not installed, before anything is loaded."""
     names = stage.trl.get("report_to") or ()
     for name in [names] if isinstance(names, str) else names:
         packages = TRACKERS.get(name, ())
@@ -306,13 +310,14 @@ def _check_trackers(stage: StageConfig) -> None:
 
 
 def _check_packages(stage: StageConfig) -> None:
-    """What a key of the table needs is installed, and an optimizer has a name that transformers knows."""
+    """Refuse a key that needs a package which is not installed, and an optimizer that transformers does not know."""
     from transformers.training_args import OptimizerNames
 
     optim = stage.trl.get("optim")
     if optim is not None and optim not in [name.value for name in OptimizerNames]:
         raise unknown_name(f"optimizer in stages.{stage.name}.trl.optim", str(optim), [n.value for n in OptimizerNames])
     needed = [("vllm", "use_vllm", "pip install 'trl[vllm]'")] if stage.trl.get("use_vllm") else []
+    # All 8-bit optimizers are bitsandbytes', but for torchao's (`adamw_torch_8bit`) and GaLore's (`galore_adamw_8bit`).
     if (
         optim is not None
         and ("bnb" in optim or optim.endswith("8bit"))
@@ -329,7 +334,7 @@ def _check_packages(stage: StageConfig) -> None:
 
 
 def _check_groups(stage: StageConfig, processes: int) -> None:
-    """A group needs two completions, and a generation batch whole groups; the message has both numbers."""
+    """Refuse groups of fewer than two completions, and a generation batch that does not hold whole groups."""
     group = int(stage.trl.get("num_generations", 8))
     where = f"stages.{stage.name}.trl"
     if group < 2:

@@ -36,10 +36,10 @@ RENAMED: dict[str, str] = {
     "completions/clipped_ratio": "truncated",
     "spread": "reward_std",
 }
-"""TRL's names -> ours."""
+"""A metric's name in TRL -> in `metrics.jsonl`."""
 
 DROPPED = ("rewards/", "frac_reward_zero_std", "reward_std", "total_flos", "completions/", "epoch", "model_preparation")
-"""What TRL logs and our own metrics say better: its reward_std mixes the groups."""
+"""Beginnings of names that TRL logs and we drop; our own metrics say it better (its `reward_std` mixes the groups)."""
 
 
 def metrics_row(logs: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
@@ -69,7 +69,7 @@ def metrics_row(logs: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN; a number that is none becomes null."""
+    """The value, or `None` for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -95,7 +95,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self.run.append_metrics(self.stage, place | row | self._replaced())
 
     def _replaced(self) -> dict[str, int]:
-        """SFT rows so far that gave way to another because their picture had vanished; nothing where none has."""
+        """How many SFT rows were replaced so far because their picture had vanished; empty if none was."""
         path = self.run.lost(self.stage)
         return {"replaced": len(path.read_bytes().splitlines())} if path.is_file() else {}
 
@@ -103,7 +103,8 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
     """Puts `collect()` into `trainer_state.json` of each checkpoint; `state.last_checkpoint` reads it back.
 
-    The Trainer writes the `state()` of each callback that is an `ExportableState`, under the name of its class.
+    The Trainer writes the `state()` of each callback that is an `ExportableState`, under the name of its class, which
+    `state.KEY` repeats.
     """
 
     def __init__(self, collect: Callable[[], dict[str, Any]]):
@@ -138,11 +139,11 @@ class StageBar(TrainerCallback):  # type: ignore[misc]
         self._advance(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """One step further."""
+        """Move the bar one step on."""
         self._advance(state)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Show what training is about."""
+        """Show the newest reward or loss beside the bar."""
         logs: dict[str, Any] = kwargs["logs"]
         if self._progress is None:
             return
@@ -171,9 +172,10 @@ class StageBar(TrainerCallback):  # type: ignore[misc]
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep transformers, datasets and TRL from chattering over the bar; their errors still come through.
+    """Keep transformers, datasets and TRL from writing over the bar; their errors still come through.
 
-    Deprecations are theirs to mend: TRL 1.16 uses names that transformers has renamed.
+    Their deprecation warnings are not shown, since no user can act on them: TRL 1.16 uses names that transformers has
+    renamed.
     """
     import datasets
     from transformers.utils import logging
@@ -199,13 +201,13 @@ def quiet_libraries() -> Iterator[None]:
 
 
 class Watched(Trainer):  # type: ignore[misc]
-    """Mixin that stands behind TRL's trainer, so that it sees the log with TRL's metrics and before any tracker."""
+    """Mixin that goes after TRL's trainer among the bases: it gets the log with TRL's metrics, before any tracker."""
 
     watch: Watch
     run: RunDir
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Check a training row, add `warning/<cause>` to it, and tell what begins."""
+        """Check a training row, add `warning/<cause>` to it, and tell the user what begins to go wrong."""
         found = metrics_row(logs)
         if found is not None and found[0] == "train":
             begun = self.watch.take(self.state.global_step, found[1])
@@ -216,6 +218,6 @@ class Watched(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _tell(self, finding: Finding) -> None:
-        """One row, and one line on standard error, which the progress bar puts above itself."""
+        """Add a row to the warnings, and a line to standard error, which the progress bar shows above itself."""
         self.run.append_warning(finding.row())
         sys.stderr.write(f"warning: {finding.line()}\n")

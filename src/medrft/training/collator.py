@@ -1,7 +1,7 @@
-"""TRL's collator for SFT on pictures, mended for processors that it does not know: rows go in, a batch comes out.
+"""TRL's collator for SFT on pictures, mended for Llama 3.2 Vision: rows go in, a batch comes out.
 
-Llama 3.2 Vision's puts the beginning-of-text token before every text, so also before an answer in the middle of its
-row; and which pictures a token sees must reach over the answer as well, which TRL leaves at the prompt's length.
+Its processor puts the beginning-of-text token before every text, and so also before an answer in the middle of a row.
+Its input that says which pictures each token sees has the prompt's length in TRL, and must cover the answer as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Collator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
 
     @classmethod
     def mended(cls, plain: DataCollatorForVisionLanguageModeling) -> Collator:
-        """The one that TRL built, with its settings."""
+        """Our collator with the settings of the one that TRL built."""
         return cls(**vars(plain))
 
     def _collate_prompt_completion(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Collator(DataCollatorForVisionLanguageModeling):  # type: ignore[misc]
 
 
 class _Reader:
-    """A processor that writes no beginning of text into the middle of a row, and remembers where it padded prompts."""
+    """A processor that puts no beginning-of-text token before answers, and remembers the mask of the prompts."""
 
     prompts: torch.Tensor
     """The attention mask of the prompts, (B, P)."""
@@ -50,7 +50,7 @@ class _Reader:
         return getattr(self._processor, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Prompts come first, then answers; TRL gives both as text, answers without `images`."""
+        """Called by TRL, first for prompts and then for answers; answers come without `images`."""
         found = self._processor(*args, **kwargs)
         if "images" in kwargs:
             self.prompts = found["attention_mask"]
@@ -67,8 +67,10 @@ class _Reader:
 
 
 def _over_answers(seen: torch.Tensor, prompts: torch.Tensor, width: int) -> torch.Tensor:
-    """What each token sees, (B, P, images, tiles) with padding on the left, over whole rows, (B, width, …), padded on
-    the right: an answer sees what its prompt's last token sees."""
+    """Which pictures each token sees, from prompts padded on the left, (B, P, images, tiles), to whole rows.
+
+    The rows, (B, width, images, tiles), are padded on the right. An answer sees what its prompt's last token sees.
+    """
     rows = []
     for row, real in zip(seen, prompts.bool(), strict=True):
         kept = row[real]

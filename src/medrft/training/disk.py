@@ -1,4 +1,4 @@
-"""Turns every error of a full disk, or of a limit on files, into one line, whichever library was writing."""
+"""Turns errors of a full disk, or of a limit on files, into one `StorageError`, whichever library was writing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from safetensors import SafetensorError
 from medrft.errors import FULL, StorageError
 
 SIGNS = ("os error 28", "os error 122", "os error 27", "unexpected pos", "iostream error", "PytorchStreamWriter failed")
-"""How safetensors and torch say it: neither passes on the system's error number."""
+"""How safetensors and torch say that a disk is full: neither passes on the system's error number."""
 
 
 @contextmanager
 def storage_errors(folder: Path, *, whole: bool = False) -> Iterator[None]:
     """Turn a failure to write into `folder` into `StorageError`.
 
-    `whole`: the folder is of use only if all of it was written, and is removed.
+    With `whole` the folder is of use only if all of it was written, so it is removed.
     """
     try:
         yield

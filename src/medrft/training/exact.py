@@ -1,10 +1,10 @@
 """Makes a resumed run give the same bits as one that was never stopped.
 
-The Trainer restores weights, optimizer, schedule, random numbers and counters. It does not restore where TRL stood
-among the uses of a generation batch (`_step`), that batch itself (`_buffered_inputs`), or what was measured since the
-last log. `Exact` saves these beside TRL's files, one `exact-<process>.pt` for each process, and puts them back.
-`Boundaries` mends the two places where the Trainer's own resume differs, and `ReadsWeights` how it reads weights. A
-checkpoint counts once the list of its files is written, which is the last thing; only then are older ones removed.
+The Trainer restores weights, optimizer, schedule, random numbers and counters. It does not restore how often TRL has
+used a generation batch (`_step`), that batch itself (`_buffered_inputs`), or what was measured since the last log.
+`Exact` saves these beside TRL's files, one `exact-<process>.pt` for each process, and puts them back. `Boundaries`
+mends two places where the Trainer's own resume differs from an uninterrupted run, and `ReadsWeights` how it reads
+weights. The list of a checkpoint's files is written last, and makes it count; only then are older ones removed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from medrft.training.state import Checkpoint, rotate_checkpoints, seal_checkpoin
 KEPT = ("_step", "_buffered_inputs", "_total_train_tokens", "_tr_loss", "_globalstep_last_logged")
 """Attributes of the trainers that a resume must find as they were; SFT lacks the first two."""
 MAY_LACK = ("eval_reward", "eval_correct", "eval_truth")
-"""Figures that a validation does not have where nothing in it could be scored."""
+"""Figures that a validation lacks if nothing in it could be scored."""
 
 
 class Exact:
-    """Mixin for TRL's trainers whose checkpoints hold all that the next step depends on, and are whole or not there."""
+    """Mixin for TRL's trainers: a checkpoint holds all that the next step depends on, and counts only when whole."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Called by the Trainer; older checkpoints go once this one is sealed, not before."""
+        """Called by the Trainer; older checkpoints are removed once this one is sealed, not before."""
         args, state, accelerator = self.args, self.state, self.accelerator  # type: ignore[attr-defined]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         with storage_errors(folder, whole=True):
@@ -57,13 +57,16 @@ class Exact:
             _restore(self, Path(checkpoint) / _name(self.args))  # type: ignore[attr-defined]
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
-        """Called by the Trainer at the end or after a signal; with a limit of 1 it would remove the last checkpoint."""
+        """Called by the Trainer at the end or after a signal.
+
+        With `save_total_limit` 1 it would remove the last checkpoint here.
+        """
         with _keeping_all(self.args):  # type: ignore[attr-defined]
             return super()._finalize_training(*args, **kwargs)  # type: ignore[misc]
 
 
 class Boundaries(TrainerCallback):  # type: ignore[misc]
-    """Where the Trainer's own resume differs from an uninterrupted run: at its start, and at the ends of epochs."""
+    """Mends the Trainer's resume where it differs from an uninterrupted run: at the start, and at ends of epochs."""
 
     def __init__(self, checkpoint: Checkpoint | None):
         self.checkpoint = checkpoint
@@ -72,7 +75,7 @@ class Boundaries(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """A resumed stage does not evaluate its start again, and finds its best checkpoint where the run lies now."""
+        """A resumed stage does not evaluate its start again. Its best checkpoint is found even if the run was moved."""
         self._at_start, args.eval_on_start = args.eval_on_start, args.eval_on_start and self.checkpoint is None
         if self.checkpoint is not None:
             self.checkpoint.settle(state)
@@ -87,9 +90,9 @@ class Boundaries(TrainerCallback):  # type: ignore[misc]
             loader.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After the last step of an epoch, or of the stage, save when nothing more can be evaluated at that step.
+        """After the last step of an epoch, or of the stage, put off saving until the evaluation at that step is done.
 
-        A resume from an earlier checkpoint of the same step would leave such an evaluation out.
+        A run resumed from a checkpoint that was written before that evaluation would leave it out.
         """
         if control.should_save and (control.should_training_stop or float(state.epoch or 0).is_integer()):
             control.should_save, self._postponed = False, True
@@ -104,7 +107,7 @@ class Boundaries(TrainerCallback):  # type: ignore[misc]
 def _kept(trainer: Any) -> dict[str, Any]:
     found = {name: getattr(trainer, name) for name in KEPT if hasattr(trainer, name)}
     found["_metrics"] = trainer._metrics
-    if getattr(trainer.args, "sync_ref_model", False):  # then the reference moves
+    if getattr(trainer.args, "sync_ref_model", False):  # TRL then changes the reference model
         found["ref_model"] = trainer.accelerator.unwrap_model(trainer.ref_model).state_dict()
     return found
 
@@ -122,9 +125,10 @@ def _restore(trainer: Any, path: Path) -> None:
 
 
 def _load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read only tensors, numbers, texts and containers; what lay on a GPU comes back to this process's own.
+    """Read tensors, numbers, texts and containers from a file; what was on a GPU comes back on this process's own.
 
-    A checkpoint may come from somebody else, and unpickling anything more could run code.
+    Nothing else is read: a checkpoint may come from somebody else, and unpickling other types could run code. Raises
+    `DataError` for such a file.
     """
 
     def place(storage: Any, where: str) -> Any:
@@ -141,7 +145,7 @@ def _load(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Containers of tensors, numbers and texts as the plain types that a restricted load allows.
+    """The value in the plain types that `weights_only=True` loads: containers of tensors, numbers and texts.
 
     >>> from collections import defaultdict
     >>> _plain(defaultdict(list, kl=[0.5, None], n=(1, True)))
@@ -166,7 +170,7 @@ def _name(args: TrainingArguments) -> str:
 
 @contextmanager
 def _keeping_all(args: TrainingArguments) -> Iterator[None]:
-    """The Trainer removes no checkpoint meanwhile."""
+    """Inside, the Trainer removes no checkpoint."""
     limit, args.save_total_limit = args.save_total_limit, None
     try:
         yield
@@ -175,7 +179,7 @@ def _keeping_all(args: TrainingArguments) -> Iterator[None]:
 
 
 def load_weights(model: Any, folder: str | Path) -> None:
-    """Put the weights saved in `folder` into `model`, through the loader that knows their names; every one of them."""
+    """Put all weights saved in `folder` into `model`, by way of `from_pretrained`, which knows their names."""
     # The Trainer's `_load_from_checkpoint` and `_load_best_model` match the file's tensors to parameters by name, not
     # strictly. Some families are saved under the names of older checkpoints: what does not match would stay as it is,
     # with no more than a warning.
@@ -185,7 +189,10 @@ def load_weights(model: Any, folder: str | Path) -> None:
 
 
 class ReadsWeights:
-    """Mixin for trainers; adapters and sharded weights have formats of their own and stay the Trainer's."""
+    """Mixin for trainers that reads whole models by `load_weights`, and refuses to choose a best without a figure.
+
+    Adapters and sharded weights have formats of their own, and the Trainer reads them as ever.
+    """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Called by the Trainer when it resumes."""
@@ -204,7 +211,7 @@ class ReadsWeights:
             super()._load_best_model()  # type: ignore[misc]
 
     def _determine_best_metric(self, metrics: Mapping[str, Any], trial: Any) -> bool:
-        """Called by the Trainer after each validation; one without a figure cannot be the best, and that is told.
+        """Called by the Trainer after each validation; one without the figure cannot be the best, and the user is told.
 
         Raises `RecipeError` for a `metric_for_best_model` that no validation has.
         """

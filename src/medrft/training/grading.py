@@ -24,7 +24,7 @@ from medrft.types import Completion, Example, Form, Item, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """One completion with all that depends on it alone; travels between processes."""
+    """One completion with all that depends on it alone; it is sent to the other processes, so it must pickle."""
 
     example: Example
     completion: Completion
@@ -35,9 +35,9 @@ class Graded:
     """What the phantom's oracle says, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
     missing: str | None = None
-    """Why the policy was shown a blank in place of its picture: then nothing is said of the completion."""
+    """Why the policy was shown a blank picture, if it was; its completion then has no score."""
     failures: tuple[str, ...] = ()
-    """What went wrong while it was graded, part by part; a reference that cannot be scored is no failure."""
+    """What went wrong in grading, by part; a reference that cannot be scored is no failure."""
 
 
 class Grader:
@@ -54,7 +54,7 @@ class Grader:
         *,
         missing: Sequence[str | None] | None = None,
     ) -> list[Graded]:
-        """What can be said of each completion alone; `missing` says which were written to a blank picture, and why."""
+        """Grade each completion by itself; `missing` says why its picture was a blank one, `None` if it was not."""
         items = self._items(examples, completions)
         raws = self.reward.score(items)
         rights, why = self.correct.scored(items)
@@ -87,7 +87,8 @@ class Grader:
     def combine(self, graded: Sequence[Graded], *, group_size: int, update: bool) -> list[Outcome]:
         """Calibrate and combine whole groups; with `update` the calibration learns from them.
 
-        Raises `StrictError` for a failure where the recipe is strict: here, after the gather, on every process.
+        Raises `StrictError` for a failure if the recipe is strict. It is raised here and not in `grade`, because after
+        the gather every process raises it, and none waits for another.
         """
         if self.strict:
             refuse_failures(graded)
@@ -96,7 +97,7 @@ class Grader:
 
 
 def refuse_failures(graded: Sequence[Graded]) -> None:
-    """Raise `StrictError` when anything failed on any of these completions."""
+    """Raise `StrictError` if grading any of these completions failed."""
     failed = [row for row in graded if row.failures]
     if failed:
         first = f"{failed[0].failures[0]} (first: {failed[0].example.id})"
@@ -107,13 +108,13 @@ def refuse_failures(graded: Sequence[Graded]) -> None:
 
 
 def _failures(raw: RawScores, correct: str | None) -> tuple[str, ...]:
-    """Each failure with the name of what failed."""
+    """Each failure, with the name of the part that failed before it."""
     named = {**raw.reasons, **({"correct": correct} if correct else {})}
     return tuple(f"{name}: {why}" for name, why in named.items())
 
 
 def _blind(row: Graded, lost: str | None) -> Graded:
-    """A completion written to a blank picture says nothing: no score, neither right nor wrong."""
+    """A completion that was written to a blank picture, without scores and neither right nor wrong."""
     if lost is None:
         return row
     return replace(
@@ -138,10 +139,10 @@ class Columns:
     """Whether TRL normalises each column in its group before the sum (`multi_objective_aggregation`)."""
 
     def values(self, graded: Sequence[Graded], outcomes: Sequence[Outcome]) -> list[list[float]]:
-        """One row per completion; NaN leaves a value out.
+        """One row per completion; TRL leaves out a value that is NaN.
 
-        A row with any unscored part is NaN in every column: TRL would sum around a lone NaN, which counts as 0. A
-        part that does not concern a group's kind is NaN on the whole group.
+        A row with any unscored part is NaN in every column. TRL adds columns up with `nansum`, where a single NaN
+        would count as 0. A part that does not concern a group's kind is NaN in the whole group.
         """
         if not self.normalise_each:
             return [[_number(outcome.reward)] for outcome in outcomes]
@@ -159,9 +160,9 @@ def _number(value: float | None) -> float:
 
 
 def columns_of(reward: Reward) -> Columns:
-    """How TRL must see a reward: a weighted sum as one column, parts to be normalised as one each.
+    """The columns by which TRL gets a reward: one for a weighted sum, else one for each part that it is to normalise.
 
-    Kinds may weigh a part differently, so each kind has columns of its own.
+    Kinds of question may weigh a part differently, so each kind has columns of its own.
     """
     if reward.combine_rule == "weighted_sum":
         return Columns(("reward",), (1.0,), False)

@@ -1,9 +1,9 @@
 """GRPO through TRL: a start model, examples and a reward go in, `stages/<name>/final` comes out.
 
-`GRPO` is TRL's trainer, which grades completions itself and keeps every rollout. Overridden hooks of TRL 1.16, each
-with a test against the pinned signature: `_calculate_rewards`, `_generate_and_score_completions`, `_compute_loss`,
-`_get_train_sampler` and `_save_checkpoint`; and those in `exact`, `stage`, `resampling` and `sharing`. The checkpoint
-with the highest mean reward on validation is kept.
+`GRPO` is TRL's trainer, made to grade completions itself and to keep every rollout. It overrides these hooks of TRL
+1.16, each with a test against the pinned signature: `_calculate_rewards`, `_generate_and_score_completions`,
+`_compute_loss`, `_get_train_sampler` and `_save_checkpoint`; and those in `exact`, `stage`, `resampling` and `sharing`.
+The checkpoint with the highest mean reward on validation is kept.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Companions:
-    """What goes along with a GRPO stage; all of it has a state in each checkpoint."""
+    """Our objects that a GRPO trainer works with; what they have learned or counted goes into each checkpoint."""
 
     grader: Grader
     columns: Columns
@@ -73,7 +73,7 @@ class Companions:
     sharing: Sharing
 
     def state(self) -> dict[str, Any]:
-        """What belongs into a checkpoint; `OpenStage.saved` brings it back."""
+        """What goes into a checkpoint; on resume it is found in `OpenStage.saved`."""
         return {
             "reward": self.grader.reward.state_dict(),
             "generations": self.recorder.generations,
@@ -96,7 +96,7 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
-        """Score locally, gather, then calibrate and combine alike on every process; (all rows, columns)."""
+        """Grade this process's completions, gather all, and combine them on every process; (all rows, columns)."""
         began = time.perf_counter()
         mode = "train" if self.model.training else "eval"
         examples, missing = [row["example"] for row in inputs], [row["missing"] for row in inputs]
@@ -130,7 +130,7 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
         return output
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        """TRL's loss; before the first update, note how far the policy is from its reference model."""
+        """TRL's loss; before the first update, also record how far the policy is from its reference model."""
         loss = super()._compute_loss(model, inputs)
         kl = self._metrics["train"].get("kl")
         if not self._told_kl and self.model.training and kl:
@@ -149,14 +149,14 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
         ]
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        """TRL's sampler, made to depend on the epoch."""
-        # TRL's draws each epoch's order from one generator, so a resumed run would begin with the first one's.
+        """TRL's sampler, with an order that depends on seed and epoch alone."""
+        # TRL's draws each epoch's order from one generator in turn, so a resumed run would begin with the first order.
         plain = super()._get_train_sampler(dataset)
         names = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
         return EpochSampler(**{name: getattr(plain, name) for name in names})
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Rollouts up to a checkpoint must be on disk before it is."""
+        """Write rollouts to disk first: a checkpoint must not be ahead of them."""
         self.recorder.flush()
         super()._save_checkpoint(model, trial)
 
@@ -217,14 +217,14 @@ def run_grpo(
 
 
 def make_reward(recipe: Recipe) -> Reward:
-    """The recipe's reward, with its encoder."""
+    """The recipe's reward, with the encoder that it names."""
     from medrft.rewards import build_reward
 
     return build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
 
 
 def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: int) -> GRPOConfig:
-    """TRL's arguments, with image placeholders ruled out of rollouts and the reward's way of adding up."""
+    """TRL's arguments. Rollouts hold no image placeholders, and rewards are added up by the reward's own rule."""
     stage, policy = opened.config, opened.policy
     output = opened.run.checkpoints(stage.name)
     args = trl_config(
@@ -246,13 +246,13 @@ def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: in
 
 
 def excluded_tokens(policy: Policy, *, vllm: bool) -> dict[str, Any]:
-    """The image placeholders that no rollout may hold, as whoever generates takes them: vLLM takes words."""
+    """Generation settings that keep image placeholders out of rollouts: words for vLLM, ids for transformers."""
     ids = list(placeholder_ids(policy))
     return {"bad_words": policy.processor.tokenizer.convert_ids_to_tokens(ids)} if vllm else {"suppress_tokens": ids}
 
 
 def _check_enough(stage: StageConfig, args: GRPOConfig, examples: int) -> None:
-    """TRL drops what does not fill a generation batch, and would end a stage that cannot fill one without a word."""
+    """Refuse too few examples: TRL drops what does not fill a generation batch, and would train nothing, silently."""
     needed = args.generation_batch_size // args.num_generations
     if examples < needed:
         raise DataError(
@@ -263,7 +263,7 @@ def _check_enough(stage: StageConfig, args: GRPOConfig, examples: int) -> None:
 
 
 def _tell_kl(opened: OpenStage, kl: float) -> None:
-    """Record, and where it is rounded otherwise than the policy say, how far the reference model is at the start."""
+    """Record the KL to the reference model at the start, and tell the user if that model's dtype is another one."""
     name, precision = opened.config.name, opened.precision
     kept = precision.reference
     write_stage(opened.run, name, reference={"dtype": kept or precision.frozen, "kl_at_start": round(kl, 8)})
@@ -272,7 +272,7 @@ def _tell_kl(opened: OpenStage, kl: float) -> None:
 
 
 def _tell_what_is_lost(stage: StageConfig, args: GRPOConfig) -> None:
-    """Say it when an update's batch cannot hold whole groups, and which values would."""
+    """Warn if an update's batch cannot hold whole groups, and say with which values it would."""
     rows, size = args.per_device_train_batch_size, args.num_generations
     told = lost_sharing(size=size, rows=rows, steps=args.gradient_accumulation_steps) if stage.share_prefix else None
     if told is not None and is_main():

@@ -1,9 +1,9 @@
-"""Makes TRL train the distribution that the model writes with, where TRL's head would scale the logits otherwise.
+"""Makes TRL compute log-probabilities with the logits that the model writes with.
 
-TRL 1.16 computes log-probabilities with a head of its own (`add_fused_lm_head`), which multiplies logits by the
-language model's `logit_scale` (Cohere) or the like. A vision-language model's forward pass may not: in transformers
-5.23 Aya Vision writes with unscaled logits, and training would learn another distribution, sixteen times flatter than
-that of the rollouts.
+TRL 1.16 computes them with a head of its own (`add_fused_lm_head`), which multiplies logits by the language model's
+`logit_scale` (Cohere) or a similar factor. A vision-language model's forward pass may leave that factor out. In
+transformers 5.23 Aya Vision does: it writes with unscaled logits, and training would see another distribution, with
+logits sixteen times smaller than in the rollouts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from trl.trainer import grpo_trainer, sft_trainer
 SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 """Entries of a language model's config by which TRL scales its head."""
 CLOSE = 1e-2
-"""Logits agree when they differ by less than this share of the largest: roundings do, scales do not."""
+"""Logits agree if they differ by less than this share of the largest one: rounding stays below, a factor does not."""
 
 
 @contextmanager
 def matching_heads() -> Iterator[None]:
-    """While a trainer is built: its models' heads leave out a scale that their own forward passes leave out."""
+    """Build a trainer inside: TRL's heads then leave out a factor that a model's own forward pass leaves out."""
     kept = grpo_trainer.add_fused_lm_head, sft_trainer.add_fused_lm_head
 
     def add_head(model: Any, *args: Any, **kwargs: Any) -> None:
@@ -54,7 +54,7 @@ def _without_unused_scales(model: Any) -> Iterator[None]:
 
 
 def _writes_unscaled(model: Any) -> bool:
-    """Whether a model's logits are what its head makes of its last hidden states, measured on a few tokens."""
+    """Whether a model's logits are exactly its head's output on the last hidden states, measured on a few tokens."""
     device = model.get_output_embeddings().weight.device
     ids = torch.arange(10, 14, device=device)[None]
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}

@@ -1,4 +1,7 @@
-"""Writes the model card of a stage's final folder from the run's files alone, and again once there are results."""
+"""Writes the model card of a stage's final folder: the run's files go in, `README.md` comes out.
+
+It is written when the stage ends, and again once there are results.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ TINY_LICENCE = "apache-2.0"
 def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
     """Write `README.md` into the stage's final folder: data, leakage, reward and encoder, results, licence.
 
-    Call it again after an evaluation, and the results so far are in it.
+    Call it again after an evaluation to add the results.
     """
     facts = run.record(stage)
     data = read_record(run.path / "data.json")
@@ -47,7 +50,7 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
 
 
 def _header(recipe: Recipe, facts: Mapping[str, Any]) -> list[str]:
-    """The block that the hub reads."""
+    """The YAML block at the top, which the hub reads."""
     tiny = recipe.model.id.startswith("tiny:")
     table: dict[str, Any] = {
         "library_name": "transformers",
@@ -151,7 +154,9 @@ def _licence(recipe: Recipe) -> Iterator[str]:
 
 
 def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:
-    """Where to push, or `None` when the table does not ask for it; a token that no file kept is the environment's.
+    """Where to push, or `None` if the table does not ask for it.
+
+    A run's files hold a mask in place of the token; then it is `None`, and the hub client takes the environment's.
 
     >>> stage = StageConfig(name="grpo", kind="grpo", trl={"push_to_hub": True, "hub_model_id": "me/vqa"})
     >>> hub_target(stage, default="run-grpo")
@@ -169,7 +174,7 @@ def hub_target(config: StageConfig, *, default: str) -> dict[str, Any] | None:
 
 
 def publish_model(final: Path, config: StageConfig) -> str | None:
-    """Upload the final folder, card included, where `push_to_hub` asks for it; returns the repository's address."""
+    """Upload the final folder with its card if `push_to_hub` asks for it; returns the repository's address."""
     target = hub_target(config, default=f"medrft-{config.name}")
     if target is None:
         return None

@@ -2,8 +2,8 @@
 
 `model.dtype` is what the model computes in (`auto`: what its checkpoint is saved in): forward passes, the reference
 model, evaluation, curation, vLLM, and the final folder. `model.master_dtype` is what the trained weights are kept in.
-bfloat16 holds 8 bits of a number, so that at small learning rates almost every update is rounded away; float32 keeps
-them, and bf16 autocast computes with them in `model.dtype`.
+bfloat16 keeps 8 significant bits, so that at small learning rates almost every update is rounded away. float32 keeps
+the updates, and autocast still computes in `model.dtype`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Precision:
     """Matrix products of training, evaluation and the reference model."""
     trained: str
     """Weights that the optimizer changes: all that are not frozen, or with LoRA the adapters. Their gradients and
-    each of the optimizer's two moments (AdamW) have the same."""
+    each of the optimizer's two moments (AdamW) have the same dtype."""
     frozen: str
     """Weights that stay as they are: frozen parts, and with LoRA the whole base."""
     reference: str | None
-    """The reference model's weights; `None` where there is none of its own (`beta` 0, LoRA, SFT)."""
+    """The reference model's weights; `None` if there is no model of its own (`beta` 0, LoRA, SFT)."""
     saved: str
     """Weights in the final folder."""
     autocast: str | None
-    """What torch's autocast computes in; `None` where it is off."""
+    """What torch's autocast computes in; `None` if it is off."""
 
     @property
     def bytes_per_trained(self) -> int:
@@ -54,20 +54,20 @@ class Precision:
 def find_precision(
     model: ModelConfig, trl: Mapping[str, Any], *, kind: str, checkpoint: str, mixed: str | None = None
 ) -> Precision:
-    """The dtypes of a stage, from the recipe and the dtype its start model is saved in. A pure function.
+    """The dtypes of a stage, from the recipe and the dtype its start model is saved in (`checkpoint`).
 
-    `trl` is the stage's table, `kind` `sft` or `grpo`, and `mixed` what the launcher's `mixed_precision` asks for
-    (`bf16`, `fp16`; it holds where the table says nothing). With bfloat16 as compute dtype (`auto` on a bfloat16
-    checkpoint, or `dtype: bfloat16`), for N trained and M frozen weights and a reference model of R:
+    `trl` is the stage's table, `kind` is `sft` or `grpo`, and `mixed` is the launcher's `mixed_precision` (`bf16`,
+    `fp16`), which holds if the table says nothing. With bfloat16 as compute dtype (`auto` on a bfloat16 checkpoint, or
+    `dtype: bfloat16`), N trained and M frozen weights and a reference model of R weights, a stage holds:
 
         full fine-tuning, master_dtype float32      16 N + 2 M + 2 R bytes
         full fine-tuning, master_dtype bfloat16      8 N + 2 M + 2 R bytes
         LoRA (N are the adapters', M the base)       16 N + 2 M bytes, and no reference model of its own
 
-    An optimizer of 8 bits has moments of one byte each. FSDP2 and ZeRO-3 divide all of it by the processes (AdamW's
-    state under ZeRO-3 is always float32). A frozen part keeps the checkpoint's dtype where autocast bridges the
-    difference, and is float32 else; a reference model that moves (`sync_ref_model`) is kept as the trained weights.
-    Raises `RecipeError` for master weights that hold less than the compute dtype.
+    An 8-bit optimizer has moments of one byte each. FSDP2 and ZeRO-3 divide all of it by the number of processes
+    (AdamW's state under ZeRO-3 is always float32). A frozen part has the compute dtype; it is float32 if the trained
+    weights are and there is no autocast to bridge the difference. A reference model that moves (`sync_ref_model`) has
+    the dtype of the trained weights. Raises `RecipeError` for master weights of lower precision than the compute dtype.
 
     >>> found = find_precision(ModelConfig(id="m"), {"beta": 0.04}, kind="grpo", checkpoint="bfloat16")
     >>> found.trained, found.reference, found.saved, found.autocast, found.bytes_per_trained
@@ -100,7 +100,7 @@ def find_precision(
 
 
 def _autocast(trl: Mapping[str, Any], compute: str, mixed: str | None) -> str | None:
-    """What the stage's table says, else the launcher, else what the model computes in where that is not float32."""
+    """What the stage's table says, or else the launcher, or else the compute dtype if it is not float32."""
     if trl.get("bf16"):
         return BF16
     if trl.get("fp16"):
@@ -112,15 +112,12 @@ def _autocast(trl: Mapping[str, Any], compute: str, mixed: str | None) -> str | 
 
 
 def launched_precision() -> str | None:
-    """The `mixed_precision` of `accelerate launch`, if it launched this."""
+    """The `mixed_precision` of `accelerate launch`; `None` if it did not launch this process or sets none."""
     return os.environ.get("ACCELERATE_MIXED_PRECISION") or None
 
 
 def dtype_name(model: Any) -> str:
-    """The dtype that a model was loaded in.
-
-    Of a model whose parts differ, the one that most weights have.
-    """
+    """The dtype that a model was loaded in; if its parts differ, the one that most weights have."""
     sizes: dict[str, int] = {}
     for parameter in model.parameters():
         if parameter.is_floating_point():
@@ -130,10 +127,10 @@ def dtype_name(model: Any) -> str:
 
 
 def raise_masters(model: Any, precision: Precision, *, lora: bool) -> dict[str, Any]:
-    """Turn weights into the dtype that training keeps them in, in place; the dtype that each had, by its name.
+    """Raise weights to the dtype that training keeps them in, in place; returns the dtype that each had, by its name.
 
-    With LoRA the base stays as it is: peft makes the adapters, in float32. Weights are changed one by one, so that no
-    second model is held. Parameters whose dtype the model's own class insists on are never lowered.
+    With LoRA the base is frozen, and peft makes the adapters, in float32. Weights are changed one by one, so that no
+    second model is held. No weight is ever lowered, as some classes insist on float32 for a few.
     """
     import torch
 
@@ -152,16 +149,16 @@ def raise_masters(model: Any, precision: Precision, *, lora: bool) -> dict[str, 
 
 
 def lower_masters(model: Any, before: Mapping[str, Any]) -> None:
-    """Give the weights back the dtype that they had, in place, for the final folder."""
+    """Give the weights back the dtype that they had (`before`), in place, for the final folder."""
     for name, parameter in model.named_parameters():
         if name in before:
             parameter.data = parameter.data.to(before[name])
 
 
 def save_masters(model: Any, before: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
-    """Write the weights that `lower_masters` would round, for a later stage to start from; size and hash of the file.
+    """Write the weights that `lower_masters` will round, for a later stage to start from.
 
-    `None`, and no file, where nothing was raised.
+    Returns size and hash of the file; `None`, and no file, if no weight was raised.
     """
     from safetensors.torch import save_file
 

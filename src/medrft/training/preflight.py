@@ -1,7 +1,8 @@
-"""Preflight: do model, processor and data agree? It is measured on a few examples before step 1 of any training.
+"""Preflight, before step 1 of any training: a policy and a few examples go in, a report comes out, or an error.
 
-If one of these things is wrong, training does not stop: it learns something else. Each check therefore has a name, a
-measured number, its limit, and what to do when it fails.
+It asks whether model, processor and data agree. If they do not, training does not stop: it learns something else. Each
+check therefore has a name, a measured number, its limit, and what to do when it fails. For example, `image_tokens`
+counts the rows whose image tokens are not as many as their image features; the limit is 0.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FP32_LIMIT = 1e-4
 LOW_PRECISION_LIMIT = 0.05
 """Nats per token that rollout and training log-probabilities may differ by."""
 NOISE_FACTOR = 10
-"""An image must move the logits by more than this many times what merely running again does."""
+"""Another picture must change the logits by more than this many times what running again changes."""
 SEEING = ("blank_image", "shuffled_image")
 """Checks that ask whether the picture matters."""
 
@@ -37,7 +38,7 @@ class Check:
 
     name: str
     passed: bool | None
-    """`None`: could not be asked, and `detail` says why."""
+    """`None` if it could not be asked; `detail` says why."""
     measured: float | None
     limit: float | None
     detail: str
@@ -45,7 +46,7 @@ class Check:
     fix: str
 
     def line(self) -> str:
-        """For people."""
+        """The check in one line for people, with what to do if it failed."""
         word = {True: "ok", False: "FAILED", None: "not run"}[self.passed]
         number = "" if self.measured is None else f" (measured {self.measured:.4g}, limit {self.limit:.4g})"
         return f"{self.name}: {word}{number}: {self.detail}" + ("" if self.passed is not False else f" -> {self.fix}")
@@ -67,13 +68,13 @@ def preflight(
     seed: int = 0,
     output: Path | None = None,
 ) -> dict[str, Any]:
-    """Ask every question of a policy that is about to be trained; a few seconds for a tiny model.
+    """Check a policy that is about to be trained; takes a few seconds for a tiny model.
 
-    What a stage teaches word by word is asked where `kind` is sft. `max_length` is SFT's cut in tokens, `temperature`
-    and `suppress` (token ids ruled out; by default ours) are the rollouts', `autocast` is the mixed precision of
-    training ("bfloat16", "float16") if any, `blanked` says that the recipe shows grey pictures only, and `others`
-    are checks that were made elsewhere. The report goes to `output` as JSON before `PreflightError` is raised for what
-    failed. Raises `DataError` without examples.
+    Checks of the taught text run only if `kind` is sft. `max_length` is SFT's cut in tokens. `temperature` and
+    `suppress` (token ids ruled out; by default the image placeholders) are those of rollouts. `autocast` is the mixed
+    precision of training ("bfloat16", "float16"), if any. `blanked` says that the recipe shows grey pictures only.
+    `others` are checks that were made elsewhere. The report is written to `output` as JSON, also if a check fails; then
+    `PreflightError` is raised. Raises `DataError` without examples.
     """
     if not examples:
         raise DataError("preflight needs at least one example")
@@ -112,7 +113,7 @@ def preflight(
 
 
 def _ask(probe: Probe, *, taught: bool, blanked: bool) -> list[Check]:
-    """Reading first; a model is only run on inputs that passed."""
+    """All checks; those of the inputs come first, and the model is only run on inputs that passed."""
     checks = [_image_tokens(probe), _padding_side(probe), _uncut(probe)]
     if taught:
         checks += [_same_prompt(probe), _loss_mask(probe)]
@@ -145,7 +146,10 @@ def _broken(error: Exception) -> Check:
 
 
 def _draw(examples: Sequence[Example], prompt: Prompt, n: int, seed: int) -> list[Example]:
-    """Half the longest prompts, half a seeded draw; with different pictures and a target where there are any."""
+    """`n` examples: half have the longest prompts, half are drawn with `seed`.
+
+    Examples with a picture and something to teach are preferred, and those with different pictures.
+    """
     ready = [e for e in examples if e.images and (prompt.form != "think" or (e.rationale or "").strip())]
     pool = ready or [e for e in examples if e.images] or list(examples)
     drawn = random.Random(seed).sample(pool, len(pool)) if len(pool) <= 5000 else random.Random(seed).sample(pool, 5000)
@@ -190,7 +194,7 @@ def _padding_side(probe: Probe) -> Check:
 
 
 def _uncut(probe: Probe) -> Check:
-    """Rows that SFT's `max_length` would cut before the answer begins, or inside an image."""
+    """Prompts that SFT's `max_length` would cut, so that no answer is left to learn, or half an image."""
     if probe.max_length is None:
         return Check(
             name="uncut_prompt", passed=True, measured=0, limit=0, detail="no max_length, so nothing is cut", fix=""
@@ -236,7 +240,7 @@ def _loss_mask(probe: Probe) -> Check:
 
 
 def _answer_form(probe: Probe) -> Check:
-    """What a perfect completion looks like to scorers, once it has been tokens."""
+    """Whether scorers can read the answer of a perfect completion after it was encoded and decoded."""
     wrong = [f"{got!r} is read of {written!r}" for written, got in probe.read_back() if got is None]
     fix = (
         "the tokenizer or chat template swallows the prompt's tags; un-special them in tokenizer_config.json, or set "
@@ -246,7 +250,10 @@ def _answer_form(probe: Probe) -> Check:
 
 
 def _same_turn(got: str, expected: Sequence[str]) -> bool:
-    """`expected` lists the turn with each end token; templates may add white space after it, and around a thought."""
+    """Whether `got` is one of the turns in `expected`, one for each end token.
+
+    White space is ignored: templates may add some after the turn and around a thought.
+    """
 
     def plain(text: str) -> str:
         return "".join(text.split())
@@ -255,7 +262,7 @@ def _same_turn(got: str, expected: Sequence[str]) -> bool:
 
 
 def _image_matters(probe: Probe) -> list[Check]:
-    """Root mean square change of the last position's logits when the picture is replaced."""
+    """How much the last position's logits change when the picture is replaced (root mean square)."""
     plain = probe.logits()
     limit = NOISE_FACTOR * probe.noise(plain)
     swaps: list[tuple[str, Callable[[], Any]]] = [("blank_image", probe.blank_logits)]
@@ -280,7 +287,7 @@ def _image_matters(probe: Probe) -> list[Check]:
 
 
 def _log_probs(probe: Probe) -> Check:
-    """Largest difference over all tokens of a rollout between its log-probability there and in training."""
+    """Largest difference, over all tokens of a rollout, between the log-probability in the rollout and in training."""
     difference, padding = probe.rollout_against_training()
     low = probe.dtype != "float32"
     sharper = min(1.0, probe.temperature or 1.0)  # log-probabilities are of logits / temperature, rounding included

@@ -1,4 +1,8 @@
-"""The measurements behind preflight: what a policy reads, learns and writes on a few examples."""
+"""The measurements behind preflight: a policy and a few examples go in, numbers and texts to compare come out.
+
+They show what the policy reads (image tokens, padding), learns (the tokens under SFT's loss), sees (logits with other
+pictures) and writes (log-probabilities of rollouts).
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,12 @@ if TYPE_CHECKING:
 
 ROLLOUT_TOKENS = 24
 STAND_IN = "It looks so."
-"""The thought of a perfect completion where no rationale is known."""
+"""The thought of a perfect completion if the example has no rationale."""
 NOT_FEATURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
 
 
 class CannotAskError(Exception):
-    """A question that a model's class has no answer to; the message says why."""
+    """A measurement that cannot be made on this class of model; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Probe:
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
-        """No dropout, no gradients, and torch's generator left as it was."""
+        """Inside there is no dropout and no gradient; torch's generator is left as it was."""
         import torch
 
         model, training = self.policy.model, self.policy.model.training
@@ -68,14 +72,14 @@ class Probe:
     # Reading
 
     def chats(self, examples: Sequence[Example], pictures: Sequence[list[Any]] | None = None) -> list[Any]:
-        """Messages with their pictures, the examples' own unless others are given."""
+        """The examples' messages with pictures: their own, unless others are given."""
         own = [self.images(example) for example in examples] if pictures is None else pictures
         return [with_images(self.prompt.messages(e), shown) for e, shown in zip(examples, own, strict=True)]
 
     def image_counts(self, example: Example) -> tuple[int, int]:
-        """Image tokens in the prompt of an example, and features that the vision tower makes of its pictures.
+        """How many image tokens an example's prompt has, and how many features the vision tower makes of its pictures.
 
-        Raises `CannotAskError` for a model that has no image tokens or tells no features.
+        Raises `CannotAskError` for a model that has no image tokens or no way to ask for the features.
         """
         inputs = encode_chats(self.policy, self.chats([example]))
         token = image_token_id(self.policy)
@@ -110,7 +114,7 @@ class Probe:
         return sum(part.numel() // part.shape[-1] for part in parts)
 
     def right_padded(self) -> list[str]:
-        """Rows that end in padding when the processor pads a batch by its own settings, as trainers let it."""
+        """The rows that end in padding when the processor pads a batch by its own settings, as trainers let it do."""
         from medrft.models.prompts import render_chat
 
         chats = self.chats(self.many)
@@ -131,7 +135,7 @@ class Probe:
     # Learning
 
     def no_targets(self) -> str | None:
-        """Why SFT has nothing to learn here, if so."""
+        """Why SFT has nothing to learn here; `None` if it has."""
         if self.prompt.form == "think" and not all((e.rationale or "").strip() for e in self.few):
             return "no rationales: nothing is learned by imitation here"
         return None
@@ -147,17 +151,17 @@ class Probe:
         return batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
 
     def prompts_of_both(self) -> Iterator[tuple[list[int], list[int]]]:
-        """For each example the prompt's tokens in training and in generation."""
+        """For each example, the prompt's token ids in training and in generation."""
         for example in self.few:
             ids, labels = self._collated(example)
             start = next((i for i, label in enumerate(labels) if label != -100), len(labels))
             yield ids[:start], encode_chats(self.policy, self.chats([example]))["input_ids"][0].tolist()
 
     def learned(self) -> Iterator[tuple[str, list[str]]]:
-        """For each example the text under the loss, and what it may be: the turn with any of the end tokens.
+        """For each example, the text under the loss, and the texts that it may be: the turn with any of the end tokens.
 
-        Special tokens that a template closes every turn with, before its end token, are left out. Where a template has
-        opened a thought that the prompt does not ask for, the turn begins with that thought's end.
+        Special tokens that a template writes at the end of each turn, before the end token, are left out. If a template
+        opens a thought that the prompt does not ask for, the turn may begin with `</think>`.
         """
         tokenizer = self.policy.processor.tokenizer
         ends = end_ids(self.policy)
@@ -170,8 +174,10 @@ class Probe:
             yield str(tokenizer.decode(ids)), [said + str(tokenizer.decode([end])) for said in turns for end in ends]
 
     def read_back(self) -> Iterator[tuple[str, str | None]]:
-        """For each example a perfect completion, and what scorers read of it once it has been tokens; `None`: no
-        well-formed answer."""
+        """For each example, a perfect completion after encoding and decoding, and the answer that scorers read of it.
+
+        The answer is `None` if it is not well formed.
+        """
         tokenizer = self.policy.processor.tokenizer
         for example in self.few:
             known = example if (example.rationale or "").strip() else replace(example, rationale=STAND_IN)
@@ -210,21 +216,22 @@ class Probe:
         return len({image for e in self.few for image in e.images}) > 1
 
     def noise(self, plain: Any) -> float:
-        """What running again does to the logits: the same rows twice, and in the other order."""
+        """How much running again changes the logits: with the same rows, and with the rows in the other order."""
         return max(self.distance(plain, self.logits()), self.distance(plain, self.logits(backwards=True)))
 
     @staticmethod
     def distance(one: Any, other: Any) -> float:
-        """Root mean square difference over what both know to be possible tokens."""
+        """Root mean square difference of two tensors of logits."""
         return float((one - other).square().mean().sqrt())
 
     # Writing
 
     def rollout_against_training(self) -> tuple[float, float]:
-        """Largest difference per token between log-probabilities in rollout and training, and by padding alone.
+        """Largest difference per token between log-probabilities in rollout and training, and that by padding alone.
 
-        The rollout's come step by step from generation; training's from one forward pass over prompt and completion,
-        prompts padded on the left and completions on the right, divided by the temperature as TRL does.
+        In rollouts they come step by step from generation. In training they come from one forward pass over prompt and
+        completion, prompts padded on the left and completions on the right. As in TRL, logits are divided by the
+        temperature.
         """
         import torch
 
@@ -238,7 +245,7 @@ class Probe:
         return _gap(rollout, training, made), _gap(training, padded, made)
 
     def placeholder_probability(self) -> tuple[float, float]:
-        """Highest probability of an image placeholder at any step of a rollout: as sampled, and without suppression."""
+        """Highest probability of an image placeholder at any step of a rollout: as sampled, and by the model alone."""
         import torch
 
         _, written, _ = self._rollout(self.suppress)
@@ -250,7 +257,7 @@ class Probe:
         return float(sampled.max()), float(alone.sum(-1).max())
 
     def _rollout(self, suppress: Sequence[int] | None) -> tuple[dict[str, Any], Any, torch.Tensor]:
-        """Inputs, what generation returned, and a mask over the completion up to its end token."""
+        """The inputs, what generation returned, and a mask of each completion up to its end token."""
         import torch
 
         torch.manual_seed(self.seed)

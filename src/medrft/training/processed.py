@@ -1,4 +1,4 @@
-"""Stand-ins for a processor, which TRL's GRPO trainer gets in its place where it would use the processor wrongly.
+"""Stand-ins for a processor: TRL's GRPO trainer calls them where it would misuse the real one.
 
 TRL 1.16 does three things that lose something:
 
@@ -24,11 +24,11 @@ from medrft.models.encode import SEEN, widen_seen
 from medrft.training.sharing.groups import by_row, take_rows
 
 COUNTS = ("num_images", "num_tiles", "num_patches")
-"""Columns that only say how to cut multimodal inputs into rows."""
+"""Columns that only say how to cut multimodal inputs into rows, and that no model takes."""
 KNOWN = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
 """Multimodal inputs that TRL hands to the model, among other arguments."""
 EXTRA = "processor/"
-"""What the batch's columns of other inputs are called, before their name."""
+"""Prefix of the batch's columns that hold inputs which TRL does not know."""
 
 
 class Padding:
@@ -41,7 +41,7 @@ class Padding:
         return getattr(self._processor, name)
 
     def apply_chat_template(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Token ids row by row, as long as each prompt is, and whatever else the processor returns, padded."""
+        """Token ids of each prompt without padding, and whatever else the processor returns, padded."""
         side = {"padding": True, "padding_side": "left"}
         found = self._processor.apply_chat_template(*args, **kwargs, processor_kwargs=side)
         masks = zip(found["input_ids"], found["attention_mask"], strict=True)
@@ -50,7 +50,7 @@ class Padding:
 
 
 class Processed:
-    """The processor once prompts are tokenized: repeats its `fields`, or remembers what TRL's second call returns."""
+    """Takes TRL's second call for the same prompts: returns known `fields`, or remembers what the processor returns."""
 
     def __init__(self, processor: Any, fields: dict[str, Any] | None):
         self._processor, self.fields, self._repeats = processor, fields or {}, fields is not None
@@ -59,7 +59,7 @@ class Processed:
         return getattr(self._processor, name)
 
     def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
-        """The text of a prompt, which nobody needs again where there are fields."""
+        """The text of a prompt; empty if the fields are known, since then nobody reads it."""
         return "" if self._repeats else self._processor.apply_chat_template(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -70,13 +70,13 @@ class Processed:
 
     @property
     def image_processor(self) -> Any:
-        """The processor's own, which TRL asks again for the tiles of each image."""
+        """The processor's own, or one that knows the tiles of each image, for which TRL asks again."""
         known = self.fields.get("num_patches")
         return self._processor.image_processor if known is None else _Counted(self._processor.image_processor, known)
 
 
 class _Counted:
-    """An image processor that has already counted tiles."""
+    """An image processor that returns known counts of tiles."""
 
     def __init__(self, image_processor: Any, patches: torch.Tensor):
         self._image_processor, self._patches = image_processor, patches
@@ -85,19 +85,19 @@ class _Counted:
         return getattr(self._image_processor, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The tiles of each image, where that is the question."""
+        """The number of tiles of each image, if TRL asks for that (`crop_to_patches`)."""
         if kwargs.get("crop_to_patches"):
             return {"num_patches": self._patches}
         return self._image_processor(*args, **kwargs)
 
 
 def forward_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What a forward pass takes of multimodal fields."""
+    """The multimodal fields that a forward pass takes."""
     return {key: value for key, value in fields.items() if key not in COUNTS}
 
 
 def stretch_inputs(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """Inputs of prompts as those of prompts with completions: what a prompt's last token sees of images, these see."""
+    """Inputs of prompts, fitted to rows of `tokens` tokens: a completion sees the images that its prompt sees."""
     found = dict(fields)
     seen = found.get(SEEN)
     if seen is not None and seen.shape[1] < tokens:
@@ -106,7 +106,7 @@ def stretch_inputs(fields: Mapping[str, Any], tokens: int) -> dict[str, Any]:
 
 
 def extra_columns(fields: Mapping[str, Any], num_images: Any) -> dict[str, Any]:
-    """The inputs that TRL would drop, by row, as columns of the batch."""
+    """The inputs that TRL would drop, as columns of the batch with an entry per row."""
     dropped = {key: value for key, value in fields.items() if key not in (*KNOWN, *COUNTS)}
     if not dropped or num_images is None:
         return {}
@@ -115,6 +115,6 @@ def extra_columns(fields: Mapping[str, Any], num_images: Any) -> dict[str, Any]:
 
 
 def extra_fields(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that `extra_columns` kept, as they were."""
+    """The inputs that `extra_columns` put into a batch, in their own layout again."""
     kept = {key.removeprefix(EXTRA): value for key, value in batch.items() if key.startswith(EXTRA)}
     return take_rows(kept, range(len(next(iter(kept.values()))))) if kept else {}

@@ -1,4 +1,7 @@
-"""How many processes train together, as torchrun and `accelerate launch` say before torch is asked."""
+"""The processes that train together: how many there are, which is the main one, and how they wait for each other.
+
+It is read from the environment that torchrun and `accelerate launch` set, so that torch need not be imported to ask.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 PATIENCE = timedelta(days=2)
-"""How long a process waits for the others; the main one evaluates alone, which can take hours."""
+"""How long a process waits for the others: the main one evaluates alone, which can take hours."""
 
 
 def world_size() -> int:
@@ -36,7 +39,7 @@ def visible_gpus() -> int:
 
 
 def memory_here(device: torch.device) -> int:
-    """Bytes of a GPU's memory, of this machine's for a CPU."""
+    """Bytes of memory of a GPU, or of this machine if `device` is a CPU."""
     import torch
 
     if device.type == "cuda":
@@ -50,7 +53,7 @@ def is_main() -> bool:
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here; nothing without a launcher."""
+    """Wait until every process has come here; returns at once without a launcher."""
     if world_size() == 1:
         return
     import torch
@@ -61,9 +64,9 @@ def wait_for_all() -> None:
 
 
 def shard_on_cpus() -> None:
-    """Where FSDP is asked for and no GPU is there, have accelerate shard on CPUs, so that a run can be rehearsed.
+    """If FSDP is asked for and there is no GPU, make accelerate shard on CPUs, so that a run can be rehearsed.
 
-    accelerate would leave FSDP out without a word: it knows it for accelerators alone, though torch's works on CPUs.
+    accelerate would silently leave FSDP out: it allows it on accelerators alone, though torch's works on CPUs.
     """
     import torch
     from accelerate import PartialState
@@ -77,15 +80,15 @@ def shard_on_cpus() -> None:
     def opened(self: Any, *args: Any, **kwargs: Any) -> None:
         plain(self, *args, **kwargs)
         if self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type = DistributedType.MULTI_GPU  # once the processes are joined, by gloo
+            self.distributed_type = DistributedType.MULTI_GPU  # set after gloo has joined the processes
 
-    if plain.__name__ != opened.__name__:
+    if plain.__name__ != opened.__name__:  # not ours already: this is called more than once
         PartialState.__init__ = opened
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The main process does the body first, the others after it, so that they find its files."""
+    """The main process runs the body first, and the others after it, so that they find its files."""
     if not is_main():
         wait_for_all()
     yield
@@ -95,6 +98,6 @@ def main_first() -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for these processes together: the main one takes its lock; raises `RunInUseError` there."""
+    """Hold a folder for all these processes: the main one takes its lock, and raises `RunInUseError` if it is taken."""
     with locked_folder(folder) if is_main() else nullcontext():
         yield

@@ -1,6 +1,7 @@
-"""Writes rollouts, and thumbnails of their images, while a stage trains; on the main process only.
+"""Writes rollouts while a stage trains: graded batches go in, Parquet files and thumbnails come out.
 
-Training hands each batch to one thread and goes on. The thread makes rows, Parquet files and thumbnails, in order.
+It runs on the main process only. Training hands each batch to one thread and goes on; the thread writes batches in
+order.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from medrft.training.grading import Graded
 from medrft.types import Example, Outcome
 
 THUMBNAIL = 192
-"""Longer side in pixels."""
+"""The longer side of a thumbnail, in pixels."""
 
 WAITING = 4
-"""Generation batches that may wait for the thread; with more of them, training waits too."""
+"""Generation batches that may wait for the thread; when there are this many, training waits too."""
 
 
 class Recorder:
@@ -46,7 +47,7 @@ class Recorder:
             for split in ("train", "validation")
         }
         self.generations = dict(generations or dict.fromkeys(self.writers, 0))
-        """Generation batches so far; goes into checkpoints, and comes back from them through `generations`."""
+        """Generation batches so far by split; it goes into checkpoints, and comes back by the argument of that name."""
         self._hashes: dict[Path, str] = {}
         self._shown: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
@@ -108,7 +109,7 @@ class Recorder:
                 self._show(row.example)
 
     def _hashes_of(self, example: Example) -> list[str]:
-        """SHA-256 of each image; of one that has vanished what it was, and nothing if it was never seen."""
+        """SHA-256 of each image. For one that has vanished it is the last known; one never seen is left out."""
         for path in example.images:
             with suppress(OSError):
                 self._hashes[path] = sha256_of(path)
@@ -126,7 +127,7 @@ class Recorder:
 
 
 def _thumbnail(path: Path) -> bytes | None:
-    """`None` for an image that has vanished since it was shown to the policy."""
+    """PNG bytes of a thumbnail; `None` for an image that has vanished since it was shown to the policy."""
     try:
         return thumbnail_png(path, THUMBNAIL)
     except (BadImageError, OSError):

@@ -1,11 +1,11 @@
 """Replaces groups from which nothing can be learned: those whose completions are all `correct`, or all not.
 
-The difference is looked for in the recipe's binary `correct`, not in the reward. A shaped reward differs within nearly
-every group, even where all answers are wrong, and training on such groups ruins a policy.
+A generation batch of rows goes in, one with other examples in place of such groups comes out. The groups are told by
+the recipe's binary `correct`, not by the reward. A shaped reward differs within nearly every group, even if all answers
+are wrong, and training on such groups ruins a policy.
 
-In each of at most `rounds` rounds, other examples take the place of such groups, as many on every process. Groups that
-are left without a difference after the last round train nothing: their advantages are 0. DAPO (arXiv 2503.14476,
-section 3.2) draws until a batch is full.
+There are at most `rounds` rounds, and every process draws as many rows in each. Groups that still do not differ after
+the last round train nothing: their advantages are 0. DAPO (arXiv 2503.14476, section 3.2) draws until a batch is full.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trl.data_utils import prepare_multimodal_messages
 from medrft.training.sharing import groups
 
 Drawn = tuple[list[int], list[int], Any, list[float] | None]
-"""One row of a generation: prompt ids, completion ids, completion, log-probabilities where the sampler gives them."""
+"""One generated row: prompt ids, completion ids, completion, and log-probabilities if the sampler gives them."""
 
 
 class Resamples:
@@ -48,11 +48,15 @@ class Resamples:
     def _until_they_differ(
         self, rows: list[dict[str, Any]], numbers: list[int]
     ) -> tuple[list[dict[str, Any]], set[int], int]:
-        """Rows with their completions in `_ready`, the groups left without a difference, and how many were redrawn."""
+        """Draw, and replace groups that do not differ, for up to `rounds` rounds; completions are left in `_ready`.
+
+        Returns the rows, the groups that still do not differ, and how many groups were drawn again.
+        """
         me: Any = self
         found = self._draw(rows, numbers)
         flat = self._flat(rows, found, numbers)
         used = set(gather_object([row["example"].id for row in rows]))
+        # The same on every process, so that all choose the same examples, and another one for each batch.
         generator = torch.Generator().manual_seed(me.args.seed + 1_000_003 * (me._step + 1))
         again = 0
         for _ in range(self.rounds):
@@ -62,7 +66,7 @@ class Resamples:
             others = self._others(flat, used, generator)
             here = [row for row, number in enumerate(numbers) if number in flat]
             most = max(gather_object([len(here)]))
-            wanted = here + [0] * (most - len(here))  # every process draws as many rows
+            wanted = here + [0] * (most - len(here))  # every process draws as many rows, or the others would wait
             new = [others.get(numbers[row], rows[row]) for row in wanted]
             drawn = self._draw(new, [numbers[row] for row in wanted])
             for row, example, made in zip(here, new, drawn, strict=False):
@@ -72,7 +76,7 @@ class Resamples:
         return rows, flat, again
 
     def _others(self, flat: set[int], used: set[str], generator: torch.Generator) -> dict[int, dict[str, Any]]:
-        """Another example's row for each group, alike on every process; used ones only where no other is left."""
+        """A row of another example for each group, the same on every process; a used one only if no other is left."""
         me: Any = self
         order = iter(torch.randperm(len(me.train_dataset), generator=generator).tolist())
         chosen = {}
@@ -83,9 +87,10 @@ class Resamples:
         return chosen
 
     def _draw(self, rows: Sequence[dict[str, Any]], numbers: list[int]) -> list[Drawn]:
-        """One completion per row, through whatever generates."""
+        """One completion per row, by whatever generates: shared prompts, transformers or vLLM."""
         me: Any = self
         me._groups, processor = numbers, me.processing_class
+        # As TRL prepares prompts in `_generate_and_score_completions`, before it calls `_generate`.
         prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
         try:
             ids, made, _, completions, logps, *_ = super()._generate(prompts)  # type: ignore[misc]
@@ -94,7 +99,7 @@ class Resamples:
         return list(zip(ids, made, completions, logps or [None] * len(rows), strict=True))
 
     def _flat(self, rows: Sequence[dict[str, Any]], drawn: Sequence[Drawn], numbers: Sequence[int]) -> set[int]:
-        """Groups, of all processes, in which no completion is correct or each is."""
+        """The groups, of all processes, in which all completions are correct or none is."""
         me: Any = self
         completions = me._completions([made for _, made, _, _ in drawn])
         rights = me.grader.correctness([row["example"] for row in rows], completions)
@@ -104,7 +109,7 @@ class Resamples:
         return {number for number, values in seen.items() if len(values) < 2}
 
     def _count(self, rows: int) -> int:
-        """Groups of a generation batch."""
+        """The number of groups in a generation batch, over all processes."""
         me: Any = self
         return rows * int(me.accelerator.num_processes) // int(me._group_size)
 

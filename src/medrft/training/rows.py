@@ -1,7 +1,10 @@
-"""Examples as the rows TRL reads: chat messages with their pictures, opened only when a batch needs them.
+"""Turns examples into the rows that TRL reads: chat messages with pictures, opened only when a batch needs them.
 
-A picture that has vanished since the data were loaded trains nothing. GRPO's rows get a blank one and are marked, so
-that whatever is written to it is unscored. SFT, which has no such mark, takes another row of the batch in their place.
+    {"prompt": [{"role": "user", "content": […]}], "images": [<PIL image>], "example": Example(…), "missing": None}
+
+A picture may have vanished since the data were loaded; such a row must train nothing. In GRPO it gets a blank picture
+and is marked (`missing`), and its completions are unscored. SFT has no such mark, so another row of the batch replaces
+it.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 CACHED_PIXELS = 64 * 1024 * 1024
-"""Decoded pixels kept in memory (192 MiB): a small data set is decoded once."""
+"""Decoded pixels kept in memory (192 MiB at 3 bytes each), so that a small data set is decoded once."""
 
 
 class Pictures:
-    """Opens images, shrunk to `max_pixels`, and keeps the newest ones decoded.
+    """Opens images, shrunk to `max_pixels`, and keeps those used last in memory.
 
-    With `blanked` each is a grey one of that size.
+    With `blanked` each image is a grey one of the same size.
     """
 
     def __init__(self, *, max_pixels: int | None, blanked: bool = False, cached_pixels: int = CACHED_PIXELS):
@@ -61,22 +64,22 @@ class Pictures:
         return image
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel (to a data loader's worker) without the pictures."""
+        """Pickle without the pictures in memory, for a data loader's worker."""
         empty = partial(Pictures, max_pixels=self.max_pixels, blanked=self.blanked, cached_pixels=self.cached_pixels)
         return (empty, ())
 
 
 Shown = tuple[Example, list[Any], str | None]
-"""An example, its pictures, and why they are blank if they are."""
+"""An example, its pictures, and why they are blank (`None` if they are not)."""
 
 BLANK = (224, 224)
-"""Width and height of what stands for a picture that has vanished."""
+"""Width and height of the blank picture that stands for one that has vanished."""
 
 
 class Rows:
     """A `datasets` transform from stored examples to the rows of GRPO, each with the `Example` its reward needs.
 
-    `missing` says why a row's picture is a blank one, and is `None` where it is not. Rows of a group share pictures.
+    `missing` says why a row's picture is a blank one, and is `None` if it is not. Rows of a group share pictures.
     """
 
     def __init__(self, *, prompt: Prompt, pictures: Pictures):
@@ -96,7 +99,7 @@ class Rows:
         }
 
     def shown(self, example: Example) -> Shown:
-        """An example with its pictures, or with as many blank ones."""
+        """An example with its pictures, or with as many blank ones if one of them cannot be opened."""
         try:
             return example, self.pictures(example), None
         except BadImageError as error:
@@ -106,13 +109,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Lost:
-    """A file that lists each time an example's picture had vanished: `{"example": …, "reason": …}` per line."""
+    """A file with a line for each time an example's picture had vanished: `{"example": …, "reason": …}`."""
 
     path: Path
     strict: bool = False
 
     def note(self, example: Example, reason: str) -> None:
-        """Add a line; raises `StrictError` instead where the recipe is strict."""
+        """Add a line; raises `StrictError` instead if the recipe is strict."""
         if self.strict:
             raise StrictError(
                 f"{reason} (of {example.id}), and the recipe is strict; bring the file back and go on with --resume, "
@@ -122,10 +125,10 @@ class Lost:
 
 
 class TaughtRows(Rows):
-    """The rows of SFT, each with a completion to learn; one whose picture has vanished gives way to another row.
+    """The rows of SFT, each with a completion to learn; a row whose picture has vanished is replaced by another.
 
-    The other is one of the same batch, else the last that was whole, at first one of `examples`; the length of a batch
-    never changes.
+    The other row is one of the same batch, or else the last whole one of an earlier batch. Before the first batch it is
+    taken from `examples`. The length of a batch never changes.
     """
 
     def __init__(self, *, prompt: Prompt, pictures: Pictures, lost: Lost, examples: Sequence[Example] = ()):
@@ -135,7 +138,7 @@ class TaughtRows(Rows):
         self._whole = list(islice(whole, 1))
 
     def __call__(self, batch: dict[str, list[bytes]]) -> dict[str, list[Any]]:
-        """The rows of a batch of examples; raises `DataError` where no row is left to take."""
+        """The rows of a batch of examples; raises `DataError` if there is no whole row to take."""
         shown = [self.shown(pickle.loads(stored)) for stored in batch["stored"]]
         whole = [row for row in shown if row[2] is None] or self._whole
         self._whole = whole[-1:]
@@ -157,8 +160,8 @@ class TaughtRows(Rows):
 def lazy_dataset(examples: Sequence[Example], rows: Rows) -> Dataset:
     """A `datasets.Dataset` that builds its rows when they are asked for.
 
-    The examples lie in its Arrow table, pickled by us a moment ago: `datasets` hashes whatever a transform refers
-    to, which takes seconds for some thousand examples.
+    The examples lie pickled in its Arrow table, and not in the transform: `datasets` hashes whatever a transform refers
+    to, which takes seconds for some thousand examples. The pickles are our own, made here, so unpickling them is safe.
     """
     from datasets import Dataset
 
@@ -167,15 +170,15 @@ def lazy_dataset(examples: Sequence[Example], rows: Rows) -> Dataset:
 
 
 def assistant_message(text: str) -> dict[str, Any]:
-    """An assistant message."""
+    """An assistant message with one block of text."""
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
 def teachable_examples(examples: Sequence[Example], prompt: Prompt) -> tuple[list[Example], list[str]]:
-    """Examples that have what the prompt's form teaches, and the ids of those that do not.
+    """The examples from which the prompt's form can be taught, and the ids of the others.
 
-    Only `think` needs more than a reference: a rationale, which is never invented. Raises `DataError` when no
-    example has one.
+    Only `think` needs more than a reference: a rationale, which is never invented. Raises `DataError` if no example
+    has one.
     """
     if prompt.form != "think":
         return list(examples), []

@@ -1,7 +1,7 @@
-"""Supervised fine-tuning: TRL's `SFTTrainer` on prompt-completion rows, with loss on the assistant turn alone.
+"""Supervised fine-tuning through TRL: a start model and examples go in, `stages/<name>/final` comes out.
 
-Under the `think` prompt an example without a rationale is left out and counted; a thought is never written for it.
-The checkpoint with the lowest loss on validation is kept.
+The loss is on the assistant turn alone. Under the `think` prompt an example without a rationale is left out and
+counted; no thought is ever written for it. The checkpoint with the lowest loss on validation is kept.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class ScoresAnswers:
 
 @contextmanager
 def _compact() -> Iterator[None]:
-    """Let TRL's `add_fused_lm_head` score only labelled positions on a CPU, as it does on a GPU.
+    """Let TRL's `add_fused_lm_head` compute logits only at labelled positions on a CPU, as it does on a GPU.
 
-    It asks `_use_triton` which devices may; elsewhere it scores every position, image tokens among them, whose logits
-    nobody needs.
+    It asks `_use_triton` whether the device allows that. If not, it computes logits at every position, image tokens
+    included, which nobody needs.
     """
     kept = utils._use_triton
     utils._use_triton = lambda device: device.type == "cpu" or kept(device)
@@ -50,7 +50,7 @@ def _compact() -> Iterator[None]:
 
 
 class SFT(StageTrainer, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with our collator, without its telemetry and its own card in each checkpoint."""
+    """TRL's trainer with our collator, but without its telemetry and its model card in each checkpoint."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

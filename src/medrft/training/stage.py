@@ -1,4 +1,7 @@
-"""What SFT and GRPO do alike around their trainers: open the stage, go on from a checkpoint, train, save, record."""
+"""What SFT and GRPO do alike around their trainers: a recipe's stage goes in, a final folder and a record come out.
+
+The steps are `open_stage` (model, checkpoint to go on from), `check_inputs`, `run_trainer` and `finish_stage`.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +59,14 @@ class OpenStage:
     clock: Clock
     checkpoint: Checkpoint | None
     start: str
-    """Where the start model lies."""
+    """Folder or hub id of the start model."""
     precision: Precision
     dtypes: Mapping[str, Any]
-    """The dtype that each weight of the start model was loaded in, by its name: the final folder's."""
+    """The dtype that each weight of the start model was loaded in, by its name; the final folder gets the same."""
 
     @property
     def saved(self) -> dict[str, Any]:
-        """Our state in the checkpoint."""
+        """Our own state in the checkpoint; empty without one."""
         return self.checkpoint.saved if self.checkpoint else {}
 
 
@@ -100,7 +103,7 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
 
 
 def _unrounded(model: Any, run: RunDir, stage: str, start: str | Path) -> bool:
-    """Go on from the weights as the stage before trained them, where it kept more than its final folder holds."""
+    """Load the weights of the stage before as it trained them, if it kept them unrounded; returns whether it did."""
     path = run.masters(stage)
     if Path(start) != run.final(stage) or not path.is_file():
         return False
@@ -129,7 +132,7 @@ def _record_start(opened: OpenStage, *, unrounded: bool) -> None:
 
 
 def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[Example], images: Images) -> None:
-    """Preflight before step 1; its report lies beside the stage's record. A resumed stage has passed already.
+    """Run preflight before step 1; the report lies beside the stage's record. A resumed stage has passed it already.
 
     Raises `PreflightError` when model, processor and data disagree.
     """
@@ -163,7 +166,7 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
 
 
 def clock_budget(config: StageConfig, run: RunDir) -> float | None:
-    """Seconds that the stage named by `wall_clock_of` trained; raises `DataError` when it has not been done."""
+    """Seconds that the stage named by `wall_clock_of` trained; raises `DataError` if it has not been trained yet."""
     if config.wall_clock_of is None:
         return None
     if not run.is_trained(config.wall_clock_of):
@@ -175,22 +178,22 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
 
 
 class StageTrainer(Exact, ReadsWeights):
-    """What our SFT and GRPO have in common; goes first among the bases, before TRL's trainer."""
+    """What our SFT and GRPO trainers have in common; it goes first among the bases, before TRL's trainer."""
 
     def _send_telemetry(self) -> None:
-        """Called by TRL while a trainer is built; the network is touched only where a recipe names something remote."""
+        """Called by TRL while a trainer is built; does nothing, as only a recipe may ask for the network."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Called by TRL for each checkpoint; only the final folder gets a card, and that is ours."""
+        """Called by TRL for each checkpoint; does nothing, as only the final folder gets a card, and that is ours."""
 
 
 def run_trainer(
     opened: OpenStage, build: Callable[[list[TrainerCallback]], Trainer], collect: Callable[[], dict[str, Any]]
 ) -> Trainer:
-    """Build the trainer with our callbacks, and train to the end or to a signal.
+    """Build the trainer with our callbacks, and train until the end or a signal.
 
-    `collect` gives what belongs into each checkpoint. Raises `KeyboardInterrupt` or `Stopped` after a signal, once
-    the checkpoint is written.
+    `collect` returns what goes into each checkpoint. Raises `KeyboardInterrupt` or `Stopped` after a signal, once the
+    checkpoint is written.
     """
     config, clock = opened.config, opened.clock
     bar = StageBar(config.name, clock=clock)
@@ -203,7 +206,7 @@ def run_trainer(
             Boundaries(opened.checkpoint),
             bar,
         ]
-        # vLLM scales as TRL does.
+        # Not with vLLM, whose rollouts have scaled logits, as TRL's head does.
         with nullcontext() if config.trl.get("use_vllm") else matching_heads():
             trainer = build(callbacks)
         trainer.remove_callback(PrinterCallback)  # it prints each log as a dict, through our progress bar
@@ -219,7 +222,7 @@ def run_trainer(
 
 
 def has_ended(opened: OpenStage) -> bool:
-    """Whether the stage was interrupted after its last step: by number, or by its clock."""
+    """Whether the checkpoint is of the stage's last step, by number of steps or by its clock."""
     budget = opened.clock.budget
     return (opened.checkpoint is not None and opened.checkpoint.last) or bool(budget and opened.clock.seconds >= budget)
 
@@ -256,9 +259,9 @@ def finish_stage(opened: OpenStage, trainer: Trainer, **facts: Any) -> Path:
 
 
 def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
-    """Merged weights in the dtype of the start model, written by the main process; sharded ones are gathered first.
+    """Write merged weights in the dtype of the start model, on the main process; sharded ones are gathered first.
 
-    What that rounds away is kept beside them where a later stage of the recipe goes on from here.
+    If a later stage of the recipe goes on from here, the unrounded weights are kept beside the folder.
     """
     if trainer.is_deepspeed_enabled:
         trainer.save_model(str(final))
@@ -278,7 +281,7 @@ def _save(opened: OpenStage, trainer: Trainer, final: Path) -> None:
 
 
 def _gathered(opened: OpenStage, trainer: Trainer) -> Any:
-    """On the main process a whole model with the weights of all shares; every process must ask."""
+    """A whole model with the gathered weights, on the main process, else `None`; every process must call this."""
     weights = trainer.accelerator.get_state_dict(trainer.model)
     if not trainer.is_world_process_zero():
         return None
@@ -293,7 +296,7 @@ def _gathered(opened: OpenStage, trainer: Trainer) -> Any:
 
 
 def _best(trainer: Trainer) -> dict[str, Any] | None:
-    """The checkpoint that was kept, by which validation figure; `None` without validation: the last step."""
+    """Step, metric and value of the best checkpoint; `None` without validation, where the last step's is kept."""
     state, args = trainer.state, trainer.args
     if not (args.load_best_model_at_end and state.best_model_checkpoint):
         return None

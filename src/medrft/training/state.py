@@ -5,9 +5,9 @@
         exact-0.pt                                what else the next step depends on, one per process
         checkpoint.json                           every file with its size and sha256, written last
 
-A checkpoint without its list of files was cut off while it was written: it does not count and is removed. One whose
-files are not as listed is damaged: the one before it counts, and that is told. Whatever was logged after the
-checkpoint is dropped on resume, so that no step is counted twice.
+A checkpoint without its list of files was cut off while it was written; it does not count and is removed. One whose
+files are not as listed is damaged; the one before it counts, and the user is told. What was logged after the checkpoint
+is dropped on resume, so that no step is counted twice.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from medrft.training.processes import is_main, world_size
 TRAINER_STATE = "trainer_state.json"
 FILES = "checkpoint.json"
 KEY = "StageState"
-"""Name under which our state lies among the trainer's stateful callbacks."""
+"""Name of our state among the Trainer's stateful callbacks: that of the class `callbacks.StageState`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A whole checkpoint and what we had put into it."""
+    """A whole checkpoint, with our own state in it."""
 
     path: Path
     step: int
     saved: dict[str, Any] = field(default_factory=dict)
     last: bool = False
-    """It is of the stage's last step: only the final model was still to be saved."""
+    """Whether it is of the stage's last step, so that only the final model is still to be saved."""
     best: Path | None = None
     """The checkpoint that was the best on validation by then."""
 
     def settle(self, state: Any) -> None:
-        """Point a restored `TrainerState` to where the best checkpoint lies now; one that is gone is forgotten."""
+        """Make a restored `TrainerState` point to where the best checkpoint is now; one that is gone is forgotten."""
         if self.best is None:
             return
         if self.best.is_dir():
@@ -68,9 +68,10 @@ def rotate_checkpoints(folder: Path, *, limit: int | None, best: Path | None) ->
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`; what a killed save left is removed, and so are newer damaged ones.
+    """The newest whole checkpoint in `folder`, `None` if there is none.
 
-    Raises `DataError` for a damaged one that cannot be done without, or when it is of another number of processes.
+    Removes what a killed save has left, and damaged checkpoints that are newer than the whole one. Raises `DataError`
+    if there are damaged ones only, or if another number of processes wrote it.
     """
     damaged: dict[Path, str] = {}
     for path in reversed(_folders(folder)):
@@ -92,7 +93,7 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Checkpoints by step."""
+    """The folders of checkpoints, by step."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
@@ -109,7 +110,7 @@ def _flaw(path: Path) -> str | None:
 
 
 def _read(path: Path) -> Checkpoint:
-    """A whole checkpoint; the best one it names must be whole too, where it still is."""
+    """Read a whole checkpoint; the best one that it names must be whole too, unless it is gone."""
     state = read_json(path / TRAINER_STATE)
     processes = read_json(path / FILES)["processes"]
     if processes != world_size():
@@ -140,7 +141,7 @@ def _tell(message: str) -> None:
 
 
 def rewind_stage(run: RunDir, stage: str, checkpoint: Checkpoint | None) -> None:
-    """Drop the stage's metrics, warnings and rollouts after `checkpoint`; all of them where there is none."""
+    """Drop the stage's metrics, warnings and rollouts after `checkpoint`; all of them if there is none."""
     step = checkpoint.step if checkpoint else -1
     if checkpoint is None:
         run.lost(stage).unlink(missing_ok=True)
@@ -160,8 +161,8 @@ def write_stage(run: RunDir, stage: str, **facts: Any) -> None:
 def needs_training(run: RunDir, stage: str) -> bool:
     """Whether a resumed run must train the stage: it is not finished, or its final model is not as it was written.
 
-    A damaged model is told; the stage goes on from its last checkpoint. Every file of the model is read and hashed,
-    which `RunDir.is_finished` spares those who only want to load it.
+    If the model is damaged, the user is told, and the stage goes on from its last checkpoint. Every file of the model
+    is read and hashed here; `RunDir.is_finished` is the quick check for those who only load it.
     """
     if not run.is_finished(stage):
         return True

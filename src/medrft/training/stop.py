@@ -20,11 +20,11 @@ from medrft.training.arguments import EVALUATIONS
 
 
 class Stopped(SystemExit):
-    """SIGTERM came, a checkpoint was written; exit status 143."""
+    """Raised after SIGTERM, once a checkpoint was written; exit status 143 (128 + the signal's number)."""
 
 
 class Signals:
-    """Turns SIGINT and SIGTERM into a wish that the training loop can honour; the old handlers come back at exit."""
+    """Notes SIGINT and SIGTERM while it is open, for the training loop to act on; the old handlers return at exit."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -48,7 +48,7 @@ class Signals:
         self.received = number
 
     def leave(self) -> None:
-        """Raise what the signal asks for, once everything is on disk."""
+        """Raise `KeyboardInterrupt` or `Stopped` if a signal came; call it once everything is on disk."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received == signal.SIGTERM:
@@ -63,7 +63,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self._cut_short = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Every process must agree, or the others would wait for the one that left."""
+        """Save and stop if any process got a signal; all must, or the others would wait for the one that left."""
         if agree_on(self.signals.received is not None, args):
             self.signals.received = self.signals.received or signal.SIGTERM  # another process has it
             control.should_save = True
@@ -73,7 +73,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """An epoch that a signal cut short has no end to log or evaluate."""
+        """Neither log nor evaluate if a signal cut the epoch short: the Trainer takes that for the epoch's end."""
         if self._cut_short:
             control.should_log = control.should_evaluate = False
 
@@ -98,11 +98,11 @@ class Clock(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Loading has nothing to do with training."""
+        """Start counting here, so that loading is left out."""
         self._began = self._mark = self.now()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Stop when the time is up; evaluate and save at each share of it."""
+        """Stop when the time is up; evaluate and save after each of `EVALUATIONS` equal shares of it."""
         shares = self._shares()
         self._mark = self.now()
         if self.budget is None:
@@ -114,11 +114,11 @@ class Clock(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The evaluation that just ended does not count."""
+        """Leave out the time of the evaluation that just ended."""
         self._pause()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Nor does the checkpoint that was just written."""
+        """Leave out the time of the checkpoint that was just written."""
         self._pause()
 
     def _pause(self) -> None:
@@ -131,7 +131,7 @@ class Clock(TrainerCallback):  # type: ignore[misc]
 
 
 def agree_on(wish: bool, args: TrainingArguments) -> bool:
-    """Whether any process wishes it: each must take the same decision at the same step."""
+    """Whether any process has the wish; all must ask at the same step, and so decide alike."""
     if args.world_size == 1 or not torch.distributed.is_initialized():
         return wish
     votes = torch.tensor(int(wish), device=args.device)

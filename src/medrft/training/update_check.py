@@ -1,7 +1,8 @@
-"""Checks whether an update will move the weights, from the weights themselves and without a training step.
+"""Checks whether an update will move the weights: a model and a learning rate go in, a preflight `Check` comes out.
 
-AdamW changes a weight by about the learning rate at each step, whatever its gradient is. A weight that cannot hold so
-small a change stays as it is. In bfloat16, whose numbers near 0.02 lie 0.0001 apart, hardly any moves at 1e-6.
+No training step is needed. AdamW changes a weight by about the learning rate at each step, whatever its gradient is. A
+weight whose dtype cannot hold so small a change stays as it is. In bfloat16, whose numbers near 0.02 lie 0.0001 apart,
+hardly any weight moves at 1e-6.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 from medrft.training.preflight import Check
 
 REFUSED, WARNED = 0.05, 0.5
-"""Shares of weights that move, below which a stage is refused, and below which it warns."""
+"""Shares of weights that move: below the first a stage is refused, below the second the user is warned."""
 SAMPLED = 65_536
-"""Entries looked at in each block of weights, evenly spread."""
+"""About how many entries are looked at in each tensor of weights, evenly spread."""
 ADAPTIVE = ("adam", "lion", "ademamix", "stable_adamw")
 """Optimizers whose steps are about as long as the learning rate, by parts of their names."""
 NAME = "update_moves"
@@ -65,7 +66,7 @@ def update_moves(model: Any, *, learning_rate: float, optimizer: str, lora: bool
 
 
 def update_warning(check: Check) -> str | None:
-    """A warning where less moves than should, though enough to start."""
+    """A warning if fewer weights move than should, though enough to start; `None` otherwise."""
     if not check.passed or check.measured is None or check.measured >= WARNED:
         return None
     return f"{NAME}: only {check.measured:.1%} of {check.detail.removeprefix('share of ')}; {check.fix}"

@@ -1,2 +1,4 @@
-"""How each tiny family is built: one file per kin of families, each a function from sizes and texts to a config and its
-processor. `models/tiny.py` is the door."""
+"""How tiny models are built: one file for related families, with one function per family.
+
+Each function takes sizes and texts and returns a config and its processor. `models/tiny.py` calls them.
+"""

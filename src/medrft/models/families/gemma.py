@@ -1,4 +1,7 @@
-"""Gemma's kin: SigLIP features pooled to a fixed number of image tokens, which attend to each other both ways."""
+"""Tiny Gemma 3, Gemma 4 and PaliGemma 2: sizes and texts go in, a config and its processor come out.
+
+Their image tokens attend to each other both ways. In Gemma 3 a picture is pooled to a fixed number of them.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ def build_gemma3_it(sizes: TinySizes, texts: Iterable[str]) -> Built:
 def _gemma3(
     parts: tuple[Any, Any], tokenizer: Any, pixels: Any, *, image_tokens: int, ends: int | list[int], template: str
 ) -> Built:
-    """The whole of Gemma 3; `parts` are the configurations of its language model and of its vision tower."""
+    """Config and processor of Gemma 3; `parts` are the configs of its language model and of its vision tower."""
     from transformers import Gemma3Config, Gemma3Processor
 
     text, vision = parts
@@ -96,7 +99,7 @@ def _gemma3(
 
 
 def build_gemma4(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Gemma 4 E2B and E4B: pictures of any size, embeddings of each layer's own, keys shared between layers."""
+    """Gemma 4 E2B and E4B: pictures of any size, an embedding per layer, and keys shared between layers."""
     from transformers import Gemma4Config, Gemma4Processor
     from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeatureExtractor
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
@@ -112,7 +115,7 @@ def build_gemma4(sizes: TinySizes, texts: Iterable[str]) -> Built:
         special=("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>"),
         template=template,
     )
-    most = 70  # image tokens: the smallest number that its processor knows
+    most = 70  # image tokens: the smallest number that its processor accepts
     reading = {"patch_size": PATCH, "pooling_kernel_size": 2}
     processor = Gemma4Processor(
         feature_extractor=Gemma4AudioFeatureExtractor(),
@@ -160,7 +163,7 @@ def _gemma4_text(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
 
 
 def build_paligemma(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """PaliGemma 2, which has no chat template: medrft cannot ask it, and says so."""
+    """PaliGemma 2, which has no chat template: a test holds that medrft refuses it and says why."""
     from transformers import PaliGemmaConfig, PaliGemmaProcessor
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -168,7 +171,7 @@ def build_paligemma(sizes: TinySizes, texts: Iterable[str]) -> Built:
     pixels = SiglipImageProcessorPil(size={"height": sizes.image, "width": sizes.image})
     pixels.image_seq_length = (sizes.image // PATCH) ** 2
     processor = PaliGemmaProcessor(image_processor=pixels, tokenizer=tokenizer)
-    tokenizer, width = processor.tokenizer, head_width(sizes)  # it adds tokens of places and segments
+    tokenizer, width = processor.tokenizer, head_width(sizes)  # the processor has added tokens for places and segments
     text = hub_text_sizes(sizes, tokenizer, head_dim=width, query_pre_attn_scalar=width, sliding_window=32)
     vision = {**vision_sizes(sizes), "vision_use_head": False, "projection_dim": sizes.hidden}
     config = PaliGemmaConfig(

@@ -1,4 +1,8 @@
-"""Idefics' kin: patches shuffled into channels, the picture beside its tiles."""
+"""Tiny Idefics 3 and SmolVLM2: sizes and texts go in, a config and its processor come out.
+
+Neighbouring patches become channels of one image token (pixel shuffle), and a small copy of the picture stands beside
+its tiles.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ IMAGE_TOKENS = {
 
 
 def build_idefics3(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Idefics 3 with medrft's own template, its pictures whole."""
+    """Idefics 3 with medrft's own template, without tiles."""
     from transformers import Idefics3Config, Idefics3Processor, LlamaConfig
     from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
@@ -53,7 +57,7 @@ def build_idefics3(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_smolvlm(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """SmolVLM2, tiled: rows and columns of tiles are named by tokens of their own."""
+    """SmolVLM2 with tiles: a token says in which row and column each tile lies (`<row_1_col_2>`)."""
     from transformers import SmolVLMConfig, SmolVLMProcessor
     from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
     from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor

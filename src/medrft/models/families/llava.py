@@ -1,4 +1,7 @@
-"""LLaVA's kin: a vision tower, a projector, and image tokens in the place of a placeholder."""
+"""Tiny models of the LLaVA families: sizes and texts go in, a config and its processor come out.
+
+They have a vision tower and a projector, whose features take the place of placeholder tokens in the prompt.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokeni
 
 
 def build_llava(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """LLaVA with a Swin tower and medrft's own template: the one that learns the phantom."""
+    """LLaVA with a Swin tower and medrft's own template; the family that our recipes train on the phantom."""
     from transformers import LlamaConfig, LlavaConfig, LlavaProcessor, SwinConfig
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -58,7 +61,7 @@ def build_llava(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_llava_1_5(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """LLaVA 1.5 and LLaVA-Med: CLIP's last layer but one, without its class token."""
+    """LLaVA 1.5 and LLaVA-Med: features of CLIP's second to last layer, without the class token."""
     from transformers import LlavaConfig, LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -84,7 +87,7 @@ def build_llava_1_5(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_llava_next(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """LLaVA-NeXT 1.6 with Mistral: the picture and its tiles, padding taken away again."""
+    """LLaVA-NeXT 1.6 with Mistral: the picture and its tiles, whose padding is taken away again."""
     from transformers import LlavaNextConfig, LlavaNextProcessor
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
@@ -115,7 +118,7 @@ def build_llava_next(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_llava_onevision(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """LLaVA-OneVision with Qwen2 and SigLIP, tiled."""
+    """LLaVA-OneVision with Qwen2, SigLIP and tiles."""
     from transformers import LlavaOnevisionConfig, LlavaOnevisionProcessor
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
         LlavaOnevisionImageProcessorPil,
@@ -162,5 +165,5 @@ def _llama_tokenizer(texts: Iterable[str], sizes: TinySizes, template: str, spec
 
 
 def _clip_sizes(sizes: TinySizes, side: int) -> dict[str, Any]:
-    """CLIP's last layer is not used, so it has one more."""
+    """Sizes of a CLIP tower; its last layer is not used, so it gets one more."""
     return {**vision_sizes(sizes, image=side, more_layers=1), "projection_dim": sizes.vision_hidden}

@@ -1,4 +1,7 @@
-"""Mistral Small 3 with Pixtral's vision tower, and Llama 3.2 Vision, which looks at its picture by cross-attention."""
+"""Tiny Mistral Small 3 and Llama 3.2 Vision: sizes and texts go in, a config and its processor come out.
+
+Mistral has Pixtral's vision tower. Llama reads its picture through cross-attention, not among its tokens.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from medrft.models.families.tokens import train_hub_tokenizer
 
 
 def build_mistral3(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Mistral Small 3.1: rows of patches, merged two by two and ended by a token each."""
+    """Mistral Small 3.1: patches are merged two by two, and each row of them ends with a token of its own."""
     from transformers import Mistral3Config, PixtralProcessor
     from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
@@ -46,7 +49,7 @@ def build_mistral3(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_mllama(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Llama 3.2 Vision: every second layer attends to the tiles. `<|image|>` lies beyond the head."""
+    """Llama 3.2 Vision: every second layer attends to the tiles. The id of `<|image|>` is beyond the head's outputs."""
     from tokenizers import AddedToken
     from transformers import MllamaConfig, MllamaProcessor
     from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil

@@ -1,4 +1,7 @@
-"""Qwen-VL's kin: pictures of any size as patches that are merged two by two, and positions in three dimensions."""
+"""Tiny models of the Qwen-VL families and GLM-4.1V: sizes and texts go in, a config and its processor come out.
+
+They read pictures of any size as patches that are merged two by two, with positions in three dimensions (M-RoPE).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokeni
 
 TURN_TOKENS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 CELL = 2 * PATCH
-"""Pixels per side of what one image token stands for."""
+"""Pixels per side of the square that one image token stands for."""
 
 
 def build_qwen2_vl(sizes: TinySizes, texts: Iterable[str]) -> Built:
@@ -34,7 +37,7 @@ def build_qwen2_vl(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_qwen2_5_vl(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Qwen2.5-VL-Instruct: window attention in the vision tower, its last layer global."""
+    """Qwen2.5-VL-Instruct: the vision tower attends within windows, but for its last layer."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
     tokenizer = _tokenizer(texts, sizes, shipped_template("qwen2_5_vl"))
@@ -54,7 +57,7 @@ def build_qwen3_vl(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_qwen3_vl_thinking(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Qwen3-VL-Thinking: its template opens `<think>`."""
+    """Qwen3-VL-Thinking: its template opens `<think>` at the start of an answer."""
     return _qwen3_vl(sizes, texts, qwen3_vl_thinking())
 
 
@@ -72,7 +75,7 @@ def _qwen3_vl(sizes: TinySizes, texts: Iterable[str], template: str) -> Built:
 
 
 def build_qwen3_5(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Qwen3.5 without thinking: linear attention in all layers but each fourth and the last."""
+    """Qwen3.5 without thinking: linear attention in all layers but every fourth and the last."""
     from transformers import Qwen3_5Config, Qwen3VLProcessor
 
     tokenizer = _tokenizer(texts, sizes, shipped_template("qwen3_5_nothink"), tags=("<think>", "</think>"))
@@ -98,7 +101,7 @@ def build_qwen3_5(sizes: TinySizes, texts: Iterable[str]) -> Built:
 
 
 def build_glm4v(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """GLM-4.1V: Qwen2.5-VL's way of reading pictures before GLM."""
+    """GLM-4.1V: reads pictures as Qwen2.5-VL does, with GLM as its language model."""
     from transformers import Glm4vConfig, Glm4vProcessor
     from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
     from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
@@ -130,7 +133,7 @@ def build_glm4v(sizes: TinySizes, texts: Iterable[str]) -> Built:
     )
     vision = {**_vision(sizes), "image_size": sizes.image}
     config = Glm4vConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
-    small, large = 4 * CELL**2, 2 * sizes.image**2  # counted over two frames
+    small, large = 4 * CELL**2, 2 * sizes.image**2  # its processor counts the pixels of two frames, for a picture too
     processor = Glm4vProcessor(
         image_processor=Glm4vImageProcessorPil(patch_size=PATCH, size={"shortest_edge": small, "longest_edge": large}),
         tokenizer=tokenizer,
@@ -153,7 +156,7 @@ def _vision(sizes: TinySizes) -> dict[str, Any]:
 
 
 def _positions(sizes: TinySizes) -> dict[str, int]:
-    """A learned grid of positions, interpolated to each picture's."""
+    """Size of the learned grid of positions, which is interpolated to each picture's grid."""
     return {"num_position_embeddings": (sizes.image // PATCH) ** 2}
 
 
@@ -176,7 +179,7 @@ def _token_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _processor(kind: Any, tokenizer: Any, sizes: TinySizes) -> Any:
-    """A processor that sees a picture with at most `sizes.image` squared pixels."""
+    """A processor that shrinks pictures to at most `sizes.image` squared pixels."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     pixels = {"patch_size": PATCH, "min_pixels": CELL**2, "max_pixels": sizes.image**2}

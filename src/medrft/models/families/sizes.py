@@ -1,4 +1,4 @@
-"""Sizes of tiny models, and the config entries that all families name alike."""
+"""Sizes of tiny models, and the config entries that all families name alike: `TinySizes` in, config tables out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 PATCH = 8
 """Pixels per side of a patch, where the vision tower is a plain transformer."""
 SPARE_ROWS = 8
-"""Rows of the embedding that no token uses: hub models pad their vocabulary."""
+"""Rows of the embedding that no token uses, as in hub models, whose vocabulary is padded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinySizes:
-    """What makes a tiny model tiny; about a million parameters by default."""
+    """Sizes of a tiny model; about a million parameters by default."""
 
     image: int = 64
-    """Side of a picture as the model sees it, in pixels. Families that cut a picture into tiles see tiles of half of
-    it."""
+    """Side of a picture as the model sees it, in pixels. Families that cut a picture into tiles see tiles of half this
+    side."""
     patch: int = 4
     vision_hidden: int = 128
     vision_layers: int = 4
@@ -26,7 +26,7 @@ class TinySizes:
     heads: int = 4
     mlp: int = 384
     vocab: int = 2048
-    """At most; a small data set yields fewer tokens."""
+    """Tokens at most; a small data set yields fewer."""
     positions: int = 2048
 
     @property
@@ -58,13 +58,13 @@ def text_sizes(sizes: TinySizes, tokenizer: Any) -> dict[str, Any]:
 
 
 def hub_text_sizes(sizes: TinySizes, tokenizer: Any, **more: Any) -> dict[str, Any]:
-    """The same as hub checkpoints have it: fewer key-value heads than heads, and a padded vocabulary."""
+    """Like `text_sizes`, but as in hub checkpoints: fewer key-value heads than heads, and a padded vocabulary."""
     grouped = {"num_key_value_heads": max(1, sizes.heads // 2), "vocab_size": len(tokenizer) + SPARE_ROWS}
     return {**text_sizes(sizes, tokenizer), **grouped, **more}
 
 
 def vision_sizes(sizes: TinySizes, *, image: int | None = None, more_layers: int = 0) -> dict[str, Any]:
-    """Entries of a vision transformer's config; `image` is the side of what it sees where that is not the picture."""
+    """Entries of a vision transformer's config; `image` is the side of its input if that is not the whole picture."""
     return {
         "hidden_size": sizes.vision_hidden,
         "intermediate_size": 3 * sizes.vision_hidden,
@@ -77,12 +77,12 @@ def vision_sizes(sizes: TinySizes, *, image: int | None = None, more_layers: int
 
 
 def head_width(sizes: TinySizes) -> int:
-    """Width of an attention head where the config may choose it: rotary positions want a few dimensions."""
+    """Width of an attention head where the config may set it; rotary positions need a few dimensions."""
     return max(16, sizes.hidden // sizes.heads)
 
 
 def rotary_sections(half: int) -> list[int]:
-    """Rotary frequencies of time, height and width, in Qwen2-VL's proportions; they sum to `half`.
+    """How many rotary frequencies time, height and width get, in Qwen2-VL's proportions; they sum to `half`.
 
     >>> rotary_sections(64), rotary_sections(4)
     ([16, 24, 24], [2, 1, 1])
@@ -92,7 +92,7 @@ def rotary_sections(half: int) -> list[int]:
 
 
 def pixel_settings(side: int) -> dict[str, Any]:
-    """Settings of an image processor for grey pictures with much black: centred near their mean, about unit spread."""
+    """Settings of an image processor for grey pictures with much black: values get about mean 0 and deviation 1."""
     return {
         "size": {"height": side, "width": side},
         "image_mean": [0.4] * 3,

@@ -1,7 +1,7 @@
-"""Chat templates: medrft's own plain one, those of the hub that TRL ships, and the hub's turn formats in our own words.
+"""Chat templates of tiny models: medrft's own plain one, those that TRL ships, and some that we wrote after the hub's.
 
-A tiny model of a hub family wears the template of its real checkpoints, so that what is true of its prompts is true of
-theirs.
+A tiny model of a hub family has the template of its real checkpoints, or the same format of turns, so that what is true
+of its prompts is true of theirs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PLAIN = (
 
 
 def plain_template(image: str) -> str:
-    """Role token, content, end token; `image` stands where a picture is."""
+    """medrft's own template: role token, content, end token for each turn; `image` stands for a picture."""
     return PLAIN.replace("IMAGE", image)
 
 
 def shipped_template(name: str) -> str:
-    """A hub template as TRL ships it; raises `ModelError` where TRL is not installed or has none of that name."""
+    """A hub template that TRL ships; raises `ModelError` if TRL is not installed or has none of that name."""
     spec = find_spec("trl")
     if spec is None or spec.origin is None:
         raise ModelError("this tiny family wears the hub's chat template, which TRL ships; pip install 'medrft[train]'")
@@ -40,7 +40,7 @@ def shipped_template(name: str) -> str:
 
 
 def _content(image: str) -> str:
-    """Jinja for the content of `message`: a string, or text and picture blocks in order."""
+    """Jinja that writes the content of `message`: a string, or blocks of text and pictures in order."""
     return (
         "{%- if message.content is string %}{{ message.content }}{%- else %}"
         "{%- for block in message.content %}"
@@ -51,7 +51,7 @@ def _content(image: str) -> str:
 
 
 def _turns(body: str, *, opening: str = "", generation: str = "") -> str:
-    """Jinja that writes `opening`, `body` for every message, and `generation` where the model is to go on."""
+    """Jinja that writes `opening`, `body` for each message, and `generation` if the model is to answer."""
     go_on = "{%- if add_generation_prompt %}{{ '" + generation + "' }}{%- endif %}" if generation else ""
     return opening + "{%- for message in messages %}" + body + "{%- endfor %}" + go_on
 
@@ -135,7 +135,10 @@ _THOUGHT_TURN = r"""    {%- elif message.role == "assistant" %}
 
 
 def qwen3_vl_thinking() -> str:
-    """Qwen3-VL-Thinking's: as the instruct one's, but it opens `<think>` and writes a thought on lines of its own."""
+    """The template of Qwen3-VL-Thinking: that of Instruct, but it opens `<think>` and puts a thought on its own lines.
+
+    Raises `ModelError` if TRL's Instruct template is not the one that medrft knows.
+    """
     instruct = shipped_template("qwen3_vl")
     start = instruct.find('    {%- elif message.role == "assistant" %}')
     stop = instruct.find("        {%- if message.tool_calls %}", start)

@@ -1,4 +1,7 @@
-"""Families that see a picture as tiles of one size and a small copy of the whole: InternVL and Aya Vision."""
+"""Tiny InternVL and Aya Vision: sizes and texts go in, a config and its processor come out.
+
+Both see a picture as tiles of one size and a small copy of the whole.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ from medrft.models.families.templates import AYA_VISION, INTERNVL
 from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokenizer
 
 CELL = 2 * PATCH
-"""Pixels per side of what one image token stands for."""
+"""Pixels per side of the square that one image token stands for."""
 
 
 def build_internvl(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """InternVL 3 (the -hf checkpoints), tiled as it comes: up to twelve tiles and a copy."""
+    """InternVL 3 (the -hf checkpoints) with its default tiling: up to twelve tiles and a small copy."""
     return _internvl(sizes, texts, side=sizes.tile, most=12)
 
 
 def build_internvl_one_tile(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """The same with one tile, the whole picture: `max_patches: 1` in its preprocessor."""
+    """InternVL 3 with the whole picture as its one tile: `max_patches: 1` in its preprocessor."""
     return _internvl(sizes, texts, side=sizes.image, most=1)
 
 
@@ -53,7 +56,7 @@ def _internvl(sizes: TinySizes, texts: Iterable[str], *, side: int, most: int) -
 
 
 def build_aya_vision(sizes: TinySizes, texts: Iterable[str]) -> Built:
-    """Aya Vision: SigLIP tiles before Cohere's language model, whose layers mostly see a window."""
+    """Aya Vision: SigLIP tiles and Cohere's language model, where every second layer sees a sliding window."""
     from transformers import AyaVisionConfig, AyaVisionProcessor
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 

@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizers trained on the data: medrft's own, and those with a hub family's tokens and turn format."""
+"""Trains byte-level BPE tokenizers: texts go in, a tokenizer comes out, medrft's own or with a hub family's tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 def train_tokenizer(texts: Iterable[str], *, vocab: int, extra: Mapping[str, str]) -> Any:
     """A byte-level BPE tokenizer of at most `vocab` tokens.
 
-    A word is the same token after a tag as after a space, so that a model which can copy from its thought can copy
-    into its answer; any text survives encoding and decoding but for one space at its start or after a tag.
-    `extra` names the family's own special tokens, such as `{"image_token": "<image>"}`.
+    A word is the same token after a tag as after a space, so that a model can copy it from its thought into its answer.
+    Any text survives encoding and decoding, but for one space at its start or after a tag. `extra` names the family's
+    own special tokens, such as `{"image_token": "<image>"}`.
     """
     from tokenizers import decoders
 
@@ -40,10 +40,10 @@ def train_hub_tokenizer(
     tags: Sequence[str] = (),
     template: str | None = None,
 ) -> Any:
-    """A tokenizer of about `vocab` tokens with the special tokens of a hub family, as its checkpoints have them.
+    """A tokenizer of about `vocab` tokens with the special tokens of a hub family's checkpoints.
 
-    `named` are those a processor looks up by an attribute, such as `{"image_token": "<image>"}`; `tags` are single
-    tokens that decoding keeps.
+    `named` are tokens that a processor looks up by an attribute, such as `{"image_token": "<image>"}`. `tags` are
+    single tokens that decoding keeps.
     """
     named = named or {}
     every = dict.fromkeys([pad, end, *([begin] if begin else []), *special, *named.values()])
@@ -63,7 +63,7 @@ def train_qwen_tokenizer(
     named: Mapping[str, str] | None = None,
     tags: Sequence[str] = (),
 ) -> Any:
-    """The tokenizer of Qwen's language models, which other families (LLaVA-OneVision, InternVL) stand on too."""
+    """A tokenizer with the tokens of Qwen's language models, which LLaVA-OneVision and InternVL use too."""
     return train_hub_tokenizer(
         texts,
         vocab=vocab,
@@ -94,7 +94,7 @@ def _trained(texts: Iterable[str], special: list[str], *, vocab: int, spaced: bo
 
 
 def _segments(text: str) -> list[str]:
-    """The text between tags, which are tokens of their own."""
+    """The text between tags; the tags are tokens of their own and must not be learned as text."""
     return [part for part in re.split("|".join(TAGS), text) if part]
 
 

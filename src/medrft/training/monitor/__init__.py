@@ -1,1 +1,1 @@
-"""What a GRPO stage's numbers say while it trains, and why it goes wrong."""
+"""Watches a GRPO stage: a batch's rewards become numbers (`measures`), and those become warnings (`watch`)."""

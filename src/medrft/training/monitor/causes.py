@@ -1,8 +1,8 @@
-"""What goes wrong in a GRPO stage, as far as its log tells: numbers of `metrics.jsonl` in, the causes that hold out.
+"""What goes wrong in a GRPO stage: rows of `metrics.jsonl` go in, a reading for each cause comes out.
 
-Each cause is one entry of `CAUSES`, with its number, its threshold and its advice: `truncation` is on while the mean
-of `truncated` over the newest rows is too high, for example. Only logged numbers are read, so that a training run and
-`medrft doctor` afterwards say the same. docs/monitor.md has the table.
+Each cause is one entry of `CAUSES`, with its number, its threshold and its advice. For example, `truncation` is on
+while the mean of `truncated` over the newest rows is at least 0.1. Only logged numbers are read, so that a training run
+and `medrft doctor` afterwards say the same. docs/monitor.md has the table.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from typing import Any, Literal
 
 Row = Mapping[str, Any]
 Readings = dict[str, float]
-"""What was measured, by part of the reward; under `""` for the whole stage, under `reward` for the whole reward."""
+"""What was measured, by part of the reward; `""` stands for the whole stage, `reward` for the whole reward."""
 
 FLOOR = 0.01
-"""A group whose rewards differ by less (standard deviation) teaches noise: TRL blows it up to unit advantages."""
+"""A group whose rewards have a smaller standard deviation teaches noise: TRL scales it up to advantages around 1."""
 START = 5
-"""So many first rows of a stage are what later ones are compared with."""
+"""How many first rows of a stage later ones are compared with."""
 LEAST = 5
-"""Values that a cause asks before it is checked; its window where that is shorter."""
+"""How many values a cause needs before it is checked, or as many as its window if that is shorter."""
 DONE = 0.9
-"""A part that pays this share of the completions its most has no spread because there is nothing left to tell."""
+"""If a part pays this share of completions its most, it does not spread because nothing is left to improve."""
 FORMAT_SATURATED, FORMAT_LOW = 0.95, 0.9
+"""Shares of completions with the best form: from the first on it is learned, below the second it was not yet."""
 TOKENS = 8
-"""A change of length by fewer tokens is none."""
+"""A change of length by fewer tokens does not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The first rows of a stage and its newest ones, of which `size` are read together.
 
-    A row without a number (a step that reused a generation batch) is passed over, not counted.
+    A row that lacks a number, as for a step that reused a generation batch, does not count among the `size`.
     """
 
     start: Sequence[Row]
@@ -42,23 +43,23 @@ class Window:
     size: int
 
     def mean(self, key: str) -> float | None:
-        """Mean of the newest values; `None` when there are too few."""
+        """Mean of the newest values; `None` if there are too few."""
         return _mean(_values(self.recent, key)[-self.size :], least=min(LEAST, self.size))
 
     def since_start(self, key: str) -> tuple[float, float] | None:
-        """Means of the first values and of the newest that come after them."""
+        """The mean of the first values, and that of the newest ones after them; `None` if there are too few."""
         later = [row for row in self.recent if row["step"] > self.start[-1]["step"]]
         before = _mean(_values(self.start, key), least=1)
         after = _mean(_values(later, key)[-self.size :], least=LEAST)
         return None if before is None or after is None else (before, after)
 
     def names(self, prefix: str, suffix: str) -> list[str]:
-        """Parts that have a number `<prefix><part><suffix>`, in order."""
+        """The parts of the reward that have a number `<prefix><part><suffix>`, in order."""
         keys = (key for row in self.recent for key in row if key.startswith(prefix) and key.endswith(suffix))
         return list(dict.fromkeys(key[len(prefix) : len(key) - len(suffix)] for key in keys))
 
     def by_part(self, prefix: str, suffix: str) -> Readings | None:
-        """The number of every part that has enough of it; `None` when none has."""
+        """The mean of a number for each part that has enough values; `None` if no part has."""
         means = {name: self.mean(f"{prefix}{name}{suffix}") for name in self.names(prefix, suffix)}
         return {name: mean for name, mean in means.items() if mean is not None} or None
 
@@ -69,31 +70,35 @@ class Cause:
 
     name: str
     measured: str
-    """What the number is, in words that a finding can quote."""
+    """What the number is, in words that a warning can quote."""
     beyond: Literal["above", "below"]
     threshold: float
     window: int = 10
-    """Newest values that are read together."""
+    """How many of the newest values are read together."""
     needs: str
-    """What must be there for it to be checked."""
+    """What the log must have for this cause to be checked, in words."""
     advice: str
     measure: Callable[[Window], Readings | None]
-    """`None` when it cannot be checked yet."""
+    """Returns `None` if it cannot be checked yet."""
 
     def holds(self, value: float, *, already: bool = False) -> bool:
-        """Whether `value` is beyond the threshold; a cause that is on ends a fifth of it later."""
+        """Whether `value` is beyond the threshold.
+
+        A cause that is on (`already`) only ends once the value is back by a fifth of the threshold, so that it does not
+        go on and off around it.
+        """
         slack = 0.2 * abs(self.threshold) if already else 0.0
         if self.beyond == "above":
             return value >= self.threshold - slack
         return value < self.threshold + slack
 
     def read(self, start: Sequence[Row], rows: Sequence[Row]) -> Readings | None:
-        """The readings on the newest of `rows`."""
+        """The readings at the newest of `rows`; `start` are the stage's first rows."""
         return self.measure(Window(start, rows, self.window))
 
 
 def stage_number(key: str) -> Callable[[Window], Readings | None]:
-    """A number of the whole stage."""
+    """Measures one number of the whole stage."""
 
     def measure(window: Window) -> Readings | None:
         mean = window.mean(key)
@@ -103,7 +108,10 @@ def stage_number(key: str) -> Callable[[Window], Readings | None]:
 
 
 def reward_and_parts(key: str, suffix: str) -> Callable[[Window], Readings | None]:
-    """A number of the reward, and of its parts where it has several; parts that pay nearly everyone are left out."""
+    """Measures a number of the reward, and of its parts if it has several.
+
+    Parts that pay nearly all completions their most are left out (`DONE`).
+    """
 
     def measure(window: Window) -> Readings | None:
         mean = window.mean(key)
@@ -119,12 +127,12 @@ def reward_and_parts(key: str, suffix: str) -> Callable[[Window], Readings | Non
 
 
 def each_part(prefix: str, suffix: str) -> Callable[[Window], Readings | None]:
-    """A number of each part."""
+    """Measures a number of each part."""
     return lambda window: window.by_part(prefix, suffix)
 
 
 def format_without_gain(window: Window) -> Readings | None:
-    """How much correctness has risen since the start, for each part about form that rose to its top meanwhile."""
+    """The rise of correctness since the start, for each part about form that rose to its top meanwhile."""
     correct = window.since_start("correct")
     formats = {name: window.since_start(f"format/{name}") for name in window.names("format/", "")}
     known = {name: ends for name, ends in formats.items() if ends is not None}
@@ -135,7 +143,7 @@ def format_without_gain(window: Window) -> Readings | None:
 
 
 def length_factor(window: Window) -> Readings | None:
-    """By which factor the length has changed since the start, up or down."""
+    """The factor by which the length has changed since the start, up or down; always 1 or more."""
     ends = window.since_start("completion_length")
     if ends is None:
         return None
@@ -144,7 +152,7 @@ def length_factor(window: Window) -> Readings | None:
 
 
 def same_answers(window: Window) -> Readings | None:
-    """How much oftener two questions get the same answer than they have the same reference."""
+    """How much more often two questions get the same answer than they have the same reference."""
     same, expected = window.mean("same_answer"), window.mean("same_reference")
     return None if same is None or expected is None else {"": same - expected}
 
@@ -282,7 +290,7 @@ CAUSES: tuple[Cause, ...] = (
         measure=each_part("part/", "/failed"),
     ),
 )
-"""All causes, in the order in which they are told."""
+"""All causes, in the order in which the user is told of them."""
 
 
 KEYS = frozenset(

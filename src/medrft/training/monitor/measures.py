@@ -1,8 +1,8 @@
 """Measures a generation batch: graded completions and their rewards go in, numbers for `metrics.jsonl` come out.
 
-They are means, such as `no_answer` or `correct`, and the spread of rewards within groups (`spread`), which is all that
-GRPO learns from. Completions of one group stand side by side, G of them. `causes` reads these numbers;
-docs/monitor.md says what each means.
+For example `{"correct": 0.62, "no_answer": 0.03, "spread": 0.21, …}`: shares and means, and the spread of rewards
+within groups, which is all that GRPO learns from. Completions of one group stand side by side, G of them. `causes`
+reads these numbers; docs/monitor.md says what each means.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 
 
 def batch_metrics(graded: Sequence[Graded], outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, float]:
-    """Metrics of whole groups; a metric with nothing to tell is absent. All stds are those of a sample (n - 1)."""
+    """Metrics of whole groups; one that cannot be measured is absent. Standard deviations are of a sample (n - 1)."""
     rewards = _groups([outcome.reward for outcome in outcomes], group_size)
     spread = _spread(rewards)
     found: dict[str, float] = {
@@ -50,7 +50,10 @@ def batch_metrics(graded: Sequence[Graded], outcomes: Sequence[Outcome], *, grou
 
 
 def part_metrics(outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, float]:
-    """Mean and mean within-group std of each part, raw and calibrated, where it applies; ties of the calibrated."""
+    """Mean and mean within-group std of each part's raw and calibrated scores, and the ties of the calibrated ones.
+
+    Only completions that a part applies to count.
+    """
     found: dict[str, float] = {}
     for name in dict.fromkeys(part for outcome in outcomes for part in outcome.applicable):
         for stage in ("raw", "calibrated"):
@@ -66,10 +69,10 @@ def part_metrics(outcomes: Sequence[Outcome], *, group_size: int) -> dict[str, f
 
 
 def answer_metrics(graded: Sequence[Graded], *, group_size: int) -> dict[str, float]:
-    """Share of pairs of answers to different questions of one kind that are the same, and of their references.
+    """How often two questions of one kind get the same answer, and how often they have the same reference.
 
-    Nothing where no two questions of the batch are of one kind. Pairs, unlike the share of the commonest answer, do
-    not depend on how many questions a batch holds.
+    Both are shares of pairs. Unlike the share of the most common answer, they do not depend on how many questions a
+    batch holds. Empty if no two questions of the batch are of one kind.
     """
     answers, references = _Pairs(), _Pairs()
     for number, row in enumerate(graded):
@@ -85,10 +88,10 @@ def answer_metrics(graded: Sequence[Graded], *, group_size: int) -> dict[str, fl
 def reward_metrics(
     reward: Reward, graded: Sequence[Graded], outcomes: Sequence[Outcome], *, group_size: int
 ) -> dict[str, float]:
-    """What needs the reward's own settings: `top`, `format/…`, `failed` and `dominance` of each part.
+    """Metrics that need the reward's own settings: `top`, `format/…`, `failed` and `dominance` of each part.
 
-    `top` is the share of completions that earn the most a part can give (of a part about form also `format/<part>`),
-    `failed` the share that a scorer behind an endpoint gave no score.
+    `top` is the share of completions that earn the most that a part can give; for a part about form it is also
+    `format/<part>`. `failed` is the share that a scorer behind an endpoint gave no score.
     """
     found: dict[str, float] = {}
     stacks = [reward.stack(row.example.kind) for row in graded]
@@ -122,10 +125,10 @@ def _of_part(name: str, scorer: Scorer, values: Sequence[Score]) -> dict[str, fl
 def part_dominance(
     reward: Reward, graded: Sequence[Graded], outcomes: Sequence[Outcome], *, group_size: int
 ) -> dict[str, float]:
-    """`part/<name>/dominance`: share of the reward's within-group variance less the share that its weight promises.
+    """`part/<name>/dominance`: a part's share of the reward's within-group variance minus its share of the weights.
 
-    A part's share of the variance is cov(weighted part, reward) / var(reward), both within groups; these sum to 1. Its
-    weight counts among the parts that spread at all. Nothing where fewer than two do.
+    The share of the variance is cov(weighted part, reward) / var(reward), both within groups; these sum to 1. The share
+    of the weights is among the parts that spread at all. Empty if fewer than two do.
     """
     kinds = [row.example.kind for row in graded[::group_size]]
     weights = {name: np.array([reward.weights(kind).get(name, 0.0) for kind in kinds]) for name in reward.names}
@@ -138,7 +141,7 @@ def part_dominance(
         spread = _spread(values)
         if spread.size and spread.mean() >= FLOOR:
             away = np.nan_to_num(values - _mean(values))
-            if reward.combine_rule == "normalize_then_sum":
+            if reward.combine_rule == "normalize_then_sum":  # as in TRL, where 1e-4 is added; here it is a floor
                 away /= np.maximum(np.sqrt((away**2).sum(axis=1, keepdims=True) / (group_size - 1)), 1e-4)
             parts[name] = (away * weight[:, None], float(np.abs(weight[np.isfinite(values).any(axis=1)]).sum()))
     if len(parts) < 2:
@@ -154,7 +157,10 @@ def part_dominance(
 
 
 def calibration_metrics(reward: Reward) -> dict[str, float]:
-    """Threshold of each calibration that has one, and whether it, and any, no longer tells scores apart (0 or 1)."""
+    """The threshold of each calibration that has one, and whether it no longer tells scores apart (0 or 1).
+
+    `calibration_saturated` is 1 if any calibration no longer does.
+    """
     found: dict[str, float] = {}
     saturated = reward.saturated()
     for key, stack in reward.stacks.items():
@@ -171,32 +177,38 @@ def calibration_metrics(reward: Reward) -> dict[str, float]:
 
 
 class _Pairs:
-    """Counts pairs of values from different groups of one kind, and those that are equal."""
+    """Counts pairs of values of one kind from different groups, and how many of these pairs are equal.
+
+    It counts all pairs of a kind and subtracts those within a group, which is linear in the number of values.
+    """
 
     def __init__(self) -> None:
         self._by_kind: dict[str, Counter[Hashable]] = {}
         self._by_group: dict[tuple[str, int], Counter[Hashable]] = {}
 
     def add(self, kind: str, group: int, value: Hashable) -> None:
-        """One value."""
+        """Add the value of one completion."""
         self._by_kind.setdefault(kind, Counter())[value] += 1
         self._by_group.setdefault((kind, group), Counter())[value] += 1
 
     @property
     def count(self) -> int:
-        """Ordered pairs."""
+        """The number of ordered pairs."""
         whole = sum(counts.total() ** 2 for counts in self._by_kind.values())
         return whole - sum(counts.total() ** 2 for counts in self._by_group.values())
 
     @property
     def equal(self) -> int:
-        """Ordered pairs of equal values."""
+        """The number of ordered pairs whose values are equal."""
         whole = sum(n**2 for counts in self._by_kind.values() for n in counts.values())
         return whole - sum(n**2 for counts in self._by_group.values() for n in counts.values())
 
 
 def _truth_correlation(rewards: Array, truth: Array) -> dict[str, float]:
-    """Correlation of reward and truth within groups, pooled; 0 for a reward that ties where the truth differs."""
+    """Correlation of reward and truth within groups, pooled over groups in which the truth differs.
+
+    It is 0 for a reward that is the same throughout each of these groups. Empty if there is no such group.
+    """
     known = np.isfinite(rewards) & np.isfinite(truth)
     rewards, truth = np.where(known, rewards, np.nan), np.where(known, truth, np.nan)
     right = np.nan_to_num(truth - _mean(truth))
@@ -210,7 +222,7 @@ def _truth_correlation(rewards: Array, truth: Array) -> dict[str, float]:
 
 
 def _mean(groups: Array) -> Array:
-    """Mean of each group's known values as a column; 0 where there is none."""
+    """Mean of each group's known values, as a column; 0 if a group has none."""
     known = np.isfinite(groups)
     mean: Array = np.where(known, groups, 0.0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1), 1)[:, None]
     return mean
@@ -237,7 +249,7 @@ def _value(outcome: Outcome, stage: str, part: str) -> Score:
 
 
 def _groups(values: Sequence[Score], size: int) -> Array:
-    """Groups by completions; NaN for what is unscored."""
+    """Values as an array, (groups, completions); NaN for what is unscored."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64).reshape(-1, size)
 
 

@@ -1,7 +1,9 @@
 """Watches a GRPO stage: rows of its log go in, one at a time, and a `Finding` comes out when a cause begins.
 
-The trainer feeds it while it trains, and `medrft doctor` feeds it the rows of `metrics.jsonl` afterwards; it says the
-same both times. Needs no torch, so that `doctor` answers at once.
+    truncation (grpo, step 40): share of answers cut off at the token limit 0.14 (warns at least 0.1); cut answers are …
+
+The trainer feeds it while it trains, and `medrft doctor` feeds it the rows of `metrics.jsonl` afterwards, with the same
+result. It needs no torch, so that `doctor` answers at once.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from typing import Any
 from medrft.training.monitor.causes import CAUSES, LEAST, START, Cause, Row, is_read
 
 KEPT = 2 * max(cause.window for cause in CAUSES)
-"""Newest rows that are kept: where batches are used twice, every second one has their numbers."""
+"""How many of the newest rows are kept: if each batch is used twice, only every second row has all numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One cause that began at a step, on the reward, one of its parts or the whole stage."""
+    """One cause that began at a step: of the reward, of one of its parts, or of the whole stage."""
 
     cause: str
     part: str
@@ -29,17 +31,17 @@ class Finding:
     """The last step at which it was on."""
     ended: bool = False
     measured: float
-    """When it began."""
+    """The value when it began."""
     worst: float
     threshold: float
     beyond: str
-    """`above` or `below` the threshold it is on."""
+    """On which side of the threshold the cause is on, `above` or `below`."""
     says: str
     """What was measured, in words."""
     advice: str
 
     def line(self) -> str:
-        """All of it in one line."""
+        """The warning in one line, for people."""
         steps = f"step {self.step}" if self.last == self.step else f"steps {self.step} to {self.last}"
         limit = f"at least {self.threshold:g}" if self.beyond == "above" else f"below {self.threshold:g}"
         worst = "" if self.worst == self.measured else f", at worst {self.worst:.3g}"
@@ -50,12 +52,12 @@ class Finding:
         )
 
     def row(self) -> dict[str, Any]:
-        """As `warnings.jsonl` keeps it: what was known when it began."""
+        """The row of `warnings.jsonl`: what was known when it began."""
         return {key: value for key, value in asdict(self).items() if key not in ("last", "ended", "worst")}
 
 
 class Watch:
-    """Checks each logged step of one stage against the causes; `on` holds the causes that are on, by cause and part."""
+    """Checks each logged step of one stage against the causes; `on` has those that are on, by cause and part."""
 
     def __init__(self, stage: str, *, state: Mapping[str, Any] | None = None):
         self.stage = stage
@@ -67,7 +69,7 @@ class Watch:
             self.load_state_dict(state)
 
     def take(self, step: int, row: Row) -> list[Finding]:
-        """One training row of the log; returns what begins with it."""
+        """Take one training row of the log; returns the causes that begin with it."""
         kept = {key: value for key, value in row.items() if is_read(key)} | {"step": step}
         if len(self.start) < START:
             self.start.append(kept)
@@ -102,17 +104,17 @@ class Watch:
         )
 
     def metrics(self) -> dict[str, float]:
-        """`warning/<cause>`: 1 while it is on, 0 while it is not; absent until it could be checked."""
+        """`warning/<cause>` for each cause: 1 while it is on, else 0; absent until it can be checked."""
         on = {name for name, _ in self.on}
         return {f"warning/{cause.name}": float(cause.name in on) for cause in CAUSES if cause.name in self.checked}
 
     def state_dict(self) -> dict[str, Any]:
-        """The window and what is on, as plain JSON."""
+        """The rows that are kept, and the causes that are on and checked, as plain JSON."""
         on = [[cause, part, value] for (cause, part), value in self.on.items()]
         return {"start": list(self.start), "recent": list(self.recent), "on": on, "judged": sorted(self.checked)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state."""
+        """Go on from a state that `state_dict` returned."""
         self.start, self.recent = list(state["start"]), list(state["recent"])
         self.on = {(cause, part): value for cause, part, value in state["on"]}
         self.checked = set(state["judged"])
@@ -120,18 +122,18 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What can be said of one stage after the fact."""
+    """What can be said of one stage from its log."""
 
     stage: str
     rows: int
     """Logged training steps."""
     findings: tuple[Finding, ...]
     not_judged: Mapping[str, str]
-    """Cause -> why."""
+    """Causes that could not be checked -> why."""
 
 
 def diagnose_stage(rows: Iterable[Row], *, stage: str) -> Diagnosis:
-    """Feed a stage's rows of `metrics.jsonl` to a watch, in order."""
+    """Feed a stage's rows of `metrics.jsonl` to a watch, in order, and return all that it found."""
     watch, found, open_ = Watch(stage), [], {}  # type: Watch, list[Finding], dict[tuple[str, str], int]
     train = [row for row in rows if row.get("split", "train") == "train"]
     for row in train:
@@ -149,7 +151,7 @@ def diagnose_stage(rows: Iterable[Row], *, stage: str) -> Diagnosis:
 
 
 def diagnose_run(rows: Iterable[Row]) -> list[Diagnosis]:
-    """One for each GRPO stage that has logged anything."""
+    """A diagnosis for each GRPO stage that has logged anything."""
     stages: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("kind") == "grpo":

@@ -1,1 +1,1 @@
-"""What a recipe will do and hold, said before anything is loaded."""
+"""What `medrft plan` says of a recipe before anything is loaded: steps, memory on each GPU, and disk."""

@@ -1,8 +1,9 @@
-"""Bytes that a stage holds on each GPU, under every way of spreading it (one GPU, DDP, FSDP2, ZeRO-3).
+"""Bytes that a stage holds on each GPU: a `Setting` and the shape of its model go in, a `Memory` comes out.
 
-In go a stage's `Setting` and the shape of its model; out comes `Memory`: weights, gradients, optimizer, activations
-and so on, whose `peak` is compared with what a GPU has. Each part has the dtype that training gives it (`precision`).
-What a step keeps beside the weights is counted by running it on a sketched model (`trace`), so no weights are loaded.
+It is known for each way of spreading the stage (one GPU, DDP, FSDP2, ZeRO-3), and split into weights, gradients,
+optimizer, activations and so on; its `peak` is compared with what a GPU has. Each part has the dtype that training
+gives it (`precision`). What a step keeps beside the weights is counted by running it on a sketched model (`trace`), so
+that no weights are loaded.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ WAYS: tuple[Way, ...] = ("one GPU", "DDP", "FSDP2", "ZeRO-3")
 RESERVE = 1.5 * 2**30
 """Bytes for CUDA, its libraries and NCCL: assumed, not measured."""
 FRAGMENTS = 0.05
-"""Share of what a step allocates that is lost between blocks: assumed, not measured."""
+"""Share of a step's memory that is lost to fragmentation: assumed, not measured."""
 LIVE = 10**9
 """Parameters that ZeRO-3 may hold gathered (DeepSpeed's `stage3_max_live_parameters`)."""
 STATES = {"adamw_torch": 8.0, "adamw_torch_fused": 8.0, "sgd": 0.0, "adafactor": 0.1, "lion_32bit": 4.0}
-"""Bytes of optimizer state for each trained parameter; 8 where an optimizer is not named here."""
+"""Bytes of optimizer state for each trained float32 parameter; 8 for an optimizer that is not named here."""
 LORA = {"r": 16, "lora_alpha": 32}
-"""The adapters that are planned where a recipe has none."""
+"""The adapters that a plan proposes for a recipe without any."""
 QUESTION = "Which of these findings does the image show, and on which side of the patient does it lie?"
-"""What a processor is asked about a picture of the largest size."""
+"""The question in the prompt that a processor is given, with a picture of the largest size."""
 QUESTION_TOKENS, TOKENS_PER_WORD = 40, 1.5
-"""A question with its options, and the prompt's words, where no tokenizer is at hand: assumed."""
+"""Tokens of a question with its options, and per word of the prompt, used without a tokenizer: assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What of a stage decides about memory."""
+    """The settings of a stage that its memory depends on."""
 
     load: Load
     pixels: int
@@ -59,16 +60,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many there are."""
+    """How many parameters a model has."""
 
     total: int
     trained: int
     embedding: int
-    """Trained ones in embeddings, which 8-bit optimizers keep in 32 bits."""
+    """Trained parameters of the input embeddings, whose state 8-bit optimizers keep in 32 bits."""
     block: int
-    """Of the largest block."""
+    """Parameters of the largest block, that is layer."""
     root: int
-    """Outside all blocks."""
+    """Parameters outside all blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Memory:
     optimizer: float
     reference: float
     gathered: float
-    """Buckets of DDP, or weights that are gathered for a moment where they are sharded."""
+    """DDP's buckets of gradients, or with sharding the weights that are gathered for a moment."""
     activations: float
     """What a forward and backward pass keeps at its peak, bfloat16 copies of weights included."""
     rollouts: float
@@ -107,29 +108,29 @@ class Memory:
 
     @property
     def certain(self) -> float:
-        """What is held whatever the batch: the lower bound of `peak`."""
+        """What is held whatever the batch: a lower bound of `peak`."""
         return RESERVE + self.weights + self.gradients + self.optimizer + self.reference
 
 
 @dataclass
 class Planner:
-    """Bytes of settings of one model; sketches are made once and peaks counted once."""
+    """Counts the memory of settings of one model; each sketch is made once, and each peak counted once."""
 
     recipe: Recipe
     shape: Shape
     processor: Any = None
-    """Where the model's folder has one: it says how many tokens a picture takes."""
+    """The processor in the model's folder, if any: it knows how many tokens a picture takes."""
     _models: dict[str | None, tuple[Any, Sketch]] = field(default_factory=dict)
     _peaks: dict[Any, int] = field(default_factory=dict)
     _asks: dict[int, PromptInputs] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> str:
-        """The dtype that the model is saved in; bfloat16 where its config says nothing."""
+        """The dtype that the model is saved in; bfloat16 if its config does not say."""
         return str(self.shape.config.dtype or "bfloat16").removeprefix("torch.")
 
     def memory(self, setting: Setting, way: Way, gpus: int, *, rough: bool = False) -> Memory:
-        """Bytes on each of `gpus`; `rough` leaves activations and rollouts out."""
+        """Bytes on each of `gpus` GPUs; `rough` leaves activations and rollouts out, which take a while to count."""
         sharded = way in ("FSDP2", "ZeRO-3")
         share = gpus if sharded else 1
         n = self.parameters(setting.lora)
@@ -138,6 +139,7 @@ class Planner:
         precision = setting.precision
         own, low = BYTES[precision.trained], BYTES[precision.frozen]
         reference = BYTES[precision.reference] if precision.reference else 0
+        # ZeRO-3 holds bfloat16 weights and gradients, 2 bytes each, beside the weights and gradients that AdamW sees.
         held: dict[str, float] = {
             "weights": (own * n.trained + low * frozen + (2 * n.trained if way == "ZeRO-3" else 0)) / share,
             "gradients": (own + (2 if way == "ZeRO-3" else 0)) * n.trained / share,
@@ -158,24 +160,24 @@ class Planner:
         writes = load.kind == "grpo"
         rollouts = self.peak(replace(load, shared=load.shared and not sharded), setting, rollouts=True) if writes else 0
         if way == "ZeRO-3" and writes:
-            rollouts += 2 * n.total  # ds3_gather_for_generation
+            rollouts += 2 * n.total  # TRL's `ds3_gather_for_generation` puts the whole model on each GPU
         return Memory(**held, activations=self.peak(load, setting), rollouts=rollouts)
 
     def peak(self, load: Load, setting: Setting, *, rollouts: bool = False) -> int:
-        """Counted bytes of an update, or of rollouts."""
+        """Bytes at the peak of an update, or of rollouts, counted on the sketch."""
         key = (load, setting.pixels, setting.lora, rollouts)
         if key not in self._peaks:
             model, sketch = self.sketched(setting.lora)
             count = rollout_peak if rollouts else update_peak
             try:
                 self._peaks[key] = count(model, sketch, self.ask(setting.pixels, model), load)
-            except UNFIT_INPUTS as error:  # its code reads numbers that a sketch does not have
+            except UNFIT_INPUTS as error:  # the model's code reads values, which a sketch does not have
                 kind, told = self.shape.config.model_type, " ".join(str(error).split())[:200]
                 raise ModelError(f"a step of {kind} models cannot be sketched, so it is not planned: {told}") from error
         return self._peaks[key]
 
     def sketched(self, lora: str | None) -> tuple[Any, Sketch]:
-        """The model, with adapters where the setting has them, and with TRL's head that keeps no logits."""
+        """The sketched model, with adapters if the setting has them, and with TRL's head, which keeps no logits."""
         if lora not in self._models:
             from trl.trainer.utils import add_fused_lm_head
 
@@ -188,7 +190,7 @@ class Planner:
         return self._models[lora]
 
     def parameters(self, lora: str | None) -> Parameters:
-        """The counts of the model, adapters included."""
+        """How many parameters the model has, adapters included."""
         model, _ = self.sketched(lora)
         blocks = [
             sum(weight.numel() for weight in block.parameters()) for s in block_stacks(model).values() for block in s
@@ -205,7 +207,7 @@ class Planner:
         )
 
     def ask(self, pixels: int, model: Any) -> PromptInputs:
-        """A prompt with one square picture of `pixels`, from the processor or from what is known of the family."""
+        """A prompt with one square picture of `pixels`, made by the processor or by what is known of the family."""
         if pixels not in self._asks:
             prompt = get_prompt(self.recipe.prompt)
             if self.processor is not None:
@@ -217,7 +219,7 @@ class Planner:
 
 
 def _adapted(model: Any, config: Any) -> Any:
-    """Freezing and adapters as a stage applies them."""
+    """The model with frozen parts and adapters, as a stage makes it."""
     freeze_parts(model, config.freeze)
     adapters = lora_config(config)
     if adapters is None:
@@ -228,14 +230,17 @@ def _adapted(model: Any, config: Any) -> Any:
 
 
 def state_bytes(optim: str, n: Parameters) -> float:
-    """Bytes of an optimizer's state; 8-bit ones keep embeddings in 32 bits."""
+    """Bytes of an optimizer's state; 8-bit ones keep that of embeddings in 32 bits."""
     if "8bit" in optim:
         return (1.0 if "lion" in optim else 2.0) * (n.trained - n.embedding) + 8.0 * n.embedding
     return STATES.get(optim, 8.0) * n.trained
 
 
 def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> PromptInputs:
-    """A prompt of `text` tokens and one picture, with no tokenizer."""
+    """A prompt of `text` tokens and one picture, made without a tokenizer.
+
+    Raises `ModelError` for a family whose image token or number of image tokens is not known.
+    """
     fields, tokens = picture_inputs(config, pixels)
     image = getattr(config, "image_token_id", None)
     if image is None:
@@ -246,14 +251,14 @@ def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> PromptI
 
 
 def _token_types(config: Any, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
-    """What tells image tokens from text, for the families that read it."""
+    """The input that tells image tokens from text, for families that read one; else empty."""
     kind = str(config.model_type)
     name = "token_type_ids" if kind == "gemma3" else "mm_token_type_ids" if kind.startswith(("qwen", "glm4v")) else ""
     return {name: images.long()} if name else {}
 
 
 def processed_prompt(processor: Any, model: Any, prompt: str, pixels: int) -> PromptInputs:
-    """A prompt as the model's own processor makes it, with a question of usual length."""
+    """A prompt made by the model's own processor, with a question of usual length."""
     from PIL import Image
 
     from medrft.models.encode import encode_chats

@@ -1,9 +1,9 @@
-"""A recipe's plan, made before anything is loaded: what a stage will do, what it holds, and how to make it fit.
+"""A recipe's plan, made before anything is loaded: a stage goes in, its work, memory and disk come out.
 
-`setting_of` reads from a recipe what decides about memory, `memory_table` compares the ways to spread it over GPUs,
-and `smallest_change` finds the fewest changes after which it fits, such as
+`setting_of` reads from a recipe what its memory depends on, and `memory_table` compares the ways to spread it over
+GPUs. `smallest_change` finds the fewest changes after which it fits, such as
 `--set stages.grpo.trl.gradient_checkpointing=true`. `stage_work` counts steps, completions and checkpoints;
-`checkpoint_bytes` and `hours_of` say what these take. `medrft plan` prints all of it.
+`checkpoint_bytes` and `hours_of` say how much disk and time they take. `medrft plan` prints all of it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from medrft.training.precision import BYTES, find_precision
 
 NAMES = {"one GPU": "one_gpu", "DDP": "ddp", "FSDP2": "fsdp2", "ZeRO-3": "zero3"}
 ANSWER_TOKENS = {"think": 256, "direct": 32, "short": 16, "plain": 16}
-"""Tokens that SFT learns of an example, by the prompt's form: assumed."""
+"""Tokens of an answer that SFT learns, by prompt: assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One way to need less memory, as a user would set it."""
+    """One change that needs less memory, in the words a user would type."""
 
     keys: str
-    """The `--set` assignments, or the command, that make it."""
+    """The `--set` options, or the command, that make the change."""
     setting: Setting
     way: Way
 
 
 def value_of(stage: StageConfig, key: str) -> Any:
-    """A key of the stage's `trl:` table, or its default in TRL."""
+    """The value of a key in the stage's `trl:` table, or its default in TRL."""
     if key in stage.trl:
         return stage.trl[key]
     known = {field.name: field.default for field in fields(config_class(stage))}
@@ -45,7 +45,10 @@ def value_of(stage: StageConfig, key: str) -> Any:
 
 
 def setting_of(stage: StageConfig, recipe: Recipe, *, checkpoint: str) -> Setting:
-    """What of a stage decides about memory, on a GPU unless the recipe says CPU; `checkpoint` is the saved dtype."""
+    """The settings that a stage's memory depends on, for a GPU unless the recipe says `device: cpu`.
+
+    `checkpoint` is the dtype that the start model is saved in.
+    """
     cpu = recipe.model.device == "cpu"
     rows = int(value_of(stage, "per_device_train_batch_size"))
     repeats = stage.trl.get("steps_per_generation") or value_of(stage, "gradient_accumulation_steps")
@@ -79,17 +82,17 @@ def memory_table(planner: Planner, setting: Setting, gpus: int, ways: Sequence[W
 
 
 def usable_memory(gpu: float) -> float:
-    """What a GPU of a nominal size leaves free, in bytes: 99 % of its GiB."""
+    """Usable bytes of a GPU with a nominal size of `gpu` GiB: 99 % of it."""
     return 0.99 * gpu * 2**30
 
 
 def smallest_change(
     planner: Planner, stage: StageConfig, setting: Setting, *, way: Way, gpus: int, gpu: float
 ) -> list[Change] | None:
-    """The fewest changes, tried in order of how little they alter training, after which the stage fits.
+    """The fewest changes after which the stage fits; those that alter training least are tried first.
 
-    `None` where none of them helps; an empty list where it fits as it is. Settings whose weights, gradients and
-    optimizer alone are too large are passed over without running anything.
+    `None` if none of them helps, and an empty list if it fits as it is. Settings whose weights, gradients and optimizer
+    alone are too large are skipped without running anything.
     """
     most = usable_memory(gpu)
 
@@ -107,7 +110,7 @@ def smallest_change(
             break
     else:
         return None
-    for number in taken[:-1]:  # an earlier change that the later ones make needless
+    for number in taken[:-1]:  # a later change may have made an earlier one needless
         fewer = [other for other in taken if other != number]
         if fits(_applied(steps, fewer, stage, setting, way)):
             taken = fewer
@@ -125,7 +128,7 @@ def _applied(
 
 
 def _steps(stage: StageConfig, setting: Setting, way: Way, gpus: int) -> Iterator[str]:
-    """Names of the changes that can be made, those that alter training least first."""
+    """Names of the changes that can be made; those that alter training least come first."""
     if not setting.load.checkpointing:
         yield "checkpointing"
     rows = setting.load.rows
@@ -145,7 +148,7 @@ def _steps(stage: StageConfig, setting: Setting, way: Way, gpus: int) -> Iterato
 
 
 def _change(step: str, stage: StageConfig, setting: Setting, way: Way) -> Change:
-    """A setting with one change more, and how a user makes it."""
+    """The setting with one change more, and how a user makes that change."""
     where, load = f"stages.{stage.name}.trl", setting.load
     if step == "checkpointing":
         return Change(
@@ -181,7 +184,11 @@ def _change(step: str, stage: StageConfig, setting: Setting, way: Way) -> Change
 def stage_work(
     stage: StageConfig, *, gpus: int, rows: int | None, validation: int | None, max_tokens: int
 ) -> dict[str, Any]:
-    """Steps, questions, generate calls and validation's share of them, as counts; `None` where the data are needed."""
+    """How many steps, questions and generate calls a stage takes, and validation's share of these.
+
+    `rows` and `validation` count the examples. `steps` is `None` if it depends on data that are not known, or on a
+    clock.
+    """
     table = stage.trl
     size, repeats = (
         int(value_of(stage, f"{key}")) for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
@@ -221,9 +228,9 @@ def stage_work(
 
 
 def checkpoint_bytes(planner: Planner, stage: StageConfig, setting: Setting) -> dict[str, float]:
-    """Disk of one checkpoint (weights or adapters, and the optimizer), of all kept at once, and of the final folder.
+    """Bytes on disk: one checkpoint (weights or adapters, and the optimizer), all that are kept, and the final folder.
 
-    `masters` are the trained weights that a later stage goes on from, where the final folder rounds them.
+    `masters` are the unrounded weights that a later stage goes on from, if the final folder rounds them.
     """
     n = planner.parameters(setting.lora)
     weights = 4 * n.trained if setting.lora else 4 * n.trained + 2 * (n.total - n.trained)
@@ -237,7 +244,7 @@ def checkpoint_bytes(planner: Planner, stage: StageConfig, setting: Setting) -> 
 
 
 def hours_of(work: Mapping[str, Any], *, tokens_per_second: float | None, step_seconds: float | None) -> dict[str, Any]:
-    """Hours of a stage: measured steps times their number, or the writing alone from a stated speed."""
+    """Hours of a stage, from measured seconds per step, or for writing completions alone from a given speed."""
     if step_seconds is not None and work.get("steps"):
         return {"hours": work["steps"] * step_seconds / 3600, "from": f"{step_seconds:.3g} s a step, measured"}
     if tokens_per_second and work.get("most_tokens_written"):
@@ -247,7 +254,7 @@ def hours_of(work: Mapping[str, Any], *, tokens_per_second: float | None, step_s
 
 
 def way_of_launch(processes: int) -> Way:
-    """How the launcher of this process spreads the training, by what it left in the environment."""
+    """How the launcher of this process spreads the training, read from the environment that it sets."""
     if processes == 1:
         return "one GPU"
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
@@ -256,5 +263,5 @@ def way_of_launch(processes: int) -> Way:
 
 
 def ways_for(gpus: int) -> tuple[Way, ...]:
-    """The ways to spread a stage over so many GPUs."""
+    """The ways to spread a stage over `gpus` GPUs."""
     return WAYS if gpus > 1 else ("one GPU",)

@@ -1,10 +1,10 @@
 """Counts the memory that a training step takes beyond weights, gradients and optimizer, by running it on a sketch.
 
 In go a sketched model (`models.sketch`: shapes without numbers), one prompt and the load of a step, such as 16
-completions of 256 tokens in groups of 8; out come bytes at the peak. Each phase is run with a few blocks of every
-stack, and again with one block more. Every further block costs the same again, so the peak of the whole model is known
-in a second or two. The phases of an update are reading images and text, the way back through the text, and the way
-back through the images; those of rollouts are reading the prompts and writing the last token.
+completions of 256 tokens in groups of 8; out come bytes at the peak. A step is run with a few layers (blocks) of every
+stack, and again with one more. Each further layer costs as much again, so the peak of the whole model is known in a
+second or two. Peaks are taken by phase. An update has the forward pass, the backward pass through the text model, and
+that through the vision tower; rollouts have the vision tower, the prompts, and the last token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, witho
 from medrft.training.sharing.groups import cut_groups
 
 FEW = 2
-"""Blocks of each stack that are run."""
+"""How many blocks of each stack are run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,33 +39,33 @@ class PromptInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one device does at a time."""
+    """What one device computes at a time."""
 
     kind: str
     """`sft` or `grpo`."""
     rows: int
     """Completions (or SFT examples) of one forward and backward pass."""
     group: int = 1
-    """Completions of one prompt."""
+    """How many completions a prompt has."""
     completion: int = 0
-    """Tokens of each completion, of the answer in SFT."""
+    """Tokens of each completion; in SFT, of the answer."""
     checkpointing: bool = True
     shared: bool = True
-    """Whether a group's prompt is computed once."""
+    """Whether a group's prompt is computed only once."""
     written: int = 0
     """Completions written at a time in rollouts."""
     autocast: bool = True
     """Whether matrix products are in bfloat16."""
     trained: str = "float32"
-    """The dtype in which trained weights are met; sharded ones arrive in the compute dtype."""
+    """The dtype of trained weights in a pass; sharded ones arrive in the compute dtype."""
     frozen: str = "float32"
 
 
 def update_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> int:
-    """Bytes at the peak of forward and backward, beyond weights and gradients.
+    """Bytes at the peak of forward and backward pass, beyond weights and gradients.
 
-    Gradients of an earlier micro-batch are held, as they are from the second of a step on. Bfloat16 copies of the
-    weights that autocast makes are among the bytes.
+    Gradients are there from the start, as from the second micro-batch of a step on. The bfloat16 copies of weights
+    that autocast makes are counted.
     """
     set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     prepare_model(model, load)
@@ -91,9 +91,10 @@ def update_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> in
 
 
 def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> int:
-    """Bytes at the peak of writing `written` completions, beyond the weights: keys, values and the pass itself.
+    """Bytes at the peak of writing `load.written` completions, beyond the weights: keys, values and the pass itself.
 
-    Autocast's bfloat16 copies of the weights are kept from the first token to the last (`SharesPrompts._writing`).
+    Autocast's bfloat16 copies of the weights are counted: they are kept from the first token to the last
+    (`SharesPrompts._writing`).
     """
     set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     model.eval()
@@ -127,9 +128,9 @@ def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> i
 
 
 def _at_full_depth(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
-    """The peak over phases, each a linear function of every stack's depth."""
+    """The highest peak of any phase at full depth; each phase is a linear function of every stack's depth."""
     gc.collect()
-    gc.freeze()  # what is there already need not be searched again between the passes
+    gc.freeze()  # `gc.collect` in each pass then skips all objects that are there already
     try:
         return _extended(model, sketch, step)
     finally:
@@ -157,14 +158,14 @@ def _extended(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
 
 
 def _needed(model: Any, name: str) -> int:
-    """Blocks of a stack that must be run: all that hand features to the text on the way (Qwen3-VL)."""
+    """How many blocks of a stack must be run: in Qwen3-VL all that hand features to the text model, and one more."""
     parent = model.get_submodule(name.rpartition(".")[0])
     taken = getattr(parent, "deepstack_visual_indexes", None)
     return max(taken) + 2 if taken else FEW
 
 
 def prepare_model(model: Any, load: Load) -> None:
-    """Training mode, with or without checkpointing."""
+    """Put the model into training mode, with or without gradient checkpointing."""
     model.train()
     inner = plain_model(model)
     with without_notices():
@@ -181,7 +182,7 @@ def _autocast(load: Load) -> AbstractContextManager[Any]:
 
 
 def _forward(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> torch.Tensor:
-    """The loss; the images' way back, from where the gradient reaches the text model's input, is a phase of its own."""
+    """The loss. Once the backward pass has reached the text model's input, the phase "images" begins."""
 
     def mark(given: torch.Tensor) -> None:
         if given.requires_grad:
@@ -195,7 +196,7 @@ def _forward(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> torch
 
 
 def forward_loss(model: Any, ask: PromptInputs, load: Load) -> torch.Tensor:
-    """The loss of one micro-batch as the trainers compute it, on completions of one fixed token."""
+    """The loss of one micro-batch as the trainers compute it; the completions repeat one token."""
     written = torch.ones(load.rows, load.completion, dtype=torch.long, device=ask.ids.device)
     ids = torch.cat([ask.ids.expand(load.rows, -1), written], 1)
     if load.kind == "grpo" and load.shared:
@@ -209,7 +210,7 @@ def forward_loss(model: Any, ask: PromptInputs, load: Load) -> torch.Tensor:
 
 
 def _shared_loss(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> torch.Tensor:
-    """The loss of groups as packed rows."""
+    """The loss of groups that are packed into rows."""
     size = min(load.group, load.rows)
     groups = [row // size for row in range(load.rows)]
     places = cut_groups(model, groups, prompt=ask.ids.shape[1], completion=load.completion)
@@ -233,7 +234,7 @@ def repeat_inputs(fields: dict[str, torch.Tensor], times: int) -> dict[str, torc
 
 
 def _watch_text(model: Any, told: Callable[[torch.Tensor], None]) -> Any:
-    """Tell of the embeddings that the text model is given, once the images are in them; returns the hook's handle."""
+    """Call `told` with the embeddings that the text model gets, images included; returns the hook's handle."""
 
     def watch(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         given = kwargs.get("inputs_embeds")

@@ -1,4 +1,4 @@
-"""A group's prompt and image computed once in TRL's GRPO trainer: how, whether it is right, and when it is not done."""
+"""Computes a group's prompt and image once in TRL's GRPO trainer, checks the result, and falls back if it differs."""
 
 from __future__ import annotations
 

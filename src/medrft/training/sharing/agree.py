@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 
 
 class Agrees:
-    """Mixin for trainers with an accelerator and a `sharing`."""
+    """Mixin for trainers that have an accelerator and a `sharing`."""
 
     sharing: Sharing
 
@@ -30,14 +30,14 @@ class Agrees:
         return bool(me.is_fsdp_enabled or me.is_deepspeed_enabled)
 
     def _tried(self, work: Callable[[], Found]) -> tuple[Found | None, str | None]:
-        """What `work` returns, or why it could not; what is no fault of a model's code is raised."""
+        """What `work` returns, or why it failed in a model's code; other errors are raised (`faults.why_failed`)."""
         try:
             return work(), None
         except FAULTS as error:
             return None, why_failed(error, self.sharing.log)
 
     def _together(self, why: str | None) -> str | None:
-        """Why any process cannot go on, since all must go the same way; each must ask at the same place."""
+        """Why any process cannot share, `None` if all can; every process must call this at the same point."""
         accelerator: Any = self.accelerator  # type: ignore[attr-defined]
         if accelerator.num_processes == 1:
             return why
@@ -48,7 +48,10 @@ class Agrees:
         return next(told for told in reasons if told is not None)
 
     def _in_step(self, parts: list[Found]) -> list[Found]:
-        """With sharded weights every process must run the model as often; what is too much is thrown away."""
+        """The parts, repeated so that with sharded weights every process runs the model equally often.
+
+        The caller throws away the results of repeated parts.
+        """
         if not self._sharded:
             return parts
         accelerator: Any = self.accelerator  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""The state of prompt sharing in one stage (`Sharing`), and what falling back to TRL's plain way needs.
+"""The state of prompt sharing in one stage (`Sharing`), and what it takes to fall back to TRL's plain way.
 
-`Sharing` says whether rollouts and log-probabilities share prompts, what comparing them with the plain way found, and
+`Sharing` says whether rollouts and log-probabilities share prompts, what a comparison with the plain way found, and
 why one of them fell back. It goes into checkpoints and into the stage's record.
 """
 
@@ -26,21 +26,21 @@ Place = Literal["loss", "rollouts"]
 
 @dataclass
 class Sharing:
-    """Whether prompts are shared, what was found when that was checked, and how often it was done."""
+    """Whether prompts are shared, what the last check found, and how many completions went which way."""
 
     on: bool = True
     verify: Verify = "first"
     log: Path | None = None
-    """Where the traceback of an error goes that made rollouts or log-probabilities fall back."""
+    """The file for the traceback of an error that caused a fallback."""
     fallen: dict[Place, str] = field(default_factory=dict)
-    """Why rollouts or log-probabilities are TRL's own."""
+    """Places that fell back to TRL's own way -> why."""
     checked: dict[Place, Difference] = field(default_factory=dict)
     """The last comparison with the plain way."""
     rows: Counter[str] = field(default_factory=Counter)
     """Completions by place and way: `loss/shared`, `loss/plain`, …"""
 
     def shares(self, place: Place) -> bool:
-        """Whether prompts are shared in a place."""
+        """Whether prompts are shared in `place`."""
         return self.on and place not in self.fallen
 
     @property
@@ -53,7 +53,7 @@ class Sharing:
         return self.verify == "always" or (self.verify == "first" and place not in self.checked)
 
     def fall_back(self, place: Place, why: str) -> None:
-        """From now on a place goes TRL's own way; said once. Every process must call it at the same point."""
+        """Use TRL's own way in `place` from now on, and tell the user once. Every process must call this together."""
         if self.on and place not in self.fallen:
             self.fallen[place] = why
             if is_main():
@@ -62,7 +62,7 @@ class Sharing:
                 )
 
     def count(self, place: Place, rows: int, *, shared: bool) -> None:
-        """Note completions that went one way, shared or plain."""
+        """Count `rows` completions that went one way, shared or plain."""
         self.rows[f"{place}/{'shared' if shared else 'plain'}"] += rows
 
     def share(self) -> float:
@@ -79,7 +79,7 @@ class Sharing:
         }
 
     def restored(self, state: dict[str, Any] | None) -> Sharing:
-        """Itself, with the state of a checkpoint."""
+        """This object, with the state of a checkpoint put into it."""
         if state is not None:
             self.fallen = dict(state["fallbacks"])
             self.checked = {place: Difference.from_json(found) for place, found in state["checked"].items()}
@@ -87,7 +87,7 @@ class Sharing:
         return self
 
     def describe(self) -> dict[str, Any]:
-        """For the stage's record."""
+        """Settings and state, for the stage's record."""
         return {"on": self.on, "verify": self.verify, **self.state_dict()}
 
 
@@ -95,7 +95,7 @@ RandomState = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def random_state(device: torch.device) -> RandomState:
-    """Where torch's generators stand, of the CPU and of the device."""
+    """The state of torch's random generators, for the CPU and for the device."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
@@ -108,9 +108,9 @@ def rewind_generators(state: RandomState, device: torch.device) -> None:
 
 @contextmanager
 def without_dropout(model: Any, device: torch.device) -> Iterator[None]:
-    """Neither dropout modules nor anything else draws random numbers that the run would miss afterwards.
+    """Inside there is no dropout, and random numbers that are drawn do not change those of the run afterwards.
 
-    The rest of the model stays in training mode, which gradient checkpointing asks for.
+    The rest of the model stays in training mode, which gradient checkpointing needs.
     """
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
     try:

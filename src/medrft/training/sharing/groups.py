@@ -1,8 +1,8 @@
-"""Bookkeeping of groups in a generation batch: which rows are of one group, and each group's images once.
+"""Bookkeeping of groups in a generation batch: which rows belong to one group, and each group's images once.
 
 `group_numbers(4, size=2, process=0)` is `[0, 0, 1, 1]`: TRL's `RepeatSampler` puts the G rows of a prompt side by
-side. A row's group is known by its place alone. Comparing the prompts or pictures themselves would not do: each row is
-decoded anew and copied on the way, so that equal ones are different objects.
+side, so that a row's place tells its group. The prompts or pictures do not: each row is decoded anew and copied on the
+way, so that those of a group are different objects.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict
 from medrft.models.prefix import branches_per_row
 
 GROUP = "group"
-"""The batch's own column: the number of each row's group, (B,)."""
+"""The column that we add to the batch: the number of each row's group, (B,)."""
 
 
 def group_numbers(rows: int, *, size: int, process: int) -> list[int]:
-    """The group of each of a process's rows; a group may begin on one process and end on the next.
+    """The group's number for each row of a process; a group may begin on one process and end on the next.
 
     >>> group_numbers(4, size=2, process=0), group_numbers(3, size=2, process=1)
     ([0, 0, 1, 1], [1, 2, 2])
@@ -31,7 +31,7 @@ def group_numbers(rows: int, *, size: int, process: int) -> list[int]:
 
 
 def group_leaders(groups: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The first row of each group, and for each row the place of its group among them.
+    """The first row of each group, and for each row the place of its group in that list.
 
     >>> group_leaders([4, 4, 5, 5])
     ([0, 2], [0, 0, 1, 1])
@@ -56,7 +56,7 @@ def group_members(groups: Sequence[int]) -> list[list[int]]:
 
 
 def divide_groups(groups: Sequence[int], most: int) -> list[int]:
-    """Groups cut into parts of at most `most` rows, numbered anew.
+    """The groups' numbers after cutting them into parts of at most `most` rows.
 
     >>> divide_groups([7, 7, 8, 7, 8], 2)
     [0, 0, 1, 2, 1]
@@ -71,10 +71,10 @@ def divide_groups(groups: Sequence[int], most: int) -> list[int]:
 
 
 def cut_groups(model: Any, groups: Sequence[int], *, prompt: int, completion: int) -> list[int]:
-    """Groups as packed rows hold them: cut where one row for a whole group would waste more than it saves.
+    """The groups' numbers for packing: a group is cut if one row for all of it would waste more than it saves.
 
-    `prompt` and `completion` are lengths in tokens. Training and the plan of its memory (`planning.trace`) both ask
-    here, so that the plan counts the rows that training computes.
+    `prompt` and `completion` are lengths in tokens. Training and the plan of its memory (`planning.trace`) both call
+    this, so that the plan counts the rows that training computes.
     """
     size = max(Counter(groups).values())
     most = branches_per_row(model, prompt=prompt, completion=completion, size=size)
@@ -82,19 +82,19 @@ def cut_groups(model: Any, groups: Sequence[int], *, prompt: int, completion: in
 
 
 def take_rows(fields: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
-    """Multimodal inputs of some rows, in that order, repeated where asked; `num_images` among them counts each row's.
+    """Multimodal inputs of the given rows, in that order; a row may be asked for several times.
 
-    Whatever a family's layout is (per row, per image, per tile, patches of all images in one tensor), each row gets
-    its own.
+    Works for each family's layout: per row, per image, per tile, or patches of all images in one tensor. `num_images`
+    in `fields` counts the images of each row.
     """
     taken = {key: pick_rows(value, rows) for key, value in by_row(fields).items() if value is not None}
     return {key: torch.cat(value) if _in_parts(value) else value for key, value in taken.items()}
 
 
 def by_row(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Multimodal inputs with one entry per row: what is kept per image or tile becomes a list of a tensor per row.
+    """Multimodal inputs with one entry per row: what is kept per image or tile becomes a list with a tensor per row.
 
-    `num_images`, `num_tiles` and grids say how to cut, by TRL's rules; without `num_images` all is per row already.
+    `num_images`, `num_tiles` and grids say how to cut, by TRL's rules. Without `num_images` all is per row already.
     """
     counts = fields.get("num_images")
     if counts is None or isinstance(fields.get("pixel_values"), list):
@@ -114,10 +114,11 @@ def _in_parts(value: Any) -> bool:
 
 
 def tile_counts(processor: Any, images: Sequence[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """How many tiles each row has (`num_tiles`) and each image (`num_patches`), where pixels are kept per tile.
+    """How many tiles each row (`num_tiles`) and each image (`num_patches`) has, if pixels are kept per tile.
 
-    `images` are each row's; `fields` what the processor made of them. Asked of the image processor as TRL does, since
-    the processor drops it. Empty for families that keep pixels per image, per row, or by a grid.
+    `images` are those of each row, `fields` is what the processor made of them. The processor does not return the
+    counts, so the image processor is asked, as in TRL. Empty for families that keep pixels per image, per row, or by a
+    grid.
     """
     counts = [len(shown or []) for shown in images]
     pixels = fields.get("pixel_values")
@@ -138,14 +139,14 @@ def tile_counts(processor: Any, images: Sequence[Any], fields: Mapping[str, Any]
 
 
 def pick_rows(value: Any, rows: Sequence[int]) -> Any:
-    """Rows of a tensor or list; a number stays."""
+    """The given rows of a tensor or list; a tensor with a single number stays as it is."""
     if isinstance(value, torch.Tensor):
         return value if value.ndim == 0 else value[torch.as_tensor(rows, device=value.device)]
     return [value[row] for row in rows]
 
 
 def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
-    """A generation batch as `steps` batches of an update, groups shuffled but whole, each image held once.
+    """Cut a generation batch into `steps` batches; groups are shuffled but stay whole, and each image is held once.
 
     Draws the order from torch's global generator, as TRL does for its order of rows.
     """
@@ -159,7 +160,10 @@ def micro_batches(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
 
 
 def _once(value: Any, groups: Sequence[int]) -> Any:
-    """A list of tensors, one per row, in which rows of a group share one tensor of their own."""
+    """A list of tensors per row in which the rows of a group share one tensor.
+
+    It is a copy (`clone`): a slice would keep the whole batch's tensor in memory.
+    """
     if not _in_parts(value):
         return value
     kept: dict[int, torch.Tensor] = {}
@@ -170,9 +174,10 @@ def _once(value: Any, groups: Sequence[int]) -> Any:
 
 
 def as_tensors(fields: Mapping[str, Any], *, pad: Any) -> dict[str, torch.Tensor]:
-    """What a processor returned without `return_tensors`, as tensors; lists of a token's values are padded on the left.
+    """What a processor returned without `return_tensors`, as tensors.
 
-    `pad` is TRL's padding function. The rule is that of TRL's own generation.
+    Lists with a value per token are padded on the left, by `pad`, TRL's padding function. TRL's own generation has the
+    same rule.
     """
     found = {}
     for key, value in fields.items():
@@ -186,7 +191,7 @@ def as_tensors(fields: Mapping[str, Any], *, pad: Any) -> dict[str, torch.Tensor
 
 
 def lost_sharing(*, size: int, rows: int, steps: int) -> str | None:
-    """What sharing is lost when an update's `rows` do not hold whole groups of `size`, and values that keep the batch.
+    """What sharing is lost if an update's `rows` do not hold whole groups of `size`, and which values would keep it.
 
     `steps` is the number of such batches in an optimizer step (`gradient_accumulation_steps`).
 
@@ -211,7 +216,7 @@ def lost_sharing(*, size: int, rows: int, steps: int) -> str | None:
 
 
 def whole_chunks(numbers: Sequence[int], most: int) -> list[list[int]]:
-    """Rows cut between groups into parts of at most `most` rows where a group allows it.
+    """The rows in parts of at most `most`, cut between groups only; a larger group is a part of its own.
 
     >>> whole_chunks([0, 0, 1, 1, 2, 2], 4)
     [[0, 1, 2, 3], [4, 5]]

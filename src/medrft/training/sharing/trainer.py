@@ -1,9 +1,9 @@
-"""A mixin for TRL's `GRPOTrainer`: each prompt and image of a group is computed once, in rollouts and in every
-log-probability pass (policy, old and reference).
+"""A mixin for TRL's `GRPOTrainer` that computes each prompt and image of a group once.
 
-Overridden hooks of TRL 1.16, each with a test against the pinned signature: `_generate_and_score_completions`,
-`_tokenize_prompts`, `_generate`, `_generate_single_turn`, `_prepare_inputs`, `_compute_loss` and
-`_get_per_token_logps_and_entropies`. Where sharing is off or has fallen back, they are TRL's own.
+It does so in rollouts and in every log-probability pass (policy, old and reference). It overrides these hooks of TRL
+1.16, each with a test against the pinned signature: `_generate_and_score_completions`, `_tokenize_prompts`,
+`_generate`, `_generate_single_turn`, `_prepare_inputs`, `_compute_loss` and `_get_per_token_logps_and_entropies`. If
+sharing is off or has fallen back, they do what TRL's own do.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from medrft.training.sharing.groups import GROUP
 from medrft.training.sharing.verify import Batch, Difference, loss_difference, probe_parameters, rollout_difference
 
 LogProbs = tuple[torch.Tensor, torch.Tensor | None]
-"""Log-probabilities and, where asked for, entropies, (B, C)."""
+"""Log-probabilities and, if asked for, entropies, (B, C)."""
 
 
 class SharesPrompts(Agrees):
     """Goes before `GRPOTrainer` among the bases; `self.sharing` must be set before the trainer is built."""
 
     _groups: list[int]
-    """The group of each row of the batch under way."""
+    """The group of each row of the current batch."""
     _once: dict[str, Any] | None = None
-    """Multimodal inputs of the generation batch, each prompt's once, with `num_images`."""
+    """Multimodal inputs of the generation batch, once for each prompt, with `num_images`."""
     _extra: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
-    """Multimodal inputs of the batch of an update that TRL does not know."""
+    """Multimodal inputs of the update's batch that TRL does not know."""
 
     @property
     def _group_size(self) -> int:
-        """G in training, and its counterpart in evaluation."""
+        """Completions of a group: G in training, `num_generations_eval` in validation."""
         me: Any = self
         return int(me.num_generations if me.model.training else me.num_generations_eval)
 
@@ -124,24 +124,24 @@ class SharesPrompts(Agrees):
             )
 
     def _writing(self) -> AbstractContextManager[Any]:
-        """One autocast around all tokens of the rollouts; sharded weights arrive cast, and vLLM has its own.
+        """One autocast around all tokens of the rollouts; not for vLLM, nor for sharded weights, which arrive cast.
 
         accelerate puts each forward pass under an autocast of its own, and torch drops its low-precision copies of the
-        weights whenever the outermost one is left: alone, each token would cast every weight anew.
+        weights whenever the outermost one is left. Without ours, each token would cast every weight anew.
         """
         me: Any = self
         theirs = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
         return nullcontext() if theirs else me.accelerator.autocast()
 
     def _are_ours(self) -> bool:
-        """Whether we write rollouts: not those of vLLM, which shares prompts itself, nor those with sharded weights,
-        which `generate` gathers in step with the other processes."""
+        """Whether we write rollouts, and not vLLM, which shares prompts itself, or `generate`, which for sharded
+        weights gathers them in step with the other processes."""
         me: Any = self
         others = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
         return not others and self._once is not None and self.sharing.shares("rollouts")
 
     def _shared_rollouts(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts | None:
-        """Completions in row order, compared with the plain path where that is due; `None` where it falls back."""
+        """Completions in row order, compared with the plain way if that is due; `None` if it falls back."""
         me: Any = self
         device = me.accelerator.device
         state, checked = random_state(device), self.sharing.checked.get("rollouts")
@@ -160,7 +160,7 @@ class SharesPrompts(Agrees):
         return None
 
     def _written(self, prompt_ids: Sequence[Sequence[int]]) -> Rollouts:
-        """Completions in row order; the comparison that is due is left in `sharing.checked`."""
+        """Completions in row order; if a comparison is due, its result is left in `sharing.checked`."""
         me: Any = self
         first, place = groups.group_leaders(self._groups)
         prompts = [torch.tensor(prompt_ids[row]) for row in first]
@@ -254,7 +254,7 @@ class SharesPrompts(Agrees):
         )
 
     def _theirs(self, model: Any, batch: Batch, *, batch_size: int | None = None, **options: Any) -> Any:
-        """TRL's own computation, or the same for inputs that TRL does not hand on."""
+        """TRL's own computation, or the same in our code if the model needs inputs that TRL does not hand on."""
         fields = groups.take_rows(batch.fields, range(len(batch)))
         if KNOWN.issuperset(fields):
             return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
@@ -284,10 +284,10 @@ class SharesPrompts(Agrees):
     def _shared_loss(
         self, model: Any, batch: Batch, batch_size: int | None, compute_entropy: bool, aux: str | None
     ) -> LogProbs | None:
-        """`_shared`, compared with the plain path where that is due; `None` where it falls back.
+        """`_shared`, compared with the plain way if that is due; `None` if it falls back.
 
         Processes agree before each part that talks to the others: on the comparison, on the inputs, on the outcome.
-        An error that only one of them meets inside a forward pass with sharded weights cannot be agreed on.
+        They cannot agree on an error that only one of them meets inside a forward pass with sharded weights.
         """
         me: Any = self
         device = me.accelerator.device
@@ -313,7 +313,7 @@ class SharesPrompts(Agrees):
         return None
 
     def _packed(self, model: Any, batch: Batch, batch_size: int | None = None) -> list[tuple[list[int], Any, Any]]:
-        """Whole groups, about `batch_size` rows of them at a time: rows, how they are packed, the model's inputs."""
+        """Whole groups in parts of about `batch_size` rows: for each its rows, packing and the model's inputs."""
         me: Any = self
         found = []
         for rows in groups.whole_chunks(batch.groups, batch_size or len(batch)):
@@ -350,12 +350,12 @@ class SharesPrompts(Agrees):
         return whole[0], whole[1] if compute_entropy else None
 
     def _plain(self, model: Any, batch: Batch) -> torch.Tensor:
-        """Log-probabilities, (B, C), the way TRL computes them."""
+        """Log-probabilities, (B, C), as TRL computes them."""
         logps: torch.Tensor = self._theirs(model, batch)[0]
         return logps
 
     def _loss_difference(self, model: Any, batch: Batch) -> Difference:
-        """Compare with the plain path on a few completions."""
+        """Compare the shared way with the plain one on a few completions."""
         me: Any = self
         inner = model if self._sharded else me.accelerator.unwrap_model(model)
         # torch.autograd.grad with `inputs` raises inside reentrant checkpointing, which supports `backward` alone.
@@ -381,7 +381,7 @@ class SharesPrompts(Agrees):
     # Falling back
 
     def _why_not(self, model: Any, *, rollouts: bool = False) -> str | None:
-        """Why a model cannot share prompts, as far as that is known; also when asking it fails."""
+        """Why a model cannot share prompts, as far as that is known; also if finding out fails."""
         why, failed = self._tried(partial(why_not_shareable, model, rollouts=rollouts))
         return failed or why
 

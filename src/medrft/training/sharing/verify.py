@@ -1,13 +1,12 @@
-"""Checks on a batch under way that a shared prompt gives the plain result: two ways to compute go in, a `Difference`
-comes out, of log-probabilities and of the gradient of one block of parameters.
+"""Checks that a shared prompt gives the plain result: two ways to compute a batch go in, a `Difference` comes out.
 
-The comparison must fit into memory where the run fits. So the shared way is computed on some rows of the batch, no
-more than an update computes. The plain way is computed row by row, each with its own backward pass. Both use the run's
-gradient checkpointing.
+It compares log-probabilities and the gradient of one block of parameters. The comparison must fit into memory if the
+run does. So the shared way is computed on some rows of the batch, no more than an update computes. The plain way is
+computed row by row, each with its own backward pass. Both use the run's gradient checkpointing.
 
-In float32 both may differ by 1e-4, log-probabilities by 1e-4 / temperature where it is below 1, since they are those of
-logits / temperature. In lower precision the plain path does not agree with itself once its batch is
-padded otherwise, so there the limit is the larger of 0.05 and twice that difference.
+In float32 both may differ by 1e-4. Log-probabilities are those of logits / temperature, so that theirs is 1e-4 /
+temperature for a temperature below 1. In lower precision the plain way differs from itself if the batch has other
+padding. There the limit is the larger of 0.05 and twice that difference.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from medrft.training.sharing.groups import group_leaders, pick_rows, take_rows
 FP32_LIMIT = 1e-4
 LOW_PRECISION_LIMIT = 0.05
 MORE_PADDING = 7
-"""Tokens of padding by which the plain way is made to differ from itself, in less than float32."""
+"""Tokens of padding to add when the plain way is compared with itself, in lower precision than float32."""
 COMPARED = 8
-"""Completions that are compared, where there are as many."""
+"""How many completions are compared, or all if there are fewer."""
 PROBED = 4
-"""Blocks of parameters of which the first is taken whose gradient is not zero."""
+"""How many blocks of parameters are tried; the first whose gradient is not zero is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,10 @@ class Batch:
     """Rows of prompts and completions as TRL lays them out."""
 
     input_ids: torch.Tensor
-    """(B, P + C), prompts padded on the left, completions on the right."""
+    """(B, P + C), prompts padded on the left, completions on the right; `attention_mask` alike."""
     attention_mask: torch.Tensor
     completion: int
-    """C."""
+    """The width of completions, C."""
     groups: list[int]
     """The number of each row's group."""
     fields: Mapping[str, Any]
@@ -49,7 +48,7 @@ class Batch:
         return len(self.groups)
 
     def rows(self, chosen: Sequence[int]) -> Batch:
-        """Some of the rows."""
+        """The batch of some of the rows."""
         return Batch(
             pick_rows(self.input_ids, chosen),
             pick_rows(self.attention_mask, chosen),
@@ -59,9 +58,9 @@ class Batch:
         )
 
     def chosen(self) -> list[int]:
-        """The rows to compare: some of the first and of the last group, which may have prompts of two lengths.
+        """The rows to compare: some of the first and of the last group, whose prompts may differ in length.
 
-        As many for batches of the same size, however their groups lie: processes must do the same.
+        Their number depends on the size of the batch alone, so that it is the same on all processes.
         """
         first, place = group_leaders(self.groups)
         found = []
@@ -71,7 +70,7 @@ class Batch:
         return sorted(found + rest[: max(0, min(COMPARED, len(self)) - len(found))])
 
     def padded(self, more: int, fill: int) -> Batch:
-        """The same with `more` padding before the prompts."""
+        """The same batch with `more` tokens of padding before the prompts."""
         return replace(
             self,
             input_ids=torch.nn.functional.pad(self.input_ids, (more, 0), value=fill),
@@ -89,10 +88,10 @@ class Difference:
     """Largest difference between a shared and a plain computation."""
 
     logps: float
-    """Nats per token, absolute."""
+    """Of log-probabilities, in nats per token."""
     logps_limit: float
     gradient: float | None = None
-    """Of one block of parameters, relative; `None` where it was not asked for, or could not be (`unproven`)."""
+    """Of one block's gradient, relative; `None` if it was not asked for, or could not be computed (`unproven`)."""
     gradient_limit: float | None = None
     parameter: str | None = None
     unproven: str | None = None
@@ -100,12 +99,12 @@ class Difference:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is over its limit; what is no number is."""
+        """Whether nothing is over its limit; NaN counts as over it."""
         gradient = self.gradient is None or (self.gradient_limit is not None and self.gradient <= self.gradient_limit)
         return self.logps <= self.logps_limit and gradient
 
     def line(self) -> str:
-        """For people."""
+        """The result in one line, for people."""
         told = f"log-probabilities differ by {self.logps:.2g} (limit {self.logps_limit:.2g})"
         if self.gradient is not None:
             told += f", the gradient of {self.parameter} by {self.gradient:.2g} (limit {self.gradient_limit:.2g})"
@@ -114,12 +113,12 @@ class Difference:
         return f"{told} on {self.completions} completions"
 
     def as_json(self) -> dict[str, Any]:
-        """For the run's record."""
+        """The fields and `passed`, for the run's record."""
         return {**asdict(self), "passed": self.passed}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Difference:
-        """What `as_json` wrote."""
+        """The difference that `as_json` wrote."""
         return cls(**{key: value for key, value in found.items() if key != "passed"})
 
 
@@ -135,7 +134,8 @@ def loss_difference(
 ) -> Difference:
     """Compare two ways to compute a batch, and the gradient of the first of `parameters` that has one.
 
-    `parameters` may instead say why no gradient can be asked for. `low`: training computes in less than float32.
+    `parameters` may instead be a text that says why there can be no gradient. `low` says that training computes in
+    lower precision than float32. `fill` is the token id for padding.
     """
     asked = () if isinstance(parameters, str) else tuple(parameters)
     rows, all_rows = [[row] for row in range(len(batch))], [list(range(len(batch)))]
@@ -164,8 +164,8 @@ def rollout_difference(
 ) -> Difference:
     """Compare the log-probabilities that rollouts were drawn with, (B, C), with those of a plain forward pass.
 
-    Token by token and all at once are different kernels, which in low precision differ by more than padding does at
-    single tokens, in any implementation; so there the means are compared.
+    Computing token by token and computing all at once use different kernels. In low precision they differ at single
+    tokens by more than padding does, in any implementation, so there the means are compared.
     """
     rows = [[row] for row in range(len(batch))]
     found, _ = _measured(plain, batch, rows, ())
@@ -189,8 +189,9 @@ Parameters = Sequence[tuple[str, torch.nn.Parameter]]
 def _measured(
     way: LogProbs, batch: Batch, parts: Sequence[Sequence[int]], parameters: Parameters
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Log-probabilities, (B, C), and gradients of a fixed weighing of them, some rows of the batch at a time."""
+    """Log-probabilities, (B, C), and gradients of a fixed weighted sum of them, computed part by part."""
     size = (len(batch), batch.completion)
+    # Every token has a weight of its own: in a plain sum, errors of opposite sign could cancel.
     weights = torch.linspace(-1, 1, size[0] * size[1], device=batch.input_ids.device).view(size)
     whole = torch.zeros_like(weights)
     summed = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in parameters}
@@ -215,7 +216,8 @@ def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
 def probe_parameters(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     """The parameters whose gradient may be compared: trained matrices, those of the language model's first layer first.
 
-    Of an adapter the half that starts at zero (`lora_B`) comes first: while it is zero, the gradient of the other is.
+    Of an adapter, the half that starts at zero (`lora_B`) comes before the other (`lora_A`), whose gradient is zero as
+    long as `lora_B` is.
     """
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad and value.ndim > 1]
 
