@@ -32,7 +32,8 @@ def states(row):
     return {name: cell["state"] for name, cell in row.items()}
 
 
-@pytest.mark.filterwarnings("ignore:.*prompts are read whole:UserWarning")  # of families that cannot share: the row says so
+# Families that cannot share say so, and their row of the table does.
+@pytest.mark.filterwarnings("ignore:.*prompts are read whole:UserWarning")
 @pytest.mark.parametrize("family", MARKED)
 def test_a_row_of_the_table_is_earned_again(family, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
