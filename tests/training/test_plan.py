@@ -175,7 +175,9 @@ def test_hours_come_from_a_measured_step_or_a_stated_speed(tmp_path):
     work = {"steps": 900, "most_tokens_written": 7_200_000}
     assert hours_of(work, tokens_per_second=None, step_seconds=4.0)["hours"] == 1.0
     assert hours_of(work, tokens_per_second=1000, step_seconds=None)["hours"] == 2.0
-    assert hours_of(work, tokens_per_second=None, step_seconds=None)["hours"] is None
+    assert "--tokens-per-second" in hours_of(work, tokens_per_second=None, step_seconds=None)["from"]
+    assert "follow from the data" in hours_of({"steps": None}, tokens_per_second=1000, step_seconds=None)["from"]
+    assert "writes nothing" in hours_of({"steps": 9}, tokens_per_second=1000, step_seconds=None)["from"]
 
 
 @pytest.mark.parametrize("text", ["0", "-8GB", "much", "80TB", "nan"])

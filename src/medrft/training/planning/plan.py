@@ -250,6 +250,13 @@ def hours_of(work: Mapping[str, Any], *, tokens_per_second: float | None, step_s
     if tokens_per_second and work.get("most_tokens_written"):
         hours = work["most_tokens_written"] / tokens_per_second / 3600
         return {"hours": hours, "from": f"{tokens_per_second:g} tokens a second as stated, full length, writing alone"}
+    if step_seconds is not None or tokens_per_second is not None:
+        nothing = (
+            "until the steps are, which follow from the data"
+            if work.get("steps") is None
+            else ("from a speed of writing, for this stage writes nothing: pass --measured RUN")
+        )
+        return {"hours": None, "from": f"unknown {nothing}"}
     return {"hours": None, "from": "unknown before a step is measured: pass --measured RUN or --tokens-per-second N"}
 
 
