@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medrft.errors import ModelError, UnknownNameError
 from medrft.models.families import templates
-from medrft.models.families.sizes import rotary_sections
+from medrft.models.families.config_entries import rotary_sections
 from medrft.models.families.tokens import TAGS, train_tokenizer
 from medrft.models.tiny import FAMILIES, OWN, build_tiny
 

@@ -174,8 +174,8 @@ def run_grpo(
 ) -> Path:
     """Train the model at `start` with GRPO on the recipe's reward and return `stages/<name>/final`.
 
-    With `resume`, a finished stage is left as it is and an interrupted one goes on from its last checkpoint.
-    `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` for fewer
+    `resume` is as in `run_sft`: finished stages stay, interrupted ones go on from their last checkpoint. `reward`
+    replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` for fewer
     examples than one generation batch asks, `PreflightError` when model and data disagree.
     """
     if resume and not needs_training(run, stage.name):

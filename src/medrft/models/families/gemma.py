@@ -8,16 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from medrft.models.families.sizes import (
-    PATCH,
-    Built,
-    TinySizes,
-    head_width,
-    hub_text_sizes,
-    pixel_settings,
-    text_sizes,
-    vision_sizes,
-)
+from medrft.models.families.config_entries import head_width, hub_text_sizes, pixel_settings, text_sizes, vision_sizes
+from medrft.models.families.sizes import PATCH, Built, TinySizes
 from medrft.models.families.templates import plain_template, shipped_template
 from medrft.models.families.tokens import train_hub_tokenizer, train_tokenizer
 

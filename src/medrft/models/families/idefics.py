@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medrft.models.families.sizes import (
-    PATCH,
-    Built,
-    TinySizes,
-    hub_text_sizes,
-    pixel_settings,
-    text_sizes,
-    vision_sizes,
-)
+from medrft.models.families.config_entries import hub_text_sizes, pixel_settings, text_sizes, vision_sizes
+from medrft.models.families.sizes import PATCH, Built, TinySizes
 from medrft.models.families.templates import plain_template, shipped_template
 from medrft.models.families.tokens import train_hub_tokenizer, train_tokenizer
 

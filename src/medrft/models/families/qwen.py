@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from medrft.models.families.sizes import PATCH, Built, TinySizes, head_width, hub_text_sizes, rotary_sections
+from medrft.models.families.config_entries import head_width, hub_text_sizes, rotary_sections
+from medrft.models.families.sizes import PATCH, Built, TinySizes
 from medrft.models.families.templates import GLM4V, qwen3_vl_thinking, shipped_template
 from medrft.models.families.tokens import train_hub_tokenizer, train_qwen_tokenizer
 
