@@ -143,7 +143,7 @@ def _found_template(key: str, value: Any, folder: Path) -> Any:
     return next((str(path.resolve()) for path in (folder / value, Path(value)) if path.is_file()), value)
 
 
-GONE = (("encoder", "idf"), ("encoder", "rescale"), ("output",))
+UNSET_BEFORE = ("encoder.idf", "encoder.rescale", "output")
 """Keys that no longer exist. Older run folders still have them, unset, because they keep the whole recipe."""
 
 
@@ -151,23 +151,20 @@ def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """Validate a recipe's table; raises `RecipeError` with one line."""
     remember_secrets(table)
     try:
-        return Recipe.model_validate(_without_gone(table))
+        return Recipe.model_validate(_without_unset(table))
     except ValidationError as error:
         raise RecipeError(f"{source}: {_one_line(error)}") from error
 
 
-def _without_gone(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table without those keys of `GONE` that are unset. One that was set stays, and is refused by its name."""
-    kept = dict(table)
-    for *inside, key in GONE:
-        if not inside:
-            holder = kept
-        elif isinstance(table.get(inside[0]), Mapping):
-            holder = kept[inside[0]] = dict(kept[inside[0]])
-        else:
+def _without_unset(table: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
+    """The table without keys of `UNSET_BEFORE` that are unset. One that was set stays, and is refused by its name."""
+    kept: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{inside}{key}"
+        if name in UNSET_BEFORE and not value:
             continue
-        if key in holder and not holder[key]:
-            del holder[key]
+        holds = isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in UNSET_BEFORE)
+        kept[key] = _without_unset(value, f"{name}.") if holds else value
     return kept
 
 
@@ -256,7 +253,12 @@ def _one_line(error: ValidationError) -> str:
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 
 
-REMOVED = {"eval.resamples": "it was removed, for intervals are formulas now; delete the line"}
+REMOVED = {
+    "eval.resamples": "it was removed, for intervals are formulas now; delete the line",
+    "encoder.idf": "it was removed, for bertscore's option idf_corpus says the same; delete the line",
+    "encoder.rescale": "it was removed, for bertscore's option baseline says the same; delete the line",
+    "output": "it was removed, for --output says the same; delete the line",
+}
 """Keys of earlier versions, and what to do about them."""
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrft.integrations.foreign import ForeignReward
-from medrft.integrations.rows import fields_of, items_of
+from medrft.integrations.foreign import shared_reward
+from medrft.integrations.rows import fields_of, item_of_fields
 from medrft.rewards.contracts import CONTRACTS
 from medrft.types import Form
 
 REWARD_NAME = "medrft"
 REWARD_TYPE = "batch"
-_held: dict[str, ForeignReward] = {}
 
 
 def compute_score(
@@ -34,19 +33,14 @@ def compute_score(
     Each row has `response`, `response_length` and `ground_truth` (the reference, or a table as JSON). The keyword
     arguments come from `reward_function_kwargs`; `state` is a fitted state, see `ForeignReward`.
     """
-    key = f"{reward}|{state}|{unscored}|{encoder}"
-    if key not in _held:
-        _held[key] = ForeignReward(
-            reward, state=state, unscored=unscored, encoder=encoder, rows=CONTRACTS["easyr1"].rows
-        )
-    held = _held[key]
+    held = shared_reward(reward=reward, state=state, unscored=unscored, encoder=encoder, rows=CONTRACTS["easyr1"].rows)
     items = [
-        items_of(
-            [row["response"]],
-            {name: [value] for name, value in fields_of(row["ground_truth"]).items()},
+        item_of_fields(
+            row["response"],
+            fields_of(row["ground_truth"]),
             form=form,
-            n_tokens=[int(row["response_length"])] if "response_length" in row else None,
-        )[0]
+            n_tokens=int(row["response_length"]) if "response_length" in row else None,
+        )
         for row in reward_inputs
     ]
     rows = [held.columns(outcome) for outcome in held(items)]

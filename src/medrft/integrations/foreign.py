@@ -8,9 +8,11 @@ the reward needs a state that was fitted before (`medrft score ROWS.jsonl --rewa
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -58,7 +60,7 @@ class ForeignReward:
         if single and (self.update or self.reward.needs_groups):
             raise RecipeError(
                 f"{name} looks at whole groups or learns from batches, but this trainer scores one row a call; use a "
-                f"fitted state and a reward without rank, zscore and normalize_then_sum, or score through medrft serve"
+                "fitted state and a reward without rank, zscore and normalize_then_sum"
             )
         if learns and state is None and not self.update:
             raise RecipeError(
@@ -123,11 +125,6 @@ class ForeignReward:
         with self._lock:
             return self.reward.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state; raises `RecipeError` for the state of another reward."""
-        with self._lock:
-            self.reward.load_state_dict(state)
-
     def load_state(self, path: str | Path) -> None:
         """Read a state from a file; raises `RecipeError` for one that was fitted with other settings."""
         with self._lock:
@@ -137,6 +134,19 @@ class ForeignReward:
         """Write the state to a file as `--fit` does, for `state=` in another process."""
         with self._lock:
             save_state(self.reward, Path(path))
+
+
+def shared_reward(**settings: Any) -> ForeignReward:
+    """The reward of these settings, built once in a process; for trainers that call a function of a module.
+
+    The settings are those of `ForeignReward`, as plain JSON values.
+    """
+    return _built(json.dumps(settings, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _built(settings: str) -> ForeignReward:
+    return ForeignReward(**json.loads(settings))
 
 
 class ColumnReward:

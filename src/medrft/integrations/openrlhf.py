@@ -18,7 +18,7 @@ from typing import Any
 
 from medrft.integrations.foreign import ForeignReward
 from medrft.integrations.prompts import completion_in
-from medrft.integrations.rows import fields_of, items_of
+from medrft.integrations.rows import fields_of, item_of_fields
 from medrft.rewards.contracts import CONTRACTS
 from medrft.types import Form
 
@@ -56,5 +56,4 @@ def make_reward_func(
 
 
 def _row(held: ForeignReward, query: str, prompt: str, label: Any, *, form: Form) -> dict[str, float]:
-    columns = {key: [value] for key, value in fields_of(label).items()}
-    return held.columns(*held(items_of([completion_in(query, prompt)], columns, form=form)))
+    return held.columns(*held([item_of_fields(completion_in(query, prompt), fields_of(label), form=form)]))

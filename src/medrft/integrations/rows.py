@@ -49,6 +49,15 @@ def items_of(
     return made
 
 
+def item_of_fields(completion: Any, fields: Mapping[str, Any], *, form: Form, n_tokens: int | None = None) -> Item:
+    """The item of one completion, for trainers that score one row a call; `fields` are one value per column.
+
+    Raises `DataError` as `items_of` does.
+    """
+    columns = {name: [value] for name, value in fields.items()}
+    return items_of([completion], columns, form=form, n_tokens=None if n_tokens is None else [n_tokens])[0]
+
+
 def text_of(completion: Any) -> str:
     """The text of a completion: itself, or the content of its last message (text blocks joined).
 

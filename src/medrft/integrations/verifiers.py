@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft.integrations.foreign import ForeignReward
-from medrft.integrations.rows import items_of
+from medrft.integrations.rows import item_of_fields
 from medrft.rewards.contracts import CONTRACTS, USUAL_COLUMNS
 from medrft.types import Form, Outcome
 
@@ -58,8 +58,8 @@ def task_reward(
 
 def _scored(held: ForeignReward, trace: Any, form: Form) -> Outcome:
     data = trace.task.data.model_dump()
-    columns = {name: [data[name]] for name in USUAL_COLUMNS if data.get(name) is not None}
-    return held(items_of([completion_of(trace, form)], columns, form=form))[0]
+    fields = {name: data[name] for name in USUAL_COLUMNS if data.get(name) is not None}
+    return held([item_of_fields(completion_of(trace, form), fields, form=form)])[0]
 
 
 def completion_of(trace: Any, form: Form) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from medrft.integrations.foreign import ForeignReward
-from medrft.integrations.rows import fields_of, items_of
+from medrft.integrations.foreign import shared_reward
+from medrft.integrations.rows import fields_of, item_of_fields
 from medrft.rewards.contracts import CONTRACTS
 from medrft.types import Form
 
@@ -37,27 +36,20 @@ def compute_score(
     `kind`. verl has no missing reward, so an unscored row gets the number `unscored` and has 1 in that column. With
     `algorithm.adv_estimator: gdpo`, name the parts as `gdpo_reward_keys`; verl then normalises each before the sum.
     """
-    held = _held(json.dumps([_plain(reward), state, unscored, encoder, _plain(options)]))
+    held = shared_reward(
+        reward=_plain(reward),
+        state=state,
+        unscored=unscored,
+        encoder=encoder,
+        options=_plain(options),
+        rows=CONTRACTS["verl"].rows,
+    )
     extra = extra_info or {}
     known = {key: extra[key] for key in ("question", "options", "kind") if key in extra}
     written = json.loads(extra.get("medrft") or "{}")  # by `medrft data convert --to verl`: all references, the options
     known |= {key: written[key] for key in ("references", "options") if written.get(key)}
-    columns = {key: [value] for key, value in {**known, **fields_of(_plain(ground_truth))}.items()}
-    return held.columns(held(items_of([solution_str], columns, form=form))[0])
-
-
-@lru_cache(maxsize=8)
-def _held(settings: str) -> ForeignReward:
-    """The reward with these settings (as JSON, so that they can be a cache's key), built once per worker."""
-    reward, state, unscored, encoder, options = json.loads(settings)
-    return ForeignReward(
-        reward,
-        state=state,
-        unscored=unscored,
-        encoder=encoder,
-        options=options,
-        rows=CONTRACTS["verl"].rows,
-    )
+    item = item_of_fields(solution_str, {**known, **fields_of(_plain(ground_truth))}, form=form)
+    return held.columns(*held([item]))
 
 
 def _plain(value: Any) -> Any:

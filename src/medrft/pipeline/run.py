@@ -204,14 +204,28 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
 
 def curated_examples(job: Job, stage: StageConfig) -> list[Example]:
-    """The examples that a stage with `curate:` trains on, thinned and with thoughts; the stage's record counts them."""
-    from medrft.training.processes import is_main
+    """The examples that a stage with `curate:` trains on, thinned and with thoughts; the stage's record counts them.
+
+    The folder's name has a hash of all that its content depends on, so stages that ask for the same share it. Raises
+    `DataError` if no pair got a thought.
+    """
+    from medrft.report.curation import write_sheet
+    from medrft.training.processes import is_main, main_first
     from medrft.training.state import write_stage
 
     assert stage.curate is not None
-    examples, folder = curate_for_stage(job, stage, policy=source_of(job, stage.curate))
+    drawn = job.drawn(stage)
+    writer = make_writer(Weights(job.recipe.model, source_of(job, stage.curate)), job.recipe, drawn)
+    key = fingerprint([json.dumps(made_with(drawn, job.recipe, writer), sort_keys=True)])
+    folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
+    with main_first():
+        manifest = curate(drawn, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
+        if is_main() and not (folder / "sheet.html").is_file():
+            write_sheet(folder, images=job.recipe.report.images == "thumb", seed=job.recipe.seed)
+    check_kept(manifest, folder)
+    examples = taught_examples(drawn, folder)
     if is_main():
-        facts = {"folder": str(folder.relative_to(job.run.path)), "rows": len(examples), "of": len(job.drawn(stage))}
+        facts = {"folder": str(folder.relative_to(job.run.path)), "rows": len(examples), "of": len(drawn)}
         write_stage(job.run, stage.name, curated=facts)
     return examples
 
@@ -221,24 +235,3 @@ def report_run(job: Job) -> Path:
     from medrft.report import render_report
 
     return render_report(job.run.path)
-
-
-def curate_for_stage(job: Job, stage: StageConfig, *, policy: str) -> tuple[list[Example], Path]:
-    """The examples that a stage with `curate:` trains on, and their folder; `policy` is the path of the writing model.
-
-    The folder's name has a hash of all that its content depends on, so stages that ask for the same share it. Raises
-    `DataError` if no pair got a thought.
-    """
-    from medrft.report.curation import write_sheet
-    from medrft.training.processes import is_main, main_first
-
-    examples = job.drawn(stage)
-    writer = make_writer(Weights(job.recipe.model, policy), job.recipe, examples)
-    key = fingerprint([json.dumps(made_with(examples, job.recipe, writer), sort_keys=True)])
-    folder = job.run.path / "curated" / f"{stage.curate}-{key[:8]}"
-    with main_first():
-        manifest = curate(examples, job.recipe, writer=writer, output=folder, resume=True, bar=job.bar)
-        if is_main() and not (folder / "sheet.html").is_file():
-            write_sheet(folder, images=job.recipe.report.images == "thumb", seed=job.recipe.seed)
-    check_kept(manifest, folder)
-    return taught_examples(examples, folder), folder

@@ -20,26 +20,21 @@ from typing import Literal
 class Contract:
     """How one trainer calls a reward."""
 
-    trainer: str
     version: str
     """The version whose source was read."""
     rows: Literal["batch", "single"]
     """Whether one call holds the rows of several completions or of one alone."""
-    group: str | None
-    """The column that says which completions belong together, if the trainer itself passes one."""
-    none: bool
-    """Whether the trainer accepts `None` for a completion that could not be scored."""
     audited: bool = True
     """Whether `medrft audit --style` calls a reward this way."""
 
 
 CONTRACTS: dict[str, Contract] = {
-    "trl": Contract(trainer="TRL", version="1.16.0", rows="batch", group=None, none=True),
-    "verl": Contract(trainer="verl", version="0.9.1", rows="single", group=None, none=False),
-    "swift": Contract(trainer="ms-swift", version="4.6.0", rows="batch", group="prompt_id", none=True),
-    "openrlhf": Contract(trainer="OpenRLHF", version="0.11.2", rows="single", group=None, none=False),
-    "easyr1": Contract(trainer="EasyR1", version="0.3.2", rows="batch", group=None, none=False, audited=False),
-    "verifiers": Contract(trainer="verifiers", version="0.4.0", rows="single", group=None, none=False, audited=False),
+    "trl": Contract(version="1.16.0", rows="batch"),
+    "verl": Contract(version="0.9.1", rows="single"),
+    "swift": Contract(version="4.6.0", rows="batch"),
+    "openrlhf": Contract(version="0.11.2", rows="single"),
+    "easyr1": Contract(version="0.3.2", rows="batch", audited=False),
+    "verifiers": Contract(version="0.4.0", rows="single", audited=False),
 }
 
 FIELDS = ("references", "question", "options", "kind")
