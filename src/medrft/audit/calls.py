@@ -115,7 +115,7 @@ class Caller:
             "verl": self._verl,
             "swift": self._swift,
             "openrlhf": self._openrlhf,
-            "medrft": self._medrft,
+            "medrft": self.function,
         }[self.style](items)
 
     def _columns(self, items: Sequence[Item]) -> dict[str, list[Any]]:
@@ -130,9 +130,10 @@ class Caller:
 
     def _trl(self, items: list[Item]) -> Any:
         texts = [item.completion for item in items]
+        prompts = [item.question or "" for item in items]
         table = {
             **self._columns(items),
-            "prompts": [_prompt(item, self.plain) for item in items],
+            "prompts": prompts if self.plain else [[{"role": "user", "content": text}] for text in prompts],
             "completions": texts if self.plain else [[{"role": "assistant", "content": text}] for text in texts],
             "completion_ids": [list(range(item.n_tokens or 0)) for item in items],
             "trainer_state": types.SimpleNamespace(global_step=0, max_steps=1, epoch=0.0),
@@ -172,9 +173,6 @@ class Caller:
             scores.append(made)
         return scores
 
-    def _medrft(self, items: list[Item]) -> Any:
-        return self.function(items)
-
 
 def _accepted(function: Callable[..., Any], table: dict[str, Any]) -> dict[str, Any]:
     """Those arguments of a table that a function takes; all of them if it has `**kwargs`."""
@@ -182,10 +180,6 @@ def _accepted(function: Callable[..., Any], table: dict[str, Any]) -> dict[str, 
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return table
     return {key: value for key, value in table.items() if key in parameters}
-
-
-def _prompt(item: Item, plain: bool) -> Any:
-    return item.question or "" if plain else [{"role": "user", "content": item.question or ""}]
 
 
 def _ours(item: Item, name: str) -> Any:

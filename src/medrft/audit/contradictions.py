@@ -39,15 +39,11 @@ def make_contradictions(example: Example) -> Iterator[tuple[str, str]]:
         if said is not None:
             yield "polarity", "no" if said == "yes" else "yes"
     elif example.kind == "choice":
-        yield from _other_options(reference, example.options)
+        # The options that differ from the right one in one facet: nobody answers a choice with anything else.
+        facets = {changed_facet(reference, option): option for option in reversed(example.options)}
+        yield from ((facet, option) for facet, option in facets.items() if facet is not None)
     else:
         yield from one_facet_changes(reference)
-
-
-def _other_options(reference: str, options: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The options that differ from the right one in one facet; nobody answers a choice with anything else."""
-    facets = {changed_facet(reference, option): option for option in reversed(options)}
-    yield from ((facet, option) for facet, option in facets.items() if facet is not None)
 
 
 @lru_cache(maxsize=4096)

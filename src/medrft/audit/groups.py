@@ -35,7 +35,9 @@ def draw_groups(material: Material, *, form: Form, size: int, count: int, seed: 
         rng = random.Random(seed)
         return real if len(real) <= count else [real[i] for i in sorted(rng.sample(range(len(real)), count))]
     rng = random.Random(seed)
-    own = _pairs_by_reference(material.pairs)
+    own = defaultdict(list)
+    for pair in material.pairs:
+        own[pair.example.references[0]].append(pair)
     said = defaultdict(list)
     for answer in material.answers:
         said[answer.example.id].append(answer)
@@ -148,11 +150,4 @@ def other_answers(example: Example, examples: Sequence[Example], rng: random.Ran
             found.append(text)
         if len(found) == count:
             break
-    return found
-
-
-def _pairs_by_reference(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    found: dict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        found[pair.example.references[0]].append(pair)
     return found

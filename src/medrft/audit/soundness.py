@@ -37,16 +37,17 @@ def check_soundness(subject: Subject, cases: Sequence[Case], *, form: Form, seed
     names = [one.group for one in chosen]
     scored = subject.finish(subject.raw(items), names)
     base = scored.total
+    known = [value for value in base if value is not None]
     return {
         **answer_dependence(subject, chosen, scored),
         "repeat": _difference(base, _totals(subject, items, names)),
         "order": _shuffled(subject, items, names, base, rng),
         "batch": _in_small_batches(subject, items, names, base),
-        "range": _range(base),
+        "range": [min(known), max(known)] if known else None,
         "outside": _outside(subject, items, names),
         "none": score_of_nothing(subject, _judged(subject, chosen)),
         "speed": measure_speed(subject, items, form=form),
-        "not_picklable": subject.pickled() if isinstance(subject, Own) else _their_pickle(subject),
+        "not_picklable": subject.why_not_picklable(),
     }
 
 
@@ -146,11 +147,6 @@ def _in_small_batches(
     return _difference(base, subject.finish(raws, names).total)
 
 
-def _range(base: Sequence[Score]) -> list[float] | None:
-    values = [value for value in base if value is not None]
-    return [min(values), max(values)] if values else None
-
-
 def _outside(subject: Subject, items: Sequence[Item], names: Sequence[str]) -> dict[str, list[float]]:
     """Parts whose raw scores leave their declared range, with the range seen; foreign rewards declare none."""
     if not isinstance(subject, Own):
@@ -233,9 +229,3 @@ def _example(item: Item) -> Any:
         kind=item.kind,
         options=item.options,
     )
-
-
-def _their_pickle(subject: Subject) -> str | None:
-    assert isinstance(subject, Theirs)
-    problem: str | None = subject.foreign.facts.get("not_picklable")
-    return problem

@@ -68,6 +68,9 @@ class Subject(Protocol):
     def describe(self) -> dict[str, Any]:
         """Parts, weights and calibrations, or the calling style."""
 
+    def why_not_picklable(self) -> str | None:
+        """Why the reward cannot travel to another process; `None` when it can."""
+
     def close(self) -> None:
         """End child processes."""
 
@@ -131,8 +134,8 @@ class Own:
         """Parts, weights, calibrations."""
         return {"style": "medrft", **self.reward.describe()}
 
-    def pickled(self) -> str | None:
-        """Why the reward cannot travel to another process; `None` when it can."""
+    def why_not_picklable(self) -> str | None:
+        """What pickle says against the reward."""
         try:
             pickle.loads(pickle.dumps(self.reward))
         except (pickle.PicklingError, AttributeError, TypeError, ImportError) as error:
@@ -185,6 +188,11 @@ class Theirs:
     def describe(self) -> dict[str, Any]:
         """How it is called."""
         return {"style": self.foreign.style, "spec": self.foreign.spec, **self.foreign.facts}
+
+    def why_not_picklable(self) -> str | None:
+        """What its own process found when it loaded the function."""
+        problem: str | None = self.foreign.facts.get("not_picklable")
+        return problem
 
     def close(self) -> None:
         """End its process."""

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medrft.config import Recipe
 from medrft.curation.duplicates import Kept
@@ -38,10 +38,8 @@ from medrft.rundir import (
     write_json,
     write_jsonl,
 )
+from medrft.scorers.encoder import embed_texts
 from medrft.types import Completion, Example
-
-if TYPE_CHECKING:
-    from medrft.config import EncoderConfig
 
 NAMED = ("modality", "organ", "question_type")
 """Metadata that curated rows keep, where it is known."""
@@ -101,13 +99,18 @@ def _curate(
     """Thin the examples, collect thoughts, and write the files."""
     with bar("Embedding questions") as advance:
         thinned = thin_frequent(
-            examples, recipe.curate, seed=recipe.seed, embed=lambda texts: _embed(texts, recipe.encoder)
+            examples, recipe.curate, seed=recipe.seed, embed=lambda texts: embed_texts(texts, recipe.encoder)
         )
         advance(1, 1)
     if not thinned.kept:
         raise DataError("no pair is left after thinning: no answer is frequent; lower curate.tau or keep the long tail")
     tries = write_thoughts(thinned.kept, recipe, writer=writer, output=output, bar=bar)
-    manifest = {**header, "status": "done", **_counts(thinned, tries, len(examples)), **_versions()}
+    manifest = {
+        **header,
+        "status": "done",
+        **_counts(thinned, tries, len(examples)),
+        "versions": environment()["versions"],
+    }
     _write(output, thinned.kept, tries, manifest)
     return manifest
 
@@ -272,12 +275,6 @@ def _read_tries(output: Path) -> Done:
     return done
 
 
-def _embed(texts: Sequence[str], encoder: EncoderConfig) -> list[list[float]]:
-    from medrft.scorers.encoder import embed_texts
-
-    return embed_texts(texts, encoder)
-
-
 def _counts(thinned: Thinned, tries: Mapping[str, Sequence[Try]], rows: int) -> dict[str, Any]:
     """The counts in the manifest: of thinning, of each round of tries, and of each rule over all tries."""
     asked = len(thinned.kept)
@@ -321,15 +318,14 @@ def _phantom_truth(examples: Sequence[Example], tries: Mapping[str, Sequence[Try
     return {"true_by_phantom": sum(verdict.correct for verdict in verdicts)} if verdicts else {}
 
 
-def _versions() -> dict[str, Any]:
-    return {"versions": environment()["versions"]}
-
-
 def _write(output: Path, pairs: Sequence[Example], tries: Mapping[str, Sequence[Try]], manifest: Any) -> None:
     """Write the result files; the manifest comes last, because it says that the others are complete."""
     kept = [example for example in pairs if tries[example.id][-1].rule is None]
     dropped = [example for example in pairs if tries[example.id][-1].rule is not None]
-    write_jsonl(output / "curated.jsonl", [_row(output, e, tries[e.id]) for e in kept])
+    write_jsonl(
+        output / "curated.jsonl",
+        [{**_pair(output, e), "rationale": tries[e.id][-1].thought, "try": len(tries[e.id])} for e in kept],
+    )
     write_jsonl(
         output / "dropped.jsonl",
         [
@@ -342,10 +338,6 @@ def _write(output: Path, pairs: Sequence[Example], tries: Mapping[str, Sequence[
     )
     manifest["files"] = {name: describe_file(output / name) for name in ("curated.jsonl", "dropped.jsonl")}
     write_json(output / "manifest.json", manifest)
-
-
-def _row(output: Path, example: Example, tries: Sequence[Try]) -> dict[str, Any]:
-    return {**_pair(output, example), "rationale": tries[-1].thought, "try": len(tries)}
 
 
 def _pair(output: Path, example: Example) -> dict[str, Any]:

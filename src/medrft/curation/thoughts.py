@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from medrft.scorers.base import spelled_out
-from medrft.scorers.clinical import Reading, read_findings
+from medrft.scorers.clinical import read_findings
 from medrft.scorers.clinical.compare import Comparison
 from medrft.scorers.clinical.score import compare_answers
 from medrft.text import yes_no
@@ -128,8 +128,9 @@ def _against(sentences: list[str], answer: str, question: str) -> bool:
     telling = {sentence: facets for sentence, facets in clashes.items() if not _clears_another_side(sentence, facets)}
     if any("side" in facets for facets in telling.values()):
         return True
-    if _negative(read_findings(answer)):
-        return False
+    reading = read_findings(answer)
+    if reading.answer == "no" or any(finding.negative for finding in reading.findings):
+        return False  # the answer itself denies
     denied = [compare_answers(question, sentence) for sentence in telling]
     return any(one.contradiction and "polarity" in _clashes(one) for one in denied)
 
@@ -140,10 +141,6 @@ def _clears_another_side(sentence: str, clashes: set[str]) -> bool:
         finding.negative or "normal" in finding.values.get("normality", ())
         for finding in read_findings(sentence).findings
     )
-
-
-def _negative(reading: Reading) -> bool:
-    return reading.answer == "no" or any(finding.negative for finding in reading.findings)
 
 
 def _clashes(found: Comparison) -> set[str]:

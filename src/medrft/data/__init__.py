@@ -99,11 +99,7 @@ def load_data(
         loaded = splits.exclude_test_images(loaded, copies=copies)
     if cut and loaded.split("train") and not loaded.split("validation"):
         loaded = splits.cut_validation(loaded, fraction=config.validation, seed=seed, copies=copies)
-    return _with_split_note(not_empty(loaded))
-
-
-def _with_split_note(loaded: Loaded) -> Loaded:
-    """The data with one more note if there are rows to train on but none to test on."""
+    loaded = not_empty(loaded)
     if loaded.split("test") or not loaded.split("train"):
         return loaded
     return replace(loaded, report=replace(loaded.report, notes=(NO_TEST, *loaded.report.notes)))

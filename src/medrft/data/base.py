@@ -100,7 +100,9 @@ class Reading:
 
     def done(self, on_progress: Advance | None = None) -> Loaded:
         """Check images and ids, leave out the rows that fail, count, and note which images the splits share."""
-        read = self._read()
+        read = Counter(dict.fromkeys(self.splits, 0))
+        read.update(report_split(example, self.split_by) for example in self.examples)
+        read.update(row.split for row in self.left_out)  # before the checks below, which leave more rows out
         kept = self._checked(on_progress)
         counts = Counter(report_split(example, self.split_by) for example in kept)
         loaded = Loaded(
@@ -116,12 +118,6 @@ class Reading:
         )
         notes = (*self.notes, *self._conversions(), *split_notes(loaded.groups()))
         return replace(loaded, report=replace(loaded.report, notes=notes))
-
-    def _read(self) -> Counter[str]:
-        read = Counter(dict.fromkeys(self.splits, 0))
-        read.update(report_split(example, self.split_by) for example in self.examples)
-        read.update(row.split for row in self.left_out)
-        return read
 
     def _checked(self, on_progress: Advance | None) -> list[Example]:
         bad = inspect_images((path for example in self.examples for path in example.images), on_progress=on_progress)

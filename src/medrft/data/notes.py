@@ -38,7 +38,9 @@ def repeat_notes(groups: Groups) -> list[str]:
     places: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
     for name, rows in groups.items():
         for row in rows:
-            places[_content(row)][name] += 1
+            images = tuple(pixels_of(path) for path in row.images)
+            references = tuple(sorted(reference.casefold() for reference in row.references))
+            places[images, row.question.casefold(), references][name] += 1
     within: Counter[str] = Counter()
     across: Counter[tuple[str, ...]] = Counter()
     for splits in places.values():
@@ -72,9 +74,3 @@ def _shared_note(groups: Groups, first: str, second: str, shared: set[str]) -> s
 def _base(name: str) -> str:
     """`train` of `train_en`."""
     return name.partition("_")[0]
-
-
-def _content(example: Example) -> tuple[object, ...]:
-    """Images, question and references, whatever their case."""
-    references = tuple(sorted(reference.casefold() for reference in example.references))
-    return tuple(pixels_of(path) for path in example.images), example.question.casefold(), references

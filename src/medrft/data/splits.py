@@ -38,7 +38,9 @@ def by_image(loaded: Loaded, *, test: float, validation: float, seed: int, copie
     search = _Copies(loaded.examples) if copies else None
     pairs = search.among() if search else set()
     while True:
-        examples = _drawn(loaded.examples, pairs, shares={"test": test, "validation": validation}, seed=seed)
+        groups = image_groups(loaded.examples, pairs)
+        drawn = _draw(groups, {"test": test, "validation": validation}, seed=seed)
+        examples = [_moved(example, drawn) for example in loaded.examples]
         more = search.between(examples) - pairs if search else set()
         if not more:
             break
@@ -166,11 +168,6 @@ def _draw(groups: list[tuple[str, ...]], shares: dict[Split, float], *, seed: in
             found.update(dict.fromkeys(images, split))
             taken += len(images)
     return found
-
-
-def _drawn(examples: Sequence[Example], pairs: Pairs, *, shares: dict[Split, float], seed: int) -> list[Example]:
-    drawn = _draw(image_groups(examples, pairs), shares, seed=seed)
-    return [_moved(example, drawn) for example in examples]
 
 
 def _moved(example: Example, drawn: dict[str, Split]) -> Example:

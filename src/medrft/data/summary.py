@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from medrft.data.base import Loaded
 from medrft.data.notes import images_of
-from medrft.types import KINDS, Example, Kind, LeftOut
+from medrft.types import KINDS, Example, Kind
 
 
 class SplitSummary(TypedDict):
@@ -56,7 +56,9 @@ def summarize_data(loaded: Loaded) -> Summary:
         "images": len(images_of(loaded.examples)),
         "splits": {name: _split(name, rows, loaded) for name, rows in loaded.groups().items()},
         "reasons": dict(report.reasons().most_common()),
-        "left_out": [_row(row) for row in report.left_out],
+        "left_out": [
+            {"row": row.row, "split": row.split, "reason": row.reason, "detail": row.detail} for row in report.left_out
+        ],
         "counts": [asdict(count) for count in loaded.counts],
         "notes": list(report.notes),
     }
@@ -72,7 +74,3 @@ def _split(name: str, rows: Sequence[Example], loaded: Loaded) -> SplitSummary:
         "images": len(images_of(rows)),
         "left_out": dict(reasons.most_common()),
     }
-
-
-def _row(row: LeftOut) -> LeftOutRow:
-    return {"row": row.row, "split": row.split, "reason": row.reason, "detail": row.detail}

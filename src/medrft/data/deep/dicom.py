@@ -246,7 +246,9 @@ def _bytes(dataset: Any, stored: Array, view: View) -> tuple[Array, dict[str, An
     if stored.ndim == 3:
         if view.window not in ("file", "percentile"):
             raise BadImageError(NO_WINDOW, "the image is in colour")
-        top = _colour_top(dataset, stored)
+        # A palette's entries fill their type; other colours have BitsStored bits.
+        palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+        top = int(np.iinfo(stored.dtype).max) if palette else 2 ** int(dataset.BitsStored) - 1
         scaled = stored[..., :3].astype(np.float64) * (255 / top)
         return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8), {"chosen": "none: colour"}
     padding = _padding(dataset, stored)
@@ -265,13 +267,6 @@ def _bytes(dataset: Any, stored: Array, view: View) -> tuple[Array, dict[str, An
     if padding is not None:
         pixels[padding] = 0  # around the image, black in either interpretation
     return pixels, record
-
-
-def _colour_top(dataset: Any, stored: Array) -> int:
-    """The brightest value that a colour sample can have, by the type of the palette's entries or by BitsStored."""
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return int(np.iinfo(stored.dtype).max)
-    return int(2 ** int(dataset.BitsStored)) - 1
 
 
 def _padding(dataset: Any, stored: Array) -> Array | None:

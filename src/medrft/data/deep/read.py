@@ -129,10 +129,6 @@ def _with_place(path: Path, view: View, cache: Path, place: int, count: int) -> 
     return shown[0], {**shown[1], "slice": place, "slices": count}
 
 
-def _is_automatic(chosen: str | list[str]) -> bool:
-    return chosen == "automatic" or "automatic" in chosen
-
-
 def reader_of(path: Path) -> Callable[[Path, View], Shown] | None:
     """The function that reads a file, by its first bytes and its ending; `None` for a plain 8-bit image or no file."""
     if not path.is_file():
@@ -198,7 +194,7 @@ def read_deep(path: Path, view: View) -> Shown:
 def view_notes(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """One note for each thing a person should know: images without a window or an orientation, or with text in them."""
     seen = list({(record["sha256"], json.dumps(record, sort_keys=True)): record for record in records}.values())
-    automatic = sum(_is_automatic(record["window"]["chosen"]) for record in seen)
+    automatic = sum("automatic" in record["window"]["chosen"] for record in seen)  # one choice, or one per channel
     stored = sum(record["orientation"].startswith("as stored:") for record in seen)
     burned = sum("burned_in_annotation" in record for record in seen)
     notes = {

@@ -57,10 +57,11 @@ def _shown(image: Any, view: views.View) -> views.Shown:
     pixels, window = _bytes(image, values, view)
     zooms = image.header.get_zooms()
     spacing = (abs(float(zooms[axes[0]])), abs(float(zooms[axes[1]])))
+    as_stored = "as stored, as asked" if view.orientation == "stored" else f"as stored: {NO_ORIENTATION_IN_FILE}"
     record = {
         "format": "NIfTI",
         "plane": view.plane if turned else f"stored axis {axes[2]}",
-        "orientation": "radiological" if turned else _why_stored(view),
+        "orientation": "radiological" if turned else as_stored,
         "slice": index,
         "slices": count,
         **({"frame": volume, "frames": volumes} if volumes > 1 else {}),
@@ -69,10 +70,6 @@ def _shown(image: Any, view: views.View) -> views.Shown:
         "window": window,
     }
     return views.Shown(views.square_pixels(pixels, spacing), record)
-
-
-def _why_stored(view: views.View) -> str:
-    return "as stored, as asked" if view.orientation == "stored" else f"as stored: {NO_ORIENTATION_IN_FILE}"
 
 
 def _layout(image: Any, view: views.View) -> tuple[tuple[int, int, int], tuple[bool, bool], bool]:

@@ -79,14 +79,12 @@ def _likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
         first, second, crops = first[near], second[near], crops[near]
         for side in (COARSE[1], CELLS):
             crops = refine_crops(average_down(first, side), average_down(second, side), crops, steps=3)
-        result[near] = _fine(average_down(first, CELLS), average_down(second, CELLS), crops)
+        warped = warp_pictures(average_down(first, CELLS), crops)
+        seen, inside = (average_down(picture, COARSE[1]) for picture in warped)
+        inside = (inside > 0.99).astype(np.float32)
+        b = average_down(average_down(second, CELLS), COARSE[1])
+        result[near] = correlation_inside(fine_detail(seen, 2), fine_detail(b, 2), inside)
     return result
-
-
-def _fine(a: Floats, b: Floats, crops: Floats) -> Floats:
-    seen, inside = (average_down(picture, COARSE[1]) for picture in warp_pictures(a, crops))
-    inside = (inside > 0.99).astype(np.float32)
-    return correlation_inside(fine_detail(seen, 2), fine_detail(average_down(b, COARSE[1]), 2), inside)
 
 
 def average_down(pictures: NDArray[np.generic], side: int) -> Floats:

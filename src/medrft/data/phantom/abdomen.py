@@ -118,14 +118,11 @@ def _organs(sheet: Sheet, picture: Field, *, large_spleen: bool, inset: float) -
     else:
         sheet.fill(picture, (0.65 - inset, 0.02), (0.13 - inset / 4, 0.23), SPLEEN + texture, angle=-0.15)
     for side, (x, y) in KIDNEYS.items():
-        _kidney(sheet, picture, (x, y + (0.05 if large_spleen and side == "left" else 0.0)), -1 if x < 0 else 1)
-
-
-def _kidney(sheet: Sheet, picture: Field, at: Point, sign: int) -> None:
-    x, y = at
-    sheet.fill(picture, at, (0.19, 0.215), FAT, soft=0.03)
-    sheet.fill(picture, at, (0.15, 0.18), KIDNEY, angle=sign * 0.2)
-    sheet.fill(picture, (x - sign * 0.075, y - 0.01), (0.085, 0.06), FAT + 0.12, angle=-sign * 0.3, soft=0.03)
+        y += 0.05 if large_spleen and side == "left" else 0.0
+        sign = -1 if x < 0 else 1
+        sheet.fill(picture, (x, y), (0.19, 0.215), FAT, soft=0.03)
+        sheet.fill(picture, (x, y), (0.15, 0.18), KIDNEY, angle=sign * 0.2)
+        sheet.fill(picture, (x - sign * 0.075, y - 0.01), (0.085, 0.06), FAT + 0.12, angle=-sign * 0.3, soft=0.03)
 
 
 def _lesions(sheet: Sheet, picture: Field, finding: Finding) -> None:

@@ -156,12 +156,9 @@ def _phrases() -> dict[tuple[str, ...], tuple[str, str]]:
             for phrase in phrases:
                 table[tuple(phrase.split())] = (letter, value)
                 if letter in "tA":
-                    table.setdefault(tuple(_plural(phrase).split()), (letter, value))
+                    plural = f"{phrase[:-1]}ies" if phrase.endswith("y") else f"{phrase}s"
+                    table.setdefault(tuple(plural.split()), (letter, value))
     return table
-
-
-def _plural(phrase: str) -> str:
-    return f"{phrase[:-1]}ies" if phrase.endswith("y") else f"{phrase}s"
 
 
 PHRASES = _phrases()

@@ -29,13 +29,12 @@ def pretraining_rows(
     `share` in [0, 1] is that of all rows, captions included, which are never in the form.
     """
     odds = min(1.0, share * (len(examples) + 1) / len(examples)) if examples else 0.0
-    rows = [_in_form(example) if rng.random() < odds else replace(example, rationale=None) for example in examples]
+    rows = []
+    for example in examples:
+        in_form = f"<think></think><answer>{example.references[0]}</answer>"
+        references = (in_form,) if rng.random() < odds else example.references
+        rows.append(replace(example, references=references, rationale=None))
     return [_caption(rng, scene, examples[0], number), *rows] if examples else []
-
-
-def _in_form(example: Example) -> Example:
-    answer = f"<think></think><answer>{example.references[0]}</answer>"
-    return replace(example, references=(answer,), rationale=None)
 
 
 def _caption(rng: np.random.Generator, scene: Scene, like: Example, number: int) -> Example:

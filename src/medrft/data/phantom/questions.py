@@ -105,7 +105,8 @@ def _possible(scene: Scene) -> dict[str, list[int]]:
             out.setdefault("place among others", []).append(index)
         if finding.size is not None:
             out.setdefault("size", []).append(index)
-        if _countable(scene, finding):
+        many = sort_of(scene.modality, finding.type).many
+        if "spread" in many or finding.place in many:
             out.setdefault("count", []).append(index)
         if _has_site(finding) or len(scene.findings) == 1:
             out.setdefault("description", []).append(index)
@@ -123,11 +124,6 @@ def _among_others(scene: Scene) -> dict[str, list[int]]:
 
 def _has_site(finding: Finding) -> bool:
     return finding.side is not None or finding.place is not None
-
-
-def _countable(scene: Scene, finding: Finding) -> bool:
-    many = sort_of(scene.modality, finding.type).many
-    return "spread" in many or finding.place in many
 
 
 ONCE = ("modality", "plane", "organ", "abnormality")
@@ -244,12 +240,9 @@ def _presence(rng: np.random.Generator, scene: Scene) -> Asked:
         type_, yes = pick_option(rng, sorted(present)), True
     else:
         type_, yes = pick_option(rng, absent_types(scene)), False
-    question = pick_option(rng, PRESENCE_QUESTIONS).format(noun=_article(pick_option(rng, words.NOUNS[type_]), type_))
-    return _yes_no("presence", question, yes, {"attribute": "presence", "value": type_})
-
-
-def _article(noun: str, type_: str) -> str:
-    return words.with_article(noun, Finding(type=type_))
+    question = pick_option(rng, PRESENCE_QUESTIONS)
+    noun = words.with_article(pick_option(rng, words.NOUNS[type_]), Finding(type=type_))
+    return _yes_no("presence", question.format(noun=noun), yes, {"attribute": "presence", "value": type_})
 
 
 ANY_QUESTIONS = {

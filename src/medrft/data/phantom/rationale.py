@@ -89,7 +89,10 @@ def _spoil(rng: np.random.Generator, scene: Scene, asked: Asked, error: str) -> 
     if not concerned:
         if error != "invented_finding":
             return None
-        return replace(scene, findings=(_invent(rng, scene, asked),))
+        asked_for, absent = asked.about.get("value"), absent_types(scene)
+        type_ = asked_for if asked_for in absent else pick_option(rng, absent)
+        side = pick_option(rng, SIDES) if sort_of(scene.modality, type_).sided else None
+        return replace(scene, findings=(Finding(type=type_, side=side),))
     if error == "missed_finding":
         return replace(scene, findings=())
     target = concerned[0]
@@ -113,13 +116,6 @@ def _changed(rng: np.random.Generator, scene: Scene, finding: Finding, error: st
     return None
 
 
-def _invent(rng: np.random.Generator, scene: Scene, asked: Asked) -> Finding:
-    asked_for = asked.about.get("value")
-    absent = absent_types(scene)
-    type_ = asked_for if asked_for in absent else pick_option(rng, absent)
-    return Finding(type=type_, side=pick_option(rng, SIDES) if sort_of(scene.modality, type_).sided else None)
-
-
 def _concerned(scene: Scene, asked: Asked) -> tuple[Finding, ...]:
     """The findings a thought has to mention: the one asked about, else all."""
     if "finding" in asked.about and scene.findings:
@@ -131,15 +127,11 @@ def _observe(rng: np.random.Generator, finding: Finding) -> tuple[str, str]:
     """What is seen, with its place, and what it is called."""
     sign = pick_option(rng, SIGNS[finding.type])
     if finding.count > 1 and finding.side != "both":
-        sign = f"{words.COUNTS[finding.count][0]} {_plural_sign(sign)}"
+        head, joint, tail = sign.removeprefix("an ").removeprefix("a ").partition(" with ")
+        sign = f"{words.COUNTS[finding.count][0]} {words.plural_noun(head)}{joint}{tail}"
     name = pick_option(rng, words.finding_nouns(finding))
     body = f"{finding.size} {name}" if finding.size is not None else name
     return " ".join((sign, *_where(finding))), words.with_article(body, finding)
-
-
-def _plural_sign(sign: str) -> str:
-    head, joint, tail = sign.removeprefix("an ").removeprefix("a ").partition(" with ")
-    return f"{words.plural_noun(head)}{joint}{tail}"
 
 
 def _where(finding: Finding) -> tuple[str, ...]:

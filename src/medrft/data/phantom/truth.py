@@ -73,21 +73,15 @@ def _grade(facts: Mapping[str, Any], reading: Reading, example: Example) -> bool
     target = facts["findings"][asked["finding"]] if "finding" in asked else None
     if not all(_is_true(claim, facts, target) for claim in reading.claims):
         return False
+    if example.kind == "closed" and reading.polarity is not None:
+        return reading.polarity == ("yes" if expected_yes(facts, asked, target) else "no")
     if example.kind == "closed":
-        return _grade_closed(facts, asked, target, reading)
+        return any(_settles(claim, asked) for claim in reading.claims)
     if reading.polarity is not None:
         return False
     if asked["attribute"] == "abnormality":
         return _names_all(facts, reading)
     return _needed(asked["attribute"], target, example.kind) <= _claimed(reading, target)
-
-
-def _grade_closed(
-    facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None, reading: Reading
-) -> bool:
-    if reading.polarity is not None:
-        return reading.polarity == ("yes" if expected_yes(facts, asked, target) else "no")
-    return any(_settles(claim, asked) for claim in reading.claims)
 
 
 def expected_yes(facts: Mapping[str, Any], asked: Mapping[str, Any], target: Mapping[str, Any] | None) -> bool:

@@ -68,7 +68,8 @@ def load_omnimedvqa(
         return reading.done(on_progress)
     root = RELEASE.require(root)
     folder = find_file(root, "QA_information")
-    files = [path for name in FOLDERS if access in (name, "all") for path in _files(folder, FOLDERS[name])]
+    folders = [folder / FOLDERS[name] for name in FOLDERS if access in (name, "all")] if folder is not None else []
+    files = [path for place in folders for path in sorted(place.glob("*.json")) if path.is_file()]
     if folder is None or not files:
         raise RELEASE.wrong(root, missing=f"QA_information/{FOLDERS.get(access, 'Open-access')}/*.json")
     images = Path(image_root) if image_root else folder.parent
@@ -95,10 +96,6 @@ def fields_of(row: Mapping[str, Any], image: Any, folder: Path = Path("Images"))
         folder=folder,
         metadata={**metadata_of(row, "question", "image"), **({"modality": modality} if modality else {})},
     )
-
-
-def _files(folder: Path | None, name: str) -> list[Path]:
-    return sorted(path for path in (folder / name).glob("*.json") if path.is_file()) if folder is not None else []
 
 
 def _read_file(reading: Reading, path: Path, *, images: Path) -> None:

@@ -12,7 +12,7 @@ checked by hand.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -97,7 +97,7 @@ def read_pmc_rows(
             )
             continue
         prefix = {"v2": "v2-", "v1": "clean-" if path.name == CLEAN else ""}[chosen]
-        with_image = _with_image(_folder(root, path, chosen, image_root))
+        with_image = functools.partial(_fields_with_image, folder=_folder(root, path, chosen, image_root))
         for row in read_rows([(path, split)]):
             keep_table_row(reading, row, with_image, prefix=prefix)
     return reading
@@ -124,10 +124,6 @@ def fields_of(row: Mapping[str, Any]) -> Fields | str:
         images=(image,) if image not in ("", None) else (),
         metadata=metadata_of(row, "question", "image"),
     )
-
-
-def _with_image(folder: Path) -> Callable[[Mapping[str, Any]], Fields | str]:
-    return functools.partial(_fields_with_image, folder=folder)
 
 
 def _fields_with_image(row: Mapping[str, Any], *, folder: Path) -> Fields | str:

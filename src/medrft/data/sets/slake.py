@@ -24,7 +24,7 @@ from medrft.errors import DataError, unknown_name
 from medrft.progress import Advance
 from medrft.rundir import read_json
 from medrft.text import infer_kind
-from medrft.types import Kind, Split
+from medrft.types import Split
 
 Lang = Literal["en", "zh", "all"]
 
@@ -118,21 +118,17 @@ def _read_row(reading: Reading, row: Any, number: int, *, split: Split, langs: t
         reading.leave(name, reported, "unknown language", f"q_lang is {show_value(code)}")
     else:
         answer = base.answer_text(row["answer"]) or ""
+        # In Chinese SLAKE must say CLOSED too, because 不存在 also answers "which disease?".
+        not_closed = row["q_lang"] == "zh" and row.get("answer_type") != "CLOSED"
         fields = Fields(
             question=row["question"],
             answers=(row["answer"],),
             images=(row["img_name"],),
             folder=images,
-            kind=_kind(answer, row),
+            kind="open" if not_closed else infer_kind((answer,), ()),
             metadata=_metadata(row, answer),
         )
         keep_row(reading, name, split, fields, reported=reported)
-
-
-def _kind(answer: str, row: dict[str, Any]) -> Kind:
-    """Closed for yes and no. In Chinese SLAKE must say CLOSED too, because 不存在 also answers "which disease?"."""
-    kind = infer_kind((answer,), ())
-    return "open" if row["q_lang"] == "zh" and row.get("answer_type") != "CLOSED" else kind
 
 
 def _metadata(row: dict[str, Any], answer: str) -> dict[str, Any]:

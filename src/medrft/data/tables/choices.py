@@ -251,13 +251,10 @@ def _of_list(value: Sequence[Any]) -> Options | None:
     texts = [_text(_content(option)) for option in value]
     own = [OWN_LETTER.fullmatch(text[:5_000]) for text in texts if text]
     letters = [match[1].upper() for match in own if match]
-    if len(own) == len(letters) == len(set(letters)) == len(texts) > 1 and sorted(letters) == _first_letters(letters):
+    first = list(ascii_uppercase[: len(letters)])
+    if len(own) == len(letters) == len(set(letters)) == len(texts) > 1 and sorted(letters) == first:
         return Options(tuple(letters), tuple(match[2].strip() for match in own if match), given=True)
     return by_place(_without_own(texts, tuple(map(_letter, range(len(texts))))))
-
-
-def _first_letters(letters: Sequence[str]) -> list[str]:
-    return list(ascii_uppercase[: len(letters)])
 
 
 def _letter(place: int) -> str:

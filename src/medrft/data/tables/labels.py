@@ -54,9 +54,12 @@ def labelled_text(text: str) -> Labelled | None:
 
 def _runs(marks: list[re.Match[str]]) -> list[list[re.Match[str]]]:
     """For each way of writing a label, the last run that starts at the first label and goes on without a gap."""
-    styles: dict[tuple[str, ...], list[re.Match[str]]] = {}
+    styles: dict[tuple[str, str], list[re.Match[str]]] = {}
     for mark in marks:
-        styles.setdefault(_style(mark), []).append(mark)
+        label = mark["inner"] or mark["outer"]
+        kind = "digit" if label.isdigit() else "upper" if label.isupper() else "lower"
+        around = "brackets" if mark["inner"] else mark["end"].strip()
+        styles.setdefault((kind, around), []).append(mark)
     runs = []
     for same in styles.values():
         starts = [i for i, mark in enumerate(same) if _label(mark) in ("A", "1")]
@@ -90,9 +93,3 @@ def _labelled(text: str, run: list[re.Match[str]]) -> Labelled | None:
 
 def _label(mark: re.Match[str]) -> str:
     return (mark["inner"] or mark["outer"]).upper()
-
-
-def _style(mark: re.Match[str]) -> tuple[str, ...]:
-    label = mark["inner"] or mark["outer"]
-    kind = "digit" if label.isdigit() else "upper" if label.isupper() else "lower"
-    return (kind, "brackets" if mark["inner"] else mark["end"].strip())

@@ -67,7 +67,9 @@ def table_files(root: Path) -> list[tuple[Path, Split | None]]:
         return [(_known(root), _split_of(root))]
     if not root.is_dir():
         require_file(root)
-    found = [path for folder in (root, root / "data") for path in _tables(folder)]
+    folders = [folder for folder in (root, root / "data") if folder.is_dir()]
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
     named = [(path, _split_of(path)) for path in found if _split_of(path) is not None]
     if named:
         return named
@@ -93,11 +95,6 @@ def read_rows(
             number = numbers.get(split, 0)
             numbers[split] = number + 1
             yield Row(number=number, split=split, values=values, problem=problem)
-
-
-def _tables(folder: Path) -> list[Path]:
-    files = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in files if path.is_file() and path.suffix.lower() in SUFFIXES)
 
 
 def _known(path: Path) -> Path:

@@ -233,7 +233,8 @@ def _example(table: _Table, row: Row, values: Mapping[str, Any], roles: Roles, *
     options = _options(values, roles)
     if options is None:
         with_breaks = values["question"] if isinstance(values["question"], str) else question
-        question, options = _spelled_out(table, question, with_breaks, values["answer"], name=name)
+        asked, options = table.answers.spelled_out(with_breaks.strip(), values["answer"], name=name)
+        question = base.one_line(asked) if options else question
     references = table.answers.read(values["answer"], options, question, name=name)
     view = _view(table, values)
     found = table.pictures.read(_image_value(values["image"], roles, row.values), view, row=base.one_line(values["id"]))
@@ -264,14 +265,6 @@ def _options(values: Mapping[str, Any], roles: Roles) -> choices.Options | None:
     if value is ABSENT:
         return None
     return choices.by_column(value) if "options" in roles.several else choices.read_options(value)
-
-
-def _spelled_out(
-    table: _Table, question: str, written: str, answer: Any, *, name: str
-) -> tuple[str, choices.Options | None]:
-    """The question in one line without the options that it ends in, and these; `written` still has its line breaks."""
-    asked, options = table.answers.spelled_out(written.strip(), answer, name=name)
-    return (base.one_line(asked), options) if options else (question, None)
 
 
 def _view(table: _Table, values: Mapping[str, Any]) -> View:
