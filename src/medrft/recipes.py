@@ -151,12 +151,12 @@ def parse_recipe(table: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """Validate a recipe's table; raises `RecipeError` with one line."""
     remember_secrets(table)
     try:
-        return Recipe.model_validate(_without_unset(table))
+        return Recipe.model_validate(without_unset(table))
     except ValidationError as error:
-        raise RecipeError(f"{source}: {_one_line(error)}") from error
+        raise RecipeError(f"{source}: {first_problems(error)}") from error
 
 
-def _without_unset(table: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
+def without_unset(table: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
     """The table without keys of `UNSET_BEFORE` that are unset. One that was set stays, and is refused by its name."""
     kept: dict[str, Any] = {}
     for key, value in table.items():
@@ -164,7 +164,7 @@ def _without_unset(table: Mapping[str, Any], inside: str = "") -> dict[str, Any]
         if name in UNSET_BEFORE and not value:
             continue
         holds = isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in UNSET_BEFORE)
-        kept[key] = _without_unset(value, f"{name}.") if holds else value
+        kept[key] = without_unset(value, f"{name}.") if holds else value
     return kept
 
 
@@ -237,7 +237,7 @@ def _index(values: list[Any], part: str, key: str) -> int:
     raise RecipeError(f"--set {key}: {part!r} is no position or name in a list of {len(values)} ({names})")
 
 
-def _one_line(error: ValidationError) -> str:
+def first_problems(error: ValidationError) -> str:
     """The first few problems of a validation, each with the key's path."""
     lines = []
     for problem in error.errors()[:3]:

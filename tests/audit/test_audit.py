@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from medrft.audit import Settings, at_least, audit_rewards, audit_run_reward, load_subject, set_thresholds
 from medrft.audit.collapse import Groups, group_spread, truth_signal, variance_share
@@ -12,6 +13,7 @@ from medrft.audit.sources import Material, add_pairs, add_predictions, add_run
 from medrft.audit.subject import Own
 from medrft.audit.verdict import THRESHOLDS, parse_thresholds
 from medrft.errors import DataError, UserError
+from medrft.recipes import load_recipe
 from medrft.rewards import build_reward
 from medrft.types import Example, Item
 
@@ -242,12 +244,42 @@ def test_the_short_audit_of_a_run_leaves_its_reward_alone(phantom_material, tmp_
     assert set(summary["rewards"]) == {"rouge1"} and (tmp_path / "audit/summary.json").is_file()
 
 
-def test_reading_a_recipe(tmp_path):
-    path = tmp_path / "reward.yaml"
-    path.write_text("parts:\n- {scorer: exact_match, weight: 1.0}\n")
-    assert load_subject(str(path)).parts == ("exact_match",)
-    path.write_text("name: x\nreward: text\n")
-    assert load_subject(str(path)).parts == ("bleu1", "rouge1", "answer_format")
+AS_TRAINED = {
+    "no reward": {},
+    "preset": {"reward": "text"},
+    "parts": {"reward": parts("exact_match", calibrate="adaptive")},
+    "by kind": {"reward": {"closed": "text", "open": parts("rouge1"), "choice": parts("choice_match")}},
+    "correct by another scorer": {"reward": parts("correct"), "correct": {"scorer": "rouge1", "at_least": 0.5}},
+    "correct with the part's options": {
+        "reward": parts("correct", "clinical", options={}),
+        "correct": {"scorer": "clinical", "at_least": 0.2},
+    },
+    "encoder": {"reward": "armed", "encoder": {"id": "a/b", "bertscore": "c/d", "layer": 3}},
+    "a key of old runs, unset": {"reward": "armed", "encoder": {"idf": None}},
+    "a scorer beside it": {"reward": parts("mine.py:Always")},
+    "correct by a scorer beside it": {"reward": parts("correct"), "correct": {"scorer": "mine.py:Always"}},
+}
+
+
+@pytest.mark.parametrize("settings", AS_TRAINED.values(), ids=list(AS_TRAINED))
+def test_a_recipes_reward_is_audited_as_it_trains(settings, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"name": "x", "model": {"id": "m"}, "data": {"name": "phantom"}, **settings}))
+    (tmp_path / "mine.py").write_text(ALWAYS)
+    recipe, audited = load_recipe(path), load_subject(str(path))
+    trained = build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
+    assert audited.describe() == Own(name="x", reward=trained).describe()
+    if audited.encoder is None:
+        item = Item(references=("left pleural effusion",), kind="open", answer="pleural effusion", completion="x")
+        assert audited.raw([item]) == trained.score([item])
+
+
+ALWAYS = """
+class Always:
+    name, range, needs = "always", (0.0, 1.0), ()
+    def applies(self, item): return True
+    def __call__(self, items): return [1.0] * len(items)
+"""
 
 
 @pytest.mark.slow

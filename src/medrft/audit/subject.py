@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.audit.foreign import LIMIT, Foreign, style_of, swallowed_errors
-from medrft.config import EncoderConfig
 from medrft.errors import RecipeError
-from medrft.outgoing import is_private, recipients_of, refuse_private
-from medrft.recipes import read_yaml
-from medrft.rewards import RawScores, Reward, build_reward
+from medrft.rewards import RawScores, Reward
+from medrft.rewards.named import load_reward
 from medrft.rewards.state import load_state
 from medrft.types import Item, Kind, Score
 
@@ -230,13 +228,8 @@ def load_subject(
         return subject
     if spec.endswith(".py"):
         raise RecipeError(f"{spec} is a file; name the function in it, as {spec}:score")
-    if spec.endswith((".yaml", ".yml")):
-        table, config = _from_yaml(Path(spec))
-        reward = build_reward(table, encoder=_encoder(config, encoder, bertscore), base_dir=Path(spec).parent)
-        name = Path(spec).stem
-    else:
-        config = EncoderConfig()
-        reward, name = build_reward(spec, encoder=_encoder(config, encoder, bertscore)), spec
+    reward = load_reward(spec, encoder=encoder, bertscore=bertscore).reward
+    name = Path(spec).stem if spec.endswith((".yaml", ".yml")) else spec
     return Own(name=name, reward=reward, encoder=encoder_of(reward), state=state)
 
 
@@ -251,22 +244,3 @@ def encoder_of(reward: Reward) -> str | None:
     described = [part for stack in reward.describe()["stacks"].values() for part in stack["parts"]]
     names = dict.fromkeys(str(part["encoder"]) for part in described if part.get("encoder"))
     return ", ".join(names) or None
-
-
-def _encoder(config: EncoderConfig, encoder: str | None, bertscore: str | None) -> EncoderConfig:
-    """The recipe's encoder, or the one asked for; BERTScore uses the same one unless `bertscore` names another."""
-    changed = config.model_copy(update={"id": encoder, "bertscore": None}) if encoder else config
-    return changed.model_copy(update={"bertscore": bertscore}) if bertscore else changed
-
-
-def _from_yaml(path: Path) -> tuple[Any, EncoderConfig]:
-    if not path.is_file():
-        raise RecipeError(f"no reward file at {path}; pass a preset, a YAML file or file.py:name")
-    table = read_yaml(path)
-    if not isinstance(table, dict):
-        raise RecipeError(f"{path} holds a {type(table).__name__}; a reward is a table of parts, a recipe one of keys")
-    refuse_private(is_private(table), recipients_of(table))
-    if "parts" in table or set(table) <= {"closed", "choice", "open"}:
-        return table, EncoderConfig()
-    encoder = table.get("encoder") or {}
-    return table.get("reward", "armed"), EncoderConfig(**encoder)

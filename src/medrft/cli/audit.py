@@ -110,16 +110,15 @@ def audit(
 
 def _keep_private(specs: list[str], run: Path | None) -> None:
     """Raise `RecipeError` if a reward would send rollouts of a run with private data to another machine."""
-    from medrft.outgoing import recipients_of, refuse_private
-    from medrft.recipes import load_recipe, read_yaml
+    from medrft.outgoing import refuse_private, servers_in
+    from medrft.recipes import load_recipe
+    from medrft.rewards.named import read_reward
 
     if run is None or not (run / "recipe.yaml").is_file() or not load_recipe(run / "recipe.yaml").data.private:
         return
     for spec in specs:
-        path = Path(spec)
-        if path.suffix in (".yaml", ".yml") and path.is_file():
-            table = read_yaml(path)
-            refuse_private(True, recipients_of(table if "reward" in table else {"reward": table}))
+        if spec.endswith((".yaml", ".yml")):
+            refuse_private(True, list(servers_in(read_reward(spec).table, "reward")))
 
 
 def _perform(specs: list[str], material: Material, settings: Settings, output: Path, **options: Any) -> dict[str, Any]:

@@ -9,13 +9,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medrft.config import CorrectConfig, EncoderConfig
+from medrft.config import CorrectConfig, EncoderConfig, Recipe, Shape
 from medrft.errors import RecipeError
 from medrft.outgoing import is_private, refuse_private, servers_in
-from medrft.recipes import found_files, read_yaml
+from medrft.recipes import first_problems, found_files, read_yaml, without_unset
 from medrft.rewards import Reward, build_reward, resolve_stacks
 
 Options = Mapping[str, Mapping[str, Any]]
+
+
+class _Settings(Shape):
+    """What a recipe says of its reward outside `reward:`."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    correct: CorrectConfig = CorrectConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +63,12 @@ class NamedReward:
         return self.file.encoder.id
 
 
-def read_reward(spec: str | Path | Mapping[str, Any], *, encoder: str | None = None) -> RewardFile:
-    """Read a preset's name, a table, or a YAML file with a reward or a recipe; `encoder` replaces the file's encoder.
+def read_reward(
+    spec: str | Path | Mapping[str, Any], *, encoder: str | None = None, bertscore: str | None = None
+) -> RewardFile:
+    """Read a preset's name, a table, or a YAML file with a reward or a recipe, as a run of that recipe would.
 
+    `encoder` replaces the file's encoder, that of BERTScore too unless `bertscore` names another.
     Raises `RecipeError` for a file that does not exist or holds neither.
     """
     table: Any = spec
@@ -68,34 +78,43 @@ def read_reward(spec: str | Path | Mapping[str, Any], *, encoder: str | None = N
         if not path.is_file():
             raise RecipeError(f"no reward file at {path}; pass a preset's name or a YAML file")
         table = read_yaml(path)
-        if isinstance(table, Mapping) and "reward" in table:
-            whole, table = table, table["reward"]
-        elif isinstance(table, Mapping) and ("data" in table or "stages" in table):
-            raise RecipeError(f"{path} is a recipe without `reward:`; name one there, or pass a preset's name")
+        if not isinstance(table, Mapping | str):
+            what = f"{path} holds a {type(table).__name__}"
+            raise RecipeError(f"{what}; a reward is a preset's name or a table of parts, a recipe a table of keys")
+        if isinstance(table, Mapping) and {"reward", "data", "stages"} & set(table):
+            whole = found_files(without_unset(table), path.parent)
+            table = whole.get("reward", Recipe.model_fields["reward"].default)
     try:
-        config = EncoderConfig(**(whole.get("encoder") or {}))
-        correct = CorrectConfig(**(whole.get("correct") or {}))
+        given = _Settings.model_validate({key: whole[key] for key in _Settings.model_fields if key in whole})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(f"{path}: {first['loc'][0]}: {first['msg']}") from error
+        raise RecipeError(f"{path}: {first_problems(error)}") from error
+    config = given.encoder
+    if encoder:
+        config = config.model_copy(update={"id": encoder, "bertscore": None})
+    if bertscore:
+        config = config.model_copy(update={"bertscore": bertscore})
     return RewardFile(
         name="the reward" if isinstance(spec, Mapping) else str(spec),
         table=table,
-        encoder=config.model_copy(update={"id": encoder}) if encoder else config,
-        correct=correct,
+        encoder=config,
+        correct=given.correct,
         base_dir=path.parent if path.suffix else None,
         private=is_private(whole),
     )
 
 
 def load_reward(
-    spec: str | Path | Mapping[str, Any], *, encoder: str | None = None, options: Options | None = None
+    spec: str | Path | Mapping[str, Any],
+    *,
+    encoder: str | None = None,
+    bertscore: str | None = None,
+    options: Options | None = None,
 ) -> NamedReward:
     """Build the reward that `read_reward` finds; `options` are further options by scorer.
 
     Raises `RecipeError` as `read_reward` does, and if private data would leave this machine.
     """
-    found = read_reward(spec, encoder=encoder)
+    found = read_reward(spec, encoder=encoder, bertscore=bertscore)
     refuse_private(found.private, [*servers_in(found.table, "reward"), *servers_in(options or {}, "--option")])
     reward = build_reward(
         found.table, encoder=found.encoder, correct=found.correct, base_dir=found.base_dir, options=options
