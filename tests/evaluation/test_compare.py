@@ -230,6 +230,41 @@ def test_files_that_are_not_predictions(tmp_path, content, message):
         read_answers(str(path))
 
 
+COUNTED = {**HEADER, "rows": 2}
+WHOLE = "".join(json.dumps(one) + "\n" for one in (COUNTED, row(0), row(1)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(WHOLE[:20], id="in the header"),
+        pytest.param(WHOLE[:-40], id="in the last row"),
+        pytest.param(WHOLE[:-1], id="before the last line break"),
+        pytest.param("".join(WHOLE.splitlines(keepends=True)[:-1]), id="between rows"),
+    ],
+)
+def test_predictions_of_a_run_that_were_cut_off(tmp_path, content):
+    write(tmp_path / "eval/grpo/a/predictions.jsonl", [row(0), row(1)], COUNTED)
+    path = tmp_path / "eval/grpo/b/predictions.jsonl"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"b/predictions.jsonl was cut off; medrft eval .* makes it whole"):
+        read_answers(str(tmp_path))
+    if "rows" in content:  # its header says that medrft wrote it
+        with pytest.raises(DataError, match="was cut off; medrft eval"):
+            read_answers(str(path))
+
+
+@pytest.mark.parametrize("header", [HEADER, {}])
+def test_rows_that_others_made_may_lack_header_and_last_line_break(tmp_path, header):
+    path = tmp_path / "p.jsonl"
+    write(path, [row(0), row(1)], header)
+    path.write_text(path.read_text().rstrip())
+    found = read_answers(str(path))
+    assert len(found.rows) == 2 and found.headers == {"x": header}
+
+
 def test_places_without_predictions(tmp_path):
     with pytest.raises(DataError, match="needs two runs or more, got 1"):
         read_sides([str(tmp_path)])

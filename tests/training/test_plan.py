@@ -172,6 +172,9 @@ def test_hours_come_from_a_measured_step_or_a_stated_speed(tmp_path):
     for step, seconds in ((1, 10.0), (2, 14.0), (3, 18.0), (4, 100.0)):
         run.append_metrics("grpo", {"step": step, "seconds": seconds})
     assert measured_step(tmp_path, "grpo") == 4.0 and measured_step(tmp_path, "sft") is None
+    with run.metrics.open("a") as log:
+        log.write('{"stage": "grpo", "step": 5, "sec')  # a run that was killed, or still trains
+    assert measured_step(tmp_path, "grpo") == 4.0
     work = {"steps": 900, "most_tokens_written": 7_200_000}
     assert hours_of(work, tokens_per_second=None, step_seconds=4.0)["hours"] == 1.0
     assert hours_of(work, tokens_per_second=1000, step_seconds=None)["hours"] == 2.0

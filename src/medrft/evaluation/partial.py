@@ -67,21 +67,9 @@ class Partial:
 def read_predictions(path: Path) -> tuple[Row, list[Row]]:
     """The header and the rows of finished predictions; raises `DataError` for a file that is cut off or empty."""
     found = list(read_jsonl(path)) if is_whole(path) else []
-    if not found:
-        raise cut_off(path)
-    check_count(path, found[0], len(found) - 1)
+    if not found or found[0].get(ROWS, len(found) - 1) != len(found) - 1:
+        raise DataError(f"{path} was cut off; medrft eval on its run folder, or medrft run --resume, makes it whole")
     return found[0], found[1:]
-
-
-def check_count(path: Path, header: Mapping[str, Any], rows: int) -> None:
-    """Raise `DataError` where the header names another number of rows than `rows`."""
-    if header.get(ROWS, rows) != rows:
-        raise cut_off(path)
-
-
-def cut_off(path: Path) -> DataError:
-    """The error for predictions that are not whole."""
-    return DataError(f"{path} was cut off; medrft eval on its run folder, or medrft run --resume, makes it whole")
 
 
 def is_whole(path: Path) -> bool:

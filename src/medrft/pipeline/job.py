@@ -6,7 +6,7 @@ Writes `recipe.yaml`, `data.json` and `environment.json` into the run folder.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from medrft.config import Recipe, StageConfig
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError
 from medrft.progress import Advance, Bar, no_bar
-from medrft.rundir import RunDir, fingerprint, read_json, read_record, write_json
+from medrft.rundir import RunDir, fingerprint, read_record, write_json
 from medrft.types import SPLITS, Example
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def open_job(recipe: Recipe, *, output: Path, resume: bool = False, bar: Bar = n
     if record and is_main():
         run.write_recipe(recipe.model_dump(mode="json"))
         tests = {"tests": [describe_data(other) for other in others]} if others else {}
-        write_json(run.path / "data.json", {**describe_data(data), **tests, "leakage": describe_leakage(job)})
-        write_environment(job)
+        told = describe_data(data)
+        write_json(run.path / "data.json", {**told, **tests, "leakage": describe_leakage(job)})
+        write_environment(job, told["splits"])
     return job
 
 
@@ -139,12 +140,11 @@ def describe_leakage(job: Job) -> dict[str, Any]:
     return {"rows": rows, "pairs": counts, "notes": notes}
 
 
-def write_environment(job: Job) -> None:
-    """`environment.json`: versions, hardware, seed, prompt hashes and encoder."""
+def write_environment(job: Job, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    """`environment.json`: versions, hardware, seed, prompt hashes, encoder, and the fingerprints of `splits`."""
     from medrft.models.prompts import get_prompt
 
     prompts = {name: get_prompt(name).hash for name in (job.recipe.prompt, "short")}
-    splits = read_json(job.run.path / "data.json")["splits"]
     job.run.write_environment(
         seed=job.recipe.seed,
         prompts=prompts,

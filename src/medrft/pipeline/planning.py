@@ -16,7 +16,7 @@ from medrft.data.splits import draw_examples
 from medrft.errors import DataError, ModelError, RecipeError
 from medrft.pipeline.run import check_names
 from medrft.progress import Bar, no_bar
-from medrft.rundir import RunDir, read_jsonl
+from medrft.rundir import RunDir, read_growing
 
 if TYPE_CHECKING:
     from medrft.training.planning.memory import Memory, Planner, Setting, Way
@@ -230,12 +230,13 @@ def _hours(
 def measured_step(run: Path, stage: str) -> float | None:
     """Median seconds per optimizer step of a stage, from a run's `metrics.jsonl`; `None` with fewer than two rows.
 
-    Raises `DataError` for a folder without metrics.
+    The run may still be training, or have been killed: a last row that is not whole is left out. Raises `DataError` for
+    a folder without metrics.
     """
     path = RunDir(run).metrics
     if not path.is_file():
         raise DataError(f"--measured {run} has no metrics.jsonl; pass a run folder whose stages have begun")
-    marks = [(row["step"], row["seconds"]) for row in read_jsonl(path) if row["stage"] == stage and "seconds" in row]
+    marks = [(row["step"], row["seconds"]) for row in read_growing(path) if row["stage"] == stage and "seconds" in row]
     marks = sorted(dict(marks).items())
     each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(marks) if b[0] > a[0]]
     return statistics.median(each) if each else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import cluster_of, source_of
-from medrft.evaluation.partial import check_count
+from medrft.evaluation.partial import ROWS, read_predictions
 from medrft.recipes import load_recipe
 from medrft.rundir import read_jsonl
 from medrft.types import KINDS
@@ -142,22 +142,27 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
     headers: dict[str, Row] = {}
     rows: list[Row] = []
     for file in files:
-        header: Row = {}
-        count = 0
-        for number, row in enumerate(read_jsonl(file), 1):
-            # Rows that others made may lack a header; a first line with scores is an answer.
-            if number == 1 and "scores" not in row:
-                header = row
-                continue
-            count += 1
+        header, found = read_predictions(file) if stage is not None else _read_named(file)
+        for number, row in enumerate(found, 2 if header else 1):
             _check(row, f"{file}, row {number}")
             if source_of(row) == "none":
                 headers.setdefault(row["dataset"], header)
                 rows.append(row)
-        check_count(file, header, count)
     if not rows:
         raise DataError(f"{path} holds no answer of a model to compare")
     return Answers(path=path, stage=stage, headers=headers, rows=rows_by_key(rows))
+
+
+def _read_named(file: Path) -> tuple[Row, list[Row]]:
+    """The header and the rows of a file that was named, which others may have made.
+
+    Such rows may lack a header: a first line with scores is an answer. Their last line may lack its line break too.
+    """
+    first = next(read_jsonl(file), {})
+    if ROWS in first:
+        return read_predictions(file)
+    rows = list(read_jsonl(file))
+    return ({}, rows) if "scores" in first else (first, rows[1:])
 
 
 def rows_by_key(rows: Iterable[Row]) -> dict[Key, tuple[Row, ...]]:
