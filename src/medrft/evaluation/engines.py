@@ -67,15 +67,13 @@ class Transformers:
 
     def describe(self) -> dict[str, Any]:
         """The engine, what prompts share, and for a model from outside the run its weights."""
-        told = {"engine": "transformers", "sharing": self._sharing()}
-        return {**told, **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
-
-    def _sharing(self) -> str:
-        """What questions about one picture share, or the reason why they share nothing."""
         from medrft.models.prompts import get_prompt
         from medrft.models.stems import why_not_shared
 
-        return why_not_shared(self.policy, get_prompt("short").bound(self.policy.processor)) or "image and prompt"
+        # What questions about one picture share, or the reason why they share nothing.
+        sharing = why_not_shared(self.policy, get_prompt("short").bound(self.policy.processor)) or "image and prompt"
+        told = {"engine": "transformers", "sharing": sharing}
+        return {**told, **(checkpoint_header(self.checkpoint, self.revision) if self.checkpoint else {})}
 
     def answers(
         self, prompt: Prompt, examples: Sequence[Example], generation: Generation, *, images: Images

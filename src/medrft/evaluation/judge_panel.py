@@ -30,7 +30,12 @@ class Panel:
     def __call__(self, items: Sequence[Item]) -> list[dict[str, Score]]:
         """`judge` and the verdicts `judge_1`, `judge_2`, … that it is the mean of; `None` where none was given."""
         columns = [judge(items) for judge in self._judges]
-        return [_mean(list(verdicts)) for verdicts in zip(*columns, strict=True)]
+        rows: list[dict[str, Score]] = []
+        for verdicts in zip(*columns, strict=True):
+            given = [verdict for verdict in verdicts if verdict is not None]
+            mean = sum(given) / len(given) if given else None
+            rows.append({"judge": mean, **{f"judge_{number}": verdict for number, verdict in enumerate(verdicts, 1)}})
+        return rows
 
 
 def judge_facts(config: EvalJudgeConfig | None) -> dict[str, Any]:
@@ -54,9 +59,3 @@ def _options(config: EvalJudgeConfig, repeat: int) -> dict[str, Any]:
         return options
     body = dict(options.get("body") or {})
     return {**options, "body": {**body, "seed": int(body.get("seed", 0)) + repeat}}
-
-
-def _mean(verdicts: Sequence[Score]) -> dict[str, Score]:
-    given = [verdict for verdict in verdicts if verdict is not None]
-    mean = sum(given) / len(given) if given else None
-    return {"judge": mean, **{f"judge_{number}": verdict for number, verdict in enumerate(verdicts, 1)}}

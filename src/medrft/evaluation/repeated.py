@@ -11,7 +11,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medrft.text import normalize
@@ -57,7 +57,8 @@ def pass_curve(rows: Sequence[Mapping[str, Any]], *, by: str = "correct") -> dic
     if any(by not in row["scores"] for row in rows):
         return {}
     right: list[Score] = [row["scores"][by] for row in rows]
-    sizes, known = list(_powers(len(rows))), [value for value in right if value is not None]
+    sizes = [2**power for power in range(len(rows).bit_length())]
+    known = [value for value in right if value is not None]
     if len(known) < len(right):
         return dict.fromkeys(sizes)
     return {k: pass_at(k, n=len(rows), right=sum(value > 0 for value in known)) for k in sizes}
@@ -77,13 +78,6 @@ def of_samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
             place = majority_position([row["answer"] for row in rows[:k]])
             found[f"maj@{k}"] = 0.0 if place is None else known[place]
     return found
-
-
-def _powers(n: int) -> Iterator[int]:
-    k = 1
-    while k <= n:
-        yield k
-        k *= 2
 
 
 def judge_agreement(scores: Iterable[Mapping[str, Score]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ metric outside the reward can show.
 
 from __future__ import annotations
 
-from medrft.config import Recipe, StackConfig, StageConfig
+from medrft.config import Recipe, StageConfig
 from medrft.evaluation.metrics import PAPERS_FOUR, SCORERS
 from medrft.evaluation.own_scorers import Facts, short_spec
 from medrft.rewards import resolve_stacks
@@ -45,7 +45,7 @@ def _marks(recipe: Recipe, kind: Kind, own: Facts) -> dict[str, str]:
     stack = stacks.get(kind, stacks.get(ALL))
     if stack is None:
         return {}
-    names = _scorers(stack)
+    names = {part.scorer for part in stack.parts} | ({stack.gate.scorer} if stack.gate is not None else set())
     outcome = recipe.correct.scorer if kind == "open" else SCORERS[kind][0]
     if "correct" in names:
         names.add(outcome)
@@ -57,11 +57,6 @@ def _marks(recipe: Recipe, kind: Kind, own: Facts) -> dict[str, str]:
     if shared and kind == "open":
         marks["average"] = SAME if shared == len(PAPERS_FOUR) else f"{shared} of {len(PAPERS_FOUR)} in the reward"
     return marks
-
-
-def _scorers(stack: StackConfig) -> set[str]:
-    gate = {stack.gate.scorer} if stack.gate is not None else set()
-    return {part.scorer for part in stack.parts} | gate
 
 
 def _metric(scorer: str) -> str:

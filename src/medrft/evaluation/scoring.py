@@ -6,7 +6,7 @@ the phantom and uses no scorer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from medrft.evaluation.judge_panel import Panel
 from medrft.evaluation.metrics import SCORERS
 from medrft.evaluation.own_scorers import build_own
 from medrft.rewards import correct_of, options_of
-from medrft.types import KINDS, Completion, Example, Item, Kind, Score, Scorer
+from medrft.types import KINDS, Completion, Example, Item, Score, Scorer
 
 if TYPE_CHECKING:
     from medrft.config import Recipe
@@ -88,11 +88,13 @@ class Marker:
                 scores[i][name] = score
         for answer, row in zip(answers, scores, strict=True):
             # A failed request is unscored by all that would have scored the answer, so that it is counted, not missing.
+            kind = answer.item.kind
             if answer.error:
                 asked = (name for name, scorer in self._own.items() if scorer.applies(answer.item))
-                row.update(dict.fromkeys((*SCORERS[answer.item.kind], "correct", *asked)))
+                row.update(dict.fromkeys((*SCORERS[kind], "correct", *asked)))
             else:
-                row["correct"] = self._is_correct(answer.item.kind, row)
+                decides = self._open if kind == "open" else SCORERS[kind][0]
+                row["correct"] = self._correct.outcome(kind, row.get(decides))  # one binary outcome, 0 or 1
                 row.update(_truth(answer))
         self._judge(answers, scores)
         return [dict(sorted(row.items())) for row in scores]
@@ -111,10 +113,6 @@ class Marker:
     def _asked(self, name: str, item: Item) -> bool:
         wanted = {*SCORERS[item.kind], "answer_format", *self._own, *((self._open,) if item.kind == "open" else ())}
         return name in wanted and self._scorers[name].applies(item)
-
-    def _is_correct(self, kind: Kind, scores: Mapping[str, Score]) -> Score:
-        """The recipe's one binary outcome, as 0 or 1."""
-        return self._correct.outcome(kind, scores.get(self._open if kind == "open" else SCORERS[kind][0]))
 
 
 def check_correct(name: str, scorer: Scorer) -> None:

@@ -39,7 +39,10 @@ def make_reward_func(
 
         failed = len(queries)
         try:
-            rows = [_row(held, *row, form=form) for row in zip(queries, prompts, labels, strict=True)]
+            rows = [
+                held.columns(*held([item_of_fields(completion_in(query, prompt), fields_of(label), form=form)]))
+                for query, prompt, label in zip(queries, prompts, labels, strict=True)
+            ]
             failed = 0
         finally:
             if failed:
@@ -53,7 +56,3 @@ def make_reward_func(
 
     reward_func.held = held  # type: ignore[attr-defined]
     return reward_func
-
-
-def _row(held: ForeignReward, query: str, prompt: str, label: Any, *, form: Form) -> dict[str, float]:
-    return held.columns(*held([item_of_fields(completion_in(query, prompt), fields_of(label), form=form)]))

@@ -36,7 +36,11 @@ class SwiftReward(ColumnReward):
 
     def __call__(self, completions: Sequence[str], **given: Any) -> list[Score]:
         """One number per completion, or `None` for one that could not be scored."""
-        columns = {name: list(value) for name, value in given.items() if _is_column(name, value, len(completions))}
+        columns = {
+            name: list(value)
+            for name, value in given.items()
+            if name not in PASSED and isinstance(value, list | tuple) and len(value) == len(completions)
+        }
         counts = [_length(ids) for ids in given.get("response_token_ids") or ()]
         items = self.items(completions, columns, counts or None)
         groups = self._groups(given) if self.held.reward.needs_groups else None
@@ -60,10 +64,6 @@ def register_reward(name: str, reward: str | Path | Mapping[str, Any], **setting
     call = {"__call__": lambda self, completions, **given: made(completions, **given)}
     orms[name] = type("MedrftReward", (ORM,), call)  # ms-swift builds it with its own arguments
     return made
-
-
-def _is_column(name: str, value: Any, rows: int) -> bool:
-    return name not in PASSED and isinstance(value, list | tuple) and len(value) == rows
 
 
 def _length(ids: Any) -> int:

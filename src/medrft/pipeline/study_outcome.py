@@ -115,16 +115,11 @@ def pack_answers(rows: Sequence[Row]) -> Row:
         "ids": " ".join(name.removeprefix(prefix).replace(" ", "%20") for name in ids),
         "images": " ".join(fingerprint(cluster)[:10] for cluster in clusters),
         "clusters": " ".join(map(str, numbers)),
-        "kinds": _kinds(first, ids),
+        "kinds": "".join(KIND_LETTERS[first[name]["kind"]] for name in ids),
         "values": {
             source: {k: pack_column(k, column) for k, column in columns.items()} for source, columns in values.items()
         },
     }
-
-
-def _kinds(first: Mapping[str, Row], ids: Sequence[str]) -> str:
-    """One letter per question: `l` closed, `h` choice, `o` open."""
-    return "".join(KIND_LETTERS[first[name]["kind"]] for name in ids)
 
 
 def _by_source(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, list[float | None]]]]:

@@ -165,12 +165,11 @@ def _heat(row: Row) -> Iterator[dict[str, Any]]:
 def _cells(total: Row | None, parts: Mapping[str, Row | None], shown: Sequence[str]) -> list[dict[str, Any]]:
     """Cells of a row: the whole reward, then the parts that judge the answer."""
     several = {name: parts[name] for name in shown} if len(parts) > 1 else {}
-    return [{"part": name, "area": area, "css": _shade(area)} for name, area in {"total": total, **several}.items()]
-
-
-def _shade(area: Row | None) -> str:
-    """The CSS class of an AUROC, from `h0` (always wrong) to `h10` (always right)."""
-    return "none" if area is None else f"h{round(10 * area['mean'])}"
+    return [
+        # The CSS class goes from `h0` (always wrong) to `h10` (always right).
+        {"part": name, "area": area, "css": "none" if area is None else f"h{round(10 * area['mean'])}"}
+        for name, area in {"total": total, **several}.items()
+    ]
 
 
 def _strips(row: Row) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,6 @@ class Facts:
     has_images: bool
 
 
-def _evaluation_notes(data: Mapping[str, Any]) -> list[str]:
-    """How many examples an evaluation left out because their image was no longer there."""
-    return [
-        f"{len(rows):,} test examples were left out of the evaluation of {stage}: their image had vanished or broken"
-        for stage, rows in data.get("evaluation_left_out", {}).items()
-    ]
-
-
 def facts_of(run: RunFiles) -> Facts:
     """Collect the facts of a run."""
     data, environment = run.data, run.environment
@@ -79,10 +71,14 @@ def facts_of(run: RunFiles) -> Facts:
     prompt = PROMPTS.get(run.recipe.prompt)
     same = prompt is not None and prompt.hash == prompt_hash
     versions = environment.get("versions", {})
+    vanished = [
+        f"{len(rows):,} test examples were left out of the evaluation of {stage}: their image had vanished or broken"
+        for stage, rows in data.get("evaluation_left_out", {}).items()
+    ]
     return Facts(
         splits=tuple(data.get("splits", {}).items()),
         left_out=dict(data.get("left_out", {}).get("reasons", {})),
-        notes=(*data.get("notes", ()), *_evaluation_notes(data)),
+        notes=(*data.get("notes", ()), *vanished),
         leaks=tuple(data.get("leakage", {}).get("notes", ())),
         prompt_name=run.recipe.prompt,
         prompt_hash=prompt_hash,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.config import RewardConfig, StackConfig
+from medrft.config import StackConfig
 from medrft.evaluation.run_files import RunFiles
 from medrft.report.wording import plain_number
 from medrft.rewards import PRESETS
@@ -41,7 +41,8 @@ def reward_facts(run: RunFiles) -> Iterator[RewardFact]:
     """The reward as the last GRPO stage recorded it, with calibration state; from the recipe if none has yet."""
     grpo = [stage.name for stage in run.recipe.stages if stage.kind == "grpo"]
     recorded = [reward for name in grpo if (reward := run.record(name).get("reward"))]
-    entries = _entries(run.recipe.reward)
+    own = run.recipe.reward
+    entries = {str(kind): entry for kind, entry in own.items()} if isinstance(own, dict) else {"all": own}
     if recorded:
         for key, stack in recorded[-1]["stacks"].items():
             yield _fact(key, entries.get(key), stack)
@@ -50,11 +51,6 @@ def reward_facts(run: RunFiles) -> Iterator[RewardFact]:
             config = PRESETS.get(entry) if isinstance(entry, str) else entry
             if config is not None:
                 yield _fact(key, entry, _table(config))
-
-
-def _entries(reward: RewardConfig) -> dict[str, str | StackConfig]:
-    """The recipe's reward by kind, or under `all`."""
-    return {str(kind): entry for kind, entry in reward.items()} if isinstance(reward, dict) else {"all": reward}
 
 
 def _table(stack: StackConfig) -> dict[str, Any]:

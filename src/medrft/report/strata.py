@@ -74,20 +74,17 @@ def strata_sections(run: RunFiles, dataset: str) -> Below:
     rows = [row for row in run.answers(subject, dataset).values() if row.get("explanation")]
     against = [row for row in rows if row["explanation"]["contradiction"]]
     drawn = random.Random(run.recipe.seed).sample(against, min(CLASHES, len(against)))
+    found = stages[subject].get("strata", {})
+    own = found.get("none", {})
+    tables = (_kind(kind, own[kind], found) for kind in KINDS if kind in own)
     return Below(
         subject="start model" if subject == BASE else subject,
-        strata=tuple(_strata(stages[subject].get("strata", {}))),
+        strata=tuple(table for table in tables if table is not None),
         tries=tuple(_tries(stages)),
         clashes=tuple(drawn),
         contradictions=len(against),
         explained=len(rows),
     )
-
-
-def _strata(found: Mapping[str, Any]) -> list[Strata]:
-    own = found.get("none", {})
-    kinds = [kind for kind in KINDS if kind in own]
-    return [table for kind in kinds if (table := _kind(kind, own[kind], found)) is not None]
 
 
 def _kind(kind: str, fields: Mapping[str, Any], found: Mapping[str, Any]) -> Strata | None:

@@ -119,7 +119,8 @@ def study_markdown(facts: Row) -> str:
     lines += [line for table in lead for line in _table_lines(table, against)]
     lines += _pass_lines(facts["pass_at"]) + _start_lines(facts)
     lines += _folded("Other data sets and kinds", [line for table in others for line in _table_lines(table, against)])
-    lines += _folded("Training reward, every metric, lengths, easy and hard questions", _side_lines(facts))
+    aside = _learning_lines(facts) + _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
+    lines += _folded("Training reward, every metric, lengths, easy and hard questions", aside)
     lines += _folded("Cost and power", _cost_lines(facts["cost"]) + _power_lines(facts))
     return "\n".join(lines).rstrip()
 
@@ -134,10 +135,6 @@ def mean_cell(row: Row) -> str:
     """An arm's mean with its interval, in percent."""
     bounds = "" if row["low"] is None else f" [{plain_percent(row['low'])}, {plain_percent(row['high'])}]"
     return plain_percent(row["mean"]) + bounds
-
-
-def _side_lines(facts: Row) -> list[str]:
-    return _learning_lines(facts) + _metric_lines(facts) + _difficulty_lines(facts) + _length_lines(facts)
 
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:
@@ -178,17 +175,14 @@ def _table_lines(table: Row, against: str) -> list[str]:
     ]
     rows = []
     for row in table["rows"]:
-        cells = [row["arm"], mean_cell(row), _paired(row), *(plain_percent(row["controls"].get(c)) for c in controls)]
+        apart = row["difference"]
+        # Its n is told where some of the arm's answers have no partner.
+        minus = label_of(apart) + (f", n {apart['n']:,}" if apart and apart["n"] != row["n"] else "")
+        cells = [row["arm"], mean_cell(row), minus, *(plain_percent(row["controls"].get(c)) for c in controls)]
         rows.append([*cells, *(_flip(row["flips"][flip]) for flip in flips), f"{row['n']:,}", str(row["seeds"])])
     says = f"{table['dataset']}, {table['kind']}, {metric_label(table['metric'])} in percent"
     says += "; flipped answers in percent, and their difference in points:" if flips else ":"
     return _grid(says, [*heads, "n", "seeds"], rows)
-
-
-def _paired(row: Row) -> str:
-    """An arm's difference, with its n if some of the arm's answers have no partner."""
-    apart = row["difference"]
-    return label_of(apart) + (f", n {apart['n']:,}" if apart and apart["n"] != row["n"] else "")
 
 
 def _flip(found: Row | None) -> str:

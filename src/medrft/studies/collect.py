@@ -58,7 +58,8 @@ def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str,
         "missing": [name for name in keys if name not in there],
         "datasets": datasets_of(arms),
         "encoder": sorted({result["encoder"] for result in fresh}),
-        "form": _form(fresh),
+        # The share of the base's sampled completions that keep the answer form, where it was measured.
+        "form": next((dict(result["form"]) for result in fresh if result.get("form")), None),
         "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
         "tables": study_tables(arms, against=against),
         "metrics": side_metrics(arms, against=against),
@@ -128,11 +129,6 @@ def _pass_at(found: Sequence[Result]) -> dict[str, dict[str, float]]:
         curves = [result["pass_at"][dataset] for result in found if dataset in result["pass_at"]]
         made[dataset] = {k: round(fmean(curve[k] for curve in curves), 4) for k in curves[0]}
     return dict(sorted(made.items()))
-
-
-def _form(results: Sequence[Result]) -> dict[str, Any] | None:
-    """The measured share of the base's sampled completions that keep the answer form; `None` if not measured."""
-    return next((dict(result["form"]) for result in results if result.get("form")), None)
 
 
 def mean_curves(found: Sequence[Result]) -> dict[str, list[float | None]]:

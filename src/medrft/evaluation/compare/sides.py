@@ -66,7 +66,11 @@ def read_sides(arguments: Sequence[str], *, stage: str | None = None) -> list[Si
         raise DataError(
             f"compare needs two runs or more, got {len(arguments)}; for example: medrft compare before after"
         )
-    runs = [[read_answers(part, stage=stage) for part in _parts(argument)] for argument in arguments]
+    runs = []
+    for argument in arguments:
+        # `a,b` are two places, unless a file or folder has that name.
+        places = [argument] if Path(argument).exists() else [part for part in argument.split(",") if part]
+        runs.append([read_answers(place, stage=stage) for place in places])
     for argument, found in zip(arguments, runs, strict=True):
         if len(found) != len(runs[0]):
             raise DataError(
@@ -74,11 +78,6 @@ def read_sides(arguments: Sequence[str], *, stage: str | None = None) -> list[Si
                 "so name as many on each side"
             )
     return [Side(name=name, runs=tuple(found)) for name, found in zip(_names(arguments, runs), runs, strict=True)]
-
-
-def _parts(argument: str) -> list[str]:
-    """`a,b` as two places, unless a file or folder has that name."""
-    return [argument] if Path(argument).exists() else [part for part in argument.split(",") if part]
 
 
 def _names(arguments: Sequence[str], runs: Sequence[Sequence[Answers]]) -> list[str]:
@@ -89,7 +88,12 @@ def _names(arguments: Sequence[str], runs: Sequence[Sequence[Answers]]) -> list[
         if len(set(stages)) == len(stages):
             return stages
     names = [_name(found) for found in runs]
-    return names if len(set(names)) == len(names) else list(_numbered(arguments))
+    if len(set(names)) == len(names):
+        return names
+    return [
+        f"{argument} ({i})" if list(arguments).count(argument) > 1 else argument
+        for i, argument in enumerate(arguments, 1)
+    ]
 
 
 def _name(found: Sequence[Answers]) -> str:
@@ -98,13 +102,6 @@ def _name(found: Sequence[Answers]) -> str:
     name = path.parent.name if path.name == "predictions.jsonl" else path.stem if path.is_file() else path.name
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return f"{name}{f':{one.stage}' if one.stage and path.is_dir() else ''}{more}"
-
-
-def _numbered(arguments: Sequence[str]) -> list[str]:
-    return [
-        f"{argument} ({i})" if list(arguments).count(argument) > 1 else argument
-        for i, argument in enumerate(arguments, 1)
-    ]
 
 
 def read_answers(argument: str, *, stage: str | None = None) -> Answers:

@@ -7,7 +7,7 @@ patterns whose sum is at least as far from 0 as the one seen (Fisher 1935; Good 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,10 +54,15 @@ def sign_flip(
     if not len(sums):
         return SignFlip(1.0, True, count)
     if len(sums) <= EXACT:
-        totals = np.abs(_patterns(len(sums)) @ sums)
+        bits = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1  # all patterns, (2^n, n)
+        totals = np.abs(np.where(bits, -1.0, 1.0) @ sums)
         return SignFlip(float((totals >= reached).mean()), True, count)
     rng = np.random.default_rng(seed)
-    more = sum(int((np.abs(signs @ sums) >= reached).sum()) for signs in _drawn(rng, len(sums), flips))
+    chunk = max(1, CELLS // len(sums))  # patterns drawn at a time, so that they fit in memory
+    more = 0
+    for start in range(0, flips, chunk):
+        signs = rng.choice((-1.0, 1.0), size=(min(chunk, flips - start), len(sums)))
+        more += int((np.abs(signs @ sums) >= reached).sum())
     return SignFlip((more + 1) / (flips + 1), False, count)
 
 
@@ -94,16 +99,3 @@ def _sums(differences: Sequence[float], clusters: Sequence[Hashable] | None) -> 
     size = np.bincount(code, weights=np.abs(values))
     differ: Floats = sums[np.abs(sums) > SLACK * size]
     return differ, len(sums)
-
-
-def _patterns(n: int) -> Floats:
-    """All 2^n patterns of signs, `(2^n, n)`."""
-    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    return np.where(bits, -1.0, 1.0)
-
-
-def _drawn(rng: np.random.Generator, n: int, flips: int) -> Iterator[Floats]:
-    """`flips` random patterns, in matrices that fit in memory."""
-    chunk = max(1, CELLS // n)
-    sizes = [min(chunk, flips - start) for start in range(0, flips, chunk)]
-    return (rng.choice((-1.0, 1.0), size=(size, n)) for size in sizes)

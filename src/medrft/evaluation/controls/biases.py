@@ -108,7 +108,9 @@ def _mean_lengths(rows: Sequence[Row]) -> Figures:
 def _position(rows: Sequence[Row]) -> list[Figures]:
     """One entry per place, over the questions with that many options. An unreadable answer chooses no place."""
     choices = [
-        (row, place_of(row, row["answer"] or ""), place_of(row, row["references"][0])) for row in _offering(rows)
+        (row, place_of(row, row["answer"] or ""), place_of(row, row["references"][0]))
+        for row in rows
+        if row["kind"] == "choice" and row["options"] and row["references"]
     ]
     most = max((len(row["options"]) for row, _, _ in choices), default=0)
     found = []
@@ -126,10 +128,6 @@ def _position(rows: Sequence[Row]) -> list[Figures]:
             }
         )
     return found
-
-
-def _offering(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["kind"] == "choice" and row["options"] and row["references"]]
 
 
 def place_of(row: Row, answer: str) -> int | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrft.text import normalize
@@ -111,16 +110,13 @@ def contrasted_pictures(images: Images, *, seed: int) -> Images:
     from PIL import ImageEnhance
 
     def change(example: Example) -> list[Image]:
-        # Seeded by a text, which gives the same draw on every machine and whichever examples are asked before.
-        factor = random.Random(f"{seed} {_names(example.images)}").choice(CONTRAST)
+        # Seeded by a text, which gives the same draw on every machine and whichever examples are asked before. It has
+        # the last folder alone, because the folders above differ between machines.
+        names = " ".join(f"{path.parent.name}/{path.name}" for path in example.images)
+        factor = random.Random(f"{seed} {names}").choice(CONTRAST)
         return [ImageEnhance.Contrast(image).enhance(factor) for image in images(example)]
 
     return change
-
-
-def _names(images: Sequence[Path]) -> str:
-    """File names with their last folder alone, because the folders above differ between machines."""
-    return " ".join(f"{path.parent.name}/{path.name}" for path in images)
 
 
 def mirrored_pictures(images: Images) -> Images:

@@ -88,7 +88,8 @@ def mirrored_side(example: Example) -> Changed:
     A good model's answer turns to the other side. For a yes/no question about one side, only phantom data tell the
     right answer in the mirrored picture.
     """
-    if not _mirrorable(example):
+    modality = normalize(str(example.metadata.get("modality") or ""))
+    if example.dataset not in RADIOLOGY and not MIRRORABLE.search(modality):
         return NOT_MIRRORED
     if example.kind == "closed":
         return _mirrored_closed(example)
@@ -164,11 +165,6 @@ def _other_answer(reference: str) -> str:
     """No for yes and yes for no; capitalised if the reference is."""
     word = {"yes": "no", "no": "yes"}[str(yes_no(reference))]
     return word.capitalize() if reference.strip()[:1].isupper() else word
-
-
-def _mirrorable(example: Example) -> bool:
-    modality = normalize(str(example.metadata.get("modality") or ""))
-    return example.dataset in RADIOLOGY or bool(MIRRORABLE.search(modality))
 
 
 # ---- what phantom data tell -----------------------------------------------------------------------------------------

@@ -64,7 +64,9 @@ def _row_reasons(figure: Figure, chosen: Sequence[tuple[Answered, Row]]) -> list
         reason, case = (
             why_differs(row, ours, theirs=theirs, value=value) if figure.metric == "right" else ("other words", "")
         )
-        shown = f"{_cut(row.output)!r} for {row.references[0]!r}: theirs {theirs:.3g}, ours {value:.3g}"
+        words = " ".join(row.output.split())
+        words = words if len(words) <= 70 else words[:69] + "…"
+        shown = f"{words!r} for {row.references[0]!r}: theirs {theirs:.3g}, ours {value:.3g}"
         cases.setdefault(reason, []).append(f"{shown} ({case})" if case else shown)
     return [
         f"{reason}, {len(found)} of {len(chosen)} rows: {'; '.join(dict.fromkeys(found[:SHOWN]))}"
@@ -94,8 +96,3 @@ def why_differs(row: Answered, ours: Row, *, theirs: float, value: float) -> tup
             return ("the answer stands among reasoning or tags" if stripped else "equal only after normalisation"), ""
         return cut or ("their rule asks for more", row.how[1] if row.how else "")
     return cut or ("their rule asks for less", row.how[1] if row.how else "")
-
-
-def _cut(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= 70 else words[:69] + "…"
