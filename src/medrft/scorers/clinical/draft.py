@@ -9,7 +9,6 @@ from itertools import chain
 from medrft.scorers.clinical.lexicon import STATING, Atom, Lexicon
 from medrft.scorers.clinical.reading import Finding, Measure
 
-NONE: frozenset[str] = frozenset()
 WHOLE_ORGAN = {"large": "enlarged", "huge": "enlarged", "small": "small_organ", "tiny": "small_organ"}
 MATERIALS = {
     **{"fluid": "fluid_density", "csf": "fluid_density", "adipose_tissue": "fat_density", "gas": "air_density"},
@@ -142,11 +141,13 @@ class Draft:
             self.values["side"] = {"bilateral"}
         counts: frozenset[float] = frozenset(self.counts)
         negative = self.negative or (counts == {0.0})
+        # Vertebrae by their short names: "12th thoracic vertebra" is t12.
+        letter = next((REGION_LETTERS[place] for place in self.places if place in REGION_LETTERS), "")
         return Finding(
             text=" ".join(self.text),
             names=names,
             places=places,
-            levels=frozenset(self._levels()) if self.levels else NONE,
+            levels=frozenset(letter + level if level.isdigit() else level for level in self.levels),
             kinds=kinds,
             values={axis: frozenset(values) for axis, values in self.values.items() if values},
             bound=self.bound,
@@ -155,14 +156,9 @@ class Draft:
             words=tuple(dict.fromkeys(self.words)),
             negative=negative,
             certainty=self.certainty,
-            turned=frozenset(self.turned) if self.turned else NONE,
+            turned=frozenset(self.turned),
             alternatives=self.alternatives,
         )
-
-    def _levels(self) -> list[str]:
-        """Vertebrae by their short names: "12th thoracic vertebra" is t12."""
-        letter = next((REGION_LETTERS[place] for place in self.places if place in REGION_LETTERS), "")
-        return [letter + level if level.isdigit() else level for level in self.levels]
 
     def _measure_organs(self, made: Lexicon) -> None:
         """Read "increased heart size" and "large liver" as organ sizes, and "increased density" as brightness."""

@@ -18,6 +18,11 @@ WORDS = {
     "more": "says more than the reference",
     "clash": "contradicts",
 }
+ROUTES = {
+    "equal": "equal after normalisation",
+    "empty": "nothing to read in the answer",
+    "lexical": "compared word by word",
+}
 WIDTH = 60
 """Texts of more characters are cut when printed."""
 
@@ -72,7 +77,7 @@ class Explanation:
         """Plain text, one line per facet."""
         head = f"clinical {self.score:.2f}" + (" (contradiction)" if self.contradiction else "")
         lines = [f"{head}: {_cut(self.reference)!r} answered by {_cut(self.candidate)!r}"]
-        lines += [f"  {_route(self.route)}"] if not self.findings else []
+        lines += [f"  {ROUTES.get(self.route, self.route)}"] if not self.findings else []
         for finding in self.findings:
             told = f" <- {_cut(finding.candidate)}" if finding.candidate is not None else " <- not mentioned"
             lines.append(f"  {finding.score:.2f}  {_cut(finding.reference)}{told}")
@@ -163,14 +168,6 @@ def _facet(line: FacetLine) -> str:
         return f"= {line.facet}: {line.reference}"
     values = f"{line.reference or 'not said'} / {line.candidate or 'not said'}"
     return f"{SIGNS[line.verdict]} {line.facet}: {values}: {WORDS[line.verdict]}"
-
-
-def _route(route: str) -> str:
-    return {
-        "equal": "equal after normalisation",
-        "empty": "nothing to read in the answer",
-        "lexical": "compared word by word",
-    }.get(route, route)
 
 
 def _cut(text: str | None) -> str:

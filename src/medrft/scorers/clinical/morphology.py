@@ -36,15 +36,12 @@ def _read(made: Lexicon, word: str) -> Entry | None:
     )
 
 
-def _term(made: Lexicon, word: str) -> Entry | None:
-    """The term of the lexicon that is exactly this word."""
-    entry = made.terms.get((word,))
-    return entry if entry is not None and entry.kind == "term" else None
-
-
 def _known(made: Lexicon, word: str) -> Entry | None:
     """The term that is this one word, or an inflection or a plain derivation of one."""
-    return _term(made, word) or (_inflected(made, word) or _adjective(made, word) if len(word) > 4 else None)
+    entry = made.terms.get((word,))
+    if entry is not None and entry.kind == "term":
+        return entry
+    return _inflected(made, word) or _adjective(made, word) if len(word) > 4 else None
 
 
 def _inflected(made: Lexicon, word: str) -> Entry | None:

@@ -27,6 +27,8 @@ ALWAYS_TURN = frozenset(
     )
 )
 """Negations that turn the value after them ("not enlarged"), or negate what was named before ("X is not seen")."""
+NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
+"""Axes whose values act as nouns, so that a "no" before one negates it as a whole ("no acute abnormality")."""
 WORDLESS = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives"))
 
 
@@ -274,10 +276,12 @@ class _Clause:
         for mention in mentions[position + 1 :]:
             if mention.kind in ("prepositions", "verbs", "presence", "dimension"):
                 return True
-            if mention.kind == "word" or (mention.kind == "term" and _has_head(mention)):
+            if mention.kind == "word":
                 return False
-            if mention.kind == "term" and mention.entry is not None and _nounlike(mention):
-                return False
+            if mention.kind == "term" and mention.entry is not None:
+                nounlike = any(atom.axis in NOUNLIKE for atom in mention.entry.atoms)
+                if mention.entry.headed or nounlike:
+                    return False
         return True
 
     def _turn(self, draft: Draft, atom: Atom) -> Atom:
@@ -321,16 +325,6 @@ def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:
 def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
     """Whether "one" is a pronoun for what the question named ("the left one"), and not a count."""
     return position == len(mentions) - 1 and position > 0 and mentions[position - 1].kind == "term"
-
-
-def _has_head(mention: Mention) -> bool:
-    return mention.entry is not None and mention.entry.headed
-
-
-def _nounlike(mention: Mention) -> bool:
-    """Whether a value acts as a noun, so that a "no" before it negates it as a whole ("no acute abnormality")."""
-    assert mention.entry is not None
-    return any(atom.axis in ("normality", "organ_size", "calcified", "enhancement") for atom in mention.entry.atoms)
 
 
 def _negation(draft: Draft, mention: Mention, cue: str, *, named_after: bool) -> str:

@@ -203,10 +203,11 @@ def other_signs(reference: str, candidate: str) -> bool:
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     mine, yours = normalize(reference).split(), normalize(candidate).split()
     pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]
-    if not any(_says_same(one, other) for one, other in pairs):
+    if not any(_fits(one, way) and one.sign == way.sign for one, other in pairs for way in (other, other.turned)):
         if mine != yours and _bare(mine) == _bare(yours) and _signs(mine) != _signs(yours):
             return True
-        if any({one.sign, other.sign} <= ORDERING and _related(one, other) for one, other in pairs):
+        ordered = [(one, other) for one, other in pairs if {one.sign, other.sign} <= ORDERING]
+        if any(_fits(one, way) for one, other in ordered for way in (other, other.turned)):
             return True
     said, told = read_results(reference), read_results(candidate)
     return _only_named(said.keys() - told, yours) or _only_named(told.keys() - said, mine)
@@ -220,15 +221,6 @@ def _bare(words: list[str]) -> list[str]:
 def _signs(words: list[str]) -> list[str]:
     """The signs that `_bare` leaves out, in any order."""
     return sorted(sign for word in words for sign in word[len(word.rstrip("+-<>≤≥≠↑↓±")) :])
-
-
-def _says_same(one: Relation, other: Relation) -> bool:
-    """Whether two comparisons of the same things have the same sign, one of them turned round if need be."""
-    return any(_fits(one, way) and one.sign == way.sign for way in (other, other.turned))
-
-
-def _related(one: Relation, other: Relation) -> bool:
-    return _fits(one, other) or _fits(one, other.turned)
 
 
 def _only_named(tests: set[str], words: list[str]) -> bool:

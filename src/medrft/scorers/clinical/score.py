@@ -58,7 +58,10 @@ def compare_answers(reference: str, candidate: str, question: str | None = None)
     mine, yours = _spelled_out(mine, yours), _spelled_out(yours, mine)
     asked = _read(question) if question else None
     if mine.ambiguous or yours.ambiguous:
-        mine, yours = _with_context(mine, yours, asked)
+        # The concepts of the other text and of the question decide what ambiguous words mean.
+        context = asked.context if asked is not None else frozenset()
+        mine = read_fresh(mine.text, yours.context | context) if mine.ambiguous else mine
+        yours = read_fresh(yours.text, mine.context | context) if yours.ambiguous else yours
     found = _compare(shipped_lexicon(), mine, yours, asked)
     if found.score > OTHER_SIGNS and other_signs(reference, candidate):
         found = replace(found, score=OTHER_SIGNS, notes=(*found.notes, "the same words with other signs"))
@@ -96,14 +99,6 @@ def _same_words(mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
 
 def _read(text: str) -> Reading:
     return read_findings(text) if len(text) <= SHORT else read_fresh(text)
-
-
-def _with_context(mine: Reading, yours: Reading, asked: Reading | None) -> tuple[Reading, Reading]:
-    """Both texts read again. The concepts of the other text and of the question decide what ambiguous words mean."""
-    question = asked.context if asked is not None else frozenset()
-    first = read_fresh(mine.text, yours.context | question) if mine.ambiguous else mine
-    second = read_fresh(yours.text, first.context | question) if yours.ambiguous else yours
-    return first, second
 
 
 def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None) -> Comparison:

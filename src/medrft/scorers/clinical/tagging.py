@@ -108,7 +108,8 @@ def _mention(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Menti
         unit, factor = UNITS[tokens[position + 1]]
         return Mention("measure", HALF, measure=(unit, (factor / 2,))), position + 2
     entry, end = made.longest(tokens, position)
-    if entry is not None and token in LEADING and end > position + 1 and _better_next(made, tokens, position, end):
+    # A term that begins one word later may reach further: "in | middle ear", not "in middle | ear".
+    if entry is not None and token in LEADING and position + 1 < end < made.longest(tokens, position + 1)[1]:
         entry, end = made.terms[(token,)], position + 1
     if position and tokens[position - 1] in made.labels and (label := _label(tokens, position)):
         return label, position + 1
@@ -118,11 +119,6 @@ def _mention(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Menti
         return _number_word(entry, token), end
     kind = entry.cue if entry.kind == "cue" else entry.kind
     return Mention(kind, token if end == position + 1 else " ".join(tokens[position:end]), entry), end
-
-
-def _better_next(made: Lexicon, tokens: Sequence[str], position: int, end: int) -> bool:
-    """Whether a term that begins one word later reaches further ("in | middle ear", not "in middle | ear")."""
-    return made.longest(tokens, position + 1)[1] > end
 
 
 def _label(tokens: Sequence[str], position: int) -> Mention | None:
