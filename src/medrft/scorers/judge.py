@@ -192,7 +192,11 @@ class ReasoningJudge(_Judge):
 
     def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
         """One verdict per item to which this applies, and the reasons for those that are missing."""
-        wanted = {i: item.thinking or "" for i, item in enumerate(items) if self.applies(item) and _has_reference(item)}
+        wanted = {
+            i: item.thinking or ""
+            for i, item in enumerate(items)
+            if self.applies(item) and any(normalize(reference) for reference in item.references)
+        }
         scores: dict[int, Score] = {}
         asked: dict[int, Messages] = {}
         for i, thinking in wanted.items():
@@ -215,10 +219,6 @@ class ReasoningJudge(_Judge):
         scores.update(zip(asked, verdicts, strict=True))
         places = list(asked)
         return [scores.get(i) for i in range(len(items))], {places[n]: why for n, why in reasons.items()}
-
-
-def _has_reference(item: Item) -> bool:
-    return any(normalize(reference) for reference in item.references)
 
 
 def build_judge(

@@ -87,7 +87,10 @@ class Nli(AnswerScorer):
         """One score per pair; `None`, with a warning, if the model's output is not a number."""
         encoder = _load(self.model, self.revision, self.device, self.dtype)
         labels = find_labels(encoder.id2label, model=self.model, given=self.labels, gated=self.gate is not None)
-        scores = {pair: self._unasked(pair) for pair in pairs}
+        # Equal texts need no model.
+        scores: dict[Pair, Score] = {
+            pair: 1.0 if normalize(pair.answer) == normalize(pair.reference) else None for pair in pairs
+        }
         asked = [pair for pair in pairs if scores[pair] is None]
         texts = [self._texts(pair) for pair in asked]
         both_ways = [direction for a, r in texts for direction in ((a, r), (r, a))]
@@ -105,10 +108,6 @@ class Nli(AnswerScorer):
         if item.answer is None or len(item.answer) <= self.max_chars:
             return super()._pairs(item)
         return [] if any(self.can_score(reference, item) for reference in item.references) else None
-
-    def _unasked(self, pair: Pair) -> Score:
-        """The score of a pair that needs no model, else `None`."""
-        return 1.0 if normalize(pair.answer) == normalize(pair.reference) else None
 
     def _texts(self, pair: Pair) -> tuple[str, str]:
         """Answer and reference as the model sees them."""
