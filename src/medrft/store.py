@@ -154,7 +154,11 @@ def select_rollouts(
         if where is not None:
             found = found.filter(where)
         if order is not None:
-            found = found.order(f"{_order(order, known)}, {IN_ORDER}")
+            name, _, direction = order.strip().partition(" ")
+            if direction.strip().lower() not in ("", "asc", "desc"):
+                raise DataError(f"an order is a column, or a column and desc, got {order!r}; for example 'reward desc'")
+            # Rows without a value come last.
+            found = found.order(f"{known[_known(name, known)]} {direction} NULLS LAST, {IN_ORDER}")
         if limit is not None:
             found = found.limit(limit)
         return _rows(found.project(", ".join(f"{known[name]} AS {_quoted(name)}" for name in names)))
@@ -271,14 +275,6 @@ def _known(name: str, known: Mapping[str, str]) -> str:
     if name not in known:
         raise unknown_name("column", name, known)
     return name
-
-
-def _order(order: str, known: Mapping[str, str]) -> str:
-    """`reward` or `reward desc` as SQL; rows without a value come last."""
-    name, _, direction = order.strip().partition(" ")
-    if direction.strip().lower() not in ("", "asc", "desc"):
-        raise DataError(f"an order is a column, or a column and desc, got {order!r}; for example 'reward desc'")
-    return f"{known[_known(name, known)]} {direction} NULLS LAST"
 
 
 def _rows(found: duckdb.DuckDBPyRelation) -> list[dict[str, Any]]:

@@ -52,7 +52,8 @@ def explain_outcome(reward: Reward, item: Item, row: Mapping[str, Any], used: in
         if not seen["applicable"] or seen["raw"] is None:
             lines.append(f"{part.name}: {'unscored' if seen['applicable'] else 'not applicable'}")
             continue
-        bend = f" -> {seen['calibrated']:.4f} ({_why(part.calibration.kind, seen, row)})"
+        why = "gate" if row.get("gate") and seen["calibrated"] == 0 else part.calibration.kind
+        bend = f" -> {seen['calibrated']:.4f} ({why})"
         changed = bend if seen["calibrated"] != seen["raw"] else ""
         share = part.weight * seen["calibrated"]
         lines.append(f"{part.name}: {seen['raw']:.4f}{changed} x {part.weight:.4g} = {share:.4f}")
@@ -64,10 +65,6 @@ def explain_outcome(reward: Reward, item: Item, row: Mapping[str, Any], used: in
         lines += [] if stack.gate.scorer in told else _own_lines(stack.gate.scorer, item)
     total = row["reward"]
     return [*lines, "reward: unscored" if total is None else f"reward: {total:.4f}"]
-
-
-def _why(kind: str, seen: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    return "gate" if row.get("gate") and seen["calibrated"] == 0 else kind
 
 
 def _own_lines(scorer: Scorer, item: Item) -> list[str]:

@@ -99,13 +99,15 @@ def _chosen(text: str, options: tuple[str, ...]) -> str | None:
     body = whole[lead.end() :] if (lead := LEAD_IN.match(whole)) else whole
     letters = frozenset(LETTERS[: len(names)])
     label = _leading(body, names, letters)
-    exact = {name for option, name in zip(options, names, strict=True) if _same(whole, option)}
+    written = whole.casefold()
+    exact = {name for option, name in zip(options, names, strict=True) if written and written == _written(option)}
     if not exact and not (label and label[1]):
         exact = {name for words in (whole, body) if (name := normalize(words)) and name in names}
-    labelled = _bracketed_alone(whole)
     if exact:
-        named = {names[LETTERS.index(labelled)]} if labelled in letters else set()
-        return _only(exact | named)
+        # Brackets make a letter a label ("(B)"), even if the options are letters too.
+        alone = re.fullmatch(r"\W{0,2}[(\[]([A-Za-z])[)\]]\W{0,2}", whole)
+        labelled = alone[1].upper() if alone else ""
+        return _only(exact | ({names[LETTERS.index(labelled)]} if labelled in letters else set()))
     if label is not None:
         letter, rest = label
         if normalize(rest) == names[LETTERS.index(letter)]:
@@ -152,21 +154,10 @@ def _undressed(text: str) -> str:
     return SPACES.sub(" ", LINE.sub(". ", DRESS.sub("", text))).strip()
 
 
-def _same(text: str, option: str) -> bool:
-    """Whether an answer is an option word for word, apart from case and markup."""
-    return bool(text) and text.casefold() == _written(option)
-
-
 @lru_cache(maxsize=8_192)
 def _written(option: str) -> str:
     """An option without markup, in lower case."""
     return _undressed(option).casefold()
-
-
-def _bracketed_alone(text: str) -> str:
-    """The letter of an answer like "(B)", or "". Brackets make it a label, even if the options are letters too."""
-    match = re.fullmatch(r"\W{0,2}[(\[]([A-Za-z])[)\]]\W{0,2}", text)
-    return match[1].upper() if match else ""
 
 
 def _only(names: set[str]) -> str | None:
