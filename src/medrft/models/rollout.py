@@ -153,7 +153,10 @@ class _Writer:
             self.ids = torch.cat([self.ids, chosen[:, None]], dim=1)
             self._compact()
             self.logits = continue_rows(self.model, self.cache, self.ids[:, -1:])
-        return self._collected()
+        ids = [[token for token in row if token >= 0] for row in self.found.tolist()]
+        if self.temperature is None:
+            return Rollouts(ids, None)
+        return Rollouts(ids, [row[: len(made)] for row, made in zip(self.logps.tolist(), ids, strict=True)])
 
     def _note(self, step: int, chosen: torch.Tensor, logits: torch.Tensor) -> None:
         rows = self.row[self.alive]
@@ -176,9 +179,3 @@ class _Writer:
         self.places = [prompts.index(place) for place in left]
         self.cache.settle(stems, self.places)
         self.alive, self.row, self.ids = self.alive[rows], self.row[rows], self.ids[rows]
-
-    def _collected(self) -> Rollouts:
-        ids = [[token for token in row if token >= 0] for row in self.found.tolist()]
-        if self.temperature is None:
-            return Rollouts(ids, None)
-        return Rollouts(ids, [row[: len(made)] for row, made in zip(self.logps.tolist(), ids, strict=True)])

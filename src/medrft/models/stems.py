@@ -73,7 +73,12 @@ def plan_asks(
         if size < 1 or any(marks.intersection(row[size:]) for row in ids):
             apart += numbers  # a row would hold image tokens, and only stems are read with pictures
             continue
-        stem = Stem(ids[0][:size], _fields(policy, encoded[0], size))
+        fields = {
+            key: value[:, :size] if key in TOKEN_TYPES else value
+            for key, value in to_device(policy, encoded[0]).items()
+            if key not in ("input_ids", "attention_mask")
+        }
+        stem = Stem(ids[0][:size], fields)
         order = sorted(range(len(numbers)), key=lambda place: -len(ids[place]))
         for place in order:
             number = numbers[place]
@@ -149,11 +154,3 @@ def _processed_once(processor: Any) -> Iterator[None]:
         yield
     finally:
         del inner.preprocess
-
-
-def _fields(policy: Policy, inputs: Any, size: int) -> dict[str, Any]:
-    """The multimodal inputs of a stem of `size` tokens, as the model takes them."""
-    kept = {
-        key: value for key, value in to_device(policy, inputs).items() if key not in ("input_ids", "attention_mask")
-    }
-    return {key: value[:, :size] if key in TOKEN_TYPES else value for key, value in kept.items()}

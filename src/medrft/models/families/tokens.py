@@ -89,13 +89,10 @@ def _trained(texts: Iterable[str], special: list[str], *, vocab: int, spaced: bo
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((part for text in texts for part in _segments(text)), trainer=trainer)
+    # The tags are tokens of their own and must not be learned as text.
+    between = re.compile("|".join(TAGS))
+    tokenizer.train_from_iterator((part for text in texts for part in between.split(text) if part), trainer=trainer)
     return tokenizer
-
-
-def _segments(text: str) -> list[str]:
-    """The text between tags; the tags are tokens of their own and must not be learned as text."""
-    return [part for part in re.split("|".join(TAGS), text) if part]
 
 
 def _add_tags(tokenizer: Any, tags: Sequence[str]) -> None:
