@@ -28,7 +28,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import ExportableState
 
 from medrft.rundir import RunDir
-from medrft.training.monitor.watch import Finding, Watch
+from medrft.training.monitor.watch import Watch
 from medrft.training.stop import Clock
 
 RENAMED: dict[str, str] = {
@@ -92,12 +92,9 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             "epoch": state.epoch,
             "seconds": round(self.clock.seconds, 3),
         }
-        self.run.append_metrics(self.stage, place | row | self._replaced())
-
-    def _replaced(self) -> dict[str, int]:
-        """How many SFT rows were replaced so far because their picture had vanished; empty if none was."""
-        path = self.run.lost(self.stage)
-        return {"replaced": len(path.read_bytes().splitlines())} if path.is_file() else {}
+        lost = self.run.lost(self.stage)  # SFT rows replaced so far because their picture had vanished
+        replaced = {"replaced": len(lost.read_bytes().splitlines())} if lost.is_file() else {}
+        self.run.append_metrics(self.stage, place | row | replaced)
 
 
 class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
@@ -214,10 +211,6 @@ class Watched(Trainer):  # type: ignore[misc]
             logs |= self.watch.metrics()
             if self.is_world_process_zero():
                 for finding in begun:
-                    self._tell(finding)
+                    self.run.append_warning(finding.row())
+                    sys.stderr.write(f"warning: {finding.line()}\n")  # the progress bar shows it above itself
         super().log(logs, start_time)
-
-    def _tell(self, finding: Finding) -> None:
-        """Add a row to the warnings, and a line to standard error, which the progress bar shows above itself."""
-        self.run.append_warning(finding.row())
-        sys.stderr.write(f"warning: {finding.line()}\n")

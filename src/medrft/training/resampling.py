@@ -36,7 +36,8 @@ class Resamples:
         numbers = groups.group_numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
         rows, flat, again = self._until_they_differ(list(inputs), numbers)
         me._metrics["train"]["resampled"].append(float(again))
-        me._metrics["train"]["no_difference"].append(len(flat) / self._count(len(inputs)))
+        of_all = len(inputs) * int(me.accelerator.num_processes) // int(me._group_size)
+        me._metrics["train"]["no_difference"].append(len(flat) / of_all)
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(rows)  # type: ignore[misc]
         finally:
@@ -107,11 +108,6 @@ class Resamples:
         for number, right in gather_object(list(zip(numbers, rights, strict=True))):
             seen.setdefault(number, set()).update(() if right is None else (right,))
         return {number for number, values in seen.items() if len(values) < 2}
-
-    def _count(self, rows: int) -> int:
-        """The number of groups in a generation batch, over all processes."""
-        me: Any = self
-        return rows * int(me.accelerator.num_processes) // int(me._group_size)
 
     def _generate(self, prompts: list[Any]) -> Any:
         if self._ready is None:

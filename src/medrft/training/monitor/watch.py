@@ -142,7 +142,9 @@ def diagnose_stage(rows: Iterable[Row], *, stage: str) -> Diagnosis:
             found.append(finding)
         for key, place in list(open_.items()):
             if key in watch.on:
-                found[place] = _still(found[place], row["step"], watch.on[key])
+                worse = max if found[place].beyond == "above" else min
+                worst = worse(found[place].worst, watch.on[key])
+                found[place] = replace(found[place], last=row["step"], worst=worst)
             else:
                 found[place] = replace(found[place], ended=True)
                 del open_[key]
@@ -157,11 +159,6 @@ def diagnose_run(rows: Iterable[Row]) -> list[Diagnosis]:
         if row.get("kind") == "grpo":
             stages.setdefault(str(row.get("stage", "")), []).append(row)
     return [diagnose_stage(found, stage=stage) for stage, found in stages.items()]
-
-
-def _still(finding: Finding, step: int, value: float) -> Finding:
-    worse = max if finding.beyond == "above" else min
-    return replace(finding, last=step, worst=worse(finding.worst, value))
 
 
 def _why(cause: Cause, rows: Sequence[Row]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -247,14 +246,10 @@ def synthetic_prompt(config: Any, model: Any, pixels: int, text: int) -> PromptI
         raise ModelError(f"{config.model_type} names no image token; plan with a folder that has a processor")
     ids = torch.ones(1, text + tokens, dtype=torch.long)
     ids[:, 4 : 4 + tokens] = image
-    return PromptInputs(ids=ids, fields={**fields, **_token_types(config, ids == image)})
-
-
-def _token_types(config: Any, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
-    """The input that tells image tokens from text, for families that read one; else empty."""
+    # Some families read an input that tells image tokens from text.
     kind = str(config.model_type)
     name = "token_type_ids" if kind == "gemma3" else "mm_token_type_ids" if kind.startswith(("qwen", "glm4v")) else ""
-    return {name: images.long()} if name else {}
+    return PromptInputs(ids=ids, fields={**fields, name: (ids == image).long()} if name else fields)
 
 
 def processed_prompt(processor: Any, model: Any, prompt: str, pixels: int) -> PromptInputs:
