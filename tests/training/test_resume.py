@@ -44,9 +44,3 @@ def test_sft_goes_on(trained, tmp_path, recipe, monkeypatch, drawn, step):
     assert left.value.code == 143
     trained(run_sft, recipe, run=run, resume=True, **few)
     assert differences(run, whole, stages=["sft"]) == []
-
-
-def test_a_finished_stage_is_left_as_it_is(trained, whole, recipe):
-    before = {path: path.stat().st_mtime_ns for path in whole.path.rglob("*") if path.is_file()}
-    assert trained(run_grpo, recipe(), 1, run=whole, resume=True) == whole.final("grpo")
-    assert {path: path.stat().st_mtime_ns for path in whole.path.rglob("*") if path.is_file()} == before

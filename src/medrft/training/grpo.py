@@ -49,7 +49,7 @@ from medrft.training.stage import (
     open_stage,
     run_trainer,
 )
-from medrft.training.state import needs_training, write_stage
+from medrft.training.state import write_stage
 from medrft.types import Completion, Example, Outcome
 
 
@@ -174,12 +174,9 @@ def run_grpo(
 ) -> Path:
     """Train the model at `start` with GRPO on the recipe's reward and return `stages/<name>/final`.
 
-    `resume` is as in `run_sft`: finished stages stay, interrupted ones go on from their last checkpoint. `reward`
-    replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` for fewer
-    examples than one generation batch asks, `PreflightError` when model and data disagree.
+    `resume` is as in `run_sft`. `reward` replaces the recipe's. Raises `RecipeError` for a `trl:` table that does not
+    fit, `DataError` for fewer examples than one generation batch asks, `PreflightError` when model and data disagree.
     """
-    if resume and not needs_training(run, stage.name):
-        return run.final(stage.name)
     check_stage(stage, recipe)
     reward = reward or make_reward(recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)

@@ -21,7 +21,6 @@ from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
 from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
 from medrft.training.stage import StageTrainer, check_inputs, example_counts, finish_stage, open_stage, run_trainer
-from medrft.training.state import needs_training
 from medrft.types import Example
 
 
@@ -70,12 +69,10 @@ def run_sft(
 ) -> Path:
     """Fine-tune the model at `start` on `train` and return `stages/<name>/final`.
 
-    With `resume`, a finished stage is left as it is and an interrupted one goes on from its last checkpoint.
-    Raises `RecipeError` for a `trl:` table that does not fit, `DataError` when nothing can be taught,
-    `PreflightError` when model and data disagree.
+    With `resume` it goes on from its last checkpoint. `state.needs_training` says whether a stage has to be trained at
+    all; callers ask it first. Raises `RecipeError` for a `trl:` table that does not fit, `DataError` when nothing can
+    be taught, `PreflightError` when model and data disagree.
     """
-    if resume and not needs_training(run, stage.name):
-        return run.final(stage.name)
     check_stage(stage, recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
     policy, prompt = opened.policy, opened.prompt
