@@ -310,5 +310,5 @@ def _placeholders(probe: Probe) -> Check:
         measured=left,
         limit=0.0,
         detail=f"highest probability of an image placeholder in rollouts (the model alone would give {mass:.2g})",
-        fix="put the ids of models.load.placeholder_ids into the trainer's generation_kwargs.suppress_tokens",
+        fix="put the ids of models.tokens.placeholder_ids into the trainer's generation_kwargs.suppress_tokens",
     )
