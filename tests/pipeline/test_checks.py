@@ -53,7 +53,16 @@ def test_an_unknown_optimizer_names_the_nearest():
 
 @pytest.mark.parametrize(
     ("lora", "told"),
-    [({"r": "16"}, "model.lora.r takes a whole number, got '16'"), ({"rank": 8}, "unknown model.lora key 'rank'")],
+    [
+        ({"r": "16"}, "model.lora.r takes a whole number, got '16'"),
+        ({"rank": 8}, r"unknown model.lora key 'rank'; did you mean 'r'\?"),
+        ({"lora_rank": 8}, r"did you mean 'r'\?"),
+        ({"lora_r": 8}, r"did you mean 'r'\?"),
+        ({"alpha": 16}, r"did you mean 'lora_alpha'\?"),
+        ({"dropout": 0.1}, r"did you mean 'lora_dropout'\?"),
+        ({"targets": "all-linear"}, r"did you mean 'target_modules'\?"),
+        ({"lora_target": "all"}, r"did you mean 'target_modules'\?"),
+    ],
 )
 def test_wrong_adapters_are_one_line(lora, told):
     with pytest.raises((RecipeError, UnknownNameError), match=told):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from medrft.errors import ModelError, unknown_name
+from medrft.errors import ModelError, UnknownNameError, unknown_name
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -37,6 +37,9 @@ PARTS: dict[str, re.Pattern[str]] = {
     part: re.compile(rf"(^|\.)({'|'.join(names)})(\.|$)") for part, names in NAMES.items()
 }
 
+PEFT_NAMES = {**dict.fromkeys(("rank", "lora_rank", "lora_r"), "r"), "lora_target": "target_modules"}
+"""Other trainers' names of adapter settings -> peft's, where peft has another key that is nearer by spelling."""
+
 
 def lora_config(config: ModelConfig) -> LoraConfig | None:
     """The recipe's `model.lora` as peft's config, for a trainer's `peft_config`; `None` for full fine-tuning.
@@ -58,6 +61,8 @@ def lora_config(config: ModelConfig) -> LoraConfig | None:
     except TypeError as error:
         known = LoraConfig.__dataclass_fields__
         wrong = next(key for key in options if key not in known)
+        if wrong in PEFT_NAMES:
+            raise UnknownNameError(f"unknown model.lora key {wrong!r}; did you mean {PEFT_NAMES[wrong]!r}?") from error
         raise unknown_name("model.lora key", wrong, known) from error
 
 
