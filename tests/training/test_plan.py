@@ -22,7 +22,6 @@ from medrft.training.planning.memory import Parameters, state_bytes
 from medrft.training.planning.plan import checkpoint_bytes, hours_of, setting_of, smallest_change, stage_work
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
 spec = importlib.util.spec_from_file_location("plan_benchmark", ROOT / "benchmarks" / "plan.py")
 benchmark = importlib.util.module_from_spec(spec)
 sys.modules["plan_benchmark"] = benchmark
