@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import threading
+import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +12,14 @@ import pytest
 pytest.importorskip("openrlhf")
 
 import torch
+import uvicorn
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 from PIL import Image
 
 from contract import EXACT, FLOAT32, ROWS, label, or_zero
+from medrft.integrations import ForeignReward
+from medrft.integrations.serve.app import RewardServer
+from medrft.integrations.serve.server import bound_socket
 from texts import CHAT, make_tokenizer
 
 TOKENIZER = make_tokenizer(*CHAT)
@@ -112,3 +118,32 @@ def test_what_openrlhf_swallows_is_counted(case, tmp_path, caplog):
         found = execute(executor, ROWS[:3], label=lambda row: '{"question": "no reference"}')
     assert [row["reward"] for row in found] == [None] * 3  # OpenRLHF goes on without
     assert executor.reward_func.held.counts["failed"] == 3 and "a reward call of 1 rows failed" in caplog.text
+
+
+@contextmanager
+def serving(case, token):
+    """`medrft serve` in a thread; yields the address that a user gives as `--reward.remote_url`."""
+    server = RewardServer(ForeignReward(case.reward, **case.settings), token=token)
+    with bound_socket("127.0.0.1", 0) as listening:
+        running = uvicorn.Server(uvicorn.Config(server.app, log_config=None, access_log=False))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not running.started:
+            time.sleep(0.01)
+        yield f"http://{f'any:{token}@' if token else ''}127.0.0.1:{listening.getsockname()[1]}/get_reward", server
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize("token", [None, "t0ken-of-some-length"])
+def test_a_served_reward_gives_our_numbers_through_the_remote_url(case, token):
+    """OpenRLHF sends no headers of its own, so a token stands in the address."""
+    with serving(case, token) as (url, server):
+        found = execute(SingleTurnAgentExecutor([url]), ROWS)
+        counts = server.worker.counts
+        assert counts.requests == 64 and counts.calls < 64  # rows that came together were scored together
+    assert [row["reward"] for row in found] == pytest.approx(or_zero(case.expected), abs=EXACT)
+    assert [row["scores"] for row in found] == [min(1.0, max(0.0, row["reward"])) for row in found]
+    assert [row["extra_logs"]["unscored"] for row in found] == [float(v is None) for v in case.expected]
+    # What OpenRLHF's samples_generator does with them: tensors as long as the batch, as from a reward file.
+    assert torch.tensor([found[0]["reward"]]).shape == torch.tensor([found[0]["extra_logs"]["unscored"]]).shape == (1,)

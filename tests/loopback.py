@@ -47,11 +47,11 @@ class Seen:
 class Loopback:
     """`with Loopback(lambda request, number: say("YES")) as server:`; number counts the requests from 0."""
 
-    def __init__(self, answer: Callable[[Seen, int], Answer]) -> None:
+    def __init__(self, answer: Callable[[Seen, int], Answer], *, port: int = 0) -> None:
         self.answer, self.seen, self.lock = answer, [], threading.Lock()
         self.running = self.most = 0
         self.closing = threading.Event()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 

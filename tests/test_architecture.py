@@ -128,6 +128,7 @@ def test_heavy_imports_stay_in_their_places(path):
         *("medrft", "medrft.config", "medrft.rewards", "medrft.scorers", "medrft.audit", "medrft.report"),
         *("medrft.cli.main", "medrft.training.monitor.watch", "medrft.integrations"),
         *(f"medrft.integrations.{name}" for name in ("trl", "verl", "swift", "openrlhf", "easyr1", "verifiers")),
+        *("medrft.integrations.client", "medrft.integrations.serve.server"),
     ],
 )
 def test_light_modules_stay_light(module):

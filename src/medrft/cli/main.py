@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from medrft import __version__
-from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, study
+from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, serve, study
 from medrft.errors import FULL, REFUSED, MedrftError, UserError, naming_extras
 from medrft.masking import MaskedStream, mask_text
 
@@ -35,6 +35,7 @@ app.command("grpo")(run.grpo)
 app.command("eval")(run.evaluate)
 app.command("report")(run.report)
 app.command("score")(score.score)
+app.command("serve")(serve.serve)
 app.command("audit")(audit.audit)
 app.command("curate")(curate.curate)
 app.command("compare")(compare.compare)

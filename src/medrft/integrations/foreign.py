@@ -12,7 +12,9 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +26,18 @@ from medrft.rewards.gather import Gather, keep_alone, score_gathered
 from medrft.rewards.named import load_reward
 from medrft.rewards.state import load_state, save_state
 from medrft.types import Form, Item, Outcome, Score
+
+REASONS = 100
+"""So many reasons for rows without a score are counted one by one; a scorer may give each row a reason of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The rows of one call: what is compared within a group, and learnt from, lies within it."""
+
+    items: Sequence[Item]
+    groups: Sequence[Hashable] | None = None
+    learns: bool = True
 
 
 class ForeignReward:
@@ -84,16 +98,38 @@ class ForeignReward:
         groups are needed and missing, or if a group has one completion alone.
         """
         with self._lock:
-            self._check_groups(groups)
+            self.check_groups(groups)
             made = score_gathered(self.reward, items, groups=groups, update=self.update and learns, gather=gather)
-            self.counts["rows"] += len(made)
-            for outcome in made:
-                if outcome.reward is None:
-                    self.counts["unscored"] += 1
-                    self.counts[outcome.unscored_reason or "unscored"] += 1
+            self._count(made)
             return made
 
-    def _check_groups(self, groups: Sequence[Hashable] | None) -> None:
+    def score_batches(self, batches: Sequence[Batch]) -> list[list[Outcome]]:
+        """The outcomes of several batches: what one call after the other would give, with one call of each scorer.
+
+        Raises as a call does, before a calibration has learnt from any of the batches.
+        """
+        with self._lock:
+            for batch in batches:
+                self.check_groups(batch.groups)
+            raws = iter(self.reward.score([item for batch in batches for item in batch.items]))
+            made = []
+            for batch in batches:
+                own = list(islice(raws, len(batch.items)))
+                made.append(self.reward.combine(own, groups=batch.groups, update=self.update and batch.learns))
+            for outcomes in made:
+                self._count(outcomes)
+            return made
+
+    def _count(self, made: Sequence[Outcome]) -> None:
+        self.counts["rows"] += len(made)
+        for outcome in made:
+            if outcome.reward is None:
+                reason = outcome.unscored_reason or "no reason told"
+                self.counts["unscored"] += 1
+                self.counts[reason if reason in self.counts or len(self.counts) < REASONS else "other reasons"] += 1
+
+    def check_groups(self, groups: Sequence[Hashable] | None) -> None:
+        """Raise `RecipeError` if the reward needs groups and they are missing, or one holds a single completion."""
         if not self.reward.needs_groups:
             return
         if groups is None:

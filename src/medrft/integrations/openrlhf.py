@@ -20,7 +20,7 @@ from medrft.integrations.foreign import ForeignReward
 from medrft.integrations.prompts import completion_in
 from medrft.integrations.rows import fields_of, item_of_fields
 from medrft.rewards.contracts import CONTRACTS
-from medrft.types import Form
+from medrft.types import Form, Item
 
 LOG = logging.getLogger("medrft")
 
@@ -39,10 +39,8 @@ def make_reward_func(
 
         failed = len(queries)
         try:
-            rows = [
-                held.columns(*held([item_of_fields(completion_in(query, prompt), fields_of(label), form=form)]))
-                for query, prompt, label in zip(queries, prompts, labels, strict=True)
-            ]
+            items = [item_in(*row, form=form) for row in zip(queries, prompts, labels, strict=True)]
+            rows = [held.columns(*held([item])) for item in items]
             failed = 0
         finally:
             if failed:
@@ -56,3 +54,8 @@ def make_reward_func(
 
     reward_func.held = held  # type: ignore[attr-defined]
     return reward_func
+
+
+def item_in(query: str, prompt: str, label: Any, *, form: Form) -> Item:
+    """The item of one query, which begins with its prompt. Raises `DataError` for a label that cannot be read."""
+    return item_of_fields(completion_in(query, prompt), fields_of(label), form=form)

@@ -22,7 +22,12 @@ VERSION = 1
 
 def save_state(reward: Reward, path: Path, *, rows: int | None = None) -> None:
     """Write a reward's state with the settings that it belongs to; `rows` is the number of rows it was fitted on."""
-    write_json(path, {"medrft_state": VERSION, "rows": rows, "parts": _settings(reward), "state": reward.state_dict()})
+    write_json(path, state_document(reward, rows=rows))
+
+
+def state_document(reward: Reward, *, rows: int | None = None) -> dict[str, Any]:
+    """What `save_state` writes, as plain JSON."""
+    return {"medrft_state": VERSION, "rows": rows, "parts": _settings(reward), "state": reward.state_dict()}
 
 
 def load_state(reward: Reward, path: Path) -> str:
@@ -38,10 +43,16 @@ def load_state(reward: Reward, path: Path) -> str:
     if not isinstance(state, dict):
         raise DataError(f"{found} holds no calibration state; pass a run with a GRPO stage, or a file of --fit")
     if "medrft_state" in state:
-        _check_settings(state, reward, found)
-        state = state["state"]
-    reward.load_state_dict(state)
+        load_document(reward, state, found)
+    else:
+        reward.load_state_dict(state)
     return str(found)
+
+
+def load_document(reward: Reward, document: dict[str, Any], path: Path) -> None:
+    """Load what `state_document` made; `path` is named in errors. Raises `RecipeError` for another reward's state."""
+    _check_settings(document, reward, path)
+    reward.load_state_dict(document["state"])
 
 
 def _settings(reward: Reward) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,191 @@
+"""Runs the server: binds, says where, serves until SIGTERM or Ctrl-C, answers what waits, saves the state."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from medrft.errors import DataError, RecipeError, StorageError
+from medrft.files import check_writable, tell_user
+from medrft.integrations.foreign import ForeignReward
+from medrft.integrations.serve.app import RewardServer, check_token
+from medrft.integrations.serve.reading import Limits
+from medrft.integrations.serve.remember import Ledger, Remembered
+from medrft.masking import remember_secret
+from medrft.rewards.state import load_document
+from medrft.rundir import read_json
+from medrft.types import Form
+
+TOKEN = "MEDRFT_TOKEN"
+"""The environment variable that holds the token if none is named."""
+CONNECTIONS = 1000
+"""Connections at a time; one more is answered with 503."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What `medrft serve` is told."""
+
+    reward: str
+    state: Path | None = None
+    update: bool = False
+    unscored: float | None = None
+    form: Form = "think"
+    encoder: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8421
+    token_env: str | None = None
+    log_rows: Path | None = None
+
+
+def run_server(asked: Serving) -> None:
+    """Serve until a signal ends it. Raises `RecipeError` or `DataError` before that for what could not work."""
+    token = find_token(asked.host, asked.token_env)
+    if asked.log_rows is not None:
+        check_writable(asked.log_rows)
+        os.close(os.open(asked.log_rows, os.O_CREAT | os.O_APPEND, 0o600))
+    held, remembered = open_reward(asked)
+    # They quote what a scorer of the user's raised, which may hold a model's text. /health has the counts.
+    warnings.filterwarnings("ignore", message=".* unscored: ", category=UserWarning)
+    with bound_socket(asked.host, asked.port) as listening:
+        place = _address(asked.host, listening.getsockname()[1])
+        server = RewardServer(
+            held,
+            form=asked.form,
+            token=token,
+            remembered=remembered,
+            state=asked.state,
+            log_rows=asked.log_rows,
+            on_start=lambda: tell_user(f"serving {held.named.name} at {place}{_told(asked, token)}"),
+        )
+        config = uvicorn.Config(
+            server.app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=60,
+        )
+        with calm_signals():
+            uvicorn.Server(config).run(sockets=[listening])
+    counts = server.worker.counts
+    tell_user(f"stopped after {counts.rows} rows in {counts.requests} requests")
+    if remembered.ledger is not None:
+        remembered.ledger.close()
+    if server.worker.dead:
+        raise RuntimeError("the thread that scores has ended")
+
+
+def open_reward(asked: Serving) -> tuple[ForeignReward, Remembered]:
+    """The reward with its state, and the answers that a server before this one gave."""
+    limit = Limits().remembered_rows
+    if not asked.update:
+        held = ForeignReward(asked.reward, state=asked.state, unscored=asked.unscored, encoder=asked.encoder)
+        return held, Remembered(rows=limit)
+    held = ForeignReward(asked.reward, update=True, unscored=asked.unscored, encoder=asked.encoder)
+    if not held.reward.stateful:
+        raise RecipeError(f"{asked.reward} has no calibration that learns; leave --update out")
+    if asked.state is None:
+        raise RecipeError("--update needs --state FILE: the file in which the state is kept, made if it is not there")
+    check_writable(asked.state)
+    ledger = Ledger(asked.state.with_name(f"{asked.state.name}.served"))
+    learnt = ledger.learnt
+    if learnt is not None:
+        _check_own(asked.state, ledger)
+        load_document(held.reward, learnt.document, asked.state)
+    elif asked.state.exists():
+        held.load_state(asked.state)
+    return held, Remembered(rows=limit, ledger=ledger)
+
+
+def _check_own(state: Path, ledger: Ledger) -> None:
+    """Raise `DataError` if the state's file is not the one that goes with the ledger: it would be passed over."""
+    document = read_json(state) if state.exists() else {"served": ledger.name}
+    if not isinstance(document, dict) or document.get("served") != ledger.name:
+        raise DataError(
+            f"{state} was put beside {ledger.path}, which holds what a server has learnt; to go on from that, move "
+            f"{state} away; to begin anew with {state}, remove {ledger.path}"
+        )
+
+
+def find_token(host: str, variable: str | None) -> str | None:
+    """The token from the environment; raises `RecipeError` if there is none and other machines could connect."""
+    token = os.environ.get(variable or TOKEN, "").strip()
+    if token:
+        remember_secret(token)
+        return check_token(token)
+    if variable is not None:
+        raise RecipeError(f"--token-env {variable}: it is not set; export {variable}=$(openssl rand -hex 32)")
+    if not only_here(host):
+        raise RecipeError(
+            f"--host {host} lets other machines in, so a token is needed: export {TOKEN}=$(openssl rand -hex 32), here "
+            "and for the clients; or stay on 127.0.0.1"
+        )
+    return None
+
+
+def only_here(host: str) -> bool:
+    """Whether nobody but this machine can reach a server that binds to `host`.
+
+    >>> [only_here(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "", "10.0.0.5", "example.org")]
+    [True, True, True, False, False, False, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket, so that a port in use is told at once and port 0 is known; raises `StorageError`."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise StorageError(
+            f"cannot listen at {_address(host, port)}: {error.strerror or error}; name another --host or --port"
+        ) from error
+    with found:
+        yield found
+
+
+@contextmanager
+def calm_signals() -> Iterator[None]:
+    """uvicorn stops on a signal and then raises it again; here that does nothing, so that a stop ends with status 0."""
+    before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """The signal has done its work."""
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _told(asked: Serving, token: str | None) -> str:
+    parts = ["learning" if asked.update else None, "with a token" if token else None]
+    if not only_here(asked.host):
+        parts.append("unencrypted: texts and the token can be read on the way, so put TLS or a tunnel before it")
+    if asked.log_rows:
+        parts.append(f"texts are written to {asked.log_rows}")
+    return "".join(f"; {part}" for part in parts if part)
