@@ -70,7 +70,7 @@ class Server:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words, self.port, self.starts = words, 0, 0
-        self.peak_mb = 0
+        self.peak_mb, self.cpu_s = 0, 0.0
         self.start()
 
     def start(self) -> None:
@@ -88,9 +88,12 @@ class Server:
 
     def end(self, number: int) -> int:
         """Send a signal and wait; returns the exit status."""
-        if (status := Path(f"/proc/{self.process.pid}/status")).exists():
-            peak = re.search(r"VmHWM:\s+(\d+)", status.read_text())
+        facts = Path(f"/proc/{self.process.pid}")
+        if facts.exists():  # on Linux
+            peak = re.search(r"VmHWM:\s+(\d+)", (facts / "status").read_text())
             self.peak_mb = max(self.peak_mb, int(peak[1]) // 1024 if peak else 0)
+            times = (facts / "stat").read_text().rpartition(")")[2].split()
+            self.cpu_s += (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
         self.process.send_signal(number)
         return self.process.wait()
 
@@ -215,7 +218,8 @@ def main() -> None:
             facts[case] = drive(server, case, arguments, restarts=restarts)
             state = RewardClient(server.url).state()
             facts[case]["statuses"].append(server.end(signal.SIGTERM))
-            facts[case] |= {"server_peak_mb": server.peak_mb, **check(arguments.work, case, batches, reward, state)}
+            facts[case] |= {"server_peak_mb": server.peak_mb, "server_cpu_s": round(server.cpu_s, 1)}
+            facts[case] |= check(arguments.work, case, batches, reward, state)
             if not arguments.json:
                 print(case, json.dumps(facts[case]))
         if arguments.json:

@@ -32,7 +32,7 @@ ROWS = [{"completion": said, "reference": gold} for said, gold in zip(completion
 
 def test_it_is_one_file_that_needs_nothing(tmp_path):
     shutil.copy(client.__file__, tmp_path / "reward_client.py")
-    ast.parse(Path(client.__file__).read_text(), feature_version=(3, 9))
+    ast.parse(Path(client.__file__).read_text(), feature_version=(3, 8))
     code = (
         f"import sys; before = set(sys.modules); sys.path.insert(0, {str(tmp_path)!r}); import reward_client as m; "
         "new = [sys.modules[name] for name in set(sys.modules) - before]; "

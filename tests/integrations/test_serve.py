@@ -1,6 +1,7 @@
 """`medrft serve`: the numbers of a call in process, what is refused, what waits, and what outlives the process."""
 
 import base64
+import hashlib
 import json
 import signal
 import socket
@@ -16,9 +17,10 @@ from medrft.errors import DataError, RecipeError, RunInUseError
 from medrft.integrations import ForeignReward, items_of
 from medrft.integrations.client import RewardClient, ServerError
 from medrft.integrations.serve import app
-from medrft.integrations.serve.reading import Limits
+from medrft.integrations.serve.reading import Limits, read_score
 from medrft.integrations.serve.remember import Answer, Learnt, Ledger, Remembered
 from medrft.integrations.serve.server import Serving, find_token, open_reward
+from medrft.integrations.serve.worker import Job, Worker
 from medrft.rewards.rows import read_row
 from score_items import think
 from served import Served, ask, serving
@@ -134,6 +136,7 @@ BAD = [
     ({"rows": ROWS, "form": "long"}, 400, "`form` is one of think, direct, short"),
     ({"rows": ROWS, "learns": 1}, 400, "`learns` is true or false"),
     ({"rows": ROWS, "id": 7}, 400, "`id` is a text"),
+    ({"rows": ROWS, "id": "\ud800"}, 400, "`id` is a text"),
     ({"rows": [ROWS[0], "no"]}, 400, "row 1: a row is an object, got str; nothing was scored"),
     ({"rows": [ROWS[0], {"reference": "no"}]}, 400, "row 1: neither `answer` nor `completion`"),
     ({"rows": [{"completion": "no"}]}, 400, "row 0: `reference` is a string or a list of strings"),
@@ -144,6 +147,7 @@ BAD = [
     ({"rows": [{**ROWS[0], "group": [1]}]}, 400, "row 0: `group` is a text or a whole number"),
     ({"rows": [{**ROWS[0], "reference": ["a"] * 300}]}, 400, "lists up to 256 texts, got 300"),
     ({"rows": [{**ROWS[0], "completion": "x" * 300_000}]}, 400, "row 0: its texts have 300002 characters"),
+    ({"rows": [{**ROWS[0], "options": [["CT"], "MRI"]}]}, 400, "row 0: `options` is no object, and no list of lists"),
     ({"rows": ROWS * 600}, 413, "up to 4096 rows, got 4800"),
 ]
 
@@ -217,7 +221,10 @@ def test_a_token_is_asked_for_everywhere():
             RewardClient(client.place, token="another").score(ROWS)
 
 
-@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Host": "["}, {"Host": "127.0.0.1.evil.example"}, {"Origin": "http://evil.example"}],
+)
 def test_without_a_token_a_page_in_a_browser_is_not_served(headers):
     with serving(ForeignReward(TEXT)) as (client, _):
         assert ask(client, "POST", "/score", {"rows": ROWS}, **headers)[0] == 403
@@ -227,7 +234,7 @@ def test_other_machines_need_a_token(monkeypatch):
     monkeypatch.delenv("MEDRFT_TOKEN", raising=False)
     assert find_token("127.0.0.1", None) is None
     for host in ("0.0.0.0", "::", "10.0.0.5", ""):
-        with pytest.raises(RecipeError, match=r"export MEDRFT_TOKEN=.*; or stay on 127.0.0.1"):
+        with pytest.raises(RecipeError, match=r"a token is needed: set MEDRFT_TOKEN, .*; or stay on 127.0.0.1"):
             find_token(host, None)
     with pytest.raises(RecipeError, match="--token-env MINE: it is not set"):
         find_token("127.0.0.1", "MINE")
@@ -372,6 +379,22 @@ def test_the_state_goes_on_where_a_server_ended(tmp_path):
     assert saved["state"] == json.loads(json.dumps(state)) and saved["rows"] == 13
     fixed = ForeignReward(asked.reward, state=asked.state)  # the file is a state as any other
     assert fixed.state_dict() == state
+
+
+def test_what_was_learnt_but_not_answered_is_answered_later(tmp_path):
+    """The moment that a kill can hit: the batch is on disk, and its answer has not left."""
+    asked = learning(tmp_path)
+    held, remembered = open_reward(asked)
+    worker = Worker(held, deliver=lambda jobs: None, remembered=remembered, limits=Limits())
+    body = json.dumps({"id": "a", "rows": ROWS, "learns": True}).encode()
+    job = Job(read_score(body, form="think", limits=Limits()), hashlib.blake2b(body, digest_size=16).hexdigest())
+    worker._work([job])
+    remembered.ledger.close()
+    held, remembered = open_reward(asked)
+    with serving(held, remembered=remembered) as (client, _):
+        found = client.score(ROWS, id="a")
+        assert json.loads(job.result)["rewards"] == found.rewards and found.learnt == 1
+        assert client.health()["learnt"] == {"batches": 1, "rows": 8}
 
 
 @pytest.mark.parametrize(

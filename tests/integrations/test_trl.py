@@ -9,15 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import TrainerCallback
 
 from foreign_rows import COLUMNS, LEARNS, RANKS, TEXT, completions
 from medrft.errors import DataError, RecipeError
 from medrft.integrations import items_of
+from medrft.integrations.client import trl_reward as client_of_trl
+from medrft.integrations.serve.server import Serving, open_reward
 from medrft.integrations.trl import trl_reward
 from medrft.integrations.trl_columns import trl_columns
 from medrft.integrations.trl_state import STATE
 from medrft.rewards import build_reward
 from score_items import think
+from served import serving
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "trl_reward.py"
 NORMALIZED = {**TEXT, "combine": "normalize_then_sum"}
@@ -119,3 +123,18 @@ def test_two_processes_have_one_state(base, tmp_path):
     assert done.returncode == 0, done.stderr[-9000:]
     states = [json.loads((tmp_path / f"state-{rank}.json").read_text()) for rank in (0, 1)]
     assert states[0] == states[1] and len(states[0]["state"]["all"]["cosine"]["history"]) > 0
+
+
+def test_real_steps_with_a_served_reward(example, base, tmp_path, monkeypatch):
+    """Plain `GRPOTrainer` with the client alone; the server learns from each step's completions."""
+    (tmp_path / "reward.yaml").write_text(json.dumps(LEARNS))
+    asked = Serving(reward=str(tmp_path / "reward.yaml"), update=True, state=tmp_path / "state.json")
+    held, remembered = open_reward(asked)
+    with serving(held, remembered=remembered, form="short") as (client, _):
+        paid = client_of_trl(client.place)
+        paid.callback = TrainerCallback  # the example asks for one; the state is with the server
+        monkeypatch.setattr(example, "trl_reward", lambda *given, **settings: paid)
+        trainer = example.train(str(base), tmp_path / "run", steps=2, reward="", prompt="short")
+        assert client.health()["learnt"] == {"batches": 2, "rows": 8}
+    assert [row for row in trainer.state.log_history if "rewards/medrft_served/mean" in row]
+    remembered.ledger.close()

@@ -44,8 +44,8 @@ def serve(
 ) -> None:
     """Serve a reward to trainers over HTTP: POST /score, OpenRLHF's /get_reward, GET /health and /state.
 
-    Ctrl-C or SIGTERM: no new requests, what waits is answered, the state is saved. Calibrations that learn need --state
-    from `medrft score --fit`, or --update. src/medrft/integrations/client.py is a client to copy.
+    Calibrations that learn need --state from `medrft score --fit`, or --update. Ctrl-C or SIGTERM: what waits is
+    answered, and the state is saved. medrft.integrations.client is a client, one file to copy.
     """
     from medrft.rewards.rows import FORMS
 

@@ -157,8 +157,8 @@ def read_score(body: bytes, *, form: Form, limits: Limits) -> ScoreRequest:
         raise Refused(400, f"`form` is one of {', '.join(FORMS)}")
     if learns is not None and not isinstance(learns, bool):
         raise Refused(400, "`learns` is true or false")
-    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 128):
-        raise Refused(400, "`id` is a text of 1 to 128 characters, another one for each request")
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= 128 and name.isascii()):
+        raise Refused(400, "`id` is a text of 1 to 128 ASCII characters, another one for each request")
     return ScoreRequest(rows=rows, form=cast(Form, own or form), learns=learns is not False, id=name)
 
 
@@ -213,19 +213,36 @@ def _read(row: Any, number: int, form: Form, held: ForeignReward, limits: Limits
         raise _Bad(f"unknown key {unknown[0][:60]!r}; a row has {', '.join(sorted(ROW_KEYS))}")
     if isinstance(row.get("completion"), list | dict):
         row = {**row, "completion": text_of(row["completion"])}
-    for key in ("reference", "options"):  # before the row is read: each reference is scored on its own
-        if isinstance(row.get(key), list) and len(row[key]) > limits.listed:
-            raise _Bad(f"`{key}` lists up to {limits.listed} texts, got {len(row[key])}")
+    _check_shape(row, limits)
     made = read_row(row, where=f"row {number}", form=form)
     return _checked(made.item, held, limits), made.group
+
+
+def _check_shape(row: dict[str, Any], limits: Limits) -> None:
+    """Refuse, before it is read, a row that would take long to read, to score, or to quote in an error."""
+    chars = 0
+    for key, value in row.items():
+        if key == "metadata":
+            continue
+        inner = value if isinstance(value, list) else [value]
+        if any(isinstance(one, list | dict) for one in inner):
+            raise _Bad(f"`{key}` is no object, and no list of lists or objects")
+        if len(inner) > limits.listed:
+            raise _Bad(f"`{key}` lists up to {limits.listed} texts, got {len(inner)}")
+        chars += sum(len(one) for one in inner if isinstance(one, str))
+    _check_chars(chars, limits)
+
+
+def _check_chars(chars: int, limits: Limits) -> None:
+    if chars > limits.row_chars:
+        raise _Bad(f"its texts have {chars} characters, up to {limits.row_chars} are taken")
 
 
 def _checked(item: Item, held: ForeignReward, limits: Limits) -> Item:
     """The item, once it is known that the reward has an entry for its kind and that it is not too long."""
     held.reward.stack(item.kind)
     texts = (item.completion, item.answer, item.question, *item.references, *item.options)
-    if (chars := sum(len(text or "") for text in texts)) > limits.row_chars:
-        raise _Bad(f"its texts have {chars} characters, up to {limits.row_chars} are taken")
+    _check_chars(sum(len(text or "") for text in texts), limits)
     return item
 
 

@@ -18,7 +18,7 @@ import uvicorn
 from medrft.errors import DataError, RecipeError, StorageError
 from medrft.files import check_writable, tell_user
 from medrft.integrations.foreign import ForeignReward
-from medrft.integrations.serve.app import RewardServer, check_token
+from medrft.integrations.serve.app import RewardServer
 from medrft.integrations.serve.reading import Limits
 from medrft.integrations.serve.remember import Ledger, Remembered
 from medrft.masking import remember_secret
@@ -28,6 +28,7 @@ from medrft.types import Form
 
 TOKEN = "MEDRFT_TOKEN"
 """The environment variable that holds the token if none is named."""
+AT_RANDOM = "openssl rand -hex 32 prints a good one"
 CONNECTIONS = 1000
 """Connections at a time; one more is answered with 503."""
 
@@ -124,13 +125,17 @@ def find_token(host: str, variable: str | None) -> str | None:
     token = os.environ.get(variable or TOKEN, "").strip()
     if token:
         remember_secret(token)
-        return check_token(token)
+        if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+            raise RecipeError(
+                f"{variable or TOKEN}: a token has 16 characters or more, letters and digits; {AT_RANDOM}"
+            )
+        return token
     if variable is not None:
-        raise RecipeError(f"--token-env {variable}: it is not set; export {variable}=$(openssl rand -hex 32)")
+        raise RecipeError(f"--token-env {variable}: it is not set; {AT_RANDOM}")
     if not only_here(host):
         raise RecipeError(
-            f"--host {host} lets other machines in, so a token is needed: export {TOKEN}=$(openssl rand -hex 32), here "
-            "and for the clients; or stay on 127.0.0.1"
+            f"--host {host} lets other machines in, so a token is needed: set {TOKEN}, here and for the clients "
+            f"({AT_RANDOM}); or stay on 127.0.0.1"
         )
     return None
 
