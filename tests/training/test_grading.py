@@ -79,7 +79,7 @@ def test_correct_follows_the_recipe_for_open_questions():
 def test_a_reference_that_cannot_be_scored_is_unscored_not_wrong():
     row = graded([(example("open", ("?",)), "<answer>left</answer>")])[0]
     assert row.correct is None
-    outcome = grader_of().combine([row], group_size=1, update=False)[0]
+    (outcome,) = grader_of().combine([row], group_size=1, update=False)[1]
     assert outcome.reward is None and "bleu1" in outcome.unscored_reason
 
 
@@ -88,7 +88,7 @@ def test_a_weighted_sum_is_one_column_of_weight_one():
     columns = columns_of(reward)
     assert columns == Columns(("reward",), (1.0,), False)
     rows = graded([(example(), "<answer>yes</answer>"), (example(), "<answer>no</answer>"), (example(), "")])
-    outcomes = grader_of().combine(rows, group_size=3, update=False)
+    _, outcomes = grader_of().combine(rows, group_size=3, update=False)
     assert columns.values(rows, outcomes) == [[1.0], [0.2], [0.0]]
 
 
@@ -97,7 +97,7 @@ def test_an_unscored_row_is_nan_in_every_column():
     for table in (BY_KIND, normalised(BY_KIND)):
         grader = grader_of(table)
         rows = graded(pairs, grader)
-        outcomes = grader.combine(rows, group_size=1, update=False)
+        _, outcomes = grader.combine(rows, group_size=1, update=False)
         values = np.array(columns_of(grader.reward).values(rows, outcomes))
         assert np.isnan(values[0]).all() and np.isfinite(values[1]).any()
 
@@ -114,7 +114,7 @@ def test_each_part_of_each_kind_is_a_column_under_normalize_then_sum():
         (example("open"), ""),
     ]
     rows = graded(pairs, grader)
-    values = columns.values(rows, grader.combine(rows, group_size=2, update=False))
+    values = columns.values(*grader.combine(rows, group_size=2, update=False))
     nan = math.nan
     # A part that does not concern a group's kind is NaN on the whole group.
     np.testing.assert_array_equal(values, [[1, 1, nan, nan], [0, 0, nan, nan], [nan, nan, 1, 1], [nan, nan, 0, 0]])
@@ -125,7 +125,7 @@ def test_trl_sums_the_columns_to_the_rewards_own_advantage():
     grader = grader_of(normalised(BY_KIND))
     texts = ["<answer>yes</answer>", "<answer>no</answer>", "yes", "<answer>the yes</answer>"]
     rows = graded([(example(kind), text) for kind in ("closed", "open") for text in texts], grader)
-    outcomes = grader.combine(rows, group_size=4, update=False)
+    _, outcomes = grader.combine(rows, group_size=4, update=False)
     columns = columns_of(grader.reward)
     grouped = np.array(columns.values(rows, outcomes)).reshape(2, 4, -1)
     with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning):

@@ -7,10 +7,13 @@ computed after the gather on all rows, and so with the same result on every proc
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from medrft.rewards.reward import Reward
+from medrft.rewards.stack import RawScores
 from medrft.types import Item, Outcome
+
+Row = TypeVar("Row")
 
 Gather = Callable[[list[Any]], tuple[list[Any], int]]
 """From a process's rows to the rows of all processes in the order of ranks, and the place where its own begin."""
@@ -34,10 +37,31 @@ def score_gathered(
     Every process must call it, even one without rows: a gather waits for all. As all see the same rows, the states of
     their calibrations stay the same.
     """
-    raws = reward.score(items)
-    own = [None] * len(raws) if groups is None else list(groups)
-    rows, start = gather(list(zip(raws, own, strict=True)))
-    outcomes = reward.combine(
-        [raw for raw, _ in rows], groups=None if groups is None else [group for _, group in rows], update=update
+    own = [None] * len(items) if groups is None else list(groups)
+    _, outcomes, start = combine_gathered(
+        reward,
+        list(zip(reward.score(items), own, strict=True)),
+        raw_of=lambda row: row[0],
+        groups_of=lambda rows: None if groups is None else [group for _, group in rows],
+        update=update,
+        gather=gather,
     )
-    return outcomes[start : start + len(raws)]
+    return outcomes[start : start + len(own)]
+
+
+def combine_gathered(
+    reward: Reward,
+    rows: list[Row],
+    *,
+    raw_of: Callable[[Row], RawScores],
+    groups_of: Callable[[list[Row]], Sequence[Hashable] | None],
+    update: bool,
+    gather: Gather,
+) -> tuple[list[Row], list[Outcome], int]:
+    """The rows of all processes with their outcomes, and the place where this process's begin.
+
+    `rows` are what this process has scored, in whatever form also carries the raw scores; `groups_of` says which of
+    all rows belong together.
+    """
+    found, start = gather(rows)
+    return found, reward.combine([raw_of(row) for row in found], groups=groups_of(found), update=update), start

@@ -1,8 +1,9 @@
 """Grades a batch of rollouts: completions go in, the rewards that GRPO trains on come out.
 
 Each process grades its own completions (`Grader.grade`: answer, raw scores, correct or not). Then all of them are
-gathered, and every process calibrates and combines the same whole groups into rewards (`Grader.combine`), so that all
-of them hold the same calibration afterwards. `Columns` turns the rewards into the table that TRL expects.
+gathered, and every process calibrates and combines the same whole groups into rewards (`Grader.combine`; through
+`rewards.gather`, as the adapters of other trainers do), so that all of them hold the same calibration afterwards.
+`Columns` turns the rewards into the table that TRL expects.
 
 Completions of one group stand side by side, G of them. Needs no torch.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from medrft.errors import StrictError
 from medrft.rewards import RawScores, Reward
+from medrft.rewards.gather import Gather, combine_gathered, keep_alone
 from medrft.rewards.reward import ALL
 from medrft.scorers.base import item_of
 from medrft.scorers.correct import Correct
@@ -84,16 +86,30 @@ class Grader:
             for example, completion in zip(examples, completions, strict=True)
         ]
 
-    def combine(self, graded: Sequence[Graded], *, group_size: int, update: bool) -> list[Outcome]:
-        """Calibrate and combine whole groups; with `update` the calibration learns from them.
+    def combine(
+        self, graded: list[Graded], *, group_size: int, update: bool, gather: Gather = keep_alone
+    ) -> tuple[list[Graded], list[Outcome]]:
+        """The whole groups of all processes, calibrated and combined; with `update` the calibration learns from them.
 
         Raises `StrictError` for a failure if the recipe is strict. It is raised here and not in `grade`, because after
         the gather every process raises it, and none waits for another.
         """
-        if self.strict:
-            refuse_failures(graded)
-        groups = [number // group_size for number in range(len(graded))]
-        return self.reward.combine([row.raw for row in graded], groups=groups, update=update)
+
+        def gathered(own: list[Graded]) -> tuple[list[Graded], int]:
+            rows, start = gather(own)
+            if self.strict:
+                refuse_failures(rows)
+            return rows, start
+
+        rows, outcomes, _ = combine_gathered(
+            self.reward,
+            graded,
+            raw_of=lambda row: row.raw,
+            groups_of=lambda rows: [number // group_size for number in range(len(rows))],
+            update=update,
+            gather=gathered,
+        )
+        return rows, outcomes
 
 
 def refuse_failures(graded: Sequence[Graded]) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
@@ -33,7 +32,7 @@ from medrft.training.callbacks import Watched
 from medrft.training.grading import Columns, Graded, Grader, columns_of
 from medrft.training.monitor.measures import batch_metrics, calibration_metrics, reward_metrics
 from medrft.training.monitor.watch import Watch
-from medrft.training.processes import is_main
+from medrft.training.processes import gather_processes, is_main
 from medrft.training.recorder import Recorder
 from medrft.training.resampling import Resamples
 from medrft.training.rows import Pictures, Rows, lazy_dataset
@@ -101,8 +100,9 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
         mode = "train" if self.model.training else "eval"
         examples, missing = [row["example"] for row in inputs], [row["missing"] for row in inputs]
         local = self.grader.grade(examples, self._completions(completion_ids_list), missing=missing)
-        graded: list[Graded] = gather_object(local)
-        outcomes = self.grader.combine(graded, group_size=self._group_size, update=mode == "train")
+        graded, outcomes = self.grader.combine(
+            local, group_size=self._group_size, update=mode == "train", gather=gather_processes
+        )
         self._last = (graded, outcomes)
         metrics = batch_metrics(graded, outcomes, group_size=self._group_size)
         metrics |= reward_metrics(self.grader.reward, graded, outcomes, group_size=self._group_size)

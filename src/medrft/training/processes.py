@@ -52,6 +52,16 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def gather_processes(rows: list[Any]) -> tuple[list[Any], int]:
+    """The rows of all processes in the order of ranks, and the place where this one's begin.
+
+    Every process has as many rows as the others: TRL gives each an equal share of a batch.
+    """
+    from accelerate.utils import gather_object
+
+    return gather_object(list(rows)), int(os.environ.get("RANK", 0)) * len(rows)
+
+
 def wait_for_all() -> None:
     """Wait until every process has come here; returns at once without a launcher."""
     if world_size() == 1:
