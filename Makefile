@@ -10,7 +10,7 @@ QUICK_SET := $(if $(QUICK),--set stages.sft.trl.max_steps=60 --set stages.grpo.t
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup quickstart test slow check format integrations clean
+.PHONY: help setup quickstart test slow check format integrations wheel newest clean
 
 help:
 	@echo "make quickstart  set up, train and evaluate a small model on drawn data, write a report (8 minutes)"
@@ -18,6 +18,8 @@ help:
 	@echo "make check       ruff, ruff format, mypy --strict"
 	@echo "make slow        the tests marked slow"
 	@echo "make integrations  our rewards in other trainers' own code, each in its environment; PEER=openrlhf for one"
+	@echo "make wheel       build the wheel and the source distribution, and try the wheel in an environment of its own"
+	@echo "make newest      the tests of rewards, models and training with the newest versions that pyproject.toml allows"
 
 setup: $(VENV)/.ready
 
@@ -53,5 +55,21 @@ PEER ?= openrlhf verl swift verifiers
 integrations:
 	set -e; for peer in $(PEER); do PYTHON="$(PYTHON)" integrations/run $$peer; done
 
+wheel:
+	PYTHON="$(PYTHON)" .ci/wheel
+
+# Not constraints.txt but the newest of everything, except torch and torchvision: which build of them is taken (CPU,
+# CUDA) depends on the index, and a newest one may exist for one of the two only. NEWEST_TESTS= narrows it.
+NEWEST := .venv-newest
+NEWEST_TESTS ?= tests/scorers tests/rewards tests/integrations tests/models tests/training
+newest:
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	grep -E '^(torch|torchvision)==' constraints.txt > $(NEWEST)/pins.txt
+	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST)/pins.txt torch
+	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST)/pins.txt --editable '.[dev]'
+	$(NEWEST)/bin/python -m pip freeze --exclude medrft | diff -i <(grep -v '^#' constraints.txt) - || true
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadfile $(NEWEST_TESTS)
+
 clean:
-	rm -rf $(VENV) integrations/*/.venv build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NEWEST) integrations/*/.venv build dist .mypy_cache .ruff_cache .pytest_cache

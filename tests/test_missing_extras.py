@@ -86,6 +86,8 @@ COMMANDS = [
     ("torch", ["score", "rows.jsonl", "--reward", "armed"], "encoder"),
     ("httpx", ["score", "rows.jsonl", "--scorer", "judge", "--option", "judge.model=m"], "judge"),
     ("trl", ["run", "r.yaml"], "train"),
+    ("trl", ["run", "quickstart", "--plan"], "train"),
+    ("trl", ["study", "studies/zhu_bias", "--dry-run"], "train"),
     ("PIL", ["data", "check", "phantom"], "data"),
     ("jinja2", ["report", "run"], "report"),
     ("starlette", ["serve", "text"], "serve"),

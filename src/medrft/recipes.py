@@ -14,6 +14,7 @@ from medrft.config import Recipe, Shape
 from medrft.errors import RecipeError
 from medrft.masking import masked_paths, remember_secrets
 from medrft.rundir import RESOLVED
+from medrft.shipped import find_shipped, hint_shipped
 
 LARGEST = 100_000
 """Values that a YAML document may hold once its aliases are written out."""
@@ -26,13 +27,14 @@ TAGS = ("preset", "stack", "by_kind", "[key]")
 def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read, override and validate a recipe.
 
-    `overrides` maps dotted keys to values, list positions as numbers or names: `{"stages.grpo.trl.beta": 0.01}`. A
-    stage that is set to `None` is left out.
+    `path` may also be the name of a shipped recipe. `overrides` maps dotted keys to values, list positions as numbers
+    or names: `{"stages.grpo.trl.beta": 0.01}`. A stage that is set to `None` is left out.
     Raises `RecipeError` naming the key, what was got and the nearest known key.
     """
+    path = find_shipped(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        hint = f"; did you mean {path.parent / near[0]}?" if near else hint_shipped(path)
         raise RecipeError(f"no recipe at {path}{hint}")
     table = _read_table(path)
     for key, value in (overrides or {}).items():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from medrft import __version__
-from medrft.cli import audit, common, compare, curate, data, doctor, rescore, rollouts, run, score, serve, study
+from medrft.cli import audit, common, compare, curate, data, doctor, init, rescore, rollouts, run, score, serve, study
 from medrft.errors import FULL, REFUSED, MedrftError, UserError, naming_extras
 from medrft.masking import MaskedStream, mask_text
 
@@ -29,6 +29,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("sft")(run.sft)
 app.command("grpo")(run.grpo)

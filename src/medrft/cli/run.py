@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medrft.cli.common import Json, Set, err, existing_run, out, parse_overrides, print_json, progress_bar
 from medrft.config import Recipe
-from medrft.errors import ModelError, RecipeError
+from medrft.errors import ModelError, RecipeError, need_packages
 from medrft.files import locked_folder
 from medrft.outgoing import PICTURES, recipients_of, refuse_private
 from medrft.recipes import load_recipe
@@ -19,7 +19,9 @@ from medrft.recipes import load_recipe
 if TYPE_CHECKING:
     from medrft.evaluation.engines import Remote
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, such as those in recipes/.")]
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (medrft init --list).")
+]
 Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe name> by default.", file_okay=False)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the output folder holds.")]
 SHORT = "short"
@@ -59,6 +61,7 @@ def run(
 def _plan(
     recipe: Recipe, gpu: str, gpus: int, tokens_per_second: float | None, measured: Path | None, json_: bool
 ) -> None:
+    need_packages("trl")
     from medrft.cli.plan import show_plan
     from medrft.pipeline.planning import parse_size, plan_recipe
 
@@ -228,6 +231,7 @@ def _run(
     kinds: str | None,
     names: list[str] | None,
 ) -> None:
+    need_packages("trl")  # of all that training needs, so that one extra is named and not each package's own
     from medrft.pipeline.run import run_recipe
     from medrft.training.processes import is_main
 

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, progress_bar
+from medrft.errors import need_packages
 
 StudyPath = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="A study: a YAML file, such as those in recipes/studies/.")
+    Path, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a shipped study (medrft init --list).")
 ]
 
 
@@ -35,6 +36,7 @@ def study(
     An arm whose result file is there, for exactly its content, is not run again; a killed one goes on. Start the same
     command on several cores at once to share the work: each takes arms that no other has.
     """
+    need_packages("trl")
     from medrft.pipeline.run_study import Grid
     from medrft.report.study import collect_results, write_study_page
     from medrft.report.study_markdown import study_markdown

@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError, model_validator
 from medrft.config import ControlName, Recipe, Shape
 from medrft.errors import RecipeError, unknown_name
 from medrft.recipes import found_files, load_recipe, read_yaml
+from medrft.shipped import find_shipped, hint_shipped
 
 Overrides = dict[str, Any]
 COMMITTED = Path("benchmarks/results/studies")
@@ -186,12 +187,14 @@ def grid_arms(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, Overr
 
 
 def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read and check a study. `overrides` are recipe values for all its arms, such as where the data are.
+    """Read and check a study, or the shipped one of this name.
 
+    `overrides` are recipe values for all its arms, such as where the data are.
     Raises `RecipeError` or `UnknownNameError` with a message of one line.
     """
+    path = find_shipped(path)
     if not path.is_file():
-        raise RecipeError(f"no study at {path}; medrft study takes a YAML file, such as those in recipes/studies/")
+        raise RecipeError(f"no study at {path}{hint_shipped(path)}")
     table = read_yaml(path)
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
