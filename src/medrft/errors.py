@@ -52,7 +52,7 @@ EXTRAS: dict[str, str] = {
     **dict.fromkeys(("safetensors", "tokenizers", "pandas"), "train"),
 }
 """Import name of a third-party package -> the extra that brings it."""
-NO_EXTRA = ("vllm",)
+NO_EXTRA = ("vllm", "ray")
 """Packages that no extra brings; they are installed by their own name."""
 
 

@@ -1,8 +1,10 @@
-"""`medrft score`: scores answers of a file, or one pair, with scorers or a reward; also shows a preset's weights."""
+"""`medrft score`: scores answers of a file (or a shard of it), or one pair; also shows a preset's weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,16 +16,21 @@ from medrft.errors import DataError, RecipeError, unknown_name
 from medrft.files import check_writable
 
 if TYPE_CHECKING:
+    from medrft.cli.scored_output import MakeSink
     from medrft.config import EncoderConfig
     from medrft.rewards import Reward
-    from medrft.types import Scorer
+    from medrft.rewards.row_files import Rows
+    from medrft.rewards.scored_file import Scoring
+    from medrft.types import Form, Scorer
 
 Options = Mapping[str, Mapping[str, Any]]
 
-Input = Annotated[Path | None, typer.Argument(metavar="IN.jsonl", help="Rows with `reference`, `answer`/`completion`.")]
+Input = Annotated[
+    Path | None, typer.Argument(metavar="IN", help="JSONL or .parquet: `reference`, `answer`/`completion`.")
+]
 Scorers = Annotated[list[str] | None, typer.Option("--scorer", help="A scorer, or file.py:Name; may be repeated.")]
 RewardName = Annotated[str | None, typer.Option("--reward", help="A preset, or a YAML file with a reward or a recipe.")]
-Output = Annotated[Path | None, typer.Option(help="Where the scored rows go; standard output by default.")]
+Output = Annotated[Path | None, typer.Option(help="JSONL, or .parquet; standard output by default.")]
 Show = Annotated[str | None, typer.Option(help="Print the parts and weights of a preset (or YAML file) and stop.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Print why: parts raw and calibrated, and what was compared.")]
 State = Annotated[
@@ -36,6 +43,8 @@ Fit = Annotated[
         metavar="STATE.json", help="Write the calibrations fitted on this file, for --state and other trainers."
     ),
 ]
+ShardName = Annotated[str | None, typer.Option("--shard", metavar="K/N", help="Score shard K of N of the file.")]
+Join = Annotated[int | None, typer.Option("--join", metavar="N", min=1, help="Put N shards of --output together.")]
 FormName = Annotated[str, typer.Option("--form", help="Answer form of `completion` rows: think, direct or short.")]
 EncoderName = Annotated[
     str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine: hub id or folder.")
@@ -55,6 +64,8 @@ def score(
     explain: Explain = False,
     state: State = None,
     fit: Fit = None,
+    shard: ShardName = None,
+    join: Join = None,
     form: FormName = "think",
     encoder: EncoderName = None,
     option: Option = None,
@@ -69,48 +80,126 @@ def score(
     "n_tokens"?, "max_tokens"?}. They come back in order with "scores" (null: unscored, or not applicable), and with
     --reward also "reward" and "parts". Without --state, adaptive calibrations are fitted once on the whole file.
     A row that cannot be read is left out and listed. With --output, the same command goes on where a killed one was.
+    Several processes share a file with --shard 1/4 to 4/4; --join 4 makes one output of theirs, in the file's order.
     """
     if show is not None:
         show_reward(show, encoder, json_)
         return
+    if join is not None:
+        join_outputs(rows, output, join, alone=not (scorer or reward or state or fit or shard or explain), json_=json_)
+        return
     if not scorer and reward is None:
         raise RecipeError("nothing to score with; pass --scorer NAME or --reward PRESET")
-    from medrft.cli.scored_output import Printed
     from medrft.rewards.rows import FORMS
-    from medrft.rewards.scored_file import Rows, Scoring, scored_rows, settings_of
-    from medrft.rewards.state import save_state
+    from medrft.rewards.scored_file import Scoring, settings_of
+    from medrft.rewards.shards import check_shardable
 
     known = {name: name for name in FORMS}
     if form not in known:
         raise unknown_name("form", form, FORMS)
     path, pair = _source(rows, reference, answer, question)
+    found = _rows(path, known[form], pair, output, shard)
     if fit is not None:
-        _check_fit(fit, reward, state)
+        _check_fit(fit, reward, state, shard)
     if output is not None:
         check_writable(output)
     options = scorer_options(option or [])
     judges = build_scorers(scorer or [], encoder, options)
     maker, facts, table = build_scored(reward, encoder, options) if reward is not None else (None, {}, None)
+    if found.shard is not None and maker is not None:
+        check_shardable(maker, fitted=state is not None)
     asked = {"scorers": scorer, "reward": table, "options": options, "encoder": encoder, "form": form}
     work = Scoring(judges=judges, reward=maker, state=state, settings=settings_of(asked))
+    facts["encoder"] = facts.get("encoder", _encoder_config(encoder).id)
+    _score_rows(found, work, facts, output=output, fit=fit, json_=json_, explain=explain)
+
+
+def _score_rows(
+    rows: Rows,
+    work: Scoring,
+    facts: dict[str, Any],
+    *,
+    output: Path | None,
+    fit: Path | None,
+    json_: bool,
+    explain: bool,
+) -> None:
+    """Score the rows, write and print them; `facts` are shown above the summary."""
+    from medrft.cli.scored_output import Printed
+    from medrft.rewards.scored_file import scored_rows
+    from medrft.rewards.state import save_state
+
+    if rows.shard is not None and output is not None:
+        output = rows.shard.path(output)
+    sink = _sink(rows, work, output, explain)
     with (
         progress_bar("Scoring") as advance,
-        scored_rows(Rows(path, known[form], pair), work, output=output, on_progress=advance) as (made, fitted),
+        scored_rows(rows, work, output=output, on_progress=advance) as (made, fitted),
     ):
         facts |= {"calibration": fitted} if fitted is not None else {}
-        printed = Printed(judges, maker, output=output, json_=json_, explain=explain)
-        printed.take(made, facts, encoder=_encoder_config(encoder).id)
-    if fit is not None and maker is not None:
-        save_state(maker, fit, rows=printed.summary.rows)
+        printed = Printed(work.judges, work.reward, output=output, json_=json_, explain=explain, make_sink=sink)
+        printed.take(made, facts)
+    if fit is not None and work.reward is not None:
+        save_state(work.reward, fit, rows=printed.summary.rows)
         err.print(f"state in {fit}: pass it as state= in another trainer, or --state here", soft_wrap=True)
 
 
-def _check_fit(fit: Path, reward: str | None, state: Path | None) -> None:
-    if reward is None or state is not None:
+def _check_fit(fit: Path, reward: str | None, state: Path | None, shard: str | None) -> None:
+    if reward is None or state is not None or shard is not None:
         raise RecipeError(
-            "--fit goes with --reward, and not with --state: it fits that reward's calibrations on the file"
+            "--fit goes with --reward, and not with --state or --shard: it fits that reward's calibrations on the file"
         )
     check_writable(fit)
+
+
+def _rows(path: Path | None, form: Form, pair: dict[str, Any] | None, output: Path | None, shard: str | None) -> Rows:
+    """The rows to score; of a Parquet file that becomes another, only the columns that scorers see are decoded."""
+    from medrft.rewards.parquet_rows import check_columns
+    from medrft.rewards.row_files import PARQUET, Rows
+    from medrft.rewards.rows import FIELDS
+    from medrft.rewards.shards import read_shard
+
+    if shard is not None and path is None:
+        raise DataError("--shard splits a file of rows; there is one pair alone")
+    found = Rows(path, form, pair, shard=None if shard is None else read_shard(shard))
+    if path is not None and found.is_parquet:
+        to_parquet = output is not None and output.suffix == PARQUET
+        check_columns(path, as_json=not to_parquet)
+        found = replace(found, columns=FIELDS if to_parquet else None)
+    return found
+
+
+def _sink(rows: Rows, work: Scoring, output: Path | None, explain: bool) -> MakeSink:
+    """What makes the writer for the output; raises `DataError` for rows that do not fit into Parquet."""
+    from medrft.cli.scored_output import JsonLines
+    from medrft.rewards.parquet_rows import ScoredParquet, schema_of, score_fields
+    from medrft.rewards.row_files import PARQUET
+
+    if output is None or output.suffix != PARQUET:
+        return JsonLines
+    made = score_fields([judge.name for judge in work.judges], work.reward, why=explain)
+    if rows.is_parquet:
+        return partial(ScoredParquet, made=made, source=rows.path)
+    # Of all rows, because the shards of one file must have one schema.
+    columns = schema_of(line.table for line in rows.whole() if line.row is not None)
+    return partial(ScoredParquet, made=made, columns=columns)
+
+
+def join_outputs(rows: Path | None, output: Path | None, shards: int, *, alone: bool, json_: bool) -> None:
+    """Put the outputs of all shards together; `alone` says that no option was given that scores."""
+    from medrft.rewards.join_shards import join_shards
+
+    if rows is None or output is None or not alone:
+        raise RecipeError("--join scores nothing; it takes the file of rows, --output and the number of shards alone")
+    path, _ = _source(rows, None, None, None)
+    assert path is not None
+    check_writable(output)
+    joined = join_shards(path, output, shards)
+    if json_:
+        print_json({"rows": joined.rows, "left_out": joined.left_out})
+        return
+    listed = f", {joined.left_out:,} rows left out" if joined.left_out else ""
+    err.print(f"{joined.rows:,} rows of {shards} shards in {output}{listed}", highlight=False, soft_wrap=True)
 
 
 def build_scorers(names: Sequence[str], encoder: str | None, options: Options) -> list[Scorer]:

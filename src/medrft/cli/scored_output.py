@@ -1,4 +1,4 @@
-"""Writes and prints what `medrft score` makes: scored rows as they come, then a summary."""
+"""Writes and prints what `medrft score` makes: scored rows as they come (JSON lines, Parquet), then a summary."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from rich.table import Table
 
@@ -22,6 +22,39 @@ if TYPE_CHECKING:
     from medrft.rewards import Reward
     from medrft.rewards.scored_file import Scored
     from medrft.types import Item, Scorer
+
+
+class RowSink(Protocol):
+    """Where scored rows go; a context at whose end, if there was no error, all of them are in the file."""
+
+    def __enter__(self) -> RowSink: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None: ...
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """Take the row in the line `number`."""
+
+
+MakeSink = Callable[[IO[bytes]], RowSink]
+"""Makes a sink that writes to an open file."""
+
+
+class JsonLines:
+    """Writes a row as a line of JSON."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.file.flush()
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """Take a row; its line's number is not needed."""
+        self.file.write(_text(row))
+
 
 LISTED = 20
 """How many left-out rows are printed; a file beside the output lists them all."""
@@ -72,35 +105,41 @@ class Printed:
     """Writes rows to the output file, or standard output; prints the summary at the end."""
 
     def __init__(
-        self, judges: Sequence[Scorer], reward: Reward | None, *, output: Path | None, json_: bool, explain: bool
+        self,
+        judges: Sequence[Scorer],
+        reward: Reward | None,
+        *,
+        output: Path | None,
+        json_: bool,
+        explain: bool,
+        make_sink: MakeSink = JsonLines,
     ):
         self.judges, self.reward = judges, reward
-        self.output, self.json, self.explain = output, json_, explain
+        self.output, self.json, self.explain, self.make_sink = output, json_, explain, make_sink
         self.summary = Summary()
 
-    def take(self, made: Iterator[Scored], facts: dict[str, Any], *, encoder: str) -> None:
-        """Write every row, then print the summary; it names `encoder` if one of the scores comes from it."""
+    def take(self, made: Iterator[Scored], facts: dict[str, Any]) -> None:
+        """Write every row, then print the summary; it names `facts["encoder"]` if one of the scores comes from it."""
         with ExitStack() as stack:
-            sink = None if self.output is None and self.explain and not self.json else self._sink(stack)
-            self._rows(made, sink, stack)
+            file = None if self.output is None and self.explain and not self.json else self._file(stack)
+            with nullcontext() if file is None else self.make_sink(file) as sink:
+                self._rows(made, sink, stack)
             facts |= {"rows": self.summary.rows, "columns": self.summary.as_json()}
             if not self._encoded():
                 facts.pop("encoder", None)
-            elif "encoder" not in facts:
-                facts["encoder"] = encoder
             facts |= {"left_out": self.summary.left_out} if self.summary.left_out else {}
             if self.json:
-                _print_json(facts, sink if self.output is None else None)
+                _print_json(facts, file if self.output is None else None)
         if not self.json:
             self._print_table(facts)
 
-    def _sink(self, stack: ExitStack) -> IO[bytes]:
+    def _file(self, stack: ExitStack) -> IO[bytes]:
         """Where rows go: the output or standard output; with `--json` a temporary file, as the summary comes first."""
         if self.output is not None:
             return stack.enter_context(replace_file(self.output))
         return stack.enter_context(tempfile.TemporaryFile()) if self.json else sys.stdout.buffer
 
-    def _rows(self, made: Iterator[Scored], sink: IO[bytes] | None, stack: ExitStack) -> None:
+    def _rows(self, made: Iterator[Scored], sink: RowSink | None, stack: ExitStack) -> None:
         """Write each row as it comes; rows left out are listed in `NAME.left_out.jsonl` beside the output."""
         beside = self.output and self.output.with_name(f"{self.output.stem}.left_out.jsonl")
         listed: IO[bytes] | None = None
@@ -117,9 +156,9 @@ class Printed:
             if self.explain and line.row is not None:
                 self._explain(line.row.item, row)
             if sink is not None:
-                sink.write(_text(row))
-        if sink is not None:
-            sink.flush()
+                sink.add(line.number, row)
+        if beside is not None and listed is None:
+            beside.unlink(missing_ok=True)  # of an earlier run
         if self.summary.left_out:
             where = f"; all in {beside}" if beside else ""
             err.print(f"{self.summary.left_out:,} rows left out{where}", markup=False, highlight=False, soft_wrap=True)

@@ -109,20 +109,22 @@ class Reward:
     def fit(self, raws: Iterable[RawScores]) -> None:
         """Set the calibrations' state once from all these raw scores (evaluation, `score`, audit).
 
-        Keeps 8 bytes for each row and part, so that a long file can be read row by row.
+        Keeps 8 bytes for each row and part that has a state, so that a long file can be read row by row.
         """
         columns: dict[int, tuple[Stack, dict[str, array[float]]]] = {}
         for raw in raws:
             stack = self.stack(raw.kind)
             if id(stack) not in columns:
-                columns[id(stack)] = (stack, {name: array("d") for name in stack.names})
+                learning = [part.name for part in stack.parts if part.calibration.has_state]
+                columns[id(stack)] = (stack, {name: array("d") for name in learning})
             for name, column in columns[id(stack)][1].items():
                 score = raw.raw[name]
                 if score is not None:
                     column.append(score)
         for stack, own in columns.values():
             for part in stack.parts:
-                part.calibration.fit(own[part.name])
+                if part.name in own:
+                    part.calibration.fit(own[part.name])
 
     def saturated(self) -> dict[str, str]:
         """Part -> why its calibration no longer tells scores apart; the metric `calibration_saturated`."""

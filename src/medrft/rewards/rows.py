@@ -18,6 +18,12 @@ from medrft.types import KINDS, Form, Item, Kind, Outcome
 
 FORMS: tuple[Form, ...] = ("think", "direct", "short")
 
+FIELDS = (
+    *("reference", "answer", "completion", "question", "kind", "options", "group"),
+    *("n_tokens", "max_tokens", "truncated", "form", "metadata"),
+)
+"""The keys of a row that are read here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -45,7 +51,7 @@ def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row
     item = Item(
         references=references,
         kind=cast(Kind, kind),
-        answer=answer if "answer" in row or found is None else found.answer,
+        answer=found.answer if answer is None and found is not None else answer,
         completion=completion,
         thinking=found.thinking if found else None,
         form=cast(Form, own_form) if found else None,
@@ -77,7 +83,7 @@ def reward_columns(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, 
 
 def _texts(value: Any, key: str, where: str, *, needed: bool = False) -> tuple[str, ...]:
     """A string or a list of strings as a tuple; numbers become text."""
-    if value is None and not needed:
+    if not needed and (value is None or value == []):  # a table has an empty list where a line of JSON has no key
         return ()
     values = value if isinstance(value, list) else [value]
     texts = [str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values]

@@ -1,4 +1,4 @@
-"""Scores a file of rows of any length: JSONL in, the same rows with their scores out.
+"""Scores a file of rows of any length: JSONL or Parquet in, the same rows with their scores out.
 
     scored.partial.jsonl    what the scores depend on, then each row's raw scores, appended batch by batch
     scored.jsonl            the rows with their scores, written whole once all raw scores are there
@@ -9,7 +9,6 @@ calibrations that are fitted on the whole file, which keep 8 bytes per row and p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -20,105 +19,25 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
-from medrft.errors import DataError, RunInUseError, UserError, cannot_write
+from medrft.errors import DataError, RunInUseError, cannot_write
 from medrft.files import hash_file, sweep_scraps, tell_user, try_lock
 from medrft.progress import Advance
 from medrft.rewards.reward import Reward
-from medrft.rewards.rows import Row, read_row, reward_columns
+from medrft.rewards.row_files import Line, Rows, Table
+from medrft.rewards.rows import reward_columns
+from medrft.rewards.shards import record_path, write_record
 from medrft.rewards.stack import RawScores
 from medrft.rewards.state import load_state
 from medrft.scorers.custom import files_in
-from medrft.types import Form, Scorer
+from medrft.types import Scorer
 
 BATCH = 2048
 """Rows scored at a time; no score depends on it."""
 
 RAW = tuple(one.name for one in fields(RawScores))
 
-Table = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the input: a row, or the reason why it cannot be scored."""
-
-    number: int
-    table: Table = field(default_factory=dict)
-    row: Row | None = None
-    reason: str = ""
-
-
 Scored = tuple[Line, Table | None]
 """A line, and its row with scores; `None` if it was left out."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows to score: those of a file, or the single row `pair`."""
-
-    path: Path | None
-    form: Form
-    pair: Table | None = None
-
-    def __iter__(self) -> Iterator[Line]:
-        """Every line that is not blank, in order."""
-        if self.path is None:
-            yield _line(1, json.dumps(self.pair).encode(), self.form, "the pair")
-            return
-        for number, content in _contents(self.path):
-            yield _line(number, content, self.form, f"{self.path}, line {number}")
-
-    def identity(self) -> Table:
-        """A hash of the rows (or the pair itself), and the number of lines."""
-        if self.path is None:
-            return {"pair": self.pair, "lines": 1}
-        digest, lines = hashlib.sha256(), 0
-        for _, content in _contents(self.path):
-            digest.update(content)
-            lines += 1
-        return {"sha256": digest.hexdigest(), "lines": lines}
-
-
-def _contents(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each line that is not blank."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line  # the byte order mark of Windows
-            if content.strip():
-                yield number, content
-
-
-def _line(number: int, content: bytes, form: Form, where: str) -> Line:
-    """A line as a row; one that is not JSON, not UTF-8 or not a row for scorers has the reason instead."""
-    try:
-        table = json.loads(content.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
-        if not isinstance(table, dict):
-            raise DataError(f"{where}: expected an object, got {type(table).__name__}")
-        json.dumps(table, ensure_ascii=False, allow_nan=False).encode("utf-8")  # it can be written back
-        return Line(number, table, read_row(table, where=where, form=form))
-    except UserError as error:
-        return Line(number, reason=str(error))
-    except json.JSONDecodeError as error:
-        return Line(number, reason=f"{where}: not JSON ({error.msg})")
-    except UnicodeDecodeError:
-        return Line(number, reason=f"{where}: not UTF-8")
-    except UnicodeEncodeError:
-        return Line(number, reason=f"{where}: half of a character (a lone surrogate), which UTF-8 cannot hold")
-    except RecursionError:
-        return Line(number, reason=f"{where}: brackets nested too deep")
-    except (ValueError, TypeError) as error:
-        return Line(number, reason=f"{where}: {' '.join(str(error).split())[:200]}")
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON's")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(f"{text[:40]} is too large a number")
-    return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,17 +61,22 @@ def scored_rows(
     """Score `rows`; yields the lines with their rows as they are to be written, and what calibrations were fitted on.
 
     Raw scores are kept in a file beside `output`, from which the same call resumes after a kill; it is removed at the
-    end. Without an output they are in a temporary file. Raises `DataError` if no row can be scored, or if only some
-    rows have a group.
+    end. Without an output they are in a temporary file. Raises `DataError` if no row can be scored (a shard may be
+    empty), or if only some rows have a group.
     """
-    place = output and output.with_name(f"{output.stem}.partial{output.suffix}")
+    place = output and output.with_name(f"{output.stem}.partial.jsonl")
     with _opened(place) as spool:
-        _fill(spool, rows, scoring, on_progress)
-        if not any(_kept(spool)):
+        if output is not None and rows.shard is not None:
+            record_path(output).unlink(missing_ok=True)
+        header = {"rows": rows.identity(), **scoring.settings}
+        _fill(spool, rows, scoring, header, on_progress)
+        if rows.shard is None and not any(_kept(spool)):
             first = next((line.reason for line in rows), "it is empty")
             raise DataError(first if rows.path is None else f"{rows.path} holds no row to score; {first}")
         fitted = _calibrated(spool, scoring)
         yield _results(spool, rows, scoring), fitted
+    if output is not None and rows.shard is not None:
+        write_record(output, header, scoring.reward)
     if place is not None:
         place.unlink()
 
@@ -176,12 +100,10 @@ def _opened(place: Path | None) -> Iterator[IO[bytes]]:
         yield spool
 
 
-def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, on_progress: Advance) -> None:
+def _fill(spool: IO[bytes], rows: Rows, scoring: Scoring, header: Table, on_progress: Advance) -> None:
     """Append the raw scores of all rows that are missing, batch by batch."""
-    identity = rows.identity()
-    header = {"rows": identity, **scoring.settings}
     done = _go_on(spool, header)
-    total = identity["lines"]
+    total = header["rows"]["lines"]
     on_progress(done, total)
     batch: list[Line] = []
     for number, line in enumerate(rows, 1):
@@ -286,7 +208,7 @@ def _calibrated(spool: IO[bytes], scoring: Scoring) -> str | None:
 def _results(spool: IO[bytes], rows: Rows, scoring: Scoring) -> Iterator[Scored]:
     """The lines with their scored rows, in order."""
     reward = scoring.reward
-    grouped = _Groups(spool, reward) if reward is not None and reward.needs_groups else None
+    grouped = _Groups(spool, reward, rows) if reward is not None and reward.needs_groups else None
     batch: list[tuple[Line, Table]] = []
     for line, kept in zip(rows, _kept(spool), strict=True):
         if len(batch) >= BATCH and (grouped is None or grouped.may_cut(batch[-1][1], kept)):
@@ -303,7 +225,7 @@ class _Groups:
     Raises `DataError` if only some rows have a group.
     """
 
-    def __init__(self, spool: IO[bytes], reward: Reward) -> None:
+    def __init__(self, spool: IO[bytes], reward: Reward, rows: Rows) -> None:
         self.any = False
         self.whole = reward.combine_rule == "normalize_then_sum"
         seen: set[Any] = set()
@@ -322,7 +244,8 @@ class _Groups:
             seen.add(group)
             before = group
         if missing and self.any:
-            raise DataError(f"row {missing} has no `group` but others have; give every row its group")
+            where = f" of shard {rows.shard}" if rows.shard is not None else ""
+            raise DataError(f"row {missing}{where} has no `group` but others have; give every row its group")
 
     def may_cut(self, before: Table, after: Table) -> bool:
         """Whether a batch may end between two lines."""
