@@ -51,7 +51,7 @@ format: setup
 	$(BIN)/ruff format .
 
 # Other trainers' own code; nothing of it is installed beside ours. See docs/integrations.md.
-PEER ?= openrlhf verl swift verifiers ray
+PEER ?= openrlhf verl swift verifiers
 integrations:
 	set -e; for peer in $(PEER); do PYTHON="$(PYTHON)" integrations/run $$peer; done
 
