@@ -5,9 +5,10 @@ import copy
 import pytest
 
 from medrft.errors import DataError
-from medrft.scorers.clinical.compile import FOLDER, build_lexicon, read_files, shipped_lexicon
+from medrft.scorers.clinical.compile import build_lexicon, load_lexicon
 from medrft.scorers.clinical.morphology import read_word
 from medrft.scorers.clinical.reader import read_fresh
+from medrft.scorers.clinical.tables import FOLDER, read_files
 
 FACETS = [
     "polarity",
@@ -31,17 +32,17 @@ def files():
     return read_files(FOLDER)
 
 
-def test_no_problem_in_the_shipped_lexicon():
-    assert shipped_lexicon().problems == []
+def test_no_problem_in_the_load_lexicon():
+    assert load_lexicon().problems == []
 
 
 def test_facets_have_the_names_used_everywhere():
-    used = {atom.facet for entry in shipped_lexicon().terms.values() for atom in entry.atoms}
+    used = {atom.facet for entry in load_lexicon().terms.values() for atom in entry.atoms}
     assert used <= set(FACETS)
 
 
 def test_no_name_stands_for_two_values_of_one_axis():
-    for entry in shipped_lexicon().terms.values():
+    for entry in load_lexicon().terms.values():
         axes = [atom.axis for atom in entry.atoms if atom.axis not in ("name", "place", "kind", "level")]
         assert len(axes) == len(set(axes)), entry
 
@@ -104,7 +105,7 @@ def test_a_clinician_can_add_a_term(files):
     ],
 )
 def test_words_are_read_by_their_form(word, values):
-    made = shipped_lexicon()
+    made = load_lexicon()
     entry = made.terms.get((word,)) or read_word(made, word)
     assert (entry and {atom.value for atom in entry.atoms}) == values
 

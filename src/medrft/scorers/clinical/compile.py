@@ -1,15 +1,4 @@
-"""From the YAML files of the lexicon to one compiled `Lexicon`.
-
-lexicon/anatomy.yaml      places and what they are part of
-lexicon/findings.yaml     findings, what they are a kind of, what they are said to mean
-lexicon/definitions.yaml  words for a phrase ("cardiomegaly": enlarged heart)
-lexicon/attributes.yaml   axes of values, by facet
-lexicon/sites.yaml        the places that a finding implies (cirrhosis: liver)
-lexicon/modality.yaml     modalities and sequences
-lexicon/ambiguous.yaml    words with several meanings
-lexicon/grammar.yaml      negation, doubt, joins, words without content
-lexicon/morphology.yaml   roots, prefixes and suffixes
-"""
+"""From the tables of the lexicon (`tables`) to one compiled `Lexicon`."""
 
 from __future__ import annotations
 
@@ -18,58 +7,34 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from medrft.errors import DataError
 from medrft.scorers.clinical.lexicon import Atom, Axis, Entry, Lexicon
+from medrft.scorers.clinical.tables import FOLDER, read_files, with_packs
 from medrft.scorers.clinical.words import cut_tokens, stem
 
-FOLDER = Path(__file__).with_name("lexicon")
-FILES = ("anatomy", "findings", "modality", "attributes", "grammar", "definitions", "ambiguous", "morphology", "sites")
 CUES = (
     *("negation_before", "negation_after", "not_negation", "doubt_before", "doubt_after", "likely_before"),
     *("likely_after", "presence", "prior", "joins", "alternatives", "with_words", "breaks", "verbs", "prepositions"),
 )
 
 
-@lru_cache(maxsize=1)
-def shipped_lexicon() -> Lexicon:
-    """The lexicon that ships with medrft, read once."""
-    return build_lexicon(read_files(FOLDER))
+@lru_cache(maxsize=8)
+def load_lexicon(own: tuple[Path, ...] = ()) -> Lexicon:
+    """Our lexicon with all its packs, and with the user's own files, if there are any. Each set is compiled once.
+
+    Raises `DataError` for a file that is missing or no table, or if a mistake in one shows: a name that already stands
+    for something else, a parent that is not defined, a phrase with a word that nobody knows.
+    """
+    made = build_lexicon(with_packs(read_files(FOLDER), [*sorted((FOLDER / "packs").glob("*.yaml")), *own]))
+    if wrong := [line for line in made.problems if own and line not in load_lexicon().problems]:
+        more = f" (and {len(wrong) - 5} more)" if len(wrong) > 5 else ""
+        raise DataError(f"{', '.join(str(path) for path in own)}: {'; '.join(wrong[:5])}{more}")
+    return made
 
 
-def read_files(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """The YAML files of a lexicon. A key that stands twice is an error: a plain YAML load keeps only the last one."""
-    return {name: _read(folder / f"{name}.yaml") for name in FILES}
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
-    content = _content(node, path.name)
-    if not isinstance(content, dict):
-        raise DataError(f"{path.name}: the file must be a table of terms")
-    return content
-
-
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _content(node: yaml.Node | None, where: str) -> Any:
-    """A YAML node with every scalar as text, because YAML would read the words `no` and `1` as false and a number."""
-    if isinstance(node, yaml.MappingNode):
-        keys = [str(key.value) for key, _ in node.value]
-        twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
-        if twice:
-            raise DataError(f"{where}: {', '.join(twice)} stands twice; join the entries")
-        return {key: _content(value, where) for key, (_, value) in zip(keys, node.value, strict=True)}
-    if isinstance(node, yaml.SequenceNode):
-        return [_content(value, where) for value in node.value]
-    return node.value if node is not None else None
-
-
-def build_lexicon(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
+def build_lexicon(files: Mapping[str, Any]) -> Lexicon:
     """Compile the files. Mistakes in them are listed in `problems` and raise nothing."""
-    made = Lexicon(morphology=files["morphology"])
+    made = Lexicon(morphology=files["morphology"], problems=list(files.get("problems", ())))
     _add_axes(made, files["attributes"])
     pending = _add_concepts(made, files["anatomy"], "anatomy", "place", "part_of")
     pending += _add_concepts(made, files["modality"], "modality", "kind", "is_a")
@@ -80,6 +45,7 @@ def build_lexicon(files: Mapping[str, Mapping[str, Any]]) -> Lexicon:
     _add_definitions(made, pending)
     _close(made, files)
     _add_sites(made, files)
+    _add_significance(made, files)
     _add_rewrites(made)
     _add_ambiguous(made, files["ambiguous"])
     return made
@@ -186,6 +152,7 @@ def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -
 def _close(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Resolve parents that only stand for a phrase, pass on what they imply, and list all ancestors of each concept."""
     implied: dict[str, tuple[Atom, ...]] = {}
+    concepts = {*files["findings"], *files["anatomy"]}
     for key, parents in list(made.ancestors.items()):
         resolved: set[str] = set()
         for parent in parents:
@@ -200,7 +167,7 @@ def _close(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
             implied[key] = tuple(atom for atom in entry.atoms if atom.facet != "finding")
         made.ancestors[key] = frozenset(resolved)
     for pair in made.related:
-        made.problems += [f"related: {key!r} is not defined" for key in pair if key not in files["findings"]]
+        made.problems += [f"related: {key!r} is not defined" for key in pair if key not in concepts]
     for key in made.ancestors:
         made.ancestors[key] = _all_above(made, key, frozenset())
     _imply(made, implied)
@@ -211,7 +178,9 @@ def _all_above(made: Lexicon, key: str, path: frozenset[str]) -> frozenset[str]:
         made.problems.append(f"{key} is its own ancestor")
         return frozenset()
     above = made.ancestors.get(key, frozenset())
-    return above.union(*(_all_above(made, parent, path | {key}) for parent in above)) if above else above
+    # A ventricle lies in the brain or in the heart; a lateral ventricle is a ventricle, and lies in neither for that.
+    sure = above - made.vague
+    return above.union(*(_all_above(made, parent, path | {key}) for parent in sure)) if above else above
 
 
 def _imply(made: Lexicon, implied: Mapping[str, tuple[Atom, ...]]) -> None:
@@ -256,6 +225,25 @@ def _add_sites(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
             made.sites[finding] = (
                 made.sites.get(finding, frozenset()) | {place} | made.ancestors.get(place, frozenset())
             )
+
+
+def _add_significance(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for rank, phrases in files["significance"].items():
+        for phrase in phrases:
+            atoms = made.expand(phrase.replace("_", " "))
+            heads = [atom.value for atom in atoms or () if atom.axis in ("name", "place")]
+            if phrase in made.axes:
+                made.significance[phrase] = rank
+            elif len(heads) == 1 and heads[0] in files["findings"]:
+                made.significance[heads[0]] = rank
+            elif atoms and heads:
+                made.significant.setdefault(heads[0], []).append((frozenset(atoms), rank))
+            else:
+                made.problems.append(f"significance: {phrase!r} has a word the lexicon does not know")
+    for finding, above in made.ancestors.items():
+        ranks = [made.significance[parent] for parent in above if parent in made.significance]
+        if ranks and finding not in made.significance:
+            made.significance[finding] = "urgent" if "urgent" in ranks else "minor"
 
 
 def _add_within(made: Lexicon) -> None:

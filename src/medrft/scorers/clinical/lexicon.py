@@ -63,9 +63,9 @@ class Axis:
     negation: Mapping[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lexicon:
-    """The compiled lexicon; `compile.shipped_lexicon()` builds ours, once."""
+    """The compiled lexicon, from `compile.load_lexicon()`. Two are equal only if they are the same object."""
 
     trie: dict[str, Any] = field(default_factory=dict)
     terms: dict[tuple[str, ...], Entry] = field(default_factory=dict)
@@ -78,6 +78,10 @@ class Lexicon:
     sites: dict[str, frozenset[str]] = field(default_factory=dict)
     """Finding -> the places that it implies."""
     generic: set[str] = field(default_factory=set)
+    significance: dict[str, str] = field(default_factory=dict)
+    """Finding -> `urgent` or `minor`; what is on neither list is between the two."""
+    significant: dict[str, list[tuple[frozenset[Atom], str]]] = field(default_factory=dict)
+    """The same for what several terms say together (gas + pleura), by one of the concepts."""
     dimensions: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()
     """Words after which a number or letter is a name and no count ("grade 3", "type B")."""
