@@ -13,7 +13,7 @@ def test_finding_by_finding_facet_by_facet():
     lines = {line.facet: line.verdict for line in found.findings[0].facets}
     assert lines == {"finding": "same", "side": "same", "severity": "clash"}
     assert found.extra == ("fracture of rib",)
-    assert found.contradiction and found.score == 0
+    assert found.contradiction and found.score < 0.6
 
 
 def test_text_says_what_matched_and_what_clashed():

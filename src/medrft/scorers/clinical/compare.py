@@ -1,40 +1,65 @@
 """From the readings of two texts to which finding answers which, what contradicts, and one score in [0, 1].
 
-The score is 1 for the same meaning and 0 for a contradiction on the same finding. It lies between them if the answer
-says less or more. A reference with several findings earns the mean over them; each finding that the answer adds costs
-a little.
+The score is 1 for the same meaning. It is lower where the answer says less or more, at most 0.3 for a contradiction,
+and 0 for present against absent. Several findings are matched one to one; abnormal findings that are missing,
+contradicted or added cost by their clinical significance, and normal statements weigh little beside them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from medrft.scorers.clinical.facets import LISTED, Match, match_findings
+from medrft.scorers.clinical.assignment import assign_pairs
+from medrft.scorers.clinical.coverage import named_share
+from medrft.scorers.clinical.edits import exchanged_words
+from medrft.scorers.clinical.facets import HEADS, LISTED, Match, concept_relation, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
+from medrft.scorers.clinical.weights import finding_weight, is_normal, says_all_normal
 from medrft.scorers.clinical.words import word_likeness
 
 Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 
 MATCHED = 0.2
 """A finding of the answer with at least this score answers the finding of the reference."""
-PER_EXTRA, PER_PAIR = 0.1, 0.02
-"""n extra findings divide the score by 1 + 0.1 n + 0.02 n^2: one costs little, a list of everything most of it."""
+PER_EXTRA, SLACK = {"answer": 0.35, "findings": 0.05}, 0.1
+"""Of findings of weight a those matched earn m, and those added weigh x: (m + 0.1) / (a + 0.1 + x) / (1 + p x)."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
+Mode = Literal["answer", "findings"]
+"""`answer`: one wrong thing makes an answer wrong. `findings`: a report's findings, each counted by its weight."""
+CONTRADICTED = {"answer": 0.12, "findings": 0.8}
+DENIED = {"answer": 0.05, "findings": 0.5}
+"""Factor of the whole for each contradicted finding among several, and for one that is denied or affirmed instead."""
+ALONE = 1 / 3
+"""Factor for a near miss that is all that was asked: there, being wrong weighs more than among several findings."""
+SURE = 1.25
+"""A contradiction counts in full where the rest of the two findings agrees to 1 / 1.25 or more."""
+NORMAL_ASIDE = 0.15
+"""Weight of a normal statement in a reference that also has abnormal findings."""
+FRAGMENT = 0.3
+"""Weight of an added finding that names no finding and no place the lexicon knows."""
 IN_PLACE = 0.3
 """Factor for texts that differ in a word or two which the lexicon cannot relate: most often that is a contradiction."""
 IN_FULL = 0.9
 NO_MATCH = Match((), 0.0, False)
+APART = 0.7
+"""Factor for each finding of the answer that has nothing to do with the reference, if all are read as one."""
 TOGETHER = 0.95
 """Factor for the same facets if they are spread over other findings than in the reference."""
 ANOTHER = 0.04
-"""Score for another finding if nothing else contradicts: as good as 0, and below any gate."""
+"""What a near miss must earn at least, for two findings of other names to be matched at all."""
+UNMENTIONED = 0.02
+"""Score of "normal" for a finding of weight 1, below every near miss; more for one that seldom matters."""
+COVERED = 0.95
+"""The least for normal statements that one general statement covers: "no acute cardiopulmonary abnormality"."""
+NOTHING_FOUND = 0.12
+"""The most for several findings of which none is mentioned: less, the more is missing and the more is added."""
 LEXICAL = 0.3
 """The most that words alone can earn if no facet is shared."""
-HEADS = frozenset(("finding", "anatomy", "modality"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +82,142 @@ class Comparison:
     pairings: tuple[Pairing, ...] = ()
     extra: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    confidence: float = 1.0
+    """The share of what the reference names that the lexicon knows, in [0, 1]."""
 
 
 def compare_findings(
-    made: Lexicon, reference: Reading, candidate: Reading, question: Reading | None = None
+    made: Lexicon, reference: Reading, candidate: Reading, question: Reading | None = None, *, mode: Mode = "answer"
 ) -> Comparison:
     """Compare two texts that both name findings."""
     known = question.concepts if question is not None else frozenset()
-    grid = [[match_findings(made, mine, yours, known) for yours in candidate.findings] for mine in reference.findings]
-    lists = len(reference.findings) > 1 or len(candidate.findings) > 1
-    grid = [_without_taken(grid, index) for index in range(len(grid))] if lists else grid
-    pairings = [
-        _pair(mine, candidate.findings, row, lists=lists) for mine, row in zip(reference.findings, grid, strict=True)
+    strict = mode == "findings"
+    grid = [
+        [match_findings(made, mine, yours, known, strict=strict) for yours in candidate.findings]
+        for mine in reference.findings
     ]
-    contradiction = any(pairing.contradicted for pairing in pairings)
+    if len(grid) == 1 and len(candidate.findings) == 1:
+        best = _compare_one(made, reference.findings[0], candidate.findings[0], grid[0][0])
+    else:
+        best = _compare_several(made, reference.findings, candidate.findings, grid, known, mode)
+        if not best.contradiction and best.score < TOGETHER and not strict:
+            apart = sum(
+                not is_normal(finding) and not any(row[place].score for row in grid)
+                for place, finding in enumerate(candidate.findings)
+            )
+            united = _together(made, reference, candidate, best)
+            united = replace(united, score=united.score * APART**apart) if united is not best else best
+            best = max(best, united, key=lambda found: found.score)
+    if not best.contradiction and mode == "answer" and not _understood(best, reference, candidate):
+        replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
+        replaced = replaced and _words_replaced(reference.tokens, candidate.tokens)
+        best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))
+    return best if best.score > 0 else _lexical(made, reference, candidate, best)
+
+
+def _understood(best: Comparison, reference: Reading, candidate: Reading) -> bool:
+    """Whether all was read, and each finding says the same: then exchanged words are words for the same."""
+    known = not any(finding.words for finding in (*reference.findings, *candidate.findings))
+    alone = len(best.pairings) == len(reference.findings) == len(candidate.findings)
+    return known and alone and all(pairing.match and pairing.match.score >= IN_FULL for pairing in best.pairings)
+
+
+def _apart(best: Comparison, factor: float) -> Comparison:
+    """The comparison of two texts that differ in a few words, with the factor for those words."""
+    if factor == 1.0:
+        return best
+    return replace(best, score=best.score * factor, notes=(*best.notes, "the same words but for what was exchanged"))
+
+
+def _compare_one(made: Lexicon, mine: Finding, yours: Finding, found: Match) -> Comparison:
+    """Compare one finding with one; another finding altogether is no contradiction, and earns next to nothing."""
+    named = bool(mine.names or yours.names) and not mine.names & yours.names
+    elsewhere = named and "anatomy" in found.clashes and HEADS.issuperset(found.clashes)
+    contradiction = _contradicts(mine, found, lists=False) and not elsewhere
+    other = bool(found.clashes) and not contradiction
+    score = found.worth * (ALONE if found.clashes and not other else 1.0)
+    if other or contradiction or not found.shared:
+        weights = [0.0 if is_normal(finding) else finding_weight(made, finding) for finding in (mine, yours)]
+        if not all(weights) and any(weights) and "polarity" not in found.clashes:
+            score = UNMENTIONED / max(weights) ** 2  # "normal" for a finding
+        elif other:
+            score = max(score, NOTHING_FOUND / (1 + 2 * sum(weights)))
+    notes = ("another finding",) if other else ()
+    return Comparison(score, "findings", contradiction, (Pairing(mine, yours, found, contradiction),), (), notes)
+
+
+def _compare_several(
+    made: Lexicon,
+    mine: tuple[Finding, ...],
+    yours: tuple[Finding, ...],
+    grid: list[list[Match]],
+    known: Collection[str],
+    mode: Mode,
+) -> Comparison:
+    """Compare lists of findings: matched one to one, weighed by significance, with a cost for what is added."""
+    grid = [_without_taken(grid, index) for index in range(len(grid))]
+    normal = [is_normal(finding) for finding in mine]
+    aside = not all(normal)
+    weights = [
+        NORMAL_ASIDE if well and aside else finding_weight(made, finding)
+        for finding, well in zip(mine, normal, strict=True)
+    ]
+    values = [
+        [weight * (found.worth if _pairable(finding, found) else 0.0) for found in row]
+        for finding, weight, row in zip(mine, weights, grid, strict=True)
+    ]
+    pairs = assign_pairs(values)
+    pairings = [
+        _pair(finding, yours, row, pairs.get(index), taken={place for i, place in pairs.items() if i != index})
+        for index, (finding, row) in enumerate(zip(mine, grid, strict=True))
+    ]
     used = {id(pairing.candidate) for pairing in pairings if pairing.candidate is not None}
-    extra = tuple(finding for finding in candidate.findings if id(finding) not in used)
-    if contradiction:
-        return Comparison(0.0, "findings", True, tuple(pairings), extra)
-    scores = [pairing.match.score if pairing.match else 0.0 for pairing in pairings]
-    score = sum(scores) / len(scores)
-    costly = [finding for finding in extra if not (finding.heads and finding.heads <= known)]
-    score /= 1 + PER_EXTRA * len(costly) + PER_PAIR * len(costly) ** 2
+    extra = tuple(finding for finding in yours if id(finding) not in used)
+    earned = [pairing.match.worth if pairing.match else 0.0 for pairing in pairings]
+    if aside and not any(value for value, well in zip(earned, normal, strict=True) if not well):
+        earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
+    gained, wanted = sum(map(_product, weights, earned)), sum(weights)
+    cost = sum(_cost(made, finding, grid, yours.index(finding), known) for finding in extra)
+    score = (gained + SLACK) / (wanted + SLACK + cost) if gained else 0.0
+    if mode == "answer":
+        named = named_share(made, mine, yours) / (1 + cost / 2)
+        if min(finding.certainty for finding in yours) < min(finding.certainty for finding in mine):
+            named *= min(finding.certainty for finding in yours)
+        score = max(score, (score + 2 * named) / 3)
+    score /= 1 + PER_EXTRA[mode] * cost
+    for pairing, well in zip(pairings, normal, strict=True):
+        if pairing.contradicted and pairing.match is not None:
+            denied = not (well and aside) and ("polarity" in pairing.match.clashes or not pairing.match.near_miss)
+            # The more the two agree otherwise, the surer it is that they speak of the same thing.
+            score *= 1 - (1 - (DENIED if denied else CONTRADICTED)[mode]) * min(1.0, SURE * pairing.match.rest)
+    if not aside and len(mine) > 1 and all(map(is_normal, yours)) and any(map(says_all_normal, yours)):
+        score = max(score, COVERED)
     opposed = [_opposing(row, pairing) for row, pairing in zip(grid, pairings, strict=True)]
     score *= OPPOSED_EXTRA ** max(both for both, _ in opposed) * LISTED ** max(listed for _, listed in opposed)
-    if not lists and grid[0][0].substituted and _one_word_apart(reference.tokens, candidate.tokens):
-        score *= IN_PLACE
-    best = Comparison(score, "findings", False, tuple(pairings), extra)
-    if lists and score < TOGETHER:
-        best = max(best, _together(made, reference, candidate, best), key=lambda found: found.score)
-    return best if best.score > 0 else _lexical(reference, candidate, best)
+    contradiction = any(pairing.contradicted for pairing in pairings)
+    if score == 0 and (aside or contradiction):
+        missing = sum(weight for weight, well in zip(weights, normal, strict=True) if not well)
+        score = NOTHING_FOUND / (1 + 2 * missing + 2 * cost)
+    return Comparison(score, "findings", contradiction, tuple(pairings), extra)
+
+
+def _product(weight: float, value: float) -> float:
+    return weight * value
+
+
+def _cost(made: Lexicon, finding: Finding, grid: list[list[Match]], place: int, known: Collection[str]) -> float:
+    """What an added finding costs: nothing if it is normal, or says again what was matched; else its significance."""
+    if is_normal(finding) or (finding.heads and finding.heads <= set(known)):
+        return 0.0
+    if not finding.names and not (finding.places or finding.kinds or finding.levels):
+        return FRAGMENT * finding.certainty
+    support = max(row[place].score for row in grid)
+    return finding_weight(made, finding) * (1 - support)
+
+
+def _pairable(mine: Finding, found: Match) -> bool:
+    """Whether two findings may be matched at all: they agree, contradict each other, or are of one family."""
+    return not found.clashes or _contradicts(mine, found, lists=True) or found.near_miss > ANOTHER
 
 
 def _without_taken(grid: list[list[Match]], index: int) -> list[Match]:
@@ -101,30 +232,32 @@ def _without_taken(grid: list[list[Match]], index: int) -> list[Match]:
     ]
 
 
-def _one_word_apart(reference: tuple[str, ...], candidate: tuple[str, ...]) -> bool:
-    """Whether two texts share a word and differ by one or two words on each side."""
+def _words_replaced(reference: Sequence[str], candidate: Sequence[str]) -> bool:
+    """Whether two texts share their words but for one or two on each side."""
     mine, yours = set(reference), set(candidate)
     common = [word for word in mine & yours if len(word) > 2]
     return bool(common) and 0 < len(mine - yours) <= 2 and 0 < len(yours - mine) <= 2
 
 
-def _pair(mine: Finding, findings: tuple[Finding, ...], row: list[Match], *, lists: bool) -> Pairing:
-    """The finding that answers `mine` best; a contradiction if the nearest clashes, or the answer has it both ways."""
-    best = max(range(len(row)), key=lambda index: row[index].score, default=None)
-    if best is None:
-        return Pairing(mine, None, None)
-    found = row[best]
+def _pair(
+    mine: Finding, findings: Sequence[Finding], row: list[Match], best: int | None, *, taken: set[int]
+) -> Pairing:
+    """The finding that answers `mine`; a contradiction if a free one nearby clashes, or the answer has it both ways."""
+    found = row[best] if best is not None else NO_MATCH
     both_ways = any(other.clashes == ("polarity",) and other.rest >= max(0.6, found.rest) for other in row)
-    clashing = [index for index, other in enumerate(row) if _contradicts(mine, other, lists=lists)]
+    clashing = [
+        index for index, other in enumerate(row) if index not in taken and _contradicts(mine, other, lists=True)
+    ]
     nearer = any(row[index].rest > found.score + 0.2 for index in clashing)
-    if found.score >= MATCHED and not both_ways and not nearer:
-        return Pairing(mine, findings[best], found)
+    if not found.clashes and found.score >= MATCHED and not both_ways and not nearer:
+        return Pairing(mine, findings[best], found) if best is not None else Pairing(mine, None, None)
     if both_ways or clashing:
-        index = max(clashing, key=lambda i: row[i].rest) if clashing else best
+        every = clashing or [index for index, other in enumerate(row) if other.clashes == ("polarity",)]
+        index = max(every, key=lambda i: row[i].rest)
         return Pairing(mine, findings[index], row[index], contradicted=True)
-    if found.score > 0:
+    if best is not None and found.worth > 0:
         return Pairing(mine, findings[best], found)
-    return Pairing(mine, None, found if not lists else None)
+    return Pairing(mine, None, None)
 
 
 def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
@@ -136,17 +269,12 @@ def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
         return True
     if "finding" in clashes or "modality" in clashes:
         return False
-    heads = [
-        line
-        for line in found.lines
-        if line.facet in HEADS and line.verdict != "clash" and line.reference and line.candidate
-    ]
-    return bool(heads) or (not mine.heads and bool(clashes - HEADS))
+    return found.anchored and found.rest >= MATCHED and bool(mine.names or clashes - HEADS)
 
 
 def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
     """How many other findings of the answer say the opposite of the matched one, and how many name another place."""
-    if pairing.match is None or len(row) < 2:
+    if pairing.match is None or len(row) < 2 or pairing.match.clashes:
         return 0, 0
     others = [other for other in row if other is not pairing.match and other.clashes and other.rest > 0.6]
     opposite = sum(1 for other in others if not set(other.clashes) & HEADS)
@@ -156,13 +284,18 @@ def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
 def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
     """The comparison of all findings of each side united, for texts cut differently: "left and right lung", "both"."""
     mine, yours = unite_findings(reference.findings), unite_findings(candidate.findings)
-    if mine is None or yours is None:
+    if mine is None or yours is None or not _of_one_kind(made, mine.names, yours.names):
         return best
     found = match_findings(made, mine, yours)
     if found.clashes:
         return best
     pairing = Pairing(mine, yours, found)
     return Comparison(found.score * TOGETHER, "findings", False, (pairing,), (), ("read as one finding",))
+
+
+def _of_one_kind(made: Lexicon, reference: Collection[str], candidate: Collection[str]) -> bool:
+    """Whether every finding that the candidate names has to do with one of the reference: a list of others does not."""
+    return all(any(concept_relation(made, one, other)[1] > 0 for one in reference) for other in candidate)
 
 
 def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
@@ -173,7 +306,10 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
     if len(findings) == 1:
         return first
     values: dict[str, frozenset[str]] = {}
+    bound = {key: value for finding in findings for key, value in finding.bound.items()}
     for finding in findings:
+        if len(finding.values.get("side", ())) == 1:
+            bound |= {("side", head): next(iter(finding.values["side"])) for head in finding.heads}
         for axis, said in finding.values.items():
             values[axis] = values.get(axis, frozenset()) | said
     if values.get("side", frozenset()) >= {"left", "right"}:
@@ -185,7 +321,7 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
         levels=frozenset().union(*(finding.levels for finding in findings)),
         kinds=frozenset().union(*(finding.kinds for finding in findings)),
         values=values,
-        bound={key: value for finding in findings for key, value in finding.bound.items()},
+        bound=bound,
         counts=frozenset().union(*(finding.counts for finding in findings)),
         measures=tuple(measure for finding in findings for measure in finding.measures),
         words=tuple(dict.fromkeys(word for finding in findings for word in finding.words)),
@@ -195,14 +331,11 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
     )
 
 
-def _lexical(reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
-    """The score by similar words if no facet is shared; concepts known to exclude each other earn (almost) nothing."""
-    clashes = {facet for pairing in best.pairings if pairing.match for facet in pairing.match.clashes}
-    if "finding" in clashes and clashes <= HEADS:
-        return Comparison(ANOTHER, "findings", False, best.pairings, best.extra, ("another finding",))
-    if clashes:
-        return Comparison(0.0, "findings", True, best.pairings, best.extra)
-    score = LEXICAL * word_overlap(content_words(reference.text), content_words(candidate.text))
+def _lexical(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
+    """The score by similar words if no facet is shared; a contradiction keeps its 0."""
+    if best.contradiction or any(pairing.match and pairing.match.clashes for pairing in best.pairings):
+        return replace(best, score=0.0)
+    score = LEXICAL * word_overlap(content_words(reference.text, made), content_words(candidate.text, made))
     return Comparison(
         score, "lexical", False, best.pairings, best.extra, ("no facet in common: compared word by word",)
     )

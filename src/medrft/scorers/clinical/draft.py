@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from medrft.scorers.clinical.lexicon import STATING, Atom, Lexicon
+from medrft.scorers.clinical.quantities import BEFORE
 from medrft.scorers.clinical.reading import Finding, Measure
 
 WHOLE_ORGAN = {"large": "enlarged", "huge": "enlarged", "small": "small_organ", "tiny": "small_organ"}
@@ -103,6 +104,18 @@ class Draft:
         else:
             self.measures.append(measure)
 
+    def inherit(self, other: Draft) -> None:
+        """Take what another stretch names, for a stretch that names nothing: "one on the left"."""
+        self.names, self.places = list(other.names), list(other.places)
+        self.kinds, self.words = list(other.kinds), list(other.words)
+
+    def share_state(self, other: Draft) -> None:
+        """Take the state of another place of the same list: whether it is normal, or its size."""
+        for axis in ("normality", "organ_size"):
+            if axis in other.values:
+                self.values[axis] = set(other.values[axis])
+                self.states = True
+
     def absorb(self, other: Draft, *, picture: bool, hedged: bool) -> None:
         """Take over what another stretch says of the same finding.
 
@@ -152,13 +165,23 @@ class Draft:
             values={axis: frozenset(values) for axis, values in self.values.items() if values},
             bound=self.bound,
             counts=counts - {0.0},
-            measures=tuple(self.measures),
+            measures=tuple(self._dated_measures()),
             words=tuple(dict.fromkeys(self.words)),
             negative=negative,
             certainty=self.certainty,
             turned=frozenset(self.turned),
             alternatives=self.alternatives,
         )
+
+    def _dated_measures(self) -> Iterable[Measure]:
+        """The measures; an earlier one without a unit ("5.6 cm, previously 5.1") has that of the present one."""
+        now = next((measure for measure in self.measures if not measure[0].startswith(BEFORE)), None)
+        for unit, numbers in self.measures:
+            if unit.strip() == BEFORE and now is not None:
+                scale = min((1.0, 10.0), key=lambda factor: abs(now[1][0] - numbers[0] * factor))
+                yield f"{BEFORE} {now[0]}", tuple(number * scale for number in numbers)
+            else:
+                yield unit, numbers
 
     def _measure_organs(self, made: Lexicon) -> None:
         """Read "increased heart size" and "large liver" as organ sizes, and "increased density" as brightness."""
@@ -191,11 +214,13 @@ class Draft:
         if self._apply(made, values) or not self.turned or self.names:
             return
         said = {(axis, value) for axis, value in values if axis not in self.turned} | set(self.turned.items())
+        kept = {axis: self.values.pop(axis) for axis in self.turned if axis in self.values}
         if self._apply(made, said):
-            for axis in self.turned:
-                self.values.pop(axis, None)
             self.turned.clear()
             self.negative = not self.negative
+            self._settle_polarity(made)
+        else:
+            self.values.update(kept)
 
     def _apply(self, made: Lexicon, values: set[tuple[str, str]]) -> bool:
         """Apply the longest rule whose pieces are all there."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medrft.scorers.clinical.compare import Comparison, Pairing
+from medrft.scorers.clinical.compare import Comparison, Mode, Pairing
+from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reading import Line, Said
 from medrft.scorers.clinical.score import compare_answers
 
@@ -23,6 +24,8 @@ ROUTES = {
     "empty": "nothing to read in the answer",
     "lexical": "compared word by word",
 }
+CONFIDENT = 2 / 3
+"""Below it, more than a third of what the reference names is unknown: the score is unsure, and does not gate."""
 WIDTH = 60
 """Texts of more characters are cut when printed."""
 
@@ -62,6 +65,8 @@ class Explanation:
     question: str | None
     score: float
     contradiction: bool
+    confidence: float
+    """The share of what the reference names that the lexicon knows, in [0, 1]."""
     route: str
     """How it was judged: `equal`, `empty`, `lexical`, `yes/no` or `findings`."""
     findings: tuple[FindingLine, ...]
@@ -76,6 +81,7 @@ class Explanation:
     def text(self) -> str:
         """Plain text, one line per facet."""
         head = f"clinical {self.score:.2f}" + (" (contradiction)" if self.contradiction else "")
+        head += f" (confidence {self.confidence:.2f})" if self.confidence < CONFIDENT else ""
         lines = [f"{head}: {_cut(self.reference)!r} answered by {_cut(self.candidate)!r}"]
         lines += [f"  {ROUTES.get(self.route, self.route)}"] if not self.findings else []
         for finding in self.findings:
@@ -87,7 +93,13 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(reference: str, candidate: str, question: str | None = None) -> Explanation:
+def explain(
+    reference: str,
+    candidate: str,
+    question: str | None = None,
+    lexicon: Lexicon | None = None,
+    mode: Mode | None = None,
+) -> Explanation:
     """Explain the clinical score of an answer.
 
     >>> print(explain("left pleural effusion", "fluid in the right pleural space").text())
@@ -97,13 +109,14 @@ def explain(reference: str, candidate: str, question: str | None = None) -> Expl
             = anatomy: pleura
             x side: left / right: contradicts
     """
-    found = compare_answers(reference, candidate, question)
+    found = compare_answers(reference, candidate, question, lexicon, mode)
     return Explanation(
         reference=reference,
         candidate=candidate,
         question=question,
         score=found.score,
         contradiction=found.contradiction,
+        confidence=found.confidence,
         route=found.route,
         findings=tuple(_finding(pairing) for pairing in found.pairings),
         extra=tuple(finding.text for finding in found.extra),
@@ -111,13 +124,22 @@ def explain(reference: str, candidate: str, question: str | None = None) -> Expl
     )
 
 
-def explain_best(references: Iterable[str], candidate: str, question: str | None = None) -> Explanation:
+def explain_best(
+    references: Iterable[str],
+    candidate: str,
+    question: str | None = None,
+    lexicon: Lexicon | None = None,
+    mode: Mode | None = None,
+) -> Explanation:
     """The explanation for the reference on which the answer scores best; the first of several that are equal.
 
     >>> explain_best(["heart", "the lungs"], "lung").reference
     'the lungs'
     """
-    return max((explain(reference, candidate, question) for reference in references), key=lambda found: found.score)
+    return max(
+        (explain(reference, candidate, question, lexicon, mode) for reference in references),
+        key=lambda found: found.score,
+    )
 
 
 def _finding(pairing: Pairing) -> FindingLine:

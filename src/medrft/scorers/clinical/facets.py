@@ -8,17 +8,30 @@ from typing import NamedTuple
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.quantities import compare_counts, compare_measures
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
-from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, compare_shares, compare_values
+from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, OPPOSITE, compare_shares, compare_values
 from medrft.scorers.clinical.words import word_likeness
 
 MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
 """Factors for a concept that is a kind or part of the reference's, is often said for it, or is too general."""
-LISTED = 0.7
+LISTED = 0.42
 """Factor for each other organ or modality that the answer lists beside the right one."""
 NAME_MISSING, NAME_EXTRA = 0.35, 0.9
 SUBSTITUTED = 0.6
+HEADS = frozenset(("finding", "anatomy", "modality"))
+WRONG = 0.3
+"""The most that a pair with a clash can earn, below all that says less without being wrong."""
+SAME_ORGAN, SAME_FAMILY, ELSEWHERE, UNRELATED = 0.4, 0.5, 0.15, 0.1
+"""How near two concepts are that exclude each other: siblings in one organ or family, or anything else."""
+NARROWER = 0.2
+"""Factor for present against something narrower that is absent: "effusion", "no large effusion"."""
+WEIGHTY = 4
+"""Up to so many facets each counts in full."""
 ALIKE = 0.5
 """Two unknown words of at least this likeness count as the same word."""
+BROAD = frozenset(
+    ("chest", "abdomen", "pelvis", "head", "neck", "extremity", "trunk", "imaging", "intracranial", "cns")
+)
+"""Places and kinds so wide that two parts of one are not near each other."""
 LESIONS = frozenset(
     (
         "enlarged",
@@ -52,10 +65,24 @@ class Match(NamedTuple):
     """The product of the other factors, as if there were no clash."""
     substituted: bool = False
     """Something is missing and something else stands in its place, which may be a synonym or another thing."""
+    anchored: bool = True
+    """Whether both are surely about the same thing: a finding, place, modality or quality that both name."""
+    near_miss: float = 0.0
+    """What a clash still earns, in [0, WRONG]: more for a near size or a sibling, 0 for present against absent."""
+
+    @property
+    def worth(self) -> float:
+        """What the pair earns: the score, or what is left of it after a clash."""
+        return self.near_miss if self.clashes else self.score
 
 
-def match_findings(made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = ()) -> Match:
-    """Compare two findings. Concepts that the question names (`known`) may be left out or added at no cost."""
+def match_findings(
+    made: Lexicon, reference: Finding, candidate: Finding, known: Collection[str] = (), *, strict: bool = False
+) -> Match:
+    """Compare two findings. Concepts that the question names (`known`) may be left out or added at no cost.
+
+    Where much is said of one finding, each facet weighs less, unless `strict`.
+    """
     normality = None
     if "normality" in reference.values or "normality" in candidate.values:
         normality = _normal_against_finding(made, reference, candidate)
@@ -69,6 +96,8 @@ def match_findings(made: Lexicon, reference: Finding, candidate: Finding, known:
             free = frozenset(known).union(*sites)
         extra = EXTRA if reference.names or candidate.names else LISTED
         lines += _concepts(made, "anatomy", reference.places, candidate.places, free, extra=extra)
+    if any(candidate.bound.get(key, way) != way for key, way in reference.bound.items() if key[0] == "way"):
+        lines.append(Line("position", "from / to", "to / from", "clash", OPPOSITE))
     if reference.levels or candidate.levels:
         lines += _sets("anatomy", reference.levels, candidate.levels)
     if reference.kinds or candidate.kinds:
@@ -86,35 +115,61 @@ def match_findings(made: Lexicon, reference: Finding, candidate: Finding, known:
         lines += compare_shares(reference, candidate)
     if reference.words or candidate.words:
         lines += _words(reference, candidate)
-    return _weigh(reference, candidate, lines, signed=normality is None)
+    return _weigh(reference, candidate, lines, signed=normality is None, strict=strict)
 
 
-def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed: bool) -> Match:
+def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed: bool, strict: bool) -> Match:
     """The match that the compared facets make: the product of their factors, and the facets that contradict."""
     shared = not lines
     lost = new = renamed = False
-    rest, clashes = 1.0, []
+    rest, nearness, clashes = 1.0, 1.0, []
     for line in lines:
         verdict = line.verdict
         if verdict == "clash":
             clashes.append(line.facet)
+            nearness *= line.factor
             continue
-        rest *= line.factor
+        # What a report adds to a finding of the list is a detail; what an answer adds was not asked.
+        rest *= line.factor ** (1 / 6) if strict and verdict == "more" and line.facet != "finding" else line.factor
         lost, new = lost or verdict == "less", new or verdict == "more"
         if line.reference and line.candidate:
             shared = shared or line.factor > 0
             renamed = renamed or (verdict == "near" and line.facet == "finding" and line.factor < ALIKE)
-    polarity = _polarity(reference, candidate, clash=bool(clashes)) if signed else None
+    anchored = _anchored(reference, candidate, lines)
+    polarity = _polarity(reference, candidate, clash=bool(clashes) or not anchored) if signed else None
     if polarity is not None:
         lines.append(polarity)
         if polarity.verdict == "clash":
             clashes.append("polarity")
+            nearness = 0.0
         else:
             rest *= polarity.factor
     substituted = (lost and new) or renamed
     if substituted:
         rest *= SUBSTITUTED
-    return Match(tuple(lines), 0.0 if clashes or not shared else rest, shared, tuple(clashes), rest, substituted)
+    if not strict:  # the more is said of a finding, the less each part of it weighs
+        rest **= min(1.0, WEIGHTY / max(1, len(lines)))
+    near_miss = WRONG * rest * nearness if clashes else 0.0
+    score = 0.0 if clashes or not shared else rest
+    return Match(tuple(lines), score, shared, tuple(clashes), rest, substituted, anchored, near_miss)
+
+
+def _anchored(reference: Finding, candidate: Finding, lines: list[Line]) -> bool:
+    """Whether two findings name the same finding, or else the same place or modality, or else the same quality.
+
+    Only then can they contradict each other: "no calcification" does not deny "a 5 mm lesion".
+    """
+    for facet, left, right in (
+        ("finding", reference.names, candidate.names),
+        ("anatomy", reference.places or reference.levels, candidate.places or candidate.levels),
+        ("modality", reference.kinds, candidate.kinds),
+    ):
+        if left and right:
+            return any(line.facet == facet and line.verdict != "clash" for line in lines if line.reference)
+    if reference.words or candidate.words:
+        return any(line.facet == "finding" and line.factor >= ALIKE and line.candidate for line in lines)
+    both = [line for line in lines if line.reference and line.candidate]
+    return not lines or (bool(both) and not (reference.names or candidate.names)) or "normality" in reference.values
 
 
 def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | None:
@@ -136,7 +191,7 @@ def _polarity(reference: Finding, candidate: Finding, *, clash: bool) -> Line | 
         if sure <= HALF:
             return Line("polarity", said, told, "near", 0.25)
         if clash or narrower:
-            return Line("polarity", said, told, "near", 0.3)
+            return Line("polarity", said, told, "near", NARROWER)
         return Line("polarity", said, told, "clash", 0.0)
     apart = abs(reference.certainty - candidate.certainty)
     if apart:
@@ -159,13 +214,33 @@ def concept_relation(made: Lexicon, reference: str, candidate: str) -> tuple[Ver
         return "more", MORE_PRECISE
     if candidate in made.ancestors.get(reference, ()):
         return "less", VAGUE if candidate in made.generic else LESS_PRECISE
-    if frozenset((reference, candidate)) in made.related:
+    if _related(made, reference, candidate):
         return "near", RELATED
     if reference in made.generic:
         return "more", MORE_PRECISE
     if candidate in made.generic:
         return "less", VAGUE
     return "clash", 0.0
+
+
+def _related(made: Lexicon, reference: str, candidate: str) -> bool:
+    """Whether two concepts, or what they are kinds of, are said for one another."""
+    if frozenset((reference, candidate)) in made.related:
+        return True
+    mine = ({reference} | made.ancestors.get(reference, frozenset())) - made.generic
+    yours = ({candidate} | made.ancestors.get(candidate, frozenset())) - made.generic
+    return any(frozenset((one, other)) in made.related for one in mine for other in yours)
+
+
+def nearness(made: Lexicon, facet: str, reference: Collection[str], candidate: Collection[str]) -> float:
+    """How near the nearest of two sets of concepts are that exclude each other, in (0, 1)."""
+    siblings, others = (SAME_FAMILY, UNRELATED) if facet == "finding" else (SAME_ORGAN, ELSEWHERE)
+    broad = made.generic | BROAD
+    for one in reference:
+        above = made.ancestors.get(one, frozenset()) - broad
+        if any(above & made.ancestors.get(other, frozenset()) for other in candidate):
+            return siblings
+    return others
 
 
 def _concepts(
@@ -213,14 +288,14 @@ def _pair_up(
         found, best = max(pairs, key=lambda pair: pair[1][1])
         if best[1] == 0:
             if not same and not factors and len(wanted) == 1:
-                return Line(facet, *shown, "clash", 0.0)
+                return Line(facet, *shown, "clash", nearness(made, facet, wanted, given))
             factors.append(0.0)
             continue
         met.add(found)
         factors.append(best[1])
         verdict = best[0]
     if 0.0 in factors and (given - met or len(factors) == factors.count(0.0)):
-        return Line(facet, *shown, "clash", 0.0)
+        return Line(facet, *shown, "clash", nearness(made, facet, wanted, given))
     factor = (sum(factors) + len(same)) / (len(factors) + len(same)) * extra ** len(given - met)
     return Line(facet, *shown, "less" if 0.0 in factors else verdict, factor)
 
@@ -236,7 +311,7 @@ def _sets(facet: str, reference: frozenset[str], candidate: frozenset[str]) -> l
         return [Line(facet, *shown, "less", MISSING)]
     if not reference or reference < candidate:
         return [Line(facet, *shown, "more", EXTRA)]
-    return [Line(facet, *shown, "clash", 0.0)]
+    return [Line(facet, *shown, "clash", SAME_ORGAN)]
 
 
 def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Finding) -> Line | None:
@@ -281,7 +356,7 @@ def _words(reference: Finding, candidate: Finding) -> list[Line]:
     if not reference.words:
         return [Line("finding", "", shown[1], "more", cost)]
     if any(_opposite(word, other) for word in reference.words for other in candidate.words):
-        return [Line("category", *shown, "clash", 0.0)]
+        return [Line("category", *shown, "clash", OPPOSITE)]
     met = [max((word_likeness(word, other) for other in given), default=0.0) for word in reference.words]
     share = sum(value for value in met if value >= ALIKE) / len(met)
     known = bool(reference.heads or reference.values)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from medrft.scorers.clinical.compile import shipped_lexicon
 from medrft.scorers.clinical.draft import Draft
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.reading import POSSIBLE
 from medrft.scorers.clinical.tagging import Mention
 from medrft.scorers.clinical.words import COMMA
 
 
-def _same_kind(last: Draft, chunk: Draft) -> bool:
+def _same_kind(made: Lexicon, last: Draft, chunk: Draft) -> bool:
     """Whether one modality is a kind of the other ("MR - FLAIR")."""
-    made = shipped_lexicon()
     return any(a == b or a in made.ancestors[b] or b in made.ancestors[a] for a in last.kinds for b in chunk.kinds)
 
 
@@ -25,21 +25,29 @@ def negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
         draft.negative = True
 
 
-def place_chunk(done: list[Draft], chunk: Draft, connector: Mention) -> None:
+def place_chunk(made: Lexicon, done: list[Draft], chunk: Draft, connector: Mention) -> None:
     """Join a chunk to the last finding in `done`, or append it as a new one."""
     last = done[-1]
     if not chunk.has_content:
         last.text += chunk.text
         last.certainty = min(last.certainty, chunk.certainty)
         return
-    if last.has_content and starts_new(last, chunk, connector):
+    if last.has_content and starts_new(made, last, chunk, connector):
+        if chunk.only_values and not chunk.negative:
+            chunk.inherit(last)  # "2 nodules on the right and 1 on the left"
+        hedged = connector.kind == "alternatives" and not (chunk.negative or last.negative)
+        if hedged and set(chunk.names) - set(last.names) and last.names:
+            for draft in (*done, chunk):  # all of "pneumonia, atelectasis or edema"
+                draft.certainty = min(draft.certainty, POSSIBLE)
+        if connector.kind == "joins" and chunk.places and not chunk.values and not chunk.names and not last.names:
+            chunk.share_state(last)  # "normal heart and mediastinum"
         done.append(chunk)
         return
     picture = connector.text == COMMA and last.places and not chunk.heads
     last.absorb(chunk, picture=bool(picture), hedged=connector.kind == "alternatives")
 
 
-def starts_new(last: Draft, chunk: Draft, connector: Mention) -> bool:
+def starts_new(made: Lexicon, last: Draft, chunk: Draft, connector: Mention) -> bool:
     """Whether a chunk is a finding of its own.
 
     It is, if it names a second finding, a second organ of a list, a second modality, or a place with a statement of its
@@ -64,8 +72,12 @@ def starts_new(last: Draft, chunk: Draft, connector: Mention) -> bool:
             return not (chunk.states and chunk.verb and not last.states and not last.verb)
         return bool(last.words)
     if chunk.kinds:
-        return bool(last.kinds) and not _same_kind(last, chunk)
+        return bool(last.kinds) and not _same_kind(made, last, chunk)
     if chunk.only_values and connector.kind != "with_words":
+        numbers = bool(chunk.counts and last.counts) or bool(chunk.measures and last.measures)
+        sides = chunk.values.get("side", set()), last.values.get("side", set())
+        if numbers and all(sides) and not sides[0] & sides[1]:
+            return True
         return any(
             last.values.get(axis) and not last.values[axis] & values
             for axis, values in chunk.values.items()

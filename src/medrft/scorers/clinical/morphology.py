@@ -10,6 +10,13 @@ from medrft.scorers.clinical.words import one_letter_deletions, stem
 
 MAX_WORDS = 50_000
 """The most unknown words that are remembered; after that the memory is emptied."""
+FREE_PREFIXES = frozenset(
+    (
+        *("hyper", "hypo", "intra", "extra", "macro", "micro", "mono", "uni", "poly", "multi", "oligo", "pauci"),
+        *("homo", "hetero", "endo", "exo", "brady", "tachy"),
+    )
+)
+"""Opposed prefixes that tell something even before a word that the lexicon lacks."""
 LONGEST = 40
 """Words of more letters are not read by their form."""
 
@@ -132,6 +139,8 @@ def _opposed(made: Lexicon, word: str) -> Entry | None:
         if word.startswith(prefix) and len(word) - len(prefix) > 3:
             rest = word[len(prefix) :]
             known = _known(made, rest)
+            if known is None and prefix not in FREE_PREFIXES:
+                continue  # "presentation", "subjective" and "predominant" hold no prefix
             atoms = (Atom("category", f"prefix:{stem(rest)}", value), *(known.atoms if known else ()))
             return Entry("term", atoms, word="" if known else rest)
     return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from medrft.scorers.clinical.lexicon import Lexicon
+
 Values = Mapping[str, frozenset[str]]
 Measure = tuple[str, tuple[float, ...]]
 """A unit (`mm`, `percent`, `ml` …) and one or more numbers."""
@@ -74,6 +76,8 @@ class Reading(NamedTuple):
     """A text as it was read: its findings, and a few facts about its form."""
 
     text: str
+    lexicon: Lexicon
+    """The lexicon that it was read by."""
     tokens: tuple[str, ...]
     """Its words in order, without punctuation."""
     findings: tuple[Finding, ...]
@@ -83,6 +87,8 @@ class Reading(NamedTuple):
     """Whether a word of it has several meanings, so that reading it again with other context may change the result."""
     states: bool = False
     """Whether it is a sentence ("there is", "is seen") and not a bare name."""
+    sentences: int = 1
+    """How many sentences it has."""
     shortened: bool = False
     """Whether only the beginning of a very long text was read."""
 

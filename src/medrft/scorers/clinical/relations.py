@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
-from medrft.scorers.clinical.compile import shipped_lexicon
+from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.words import lemma
 from medrft.text import normalize
 from medrft.text.signs import NEGATIVE, POSITIVE, spell_signs
@@ -189,16 +189,18 @@ def sign_disagreement(reference: str, candidate: str) -> str:
     return ""
 
 
-def other_signs(reference: str, candidate: str) -> bool:
+def other_signs(made: Lexicon, reference: str, candidate: str) -> bool:
     """Whether two texts differ in a sign without excluding each other: "> 5" and "≥ 5", "HER2+" and "HER2".
 
     They do if their words are the same and their signs are not, if they compare the same two things by other signs, or
     if one gives the result of a test that the other only names.
 
-    >>> other_signs("> 5", "≥ 5"), other_signs("HER2+", "HER2"), other_signs("the left is > the right", "left ≥ right")
-    (True, True, True)
-    >>> other_signs("HER2+", "HER2 positive"), other_signs("T1 ↑", "↑ T1"), other_signs("lung", "lungs")
-    (False, False, False)
+    >>> from medrft.scorers.clinical.compile import load_lexicon
+    >>> made = load_lexicon()
+    >>> [other_signs(made, *pair) for pair in (("> 5", "≥ 5"), ("HER2+", "HER2"), ("left is > right", "left ≥ right"))]
+    [True, True, True]
+    >>> [other_signs(made, *pair) for pair in (("HER2+", "HER2 positive"), ("T1 ↑", "↑ T1"), ("lung", "lungs"))]
+    [False, False, False]
     """
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     mine, yours = normalize(reference).split(), normalize(candidate).split()
@@ -210,7 +212,7 @@ def other_signs(reference: str, candidate: str) -> bool:
         if any(_fits(one, way) for one, other in ordered for way in (other, other.turned)):
             return True
     said, told = read_results(reference), read_results(candidate)
-    return _only_named(said.keys() - told, yours) or _only_named(told.keys() - said, mine)
+    return _only_named(made, said.keys() - told, yours) or _only_named(made, told.keys() - said, mine)
 
 
 def _bare(words: list[str]) -> list[str]:
@@ -223,6 +225,6 @@ def _signs(words: list[str]) -> list[str]:
     return sorted(sign for word in words for sign in word[len(word.rstrip("+-<>≤≥≠↑↓±")) :])
 
 
-def _only_named(tests: set[str], words: list[str]) -> bool:
+def _only_named(made: Lexicon, tests: set[str], words: list[str]) -> bool:
     """Whether one of the tests stands among the words of the other text, which gives no result for it."""
-    return any(name in words and TEST.fullmatch(name) and (name,) not in shipped_lexicon().terms for name in tests)
+    return any(name in words and TEST.fullmatch(name) and (name,) not in made.terms for name in tests)

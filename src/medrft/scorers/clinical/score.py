@@ -6,8 +6,9 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
-from medrft.scorers.clinical.compare import Comparison, Pairing, compare_findings, word_overlap, yes_line
-from medrft.scorers.clinical.compile import shipped_lexicon
+from medrft.scorers.clinical.compare import Comparison, Mode, Pairing, compare_findings, word_overlap, yes_line
+from medrft.scorers.clinical.compile import load_lexicon
+from medrft.scorers.clinical.coverage import known_share
 from medrft.scorers.clinical.facets import Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import read_findings, read_fresh
@@ -18,6 +19,8 @@ from medrft.text import normalize, yes_no
 SHORT = 512
 """Readings of texts with more characters are not remembered."""
 UNSURE = 0.5
+SEVERAL = 2
+"""A reference of at least so many sentences is a list of findings, and not one answer."""
 SAID_LESS = 0.6
 """Score of a right yes or no for a reference that is a statement, if the question tells what the word affirms."""
 UNRELATED = 0.2
@@ -34,16 +37,32 @@ POLAR = re.compile(
 
 
 @lru_cache(maxsize=131_072)
-def score_pair(reference: str, candidate: str, question: str | None = None) -> float:
+def score_pair(
+    reference: str,
+    candidate: str,
+    question: str | None = None,
+    lexicon: Lexicon | None = None,
+    mode: Mode | None = None,
+) -> float:
     """The clinical score of an answer in [0, 1]. Cached, with a bound."""
-    return compare_answers(reference, candidate, question).score
+    return compare_answers(reference, candidate, question, lexicon, mode).score
 
 
-def compare_answers(reference: str, candidate: str, question: str | None = None) -> Comparison:
-    """Compare an answer with its reference, with the help of the question if there is one."""
+def compare_answers(
+    reference: str,
+    candidate: str,
+    question: str | None = None,
+    lexicon: Lexicon | None = None,
+    mode: Mode | None = None,
+) -> Comparison:
+    """Compare an answer with its reference, with the help of the question if there is one.
+
+    Without a `mode`, a reference of several sentences is read as a report's findings.
+    """
     if reference == candidate and normalize(reference):
         return Comparison(1.0, "equal")
-    mine, yours = _read(reference), _read(candidate)
+    made = lexicon or load_lexicon()
+    mine, yours = _read(reference, made), _read(candidate, made)
     if not mine.has_words:
         note = "the reference holds no word or number: compared character by character"
         same = reference.strip() == candidate.strip() and yours.has_words
@@ -56,21 +75,24 @@ def compare_answers(reference: str, candidate: str, question: str | None = None)
     if why := sign_disagreement(reference, candidate):
         return Comparison(0.0, "findings", True, notes=(why,))
     mine, yours = _spelled_out(mine, yours), _spelled_out(yours, mine)
-    asked = _read(question) if question else None
+    asked = _read(question, made) if question else None
     if mine.ambiguous or yours.ambiguous:
         # The concepts of the other text and of the question decide what ambiguous words mean.
         context = asked.context if asked is not None else frozenset()
-        mine = read_fresh(mine.text, yours.context | context) if mine.ambiguous else mine
-        yours = read_fresh(yours.text, mine.context | context) if yours.ambiguous else yours
-    found = _compare(shipped_lexicon(), mine, yours, asked)
-    if found.score > OTHER_SIGNS and other_signs(reference, candidate):
+        mine = read_fresh(mine.text, yours.context | context, made) if mine.ambiguous else mine
+        yours = read_fresh(yours.text, mine.context | context, made) if yours.ambiguous else yours
+    found = _compare(made, mine, yours, asked, mode)
+    if found.score > OTHER_SIGNS and other_signs(made, reference, candidate):
         found = replace(found, score=OTHER_SIGNS, notes=(*found.notes, "the same words with other signs"))
     if yours.shortened:
-        found = Comparison(
-            found.score, found.route, found.contradiction, found.pairings, found.extra,
-            (*found.notes, "only the beginning of the answer was read"),
-        )  # fmt: skip
-    return found
+        found = replace(found, notes=(*found.notes, "only the beginning of the answer was read"))
+    sure = known_share(mine.findings)
+    return found if sure == 1.0 else replace(found, confidence=sure)
+
+
+def reading_confidence(reference: str, lexicon: Lexicon | None = None) -> float:
+    """The share of what a reference names that the lexicon knows, in [0, 1]; 1 if it names nothing."""
+    return known_share(_read(reference, lexicon or load_lexicon()).findings)
 
 
 def _spelled_out(mine: Reading, yours: Reading) -> Reading:
@@ -78,7 +100,7 @@ def _spelled_out(mine: Reading, yours: Reading) -> Reading:
     for finding in mine.findings:
         for word in finding.words:
             if len(word) in ABBREVIATED and word.isalpha() and (words := _with_initials(word, yours.tokens)):
-                return _read(re.sub(rf"\b{word}\b", words, mine.text, flags=re.IGNORECASE))
+                return _read(re.sub(rf"\b{word}\b", words, mine.text, flags=re.IGNORECASE), mine.lexicon)
     return mine
 
 
@@ -97,11 +119,11 @@ def _same_words(mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
     return mine == yours or (len(mine) != len(yours) and set(mine) ^ set(yours) <= {"a", "an", "the"})
 
 
-def _read(text: str) -> Reading:
-    return read_findings(text) if len(text) <= SHORT else read_fresh(text)
+def _read(text: str, made: Lexicon) -> Reading:
+    return read_findings(text, lexicon=made) if len(text) <= SHORT else read_fresh(text, lexicon=made)
 
 
-def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None) -> Comparison:
+def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None, mode: Mode | None) -> Comparison:
     said, told = bare_answer(mine), bare_answer(yours)
     if said is not None:
         return _against_yes_no(made, said, mine, yours, asked)
@@ -115,7 +137,9 @@ def _compare(made: Lexicon, mine: Reading, yours: Reading, asked: Reading | None
     if not mine.findings or not yours.findings:
         score = word_overlap(mine.tokens, yours.tokens)
         return Comparison(score, "lexical", notes=("no finding was read: compared word by word",))
-    return compare_findings(made, mine, yours, asked)
+    return compare_findings(
+        made, mine, yours, asked, mode=mode or ("findings" if mine.sentences >= SEVERAL else "answer")
+    )
 
 
 def bare_answer(reading: Reading) -> str | None:
@@ -198,10 +222,10 @@ def _yes_no_for_statement(made: Lexicon, mine: Reading, told: str, asked: Readin
     if said is None:
         said = "no" if first is not None and first.negative else "yes"
     if asked is not None and not POLAR.match(asked.text):
-        return _answered(mine, read_findings(told), said, f"{told}, which was not asked", 0.0, ())
+        return _answered(mine, read_findings(told, lexicon=made), said, f"{told}, which was not asked", 0.0, ())
     if asked is not None or mine.answer:
         score = SAID_LESS * sure * (said == told)
     else:
         normal = first is not None and "normal" in first.values.get("normality", ())
         score = SAID_LESS * UNSURE * ((said == told == "no") or normal or (said == told and mine.states))
-    return _answered(mine, read_findings(told), said, told, score, ())
+    return _answered(mine, read_findings(told, lexicon=made), said, told, score, ())

@@ -55,12 +55,20 @@ UNITS = {
     },
     **{"time": ("times", 1.0), "fold": ("times", 1.0), "x": ("times", 1.0)},
     **{"week": ("year", 1 / 52), "day": ("year", 1 / 365), "micron": ("mm", 1e-3), "um": ("mm", 1e-3)},
+    **{"ms": ("second", 1e-3), "msec": ("second", 1e-3), "millisecond": ("second", 1e-3), "sec": ("second", 1.0)},
+    **{
+        "second": ("second", 1.0),
+        "s": ("second", 1.0),
+        "bpm": ("bpm", 1.0),
+        "mmhg": ("mmhg", 1.0),
+        "gestday": ("gestday", 1.0),
+    },
     **{"nm": ("mm", 1e-6), "micrometer": ("mm", 1e-3), "nanometer": ("mm", 1e-6)},
 }
 HALF = "half"
 LEADING = frozenset(("in", "on", "at", "of", "within"))
 """Prepositions with which some terms begin."""
-BETWEEN = frozenset(("x", "by", "to", "-"))
+BETWEEN = frozenset(("x", "by", "to", "-", "and"))
 
 
 class Mention(NamedTuple):

@@ -9,6 +9,10 @@ from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 
 MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
 """Factors for a value left out, added, close, one step away on a scale, half said, less precise, likely the same."""
+HEDGED = 0.42
+"""Factor for each further value of one axis ("left or right" for left): under a half, so that it cannot pay."""
+OPPOSITE, OTHER_SIDE, TWO_STEPS, FARTHER = 0.3, 0.35, 0.5, 0.25
+"""How near two values are that exclude each other: opposites, left and right, two steps on a scale, and more."""
 SLIGHT = frozenset(
     ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing")
 )
@@ -85,16 +89,18 @@ def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> L
     facet = facet_of(made, axis)
     shown = left, right
     if left == right:
-        if len(left) > 1 and _swapped(axis, reference, candidate):
-            return Line(facet, *shown, "clash", 0.0)
+        if (len(left) > 1 or "bilateral" in left) and _swapped(axis, reference, candidate):
+            return Line(facet, *shown, "clash", OTHER_SIDE)
         return Line(facet, *shown, "same", 1.0)
     if axis == "side" and _only_one_side(reference, candidate):
-        return Line(facet, *shown, "clash", 0.0)
+        return Line(facet, *shown, "clash", OTHER_SIDE)
     if left < right or right < left:
-        return Line(facet, *shown, "less" if right < left else "more", HALF ** max(1, len(right - left)))
+        both = HALF if right < left else HEDGED ** len(right - left)
+        return Line(facet, *shown, "less" if right < left else "more", both)
     if left & right:
         return Line(facet, *shown, "near", HALF)
-    verdict, factor = max((_value(made.axes.get(axis), a, b) for a in left for b in right), key=lambda found: found[1])
+    found = [_value(made.axes.get(axis), a, b) for a in left for b in right]
+    verdict, factor = max(found, key=lambda pair: (pair[0] != "clash", pair[1]))
     if verdict == "clash" and axis in (reference.turned ^ candidate.turned):
         facet = "polarity"
     return Line(facet, *shown, verdict, factor)
@@ -120,9 +126,9 @@ def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
     """Compare two different values of one axis."""
     if left.startswith("not ") or right.startswith("not "):
         opposed = left.removeprefix("not ") == right.removeprefix("not ")
-        return ("clash", 0.0) if opposed else ("near", RELATED)
+        return ("clash", OPPOSITE) if opposed else ("near", RELATED)
     if axis is None:
-        return "clash", 0.0
+        return "clash", OPPOSITE
     if right in axis.includes.get(left, ()):
         return "less", HALF
     if left in axis.includes.get(right, ()):
@@ -131,8 +137,16 @@ def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
         return "near", EXTRA
     if axis.ordered:
         steps = abs(axis.values.index(left) - axis.values.index(right))
-        return ("near", ONE_STEP) if steps == 1 else ("clash", 0.0)
-    return ("near", NEAR) if frozenset((left, right)) in axis.near else ("clash", 0.0)
+        return ("near", ONE_STEP) if steps == 1 else ("clash", TWO_STEPS if steps == 2 else FARTHER)
+    return ("near", NEAR) if frozenset((left, right)) in axis.near else ("clash", OPPOSITE)
+
+
+def values_relation(made: Lexicon, axis: str, value: str, others: Collection[str]) -> float:
+    """How well a value is said by values of its axis, in [0, 1]: 1 for the same, 0 for none or one that excludes it."""
+    if value in others:
+        return 1.0
+    found = [_value(made.axes.get(axis), value, other) for other in others]
+    return max((factor for verdict, factor in found if verdict != "clash"), default=0.0)
 
 
 def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, frozenset[str]]) -> list[Line]:
@@ -152,7 +166,7 @@ def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, fro
                     default=0,
                 )
                 verdict: Verdict = "same" if steps == 0 else "near" if steps == 1 else "clash"
-                factor = 1.0 if steps == 0 else ONE_STEP if steps == 1 else 0.0
+                factor = (1.0, ONE_STEP, TWO_STEPS, FARTHER)[min(steps, 3)]
                 lines.append(Line(facet_of(made, one), a, b, verdict, factor))
     for (one, other), table in EQUIVALENT.items():
         for mine, yours, swapped in ((left, right, False), (right, left, True)):
@@ -161,7 +175,7 @@ def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, fro
                 alike = any(other_value in b for value in a for other_value in table.get(value, ()))
                 shown = (b, a) if swapped else (a, b)
                 lines.append(
-                    Line(facet_of(made, other), *shown, "near" if alike else "clash", NEAR + 0.2 if alike else 0.0)
+                    Line(facet_of(made, other), *shown, "near" if alike else "clash", NEAR + 0.2 if alike else OPPOSITE)
                 )
     return lines
 
@@ -175,5 +189,13 @@ def compare_shares(reference: Finding, candidate: Finding) -> list[Line]:
         if percent and said and "share" not in one.values:
             fits = any(low <= percent[0] <= high for value in said for low, high in [SHARES[value]])
             shown: tuple[Said, Said] = (f"{percent[0]:g} percent", said)
-            lines.append(Line("quantity", shown[swapped], shown[not swapped], "same" if fits else "clash", float(fits)))
+            lines.append(
+                Line(
+                    "quantity",
+                    shown[swapped],
+                    shown[not swapped],
+                    "same" if fits else "clash",
+                    1.0 if fits else OPPOSITE,
+                )
+            )
     return lines

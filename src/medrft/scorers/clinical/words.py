@@ -12,7 +12,7 @@ COMMA, STOP, SLASH = "xxcomma", "xxstop", "xxslash"
 MAX_CHARACTERS = 16_000
 """The first so many characters are read; so even an answer of a megabyte takes less than a second."""
 
-SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r。;!?]+")
+SENTENCE = re.compile(r"(?<!\d)\.(?=\s|$)(?!(?<=\b[A-Z]\.)\s[a-z])|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;!?\n\r。;!?]+")
 NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
 """The letter A in a list of letters ("A, C"), where it is no article."""
 LETTER_A = "xxa"
@@ -31,6 +31,13 @@ RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、，]|\s[-–—]+\s")
 PUNCTUATED = re.compile(r"[^\w '/]")
+GESTATION = re.compile(
+    r"(?<![\w.])(\d{1,2}) ?(?:(?:w|wks?|weeks?) ?(?:and |, ?)?(\d) ?(?:d|days?)\b|\+ ?(\d) ?(?:w|wks?|weeks?)\b)",
+    re.IGNORECASE,
+)
+"""Weeks and days of a pregnancy: "22w3d", "22 weeks 3 days", "22+3 weeks"."""
+DIGIT = re.compile(r"\d")
+CLOCK = re.compile(r"\b(\d{1,2})(?::\d\d)? ?o ?['’]? ?clock\b", re.IGNORECASE)
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with"}
 SHORTHAND = re.compile(rf"\b(?:{'|'.join(SPELLED)})\b", re.IGNORECASE)
@@ -76,9 +83,17 @@ def cut_tokens(text: str) -> list[str]:
     >>> cut_tokens("Mass, 2.5 cm. No viral/bacterial infection")
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
-    text = RANGE.sub(r"\1 to ", NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS])))
-    text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
-    text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
+    text = NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS]))
+    if DIGIT.search(text):
+        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", RANGE.sub(r"\1 to ", text))
+        text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
+        weeks = "w" in text or "W" in text
+        text = (
+            text
+            if not weeks
+            else GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
+        )
+        text = CLOCK.sub(r"clock \1", text) if "clock" in text.lower() else text
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))

@@ -1,0 +1,316 @@
+"""From the mentions of one clause to its findings: what is negated, doubted, listed, and said of which head.
+
+"no effusion, pneumothorax or consolidation"   three findings, all absent
+"the heart is enlarged without edema"          an enlarged heart; no edema
+"5.6 cm, previously 5.1"                       a size, and one of an earlier image
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medrft.scorers.clinical.draft import Draft
+from medrft.scorers.clinical.joining import negate_back, place_chunk
+from medrft.scorers.clinical.lexicon import Atom, Lexicon
+from medrft.scorers.clinical.quantities import BEFORE
+from medrft.scorers.clinical.reading import LIKELY, POSSIBLE
+from medrft.scorers.clinical.tagging import Mention
+from medrft.scorers.clinical.words import COMMA
+
+SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
+LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
+MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
+ALWAYS_TURN = frozenset(
+    (
+        *("not", "non", "never", "no longer", "cannot", "can not", "could not", "unable to", "impossible to"),
+        *("not possible to", "fails to", "failed to"),
+    )
+)
+"""Negations that turn the value after them ("not enlarged"), or negate what was named before ("X is not seen")."""
+NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
+"""Axes whose values act as nouns, so that a "no" before one negates it as a whole ("no acute abnormality")."""
+ASIDE = frozenset(("without", "w o"))
+EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
+WAYS = {"from": "from", "to": "to", "into": "to"}
+
+
+class Clause:
+    """Turns a clause into findings: cuts it into chunks at its joins, then joins the chunks of one finding again."""
+
+    def __init__(self, made: Lexicon, mentions: Sequence[Mention]) -> None:
+        self.made = made
+        self.mentions = mentions
+
+    def drafts(self) -> list[Draft]:
+        """The clause's findings."""
+        done: list[Draft] = []
+        inherited = False
+        chunks = self._chunks()
+        for position, (connector, mentions) in enumerate(chunks):
+            chunk = self._chunk(mentions)
+            listed = any(later.kind == "alternatives" for later, _ in chunks[position:])
+            if inherited and connector.kind != "with_words" and self._continues(chunk, listed=listed):
+                chunk.negative = True
+            if chunk.backwards:
+                negate_back(done, chunk, connector)
+            inherited = (chunk.negative and chunk.ahead) or (inherited and chunk.negative)
+            if not done:
+                done.append(chunk)
+                continue
+            place_chunk(self.made, done, chunk, connector)
+        return done
+
+    def _chunks(self) -> list[tuple[Mention, list[Mention]]]:
+        """The stretches between joins, each with the join before it; a "no" after a finding also begins a stretch."""
+        chunks: list[tuple[Mention, list[Mention]]] = [(Mention("joins", COMMA), [])]
+        found = named = False
+        for position, mention in enumerate(self.mentions):
+            kind = mention.kind
+            if kind in SPLITTERS and self._describes_one(chunks[-1][1], position):
+                continue
+            if kind in SPLITTERS or (mention.text == "by" and named and self._content_after(position)):
+                chunks.append((mention if kind in SPLITTERS else Mention("with_words", "by"), []))
+                found = named = False
+                continue
+            if kind == "negation_before" and self._opens(mention, position, found=found, named=named):
+                chunks.append((Mention("joins", COMMA), []))
+                found = named = False
+            elif kind == "word" or (kind == "term" and mention.entry is not None and mention.entry.stating):
+                found = True
+            named = named or kind in ("term", "word", "negated", "level")
+            chunks[-1][1].append(mention)
+        return [(connector, mentions) for connector, mentions in chunks if mentions]
+
+    def _describes_one(self, before: Sequence[Mention], position: int) -> bool:
+        """Whether a join stands between two adjectives of one negated finding ("no acute, displaced rib fractures")."""
+        start = next((place for place in range(len(before) - 1, -1, -1) if before[place].kind == "negation_before"), -1)
+        after = self.mentions[position + 1 :]
+        said = [mention for mention in before[start + 1 :] if mention.kind != "carrier"]
+        if start < 0 or before[start].text in ALWAYS_TURN or not said or not all(map(_only_value, said)):
+            return False
+        follows = [mention for mention in after if mention.kind not in ("carrier", "joins", "alternatives")]
+        length = next((place for place, mention in enumerate(follows) if not _only_value(mention)), len(follows))
+        head = follows[length] if length < len(follows) else None
+        axes = {atom.axis for mention in said if mention.entry for atom in mention.entry.atoms}
+        next_axes = {atom.axis for mention in follows[:length] if mention.entry for atom in mention.entry.atoms}
+        headed = head is not None and (head.kind == "word" or (head.entry is not None and head.entry.headed))
+        return length > 0 and headed and not ({"side"} & axes & next_axes)
+
+    def _opens(self, mention: Mention, position: int, *, found: bool, named: bool) -> bool:
+        """Whether a negation after a finding opens a stretch of its own ("effusion, without pneumothorax").
+
+        "Without" does so after anything named, so that it says nothing of what stands before it ("the heart is
+        enlarged without edema").
+        """
+        if mention.text in ALWAYS_TURN or not (named if mention.text in ASIDE else found):
+            return False
+        return self._content_after(position) and not self._predicate_before(position)
+
+    def _predicate_before(self, position: int) -> bool:
+        """Whether "shows", "is" or the like stands just before: what came before is then the place without findings."""
+        while position and self.mentions[position - 1].kind == "carrier":
+            position -= 1
+        return position > 0 and self.mentions[position - 1].kind in ("verbs", "presence")
+
+    def _content_after(self, position: int) -> bool:
+        for mention in self.mentions[position + 1 :]:
+            if mention.kind in SPLITTERS:
+                return False
+            if mention.kind in ("term", "word", "negated"):
+                return True
+        return False
+
+    @staticmethod
+    def _continues(chunk: Draft, *, listed: bool) -> bool:
+        """Whether a negation before the join still holds after it: surely where an "or" ends the list (`listed`)."""
+        if chunk.negative or chunk.turned:
+            return False
+        if listed:
+            return not (chunk.verb or chunk.says_normal)
+        # After a comma or "and", a statement of its own is no longer denied: a state, a number, an unknown word.
+        states = chunk.verb or chunk.says_normal or chunk.counts or chunk.measures or "organ_size" in chunk.values
+        placed = "side" in chunk.values or chunk.levels
+        return not states and not placed and not (chunk.words and not chunk.names)
+
+    def _chunk(self, mentions: Sequence[Mention], *, compared: bool = False) -> Draft:
+        """The draft of what a stretch says; with `compared`, of what follows a "than", read up to the next "than"."""
+        draft = Draft()
+        cue = ""
+        last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
+        for position, mention in enumerate(mentions):
+            kind = mention.kind
+            if mention.text == "than" and not _amount_follows(mentions, position):
+                return draft if compared else self._compared(draft, mentions[position + 1 :])
+            if kind not in ("negation_before", "negation_after"):
+                draft.text.append(mention.text)
+            if mention.text in EARLIER and _number_next(mentions, position):
+                continue
+            if kind in ("term", "level"):
+                cue = self._term(draft, mention, cue, mentions, position)
+            elif kind == "negated":
+                draft.text[-1] = mention.text
+                cue = self._term(draft, mention, "not", mentions, position)
+            elif kind in ("negation_before", "negation_after"):
+                cue = _negation(draft, mention, cue, named_after=last > position)
+            elif kind == "presence":
+                _presence(draft, cue, position)
+                cue = "" if cue in ALWAYS_TURN else cue
+            elif kind in ("doubt_before", "doubt_after"):
+                draft.certainty = min(draft.certainty, POSSIBLE)
+            elif kind in ("likely_before", "likely_after"):
+                draft.certainty = min(draft.certainty, LIKELY)
+            elif kind == "verbs":
+                draft.verb = True
+            elif kind == "prior":
+                draft.prior = position > 0 and mentions[position - 1].text in ("on", "in", "at")
+            elif kind == "dimension":
+                draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
+            elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
+                continue
+            elif kind in ("count", "measure") and _was_before(mentions, position):
+                draft.measures.append((f"{BEFORE} {mention.measure[0]}", mention.measure[1]))
+            elif kind in ("count", "measure"):
+                draft.measure(kind, mention.measure)
+                _bound(draft, mentions, position)
+            elif kind in ("word", "yes", "no"):
+                draft.word(mention.text)
+                if kind == "word" and cue:
+                    draft.negative, cue = True, ""
+                    draft.ahead = True
+        if cue:
+            draft.negative = draft.backwards = True
+        if draft.prior and draft.negative:
+            draft.negative = draft.backwards = draft.ahead = False
+            draft.add([Atom("change", "novelty", "new")])
+        elif draft.certainty < 1 and not draft.has_content and len(mentions) == len(self.mentions):
+            draft.word("uncertain")
+        return draft
+
+    def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
+        """Read "A is smaller than B" as "B is larger"; in "A is larger than B" only A is described."""
+        other = self._chunk(mentions, compared=True)
+        lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
+        if not lesser or not draft.heads or not (other.heads or other.values):
+            return draft
+        if not other.heads:
+            other.names, other.places, other.kinds = draft.names, draft.places, draft.kinds
+        for axis, value in lesser:
+            other.values[axis] = {value}
+        other.text = [*draft.text, "than", *other.text]
+        return other
+
+    def _term(self, draft: Draft, mention: Mention, cue: str, mentions: Sequence[Mention], position: int) -> str:
+        """Add a term; a negation just before it turns a value ("not enlarged") or negates the finding."""
+        assert mention.entry is not None
+        atoms = mention.entry.atoms
+        if mention.entry.word:
+            draft.word(mention.entry.word)
+        if cue and not mention.entry.headed and self._turns(cue, mentions, position):
+            atoms = tuple(self._turn(draft, atom) for atom in atoms)
+        elif cue and (mention.kind == "negated") and any(atom.axis == "name" for atom in atoms):
+            draft.negative = True
+        elif cue:
+            draft.negative = draft.ahead = True
+        draft.add(atoms)
+        way = mentions[position - 1].text if position else ""
+        if way in WAYS:
+            draft.bound.update({("way", atom.value): WAYS[way] for atom in atoms if atom.axis == "place"})
+        return ""
+
+    def _turns(self, cue: str, mentions: Sequence[Mention], position: int) -> bool:
+        """Whether a negation negates only the value: "not" always does, "no" if nothing follows that it could deny."""
+        if cue in ALWAYS_TURN:
+            return True
+        for mention in mentions[position + 1 :]:
+            if mention.text == "of":
+                continue  # "no focal areas of consolidation"
+            if mention.kind in ("prepositions", "verbs", "presence", "dimension"):
+                return True
+            if mention.kind == "word":
+                return False
+            if mention.kind == "term" and mention.entry is not None:
+                nounlike = any(atom.axis in NOUNLIKE for atom in mention.entry.atoms)
+                if mention.entry.headed or nounlike:
+                    return False
+        return True
+
+    def _turn(self, draft: Draft, atom: Atom) -> Atom:
+        axis = self.made.axes.get(atom.axis)
+        if axis is None:
+            return atom
+        draft.turned[atom.axis] = atom.value
+        return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
+
+
+def _only_value(mention: Mention) -> bool:
+    """Whether a mention says something of a finding and names none: an adjective."""
+    if mention.kind != "term" or mention.entry is None or mention.entry.headed:
+        return False
+    return all(atom.axis not in NOUNLIKE for atom in mention.entry.atoms)
+
+
+def _number_next(mentions: Sequence[Mention], position: int) -> bool:
+    return position + 1 < len(mentions) and mentions[position + 1].kind in ("count", "measure")
+
+
+def _was_before(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether a number is of an earlier image: "previously 5.1 cm", "(was 41 mm)", "from 5.1 to 5.6 cm"."""
+    word = mentions[position - 1].text if position else ""
+    if word == "from":
+        return any(mention.text == "to" for mention in mentions[position + 1 :])
+    return word in EARLIER or (word == "was" and position == 1)
+
+
+BELOW = frozenset(("<", "less", "fewer", "smaller", "under"))
+ABOVE = frozenset((">", "more", "greater", "larger", "bigger", "over"))
+BOUNDS = {
+    **{"≤": "at_most", "≥": "at_least"},
+    **dict.fromkeys(BELOW, "strictly_under"),
+    **dict.fromkeys(ABOVE, "strictly_over"),
+}
+
+
+def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
+    """Mark the number in "less than 1 cm" or "> 3 cm" as a bound; "more than one" becomes multiple."""
+    back = 2 if position > 1 and mentions[position - 1].text == "than" else 1
+    if position < back or (back == 1 and mentions[position - 1].text not in "<>≤≥"):
+        return
+    word = mentions[position - back].text
+    if word in BOUNDS:
+        draft.words = [other for other in draft.words if other != word]
+        draft.values.get("trend", set()).clear()
+        if word in ABOVE and mentions[position].measure == ("", (1.0,)):
+            draft.counts.remove(1.0)
+            draft.add([Atom("quantity", "number", "multiple")])
+            return
+        draft.add([Atom("quantity", "bound", BOUNDS[word])])
+
+
+def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether a number follows the "than" ("more than 2 cm"), or nothing at all."""
+    return position + 1 >= len(mentions) or mentions[position + 1].kind in ("count", "measure")
+
+
+def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether "one" is a pronoun for what the question named ("the left one"), and not a count."""
+    return position == len(mentions) - 1 and position > 0 and mentions[position - 1].kind == "term"
+
+
+def _negation(draft: Draft, mention: Mention, cue: str, *, named_after: bool) -> str:
+    """The negation that now waits for a term or word, "" if none does; two in a row cancel out ("not absent")."""
+    if cue in ALWAYS_TURN:
+        return ""
+    if mention.kind == "negation_before":
+        return mention.text
+    if draft.has_content or not named_after:
+        draft.negative = draft.backwards = True
+        return ""
+    return mention.text
+
+
+def _presence(draft: Draft, cue: str, position: int) -> None:
+    """Read "seen" or "there is": after "not" it negates what was named; at the beginning it opens a new statement."""
+    if cue in ALWAYS_TURN:
+        draft.negative = draft.backwards = True
+    elif position == 0 and not draft.has_content:
+        draft.verb = True

@@ -1,0 +1,95 @@
+"""From two texts that share most of their words to how much the few words that differ change what is said.
+
+    "mesial caries, distal surface sound" / "distal caries, mesial surface sound" -> 0.3
+    "the apex of the left lung"           / "the top of the left lung"            -> 1.0
+
+Facets tell what the lexicon knows. This looks at the rest: where a sentence is repeated with one or two words
+exchanged, the exchanged words are the answer. Unless the lexicon knows that they mean the same, they are more often a
+contradiction than a paraphrase. What is only added or left out changes nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+
+from medrft.scorers.clinical.facets import match_findings
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.quantities import TOLERANCE, closeness
+from medrft.scorers.clinical.reader import read_findings
+from medrft.scorers.clinical.reading import Reading
+from medrft.scorers.clinical.tagging import NUMBER
+from medrft.scorers.clinical.words import word_likeness
+
+SHARED = 0.5
+"""The share of the words that both texts must have in common, in order."""
+AT_LEAST = 3
+"""How many words they must share."""
+LONGEST = 60
+"""Longer texts are not compared word by word."""
+EXCHANGED, DENIED, HALFWAY = 0.1, 0.05, 0.6
+"""Factors for words that mean something else, a negation in place of something, and words that mean nearly the same."""
+LOOSE = 0.8
+"""Texts that share half of their words lose no more than this half; those that share 90 % nearly all."""
+KEPT = 0.75
+"""Exchanged words with at least this score mean the same, or say a little more or less."""
+SILENT = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks"))
+NEGATIONS = frozenset(("no", "not", "without", "absent", "none", "never", "neither", "nor", "non", "negative"))
+
+
+def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading) -> float:
+    """The factor in (0, 1] for the words of one text that stand in place of others; 1 if the texts are not alike."""
+    mine, yours = reference.tokens, candidate.tokens
+    if max(len(mine), len(yours)) > LONGEST or len(set(mine) & set(yours)) < AT_LEAST:
+        return 1.0
+    matcher = SequenceMatcher(None, mine, yours, autojunk=False)
+    if matcher.quick_ratio() < SHARED or matcher.ratio() < SHARED:
+        return 1.0
+    factor = min((_exchange(made, left, right) for left, right in _stretches(matcher, mine, yours)), default=1.0)
+    # The more the texts are alike, the surer it is that the exchanged words are meant to say something else.
+    return max(factor, min(1.0, LOOSE * (1 - matcher.ratio())))
+
+
+def _stretches(
+    matcher: SequenceMatcher[str], mine: tuple[str, ...], yours: tuple[str, ...]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """The words that stand in place of one another, and a lone negation that only one text has."""
+    for kind, a, b, c, d in matcher.get_opcodes():
+        left, right = list(mine[a:b]), list(yours[c:d])
+        if kind == "replace" or (kind != "equal" and NEGATIONS.issuperset(left or right)):
+            yield left, right
+
+
+def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
+    """The factor for words that stand in place of others."""
+    if bool(NEGATIONS.intersection(left)) != bool(NEGATIONS.intersection(right)):
+        other = [word for word in (left if NEGATIONS.intersection(right) else right) if word not in NEGATIONS]
+        return DENIED if not _denies(made, other) else 1.0
+    left = [word for word in left if word not in right]
+    right = [word for word in right if word not in left]
+    numbers = [[float(word) for word in words if NUMBER.match(word) and "^" not in word] for words in (left, right)]
+    if all(numbers) and not any(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a in numbers[0] for b in numbers[1]):
+        return EXCHANGED + 0.1 * max(closeness(a, b) for a in numbers[0] for b in numbers[1])
+    said, told = read_findings(" ".join(left), lexicon=made), read_findings(" ".join(right), lexicon=made)
+    if not said.findings or not told.findings:
+        return 1.0
+    found = max(
+        (match_findings(made, one, other) for one in said.findings for other in told.findings),
+        key=lambda match: match.score,
+    )
+    if found.score >= KEPT or found.score == found.rest == 1.0:
+        return 1.0
+    unknown = [word for finding in (*said.findings, *told.findings) for word in finding.words]
+    if unknown and any(word_likeness(a, b) >= HALFWAY for a in left for b in right):
+        return 1.0
+    if found.clashes or unknown or not found.shared:
+        return EXCHANGED
+    return HALFWAY if found.substituted else 1.0
+
+
+def _denies(made: Lexicon, words: list[str]) -> bool:
+    """Whether words without a negation of their own say that something is absent or normal: "free of", "clear"."""
+    reading = read_findings(" ".join(words), lexicon=made)
+    return bool(reading.findings) and all(
+        finding.negative or "normal" in finding.values.get("normality", ()) for finding in reading.findings
+    )
