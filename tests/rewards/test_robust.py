@@ -10,7 +10,8 @@ from medrft.rewards import PRESETS, build_reward
 from medrft.scorers import SCORERS, build_scorer
 from score_items import item
 
-WITH_MODELS = {"bertscore", "cosine", "nli", "judge"}
+OUTSIDE = {"radgraph_f1", "ratescore", "green", "chexbert", "crimson"}
+WITH_MODELS = {"bertscore", "cosine", "nli", "judge"} | OUTSIDE
 TORCH_FREE = sorted(set(SCORERS) - WITH_MODELS)
 TORCH_FREE_PRESETS = [n for n, p in PRESETS.items() if not {part.scorer for part in p.parts} & WITH_MODELS]
 REFERENCES = ["yes", "no", "left lung", "CT", "8 cm", "肺", "no pneumothorax", "A"]

@@ -59,8 +59,14 @@ def _table(stack: StackConfig) -> dict[str, Any]:
     for part in stack.parts:
         calibrate = {"kind": part.calibrate} if isinstance(part.calibrate, str) else part.calibrate
         parts.append({"name": part.scorer, "weight": part.weight, "calibrate": calibrate})
-    gate = {"scorer": stack.gate.scorer, "below": stack.gate.below} if stack.gate else None
+    gate = stack.gate.model_dump(exclude_defaults=True) if stack.gate else None
     return {"combine": stack.combine, "parts": parts, "gate": gate}
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    if gate.get("multiply"):
+        return f"times {gate['scorer']}"
+    return f"{gate['scorer']} below {plain_number(gate['below'])}"
 
 
 def _fact(key: str, entry: str | StackConfig | None, stack: Mapping[str, Any]) -> RewardFact:
@@ -70,7 +76,7 @@ def _fact(key: str, entry: str | StackConfig | None, stack: Mapping[str, Any]) -
         name=entry if isinstance(entry, str) else "",
         combine=str(stack["combine"]).replace("_", " "),
         parts=tuple(_part(part) for part in stack["parts"]),
-        gate=f"{gate['scorer']} below {plain_number(gate['below'])}" if gate else "",
+        gate=_gate(gate) if gate else "",
     )
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from medrft.config import CorrectConfig, EncoderConfig, GateConfig, PartConfig, RewardConfig, StackConfig
+from medrft.config import (
+    ClinicalConfig,
+    CorrectConfig,
+    EncoderConfig,
+    GateConfig,
+    PartConfig,
+    RewardConfig,
+    StackConfig,
+)
 from medrft.errors import RecipeError, unknown_name
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
@@ -24,7 +32,7 @@ from medrft.scorers.correct import Correct
 if TYPE_CHECKING:
     from medrft.config import Recipe
 
-__all__ = ["PRESETS", "RawScores", "Reward", "build_reward", "correct_of", "options_of", "resolve"]
+__all__ = ["PRESETS", "RawScores", "Reward", "build_reward", "correct_of", "options_of", "resolve", "reward_of"]
 
 T = TypeVar("T", PartConfig, GateConfig)
 
@@ -33,6 +41,7 @@ def build_reward(
     spec: Any,
     *,
     encoder: EncoderConfig | None = None,
+    clinical: ClinicalConfig | None = None,
     correct: CorrectConfig | None = None,
     base_dir: Path | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -44,9 +53,17 @@ def build_reward(
     """
     tables = {key: _with_options(table, options or {}) for key, table in resolve_stacks(spec).items()}
     of_correct = _options_in(tables, (correct or CorrectConfig()).scorer)
-    shared = {"encoder": encoder, "correct": correct, "correct_options": of_correct, "base_dir": base_dir}
+    shared = {
+        **{"encoder": encoder, "clinical": clinical, "correct": correct},
+        **{"correct_options": of_correct, "base_dir": base_dir},
+    }
     stacks = {key: build_stack(table, **shared) for key, table in tables.items()}
     return Reward(stacks if ALL in stacks else by_kind(stacks), preset=spec if isinstance(spec, str) else None)
+
+
+def reward_of(recipe: Recipe) -> Reward:
+    """The recipe's reward, with all that it says of encoder, clinical scorer and `correct`."""
+    return build_reward(recipe.reward, encoder=recipe.encoder, clinical=recipe.clinical, correct=recipe.correct)
 
 
 def options_of(spec: Any, scorer: str) -> dict[str, Any]:
@@ -57,7 +74,7 @@ def options_of(spec: Any, scorer: str) -> dict[str, Any]:
 def correct_of(recipe: Recipe) -> Correct:
     """The recipe's one binary outcome, for training, evaluation and curation alike."""
     options = options_of(recipe.reward, recipe.correct.scorer)
-    return build_correct(recipe.correct, encoder=recipe.encoder, options=options)
+    return build_correct(recipe.correct, encoder=recipe.encoder, clinical=recipe.clinical, options=options)
 
 
 def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any]:

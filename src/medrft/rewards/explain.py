@@ -52,7 +52,8 @@ def explain_outcome(reward: Reward, item: Item, row: Mapping[str, Any], used: in
         if not seen["applicable"] or seen["raw"] is None:
             lines.append(f"{part.name}: {'unscored' if seen['applicable'] else 'not applicable'}")
             continue
-        why = "gate" if row.get("gate") and seen["calibrated"] == 0 else part.calibration.kind
+        kind = part.calibration.kind
+        why = "gate" if kind == "none" or (row.get("gate") and seen["calibrated"] == 0) else kind
         bend = f" -> {seen['calibrated']:.4f} ({why})"
         changed = bend if seen["calibrated"] != seen["raw"] else ""
         share = part.weight * seen["calibrated"]
@@ -60,11 +61,23 @@ def explain_outcome(reward: Reward, item: Item, row: Mapping[str, Any], used: in
         lines += _own_lines(part.scorer, item)
         told.append(part.scorer)
     if stack.gate is not None:
-        state = {True: "closed: the answer parts are 0", False: "open", None: "could not be computed, not applied"}
-        lines.append(f"gate ({stack.gate.scorer.name} below {stack.gate.below:g}): {state[row.get('gate')]}")
+        shut = "next to nothing is left" if stack.gate.multiply else "the answer parts are 0"
+        state = {True: f"closed: {shut}", False: "open", None: "could not be computed, not applied"}
+        rule = "multiplies" if stack.gate.multiply else f"below {stack.gate.below:g}"
+        lines.append(f"gate ({stack.gate.scorer.name} {rule}): {state[row.get('gate')]}")
         lines += [] if stack.gate.scorer in told else _own_lines(stack.gate.scorer, item)
     total = row["reward"]
     return [*lines, "reward: unscored" if total is None else f"reward: {total:.4f}"]
+
+
+def explain_parts(item: Item, reward: Reward) -> list[str]:
+    """What each part of a reward compared, under its name; empty if no part explains itself."""
+    stack = reward.stack(item.kind)
+    scorers = [part.scorer for part in stack.parts]
+    if stack.gate is not None and stack.gate.scorer not in scorers:
+        scorers.append(stack.gate.scorer)
+    found = ((scorer.name, _own_lines(scorer, item)) for scorer in scorers)
+    return [line for name, lines in found if lines for line in (f"{name}:", *lines)]
 
 
 def _own_lines(scorer: Scorer, item: Item) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from medrft.config import CorrectConfig, EncoderConfig, Recipe, Shape
+from medrft.config import ClinicalConfig, CorrectConfig, EncoderConfig, Recipe, Shape
 from medrft.errors import RecipeError
 from medrft.outgoing import is_private, refuse_private, servers_in
 from medrft.recipes import first_problems, found_files, read_yaml, without_unset
 from medrft.rewards import Reward, build_reward, resolve_stacks
+from medrft.scorers.clinical.own import own_lexicon
 
 Options = Mapping[str, Mapping[str, Any]]
 
@@ -22,6 +23,7 @@ class _Settings(Shape):
     """What a recipe says of its reward outside `reward:`."""
 
     encoder: EncoderConfig = EncoderConfig()
+    clinical: ClinicalConfig = ClinicalConfig()
     correct: CorrectConfig = CorrectConfig()
 
 
@@ -33,6 +35,7 @@ class RewardFile:
     table: Any
     """A preset's name, or tables as a recipe's `reward:` holds them."""
     encoder: EncoderConfig
+    clinical: ClinicalConfig
     correct: CorrectConfig
     base_dir: Path | None = None
     """Where a user's `file.py:Name` is looked for."""
@@ -41,7 +44,7 @@ class RewardFile:
     def settings(self) -> dict[str, Any]:
         """All settings that the scores depend on, as JSON."""
         stacks = {key: stack.model_dump(mode="json") for key, stack in resolve_stacks(self.table).items()}
-        named = {"encoder": self.encoder.model_dump(mode="json"), "correct": self.correct.model_dump(mode="json")}
+        named = {key: getattr(self, key).model_dump(mode="json") for key in _Settings.model_fields}
         return {**named, "stacks": found_files(stacks, self.base_dir or Path())}
 
 
@@ -64,11 +67,16 @@ class NamedReward:
 
 
 def read_reward(
-    spec: str | Path | Mapping[str, Any], *, encoder: str | None = None, bertscore: str | None = None
+    spec: str | Path | Mapping[str, Any],
+    *,
+    encoder: str | None = None,
+    bertscore: str | None = None,
+    lexicon: Sequence[str | Path] = (),
 ) -> RewardFile:
     """Read a preset's name, a table, or a YAML file with a reward or a recipe, as a run of that recipe would.
 
-    `encoder` replaces the file's encoder, that of BERTScore too unless `bertscore` names another.
+    `encoder` replaces the file's encoder, that of BERTScore too unless `bertscore` names another. `lexicon` are files
+    for the clinical scorer, in addition to the recipe's.
     Raises `RecipeError` for a file that does not exist or holds neither.
     """
     table: Any = spec
@@ -97,6 +105,7 @@ def read_reward(
         name="the reward" if isinstance(spec, Mapping) else str(spec),
         table=table,
         encoder=config,
+        clinical=given.clinical.model_copy(update={"lexicon": (*given.clinical.lexicon, *map(str, lexicon))}),
         correct=given.correct,
         base_dir=path.parent if path.suffix else None,
         private=is_private(whole),
@@ -108,15 +117,23 @@ def load_reward(
     *,
     encoder: str | None = None,
     bertscore: str | None = None,
+    lexicon: Sequence[str | Path] = (),
     options: Options | None = None,
 ) -> NamedReward:
     """Build the reward that `read_reward` finds; `options` are further options by scorer.
 
     Raises `RecipeError` as `read_reward` does, and if private data would leave this machine.
     """
-    found = read_reward(spec, encoder=encoder, bertscore=bertscore)
+    found = read_reward(spec, encoder=encoder, bertscore=bertscore, lexicon=lexicon)
     refuse_private(found.private, [*servers_in(found.table, "reward"), *servers_in(options or {}, "--option")])
+    if found.clinical.lexicon:
+        own_lexicon(found.clinical.lexicon)  # a bad file is told even if no part is clinical
     reward = build_reward(
-        found.table, encoder=found.encoder, correct=found.correct, base_dir=found.base_dir, options=options
+        found.table,
+        encoder=found.encoder,
+        clinical=found.clinical,
+        correct=found.correct,
+        base_dir=found.base_dir,
+        options=options,
     )
     return NamedReward(reward=reward, file=found)

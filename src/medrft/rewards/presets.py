@@ -31,14 +31,14 @@ PRESETS: dict[str, StackConfig] = {
         _part("cosine", 0.32, calibrate="adaptive"),
         FORMAT,
     ),
-    # Ours. The clinical scorer has half of the weight that Eq. 10 gives the answer. Its gate takes all of it from an
-    # answer that contradicts the reference, so that words and embeddings can only grade answers that do not.
+    # Ours. The clinical scorer has three quarters of the weight that Eq. 10 gives the answer, and what words and
+    # embeddings earn is multiplied by its score: a contradiction keeps next to nothing, a near miss a little more.
     "armed_clinical": _stack(
-        *(_part("clinical", 0.4), _part("bleu1", 0.1), _part("rouge1", 0.1)),
-        _part("bertscore", 0.04, calibrate="adaptive"),
-        _part("cosine", 0.16, calibrate="adaptive"),
+        *(_part("clinical", 0.6), _part("bleu1", 0.05), _part("rouge1", 0.05)),
+        _part("bertscore", 0.02, calibrate="adaptive"),
+        _part("cosine", 0.08, calibrate="adaptive"),
         FORMAT,
-        gate=GateConfig(scorer="clinical", below=0.05),
+        gate=GateConfig(scorer="clinical", multiply=True),
     ),
     # MRPO (2606.31825): R_ans = (ROUGE-1 + BLEU-1) / 4 + BERTScore / 2, and the sentence band with a weight of ours.
     "mrpo": _stack(

@@ -18,6 +18,9 @@ from medrft.scorers import build_scorer
 from medrft.scorers.base import Reasons, is_readable, score_with_reasons
 from medrft.types import Item, Kind, Outcome, Score, Scorer
 
+SHUT = 0.05
+"""A gate that multiplies is called closed where less than this is left."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawScores:
@@ -59,10 +62,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Gate:
-    """Sets the answer parts to 0 where its scorer gives less than `below`."""
+    """Sets the answer parts to 0 where its scorer gives less than `below`, or multiplies them by its score."""
 
     scorer: Scorer
     below: float
+    multiply: bool = False
+
+    def trusts(self, item: Item) -> bool:
+        """Whether its scorer is sure of the reference; if not, the gate is open."""
+        trusted = getattr(self.scorer, "trusted", None)
+        return trusted is None or bool(trusted(item))
 
 
 @dataclass(frozen=True)
@@ -108,10 +117,11 @@ class Stack:
     ) -> tuple[list[Score], Reasons]:
         if self.gate is None:
             return [None] * len(singles), {}
-        for part in self.parts:
-            if part.scorer == self.gate.scorer:
-                return found[part.name]
-        return score_with_reasons(self.gate.scorer, singles)
+        own = next((found[part.name] for part in self.parts if part.scorer == self.gate.scorer), None)
+        scores, reasons = own if own is not None else score_with_reasons(self.gate.scorer, singles)
+        open_at = max(1.0, self.gate.below)
+        trusted = [self.gate.trusts(single) for single in singles]
+        return [score if sure else open_at for score, sure in zip(scores, trusted, strict=True)], reasons
 
     def _best(self, candidates: Sequence[RawScores]) -> RawScores:
         """The scores of the reference with the best uncalibrated weighted sum.
@@ -159,9 +169,16 @@ class Stack:
         rows = [{name: column[i] for name, column in columns.items()} for i in range(len(raws))]
         answers = [part.name for part in self.parts if part.judges_answer]
         for raw, row in zip(raws, rows, strict=True):
-            if not raw.readable or self.closed(raw):
+            if not raw.readable or (self.closed(raw) and not (self.gate and self.gate.multiply)):
                 row |= {name: 0.0 for name in answers if row[name] is not None}
+            elif self.gate is not None and self.gate.multiply and raw.gate is not None:
+                row |= self._multiplied(row, raw.gate)
         return rows
+
+    def _multiplied(self, row: Mapping[str, Score], by: float) -> dict[str, Score]:
+        """The answer parts multiplied by the gate's score, but for those by the gate's own scorer."""
+        judged = [part for part in self.parts if part.judges_answer and self.gate and part.scorer != self.gate.scorer]
+        return {part.name: score * by for part in judged if (score := row[part.name]) is not None}
 
     @staticmethod
     def column(raws: Sequence[RawScores], name: str) -> list[Score]:
@@ -200,7 +217,10 @@ class Stack:
             }
             for part in self.parts
         ]
-        gate = {"scorer": self.gate.scorer.name, "below": self.gate.below} if self.gate else None
+        gate: dict[str, Any] | None = None
+        if self.gate is not None:
+            limit = {"multiply": True} if self.gate.multiply else {"below": self.gate.below}
+            gate = {"scorer": self.gate.scorer.name, **limit}
         return {"combine": self.combine, "parts": parts, "gate": gate}
 
 
@@ -241,7 +261,8 @@ def build_stack(config: StackConfig, **shared: Any) -> Stack:
         parts.append(Part(names[-1], scorer, part.weight, calibration))
     gate = None
     if config.gate is not None:
-        gate = Gate(_scorer(config.gate, shared), config.gate.below)
+        below = SHUT if config.gate.below is None else config.gate.below
+        gate = Gate(_scorer(config.gate, shared), below, config.gate.multiply)
     return Stack(tuple(parts), config.combine, gate)
 
 
