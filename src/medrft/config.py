@@ -40,6 +40,20 @@ class EncoderConfig(Shape):
     """Keep embeddings on disk here, keyed by model, revision and text."""
 
 
+class ClinicalConfig(Shape):
+    """What a recipe adds to the clinical scorer wherever it is used: reward, `correct`, evaluation, audit, curation."""
+
+    lexicon: tuple[str, ...] = ()
+    """The user's own lexicon files, added to ours; docs/clinical.md describes their form."""
+    nli: str | None = None
+    """Hub id or folder of an NLI model, which decides where the lexicon does not know a third of the reference."""
+
+    @field_validator("lexicon", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
 class ModelConfig(Shape):
     """The policy: any image-text-to-text model that transformers loads, or `tiny:<family>`."""
 
@@ -111,11 +125,28 @@ class PartConfig(Shape):
 
 
 class GateConfig(Shape):
-    """A gate: if its scorer scores below `below`, the answer parts become 0."""
+    """A gate: the answer parts become 0 if its scorer scores below `below`, or are multiplied by its score.
+
+    A part by the same scorer is not multiplied by itself.
+    """
 
     scorer: str
-    below: float
+    below: float | None = None
+    multiply: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> GateConfig:
+        if (self.below is None) != self.multiply:
+            raise ValueError("a gate needs `below: NUMBER` or `multiply: true`, and not both")
+        return self
+
+    @property
+    def rule(self) -> str:
+        """What it does, for people: "clinical below 0.05 makes the answer parts 0"."""
+        if self.multiply:
+            return f"the answer parts are multiplied by {self.scorer}"
+        return f"{self.scorer} below {self.below:g} makes the answer parts 0"
 
 
 class StackConfig(Shape):
@@ -274,6 +305,7 @@ class Recipe(Shape):
     strict: bool = False
     """Stop on what training would otherwise only count: a scorer that fails, a silent judge, a vanished image."""
     encoder: EncoderConfig = EncoderConfig()
+    clinical: ClinicalConfig = ClinicalConfig()
     model: ModelConfig
     data: DataConfig
     correct: CorrectConfig = CorrectConfig()

@@ -52,8 +52,8 @@ EXTRAS: dict[str, str] = {
     **dict.fromkeys(("safetensors", "tokenizers", "pandas"), "train"),
 }
 """Import name of a third-party package -> the extra that brings it."""
-NO_EXTRA = ("vllm", "ray")
-"""Packages that no extra brings; they are installed by their own name."""
+NO_EXTRA = {"vllm": "vllm", "ray": "ray[data]", "radeval": "radeval", "CRIMSON": "crimson-score"}
+"""Import name of a package that no extra brings -> what to install."""
 
 
 class MedrftError(Exception):
@@ -93,7 +93,7 @@ class MissingExtraError(UserError, ModuleNotFoundError):
     def __init__(self, package: str, extra: str | None = None) -> None:
         """`extra` overrides the one in `EXTRAS`, for use where a smaller extra brings the package too."""
         extra = extra or EXTRAS.get(package)
-        way = f"pip install 'medrft[{extra}]'" if extra else f"pip install {package}"
+        way = f"pip install 'medrft[{extra}]'" if extra else f"pip install {NO_EXTRA.get(package, package)}"
         super().__init__(f"this needs the package {package}, which is not installed; install it with: {way}")
         self.name, self.extra = package, extra
 

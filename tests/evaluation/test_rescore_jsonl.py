@@ -31,7 +31,7 @@ def test_columns_by_their_usual_names(tmp_path):
     assert [row["kind"] for row in found.rows] == ["open", "closed", "choice"]
     assert [row["scores"]["correct"] for row in found.rows] == [0.0, 1.0, 1.0]
     assert found.report["clustered_by"] == "images where known, else questions" and found.rows[1]["theirs"] == 1.0
-    assert found.rows[0]["scores"]["clinical"] == 0.0 and found.report["theirs"] == []
+    assert found.rows[0]["scores"]["clinical"] < 0.05 and found.report["theirs"] == []
 
 
 def test_columns_can_be_named(tmp_path):

@@ -11,7 +11,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
+from medrft.config import ClinicalConfig
 from medrft.errors import ModelError, RecipeError
+from medrft.scorers import build_scorer
 from medrft.scorers.nli import Nli, find_labels
 from medrft.types import Item
 
@@ -211,3 +213,43 @@ def test_a_megabyte_takes_no_time(tiny, text):
     assert Nli(model=tiny)([item(text)]) == [0.0]
     assert Nli(model=tiny)([item("right", text, text)])[0] is not None
     assert time.monotonic() - start < 4.0
+
+
+UNKNOWN = "flumoxed grumbly wifflings"
+
+
+@pytest.mark.parametrize(
+    ("label", "reference", "answer", "check"),
+    [
+        (None, "left lung", "right lung", lambda plain, mixed: mixed == plain),  # all known: clinical alone
+        ("entailment", UNKNOWN, "qqtrimble", lambda plain, mixed: plain < 0.3 and mixed > 0.95),
+        ("contradiction", UNKNOWN, "flumoxed grumbly", lambda plain, mixed: plain > 0.1 and mixed <= 0.1),
+        ("neutral", UNKNOWN, "qqtrimble", lambda plain, mixed: mixed <= 0.05),
+        ("entailment", "left lung flumoxed grumbly", "qqtrimble", lambda plain, mixed: 0.3 < mixed < 0.95),  # half
+        ("contradiction", UNKNOWN, UNKNOWN, lambda plain, mixed: mixed == 1.0),  # equal texts are not asked
+        ("entailment", UNKNOWN, "qqtrimble " * 200, lambda plain, mixed: mixed == plain),  # too long for the model
+    ],
+)
+def test_it_breaks_ties_where_the_lexicon_knows_too_little(label, reference, answer, check, tmp_path):
+    model = build(tmp_path, bias=label)
+    (plain,) = build_scorer("clinical")([item(answer, reference)])
+    with_nli = build_scorer("clinical", clinical=ClinicalConfig(nli=model))
+    (mixed,) = with_nli([item(answer, reference)])
+    assert 0 <= mixed <= 1 and check(plain, mixed), (plain, mixed)
+    assert with_nli.describe() == {"nli": model}
+    lines = with_nli.explain(item(answer, reference))
+    asked = reference != "left lung" and answer != reference and len(answer) < 1000
+    assert any(f"with nli {model}" in line for line in lines) is asked
+
+
+def test_ties_are_broken_batch_by_batch_as_one_by_one(tiny):
+    scorer = build_scorer("clinical", clinical=ClinicalConfig(nli=tiny))
+    items = [item(answer, reference) for reference in (UNKNOWN, "left lung") for answer in ("flumoxed", "mass", "left")]
+    assert scorer(items) == [scorer([one])[0] for one in items]
+
+
+def test_a_tie_breaker_must_be_an_nli_model(tmp_path):
+    scorer = build_scorer("clinical", clinical=ClinicalConfig(nli=str(tmp_path / "none")))
+    assert scorer([item("left lung")]) == [1.0]  # not loaded until it is needed
+    with pytest.raises(ModelError, match="cannot load"):
+        scorer([item("qqtrimble", UNKNOWN)])

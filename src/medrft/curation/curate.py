@@ -38,6 +38,7 @@ from medrft.rundir import (
     write_json,
     write_jsonl,
 )
+from medrft.scorers.clinical.own import clinical_facts
 from medrft.scorers.encoder import embed_texts
 from medrft.types import Completion, Example
 
@@ -134,6 +135,7 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
         **({"pictures": "blank"} if recipe.data.blank else {}),
         "correct": recipe.correct.model_dump(mode="json"),
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir"}),
+        **({"clinical": clinical_facts(recipe.clinical)} if recipe.clinical.model_fields_set else {}),
         "seed": recipe.seed,
         "dataset": recipe.data.name,
         "rows": len(examples),

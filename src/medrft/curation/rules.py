@@ -12,6 +12,7 @@ from medrft.config import Recipe
 from medrft.curation.thoughts import CONTROL, contradicts_answer, leaked_words
 from medrft.rewards import correct_of
 from medrft.scorers.base import item_of
+from medrft.scorers.clinical.own import own_lexicon
 from medrft.text import extract, normalize, tokens
 from medrft.types import Completion, Example, Item
 
@@ -44,6 +45,7 @@ class Rules:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.correct = correct_of(recipe)
+        self.lexicon = own_lexicon(recipe.clinical.lexicon)
 
     def __call__(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Verdict]:
         """A verdict on each completion for its example."""
@@ -78,4 +80,5 @@ class Rules:
         # SFT writes the first reference after the thought, whatever the writer answered: it must fit both.
         taught = example.references[0]
         answers = [taught] if normalize(taught) == normalize(item.answer) else [taught, item.answer]
-        return "contradiction" if any(contradicts_answer(thought, answer, example) for answer in answers) else None
+        against = any(contradicts_answer(thought, answer, example, self.lexicon) for answer in answers)
+        return "contradiction" if against else None

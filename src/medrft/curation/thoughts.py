@@ -11,6 +11,7 @@ import re
 from medrft.scorers.base import spelled_out
 from medrft.scorers.clinical import read_findings
 from medrft.scorers.clinical.compare import Comparison
+from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.score import compare_answers
 from medrft.text import yes_no
 from medrft.types import Example
@@ -81,8 +82,8 @@ def leaked_words(thought: str) -> str | None:
     return min(found, key=lambda match: match.start())[0] if found else None
 
 
-def contradicts_answer(thought: str, answer: str, example: Example) -> bool:
-    """Whether a thought concludes the opposite of `answer`, as far as that can be read.
+def contradicts_answer(thought: str, answer: str, example: Example, lexicon: Lexicon | None = None) -> bool:
+    """Whether a thought concludes the opposite of `answer`, as far as that can be read by the lexicon (ours).
 
     An explicit conclusion ("the answer is left") decides. Without one, a yes or no is compared with what the sentences
     say to the question. Any other answer is contradicted by sentences that name the other side or deny what is asked,
@@ -95,51 +96,53 @@ def contradicts_answer(thought: str, answer: str, example: Example) -> bool:
         last = spelled_out(concluded[-1].strip(), example.options)
         if said is not None and (told := yes_no(last)) is not None:
             return told != said
-        found = compare_answers(answer, last, example.question)
+        found = compare_answers(answer, last, example.question, lexicon)
         if said is None and (found.contradiction or found.score >= SUPPORTED):
             return found.contradiction
     stated = [part for part in SENTENCES.split(thought) if part.strip() and not ASKING.search(part)]
     sentences = stated[-MAX_SENTENCES:]
     if said is not None:
-        told_of = _told(sentences, example.question)
+        told_of = _told(sentences, example.question, lexicon)
         return bool(told_of) and said not in told_of
-    return _against(sentences, answer, example.question)
+    return _against(sentences, answer, example.question, lexicon)
 
 
-def _told(sentences: list[str], question: str) -> set[str]:
+def _told(sentences: list[str], question: str, lexicon: Lexicon | None) -> set[str]:
     """The answers among yes and no that the sentences give to a question."""
     told = set()
     for sentence in sentences:
-        found = compare_answers(question, sentence)
+        found = compare_answers(question, sentence, lexicon=lexicon)
         clashes = _clashes(found) & TOLD if found.contradiction else set()
-        if clashes and not _clears_another_side(sentence, clashes):
+        if clashes and not _clears_another_side(sentence, clashes, lexicon):
             told.add("no")
         elif not found.contradiction and found.score >= AFFIRMED:
             told.add("yes")
     return told
 
 
-def _against(sentences: list[str], answer: str, question: str) -> bool:
+def _against(sentences: list[str], answer: str, question: str, lexicon: Lexicon | None) -> bool:
     """Whether no sentence supports the answer, and one names the other side or denies what was asked for."""
-    found = [(sentence, compare_answers(answer, sentence, question)) for sentence in sentences]
+    found = [(sentence, compare_answers(answer, sentence, question, lexicon)) for sentence in sentences]
     if any(one.score >= SUPPORTED and not one.contradiction for _, one in found):
         return False
     clashes = {sentence: _clashes(one) if one.contradiction else set() for sentence, one in found}
-    telling = {sentence: facets for sentence, facets in clashes.items() if not _clears_another_side(sentence, facets)}
+    telling = {
+        sentence: facets for sentence, facets in clashes.items() if not _clears_another_side(sentence, facets, lexicon)
+    }
     if any("side" in facets for facets in telling.values()):
         return True
-    reading = read_findings(answer)
+    reading = read_findings(answer, lexicon=lexicon)
     if reading.answer == "no" or any(finding.negative for finding in reading.findings):
         return False  # the answer itself denies
-    denied = [compare_answers(question, sentence) for sentence in telling]
+    denied = [compare_answers(question, sentence, lexicon=lexicon) for sentence in telling]
     return any(one.contradiction and "polarity" in _clashes(one) for one in denied)
 
 
-def _clears_another_side(sentence: str, clashes: set[str]) -> bool:
+def _clears_another_side(sentence: str, clashes: set[str], lexicon: Lexicon | None) -> bool:
     """Whether a sentence only says that the side it names is free of findings, as "The left lung is clear" does."""
     return "side" in clashes and all(
         finding.negative or "normal" in finding.values.get("normality", ())
-        for finding in read_findings(sentence).findings
+        for finding in read_findings(sentence, lexicon=lexicon).findings
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from medrft.scorers.base import has_readable_answer
 from medrft.scorers.clinical import Explanation, explain_best
+from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.types import Item
 
 MOST = 6
@@ -21,14 +22,14 @@ WIDTH = 120
 """Characters kept of each entry."""
 
 
-def explanation_of(item: Item) -> dict[str, Any]:
+def explanation_of(item: Item, lexicon: Lexicon | None = None) -> dict[str, Any]:
     """What in the answer matched, clashed, was missing, or said less or more than the reference that scores best.
 
     Empty for closed and choice questions and where no answer can be read. Empty lists are left out.
     """
     if item.kind != "open" or item.answer is None or not has_readable_answer(item):
         return {}
-    found = explain_best(item.references, item.answer, item.question)
+    found = explain_best(item.references, item.answer, item.question, lexicon)
     lists: dict[str, list[str]] = {"matched": [], "close": [], "less": [], "more": [], "clashed": [], "missing": []}
     for group, text in _entries(found):
         lists[group].append(_cut(text))

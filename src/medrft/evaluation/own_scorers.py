@@ -42,6 +42,7 @@ def build_own(recipe: Recipe) -> dict[str, Scorer]:
         scorer = build_scorer(
             spec,
             encoder=recipe.encoder,
+            clinical=recipe.clinical,
             correct=recipe.correct,
             correct_options=options_of(recipe.reward, recipe.correct.scorer),
             **options_of(recipe.reward, spec),

@@ -34,6 +34,7 @@ from medrft.intervals import LEVEL, METHOD
 from medrft.models.generate import Generation
 from medrft.progress import Advance
 from medrft.rundir import RunDir, fingerprint, write_atomic, write_json
+from medrft.scorers.clinical.own import clinical_facts
 from medrft.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _add(partial: Partial, answers: Sequence[Answer], marker: Marker) -> list[Ke
     """Score and save the answers that are not there yet; returns the keys of all."""
     bare = {(a.control, a.temperature, a.example.id, a.sample): a for a in answers}
     new = [answer for key, answer in bare.items() if key not in partial.rows]
-    partial.add(as_row(answer, scores) for answer, scores in zip(new, marker(new), strict=True))
+    partial.add(as_row(answer, scores, marker.lexicon) for answer, scores in zip(new, marker(new), strict=True))
     return list(bare)
 
 
@@ -273,6 +274,7 @@ def _header(
             if (found := controls.left_out(p.control, examples, seed=recipe.seed))
         },
         "encoder": recipe.encoder.model_dump(mode="json", exclude={"cache_dir", "dtype"}),
+        "clinical": clinical_facts(recipe.clinical),
         "correct": recipe.correct.model_dump(mode="json"),
         **judge_facts(recipe.eval.judge),
         **({"scorers": own} if own else {}),

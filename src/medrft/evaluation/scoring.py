@@ -17,6 +17,8 @@ from medrft.evaluation.judge_panel import Panel
 from medrft.evaluation.metrics import SCORERS
 from medrft.evaluation.own_scorers import build_own
 from medrft.rewards import correct_of, options_of
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.own import own_lexicon
 from medrft.types import KINDS, Completion, Example, Item, Score, Scorer
 
 if TYPE_CHECKING:
@@ -67,12 +69,15 @@ class Marker:
     def __init__(self, recipe: Recipe) -> None:
         from medrft.scorers import build_scorer
 
+        self.lexicon = own_lexicon(recipe.clinical.lexicon)
         self._correct = correct_of(recipe)
         self._open = recipe.correct.scorer
         self._panel = Panel(recipe.eval.judge) if recipe.eval.judge is not None else None
         names = {name for kind in KINDS for name in SCORERS[kind]} | {"answer_format", recipe.correct.scorer}
         self._scorers: dict[str, Scorer] = {
-            name: build_scorer(name, encoder=recipe.encoder, **options_of(recipe.reward, name))
+            name: build_scorer(
+                name, encoder=recipe.encoder, clinical=recipe.clinical, **options_of(recipe.reward, name)
+            )
             for name in sorted(names)
         }
         check_correct(recipe.correct.scorer, self._scorers[recipe.correct.scorer])
@@ -136,9 +141,10 @@ def _truth(answer: Answer) -> Scores:
     return {} if verdict is None else {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
 
 
-def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:
-    """One line of `predictions.jsonl`."""
+def as_row(answer: Answer, scores: Scores, lexicon: Lexicon | None = None) -> dict[str, Any]:
+    """One line of `predictions.jsonl`; its explanation is by `lexicon`, by default ours."""
     example, completion = answer.example, answer.completion
+    explained = explanation_of(answer.item, lexicon) if answer.is_greedy else {}
     row = {
         "id": example.id,
         "dataset": example.dataset,
@@ -156,7 +162,7 @@ def as_row(answer: Answer, scores: Scores) -> dict[str, Any]:
         "truncated": completion.truncated if completion else None,
         "n_tokens": completion.n_tokens if completion else None,
         "scores": scores,
-        **({"explanation": explained} if answer.is_greedy and (explained := explanation_of(answer.item)) else {}),
+        **({"explanation": explained} if explained else {}),
         "metadata": {key: example.metadata[key] for key in KEPT if example.metadata.get(key) is not None},
     }
     return {**row, "error": answer.error} if answer.error else row

@@ -51,10 +51,10 @@ def _audit(job: Job, examples: Sequence[Example]) -> dict[str, Any]:
     from medrft.audit import audit_run_reward
     from medrft.models.prompts import get_prompt
     from medrft.report.audit import write_audit_page
-    from medrft.rewards import build_reward
+    from medrft.rewards import reward_of
 
     folder = job.run.path / "audit"
-    reward = build_reward(job.recipe.reward, encoder=job.recipe.encoder, correct=job.recipe.correct)
+    reward = reward_of(job.recipe)
     with job.bar("Auditing the reward") as advance:
         form = get_prompt(job.recipe.prompt).form
         name = job.recipe.reward if isinstance(job.recipe.reward, str) else "reward"
@@ -65,13 +65,14 @@ def _audit(job: Job, examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def audited_key(job: Job, examples: Sequence[Example]) -> str:
-    """A hash of all that an audit depends on: reward, `correct`, the code of the user's own scorers, and questions."""
+    """A hash of all that an audit depends on: reward, `correct`, the user's own files, and questions."""
     from medrft import __version__
     from medrft.models.prompts import get_prompt
 
     recipe = job.recipe
-    settings = recipe.model_dump(mode="json", include={"reward", "correct", "encoder", "seed"})
-    code = {str(path): hash_file(path) for path in files_in([settings["reward"], settings["correct"]])}
+    settings = recipe.model_dump(mode="json", include={"reward", "correct", "encoder", "clinical", "seed"})
+    own = files_in([settings[key] for key in ("reward", "correct", "clinical")])
+    code = {str(path): hash_file(path) for path in own}
     rows = [(e.id, e.kind, e.question, e.options, e.references) for e in examples]
     return fingerprint(
         [json.dumps(part) for part in (__version__, settings, code, get_prompt(recipe.prompt).form, rows)]

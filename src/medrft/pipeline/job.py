@@ -16,6 +16,7 @@ from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError
 from medrft.progress import Advance, Bar, no_bar
 from medrft.rundir import RunDir, fingerprint, read_record, write_json
+from medrft.scorers.clinical.own import clinical_facts
 from medrft.types import SPLITS, Example
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def describe_leakage(job: Job) -> dict[str, Any]:
 
 
 def write_environment(job: Job, splits: Mapping[str, Mapping[str, Any]]) -> None:
-    """`environment.json`: versions, hardware, seed, prompt hashes, encoder, and the fingerprints of `splits`."""
+    """`environment.json`: versions, hardware, seed, prompt hashes, encoder, own words, fingerprints of `splits`."""
     from medrft.models.prompts import get_prompt
 
     prompts = {name: get_prompt(name).hash for name in (job.recipe.prompt, "short")}
@@ -149,6 +150,7 @@ def write_environment(job: Job, splits: Mapping[str, Mapping[str, Any]]) -> None
         seed=job.recipe.seed,
         prompts=prompts,
         encoder=job.recipe.encoder.model_dump(mode="json"),
+        clinical=clinical_facts(job.recipe.clinical),
         data={split: facts["fingerprint"] for split, facts in splits.items()},
     )
 

@@ -89,7 +89,7 @@ def check_same(recipe: Recipe, output: Path) -> None:
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
     free = {"name", "report", "eval", "audit", "stages", "strict"}
     if not any(stage.kind == "grpo" for stage in begun):
-        free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder"}
+        free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder", "clinical"}
     if not any(stage.curate for stage in begun):
         free.add("curate")
     names = {stage.name for stage in begun}
@@ -148,7 +148,7 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     from medrft.evaluation.scoring import check_correct
     from medrft.models.load import check_start
     from medrft.models.prompts import get_prompt
-    from medrft.rewards import build_reward
+    from medrft.rewards import correct_of, reward_of
     from medrft.scorers import build_scorer
     from medrft.training import check_stage
 
@@ -156,8 +156,9 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
     get_prompt(recipe.prompt)
     for source in (recipe.data, *recipe.eval.data):
         check_options(source.name, source.options)
-    check_correct(recipe.correct.scorer, build_scorer(recipe.correct.scorer, encoder=recipe.encoder))
-    build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
+    build_scorer("clinical", clinical=recipe.clinical)  # every evaluation uses it, whatever the reward
+    check_correct(recipe.correct.scorer, correct_of(recipe).scorer)
+    reward_of(recipe)
     build_own(recipe)
     if recipe.eval.judge is not None:
         Panel(recipe.eval.judge)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from medrft.config import CorrectConfig, EncoderConfig
+from medrft.config import ClinicalConfig, CorrectConfig, EncoderConfig
 from medrft.errors import RecipeError, naming_extras, unknown_name
 from medrft.recipes import refuse_masked
 from medrft.scorers.correct import Correct
@@ -34,6 +34,11 @@ SCORERS: dict[str, str] = {
     "clinical": "medrft.scorers.clinical:Clinical",
     "nli": "medrft.scorers.nli:Nli",
     "judge": "medrft.scorers.judge:build_judge",
+    "radgraph_f1": "medrft.scorers.radiology:RadGraphF1",
+    "ratescore": "medrft.scorers.radiology:RaTEScore",
+    "green": "medrft.scorers.radiology:Green",
+    "chexbert": "medrft.scorers.radiology:CheXbert",
+    "crimson": "medrft.scorers.radiology:Crimson",
     "correct": "medrft.scorers.correct:as_part",
     "answer_format": "medrft.scorers.form:AnswerFormat",
     "modality_tag": "medrft.scorers.form:ModalityTag",
@@ -53,6 +58,7 @@ def build_scorer(
     name: str,
     *,
     encoder: EncoderConfig | None = None,
+    clinical: ClinicalConfig | None = None,
     correct: CorrectConfig | None = None,
     correct_options: Mapping[str, Any] | None = None,
     base_dir: Path | None = None,
@@ -60,9 +66,9 @@ def build_scorer(
 ) -> Scorer:
     """The scorer called `name`, or the user's own at `file.py:Name` (relative to `base_dir`).
 
-    `options` are the scorer's own. `encoder`, and the outcome that `correct` and `correct_options` describe, go only to
-    scorers with such a parameter. If a user's own scorer raises while it scores, the item is unscored. Raises
-    `UnknownNameError` for a wrong name, `RecipeError` for a wrong option.
+    `options` are the scorer's own. `encoder`, the settings in `clinical`, and the outcome that `correct` and
+    `correct_options` describe, go only to scorers with such a parameter. If a user's own scorer raises while it scores,
+    the item is unscored. Raises `UnknownNameError` for a wrong name, `RecipeError` for a wrong option.
     """
     refuse_masked(options, where=f"scorer {name}")
     if ":" in name:
@@ -75,9 +81,15 @@ def build_scorer(
     with naming_extras():
         factory = getattr(importlib.import_module(module), attribute)
     taken = inspect.signature(factory).parameters
-    shared: dict[str, Any] = {"encoder": encoder or EncoderConfig(), "correct": None}
+    shared: dict[str, Any] = {
+        "encoder": encoder or EncoderConfig(),
+        **dict(clinical or ClinicalConfig()),
+        "correct": None,
+    }
     if "correct" in taken:
-        shared["correct"] = build_correct(correct or CorrectConfig(), encoder=encoder, options=correct_options)
+        shared["correct"] = build_correct(
+            correct or CorrectConfig(), encoder=encoder, clinical=clinical, options=correct_options
+        )
     known = [parameter for parameter in taken if parameter not in shared]
     wrong = sorted(set(options) - set(known))
     if wrong:
@@ -86,10 +98,15 @@ def build_scorer(
 
 
 def build_correct(
-    config: CorrectConfig, *, encoder: EncoderConfig | None = None, options: Mapping[str, Any] | None = None
+    config: CorrectConfig,
+    *,
+    encoder: EncoderConfig | None = None,
+    clinical: ClinicalConfig | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Correct:
     """The binary outcome that a recipe's `correct:` describes; `options` are its scorer's.
 
     Raises `UnknownNameError` for a scorer that does not exist.
     """
-    return Correct(build_scorer(config.scorer, encoder=encoder, **(options or {})), at_least=config.at_least)
+    scorer = build_scorer(config.scorer, encoder=encoder, clinical=clinical, **(options or {}))
+    return Correct(scorer, at_least=config.at_least)

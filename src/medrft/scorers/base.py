@@ -94,6 +94,38 @@ class AnswerScorer:
         return max((score for score in scores if score is not None), default=None)
 
 
+@dataclass(frozen=True)
+class FallibleScorer(AnswerScorer):
+    """Base of the scorers of answers that can fail on a pair: subclasses define `judge_pairs`."""
+
+    can_fail: ClassVar[bool] = True
+    """`None` may mean that the scorer failed, and not only that the reference cannot be scored."""
+
+    def judge_pairs(self, pairs: Sequence[Pair]) -> tuple[Mapping[Pair, Score], Mapping[Pair, str]]:
+        """One score per distinct pair, and the reasons for those that are missing."""
+        raise TypeError(f"{type(self).__name__} defines no judge_pairs")
+
+    def __call__(self, items: Sequence[Item]) -> list[Score]:
+        """One score per item."""
+        return self.scored(items)[0]
+
+    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
+        """One score per item, and the reasons for those that are missing."""
+        wanted, distinct = self._wanted(items)
+        judged, why = self.judge_pairs(distinct) if distinct else ({}, {})
+        scores: list[Score] = [
+            self._best([judged[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0
+            for pairs in wanted
+        ]
+        failed = {i: [pair for pair in pairs if pair in why] for i, pairs in enumerate(wanted) if pairs}
+        return scores, {i: why[pairs[0]] for i, pairs in failed.items() if pairs and scores[i] is None}
+
+    @staticmethod
+    def _best(scores: Sequence[Score]) -> Score:
+        """The best score; `None` if one is missing that might have been better."""
+        return 1.0 if 1.0 in scores else None if None in scores else max(score for score in scores if score is not None)
+
+
 def spelled_out(text: str, options: tuple[str, ...]) -> str:
     """The option that a bare letter stands for, so that scorers of words see words; any other text as it is.
 

@@ -46,10 +46,10 @@ def load_custom(spec: str, *, base_dir: Path | None, options: dict[str, Any]) ->
 
 
 def files_in(table: Any) -> list[Path]:
-    """The files of all user's scorers (`file.py:Name`) that the table of a reward names, at any depth."""
+    """The user's own files that a table of settings names, at any depth: scorers (`file.py:Name`) and lexicons."""
     if isinstance(table, str):
-        where = Path(table.rpartition(":")[0])
-        return [where] if where.suffix == ".py" and where.is_file() else []
+        where = Path(table if table.endswith((".yaml", ".yml")) else table.rpartition(":")[0])
+        return [where] if where.suffix in (".py", ".yaml", ".yml") and where.is_file() else []
     inner = table.values() if isinstance(table, Mapping) else table if isinstance(table, list | tuple) else ()
     return sorted({path for value in inner for path in files_in(value)})
 

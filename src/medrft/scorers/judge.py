@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 from medrft.endpoint import Endpoint, Messages, Reply
 from medrft.errors import EndpointError, RecipeError, unknown_name
 from medrft.outgoing import judge_at
-from medrft.scorers.base import AnswerScorer, Pair, Reasons
+from medrft.scorers.base import FallibleScorer, Pair, Reasons
 from medrft.scorers.judge_prompts import VERSION, ask_equivalence, ask_reasoning
 from medrft.text import extract, normalize
 from medrft.types import Item, Score, Scorer
@@ -104,7 +104,7 @@ class _Judge:
 
 
 @dataclass(frozen=True)
-class EquivalenceJudge(_Judge, AnswerScorer):
+class EquivalenceJudge(_Judge, FallibleScorer):
     """1 if the judge says that the answer means what the reference says, else 0.
 
     The judge is not asked if the answer equals the reference after normalisation (1), or is too long to be one (0).
@@ -114,22 +114,7 @@ class EquivalenceJudge(_Judge, AnswerScorer):
     task: ClassVar[Task] = "equivalence"
     asker: Asker
 
-    def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """One verdict per item."""
-        return self.scored(items)[0]
-
-    def scored(self, items: Sequence[Item]) -> tuple[list[Score], Reasons]:
-        """One verdict per item, and the reasons for those that are missing."""
-        wanted, distinct = self._wanted(items)
-        verdicts, why = self._judged(distinct)
-        scores: list[Score] = [
-            self._best([verdicts[pair] for pair in pairs]) if pairs else None if pairs is None else 0.0
-            for pairs in wanted
-        ]
-        failed = {i: [pair for pair in pairs if pair in why] for i, pairs in enumerate(wanted) if pairs}
-        return scores, {i: why[pairs[0]] for i, pairs in failed.items() if pairs and scores[i] is None}
-
-    def _judged(self, pairs: Sequence[Pair]) -> tuple[dict[Pair, Score], dict[Pair, str]]:
+    def judge_pairs(self, pairs: Sequence[Pair]) -> tuple[dict[Pair, Score], dict[Pair, str]]:
         """One verdict per pair, and the reasons for those that are missing."""
         scores: dict[Pair, Score] = {pair: self._unasked(pair) for pair in pairs}
         asked = [pair for pair in pairs if scores[pair] is None]
@@ -153,11 +138,6 @@ class EquivalenceJudge(_Judge, AnswerScorer):
             return super()._pairs(item)
         self.asker.outcomes["too long"] += 1
         return [] if any(self.can_score(reference, item) for reference in item.references) else None
-
-    @staticmethod
-    def _best(scores: Sequence[Score]) -> Score:
-        """1 if one verdict is 1; else `None` if any verdict is missing, because that one might have been 1; else 0."""
-        return 1.0 if 1.0 in scores else None if None in scores else 0.0
 
     def _unasked(self, pair: Pair) -> Score:
         """The score of a pair that needs no judge, else `None`."""

@@ -85,23 +85,27 @@ class Nli(AnswerScorer):
 
     def score_pairs(self, pairs: Sequence[Pair]) -> list[Score]:
         """One score per pair; `None`, with a warning, if the model's output is not a number."""
-        encoder = _load(self.model, self.revision, self.device, self.dtype)
-        labels = find_labels(encoder.id2label, model=self.model, given=self.labels, gated=self.gate is not None)
         # Equal texts need no model.
         scores: dict[Pair, Score] = {
             pair: 1.0 if normalize(pair.answer) == normalize(pair.reference) else None for pair in pairs
         }
-        asked = [pair for pair in pairs if scores[pair] is None]
-        texts = [self._texts(pair) for pair in asked]
-        both_ways = [direction for a, r in texts for direction in ((a, r), (r, a))]
-        found = encoder.infer(both_ways, labels, batch_size=self.batch_size, max_length=self.max_length)
-        scores |= {pair: self._score(found[a, r], found[r, a]) for pair, (a, r) in zip(asked, texts, strict=True)}
+        found = self.infer_both_ways([pair for pair in pairs if scores[pair] is None])
+        scores |= {pair: self._score(forth, back) for pair, (forth, back) in found.items()}
         lost = sum(score is None for score in scores.values())
         if lost:
             warnings.warn(
                 f"nli {self.model}: {lost} of {len(pairs)} unscored: its output is not a number", stacklevel=2
             )
         return [scores[pair] for pair in pairs]
+
+    def infer_both_ways(self, pairs: Sequence[Pair]) -> dict[Pair, tuple[Inference, Inference]]:
+        """For each pair what the model says of answer -> reference, and of reference -> answer."""
+        encoder = _load(self.model, self.revision, self.device, self.dtype)
+        labels = find_labels(encoder.id2label, model=self.model, given=self.labels, gated=self.gate is not None)
+        texts = [self._texts(pair) for pair in pairs]
+        both_ways = [direction for a, r in texts for direction in ((a, r), (r, a))]
+        found = encoder.infer(both_ways, labels, batch_size=self.batch_size, max_length=self.max_length)
+        return {pair: (found[a, r], found[r, a]) for pair, (a, r) in zip(pairs, texts, strict=True)}
 
     def _pairs(self, item: Item) -> list[Pair] | None:
         """The pairs as for any scorer of answers, but none for an answer that is too long: it gets 0 unread."""

@@ -18,9 +18,9 @@ from medrft.studies.plan import Study
 
 TRAINS = ("seed", "prompt", "model", "data", "stages")
 """Keys of a recipe that every training depends on."""
-REWARDS = ("reward", "correct", "encoder")
+REWARDS = ("reward", "correct", "encoder", "clinical")
 """Keys that only a stage with a reward depends on."""
-CURATES = ("curate", "correct", "encoder")
+CURATES = ("curate", "correct", "encoder", "clinical")
 WRITES = ("batch_size", "max_new_tokens")
 """Keys of a recipe, and keys of its `eval`, that only a stage with `curate:` depends on."""
 ABOUT_PLACES = {"data": ("root", "cache"), "encoder": ("cache_dir",)}
@@ -84,7 +84,8 @@ def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
     shared, rest = split_stages(recipe, base[-1].key if base else None, most=1)
     chain = (*base, *shared)
     own = recipe.model_copy(update={"stages": _restarted(rest, shared)})
-    evaluated = {key: _dumped(recipe, (key,)).get(key) for key in ("eval", *REWARDS[1:])}
+    evaluated = {key: _dumped(recipe, (key,)).get(key) for key in ("eval", "correct", "encoder")}
+    evaluated |= _dumped(recipe, ("clinical",))  # absent by default, as in the keys of results made before it
     content = {"start": chain[-1].key if chain else None, **_content(own), "evaluated": evaluated}
     return Arm(
         name=name, seed=seed, key=json_digest(content), recipe=own, shared=chain, base=base[-1] if base else None
@@ -163,12 +164,14 @@ def _dumped(recipe: Recipe, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _portable(value: Any) -> Any:
-    """The value with each `/a/b/file.py:Name` replaced by file name, a hash of the file's text, and `Name`."""
+    """The value with each lexicon and each `/a/b/file.py:Name` replaced by the file's name and a hash of its text."""
     if isinstance(value, dict):
         return {key: _portable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_portable(inner) for inner in value]
     where, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")) and Path(value).is_file():
+        return f"{Path(value).name}@{hashlib.sha256(Path(value).read_bytes()).hexdigest()[:12]}"
     if where.endswith(".py") and Path(where).is_file():
         return f"{Path(where).name}@{hashlib.sha256(Path(where).read_bytes()).hexdigest()[:12]}:{name}"
     return value

@@ -25,7 +25,7 @@ from medrft.models.faults import LOG
 from medrft.models.parts import lora_config
 from medrft.models.policy import Policy
 from medrft.models.tokens import placeholder_ids
-from medrft.rewards import Reward, correct_of
+from medrft.rewards import Reward, correct_of, reward_of
 from medrft.rundir import RunDir, write_json
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.callbacks import Watched
@@ -178,7 +178,7 @@ def run_grpo(
     fit, `DataError` for fewer examples than one generation batch asks, `PreflightError` when model and data disagree.
     """
     check_stage(stage, recipe)
-    reward = reward or make_reward(recipe)
+    reward = reward or reward_of(recipe)
     opened = open_stage(stage, recipe, start=start, run=run, resume=resume)
     if "reward" in opened.saved:
         reward.load_state_dict(opened.saved["reward"])
@@ -211,13 +211,6 @@ def run_grpo(
         write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
     facts = {"reward": reward.describe(), "prefix": companions.sharing.describe()}
     return finish_stage(opened, trainer, examples=example_counts(train, validation), **facts)
-
-
-def make_reward(recipe: Recipe) -> Reward:
-    """The recipe's reward, with the encoder that it names."""
-    from medrft.rewards import build_reward
-
-    return build_reward(recipe.reward, encoder=recipe.encoder, correct=recipe.correct)
 
 
 def _arguments(opened: OpenStage, columns: Columns, *, rows: int, validation: int) -> GRPOConfig:

@@ -20,10 +20,10 @@ from medrft.evaluation.metrics import LEADING, repeats_accuracy, values_of
 from medrft.intervals import Interval, paired_difference
 from medrft.types import KINDS, Score
 
-NEED: dict[str, tuple[str, ...]] = {"correct": ("correct",), "average": ("encoder",)}
+NEED: dict[str, tuple[str, ...]] = {"correct": ("correct",), "average": ("encoder",), "clinical": ("clinical",)}
 """Metric -> entries of the header that it depends on; where these differ between the sides, it is not compared."""
 
-SETTINGS = ("prompt", "prompt_hash", "correct", "encoder")
+SETTINGS = ("prompt", "prompt_hash", "correct", "encoder", "clinical")
 """Entries of the header, in addition to those of `generation`, that are reported where they differ.
 
 `prompt_hash` is reported only where the prompts' names are the same.
