@@ -1,4 +1,4 @@
-"""Intervals for clustered values: values and their images go in, a mean, difference or AUROC with its interval out.
+"""Intervals for clustered values: values and their images go in, a mean, difference, AUROC or tau with interval out.
 
 Questions about one image share what the model sees in it, so the unit is the image, not the question. A mean over
 questions is a ratio of two sums over images. Its variance is that of the jackknife over clusters (CR3; Bell and
@@ -161,6 +161,112 @@ def auroc(
         pairs = ((weights[:, code_high], weights[:, code_low]) for weights in drawn)
     draws = np.concatenate([area(*pair) for pair in pairs])
     return _interval(mean, draws[~np.isnan(draws)], len(high) + len(low), units=units)
+
+
+class LeftOut(NamedTuple):
+    """A statistic of all rows, and of all rows but those of each cluster in turn; NaN where it is not defined."""
+
+    value: float
+    without: Floats
+    """One entry per cluster, in order of appearance; that of a cluster without a usable row is the value itself."""
+    n: int
+    """Rows that it was made from."""
+
+    def minus(self, other: LeftOut) -> LeftOut:
+        """The difference of two statistics of the same rows and clusters."""
+        return LeftOut(self.value - other.value, self.without - other.without, min(self.n, other.n))
+
+
+def kendall_tau(a: Sequence[float], b: Sequence[float], *, clusters: Sequence[Hashable] | None = None) -> LeftOut:
+    """Kendall's tau-b between two columns, in [-1, 1]; rows in which either is NaN are left out.
+
+    It is the concordant less the discordant pairs of rows, over the geometric mean of the pairs that each column does
+    not tie (Kendall, Biometrika 33, 1945); NaN for a column that ties all.
+
+    >>> kendall_tau([1, 2, 3, 4], [1, 3, 2, 4]).value
+    0.6666666666666666
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if x.shape != y.shape:
+        raise ValueError(f"tau needs columns of equal length, got {len(x)} and {len(y)}")
+    code = np.arange(len(x)) if clusters is None else _codes(clusters, len(x))
+    units = int(code.max(initial=-1)) + 1
+    kept = ~(np.isnan(x) | np.isnan(y))
+    x, y, code = x[kept], y[kept], code[kept]
+    rows, inside = np.zeros((3, len(x))), np.zeros((3, len(x)))
+    for part in _slices(len(x)):
+        left, right = np.sign(x[part, None] - x), np.sign(y[part, None] - y)
+        own = code[part, None] == code
+        for i, pairs in enumerate((left * right, np.abs(left), np.abs(right))):
+            rows[i, part], inside[i, part] = pairs.sum(axis=1), (pairs * own).sum(axis=1)
+    # Every pair stands in the matrix twice; those that touch a cluster are its rows and columns, less what is in both.
+    of_all = rows.sum(axis=1, keepdims=True)
+    sums, both = (np.stack([np.bincount(code, row, units) for row in table]) for table in (rows, inside))
+    ways = np.concatenate([of_all, of_all - 2 * sums + both], axis=1)
+    tau = _over(ways[0], np.sqrt(np.maximum(ways[1] * ways[2], 0)))
+    return LeftOut(float(tau[0]), tau[1:], len(x))
+
+
+def area_under_curve(
+    values: Sequence[float], right: Sequence[bool], *, clusters: Sequence[Hashable] | None = None
+) -> LeftOut:
+    """P(a right row's value is above a wrong one's), ties counted half; NaN while a side is empty.
+
+    `auroc` gives the same number with a bootstrap interval; this one can be compared between columns of the same rows.
+    """
+    numbers, code = _checked(values, clusters)
+    good = np.asarray(right, dtype=bool)
+    units = int(code.max()) + 1
+    high, low = numbers[good], numbers[~good]
+    code_high, code_low = code[good], code[~good]
+    of_high, inside, of_low = np.zeros(len(high)), np.zeros(len(high)), np.zeros(len(low))
+    for part in _slices(len(high), len(low)):
+        wins = (np.sign(high[part, None] - low) + 1) / 2
+        of_high[part], inside[part] = wins.sum(axis=1), (wins * (code_high[part, None] == code_low)).sum(axis=1)
+        of_low += wins.sum(axis=0)
+    lost = np.bincount(code_high, of_high - inside, units) + np.bincount(code_low, of_low, units)
+    pairs = (len(high) - np.bincount(code_high, minlength=units)) * (len(low) - np.bincount(code_low, minlength=units))
+    area = _over(
+        np.array([of_high.sum(), *(of_high.sum() - lost)]), np.array([len(high) * len(low), *pairs], dtype=float)
+    )
+    return LeftOut(float(area[0]), area[1:], len(numbers))
+
+
+def average_of(statistics: Sequence[LeftOut]) -> LeftOut:
+    """The mean of statistics over the same clusters; those that are not defined are left out, and if all are, NaN."""
+    known = [one for one in statistics if not math.isnan(one.value)]
+    if not known:
+        return LeftOut(math.nan, np.full(0, math.nan), 0)
+    without = np.mean([one.without for one in known], axis=0)
+    return LeftOut(float(np.mean([one.value for one in known])), without, max(one.n for one in known))
+
+
+def jackknife_interval(found: LeftOut, *, bounds: Bounds) -> Interval:
+    """A statistic with its 95 % interval by t; the variance is the jackknife's over whole clusters, as for a mean.
+
+    For [0, 1] the interval is made on the logit scale, and for [-1, 1] on Fisher's z, which is the same after a shift.
+    Its bounds are NaN for fewer than two clusters, or where the statistic hangs on one of them.
+    """
+    units = len(found.without)
+    error = math.sqrt(float(((found.without - found.value) ** 2).sum()))
+    if units < 2 or math.isnan(error) or math.isnan(found.value):
+        return Interval(found.value, math.nan, math.nan, found.n)
+    if bounds != (-1.0, 1.0):
+        return Interval(found.value, *_ends(found.value, error, units - 1.0, units=units, bounds=bounds), found.n)
+    low, high = _ends((found.value + 1) / 2, error / 2, units - 1.0, units=units, bounds=UNIT)
+    return Interval(found.value, 2 * low - 1, 2 * high - 1, found.n)
+
+
+def _slices(rows: int, columns: int | None = None) -> list[slice]:
+    """The rows of a matrix in blocks of at most `CELLS` entries; the matrix is square by default."""
+    step = max(1, CELLS // max(1, rows if columns is None else columns))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _over(top: Floats, bottom: Floats) -> Floats:
+    """A ratio, NaN where the bottom is 0."""
+    ratio: Floats = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+    return ratio
 
 
 def _checked(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[Floats, Codes]:

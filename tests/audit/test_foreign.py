@@ -85,7 +85,7 @@ def test_style_is_read_off_the_parameters(name, style, bad):
         ("{failing}:reward", {}, "importing it failed with ModuleNotFoundError"),
         ("{quitting}:reward", {}, "SystemExit"),
         ("my_reward.py", {}, "name the function in it"),
-        ("blue1", {}, "unknown reward preset"),
+        ("blue1", {}, "unknown reward 'blue1'; did you mean 'bleu1'"),
         ("absent.yaml", {}, "no reward file"),
     ],
 )

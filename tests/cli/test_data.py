@@ -39,6 +39,41 @@ def test_check_for_people(vqa_rad_root):
     assert "validation" not in text
 
 
+def words(*arguments):
+    return json.loads(run("check", *arguments, "--words", "--json").stdout)["words"]
+
+
+def test_unknown_words_of_the_answers_by_frequency(tmp_path, image_file):
+    image_file(tmp_path / "1.png")
+    answers = ["yes", "left lung", "glorpy lung", "glorpy", "Glorpitis in the left upper lobe"]
+    lines = [json.dumps({"image": "1.png", "question": "Is it?", "answer": answer}) for answer in answers]
+    options = {"image": "1.png", "question": "Which?", "answer": "CT", "options": ["CT", "flump"]}
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, json.dumps(options)]))
+    found = words("table", tmp_path / "a.jsonl")
+    assert {key: found[key] for key in found if key != "words"} == {
+        "references": 5,
+        "fully_known": 2,
+        "share_fully_known": 0.4,
+        "over_a_third_unknown": 2,
+    }
+    assert [(row["word"], row["count"], row["id"]) for row in found["words"]] == [
+        ("glorpy", 2, "a/train/2"),
+        ("flump", 1, "a/train/5"),
+        ("glorpitis", 1, "a/train/4"),
+    ]
+    own = tmp_path / "ours.yaml"
+    own.write_text(found["words"][2]["add"] + "anatomy: {glorpy: {part_of: chest}}\n")
+    assert [row["word"] for row in words("table", tmp_path / "a.jsonl", "--lexicon", own)["words"]] == ["flump"]
+    text = run("check", "table", tmp_path / "a.jsonl", "--words").stdout
+    for part in ("Of 5 references", "40.0%", "of 2 it does not know", "glorpy", "glorpitis: {is_a: inflammation}"):
+        assert part in " ".join(text.split())
+
+
+def test_own_words_need_the_question(vqa_rad_root):
+    done = run("check", "vqa_rad", vqa_rad_root, "--lexicon", "ours.yaml")
+    assert isinstance(done.exception, RecipeError) and "goes with --words" in str(done.exception)
+
+
 def test_check_can_cut_and_exclude(vqa_rad_root):
     options = ("--set", "validation=0.5", "--set", "exclude_test_images=true", "--set", "seed=3")
     summary = json.loads(run("check", "vqa_rad", vqa_rad_root, *options, "--json").stdout)

@@ -9,7 +9,7 @@ Loads no torch, unless a reward has an encoder. No policy model is needed.
 """
 
 from medrft.audit.finding import SEVERITIES, Finding
-from medrft.audit.perform import Settings, at_least, audit_rewards, audit_run_reward
+from medrft.audit.perform import Settings, at_least, audit_rewards, audit_run_reward, people_summary
 from medrft.audit.sources import Material, default_material
 from medrft.audit.subject import load_subject
 from medrft.audit.verdict import THRESHOLDS, set_thresholds
@@ -25,5 +25,6 @@ __all__ = [
     "audit_run_reward",
     "default_material",
     "load_subject",
+    "people_summary",
     "set_thresholds",
 ]

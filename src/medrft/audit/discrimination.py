@@ -15,6 +15,7 @@ from medrft.audit.paraphrases import make_paraphrases
 from medrft.audit.sources import Material
 from medrft.audit.subject import Scored, Subject
 from medrft.intervals import auroc
+from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.types import Example, Form, Score
 
 ENOUGH = 8
@@ -187,14 +188,14 @@ def describe_answer(scored: Scored, cases: Sequence[Case], i: int) -> dict[str, 
         "parts": {
             name: {"raw": column[i], "calibrated": scored.calibrated[name][i]} for name, column in scored.raw.items()
         },
-        "why": explain_probe(cases[i]),
+        "why": explain_probe(cases[i], scored.lexicon),
     }
 
 
-def explain_probe(probe: Case) -> str:
+def explain_probe(probe: Case, lexicon: Lexicon | None = None) -> str:
     """What the clinical scorer reads in the answer, in plain text; empty for whole completions without an answer."""
     if probe.item.answer is None or len(probe.item.answer) > 300:
         return ""
     from medrft.scorers.clinical import explain
 
-    return explain(probe.example.references[0], probe.item.answer, probe.example.question or None).text()
+    return explain(probe.example.references[0], probe.item.answer, probe.example.question or None, lexicon).text()

@@ -178,8 +178,12 @@ def audit_rewards(
     *,
     out: Path | None,
     step: Step = no_step,
+    people: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Audit several rewards on the same answers; writes `summary.json` and `findings.jsonl` into `out`."""
+    """Audit several rewards on the same answers; writes `summary.json` and `findings.jsonl` into `out`.
+
+    `people` is what `compare_with_people` found, to be kept in the summary.
+    """
     cases = prepare_cases(material, settings)
     rewards: dict[str, Any] = {}
     for subject in subjects:
@@ -199,6 +203,24 @@ def audit_rewards(
         "groups": {"count": len({one.group for one in cases.groups}), "size": settings.group_size},
         "thresholds": dict(settings.limits),
         "rewards": rewards,
+        "people": list(people),
+    }
+    if out is not None:
+        write_audit(summary, out)
+    return summary
+
+
+def people_summary(settings: Settings, people: Sequence[Mapping[str, Any]], *, out: Path | None) -> dict[str, Any]:
+    """The summary of a comparison with people alone, without any other test; writes the same files as an audit."""
+    summary = {
+        "medrft": __version__,
+        "seed": settings.seed,
+        "form": settings.form,
+        "sources": [one["name"] for one in people],
+        "notes": [],
+        "thresholds": dict(settings.limits),
+        "rewards": {},
+        "people": list(people),
     }
     if out is not None:
         write_audit(summary, out)

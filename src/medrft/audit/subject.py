@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medrft.audit.foreign import LIMIT, Foreign, style_of, swallowed_errors
-from medrft.errors import RecipeError
+from medrft.errors import RecipeError, unknown_name
 from medrft.rewards import RawScores, Reward
 from medrft.rewards.named import load_reward
+from medrft.rewards.presets import PRESETS
 from medrft.rewards.state import load_state
+from medrft.scorers import SCORERS
+from medrft.scorers.clinical import Clinical
+from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.own import own_lexicon
 from medrft.types import Item, Kind, Score
 
 TOTAL = "reward"
@@ -37,6 +42,8 @@ class Scored:
     """The total with every calibration left out: the weighted sum of the raw scores."""
     shut: list[bool]
     """Rows where answer parts count 0 whatever they scored: the gate closed, or no answer could be read."""
+    lexicon: Lexicon | None = None
+    """What its answers are explained by: that of its clinical scorer, `None` for ours."""
 
 
 class Subject(Protocol):
@@ -122,7 +129,15 @@ class Own:
             total=[outcome.reward for outcome in outcomes],
             plain=plain,
             shut=shut,
+            lexicon=self._lexicon(),
         )
+
+    def _lexicon(self) -> Lexicon | None:
+        """The lexicon of the reward's clinical scorer."""
+        stacks = self.reward.stacks.values()
+        scorers = [part.scorer for stack in stacks for part in stack.parts]
+        scorers += [stack.gate.scorer for stack in stacks if stack.gate is not None]
+        return next((own_lexicon(one.lexicon) for one in scorers if isinstance(one, Clinical)), None)
 
     def calibrations(self, kind: Kind) -> dict[str, str]:
         """Kind of calibration of each part."""
@@ -207,11 +222,12 @@ def load_subject(
     style: str | None = None,
     encoder: str | None = None,
     bertscore: str | None = None,
+    lexicon: Sequence[Path] = (),
     state: Path | None = None,
     limit: float = LIMIT,
     columns: Mapping[str, str] | None = None,
 ) -> Own | Theirs:
-    """The reward of a preset, of a YAML file (a recipe or a reward alone), or of `file.py:name`.
+    """The reward of a preset, a scorer of ours alone, a YAML file (a recipe or a reward alone), or `file.py:name`.
 
     Raises `UserError` in one line when there is no such reward, or it cannot be imported or built.
     """
@@ -228,9 +244,18 @@ def load_subject(
         return subject
     if spec.endswith(".py"):
         raise RecipeError(f"{spec} is a file; name the function in it, as {spec}:score")
-    reward = load_reward(spec, encoder=encoder, bertscore=bertscore).reward
-    name = Path(spec).stem if spec.endswith((".yaml", ".yml")) else spec
+    file = spec.endswith((".yaml", ".yml"))
+    table = spec if file else _table_of(spec)
+    reward = load_reward(table, encoder=encoder, bertscore=bertscore, lexicon=lexicon).reward
+    name = Path(spec).stem if file else spec
     return Own(name=name, reward=reward, encoder=encoder_of(reward), state=state)
+
+
+def _table_of(name: str) -> Any:
+    """A preset's name as it is, a scorer's as a reward of that one part; raises `UnknownNameError` for others."""
+    if name not in PRESETS and name not in SCORERS:
+        raise unknown_name("reward", name, [*PRESETS, *SCORERS])
+    return name if name in PRESETS else {"parts": [{"scorer": name, "weight": 1.0}]}
 
 
 def told_at_start(foreign: Foreign) -> list[tuple[str, str]]:

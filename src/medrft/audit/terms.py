@@ -11,7 +11,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
-from medrft.scorers.clinical.compile import shipped_lexicon
+from medrft.scorers.clinical.compile import load_lexicon
 from medrft.scorers.clinical.lexicon import Atom
 from medrft.scorers.clinical.morphology import read_word
 from medrft.scorers.clinical.words import cut_tokens
@@ -36,7 +36,7 @@ class Said(NamedTuple):
 @lru_cache(maxsize=16_384)
 def read_terms(text: str) -> Said:
     """The terms of a text; at each word the longest term of the lexicon is taken."""
-    made, tokens = shipped_lexicon(), cut_tokens(text)
+    made, tokens = load_lexicon(), cut_tokens(text)
     atoms: Counter[Atom] = Counter()
     cues: Counter[str] = Counter()
     numbers: list[tuple[str, float]] = []
@@ -128,7 +128,7 @@ def _excludes(a: Atom, b: Atom) -> bool:
 
     On an ordered axis neighbours can (mild, moderate), and only values two steps apart exclude each other.
     """
-    made = shipped_lexicon()
+    made = load_lexicon()
     axis = made.axes.get(a.axis)
     if axis is None:
         related = b.value in made.ancestors.get(a.value, ()) or a.value in made.ancestors.get(b.value, ())

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from medrft.cli.audit_human import (
+    below_floor,
+    check_floors,
+    people_failures,
+    read_people,
+    say_below,
+    show_people,
+)
 from medrft.cli.common import Json, data_source, err, out, print_json
 from medrft.errors import unknown_name
 from medrft.files import check_writable
 
 if TYPE_CHECKING:
     from medrft.audit import Settings
+    from medrft.audit.human import HumanSet
     from medrft.audit.sources import Material
     from medrft.audit.subject import Own, Theirs
     from medrft.types import Form
@@ -36,11 +45,20 @@ Predictions = Annotated[
     list[Path] | None, typer.Option("--predictions", help="Answers of a model: JSONL of reference and prediction.")
 ]
 Run = Annotated[Path | None, typer.Option("--run", help="Rollouts of a run: its own groups of answers.")]
+Human = Annotated[
+    list[str] | None,
+    typer.Option("--human", help="What people said: a table of reference, candidate, rating or label, or READER:PATH."),
+]
+Against = Annotated[
+    list[str] | None, typer.Option("--against", help="With --human: also the paired difference to this reward.")
+]
 Output = Annotated[Path, typer.Option(help="Folder for summary.json, findings.jsonl and audit.html.")]
 Thresholds = Annotated[list[str] | None, typer.Option("--threshold", metavar="NAME=VALUE", help="Set a threshold.")]
 FailUnder = Annotated[
     list[str] | None,
-    typer.Option("--fail-under", metavar="auroc=VALUE", help="Exit with 1 below it; also snr, group_auroc."),
+    typer.Option(
+        "--fail-under", metavar="auroc=VALUE", help="Exit with 1 below it; also snr, group_auroc, tau, orderings."
+    ),
 ]
 FailOn = Annotated[
     list[str] | None, typer.Option("--fail-on", help="Exit with 1 on a finding of this name, or severity or worse.")
@@ -48,7 +66,10 @@ FailOn = Annotated[
 Columns = Annotated[
     list[str] | None, typer.Option("--column", metavar="NAME=reference", help="A data column that the reward expects.")
 ]
-FIGURES = ("auroc", "group_auroc", "snr")
+FIGURES = ("auroc", "group_auroc", "snr", "tau", "orderings")
+Lexicons = Annotated[
+    list[Path] | None, typer.Option("--lexicon", help="Your own words for the clinical scorer; may be repeated.")
+]
 
 
 def audit(
@@ -58,10 +79,13 @@ def audit(
     pairs: Pairs = None,
     predictions: Predictions = None,
     run: Run = None,
+    human: Human = None,
+    against: Against = None,
     output: Output = Path("audit"),
     form: Annotated[str | None, typer.Option(help="Answer form of the completions: think, direct or short.")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine.")] = None,
     bertscore: Annotated[str | None, typer.Option("--bertscore", help="Another encoder for bertscore alone.")] = None,
+    lexicon: Lexicons = None,
     state: Annotated[Path | None, typer.Option(help="Take calibration state from this run.")] = None,
     group_size: Annotated[int, typer.Option(help="Answers per group.", min=2)] = 8,
     groups: Annotated[int, typer.Option(help="Groups to draw.", min=10)] = 160,
@@ -77,7 +101,8 @@ def audit(
     """Audit rewards: do they tell right from wrong, can GRPO learn from them, can they be hacked, are they sound code?
 
     Tried on the phantom and on short report phrases unless --examples, --pairs, --predictions or --run say otherwise.
-    Needs no policy model. Writes summary.json, findings.jsonl and audit.html.
+    --human alone only compares with what people said. Needs no policy model. Writes summary.json, findings.jsonl and
+    audit.html.
     """
     from medrft.audit import Settings, set_thresholds
     from medrft.audit.verdict import parse_thresholds
@@ -85,17 +110,31 @@ def audit(
     _keep_private(reward, run)
     limits, floors, stops = set_thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
-    options: dict[str, Any] = {
-        "style": style,
-        "encoder": encoder,
-        "bertscore": bertscore,
-        "state": state,
-        "limit": time_limit,
-    }
+    given: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
+    options = {**given, "style": style, "state": state}
     check_writable(output / "summary.json")
     with err.status("Reading the material"):
-        material = _material(examples, pairs, predictions, run, seed=seed, limit=limit)
-    summary = _perform(reward, material, settings, output, columns=_columns(column), **options)
+        people = read_people(human, against, floors)
+        alone = people and not (examples or pairs or predictions or run)
+        material = None if alone else _material(examples, pairs, predictions, run, seed=seed, limit=limit)
+    if material is None:
+        check_floors(floors, people)
+    summary = _perform(
+        reward,
+        material,
+        settings,
+        output,
+        people=people,
+        against=against or [],
+        limit=time_limit,
+        columns=_columns(column),
+        **options,
+    )
+    _report(summary, output, floors, stops, json_=json_)
+
+
+def _report(summary: dict[str, Any], output: Path, floors: dict[str, float], stops: list[str], *, json_: bool) -> None:
+    """Print what was found, then a line for each failure; with any, exit with 1."""
     if json_:
         print_json(summary)
     else:
@@ -121,20 +160,40 @@ def _keep_private(specs: list[str], run: Path | None) -> None:
             refuse_private(True, list(servers_in(read_reward(spec).table, "reward")))
 
 
-def _perform(specs: list[str], material: Material, settings: Settings, output: Path, **options: Any) -> dict[str, Any]:
+def _perform(
+    specs: list[str],
+    material: Material | None,
+    settings: Settings,
+    output: Path,
+    *,
+    people: list[HumanSet],
+    against: list[str],
+    **options: Any,
+) -> dict[str, Any]:
     """Load the rewards, audit them and write the page; their child processes end even if that fails."""
-    from medrft.audit import audit_rewards, load_subject
+    from medrft.audit import audit_rewards, load_subject, people_summary
+    from medrft.audit.human import compare_with_people
     from medrft.report.audit import write_audit_page
 
     subjects: list[Own | Theirs] = []
+    others: list[Own | Theirs] = []
     with err.status("Auditing") as status:
+
+        def step(name: str) -> None:
+            status.update(f"Auditing {name}")
+
         try:
             subjects += [load_subject(spec, **options) for spec in specs]
-            summary = audit_rewards(
-                subjects, material, settings, out=output, step=lambda name: status.update(f"Auditing {name}")
+            others += [load_subject(spec, **options) for spec in against]
+            said = compare_with_people(
+                subjects, people, against=others, form=settings.form, seed=settings.seed, step=step
             )
+            if material is None:
+                summary = people_summary(settings, said, out=output)
+            else:
+                summary = audit_rewards(subjects, material, settings, out=output, step=step, people=said)
         finally:
-            for subject in subjects:
+            for subject in (*subjects, *others):
                 subject.close()
     write_audit_page(output)
     return summary
@@ -219,14 +278,12 @@ def _stops(names: list[str] | None) -> list[str]:
 def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str]) -> list[str]:
     from medrft.audit.finding import SEVERITIES
 
-    found = []
+    found = people_failures(summary, floors)
     for reward, row in summary["rewards"].items():
         values = audit_figures(row)
         for name, floor in floors.items():
-            value = values[name]
-            if value is None or value < floor:
-                shown = "could not be measured" if value is None else f"{value:.3f}"
-                found.append(f"{reward}: {name} is {shown}, asked for at least {floor:g}")
+            if name in values and below_floor(values[name], floor):
+                found.append(f"{reward}: {name} {say_below(values[name], floor)}")
         for finding in row["findings"]:
             grave = [s for s in stops if s in SEVERITIES]
             worse = any(SEVERITIES.index(finding["severity"]) >= SEVERITIES.index(s) for s in grave)
@@ -247,9 +304,12 @@ def audit_figures(row: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _show(summary: dict[str, Any]) -> None:
-    """The short table, one column per reward, and the findings by name."""
+    """The short table, one column per reward, and the findings by name; what people said in tables of its own."""
     from medrft.report.audit import comparison_rows
 
+    show_people(summary)
+    if not summary["rewards"]:
+        return
     rewards = list(summary["rewards"])
     table = Table(title=f"Audit on {', '.join(summary['sources'])}", title_justify="left")
     table.add_column("")

@@ -54,12 +54,12 @@ def curate(
     from medrft.data import check_options, load_data
     from medrft.evaluation.scoring import check_correct
     from medrft.report.curation import write_sheet
-    from medrft.scorers import build_scorer
+    from medrft.rewards import correct_of
 
     loaded = load_recipe(recipe, overrides=common.parse_overrides(set_))
     think_prompt(loaded)
     check_options(loaded.data.name, loaded.data.options)
-    check_correct(loaded.correct.scorer, build_scorer(loaded.correct.scorer, encoder=loaded.encoder))
+    check_correct(loaded.correct.scorer, correct_of(loaded).scorer)
     who = _named(loaded, policy, endpoint, endpoint_model, api_key_env)
     with common.progress_bar("Loading data") as advance:
         data = load_data(loaded.data, seed=loaded.seed, on_progress=advance)

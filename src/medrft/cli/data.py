@@ -16,7 +16,8 @@ from medrft.cli import common
 from medrft.cli.convert import convert
 from medrft.cli.leaks import leaks
 from medrft.cli.sources import load_dataset
-from medrft.errors import DataError, unknown_name
+from medrft.cli.words import print_survey, survey_data
+from medrft.errors import DataError, RecipeError, unknown_name
 from medrft.types import KINDS, SPLITS
 
 if TYPE_CHECKING:
@@ -42,7 +43,18 @@ app.command("convert")(convert)
 
 
 @app.command()
-def check(name: Name, path: Root = None, assignments: common.Set = None, as_json: common.Json = False) -> None:
+def check(
+    name: Name,
+    path: Root = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Also list the words of the answers that the clinical lexicon lacks.")
+    ] = False,
+    lexicon: Annotated[
+        list[Path] | None, typer.Option("--lexicon", help="Your own words, known with --words; may be repeated.")
+    ] = None,
+    assignments: common.Set = None,
+    as_json: common.Json = False,
+) -> None:
     """Count rows, kinds and images per split, compare with the published counts, and list each row left out.
 
     Examples: medrft data check vqa_rad data/vqa_rad; medrft data check slake data/Slake1.0 --set lang=all;
@@ -50,11 +62,17 @@ def check(name: Name, path: Root = None, assignments: common.Set = None, as_json
     """
     from medrft.data.summary import summarize_data
 
-    summary = summarize_data(load_dataset(name, path, assignments))
+    if lexicon and not words:
+        raise RecipeError("--lexicon goes with --words: it says which words are known")
+    loaded = load_dataset(name, path, assignments)
+    survey = survey_data(loaded, lexicon or ()) if words else None
+    summary = summarize_data(loaded)
     if as_json:
-        common.print_json(summary)
-    else:
-        _print(summary)
+        common.print_json({**summary, **({"words": survey.as_json()} if survey else {})})
+        return
+    _print(summary)
+    if survey is not None:
+        print_survey(survey)
 
 
 @app.command()

@@ -49,6 +49,9 @@ FormName = Annotated[str, typer.Option("--form", help="Answer form of `completio
 EncoderName = Annotated[
     str | None, typer.Option("--encoder", help="Encoder of bertscore and cosine: hub id or folder.")
 ]
+Lexicons = Annotated[
+    list[Path] | None, typer.Option("--lexicon", help="Your own words for the clinical scorer; may be repeated.")
+]
 Option = Annotated[list[str] | None, typer.Option("--option", help="SCORER.OPTION=VALUE; may be repeated.")]
 Reference = Annotated[str | None, typer.Option(help="Instead of a file: one pair's reference.")]
 Answer = Annotated[str | None, typer.Option(help="Instead of a file: one pair's answer.")]
@@ -68,6 +71,7 @@ def score(
     join: Join = None,
     form: FormName = "think",
     encoder: EncoderName = None,
+    lexicon: Lexicons = None,
     option: Option = None,
     reference: Reference = None,
     answer: Answer = None,
@@ -104,11 +108,12 @@ def score(
     if output is not None:
         check_writable(output)
     options = scorer_options(option or [])
-    judges = build_scorers(scorer or [], encoder, options)
-    maker, facts, table = build_scored(reward, encoder, options) if reward is not None else (None, {}, None)
+    words = [str(path) for path in lexicon or ()]
+    judges = build_scorers(scorer or [], encoder, words, options)
+    maker, facts, table = build_scored(reward, encoder, words, options) if reward is not None else (None, {}, None)
     if found.shard is not None and maker is not None:
         check_shardable(maker, fitted=state is not None)
-    asked = {"scorers": scorer, "reward": table, "options": options, "encoder": encoder, "form": form}
+    asked = {"scorers": scorer, "reward": table, "options": options, "encoder": encoder, "lexicon": words, "form": form}
     work = Scoring(judges=judges, reward=maker, state=state, settings=settings_of(asked))
     facts["encoder"] = facts.get("encoder", _encoder_config(encoder).id)
     _score_rows(found, work, facts, output=output, fit=fit, json_=json_, explain=explain)
@@ -202,11 +207,19 @@ def join_outputs(rows: Path | None, output: Path | None, shards: int, *, alone: 
     err.print(f"{joined.rows:,} rows of {shards} shards in {output}{listed}", highlight=False, soft_wrap=True)
 
 
-def build_scorers(names: Sequence[str], encoder: str | None, options: Options) -> list[Scorer]:
+def build_scorers(names: Sequence[str], encoder: str | None, lexicon: Sequence[str], options: Options) -> list[Scorer]:
     """Build the scorers that are named."""
+    from medrft.config import ClinicalConfig
     from medrft.scorers import build_scorer
+    from medrft.scorers.clinical.own import own_lexicon
 
-    return [build_scorer(name, encoder=_encoder_config(encoder), **options.get(name, {})) for name in names]
+    clinical = ClinicalConfig(lexicon=tuple(lexicon))
+    if lexicon:
+        own_lexicon(clinical.lexicon)  # a bad file is told even if no scorer is clinical
+    return [
+        build_scorer(name, encoder=_encoder_config(encoder), clinical=clinical, **options.get(name, {}))
+        for name in names
+    ]
 
 
 def _encoder_config(name: str | None) -> EncoderConfig:
@@ -215,11 +228,13 @@ def _encoder_config(name: str | None) -> EncoderConfig:
     return EncoderConfig(id=name) if name else EncoderConfig()
 
 
-def build_scored(spec: str, encoder: str | None, options: Options) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
+def build_scored(
+    spec: str, encoder: str | None, lexicon: Sequence[str], options: Options
+) -> tuple[Reward, dict[str, Any], dict[str, Any]]:
     """The reward of a preset or YAML file, facts to print about it, and the settings that its scores depend on."""
     from medrft.rewards.named import load_reward
 
-    found = load_reward(spec, encoder=encoder, options=options)
+    found = load_reward(spec, encoder=encoder, lexicon=lexicon, options=options)
     return found.reward, {"reward": spec, "encoder": found.encoder}, found.file.settings()
 
 
@@ -270,8 +285,7 @@ def _show_stack(stack: Any, *, title: str) -> None:
     out.print(table)
     if any(calibration.kind == "adaptive" for calibration in calibrations):
         out.print("adaptive: the settings are unpublished; these are not the authors' values")
-    gate = stack.gate
-    out.print(f"gate: {gate.scorer} below {gate.below} makes the answer parts 0" if gate else "gate: none")
+    out.print(f"gate: {stack.gate.rule}" if stack.gate else "gate: none")
 
 
 def _source(

@@ -11,6 +11,7 @@ from typing import Any
 
 from medrft.errors import DataError, naming_extras
 from medrft.report.audit_charts import share_bar, spread_histogram, strip_chart
+from medrft.report.audit_people import people_sections
 from medrft.report.html import render_template
 from medrft.report.wording import whole_percent
 from medrft.rundir import read_json, write_atomic
@@ -52,15 +53,22 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def audit_page(summary: Row) -> str:
     """The whole page as text."""
     sections = [_section(name, row, summary) for name, row in summary["rewards"].items()]
-    comparison = list(comparison_rows(summary))
+    people = people_sections(summary)
+    audited = (name for judged in summary.get("people", ()) for name in judged["audited"])
     return render_template(
-        "audit.html.j2", summary=summary, sections=sections, comparison=comparison, verdicts=VERDICTS
+        "audit.html.j2",
+        summary=summary,
+        names=list(dict.fromkeys([*summary["rewards"], *audited])),
+        sections=sections,
+        people=people,
+        comparison=list(comparison_rows(summary)),
+        verdicts=VERDICTS,
     )
 
 
 def run_fragment(summary: Row) -> dict[str, Any] | None:
     """What a run's report shows of the audit made before training; `None` if there was none."""
-    if "rewards" not in summary:
+    if not summary.get("rewards"):
         return None
     name, row = next(iter(summary["rewards"].items()))
     rows = [(label, cells) for label, cells in comparison_rows(summary) if label != "verdict"]
