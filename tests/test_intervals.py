@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
-from medrft.intervals import auroc, mean_interval, paired_difference, student_quantile
+from medrft.intervals import (
+    area_under_curve,
+    auroc,
+    average_of,
+    jackknife_interval,
+    kendall_tau,
+    mean_interval,
+    paired_difference,
+    student_quantile,
+)
 
 values = st.lists(st.floats(-1, 1), min_size=2, max_size=30)
 scores = st.lists(st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)), min_size=2, max_size=40)
@@ -266,3 +275,78 @@ def test_a_mean_over_seeds_stays_within_its_bounds():
     assert 0 < found.low < 0.95 < found.high <= 1
     assert found.high - found.low > mean_interval(values).high - mean_interval(values).low
     assert mean_interval(values, runs=[1] * 20) == mean_interval(values)
+
+
+judgements = st.lists(
+    st.tuples(st.integers(0, 4), st.floats(-1, 1).map(lambda x: round(x, 1)), st.integers(0, 5)),
+    min_size=3,
+    max_size=40,
+)
+
+
+@given(judgements)
+def test_tau_is_that_of_scipy_with_and_without_each_cluster(rows):
+    a, b, clusters = zip(*rows, strict=True)
+    found = kendall_tau(a, b, clusters=clusters)
+    assert found.value == pytest.approx(stats.kendalltau(a, b).statistic, nan_ok=True)
+    for cluster, tau in zip(dict.fromkeys(clusters), found.without, strict=True):
+        kept = [row for row in rows if row[2] != cluster]
+        expected = stats.kendalltau(*list(zip(*kept, strict=True))[:2]).statistic if len(kept) > 1 else math.nan
+        assert tau == pytest.approx(expected, nan_ok=True)
+
+
+@given(judgements)
+def test_the_area_is_that_of_scikit_learn_with_and_without_each_cluster(rows):
+    values, clusters = [row[1] for row in rows], [row[2] for row in rows]
+    right = [row[0] > 2 for row in rows]
+    assume(len(set(right)) == 2)
+    found = area_under_curve(values, right, clusters=clusters)
+    assert found.value == pytest.approx(roc_auc_score(right, values))
+    for cluster, area in zip(dict.fromkeys(clusters), found.without, strict=True):
+        kept = [i for i, row in enumerate(rows) if row[2] != cluster]
+        sides = [right[i] for i in kept]
+        expected = roc_auc_score(sides, [values[i] for i in kept]) if len(set(sides)) == 2 else math.nan
+        assert area == pytest.approx(expected, nan_ok=True)
+
+
+def test_tau_leaves_out_rows_without_a_value():
+    whole = kendall_tau([1, 2, 3, 4], [2, 1, 3, 4])
+    assert kendall_tau([1, 2, math.nan, 3, 4], [2, 1, 9, 3, 4]).value == whole.value
+    assert kendall_tau([1, 2, math.nan, 3, 4], [2, 1, 9, 3, 4]).n == 4
+
+
+def test_intervals_of_tau_hold_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+
+    def drawn(studies):
+        quality = rng.normal(size=(studies, 1)) * 0.7 + rng.normal(size=(studies, 2))
+        seen = quality + rng.normal(size=(studies, 2))
+        return np.clip(np.round(3 + quality), 1, 5).ravel(), np.clip(seen, -0.5, 2).ravel()
+
+    truth = stats.kendalltau(*drawn(20_000)).statistic
+    clusters = np.repeat(np.arange(40), 2).tolist()
+    made = [jackknife_interval(kendall_tau(*drawn(40), clusters=clusters), bounds=(-1.0, 1.0)) for _ in range(200)]
+    assert 0.9 <= np.mean([one.low <= truth <= one.high for one in made]) <= 0.99
+    assert all(-1 <= one.low <= one.mean <= one.high <= 1 for one in made)
+
+
+def test_a_jackknife_of_an_area_is_near_the_bootstrap():
+    rng = np.random.default_rng(1)
+    right = rng.random(120) < 0.4
+    values = rng.normal(size=120) + right
+    one = jackknife_interval(area_under_curve(values, right), bounds=(0.0, 1.0))
+    other = auroc(values[right], values[~right], seed=0)
+    assert one.mean == pytest.approx(other.mean)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.03)
+
+
+def test_where_a_statistic_hangs_on_one_cluster_there_is_no_interval():
+    assert math.isnan(jackknife_interval(area_under_curve([1, 0, 0], [True, False, False]), bounds=(0.0, 1.0)).low)
+    assert math.isnan(jackknife_interval(kendall_tau([1, 2], [1, 2], clusters="aa"), bounds=(-1.0, 1.0)).low)
+
+
+def test_statistics_of_the_same_clusters_are_subtracted_and_averaged():
+    a, b = kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]), kendall_tau([1, 2, 3, 4], [1, 2, 3, 4])
+    assert b.minus(a).value == pytest.approx(1 / 3)
+    assert average_of([a, b, kendall_tau([1, 1, 1, 1], [1, 2, 3, 4])]).value == pytest.approx(5 / 6)
+    assert math.isnan(average_of([]).value)

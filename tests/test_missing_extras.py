@@ -122,3 +122,4 @@ def test_the_error_is_a_users_and_survives_pickling():
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) and again.name == "torch"
     assert str(MissingExtraError("vllm")).endswith("pip install vllm")
+    assert str(MissingExtraError("CRIMSON")).endswith("pip install crimson-score")

@@ -124,12 +124,12 @@ def _parsed(path: Path, text: str) -> Any:
 
 
 def found_files(value: Any, folder: Path) -> Any:
-    """The recipe with absolute paths for each `file.py:Name` and chat template in `folder`, where it lies.
+    """The recipe with absolute paths for each `file.py:Name`, chat template and lexicon in `folder`, where it lies.
 
     Then it can be run from any folder.
     """
     if isinstance(value, dict):
-        return {key: _found_template(key, found_files(inner, folder), folder) for key, inner in value.items()}
+        return {key: _found_path(key, found_files(inner, folder), folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [found_files(inner, folder) for inner in value]
     where, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
@@ -138,9 +138,13 @@ def found_files(value: Any, folder: Path) -> Any:
     return value
 
 
-def _found_template(key: str, value: Any, folder: Path) -> Any:
-    """`model.chat_template` as an absolute path, if it is a file beside the recipe or in the current folder."""
-    if key.rpartition(".")[2] != "chat_template" or not isinstance(value, str):
+def _found_path(key: str, value: Any, folder: Path) -> Any:
+    """`chat_template` and each `lexicon` as absolute paths, if they are files beside the recipe or in this folder."""
+    if key.rpartition(".")[2] not in ("chat_template", "lexicon"):
+        return value
+    if isinstance(value, list):
+        return [_found_path(key, inner, folder) for inner in value]
+    if not isinstance(value, str):
         return value
     return next((str(path.resolve()) for path in (folder / value, Path(value)) if path.is_file()), value)
 
