@@ -44,6 +44,10 @@ FRAGMENT = 0.3
 """Weight of an added finding that names no finding and no place the lexicon knows."""
 IN_PLACE = 0.3
 """Factor for texts that differ in a word or two which the lexicon cannot relate: most often that is a contradiction."""
+LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.8, 0.8
+"""A part: at most 3/4 as long as a reference of six words or more, four fifths of it in the reference's own words."""
+NEARLY_NOTHING = 0.1
+"""A score up to this is not lowered for exchanged words: it is among the wrong answers already, and keeps its place."""
 IN_FULL = 0.9
 NO_MATCH = Match((), 0.0, False)
 APART = 0.7
@@ -108,11 +112,26 @@ def compare_findings(
             united = _together(made, reference, candidate, best)
             united = replace(united, score=united.score * APART**apart) if united is not best else best
             best = max(best, united, key=lambda found: found.score)
-    if not best.contradiction and mode == "answer" and not _understood(best, reference, candidate):
+    if best.score > NEARLY_NOTHING and mode == "answer" and not _understood(best, reference, candidate):
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
-        replaced = replaced and _words_replaced(reference.tokens, candidate.tokens)
+        replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
         best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))
+        if (most := _most_for_a_part(made, reference, candidate)) < best.score:
+            best = replace(best, score=most, notes=(*best.notes, "a part of the reference, in its own words"))
     return best if best.score > 0 else _lexical(made, reference, candidate, best)
+
+
+def _most_for_a_part(made: Lexicon, reference: Reading, candidate: Reading) -> float:
+    """The most that a part of a long reference in its own words can earn: by the share of the words that it repeats.
+
+    Such an answer is read without any doubt, and would else earn more than a whole paraphrase in other words.
+    """
+    if len(reference.tokens) < LONG or len(candidate.tokens) > SHORTER * len(reference.tokens):
+        return 1.0
+    mine, yours = content_words(reference.text, made), content_words(candidate.text, made)
+    if not yours or len(mine) < LONG or sum(word in mine for word in yours) < OWN_WORDS * len(yours):
+        return 1.0
+    return PART * sum(word in yours for word in mine) / len(mine)
 
 
 def _understood(best: Comparison, reference: Reading, candidate: Reading) -> bool:

@@ -33,7 +33,6 @@ LOOSE = 0.8
 """Texts that share half of their words lose no more than this half; those that share 90 % nearly all."""
 KEPT = 0.75
 """Exchanged words with at least this score mean the same, or say a little more or less."""
-SILENT = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks"))
 NEGATIONS = frozenset(("no", "not", "without", "absent", "none", "never", "neither", "nor", "non", "negative"))
 
 
