@@ -241,7 +241,7 @@ def compute_score(
     data_source: str,
     solution_str: str,
     ground_truth: Any,
-    extra_info: Mapping[str, Any] | None = None,
+    extra_info: dict[str, Any] | None = None,
     *,
     url: str,
     unscored: float = 0.0,
