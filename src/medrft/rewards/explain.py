@@ -1,7 +1,7 @@
 """From a scored row to lines of text that explain its reward: part by part, with what each scorer compared.
 
-    clinical: 0.0000 x 0.4 = 0.0000
-        clinical 0.00 (contradiction): 'left effusion' answered by 'fluid on the right'
+    clinical: 0.0300 x 0.6 = 0.0180
+        clinical 0.03 (contradiction): 'left effusion' answered by 'fluid on the right'
     reward: 0.1500
 
 A scorer may have a method `explain(item) -> Iterable[str]`; nothing here knows a scorer by name. The method is called

@@ -5,8 +5,8 @@ Each text becomes findings with facets (`reader`), and the two are compared face
 >>> from medrft.scorers.clinical import explain
 >>> explain("no pneumothorax", "Pneumothorax is absent.").score
 1.0
->>> explain("mild cardiomegaly", "severely enlarged heart").score
-0.0
+>>> round(explain("mild cardiomegaly", "severely enlarged heart").score, 2)
+0.05
 """
 
 from medrft.scorers.clinical.explain import Explanation, FacetLine, FindingLine, explain, explain_best

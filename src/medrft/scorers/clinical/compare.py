@@ -74,6 +74,15 @@ class Pairing:
     candidate: Finding | None
     match: Match | None
     contradicted: bool = False
+    alone: bool = False
+    """Whether it is the only pair."""
+
+    @property
+    def earned(self) -> float:
+        """What the pair earns, in [0, 1]."""
+        if self.match is None:
+            return 0.0
+        return self.match.worth * (ALONE if self.alone and self.contradicted else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +171,9 @@ def _compare_one(made: Lexicon, mine: Finding, yours: Finding, found: Match) -> 
         elif other:
             score = max(score, NOTHING_FOUND / (1 + 2 * sum(weights)))
     notes = ("another finding",) if other else ()
-    return Comparison(score, "findings", contradiction, (Pairing(mine, yours, found, contradiction),), (), notes)
+    return Comparison(
+        score, "findings", contradiction, (Pairing(mine, yours, found, contradiction, alone=True),), (), notes
+    )
 
 
 def _compare_several(
@@ -192,7 +203,7 @@ def _compare_several(
     ]
     used = {id(pairing.candidate) for pairing in pairings if pairing.candidate is not None}
     extra = tuple(finding for finding in yours if id(finding) not in used)
-    earned = [pairing.match.worth if pairing.match else 0.0 for pairing in pairings]
+    earned = [pairing.earned for pairing in pairings]
     if aside and not any(value for value, well in zip(earned, normal, strict=True) if not well):
         earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
     gained, wanted = sum(map(_product, weights, earned)), sum(weights)

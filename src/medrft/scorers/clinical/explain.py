@@ -103,8 +103,8 @@ def explain(
     """Explain the clinical score of an answer.
 
     >>> print(explain("left pleural effusion", "fluid in the right pleural space").text())
-    clinical 0.00 (contradiction): 'left pleural effusion' answered by 'fluid in the right pleural space'
-      0.00  left pleural effusion <- fluid in right pleural space
+    clinical 0.03 (contradiction): 'left pleural effusion' answered by 'fluid in the right pleural space'
+      0.03  left pleural effusion <- fluid in right pleural space
             = finding: fluid
             = anatomy: pleura
             x side: left / right: contradicts
@@ -149,7 +149,7 @@ def _finding(pairing: Pairing) -> FindingLine:
         candidate=_stated(pairing.candidate.text, pairing.candidate.negative)
         if pairing.candidate is not None
         else None,
-        score=pairing.match.score if pairing.match is not None else 0.0,
+        score=pairing.earned,
         contradicted=pairing.contradicted or (pairing.match is not None and bool(pairing.match.clashes)),
         facets=tuple(_line(line) for line in lines),
     )
