@@ -44,10 +44,10 @@ FRAGMENT = 0.3
 """Weight of an added finding that names no finding and no place the lexicon knows."""
 IN_PLACE = 0.3
 """Factor for texts that differ in a word or two which the lexicon cannot relate: most often that is a contradiction."""
-LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.8, 0.8
-"""A part: at most 3/4 as long as a reference of six words or more, four fifths of it in the reference's own words."""
-NEARLY_NOTHING = 0.1
-"""A score up to this is not lowered for exchanged words: it is among the wrong answers already, and keeps its place."""
+LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.5
+"""A part: at most 3/4 as long as a reference of six words or more, 3/4 of it in the reference's own words."""
+NEARLY_NOTHING = {"one": 0.1, "several": 0.03}
+"""Scores up to this, for one finding and for several, are not lowered for exchanged words: they are low enough."""
 IN_FULL = 0.9
 NO_MATCH = Match((), 0.0, False)
 APART = 0.7
@@ -121,7 +121,8 @@ def compare_findings(
             united = _together(made, reference, candidate, best)
             united = replace(united, score=united.score * APART**apart) if united is not best else best
             best = max(best, united, key=lambda found: found.score)
-    if best.score > NEARLY_NOTHING and mode == "answer" and not _understood(best, reference, candidate):
+    least = NEARLY_NOTHING["one" if len(grid) == 1 else "several"]
+    if best.score > least and mode == "answer" and not _understood(best, reference, candidate):
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
         replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
         best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))
