@@ -152,6 +152,9 @@ class Draft:
             names = frozenset(name for name in names if name not in made.generic) or names
         if {"left", "right"} <= self.values.get("side", set()) and not self.alternatives:
             self.values["side"] = {"bilateral"}
+        if "removed" in self.values.get("placement", ()) and any("device" in made.ancestors.get(n, ()) for n in names):
+            self.values["placement"].discard("removed")  # "the chest tube has been removed": there is none
+            self.negative = True
         counts: frozenset[float] = frozenset(self.counts)
         negative = self.negative or (counts == {0.0})
         # Vertebrae by their short names: "12th thoracic vertebra" is t12.

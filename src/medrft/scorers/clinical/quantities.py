@@ -72,8 +72,21 @@ def compare_measures(reference: Finding, candidate: Finding) -> list[Line]:
         elif unit.startswith(BEFORE) and _turned(left, right, unit):
             lines.append(Line("change", *shown, "clash", OPPOSITE_CHANGE))
         else:
-            lines.append(Line(facet, *shown, *_fit(left[unit], right[unit], EXACT.get(unit, TOLERANCE))))
+            fit = _fit(left[unit], right[unit], EXACT.get(unit, TOLERANCE))
+            held = fit[0] == "clash" and (_holds(reference, candidate, unit) or _holds(candidate, reference, unit))
+            lines.append(Line(facet, *shown, *(("near", 0.8) if held else fit)))
     return lines
+
+
+def _holds(bounded: Finding, other: Finding, unit: str) -> bool:
+    """Whether a size of one finding lies within the bound that the other gives: 7 mm is less than 1 cm."""
+    limits, sizes = _by_unit(bounded.measures).get(unit, ()), _by_unit(other.measures).get(unit, ())
+    said = bounded.values.get("bound", frozenset())
+    if not said or "bound" in other.values or not limits or not sizes:
+        return False
+    if said & {"strictly_under", "at_most"}:
+        return max(sizes) <= min(limits)
+    return min(sizes) >= max(limits)
 
 
 def _turned(left: Mapping[str, tuple[float, ...]], right: Mapping[str, tuple[float, ...]], unit: str) -> bool:
