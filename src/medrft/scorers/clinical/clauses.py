@@ -46,10 +46,10 @@ class Clause:
         done: list[Draft] = []
         inherited = False
         chunks = self._chunks()
+        last = max((place for place, (join, _) in enumerate(chunks) if join.kind == "alternatives"), default=-1)
         for position, (connector, mentions) in enumerate(chunks):
             chunk = self._chunk(mentions)
-            listed = any(later.kind == "alternatives" for later, _ in chunks[position:])
-            if inherited and connector.kind != "with_words" and self._continues(chunk, listed=listed):
+            if inherited and connector.kind != "with_words" and self._continues(chunk, listed=position <= last):
                 chunk.negative = True
             if chunk.backwards:
                 negate_back(done, chunk, connector)

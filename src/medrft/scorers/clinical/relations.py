@@ -227,4 +227,10 @@ def _signs(words: list[str]) -> list[str]:
 
 def _only_named(made: Lexicon, tests: set[str], words: list[str]) -> bool:
     """Whether one of the tests stands among the words of the other text, which gives no result for it."""
-    return any(name in words and TEST.fullmatch(name) and (name,) not in made.terms for name in tests)
+    return any(name in words and TEST.fullmatch(name) and _is_test(made, name) for name in tests)
+
+
+def _is_test(made: Lexicon, name: str) -> bool:
+    """Whether a name can be that of a test: the lexicon has it for no place, modality or value (T1, L5)."""
+    entry = made.terms.get((name,))
+    return entry is None or all(atom.axis == "name" for atom in entry.atoms)
