@@ -201,6 +201,8 @@ def test_what_is_closed_can_be_read(text):
 def test_kinds():
     assert infer_kind(["yes", "no finding"]) == "open"
     assert infer_kind([]) == "open"
+    assert infer_kind(["N:O"]) == infer_kind(["ye s"]) == "open"
+    assert infer_kind(["没有"]) == infer_kind(["No."]) == "closed"
     assert infer_kind(["Yes"], ["Yes", "No"]) == "choice"
 
 

@@ -150,4 +150,4 @@ def infer_kind(references: Sequence[str], options: Sequence[str] = ()) -> Kind:
 
 def _plain_yes_no(text: str) -> bool:
     word = "".join(tokens(text)) if len(text) < CACHED_LENGTH else ""
-    return word in YES or word in NO
+    return (word in YES or word in NO) and yes_no(text) is not None  # "N:O" has the letters of a no, and is none
