@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from operator import mul
 from typing import Literal
 
 from medrft.scorers.clinical.assignment import assign_pairs
@@ -207,7 +208,7 @@ def _compare_several(
     earned = [pairing.earned for pairing in pairings]
     if aside and not any(value for value, well in zip(earned, normal, strict=True) if not well):
         earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
-    gained, wanted = sum(map(_product, weights, earned)), sum(weights)
+    gained, wanted = sum(map(mul, weights, earned)), sum(weights)
     cost = sum(_cost(made, finding, grid, yours.index(finding), known) for finding in extra)
     score = (gained + SLACK) / (wanted + SLACK + cost) if gained else 0.0
     if mode == "answer":
@@ -230,10 +231,6 @@ def _compare_several(
         missing = sum(weight for weight, well in zip(weights, normal, strict=True) if not well)
         score = NOTHING_FOUND / (1 + 2 * missing + 2 * cost)
     return Comparison(score, "findings", contradiction, tuple(pairings), extra)
-
-
-def _product(weight: float, value: float) -> float:
-    return weight * value
 
 
 def _cost(made: Lexicon, finding: Finding, grid: list[list[Match]], place: int, known: Collection[str]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from medrft.scorers.clinical.facets import concept_relation
 from medrft.scorers.clinical.lexicon import Lexicon
-from medrft.scorers.clinical.quantities import TOLERANCE
+from medrft.scorers.clinical.quantities import same_number
 from medrft.scorers.clinical.reading import Finding
 from medrft.scorers.clinical.values import values_relation
 from medrft.scorers.clinical.words import word_likeness
@@ -66,14 +66,10 @@ class Named:
             yield NUMBER, float(count in self.numbers)
         for unit, numbers in finding.measures:
             for number in numbers:
-                yield NUMBER, float(any(unit == other and _equal(number, value) for other, value in self.measures))
+                yield NUMBER, float(any(unit == other and same_number(number, value) for other, value in self.measures))
         for word in finding.words:
             likeness = max((word_likeness(word, other) for other in self.words), default=0.0)
             yield WORD, likeness if likeness >= ALIKE else 0.0
-
-
-def _equal(left: float, right: float) -> bool:
-    return abs(left - right) <= TOLERANCE * max(abs(left), abs(right))
 
 
 def known_share(findings: Collection[Finding]) -> float:

@@ -15,7 +15,7 @@ from difflib import SequenceMatcher
 
 from medrft.scorers.clinical.facets import match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
-from medrft.scorers.clinical.quantities import TOLERANCE, closeness
+from medrft.scorers.clinical.quantities import closeness, same_number
 from medrft.scorers.clinical.reader import read_findings
 from medrft.scorers.clinical.reading import Reading
 from medrft.scorers.clinical.tagging import NUMBER
@@ -67,7 +67,7 @@ def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
     left = [word for word in left if word not in right]
     right = [word for word in right if word not in left]
     numbers = [[float(word) for word in words if NUMBER.match(word) and "^" not in word] for words in (left, right)]
-    if all(numbers) and not any(abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a in numbers[0] for b in numbers[1]):
+    if all(numbers) and not any(same_number(a, b) for a in numbers[0] for b in numbers[1]):
         return EXCHANGED + 0.1 * max(closeness(a, b) for a in numbers[0] for b in numbers[1])
     said, told = read_findings(" ".join(left), lexicon=made), read_findings(" ".join(right), lexicon=made)
     if not said.findings or not told.findings:

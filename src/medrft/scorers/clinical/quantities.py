@@ -109,11 +109,16 @@ def _fit(left: tuple[float, ...], right: tuple[float, ...], tolerance: float) ->
     short, long = sorted((list(left), list(right)), key=len)
     rest = list(long)
     for number in short:
-        like = next((other for other in rest if abs(number - other) <= tolerance * max(abs(number), abs(other))), None)
+        like = next((other for other in rest if same_number(number, other, tolerance)), None)
         if like is None:
             return "clash", max(closeness(number, other) for other in rest)
         rest.remove(like)
     return ("near", 0.8) if rest else ("same", 1.0)
+
+
+def same_number(left: float, right: float, tolerance: float = TOLERANCE) -> bool:
+    """Whether two numbers are equal within a share of the larger one."""
+    return abs(left - right) <= tolerance * max(abs(left), abs(right))
 
 
 def closeness(left: float, right: float) -> float:
