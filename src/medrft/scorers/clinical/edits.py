@@ -1,7 +1,8 @@
 """From two texts that share most of their words to how much the few words that differ change what is said.
 
-    "mesial caries, distal surface sound" / "distal caries, mesial surface sound" -> 0.3
-    "the apex of the left lung"           / "the top of the left lung"            -> 1.0
+    "small mass in the left lung"        / "small mass in the right lung"         -> 0.16
+    "no mass in the left lung"           / "mass in the left lung"                -> 0.09
+    "a small tumour of the left kidney"  / "a small neoplasm of the left kidney"  -> 1.0
 
 Facets tell what the lexicon knows. This looks at the rest: where a sentence is repeated with one or two words
 exchanged, the exchanged words are the answer. Unless the lexicon knows that they mean the same, they are more often a
