@@ -95,7 +95,7 @@ def main():
     with naming_extras():
         import ray
     ray_start = time.perf_counter()
-    ray.init(address="local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=options.workers + 2, include_dashboard=False, log_to_driver=False)
     ray_start = time.perf_counter() - ray_start
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder:

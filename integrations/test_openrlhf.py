@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -12,14 +10,11 @@ import pytest
 pytest.importorskip("openrlhf")
 
 import torch
-import uvicorn
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 from PIL import Image
 
 from contract import EXACT, FLOAT32, ROWS, label, or_zero
-from medrft.integrations import ForeignReward
-from medrft.integrations.serve.app import RewardServer
-from medrft.integrations.serve.server import bound_socket
+from serving import serving
 from texts import CHAT, make_tokenizer
 
 TOKENIZER = make_tokenizer(*CHAT)
@@ -120,26 +115,11 @@ def test_what_openrlhf_swallows_is_counted(case, tmp_path, caplog):
     assert executor.reward_func.held.counts["failed"] == 3 and "a reward call of 1 rows failed" in caplog.text
 
 
-@contextmanager
-def serving(case, token):
-    """`medrft serve` in a thread; yields the address that a user gives as `--reward.remote_url`."""
-    server = RewardServer(ForeignReward(case.reward, **case.settings), token=token)
-    with bound_socket("127.0.0.1", 0) as listening:
-        running = uvicorn.Server(uvicorn.Config(server.app, log_config=None, access_log=False))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not running.started:
-            time.sleep(0.01)
-        yield f"http://{f'any:{token}@' if token else ''}127.0.0.1:{listening.getsockname()[1]}/get_reward", server
-        running.should_exit = True
-        thread.join()
-
-
 @pytest.mark.parametrize("token", [None, "t0ken-of-some-length"])
 def test_a_served_reward_gives_our_numbers_through_the_remote_url(case, token):
     """OpenRLHF sends no headers of its own, so a token stands in the address."""
-    with serving(case, token) as (url, server):
-        found = execute(SingleTurnAgentExecutor([url]), ROWS)
+    with serving(case, token) as (address, server):
+        found = execute(SingleTurnAgentExecutor([f"{address}/get_reward"]), ROWS)
         counts = server.worker.counts
         assert counts.requests == 64 and counts.calls < 64  # rows that came together were scored together
     assert [row["reward"] for row in found] == pytest.approx(or_zero(case.expected), abs=EXACT)

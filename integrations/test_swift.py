@@ -11,7 +11,9 @@ from swift.rl_core.grpo_algorithm import score_completions
 
 from contract import EXACT, FLOAT32, HERE, ROWS
 from medrft.errors import DataError, RecipeError
+from medrft.integrations import client
 from medrft.integrations.swift import register_reward
+from serving import serving
 
 RANKS = {"parts": [{"scorer": "rouge1", "weight": 1.0, "calibrate": "rank"}]}
 
@@ -44,6 +46,14 @@ def test_the_numbers_are_ours(case):
     columns = {key: [row.get(key) for row in ROWS] for key in ("reference", "question", "options", "kind")}
     direct = orms["medrft"](args=None)([row["completion"] for row in ROWS], trainer_state=None, **columns)
     assert direct == pytest.approx(case.expected, abs=EXACT)
+
+
+@pytest.mark.parametrize("token", [None, "t0ken-of-some-length"])
+def test_a_served_reward_gives_our_numbers_through_the_client(case, token):
+    with serving(case, token) as (url, server):
+        client.register_reward("served", url)
+        assert score(samples_of(ROWS), "served") == pytest.approx(case.expected, abs=FLOAT32)
+        assert server.worker.counts.requests == 1  # the whole batch, so that groups stay together
 
 
 def test_the_same_question_on_two_images_is_two_groups():

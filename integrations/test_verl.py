@@ -1,6 +1,7 @@
 """verl 0.9: `load_reward_manager` finds the reward by `pkg://`, `NaiveRewardManager.run_single` scores a row."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.reward import load_reward_manager
 
 from contract import EXACT, FLOAT32, HERE, ROWS, label, or_zero
+from medrft.integrations import client
+from serving import serving
 from texts import CHAT, THOUGHT, make_tokenizer
 from verl import DataProto
 
@@ -21,8 +24,13 @@ PROMPT = 3
 
 def make_manager(case, tokenizer=TOKENIZER, name="naive", **more):
     """The part of verl's configuration that a user writes."""
-    function = {"path": "pkg://medrft.integrations.verl", "name": "compute_score"}
-    function["reward_kwargs"] = {"reward": case.reward, **case.settings, **more}
+    return manager_of(
+        "pkg://medrft.integrations.verl", {"reward": case.reward, **case.settings, **more}, tokenizer, name
+    )
+
+
+def manager_of(path, settings, tokenizer=TOKENIZER, name="naive"):
+    function = {"path": path, "name": "compute_score", "reward_kwargs": settings}
     manager = {"source": "register", "name": name, "module": {"path": None, "name": "custom_reward_manager"}}
     reward = {"custom_reward_function": function, "reward_manager": manager}
     config = OmegaConf.create({"reward": reward, "trainer": {"experiment_name": "test"}})
@@ -79,6 +87,19 @@ def test_verls_gdpo_manager_passes_the_parts_on(case):
     for row, outcome in zip(extra, case.outcomes[20:28], strict=True):
         parts = {name: value for name, value in outcome.calibrated.items() if value is not None}
         assert {name: row[name] for name in parts} == pytest.approx(parts, abs=EXACT)
+
+
+@pytest.mark.parametrize("token", [None, "t0ken-of-some-length"])
+def test_a_served_reward_gives_our_numbers_through_the_copied_client(case, token, tmp_path):
+    copied = tmp_path / "reward_client.py"
+    copied.write_bytes(Path(client.__file__).read_bytes())
+    with serving(case, token) as (url, server):
+        found = run_all(manager_of(str(copied), {"url": url}), batch_of(ROWS))
+        assert server.worker.counts.requests == 64
+    assert [row["reward_score"] for row in found] == pytest.approx(or_zero(case.expected), abs=EXACT)
+    extra = [row["reward_extra_info"] for row in found]
+    assert len({tuple(row) for row in extra}) == 1
+    assert [row["unscored"] for row in extra] == [float(v is None) for v in case.expected]
 
 
 def test_think_marks_that_are_special_tokens_vanish(case):

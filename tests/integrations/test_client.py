@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ import pytest
 from foreign_rows import COLUMNS, REFERENCES, TEXT, completions
 from loopback import Answer, Loopback
 from medrft.integrations import ForeignReward, client, items_of, verl
-from medrft.integrations.client import RewardClient, ServerError, compute_score, register_reward, rows_of, trl_reward
+from medrft.integrations.client import RewardClient, ServerError, register_reward, rows_of, trl_reward
 from medrft.integrations.serve.server import bound_socket
 from medrft.integrations.trl import TrlReward
 from medrft.rewards.contracts import USUAL_COLUMNS
@@ -110,6 +111,14 @@ LABELS = [
 ]
 
 
+def loaded_as_verl_does(path):
+    """From a file, and never entered in `sys.modules`."""
+    spec = spec_from_file_location("custom_module", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize(("gold", "extra"), LABELS)
 def test_as_verl_calls_it(gold, extra):
     reward = {
@@ -120,7 +129,9 @@ def test_as_verl_calls_it(gold, extra):
     given = {"data_source": "chest", "ground_truth": gold, "extra_info": {"index": 0, **extra}, "unscored": -1.0}
     said = think("computed tomography")
     with serving(ForeignReward(reward)) as (served, _):
-        found = compute_score(solution_str=said, url=served.place, reward_router_address=None, **given)
+        found = loaded_as_verl_does(client.__file__).compute_score(
+            solution_str=said, url=served.place, reward_router_address=None, **given
+        )
     assert found == verl.compute_score(solution_str=said, reward=reward, **given)
 
 

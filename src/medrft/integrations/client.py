@@ -21,9 +21,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 LOG = logging.getLogger("medrft")
@@ -39,9 +38,10 @@ class ServerError(RuntimeError):
     """The server refused a request, or gave no answer in time."""
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """What the server says of one batch, row by row."""
+
+    # Not a dataclass: verl runs this file without entering it in `sys.modules`, where dataclasses look it up.
 
     rewards: list[float | None]
     """`None` for a row that could not be scored, unless the server was started with `--unscored`."""
