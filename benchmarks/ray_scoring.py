@@ -1,6 +1,6 @@
 """When does Ray Data pay for scoring? The same rows through a plain loop, and through Ray Data with its workers.
 
-python benchmarks/ray_scoring.py --reward text --rows 10000 100000 300000
+python benchmarks/ray_scoring.py --reward text --rows 10000 100000 1000000
 python benchmarks/ray_scoring.py --reward armed --state state.json --rows 500 2000 8000
 
 Both sides read the rows from one Parquet file and write another. The loop is one process, on one thread as a Ray worker
@@ -15,27 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from medrft.errors import naming_extras
+from score_shards import WORDS
 
-WORDS = [
-    "left",
-    "right",
-    "lung",
-    "pleural",
-    "effusion",
-    "small",
-    "large",
-    "no",
-    "mild",
-    "pneumothorax",
-    "heart",
-    "opacity",
-    "lower",
-    "upper",
-    "lobe",
-    "of",
-    "the",
-]
+from medrft.errors import naming_extras
 
 
 def write_rows(path, n):
@@ -95,6 +77,7 @@ def main():
     with naming_extras():
         import ray
     ray_start = time.perf_counter()
+    # The tasks that read and write take a core each; without two more they would wait for the workers for ever.
     ray.init(address="local", num_cpus=options.workers + 2, include_dashboard=False, log_to_driver=False)
     ray_start = time.perf_counter() - ray_start
     ray.data.DataContext.get_current().enable_progress_bars = False
