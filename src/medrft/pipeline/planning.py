@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, ModelError, RecipeError
+from medrft.pipeline.job import takes
 from medrft.pipeline.run import check_names
 from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_growing
@@ -128,6 +129,7 @@ def open_planner(recipe: Recipe) -> Planner:
 
     Raises `ModelError` for a `tiny:` model.
     """
+    from medrft.models.bundled import find_bundled
     from medrft.models.load import TINY, load_processor
     from medrft.models.shapes import model_shape
     from medrft.training.planning.memory import Planner
@@ -137,7 +139,7 @@ def open_planner(recipe: Recipe) -> Planner:
             f"{recipe.model.id} is built from the data when a run begins and fits anywhere; plan real models"
         )
     shape = model_shape(recipe.model)
-    folder = Path(recipe.model.id)
+    folder = Path(find_bundled(recipe.model.id))
     has = (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file()
     return Planner(recipe, shape, load_processor(str(folder), recipe.model) if has else None)
 
@@ -146,13 +148,13 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
     """Number of rows by split and by stage; `None` where the recipe names no folder to read."""
     from medrft.data import load_data
 
-    if recipe.data.root is None and recipe.data.name != "phantom":
+    if recipe.data.root is None and not recipe.data.drawn:
         return None
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
     found: dict[str, Any] = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     for stage in recipe.stages:
-        fit = [e for e in data.split("train") if stage.kinds is None or e.kind in stage.kinds]
+        fit = [example for example in data.split("train") if takes(stage, example)]
         held = [e for e in data.split("validation") if stage.kinds is None or e.kind in stage.kinds]
         kept = len(draw_examples(held, stage.validation_limit, seed=recipe.seed))
         found[stage.name] = {"train": len(draw_examples(fit, stage.limit, seed=recipe.seed)), "validation": kept}
