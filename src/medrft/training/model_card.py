@@ -14,6 +14,7 @@ import yaml
 from medrft.config import Recipe, StageConfig
 from medrft.masking import MASK
 from medrft.rundir import RunDir, read_record, write_atomic
+from medrft.training.licences import Licence, licence_of
 
 WARNING = (
     "**Not a medical device.** This model was made for research on training methods. It has not been validated for "
@@ -22,7 +23,8 @@ WARNING = (
 SHOWN = ("accuracy", "correct", "exact_match", "recall", "average", "truth", "answer_format", "truncated")
 """Metrics in the card's table; the run's report has all of them."""
 
-TINY_LICENCE = "apache-2.0"
+TINY = Licence("apache-2.0")
+UNKNOWN = Licence("other")
 
 
 def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
@@ -55,7 +57,7 @@ def _header(recipe: Recipe, facts: Mapping[str, Any]) -> list[str]:
     table: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
-        "license": TINY_LICENCE if tiny else "other",
+        **(TINY if tiny else licence_of(recipe.model.id) or UNKNOWN).as_front_matter(),
         "tags": ["medrft", "medical", "visual-question-answering", str(facts.get("kind", ""))],
     }
     if not tiny:
@@ -149,7 +151,13 @@ def _licence(recipe: Recipe) -> Iterator[str]:
     if recipe.model.id.startswith("tiny:"):
         yield "The weights started random and are offered under Apache-2.0, as far as the data's own terms allow."
     else:
-        yield f"The licence of `{recipe.model.id}` applies to these weights; so do the terms of the training data."
+        licence = licence_of(recipe.model.id)
+        named = f", {licence.says}{f' ({licence.link})' if licence.link else ''}," if licence else ""
+        yield (
+            f"The licence of `{recipe.model.id}`{named} applies to these weights; so do the terms of the training data."
+        )
+        if licence is None:
+            yield "Its name was not at hand here: see the card of that model."
     yield ""
 
 
