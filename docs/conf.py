@@ -25,6 +25,8 @@ suppress_warnings = ["myst.strikethrough"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "attrs_block"]
 
+smartquotes = False  # "--option" in prose stays two hyphens
+
 # Docstrings write code in single backticks.
 default_role = "code"
 autodoc_typehints = "signature"

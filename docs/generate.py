@@ -224,7 +224,8 @@ def calibration_rows() -> list[tuple[str, str, str, str]]:
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """A Markdown table."""
+    """A Markdown table, with a class by which the site's style gives its last column room."""
+    yield "{.reference}"
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -275,8 +276,8 @@ def option_rows(command: Any) -> list[tuple[str, str]]:
 
 
 def escape(text: str) -> str:
-    """Help text as Markdown: what looks like an element of HTML is shown as it is."""
-    return re.sub(r"<(\w+)>", r"`<\1>`", text)
+    """Help text as Markdown: options are code, and what looks like an element of HTML is shown as it is."""
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*|<\w+>)", r"`\1`", text)
 
 
 API = {
