@@ -37,7 +37,8 @@ def faults_of(folder: Path) -> list[str]:
     for path, page in pages.items():
         here = path.relative_to(folder)
         for address in page.loads:
-            if urlsplit(address).scheme not in ("", "data"):
+            parts = urlsplit(address)
+            if parts.netloc or parts.scheme not in ("", "data"):
                 found.append(f"{here} loads {address}")
         for address in (*page.links, *page.loads):
             parts = urlsplit(address)

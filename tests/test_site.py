@@ -123,3 +123,19 @@ def test_what_readme_cites_is_what_is_installed():
     text = README.read_text(encoding="utf-8")
     about = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert f"version = {{{about['version']}}}" in text and about["title"] in text
+
+
+@pytest.mark.parametrize(
+    ("html", "fault"),
+    [
+        ('<a href="#here">x</a><h1 id="here">x</h1><a href="https://example.org">x</a>', None),
+        ('<a href="gone.html">x</a>', "index.html leads to gone.html, which is not there"),
+        ('<a href="#gone">x</a>', "index.html leads to #gone, which has no such heading"),
+        ('<script src="https://example.org/x.js"></script>', "index.html loads https://example.org/x.js"),
+        ('<link rel="stylesheet" href="//example.org/x.css">', "index.html loads //example.org/x.css"),
+        ('<img src="gone.png">', "index.html leads to gone.png, which is not there"),
+    ],
+)
+def test_a_site_with_a_broken_link_or_a_foreign_script_is_refused(tmp_path, html, fault):
+    (tmp_path / "index.html").write_text(html, encoding="utf-8")
+    assert module_at(DOCS / "check_site.py").faults_of(tmp_path) == ([fault] if fault else [])

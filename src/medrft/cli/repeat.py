@@ -55,8 +55,8 @@ def _show(run: Path, folder: Path, found: Repeated) -> None:
         _print(f"{name}: was {old}, now {new}")
     for split, (old, new) in found.data.items():
         _print(f"the rows of {split} are others: fingerprint {old}, now {new}")
-    for what, old, new in found.moved[:LISTED]:
-        _print(f"{what}: was {old:.4f}, now {new:.4f}")
+    for what, then, now in found.moved[:LISTED]:
+        _print(f"{what}: was {then:.4f}, now {now:.4f}")
     if len(found.moved) > LISTED:
         _print(f"and {len(found.moved) - LISTED} more")
     same = found.figures - len(found.moved)
