@@ -18,7 +18,12 @@ PAGES = [
     "README.md",
     *(f"docs/start/{name}.md" for name in ("quickstart", "your_data", "audit", "predictions", "rewards_only")),
 ]
-LIMITS = {"medrft audit --reward armed ": 60, "medrft rescore": 60, "medrft run quickstart": 480}
+LIMITS = {
+    "medrft audit --reward armed ": 60,
+    "medrft rescore": 60,
+    "medrft run quickstart": 480,
+    "make quickstart": 480,
+}
 """Beginning of a command -> the seconds that it may take."""
 
 pytestmark = pytest.mark.slow
@@ -36,7 +41,9 @@ def walk(sources: Path, folder: Path, scripts: Path, *, clone: bool) -> None:
     for name in PAGES:
         if clone and name == "docs/start/quickstart.md":
             continue  # its first command is README's first, and trains for five minutes
-        for command, seconds in follow(sources / name, folder, environment=environment, clone=clone):
+        place = folder if clone else folder / Path(name).stem  # each page begins in an empty folder, or in the clone
+        place.mkdir(exist_ok=True)
+        for command, seconds in follow(sources / name, place, environment=environment, clone=clone):
             print(f"{name}: {seconds:.0f} s: {command.splitlines()[0]}")
             limit = next((limit for start, limit in LIMITS.items() if command.startswith(start)), None)
             assert limit is None or seconds < limit, command
