@@ -19,7 +19,6 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "index"
 exclude_patterns = ["reference/generated/_*"]  # parts of the pages beside them
-suppress_warnings = ["myst.strikethrough"]
 
 # Markdown as GitHub reads it, so that the same files serve both: anchors of headings, tables, links to files.
 myst_heading_anchors = 4
@@ -30,9 +29,9 @@ smartquotes = False  # "--option" in prose stays two hyphens
 # Docstrings write code in single backticks.
 default_role = "code"
 autodoc_typehints = "signature"
-autodoc_typehints_format = "short"
+autodoc_typehints_format = "fully-qualified"  # shorter ones show as `~pathlib.Path` in some signatures
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 
 html_theme = "furo"
 html_title = f"medrft {__version__}"
