@@ -28,7 +28,8 @@ def ask(*words):
 def test_a_run_is_repeated_to_the_same_figures(done):
     shown = json.loads(ask("repeat", done, "--json").stdout)
     assert shown["again"] == f"{done}-again"
-    assert shown["figures"] > 10 and shown["moved"] == [] and shown["data"] == {} and shown["versions"] == {}
+    assert shown["figures"] > 10 and shown["moved"] == [] and shown["data"] == {}
+    assert set(shown["versions"]) <= {"commit"}  # somebody may commit while the tests run
 
 
 def test_another_version_and_other_figures_are_named(done, tmp_path):
