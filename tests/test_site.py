@@ -126,6 +126,18 @@ def test_what_readme_cites_is_what_is_installed():
 
 
 @pytest.mark.parametrize(
+    ("link", "depth", "expected"),
+    [
+        ("[a](../CONTRIBUTING.md#style)", 0, "[a](reference/generated/contributing.md#style)"),
+        ("[a](../../SECURITY.md)", 1, "[a](../reference/generated/security.md)"),
+        ("[a](../recipes/zhu.yaml)", 0, "[a](../recipes/zhu.yaml)"),
+    ],
+)
+def test_links_to_the_roots_pages_lead_to_those_of_the_site(link, depth, expected):
+    assert module_at(DOCS / "generate.py").link_to_root_pages(link, depth) == expected
+
+
+@pytest.mark.parametrize(
     ("html", "fault"),
     [
         ('<a href="#here">x</a><h1 id="here">x</h1><a href="https://example.org">x</a>', None),
