@@ -10,13 +10,14 @@ QUICK_SET := $(if $(QUICK),--set stages.sft.trl.max_steps=60 --set stages.grpo.t
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup quickstart test slow check format integrations wheel newest clean
+.PHONY: help setup quickstart test slow check format docs integrations wheel newest clean
 
 help:
 	@echo "make quickstart  set up, train and evaluate a small model on drawn data, write a report (8 minutes)"
 	@echo "make test        set up and run the tests (under 10 minutes on 2 cores)"
 	@echo "make check       ruff, ruff format, mypy --strict"
 	@echo "make slow        the tests marked slow"
+	@echo "make docs        build the documentation as a site in build/site, without a network, and check its links"
 	@echo "make integrations  our rewards in other trainers' own code, each in its environment; PEER=openrlhf for one"
 	@echo "make wheel       build the wheel and the source distribution, and try the wheel in an environment of its own"
 	@echo "make newest      the tests of rewards, models and training with the newest versions that pyproject.toml allows"
@@ -49,6 +50,16 @@ check: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Beside what `make setup` installs, so that neither tests nor users wait for it.
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs
+	rm -rf build/site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/site-cache docs build/site
+	$(BIN)/python docs/check_site.py build/site
 
 # Other trainers' own code; nothing of it is installed beside ours. See docs/integrations.md.
 PEER ?= openrlhf verl swift verifiers

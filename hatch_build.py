@@ -1,7 +1,8 @@
 """What a build does beside the usual: recipes go into the wheel, and README loses what a package index cannot show.
 
 README's links are to files of the repository. No public address serves them yet, so the text for a package index keeps
-the words of a link without the link, and leaves pictures out. Once there is an address, `LINK` becomes a link to it.
+the words of a link without the link, and leaves pictures and the comments for our tests out. Once there is an address,
+`LINK` becomes a link to it.
 """
 
 import re
@@ -9,7 +10,7 @@ import re
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-PICTURE = re.compile(r"^!\[[^\]]*\]\((?!https?:)[^)]*\)\n+", re.MULTILINE)
+PICTURE = re.compile(r"^<picture>.*?</picture>\n+|^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)[^)]*\)")
 NOTE = "The pages named here (docs/…, recipes/…) are in the source distribution.\n\n"
 

@@ -23,8 +23,8 @@ from test_architecture import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(medrft.__file__).parent
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted(
+    path for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts
 )
 TEXTS = PAGES + [
     path
@@ -101,7 +101,7 @@ def test_files_named_are_there(path):
     assert not {name for name in named if "NAME" not in name and not found_as_file(name)}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_calls_named_are_there(path):
     defined = {name for module in sorted(PACKAGE.rglob("*.py")) for name in names_in(module)}
     defined |= {name for script in sorted((ROOT / "examples").glob("*.py")) for name in names_in(script)}
@@ -110,7 +110,7 @@ def test_calls_named_are_there(path):
     assert not {name for name in called - short - OUTSIDE if not name.startswith("__")}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_code_of_the_pages_imports_what_is_there(path):
     for block in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         for node in ast.walk(ast.parse(code_of(block))):
@@ -133,7 +133,7 @@ def anchors_of(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if target.startswith(("http", "mailto:")):

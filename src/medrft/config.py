@@ -33,9 +33,11 @@ class EncoderConfig(Shape):
     bertscore: str | None = None
     """Another model for BERTScore; by default the one above, so that one forward pass serves both."""
     revision: str | None = None
+    """Commit, tag or branch of the encoder on the hub."""
     layer: int | None = None
     """Hidden layer for BERTScore; the last by default."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type in which it computes; `auto` is float32, as bfloat16 moves a cosine by up to 0.01."""
     cache_dir: str | None = None
     """Keep embeddings on disk here, keyed by model, revision and text."""
 
@@ -58,21 +60,27 @@ class ModelConfig(Shape):
     """The policy: any image-text-to-text model that transformers loads, `phantom-base`, or `tiny:<family>`."""
 
     id: str
+    """A hub id, a folder, or `tiny:<family>`, a small model with random weights."""
     revision: str | None = None
+    """Commit, tag or branch of the model on the hub."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type in which the model computes, is evaluated and is saved; `auto` takes that of its checkpoint."""
     master_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type in which weights are kept while they train; `bfloat16` loses most updates at small learning rates."""
     attn_implementation: str | None = None
+    """The attention that transformers uses, such as `sdpa`; its own choice by default."""
     freeze: tuple[Literal["vision", "projector", "language", "lm_head"], ...] = ()
+    """Parts of the model that do not train."""
     lora: dict[str, Any] | None = None
     """Keyword arguments of `peft.LoraConfig`; full fine-tuning when absent."""
     trust_remote_code: bool = False
+    """Run code that comes with the model; only for models whose code you have read."""
     chat_template: str | None = None
     """A Jinja file in place of the model's own chat template."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the chat template, such as `enable_thinking: true`, in every stage and in evaluation."""
     device: Device = "auto"
+    """Where the model computes; `auto` takes a GPU if there is one."""
     tiny: dict[str, Any] = Field(default_factory=dict)
     """Sizes that override those of `tiny:<family>`."""
 
@@ -83,7 +91,9 @@ class SourceConfig(Shape):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
+    """The data set: the name of a loader, or `file.py:function` for a loader of your own."""
     root: str | None = None
+    """The folder or file it is read from, or `hf:owner/name` for a hub table."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -117,16 +127,22 @@ class CorrectConfig(Shape):
     """When an open answer counts as right; closed and choice questions use their match."""
 
     scorer: str = "exact_match"
+    """The scorer that decides."""
     at_least: float = 1.0
+    """The score from which an answer is right."""
 
 
 class PartConfig(Shape):
     """One scorer with its weight and calibration."""
 
     scorer: str
+    """A scorer's name, or `file.py:Name` for your own."""
     weight: float
+    """Its share of the reward."""
     calibrate: str | dict[str, Any] = "none"
+    """How its score is bent before it is weighted: a calibration's name, or a table with `kind` and settings."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the scorer."""
 
 
 class GateConfig(Shape):
@@ -136,9 +152,13 @@ class GateConfig(Shape):
     """
 
     scorer: str
+    """The scorer that opens or shuts the gate."""
     below: float | None = None
+    """The score under which the answer parts become 0."""
     multiply: bool = False
+    """Multiply the answer parts by the score instead."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the scorer."""
 
     @model_validator(mode="after")
     def _one_way(self) -> GateConfig:
@@ -158,8 +178,11 @@ class StackConfig(Shape):
     """Parts that make one reward."""
 
     combine: Literal["weighted_sum", "normalize_then_sum"] = "weighted_sum"
+    """Add the weighted parts, or first standardise each within its group (GDPO)."""
     parts: tuple[PartConfig, ...] = Field(min_length=1)
+    """The scorers, each with its weight."""
     gate: GateConfig | None = None
+    """What can take the answer parts away."""
 
 
 def _shape_of_reward(value: Any) -> str:
@@ -186,7 +209,9 @@ class StageConfig(Shape):
     """One training stage."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Names the stage's folder; lower-case letters, digits and `_`."""
     kind: Literal["sft", "grpo"]
+    """Learn from given answers (`sft`) or from a reward (`grpo`)."""
     start: str | None = None
     """The stage whose final model this one starts from; by default the one before it, `base` for the first."""
     kinds: tuple[Kind, ...] | None = None
@@ -202,6 +227,7 @@ class StageConfig(Shape):
     curate: str | None = None
     """Train on thoughts that this earlier stage's model writes for thinned data, as `curate:` says (sft)."""
     evaluate: bool = True
+    """Evaluate the stage's final model."""
     resample_groups: int = Field(default=0, ge=0)
     """Rounds in which other examples replace groups whose completions are all `correct` or all wrong (grpo)."""
     share_prefix: bool = True
@@ -216,7 +242,9 @@ class SampledConfig(Shape):
     """A second evaluation with sampling."""
 
     temperature: float = Field(gt=0)
+    """Temperature of sampling."""
     samples: int = Field(default=1, gt=0)
+    """Answers to each question."""
 
 
 class CurateConfig(Shape):
@@ -234,6 +262,7 @@ class CurateConfig(Shape):
     tries: int = Field(default=4, gt=0)
     """Thoughts sampled for a pair until one passes."""
     temperature: float = Field(default=0.7, gt=0)
+    """Temperature of sampling."""
     min_words: int = Field(default=5, gt=0)
     """Shorter thoughts are dropped."""
     near_identical: float | None = Field(default=0.9, gt=0, le=1)
@@ -266,7 +295,9 @@ class EvalConfig(Shape):
     batch_size: int = Field(default=32, gt=0)
     """Answers written at a time."""
     max_new_tokens: int = Field(default=256, gt=0)
+    """Tokens of an answer, at most."""
     sampled: SampledConfig | None = None
+    """A second evaluation with sampled answers; off by default."""
     controls: tuple[ControlName, ...] = ("blank",)
     """Other ways of asking the same model, each a further pass over the test set; `all` is every one."""
     zero_shot: bool = True
@@ -307,21 +338,35 @@ class Recipe(Shape):
     """Everything that starts a run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Names the run, and its folder `runs/<name>` unless `--output` says otherwise."""
     seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn: splits, samples, weights that start random."""
     prompt: str = "think"
+    """How questions are asked: `think` (thought, then answer), `direct`, `short` or `plain`."""
     strict: bool = False
     """Stop on what training would otherwise only count: a scorer that fails, a silent judge, a vanished image."""
     encoder: EncoderConfig = EncoderConfig()
+    """What turns answers into vectors."""
     clinical: ClinicalConfig = ClinicalConfig()
+    """Your additions to the clinical scorer."""
     model: ModelConfig
+    """The policy."""
     data: DataConfig
+    """What it trains and is tested on."""
     correct: CorrectConfig = CorrectConfig()
+    """When an open answer counts as right."""
     reward: RewardConfig = "armed"
+    """What GRPO pays for: a preset's name, a table of parts, or one of the two for each kind of question."""
     stages: tuple[StageConfig, ...] = ()
+    """Training stages in their order; none evaluates the start model alone."""
     audit: AuditConfig = AuditConfig()
+    """The check of the reward before it trains."""
     curate: CurateConfig = CurateConfig()
+    """How rows and thoughts are chosen."""
     eval: EvalConfig = EvalConfig()
+    """How models are tested."""
     report: ReportConfig = ReportConfig()
+    """What the report may show."""
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Recipe:

@@ -336,9 +336,9 @@ def _logistic(x: float) -> float:
 
 @lru_cache(maxsize=4096)
 def student_quantile(df: float) -> float:
-    """What |t| with `df` >= 1 degrees of freedom exceeds in 5 % of cases.
+    """What `|t|` with `df` >= 1 degrees of freedom exceeds in 5 % of cases.
 
-    With t = sqrt(df) tan(angle), P(|T| <= t) is an integral of cos^(df - 1), here by Gauss and Legendre; then Newton
+    With t = sqrt(df) tan(angle), `P(|T| <= t)` is an integral of cos^(df - 1), here by Gauss and Legendre; then Newton
     from below, which cannot overshoot, since that probability is concave in t.
 
     >>> round(student_quantile(1), 3), round(student_quantile(4), 3), round(student_quantile(1e6), 3)

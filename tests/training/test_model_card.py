@@ -76,6 +76,9 @@ def test_a_hub_models_licence_is_its_own(run):
     text = write_model_card(run, recipe_of("Qwen/Qwen2.5-VL-3B-Instruct"), "grpo").read_text()
     header = yaml.safe_load(text.split("---")[1])
     assert header["license"] == "other" and header["base_model"] == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert header["license_name"] == "qwen-research" and "qwen-research (https://" in text
+    unknown = write_model_card(run, recipe_of("someone/else"), "grpo").read_text()
+    assert yaml.safe_load(unknown.split("---")[1])["license"] == "other" and "see the card of that model" in unknown
 
 
 def test_nothing_is_pushed_unless_asked():

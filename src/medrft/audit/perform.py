@@ -1,7 +1,6 @@
 """The audit itself: rewards and material go in; measurements and findings come out, also as files.
 
-    OUT/summary.json     {"rewards": {"armed": {"auroc": {"total": …, "parts": …, "facets": …}, "collapse": …,
-                          "hacks": …, "findings": [{"name": "inverted:side", "severity": "error", …}]}}, …}
+    OUT/summary.json     {"rewards": {"armed": {"auroc": {…}, "collapse": …, "hacks": …, "findings": […]}}, …}
     OUT/findings.jsonl   one finding a line
 
 Everything is drawn by seed; no policy model is loaded.

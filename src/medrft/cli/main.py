@@ -8,7 +8,23 @@ from typing import Annotated, Any, cast
 import typer
 
 from medrft import __version__
-from medrft.cli import audit, common, compare, curate, data, doctor, init, rescore, rollouts, run, score, serve, study
+from medrft.cli import (
+    audit,
+    common,
+    compare,
+    curate,
+    data,
+    doctor,
+    init,
+    methods,
+    repeat,
+    rescore,
+    rollouts,
+    run,
+    score,
+    serve,
+    study,
+)
 from medrft.errors import FULL, REFUSED, MedrftError, UserError, naming_extras
 from medrft.masking import MaskedStream, mask_text
 
@@ -44,6 +60,8 @@ app.command("rescore")(rescore.rescore)
 app.command("study")(study.study)
 app.command("rollouts")(rollouts.rollouts)
 app.command("doctor")(doctor.doctor)
+app.command("methods")(methods.methods)
+app.command("repeat")(repeat.repeat)
 app.add_typer(data.app, name="data")
 
 

@@ -12,8 +12,6 @@ from medrft.errors import ModelError
 from medrft.models.saved import find_damage
 
 FOLDERS: dict[str, Path] = {"phantom-base": Path(__file__).parent / "phantom_base"}
-LICENCE = "apache-2.0"
-"""Of all of them."""
 
 
 def is_bundled(id_: str) -> bool:

@@ -18,7 +18,7 @@ from medrft.types import Score
 def bleu1(answer: Sequence[str], reference: Sequence[str]) -> float:
     """Sentence BLEU of order 1 with brevity penalty and no smoothing (Papineni et al. 2002), in [0, 1].
 
-    Clipped unigram precision, times exp(1 - |reference| / |answer|) if the answer is the shorter of the two.
+    Clipped unigram precision, times `exp(1 - len(reference) / len(answer))` if the answer is the shorter of the two.
 
     >>> bleu1("no bleeding in cerebellum".split(), "bleeding in posteroinferior cerebellum".split())
     0.75

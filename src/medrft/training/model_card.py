@@ -15,6 +15,7 @@ from medrft.config import Recipe, StageConfig
 from medrft.masking import MASK
 from medrft.models.bundled import is_bundled
 from medrft.rundir import RunDir, read_record, write_atomic
+from medrft.training.licences import Licence, licence_of
 
 WARNING = (
     "**Not a medical device.** This model was made for research on training methods. It has not been validated for "
@@ -23,7 +24,8 @@ WARNING = (
 SHOWN = ("accuracy", "correct", "exact_match", "recall", "average", "truth", "answer_format", "truncated")
 """Metrics in the card's table; the run's report has all of them."""
 
-TINY_LICENCE = "apache-2.0"
+OURS = Licence("apache-2.0")
+UNKNOWN = Licence("other")
 
 
 def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
@@ -56,7 +58,7 @@ def _header(recipe: Recipe, facts: Mapping[str, Any]) -> list[str]:
     table: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
-        "license": TINY_LICENCE if ours else "other",
+        **(OURS if ours else licence_of(recipe.model.id) or UNKNOWN).as_front_matter(),
         "tags": ["medrft", "medical", "visual-question-answering", str(facts.get("kind", ""))],
     }
     if not ours:
@@ -152,7 +154,13 @@ def _licence(recipe: Recipe) -> Iterator[str]:
     elif is_bundled(recipe.model.id):
         yield f"`{recipe.model.id}` comes with medrft under Apache-2.0; the terms of the training data apply besides."
     else:
-        yield f"The licence of `{recipe.model.id}` applies to these weights; so do the terms of the training data."
+        licence = licence_of(recipe.model.id)
+        named = f", {licence.says}{f' ({licence.link})' if licence.link else ''}," if licence else ""
+        yield (
+            f"The licence of `{recipe.model.id}`{named} applies to these weights; so do the terms of the training data."
+        )
+        if licence is None:
+            yield "Its name was not at hand here: see the card of that model."
     yield ""
 
 
