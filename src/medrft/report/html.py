@@ -56,6 +56,7 @@ def page_templates() -> Environment:
         "words": wording.split_words,
         "code": mark_code,
     }
+    found.tests["nothing"] = wording.tells_nothing
     return found
 
 
