@@ -12,7 +12,7 @@ import uvicorn
 from contract import Case
 from medrft.integrations import ForeignReward
 from medrft.integrations.serve.app import RewardServer
-from medrft.integrations.serve.server import bound_socket
+from medrft.listening import bound_socket
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import uvicorn
 from medrft.integrations import ForeignReward
 from medrft.integrations.client import RewardClient
 from medrft.integrations.serve.app import RewardServer
-from medrft.integrations.serve.server import bound_socket
+from medrft.listening import bound_socket
 
 
 @contextmanager

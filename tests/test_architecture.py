@@ -14,7 +14,7 @@ import medrft
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
     {"types", "errors", "files", "masking", "outgoing"},
-    {"text", "intervals", "progress", "torchvision_ops", "hub", "shipped"},
+    {"text", "intervals", "progress", "torchvision_ops", "hub", "shipped", "listening"},
     {"rundir", "store", "endpoint"},
     {"config"},
     {"recipes"},

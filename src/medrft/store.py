@@ -11,6 +11,7 @@ A file holds one stage and split; its struct columns have one field per part of 
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,7 +127,7 @@ def read_rollouts(run: Path, sql: str = "SELECT * FROM rollouts") -> list[dict[s
     Stages with different rewards share the view: their struct columns then have the parts of both.
     Raises `DataError` when the run has no rollouts, a file is damaged, or DuckDB refuses the query.
     """
-    with _opened(run, "the query") as database:
+    with open_rollouts(run, "the query") as database:
         kinds = [statement.type.name for statement in database.extract_statements(sql)]
         if kinds != ["SELECT"]:
             raise DataError(f"rollouts are read with one SELECT, got {' and '.join(kinds) or 'none'}: {sql!r}")
@@ -147,7 +148,7 @@ def select_rollouts(
     By default all columns are returned; a part of the reward can be named as one too, as in `raw.bleu1`. `order` is a
     column, or a column and `desc`. Raises like `read_rollouts`, and `UnknownNameError` for a column that is not there.
     """
-    with _opened(run, "the query" if where is None else f"--where {where!r}") as database:
+    with open_rollouts(run, "the query" if where is None else f"--where {where!r}") as database:
         found = database.view("rollouts")
         known = _columns(found)
         names = [_known(name, known) for name in columns or found.columns]
@@ -217,8 +218,11 @@ def _table(path: Path) -> pa.Table:
 
 
 @contextmanager
-def _opened(run: Path, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory with the view `rollouts`; SQL in it opens no other file. `what` names it in errors."""
+def open_rollouts(run: Path, what: str, *, seconds: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory with the view `rollouts`; SQL in it opens no other file. `what` names it in errors.
+
+    What takes longer than `seconds` in all is stopped with a `DataError`, and may take 2 GB of memory at most.
+    """
     import duckdb
 
     files = sorted(str(path) for path in (run / "rollouts").glob("*.parquet"))
@@ -228,13 +232,42 @@ def _opened(run: Path, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as database:
         try:
             # In this order: once access is off, allowed_paths cannot be set; once locked, a query can set nothing.
+            database.execute("SET parquet_metadata_cache = true")
             database.read_parquet(files, union_by_name=True).create_view("rollouts")
             database.execute(f"SET allowed_paths = [{allowed}]")
             database.execute("SET enable_external_access = false")
+            if seconds is not None:
+                database.execute("SET memory_limit = '2GB'")
             database.execute("SET lock_configuration = true")
-            yield database
+            with _stopped_after(database, seconds):
+                yield database
+        except duckdb.InterruptException as error:
+            raise DataError(f"{what} took more than {seconds:g} seconds and was stopped; ask for less") from error
         except duckdb.Error as error:
             raise _refused(error, files, what) from error
+
+
+@contextmanager
+def _stopped_after(database: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt whatever the database still does after so many seconds."""
+    if seconds is None:
+        yield
+        return
+    done = threading.Event()
+
+    def stop() -> None:
+        late = done.wait(seconds)
+        while not late:
+            database.interrupt()  # again and again: between two queries there is nothing to interrupt
+            late = done.wait(0.05)
+
+    clock = threading.Thread(target=stop, daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        done.set()
+        clock.join()
 
 
 def _refused(error: duckdb.Error, files: Sequence[str], what: str) -> DataError:

@@ -98,6 +98,42 @@ def test_the_page_says_what_was_found(page):
     assert "sft, grpo against base" in text and "Holm over all 8 tests" in text and "wrong to right: 34" in text
 
 
+def test_the_page_opens_with_a_sentence_for_each_side(page):
+    text = page.read_text(encoding="utf-8")
+    claims = re.findall(r'<p class="claim"><strong>([^<]+)</strong>', text)
+    assert len(claims) == 2 and all(
+        re.match(r"(sft|grpo) is better than base in \d of 4 figures", one) for one in claims
+    )
+    assert text.index(claims[1]) < text.index("<table")
+    assert "None" not in re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("tests", "css", "said"),
+    [
+        (
+            [("better", 0.1, 0.3), ("unclear", -0.1, 0.3)],
+            "better",
+            "b is better than a in 1 of 2 figures, and worse in none",
+        ),
+        ([("worse", -0.3, -0.1)], "worse", "b is worse than a in 1 of 1 figure, and better in none"),
+        (
+            [("better", 0.1, 0.3), ("worse", -0.3, -0.1)],
+            "unclear",
+            "b is better than a in 1 of 2 figures and worse in 1",
+        ),
+        ([("better", -0.1, 0.3)], "unclear", "No clear difference between b and a in the one figure"),
+        ([("unclear", None, None)] * 3, "unclear", "No clear difference between b and a in any of 3 figures"),
+        ([], "unclear", "b and a share no question"),
+    ],
+)
+def test_the_sentence(tests, css, said):
+    from medrft.report.compare import comparison_verdict
+
+    found = comparison_verdict("a", "b", [dict(zip(("css", "low", "high"), test, strict=True)) for test in tests])
+    assert (found["css"], found["claim"]) == (css, said)
+
+
 def test_names_that_are_no_hash_are_no_path(run, tmp_path):
     from medrft.report.compare import _pictures
 

@@ -82,6 +82,8 @@ def test_model_output_is_text_and_no_markup(run, medrft, tmp_path):
         (("--where", "(SELECT count(*) FROM read_text('recipe.yaml')) > 0"), "Cannot access file"),
         (("--columns", "stpe"), "did you mean 'step'?"),
         (("--order", "rewards"), "did you mean 'reward'?"),
+        (("--browse", "--limit", "3", "--json"), "--limit, --json: of the printed table"),
+        (("--port", "8000"), "add --browse"),
     ],
 )
 def test_mistakes_end_in_one_line_and_status_2(run, medrft, words, expected):

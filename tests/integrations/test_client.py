@@ -21,8 +21,8 @@ from foreign_rows import COLUMNS, REFERENCES, TEXT, completions
 from loopback import Answer, Loopback
 from medrft.integrations import ForeignReward, client, items_of, verl
 from medrft.integrations.client import RewardClient, ServerError, register_reward, rows_of, trl_reward
-from medrft.integrations.serve.server import bound_socket
 from medrft.integrations.trl import TrlReward
+from medrft.listening import bound_socket
 from medrft.rewards.contracts import USUAL_COLUMNS
 from medrft.rewards.rows import read_row
 from score_items import think

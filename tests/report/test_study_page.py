@@ -100,14 +100,27 @@ def test_an_empty_study_has_a_page():
     [
         (0.01, 0.03, 0.02, "a is better than b", "better"),
         (-0.03, -0.01, -0.02, "a is worse than b", "worse"),
-        (-0.01, 0.03, 0.01, "Undecided at this power", "unclear"),
-        (None, None, 0.01, "Undecided at this power", "unclear"),  # one image
+        (-0.01, 0.03, 0.01, "No clear difference between a and b", "unclear"),
+        (None, None, 0.01, "No clear difference between a and b", "unclear"),  # one image
     ],
 )
 def test_the_verdict_follows_the_interval(low, high, mean, claim, css):
     given = facts()
     given["primary"] = {**given["primary"], "outcome": {**FOUND, "low": low, "high": high, "mean": mean}}
     assert (study_verdict(given)["claim"], study_verdict(given)["css"]) == (claim, css)
+
+
+def test_an_unclear_outcome_says_what_it_leaves_open():
+    given = facts()
+    given["primary"] = {**given["primary"], "outcome": {**FOUND, "low": -0.01, "high": 0.03, "mean": 0.01}}
+    assert study_verdict(given)["detail"].endswith("anything from −1.0 to +3.0 points fits what was seen")
+
+
+def test_the_page_opens_with_one_sentence_and_one_picture():
+    page = study_page(with_primary())
+    head = page[page.index('<section id="results">') : page.index("<table")]
+    assert head.index("a is better than b") < head.index("Each arm minus b") < head.index("Seeds 1, 2")
+    assert 'class="forest-row better"' in head
 
 
 def with_primary(**changes):
@@ -120,7 +133,7 @@ def with_primary(**changes):
 
 def test_one_seed_decides_nothing_and_few_seeds_say_so_far():
     one = study_verdict(with_primary(outcome={"per_seed": {"1": 0.03}}))
-    assert one["css"] == "unclear" and "one seed" in one["claim"]
+    assert one["css"] == "unclear" and "One seed" in one["claim"]
     few = study_verdict(with_primary(planned_seeds=[1, 2, 3]))
     assert few["claim"] == "So far, a is better than b" and "2 of 3 planned seeds" in few["detail"]
 

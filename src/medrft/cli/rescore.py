@@ -23,7 +23,8 @@ LISTED = 5
 """How many left-out rows are printed; `--json` has them all."""
 
 Evaluator = Annotated[
-    str, typer.Argument(metavar="EVALUATOR", help="medevalkit, vlmevalkit, lmms-eval, medvlthinker or jsonl.")
+    str,
+    typer.Argument(metavar="EVALUATOR", help="medevalkit, vlmevalkit, lmms-eval, inspect-ai, medvlthinker or jsonl."),
 ]
 Where = Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder that it wrote.")]
 Data = Annotated[

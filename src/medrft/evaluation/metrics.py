@@ -144,8 +144,10 @@ def metric_of(name: str, pairs: Sequence[tuple[Score, Cluster]], ends: Sequence[
     bounds = None
     if low is not None and high is not None and low <= min(values) and max(values) <= high:
         bounds = (low, high)
-    interval = mean_interval(values, clusters=clusters, bounds=bounds)
-    return {**interval.as_json(), "unscored": unscored}
+    found = mean_interval(values, clusters=clusters, bounds=bounds).as_json()
+    if name == "n_tokens" and found["low"] is not None:
+        found["low"] = max(0.0, found["low"])  # t knows no bound, and no answer has fewer than no tokens
+    return {**found, "unscored": unscored}
 
 
 def _metrics(rows: Sequence[Row], own: Own, *, pooled: bool, sampled: bool) -> dict[str, Any]:

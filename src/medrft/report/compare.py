@@ -32,6 +32,9 @@ def render_comparison(found: Mapping[str, Any]) -> str:
         {
             **other,
             "tests": [test for test in tests if test["b"] == other["name"]],
+            "verdict": comparison_verdict(
+                found["baseline"], other["name"], [t for t in tests if t["b"] == other["name"]]
+            ),
             "groups": _groups(other["changes"]["examples"], _folders(found, other["name"])),
         }
         for other in found["against"]
@@ -41,11 +44,57 @@ def render_comparison(found: Mapping[str, Any]) -> str:
         "compare.html.j2",
         found=found,
         against=against,
+        sides=[{**side, "facts": _facts(side)} for side in found["sides"]],
         pictures=pictures,
         outcomes=OUTCOMES,
         kind_names=KIND_NAMES,
         version=__version__,
     )
+
+
+def comparison_verdict(baseline: str, other: str, tests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The comparison in one sentence: CSS class, sign, claim, and the figures that it rests on.
+
+    A figure counts as clear if its corrected p-value is below 0.05 and its interval does not hold 0.
+    """
+    clear = [test for test in tests if test["css"] != "unclear" and _beside_zero(test)]
+    better, worse = ([test for test in clear if test["css"] == css] for css in ("better", "worse"))
+    if not tests:
+        return {"css": "unclear", "sign": "…", "claim": f"{other} and {baseline} share no question", "figures": []}
+    of = f"of {len(tests)} figure{'' if len(tests) == 1 else 's'}"
+    if better and worse:
+        claim = f"{other} is better than {baseline} in {len(better)} {of} and worse in {len(worse)}"
+        return {"css": "unclear", "sign": "≈", "claim": claim, "figures": clear}
+    if clear:
+        word = "better" if better else "worse"
+        claim = f"{other} is {word} than {baseline} in {len(clear)} {of}, and {'worse' if better else 'better'} in none"
+        return {"css": word, "sign": "▲" if better else "▼", "claim": claim, "figures": clear}
+    claim = (
+        f"No clear difference between {other} and {baseline} in {'the one figure' if len(tests) == 1 else f'any {of}'}"
+    )
+    return {"css": "unclear", "sign": "≈", "claim": claim, "figures": tests[:1]}
+
+
+def _beside_zero(test: Mapping[str, Any]) -> bool:
+    return test["low"] is not None and (test["low"] > 0 or test["high"] < 0)
+
+
+def _facts(side: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of a side, in words; what is not known is left out."""
+    facts = {name: value for name, value in side.items() if name not in ("name", "runs", "examples")}
+    return {name: text for name, value in facts.items() if (text := _said(value))}
+
+
+def _said(value: Any) -> str:
+    """A setting in words.
+
+    >>> _said({"id": "all-MiniLM-L6-v2", "revision": None, "layer": 5}), _said(None), _said("think")
+    ('all-MiniLM-L6-v2, layer 5', '', 'think')
+    """
+    if isinstance(value, Mapping):
+        known = {name: _said(inner) for name, inner in value.items() if inner is not None}
+        return ", ".join(text if name == "id" else f"{name} {text}" for name, text in known.items())
+    return "" if value is None else str(value)
 
 
 def _difference(test: Mapping[str, Any]) -> dict[str, Any]:

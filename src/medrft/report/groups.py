@@ -49,6 +49,8 @@ class Shown:
     cut: int
     """Characters not shown."""
     parts: tuple[Part, ...]
+    fits: bool = False
+    """Whether it is one of those that a reader asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +108,15 @@ def _group(run: RunFiles, why: str, facts: Row, rows: Sequence[Row]) -> Group:
         spread=facts["spread"],
         row=rows[0],
         images=tuple(map(png_address, run.thumbnails(rows[0]["image_sha256"]))),
-        completions=tuple(_shown(row) for row in best_first),
+        completions=tuple(map(shown_completion, best_first)),
     )
 
 
-def _shown(row: Row) -> Shown:
+def shown_completion(row: Row, *, fits: bool = False) -> Shown:
+    """A rollout as pages show it; a row whose text was cut while it was read says in `characters` how long it is."""
     text = str(row["completion"])
-    return Shown(row=row, text=text[:LONGEST], cut=max(0, len(text) - LONGEST), parts=tuple(_parts(row)))
+    length = row.get("characters", len(text))
+    return Shown(row=row, text=text[:LONGEST], cut=max(0, length - LONGEST), parts=tuple(_parts(row)), fits=fits)
 
 
 def _parts(row: Row) -> list[Part]:

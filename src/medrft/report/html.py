@@ -2,14 +2,16 @@
 
     render_template("audit.html.j2", summary=…)  ->  the page as text
 
-What a model, a data set or a recipe wrote is untrusted. Jinja escapes all of it, and a name that a template uses but
-was not given is an error instead of empty text.
+What a model, a data set or a recipe wrote is untrusted. Jinja escapes all of it, characters that act on a terminal or
+turn the direction of what follows are shown by name, and a name that a template uses but was not given is an error
+instead of empty text.
 """
 
 from __future__ import annotations
 
 import base64
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
@@ -24,6 +26,9 @@ with naming_extras():
 
 T = TypeVar("T")
 
+HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that turn the direction of writing, and half characters, which UTF-8 cannot hold."""
+
 
 def render_template(template: str, /, **values: Any) -> str:
     """A template of `report/templates` filled with values."""
@@ -37,6 +42,7 @@ def page_templates() -> Environment:
         loader=PackageLoader("medrft.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -50,12 +56,31 @@ def page_templates() -> Environment:
         "words": wording.split_words,
         "code": mark_code,
     }
+    found.tests["nothing"] = wording.tells_nothing
     return found
+
+
+def visible_text(value: Any) -> Any:
+    """A value to be written into a page, with what a reader could not see in a text put as signs.
+
+    >>> visible_text("a\x1b[31mb \u202eend"), visible_text("Läsion\t是"), visible_text(3)
+    ('a␛[31mb ⟨U+202E⟩end', 'Läsion\t是', 3)
+    """
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return HIDDEN.sub(_named, value)
+
+
+def _named(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # Unicode has a picture of each
+    return "�" if 0xD800 <= code <= 0xDFFF else f"⟨U+{code:04X}⟩"
 
 
 def mark_code(text: str) -> Markup:
     """Text with what stands in backticks set as code; everything is escaped."""
-    pieces = text.split("`")
+    pieces = visible_text(text).split("`")
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
 
 

@@ -1,16 +1,18 @@
-"""Makes the sheet of `medrft data leaks --output`: pairs of copies and similar images side by side, with distances."""
+"""Makes the sheet of `medrft data leaks --output`: the terminal's table, then pairs of images and of questions."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
 from medrft.data.images import thumbnail_png
-from medrft.data.overlap.leaks import Leak, Leaks, Pictures
+from medrft.data.overlap.leaks import Items, Leak, Leaks, Pictures, leak_note
 from medrft.report.html import png_address, render_template
 
 SHOWN = 300
-"""Most pairs of images shown for each pair of sets; copies come first."""
+"""Most pairs of images, and of questions, shown for each pair of sets; copies and shared questions come first."""
 
 
 class Card(TypedDict):
@@ -28,41 +30,76 @@ class Group(TypedDict):
 
     title: str
     lead: str
-    """How many images of the second set are the same, and how many rows ask the same."""
+    """What the two sets share, in a sentence; empty within one set."""
     copies: int
     similar: int
     cards: list[Card]
+    asked: int
+    """Rows that ask the same, or nearly, of the same picture."""
+    questions: list[Items]
 
 
 def render_leaks(found: Leaks, *, size: int = 288) -> str:
     """One self-contained page; `size` is the longer side of a thumbnail in pixels. Distance is 1 - likeness."""
+    within = found.get("within", {})
+    pictures = [pair for one in (*found["pairs"].values(), *within.values()) for pair in one["neighbours"]]
+    root = common_folder(path for pair in pictures for path in (pair["a"], pair["b"]))
     groups = [
-        _group(pair.replace("|", " | "), leak["neighbours"], size, lead=_lead(pair, leak))
+        _group(
+            pair.replace("|", " | "), leak["neighbours"], size, root, lead=leak_note(pair, leak), items=leak["items"]
+        )
         for pair, leak in found["pairs"].items()
     ]
-    groups += [_group(f"within {name}", one["neighbours"], size) for name, one in found.get("within", {}).items()]
-    return render_template("leak_sheet.html.j2", groups=groups, shown=SHOWN)
+    groups += [_group(f"within {name}", one["neighbours"], size, root) for name, one in within.items()]
+    return render_template(
+        "leak_sheet.html.j2",
+        groups=groups,
+        rows=[(*pair.split("|", 1), leak, _taints(leak)) for pair, leak in found["pairs"].items()],
+        sets=found["sets"],
+        root=str(root) if pictures and root != Path() else "",
+        shown=SHOWN,
+    )
 
 
-def _lead(pair: str, leak: Leak) -> str:
-    """The counts of the terminal's table for two sets, as a sentence."""
-    first, second = pair.split("|")
-    images = f"{leak['shared_images']:,} of {leak['total_images_b']:,} images of {second} are the same in {first}"
-    rows = f"{leak['shared_items']:,} of its {leak['total_items_b']:,} rows have the same question and answer there"
-    return f"{images}; {rows}, {leak['similar_questions']:,} more nearly the same question"
+def common_folder(paths: Iterable[str]) -> Path:
+    """The folder that holds all these files; the empty path if they have none in common.
+
+    >>> str(common_folder(["/data/slake/a/x.png", "/data/slake/b/x.png"])), str(common_folder(["a/x.png", "/b/x.png"]))
+    ('/data/slake', '.')
+    """
+    folders = {str(Path(path).parent) for path in paths}
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # none at all, or some of them absolute and some not
+        return Path()
 
 
-def _group(title: str, neighbours: list[Pictures], size: int, *, lead: str = "") -> Group:
+def _taints(leak: Leak) -> bool:
+    """Whether the second set's figures would flatter a model that was trained on the first."""
+    return bool(leak["shared_images"] or leak["copies"])
+
+
+def _group(
+    title: str, neighbours: list[Pictures], size: int, root: Path, *, lead: str = "", items: list[Items] | None = None
+) -> Group:
     ranked = sorted(neighbours, key=lambda pair: (pair["label"] != "copy", -pair["likeness"]))
     copies = sum(pair["label"] == "copy" for pair in neighbours)
-    cards = [_card(pair, size) for pair in ranked[:SHOWN]]
-    return {"title": title, "lead": lead, "copies": copies, "similar": len(neighbours) - copies, "cards": cards}
+    asked = sorted(items or [], key=lambda item: item["label"] != "shared")
+    return {
+        "title": title,
+        "lead": lead,
+        "copies": copies,
+        "similar": len(neighbours) - copies,
+        "cards": [_card(pair, size, root) for pair in ranked[:SHOWN]],
+        "asked": len(asked),
+        "questions": asked[:SHOWN],
+    }
 
 
-def _card(pair: Pictures, size: int) -> Card:
+def _card(pair: Pictures, size: int, root: Path) -> Card:
     paths = Path(pair["a"]), Path(pair["b"])
     a, b = (png_address(thumbnail_png(path, size)) for path in paths)
-    first, second = (f"{path.parent.name}/{path.name}" for path in paths)
+    first, second = (str(path.relative_to(root)) for path in paths)
     likeness = pair["likeness"]
     return {
         "label": pair["label"],

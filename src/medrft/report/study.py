@@ -33,7 +33,7 @@ from medrft.report.wording import metric_label, percent_points, percent_share, p
 from medrft.rundir import write_atomic, write_json
 from medrft.studies.arms import arms_of
 from medrft.studies.collect import collect_study
-from medrft.studies.plan import Study
+from medrft.studies.plan import FLIPS, Study
 from medrft.studies.result_files import read_results
 
 Row = Mapping[str, Any]
@@ -94,6 +94,7 @@ def study_page(facts: Row) -> str:
         tables=[{**table, "rows": [_marked(row, table) for row in table["rows"]]} for table in facts["tables"]],
         panels=list(study_panels(facts["curves"])),
         of=label_of,
+        flip_metrics=FLIPS,
         version=__version__,
     )
 

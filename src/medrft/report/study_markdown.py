@@ -30,13 +30,23 @@ def study_verdict(facts: Row) -> dict[str, str]:
         f"{what}: {percent_points(found['mean'])} points{_bounds(found)}; by seed {per}; {found['n']:,} pairs, {seeds}"
     )
     if n < 2:
-        return {"css": "unclear", "sign": "?", "claim": "Undecided: one seed shows no other training", "detail": detail}
+        return {"css": "unclear", "sign": "?", "claim": "One seed is too few to tell", "detail": detail}
     if not is_clear(found):
-        return {"css": "unclear", "sign": "?", "claim": "Undecided at this power", "detail": detail}
+        claim = f"No clear difference between {own['a']} and {own['against']}"
+        return {"css": "unclear", "sign": "≈", "claim": claim, "detail": f"{detail}{_within(found)}"}
     better = (found["low"] > 0) != (own["metric"] in FLIPS)
     claim = f"{own['a']} is {'better' if better else 'worse'} than {own['against']}"
     claim = f"So far, {claim}" if n < planned else claim
     return {"css": "better" if better else "worse", "sign": "✓" if better else "✗", "claim": claim, "detail": detail}
+
+
+def _within(found: Row) -> str:
+    """What an interval around 0 leaves open, as the end of a sentence."""
+    if found["low"] is None:
+        return ""
+    return (
+        f"; anything from {percent_points(found['low'])} to {percent_points(found['high'])} points fits what was seen"
+    )
 
 
 def is_clear(found: Row) -> bool:

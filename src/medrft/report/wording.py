@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LABELS: dict[str, str] = {
     "truth": "oracle accuracy",
     "in_grammar": "readable by the oracle",
@@ -119,3 +121,16 @@ def say_seconds(value: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+COUNTED = re.compile(r"([\d,]+) (?:of|as copies|nearly so)\b")
+
+
+def tells_nothing(note: str) -> bool:
+    """Whether a note on leaks counts, and counts nothing but zeros.
+
+    >>> tells_nothing("0 of 66 images of test are in train with the same pixels, 0 as copies"), tells_nothing("3 of 66")
+    (True, False)
+    """
+    counts = COUNTED.findall(note)
+    return bool(counts) and all(count == "0" for count in counts)

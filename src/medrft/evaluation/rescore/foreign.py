@@ -39,6 +39,8 @@ class Answered:
     references: tuple[str, ...]
     output: str
     """The model's whole text."""
+    said: str | None = None
+    """Its answer, where their prompt asks for it in a form of its own; else it is read from `output`."""
     options: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     """Names, paths or hashes of its images; empty where the file gives none."""

@@ -59,7 +59,7 @@ def _item(row: Answered) -> Item:
     return Item(
         references=row.references,
         kind=infer_kind(row.references, row.options),
-        answer=answer_of(row.output),
+        answer=answer_of(row.output) if row.said is None else row.said,
         question=row.question,
         options=row.options,
         metadata=row.metadata,

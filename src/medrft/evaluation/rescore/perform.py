@@ -28,6 +28,7 @@ EVALUATORS = {
     "medevalkit": "medrft.evaluation.rescore.medevalkit:read_medevalkit",
     "vlmevalkit": "medrft.evaluation.rescore.vlmevalkit:read_vlmevalkit",
     "lmms-eval": "medrft.evaluation.rescore.lmms_eval:read_lmms_eval",
+    "inspect-ai": "medrft.evaluation.rescore.inspect_log:read_inspect",
     "medvlthinker": "medrft.evaluation.rescore.medvlthinker:read_medvlthinker",
     "jsonl": "medrft.evaluation.rescore.jsonl:read_answer_rows",
 }

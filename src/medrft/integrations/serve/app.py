@@ -27,7 +27,7 @@ from medrft.integrations.foreign import ForeignReward
 from medrft.integrations.serve.reading import Limits, Refused, RemoteRequest, ScoreRequest, read_remote, read_score
 from medrft.integrations.serve.remember import Remembered
 from medrft.integrations.serve.worker import Job, Worker
-from medrft.outgoing import is_loopback
+from medrft.listening import names_this_machine
 from medrft.types import Form
 
 READ_S = 60.0
@@ -152,7 +152,7 @@ class RewardServer:
                 raise Refused(401, "this server asks for its token: `Authorization: Bearer TOKEN`")
             return
         # A page in a browser on this machine can send requests here, under its own host's name or with its origin.
-        if "origin" in request.headers or not _is_own(request.headers.get("host", "")):
+        if "origin" in request.headers or not names_this_machine(request.headers.get("host", "")):
             raise Refused(403, "without a token only programs on this machine are served, at 127.0.0.1 or localhost")
 
     async def _answered(self, request: Request, read: Callable[[bytes], ScoreRequest | RemoteRequest]) -> bytes:
@@ -231,14 +231,6 @@ class RewardServer:
                     job.waiting.set_result(None)
 
         self._loop.call_soon_threadsafe(wake)
-
-
-def _is_own(host: str) -> bool:
-    """Whether a `Host` header names this machine's own address."""
-    try:
-        return is_loopback(f"http://{host}")
-    except ValueError:  # no address at all, such as "["
-        return False
 
 
 def _token_in(header: str) -> str:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import signal
-import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
-from medrft.errors import DataError, RecipeError, StorageError
+from medrft.errors import DataError, RecipeError
 from medrft.files import check_writable, tell_user
 from medrft.integrations.foreign import ForeignReward
 from medrft.integrations.serve.app import RewardServer
 from medrft.integrations.serve.reading import Limits
 from medrft.integrations.serve.remember import Ledger, Remembered
+from medrft.listening import bound_socket, calm_signals, http_address, only_here
 from medrft.masking import remember_secret
 from medrft.rewards.state import load_document
 from medrft.rundir import read_json
@@ -59,7 +54,7 @@ def run_server(asked: Serving) -> None:
     # They quote what a scorer of the user's raised, which may hold a model's text. /health has the counts.
     warnings.filterwarnings("ignore", message=".* unscored: ", category=UserWarning)
     with bound_socket(asked.host, asked.port) as listening:
-        place = _address(asked.host, listening.getsockname()[1])
+        place = http_address(asked.host, listening.getsockname()[1])
         server = RewardServer(
             held,
             form=asked.form,
@@ -138,53 +133,6 @@ def find_token(host: str, variable: str | None) -> str | None:
             f"({AT_RANDOM}); or stay on 127.0.0.1"
         )
     return None
-
-
-def only_here(host: str) -> bool:
-    """Whether nobody but this machine can reach a server that binds to `host`.
-
-    >>> [only_here(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "", "10.0.0.5", "example.org")]
-    [True, True, True, False, False, False, False, False]
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-@contextmanager
-def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket, so that a port in use is told at once and port 0 is known; raises `StorageError`."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        found = socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise StorageError(
-            f"cannot listen at {_address(host, port)}: {error.strerror or error}; name another --host or --port"
-        ) from error
-    with found:
-        yield found
-
-
-@contextmanager
-def calm_signals() -> Iterator[None]:
-    """uvicorn stops on a signal and then raises it again; here that does nothing, so that a stop ends with status 0."""
-    before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore(number: int, frame: Any) -> None:
-    """The signal has done its work."""
-
-
-def _address(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _told(asked: Serving, token: str | None) -> str:
