@@ -317,7 +317,8 @@ class ReportConfig(Shape):
 def _check_taught(stage: StageConfig) -> None:
     """Raise `ValueError` for keys of sft in a grpo stage, and for two sources of what is taught."""
     for key in ("asked_first", "teach", "rejection"):
-        if stage.kind != "sft" and key in stage.model_fields_set:
+        # Not `model_fields_set`: a run's own recipe.yaml holds every key, with its default.
+        if stage.kind != "sft" and getattr(stage, key) != StageConfig.model_fields[key].default:
             raise ValueError(f"stage {stage.name!r}: {key} is for sft stages, this one is {stage.kind}")
     sources = [key for key in ("curate", "rejection") if getattr(stage, key) is not None]
     sources += ["teach: answers"] if stage.teach == "answers" else []

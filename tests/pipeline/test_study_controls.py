@@ -87,7 +87,7 @@ def written(folder, controls=CONTROLS, **changes):
         ({"equal": {"sft_answers": ["hours"]}}, "equal.sft_answers"),
         ({"arms": {"random": {}}, "equal": {"random": ["steps"]}}, "compares with the arm oracle"),
         ({"arms": {"text": {}}, "equal": {}}, "'text' stands in toycontrols.yaml too"),
-        ({"arms": {"oracle": {"rewrad": "text"}}, "equal": {}}, "arm 'oracle'.*did you mean 'reward'"),
+        ({"arms": {"start": {}, "oracle": {"rewrad": "text"}}, "equal": {}}, "arm 'oracle'.*did you mean 'reward'"),
     ],
 )
 def test_mistakes_in_a_file_of_controls(tmp_path, changes, says):

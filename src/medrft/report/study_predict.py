@@ -72,7 +72,7 @@ def correlation_rows(found: Row) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the table of figures: each with its correlation, and that without each family."""
     families = list(dict.fromkeys(name for told in found["correlations"].values() for name in told["without"]))
     heads = ["figure of the audit", "Spearman with the gain", *(f"without {family}" for family in families)]
-    order = sorted(found["correlations"].items(), key=lambda one: -(one[1]["rho"] or -2.0))
+    order = sorted(found["correlations"].items(), key=lambda one: 2.0 if one[1]["rho"] is None else -one[1]["rho"])
     rows = []
     for name, told in order:
         left = (told["without"].get(family) for family in families)

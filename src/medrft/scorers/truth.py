@@ -44,8 +44,15 @@ class Oracle:
 
     def _verdict(self, item: Item) -> float:
         asked = Example(
-            **{"id": "", "dataset": "phantom", "split": "", "images": (), "references": item.references},
-            **{"question": item.question or "", "kind": item.kind, "options": item.options, "metadata": item.metadata},
+            id="",
+            dataset="phantom",
+            split="",
+            images=(),
+            question=item.question or "",
+            references=item.references,
+            kind=item.kind,
+            options=item.options,
+            metadata=item.metadata,
         )
         right = grade_answer(asked, item.answer).correct
         turned = self.flipped > 0 and item.answer is not None and chance_of(item, "flip") < self.flipped
