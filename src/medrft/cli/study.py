@@ -171,7 +171,7 @@ def _print_audit(facts: dict[str, Any]) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0), title=Text(f"Audit {facts['hash']}"), title_justify="left")
     for name in ("reward", *map(figure_label, FIGURES)):
-        table.add_column(name, justify="left" if name == "reward" else "right")
+        table.add_column(name, justify="left" if name == "reward" else "right", no_wrap=name == "reward")
     for name, row in facts["rewards"].items():
         table.add_row(Text(name), *(plain_number(row["figures"][figure]) for figure in FIGURES))
     out.print(table)

@@ -82,7 +82,7 @@ def correlate(rows: Sequence[Mapping[str, Any]], figure: str) -> dict[str, Any] 
     gained = np.array([[row["gain"]["per_seed"][seed] for seed in seeds] for row in known], dtype=float)
     family = np.array([row["family"] for row in known])
     rho = spearman(said, gained.mean(axis=1))
-    low, high = _bootstrap(said, gained, family)
+    low, high = (math.nan, math.nan) if math.isnan(rho) else _bootstrap(said, gained, family)
     names = sorted(set(family.tolist()))
     without = {
         name: spearman(said[family != name], gained[family != name].mean(axis=1))
