@@ -17,7 +17,7 @@ from medrft.rundir import read_json, write_json
 from medrft.studies.audit_file import audit_hash, audit_path, needed_audit, read_audit, write_audit_file
 from medrft.studies.collect import collect_study
 from medrft.studies.plan import load_study
-from medrft.studies.predict import collect_predictions, spearman
+from medrft.studies.predict import collect_predictions, correlate, spearman
 from medrft.studies.result_files import Places
 from study_results import begun
 from toys import TABLE
@@ -110,13 +110,17 @@ def test_a_figure_that_predicts_nothing_is_not_made_to(tmp_path):
     assert "is not shown" in predict_words(facts)
 
 
-def test_rewards_of_one_family_count_as_one_draw(tmp_path):
-    """A gain that only families share: pooled rewards would be sure of it, and six families are not."""
-    study = written(tmp_path)
-    results, audit = known(study, 1.0)
-    few = {**audit, "rewards": {arm: row for arm, row in audit["rewards"].items() if arm[:2] in ("r0", "r1")}}
-    found = predicted(study, results, few)["predicts"]["correlations"]["snr"]
-    assert found["families"] == 2 and found["high"] - found["low"] > 0.3
+def test_rewards_of_one_family_count_as_one_draw():
+    """Two families that differ, and nothing within them: twelve rewards would be sure of it, two families are not."""
+    rng = np.random.default_rng(0)
+
+    def reward(family, level):
+        seeds = {str(seed): level + rng.normal() for seed in (1, 2, 3)}
+        gain = {"mean": np.mean(list(seeds.values())), "per_seed": seeds}
+        return {"arm": "r", "family": family, "gain": gain, "figures": {"snr": level + rng.normal()}}
+
+    found = correlate([reward(family, level) for family, level in (("a", 0), ("b", 5)) for _ in range(6)], "snr")
+    assert found["families"] == 2 and found["rho"] > 0.6 and found["low"] < 0.4
 
 
 def test_where_it_errs_and_what_came_too_late_is_named(tmp_path):
