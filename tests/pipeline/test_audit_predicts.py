@@ -163,7 +163,7 @@ def test_the_picture_the_page_and_what_is_not_there_yet(tmp_path):
         ({"families": {"a": ["r99"]}}, UnknownNameError, "arm in predict.families"),
         ({"families": {"a": ["r00"], "b": ["r00"]}, "without": []}, RecipeError, "'r00' twice"),
         ({"without": ["family9"]}, UnknownNameError, "family in predict.without"),
-        ({"figures": "snr"}, UnknownNameError, "did you mean 'figure'"),
+        ({"figures": "snr"}, RecipeError, "did you mean 'figure'"),
     ],
 )
 def test_mistakes_in_what_is_to_be_predicted(tmp_path, changes, error, says):
