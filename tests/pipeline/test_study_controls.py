@@ -224,7 +224,7 @@ def test_controls_from_end_to_end_and_once_for_two_studies(tmp_path, monkeypatch
     assert 0 < kept["kept"] <= kept["right"] < kept["completions"] == 64 and kept["of"] == 16
     assert cost["rejection"]["seen"] == 16 == cost["sft_answers"]["seen"] and cost["rejection"]["completions"] == 64
     assert cost["rejection"]["seconds"] > kept["seconds"] > 0 and cost["rejection"]["tokens"] == kept["tokens"]
-    rows = read_jsonl(grid.folder(by_name["rejection"]) / kept["folder"] / "kept.jsonl")
+    rows = list(read_jsonl(grid.folder(by_name["rejection"]) / kept["folder"] / "kept.jsonl"))
     assert all(row["thought"] and row["answer"] for row in rows) and len(rows) == kept["kept"]
 
     facts = collect_results(study, grid.places)
