@@ -38,6 +38,7 @@ def facts(**changes):
         "form": {"answered": 0.1, "well_formed": 0.0, "n": 800},
         "primary": {"a": "a", "against": "b", "dataset": EVIL, "kind": "all", "metric": "truth", "outcome": FOUND},
         "control": {"state": "absent", "start": None, "gain": None},
+        "predicts": None,
         "tables": [
             {
                 "dataset": "phantom",
