@@ -17,12 +17,14 @@ from statistics import fmean
 from typing import Any
 
 from medrft.report.forest import forest_plot
-from medrft.report.study import collect_results
-from medrft.report.study_markdown import label_of, study_markdown, study_verdict
+from medrft.report.study import collect_results, study_text
+from medrft.report.study_markdown import label_of, study_verdict
+from medrft.report.study_predict import predict_lines, predict_plot, predict_words
 from medrft.report.wording import MINUS, metric_label, plain_percent
 from medrft.rundir import write_atomic
 from medrft.studies.collect import EFFECTS, seeds_needed
 from medrft.studies.plan import load_study
+from medrft.studies.result_files import Places
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -36,12 +38,17 @@ POWER = re.compile(r"(<!-- power -->\n).*?(<!-- end -->)", re.DOTALL)
 def facts_of(name: str) -> dict[str, Any]:
     """All figures of one study."""
     study = load_study(ROOT / "recipes" / "studies" / f"{name}.yaml")
-    return collect_results(study, study.results)
+    return collect_results(study, Places.of(study))
 
 
 def picture(name: str) -> Path:
     """Where a study's picture lies."""
     return PAGE.parent / "images" / f"study_{name}.svg"
+
+
+def scatter(name: str) -> Path:
+    """Where the picture of a study's prediction lies."""
+    return PAGE.parent / "images" / f"study_{name}_prediction.svg"
 
 
 @cache
@@ -54,9 +61,11 @@ def block(name: str) -> str:
     """The picture and tables of one study, or that it has no result yet."""
     facts = facts_of(name)
     if not facts["seeds"]:
-        return "No arm has been run."
+        return "\n".join(["No arm has been run.", "", *predict_lines(facts)]).rstrip()
     shown = f"![Each arm minus {facts['primary']['against']}](images/{picture(name).name})\n\n" if drawn(name) else ""
-    return shown + study_markdown(facts)
+    if predict_plot(facts):
+        shown = f"![{predict_words(facts)}](images/{scatter(name).name})\n\n{shown}"
+    return shown + study_text(facts)
 
 
 def summary(names: list[str]) -> str:
@@ -110,7 +119,9 @@ def files() -> dict[Path, str]:
     names = [found[2] for found in BLOCK.finditer(text)]
     design = DESIGN.read_text(encoding="utf-8")
     design = POWER.sub(lambda found: f"{found[1]}\n{power_table(names)}\n\n{found[2]}", design)
-    return {PAGE: text, DESIGN: design, **{picture(name): svg for name in names if (svg := drawn(name))}}
+    pictures = {picture(name): svg for name in names if (svg := drawn(name))}
+    pictures |= {scatter(name): svg for name in names if (svg := predict_plot(facts_of(name)))}
+    return {PAGE: text, DESIGN: design, **pictures}
 
 
 def main() -> None:

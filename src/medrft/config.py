@@ -205,6 +205,18 @@ RewardConfig = Annotated[
 ]
 
 
+class RejectionConfig(Shape):
+    """Rejection sampling (sft): a stage's start model writes several completions a row, and learns from the right ones.
+
+    What counts as right is a score of at least `keep.at_least` by `keep.scorer`; by default the recipe's `correct`.
+    """
+
+    samples: int = Field(default=8, gt=0)
+    """Completions of each row."""
+    temperature: float = Field(default=1.0, gt=0)
+    keep: CorrectConfig | None = None
+
+
 class StageConfig(Shape):
     """One training stage."""
 
@@ -226,6 +238,12 @@ class StageConfig(Shape):
     """Train for as long as that earlier stage took, whatever its number of steps."""
     curate: str | None = None
     """Train on thoughts that this earlier stage's model writes for thinned data, as `curate:` says (sft)."""
+    asked_first: int | None = Field(default=None, gt=0)
+    """Train only on the questions that a grpo stage with the same `kinds` and `limit` asks first, so many (sft)."""
+    teach: Literal["thoughts", "answers"] = "thoughts"
+    """Under a prompt with a thought: teach thought and answer, or the answer alone, without a thought (sft)."""
+    rejection: RejectionConfig | None = None
+    """Train on what the start model itself writes for the rows, where it is right (sft)."""
     evaluate: bool = True
     """Evaluate the stage's final model."""
     resample_groups: int = Field(default=0, ge=0)
@@ -334,6 +352,18 @@ class ReportConfig(Shape):
     """A run with thumbnails holds patient images; `none` keeps them out."""
 
 
+def _check_taught(stage: StageConfig) -> None:
+    """Raise `ValueError` for keys of sft in a grpo stage, and for two sources of what is taught."""
+    for key in ("asked_first", "teach", "rejection"):
+        # Not `model_fields_set`: a run's own recipe.yaml holds every key, with its default.
+        if stage.kind != "sft" and getattr(stage, key) != StageConfig.model_fields[key].default:
+            raise ValueError(f"stage {stage.name!r}: {key} is for sft stages, this one is {stage.kind}")
+    sources = [key for key in ("curate", "rejection") if getattr(stage, key) is not None]
+    sources += ["teach: answers"] if stage.teach == "answers" else []
+    if len(sources) > 1:
+        raise ValueError(f"stage {stage.name!r} has {' and '.join(sources)}; choose one, for each says what is taught")
+
+
 class Recipe(Shape):
     """Everything that starts a run."""
 
@@ -380,6 +410,7 @@ class Recipe(Shape):
                     raise ValueError(f"stage {stage.name!r}: {key} is {value!r}, but the stages before it are {seen}")
             if stage.curate is not None and stage.kind != "sft":
                 raise ValueError(f"stage {stage.name!r}: curate is for sft stages, this one is {stage.kind}")
+            _check_taught(stage)
             seen.append(stage.name)
         return self
 

@@ -257,6 +257,13 @@ def jackknife_interval(found: LeftOut, *, bounds: Bounds) -> Interval:
     return Interval(found.value, 2 * low - 1, 2 * high - 1, found.n)
 
 
+def mean_ranks(values: Floats) -> Floats:
+    """Ranks from 1 up; equal values share their mean rank, as in Spearman's correlation."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
+
+
 def _slices(rows: int, columns: int | None = None) -> list[slice]:
     """The rows of a matrix in blocks of at most `CELLS` entries; the matrix is square by default."""
     step = max(1, CELLS // max(1, rows if columns is None else columns))

@@ -145,6 +145,8 @@ class Item:
     max_tokens: int | None = None
     truncated: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None
+    """The example's id."""
 
     def __post_init__(self) -> None:
         """Check every value's type once, where the item is made. It may take only microseconds: there are millions."""
@@ -159,7 +161,7 @@ class Item:
         _check_texts("Item.references", self.references)
         if self.options:
             _check_texts("Item.options", self.options)
-        for text in (self.answer, self.completion, self.thinking, self.question):
+        for text in (self.answer, self.completion, self.thinking, self.question, self.id):
             if text is not None and not isinstance(text, str):
                 self._refuse_texts()
         for number in (self.n_tokens, self.max_tokens):
@@ -169,7 +171,7 @@ class Item:
             _check_type("Item.metadata", self.metadata, Mapping, "a mapping")
 
     def _refuse_texts(self) -> None:
-        for name in ("answer", "completion", "thinking", "question"):
+        for name in ("answer", "completion", "thinking", "question", "id"):
             if getattr(self, name) is not None:
                 _check_type(f"Item.{name}", getattr(self, name), str, "text or None")
 

@@ -19,6 +19,7 @@ from medrft.studies.contrasts import answer_lengths, by_difficulty, metric_compa
 from medrft.studies.costs import study_costs
 from medrft.studies.plan import Budget, Pair, grid_arms, load_study
 from medrft.studies.result_files import (
+    Places,
     metric_column,
     pack_column,
     paired_over_seeds,
@@ -28,6 +29,7 @@ from medrft.studies.result_files import (
     unpack_column,
 )
 from medrft.studies.starts import compare_starts, start_predictors
+from study_results import begun, made
 from toys import TABLE
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "studies").glob("*.yaml"))
@@ -220,24 +222,6 @@ def test_shipped_studies_load(path):
 
 
 # ---- small files ----------------------------------------------------------------------------------------------------
-
-
-def made(arm, seed, truths, *, blank=None, key="k", steps=3, tokens=100):
-    """A result file as `write_outcome` makes them."""
-    bits = "".join(str(int(value)) for value in truths)
-    values = {"none": {"truth": bits}, **({"blank": {"truth": blank}} if blank else {})}
-    n = len(truths)
-    answers = {"prefix": "phantom/test/", "ids": " ".join(map(str, range(n))), "kinds": "lo" * (n // 2)}
-    clusters = {
-        "images": " ".join(f"{seed}x{i}" for i in range((n + 1) // 2)),  # each seed draws its own
-        "clusters": " ".join(str(i // 2) for i in range(n)),
-    }
-    own = {"stage": "grpo", "kind": "grpo", "shared": None, "steps": steps, "seconds": 2.0, "tokens": tokens, "seen": 4}
-    return {
-        **{"arm": arm, "seed": seed, "key": key, "encoder": "e", "form": None, "pass_at": {}, "curves": {}},
-        "answers": {"phantom": {**answers, **clusters, "values": values}},
-        **{"metrics": {}, "cost": [own], "evaluation_seconds": 1.0},
-    }
 
 
 @pytest.mark.parametrize(
@@ -465,14 +449,6 @@ def test_flipped_answers_have_a_paired_difference():
     assert b["flips"]["side_flip"] == {"mean": 0.0, "difference": None} and a["flips"]["polarity_flip"] is None
 
 
-def begun(arm, seed, truths, *, shared, trained, passed=None):
-    """A result that began from a shared stage."""
-    result = made(arm, seed, truths)
-    stage = {"stage": "sft", "kind": "sft", "shared": shared, "steps": 1, "seconds": 1.0}
-    own = {"stage": "grpo", "kind": "grpo", "shared": None, "steps": 1, "seconds": 1.0}
-    return {**result, "cost": [stage, own] if trained else [stage], "pass_at": {"phantom": passed} if passed else {}}
-
-
 def test_pass_at_k_of_the_start_as_a_predictor():
     arms = {
         "low": [begun("low", s, [1, 0, 0, 0], shared="x", trained=False, passed={"1": 0.2, "8": 0.9}) for s in (1, 2)],
@@ -495,22 +471,23 @@ def test_pass_at_k_of_the_start_as_a_predictor():
 def test_a_result_that_is_there_is_not_run_again(tmp_path):
     study = load_study(written(tmp_path))
     arms = arms_of(study, ["none", "text"], [1])
-    grid = Grid(output=tmp_path / "runs" / "s", results=study.results, tell=lambda line: None)
+    grid = Grid(output=tmp_path / "runs" / "s", places=Places.of(study), tell=lambda line: None)
     for arm in arms:
         write_json(
-            grid.result(arm), {"key": arm.key, **{k: v for k, v in made(arm.name, 1, [1, 0]).items() if k != "key"}}
+            grid.places.result(arm),
+            {"key": arm.key, **{k: v for k, v in made(arm.name, 1, [1, 0]).items() if k != "key"}},
         )
     assert grid.run(arms) == [] and not (tmp_path / "runs").exists()
     facts = forecast_study(study, grid, arms)
     assert facts["left"] == 0 and facts["hours"] == 0.0 and all(arm["done"] for arm in facts["arms"])
-    write_json(grid.result(arms[0]), made("none", 1, [1, 0], key="another"))
+    write_json(grid.places.result(arms[0]), made("none", 1, [1, 0], key="another"))
     assert not grid.is_done(arms[0])
 
 
 def test_forecast_counts_each_shared_stage_once(tmp_path):
     study = load_study(written(tmp_path))
     arms = arms_of(study, ["none", "text"], [1, 2])
-    facts = forecast_study(study, Grid(output=tmp_path / "runs" / "s", results=study.results), arms)
+    facts = forecast_study(study, Grid(output=tmp_path / "runs" / "s", places=Places.of(study)), arms)
     assert [one["stage"] for one in facts["shared"]] == ["pretrain", "sft", "sft"]
     assert facts["left"] == 4 and facts["hours"] is None and facts["seconds_from"] == "unknown"
 
@@ -518,14 +495,14 @@ def test_forecast_counts_each_shared_stage_once(tmp_path):
 def test_forecast_takes_the_seconds_of_the_same_arm_and_the_same_stage(tmp_path):
     study = load_study(written(tmp_path, budget={"rule": "steps", "statement": "s", "seconds_per_arm": 50}))
     arms = arms_of(study, ["none", "text"], [1, 2])
-    grid = Grid(output=tmp_path / "runs" / "s", results=study.results)
+    grid = Grid(output=tmp_path / "runs" / "s", places=Places.of(study))
     assert forecast_study(study, grid, arms)["seconds_from"] == "stated"
     none = next(arm for arm in arms if arm.label == "none-seed1")
     before = [
         {"stage": one.stage.name, "kind": "sft", "shared": one.key, "steps": 1, "seconds": seconds}
         for one, seconds in zip(none.shared, (700.0, 60.0), strict=True)
     ]
-    write_json(grid.result(none), {**made("none", 1, [1, 0], key=none.key), "cost": before})
+    write_json(grid.places.result(none), {**made("none", 1, [1, 0], key=none.key), "cost": before})
     facts = forecast_study(study, grid, arms)
     assert {(one["stage"], one["seconds"]) for one in facts["shared"]} == {("pretrain", 700.0), ("sft", 60.0)}
     # left: none-seed2 as its first seed (1 s of evaluation), two arms that train as stated, three shared stages
@@ -533,7 +510,7 @@ def test_forecast_takes_the_seconds_of_the_same_arm_and_the_same_stage(tmp_path)
 
 
 def test_who_waits_says_so(tmp_path):
-    grid = Grid(output=tmp_path / "runs" / "s", results=tmp_path, tell=print)
+    grid = Grid(output=tmp_path / "runs" / "s", places=Places(tmp_path, tmp_path / "controls"), tell=print)
     told = []
     arms = arms_of(load_study(written(tmp_path)), ["none"], [1])
     lock = grid.folder(arms[0]) / ".lock"
@@ -544,7 +521,7 @@ def test_who_waits_says_so(tmp_path):
 
         def tell(line):  # the other process finishes its arm and goes
             told.append(line)
-            write_json(grid.result(arms[0]), made("none", 1, [1, 0], key=arms[0].key))
+            write_json(grid.places.result(arms[0]), made("none", 1, [1, 0], key=arms[0].key))
             process.kill()
 
         grid.tell = tell
@@ -556,7 +533,7 @@ def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     study = load_study(written(tmp_path))
     arms = arms_of(study, ["none", "text"], [1, 2])
-    grid = Grid(output=tmp_path / "runs" / "s", results=study.results, tell=lambda line: None)
+    grid = Grid(output=tmp_path / "runs" / "s", places=Places.of(study), tell=lambda line: None)
     assert len(grid.run(arms)) == 4
     assert sorted(grid.trained) == sorted({one.key for arm in arms for one in arm.shared})  # SFT once per seed
     text = read_json(study.results / "text-seed1.json")
@@ -573,9 +550,9 @@ def test_a_small_study_from_end_to_end(tmp_path, monkeypatch):
         )
         _, *rows = map(json.loads, predictions.read_text().splitlines())
         greedy = {r["id"]: r["scores"]["truth"] for r in rows if r["control"] == "none"}
-        found = metric_column(read_json(grid.result(arm)), dataset="phantom", kind="all", metric="truth")
+        found = metric_column(read_json(grid.places.result(arm)), dataset="phantom", kind="all", metric="truth")
         assert {key: value for key, (value, _) in found.items()} == greedy
-    again = Grid(output=tmp_path / "elsewhere" / "s", results=study.results, tell=lambda line: None)
+    again = Grid(output=tmp_path / "elsewhere" / "s", places=Places.of(study), tell=lambda line: None)
     assert again.run(arms) == [] and not (tmp_path / "elsewhere").exists()  # a fresh clone goes on from the small files
     facts = collect_study(study, read_results(study.results), keys={arm.label: arm.key for arm in arms})
     assert facts["missing"] == [] and facts["primary"]["outcome"]["n"] > 0 and facts["cost"]["kept"]

@@ -15,6 +15,7 @@ EVIL = "<script>alert(1)</script>|x"
 def facts(**changes):
     row = {"arm": "a", "mean": 0.6, "low": 0.5, "high": 0.7, "n": 800, "seeds": 2, "controls": {"blank": 0.3}}
     row |= {"flips": {"side_flip": {"mean": 0.05, "difference": FOUND}, "polarity_flip": None}, "difference": FOUND}
+    row |= {"share": None}
     cost = dict.fromkeys(
         ("steps", "completions", "seen", "tokens", "seconds", "evaluation_seconds", "shared_seconds"), 1.0
     )
@@ -36,6 +37,8 @@ def facts(**changes):
         "encoder": ["mini"],
         "form": {"answered": 0.1, "well_formed": 0.0, "n": 800},
         "primary": {"a": "a", "against": "b", "dataset": EVIL, "kind": "all", "metric": "truth", "outcome": FOUND},
+        "control": {"state": "absent", "start": None, "gain": None},
+        "predicts": None,
         "tables": [
             {
                 "dataset": "phantom",
@@ -64,6 +67,7 @@ def facts(**changes):
         "cost": {
             **{"rule": "wall_clock", "statement": EVIL, "tolerance": 0.25, "ratio": 1.5, "kept": False, "hours": 1.0},
             "arms": [{"arm": "a", "seeds": 2, **cost}],
+            "equal": [],
         },
         "curves": {"a": {"step": [1, 2, 3], "reward": [0.1, None, 0.3]}},
         "power": [
@@ -215,3 +219,41 @@ def test_files_of_a_study(tmp_path):
         "study.json",
         "table.md",
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "gain", "says"),
+    [
+        ("absent", None, "No positive control"),
+        ("missing", None, "The positive control has not been run"),
+        ("one_seed", FOUND, "has one seed"),
+        ("unclear", {**FOUND, "low": -0.01}, "This study can decide nothing"),
+        ("clear", FOUND, "Positive control"),
+    ],
+)
+def test_the_positive_control_stands_above_the_verdict(state, gain, says):
+    given = with_primary(control={"state": state, "start": "s", "gain": gain})
+    for text in (study_markdown(given), study_page(given)):
+        assert text.index(says) < text.index("a is better than b")
+        assert ("oracle − s, phantom, all, oracle accuracy: +2.0 points" in text) == (gain is not None)
+
+
+def test_shares_of_the_oracle_are_a_column_and_a_sentence():
+    given = with_primary()
+    assert "oracle's gain" not in study_markdown(given) and "of what the truth would" not in study_page(given)
+    row, other = given["tables"][0]["rows"]
+    row["share"] = {"share": 0.6, "low": 0.45, "high": 0.8}
+    other["share"] = {"share": None, "low": None, "high": None}
+    text, page = study_markdown(given), study_page(given)
+    assert "a teaches 60 % [45, 80] of what the truth would." in text and "of the oracle's gain" in text
+    assert "| 60 % [45, 80] |" in text and "| not determined |" in text
+    assert "a teaches 60 % [45, 80] of what the truth would." in page and "not determined" in page
+    row["share"] = {"share": None, "low": None, "high": None}
+    assert "What a teaches of what the truth would is not determined." in study_markdown(given)
+
+
+def test_what_controls_spent_beside_the_oracle():
+    given = with_primary()
+    given["cost"]["equal"] = [{"arm": "sft_on", "rule": "wall_clock", "ratio": 1.4, "kept": False}]
+    for text in (study_markdown(given), study_page(given)):
+        assert "beside the oracle: sft_on 1.40 times its wall clock, not kept." in text

@@ -19,6 +19,7 @@ from medrft.audit.hacks import HACKS, hack_cases
 from medrft.audit.sources import Material
 from medrft.audit.subject import Scored
 from medrft.audit.terms import read_terms
+from medrft.intervals import mean_ranks
 from medrft.types import Example, Form
 
 Floats = NDArray[np.float64]
@@ -196,7 +197,7 @@ def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> tuple[
     n = sum(len(rows) for rows in several)
     if n < MEASURABLE:
         return None, n, []
-    a, b = (_ranks(values), _ranks(column))
+    a, b = (mean_ranks(values), mean_ranks(column))
     a, b = (np.concatenate([ranks[rows] - ranks[rows].mean() for rows in several]) for ranks in (a, b))
     scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
     if scale <= 1e-9:
@@ -204,11 +205,3 @@ def _within(values: Floats, column: Floats, cells: Sequence[Hashable]) -> tuple[
     rho = float((a * b).sum() / scale)
     order = np.argsort(-a * b * np.sign(rho), kind="stable")[:3]
     return rho, n, np.concatenate(several)[order].tolist()
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks from 1 up; equal values share their mean rank, as in Spearman's correlation."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: Floats = (ends - (counts - 1) / 2)[inverse]
-    return ranks

@@ -276,6 +276,7 @@ def _stops(names: list[str] | None) -> list[str]:
 
 
 def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str]) -> list[str]:
+    from medrft.audit.figures import audit_figures
     from medrft.audit.finding import SEVERITIES
 
     found = people_failures(summary, floors)
@@ -290,17 +291,6 @@ def _failures(summary: dict[str, Any], floors: dict[str, float], stops: list[str
             if worse or any(finding["name"] == s or finding["name"].partition(":")[0] == s for s in stops):
                 found.append(f"{reward}: {finding['name']} ({finding['severity']})")
     return found
-
-
-def audit_figures(row: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of `--fail-under`: pooled AUROC, AUROC within groups, signal to noise of the advantage."""
-    pooled = (row["auroc"] or {}).get("total")
-    signal = (row["collapse"] or {}).get("signal", {})
-    return {
-        "auroc": pooled["mean"] if pooled else None,
-        "group_auroc": signal.get("auroc"),
-        "snr": signal.get("snr"),
-    }
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,6 +12,11 @@ from rich.text import Text
 
 from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, progress_bar
 from medrft.errors import need_packages
+
+if TYPE_CHECKING:
+    from medrft.pipeline.run_study import Grid
+    from medrft.studies.arms import Arm
+    from medrft.studies.plan import Study
 
 StudyPath = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a shipped study (medrft init --list).")
@@ -27,6 +33,12 @@ def study(
     output: Annotated[Path | None, typer.Option(help="Run folders; runs/studies/<name> by default.")] = None,
     results: Annotated[Path | None, typer.Option(help="Small result files; the study's own folder by default.")] = None,
     collect: Annotated[bool, typer.Option("--collect", help="Only read the result files that are there.")] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="From results so far, such as a pilot's, the seeds and pictures to plan.")
+    ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Audit the arms' rewards into the file that results are held against.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     set_: Set = None,
     json_: Json = False,
@@ -38,35 +50,59 @@ def study(
     """
     need_packages("trl")
     from medrft.pipeline.run_study import Grid
-    from medrft.report.study import collect_results, write_study_page
-    from medrft.report.study_markdown import study_markdown
     from medrft.studies.arms import arms_of
     from medrft.studies.plan import load_study
+    from medrft.studies.result_files import Places
 
     plan = load_study(study, overrides=parse_overrides(set_))
     arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
     grid = Grid(
         output=output or Path("runs/studies") / plan.name,
-        results=results or plan.results,
+        places=Places.of(plan, results),
         bar=progress_bar,
         tell=lambda line: err.print(line, highlight=False, soft_wrap=True),
     )
+    if dry_run or power or audit:
+        facts, show = _planned(plan, grid, arms, dry_run=dry_run, power=power)
+        print_json(facts) if json_ else show(facts)
+        return
+    if not collect:
+        from medrft.studies.audit_file import needed_audit
+
+        grid.audit = needed_audit(plan, grid.places)
+        grid.run(arms)
+    _collect(plan, grid, markdown=markdown, json_=json_)
+
+
+def _planned(
+    plan: Study, grid: Grid, arms: list[Arm], *, dry_run: bool, power: bool
+) -> tuple[dict[str, Any], Callable[[dict[str, Any]], None]]:
+    """What is asked of a study before it runs, and the function that prints it: its forecast, its power, its audit."""
     if dry_run:
         from medrft.pipeline.run_study import forecast_study
 
-        facts = forecast_study(plan, grid, arms)
-        _print_forecast(facts) if not json_ else print_json(facts)
-        return
-    if not collect:
-        grid.run(arms)
-    facts = collect_results(plan, grid.results)
+        return forecast_study(plan, grid, arms), _print_forecast
+    if power:
+        from medrft.studies.pilot import study_pilot
+
+        return study_pilot(plan, grid.places), _print_pilot
+    from medrft.pipeline.study_audit import audit_study
+
+    return audit_study(plan, grid.places, bar=progress_bar), _print_audit
+
+
+def _collect(plan: Study, grid: Grid, *, markdown: bool, json_: bool) -> None:
+    """Read the result files, write the page, and print what is asked for."""
+    from medrft.report.study import collect_results, study_text, write_study_page
+
+    facts = collect_results(plan, grid.places)
     if not facts["seeds"]:
-        err.print(f"No result of this study in {grid.results}", highlight=False, soft_wrap=True)
+        err.print(f"No result of this study in {grid.places.own}", highlight=False, soft_wrap=True)
     page = write_study_page(facts, grid.output)
     if json_:
         print_json(facts)
     elif markdown:
-        typer.echo(study_markdown(facts))
+        typer.echo(study_text(facts))
     else:
         _print(facts)
     err.print(f"Page: {page}", highlight=False, soft_wrap=True)
@@ -74,24 +110,71 @@ def study(
 
 def _print(facts: dict[str, Any]) -> None:
     """Print the verdict and the table of the primary outcome; everything else is on the page."""
+    from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
     from medrft.report.study_markdown import label_of, lead_tables, mean_cell, study_status, study_verdict
+    from medrft.report.study_predict import predict_words
     from medrft.report.wording import metric_label, plain_percent
 
     said, own = study_verdict(facts), facts["primary"]
-    for line in (f"{said['claim']}. {said['detail']}.", f"{'; '.join(study_status(facts))}."):
+    control, share = control_words(facts), share_sentence(facts)
+    lines = [] if facts["predicts"] is None else [f"{predict_words(facts)}."]
+    lines += [f"{control['claim']}: {control['detail']}.", *([f"{share}."] if share else [])]
+    lines += [f"{said['claim']}. {said['detail']}.", f"{'; '.join(study_status(facts))}."]
+    for line in lines:
         out.print(Text(line), soft_wrap=True)
     for shown in lead_tables(facts):
         title = Text(
             f"{shown['dataset']}, {shown['kind']}, {metric_label(shown['metric'])} in percent, minus {own['against']}"
         )
         table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
-        for name in ("arm", "mean", "minus, points", "blank", "n"):
+        shares = [SHARE] if has_shares(shown) else []
+        for name in ("arm", "mean", "minus, points", *shares, "blank", "n"):
             table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
         for row in shown["rows"]:
             blank, n = plain_percent(row["controls"].get("blank")), f"{row['n']:,}"
-            cells = (row["arm"], mean_cell(row), label_of(row["difference"]), blank, n)
+            own_share = [share_cell(row["share"])] if shares else []
+            cells = (row["arm"], mean_cell(row), label_of(row["difference"]), *own_share, blank, n)
             table.add_row(*map(Text, cells))
         out.print(table)
+
+
+def _print_pilot(facts: dict[str, Any]) -> None:
+    """Print the spread of each pair's difference, and the seeds that a small standard error needs, by test pictures."""
+    from medrft.report.study_controls import pilot_cells
+    from medrft.report.wording import metric_label
+
+    if not facts["pairs"]:
+        typer.echo(f"Study {facts['study']}: no result of a pair of arms yet; run a pilot with --seeds 0")
+        return
+    target = f"{100 * facts['target']:.1f}"
+    typer.echo(f"Study {facts['study']}: seeds for a standard error of {target} points, by test pictures")
+    typer.echo(
+        f"{facts['dataset']}, {facts['kind']}, {metric_label(facts['metric'])}, from seeds {facts['seeds']}; spread in "
+        "points (sd of one seed's difference)"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    pictures = [f"{one['pictures']:,} pictures" for one in facts["pairs"][0]["needed"]]
+    for name in ("pair", "points", "within", "between seeds", "share between", *pictures):
+        table.add_column(name, justify="left" if name == "pair" else "right", no_wrap=True)
+    for row in facts["pairs"]:
+        table.add_row(*map(Text, pilot_cells(row)))
+    out.print(table)
+    if not all(row["measured"] for row in facts["pairs"]):
+        typer.echo("One seed shows no other training: the spread between seeds is assumed, from our own studies.")
+
+
+def _print_audit(facts: dict[str, Any]) -> None:
+    """Print what the audit says of each reward, in one table."""
+    from medrft.audit.figures import FIGURES
+    from medrft.report.study_predict import figure_label
+    from medrft.report.wording import plain_number
+
+    table = Table(box=None, padding=(0, 2, 0, 0), title=Text(f"Audit {facts['hash']}"), title_justify="left")
+    for name in ("reward", *map(figure_label, FIGURES)):
+        table.add_column(name, justify="left" if name == "reward" else "right", no_wrap=name == "reward")
+    for name, row in facts["rewards"].items():
+        table.add_row(Text(name), *(plain_number(row["figures"][figure]) for figure in FIGURES))
+    out.print(table)
 
 
 def _print_forecast(facts: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from medrft.curation.writers import Writer, batch_seed, think_prompt
 from medrft.errors import DataError, EndpointError, RecipeError, RunExistsError, naming_extras
 from medrft.files import describe_file, find_flaw, is_scrap, tell_user
 from medrft.masking import mask_secrets
-from medrft.progress import Bar, no_bar
+from medrft.progress import Advance, Bar, no_bar
 from medrft.rundir import (
     append_jsonl,
     environment,
@@ -78,7 +78,7 @@ def curate(
         raise RunExistsError(f"{output} is a file; choose another --output")
     header = mask_secrets(made_with(examples, recipe, writer))
     with alone_in(output):
-        manifest = _open(output, header, resume=resume)
+        manifest = open_manifest(output, header, resume=resume)
         if manifest["status"] == "done":
             return manifest
         return _curate(examples, recipe, header, writer=writer, output=output, bar=bar)
@@ -143,7 +143,7 @@ def made_with(examples: Sequence[Example], recipe: Recipe, writer: Writer) -> di
     }
 
 
-def _open(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+def open_manifest(output: Path, header: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     """The manifest of the output folder, new or found, once it is certain that this curation may write there.
 
     Its `status` is `done` if nothing is left to do. Raises `RunExistsError`, `RecipeError` or `DataError` as `curate`.
@@ -195,7 +195,7 @@ def write_thoughts(
 ) -> dict[str, list[Try]]:
     """All tries of each pair, by its id; if the pair got a thought, it is the last try's, whose `rule` is `None`."""
     rules = Rules(recipe)
-    done = _read_tries(output)
+    done = read_tries(output)
     tries: dict[str, list[Try]] = {example.id: [] for example in pairs}
     kept = Kept(None, ())
     for number in range(recipe.curate.tries):
@@ -203,7 +203,7 @@ def write_thoughts(
         if not left:
             break
         with bar(f"Thoughts, try {number + 1} of {recipe.curate.tries}") as advance:
-            _write_round(left, recipe, number, done=done, writer=writer, output=output, advance=advance)
+            write_round(left, recipe, number, done=done, writer=writer, output=output, advance=advance)
         completions = [done[example.id, number] for example in left]
         with bar(f"Judging, try {number + 1} of {recipe.curate.tries}") as advance:
             verdicts = rules(left, completions)
@@ -224,8 +224,8 @@ Done = dict[tuple[str, int], Completion]
 """(example id, number of the try from 0) -> the completion."""
 
 
-def _write_round(
-    left: Sequence[Example], recipe: Recipe, number: int, *, done: Done, writer: Writer, output: Path, advance: Any
+def write_round(
+    left: Sequence[Example], recipe: Recipe, number: int, *, done: Done, writer: Writer, output: Path, advance: Advance
 ) -> None:
     """Have the missing completions of one round written, batch by batch, and add them to `tries.jsonl` and `done`.
 
@@ -264,7 +264,7 @@ def _try_row(name: str, number: int, written: Completion) -> dict[str, Any]:
     }
 
 
-def _read_tries(output: Path) -> Done:
+def read_tries(output: Path) -> Done:
     """The completions in `tries.jsonl`; raises `DataError` for a row that lacks a field."""
     path = output / "tries.jsonl"
     done: Done = {}

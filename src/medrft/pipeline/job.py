@@ -15,8 +15,10 @@ from medrft.config import Recipe, StageConfig
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError
 from medrft.progress import Advance, Bar, no_bar
+from medrft.rewards import scorers_of
 from medrft.rundir import RunDir, fingerprint, read_record, write_json
 from medrft.scorers.clinical.own import clinical_facts
+from medrft.scorers.truth import knows_truth
 from medrft.types import SPLITS, Example
 
 if TYPE_CHECKING:
@@ -231,9 +233,16 @@ def check_rows(job: Job) -> None:
     recipe = job.recipe
     if not job.split("train") and recipe.stages:
         raise DataError(f"{recipe.data.name} has no train rows, but the recipe has stages that train")
+    if any(stage.kind == "grpo" for stage in recipe.stages) and "oracle" in scorers_of(recipe.reward):
+        blind = sum(not knows_truth(example.metadata) for example in job.split("train"))
+        if blind:
+            raise DataError(
+                f"the reward is the oracle, which knows drawn data alone, but {blind:,} of {len(job.split('train')):,} "
+                f"train rows of {recipe.data.name} hold no drawn facts; use data: phantom, or another scorer"
+            )
     if get_prompt(recipe.prompt).form == "think":
         for stage in recipe.stages:
-            if stage.kind != "sft" or stage.curate:
+            if stage.kind != "sft" or stage.curate or stage.rejection or stage.teach == "answers":
                 continue
             rows = job.drawn(stage)
             if rows and not any((example.rationale or "").strip() for example in rows):

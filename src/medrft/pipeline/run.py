@@ -14,6 +14,7 @@ from typing import Any
 
 from medrft.config import Recipe, StageConfig
 from medrft.curation.curate import check_kept, curate, made_with, taught_examples
+from medrft.curation.rejection import rejection_header, right_examples, sample_right, sampling_recipe
 from medrft.curation.writers import Weights, make_writer
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, RecipeError, naming_extras, unknown_name
@@ -88,8 +89,9 @@ def check_same(recipe: Recipe, output: Path) -> None:
     before = recipe_of(output)
     begun = [stage for stage in before.stages if (RunDir(output).stage(stage.name) / "stage.json").is_file()]
     free = {"name", "report", "eval", "audit", "stages", "strict"}
+    judged = any(stage.curate or stage.rejection for stage in begun)
     if not any(stage.kind == "grpo" for stage in begun):
-        free |= {"reward"} if any(stage.curate for stage in begun) else {"reward", "correct", "encoder", "clinical"}
+        free |= {"reward"} if judged else {"reward", "correct", "encoder", "clinical"}
     if not any(stage.curate for stage in begun):
         free.add("curate")
     names = {stage.name for stage in begun}
@@ -164,6 +166,8 @@ def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool =
         Panel(recipe.eval.judge)
     for stage in recipe.stages:
         check_stage(stage, recipe, processes=processes)
+        if stage.rejection and stage.rejection.keep:
+            build_scorer(stage.rejection.keep.scorer, encoder=recipe.encoder, clinical=recipe.clinical)
 
 
 def tell_recipients(recipe: Recipe) -> None:
@@ -189,7 +193,7 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
 
     if job.resume and not needs_training(job.run, stage.name):
         return job.run.final(stage.name)
-    train = curated_examples(job, stage) if stage.curate else job.drawn(stage)
+    train = taught_rows(job, stage)
     if not train:
         raise DataError(f"stage {stage.name!r} has nothing to train on: no train row is of kind {stage.kinds}")
     validation = [e for e in job.split("validation") if stage.kinds is None or e.kind in stage.kinds]
@@ -202,6 +206,41 @@ def train_stage(job: Job, stage: StageConfig) -> Path:
         run=job.run,
         resume=job.resume,
     )
+
+
+def taught_rows(job: Job, stage: StageConfig) -> list[Example]:
+    """The examples that a stage trains on: of its kinds, its limit and its first questions, as its keys say."""
+    from medrft.training.grpo import first_asked
+
+    if stage.curate:
+        return curated_examples(job, stage)
+    drawn = job.drawn(stage)
+    if stage.asked_first is not None:
+        drawn = first_asked(drawn, stage.asked_first, seed=job.recipe.seed)
+    return sampled_examples(job, stage, drawn) if stage.rejection else drawn
+
+
+def sampled_examples(job: Job, stage: StageConfig, drawn: list[Example]) -> list[Example]:
+    """The right completions that the stage's start model wrote for the drawn examples; the stage's record counts them.
+
+    They lie in a folder whose name has a hash of all that they depend on. Raises `DataError` if none is right.
+    """
+    from medrft.training.processes import is_main, main_first
+    from medrft.training.state import write_stage
+
+    assert stage.rejection is not None
+    start = job.recipe.start_of(stage)
+    recipe = sampling_recipe(job.recipe, stage.rejection)
+    writer = make_writer(Weights(recipe.model, source_of(job, start)), recipe, drawn)
+    header = rejection_header(drawn, recipe, stage.rejection, writer)
+    folder = job.run.path / "sampled" / f"{start}-{fingerprint([json.dumps(header, sort_keys=True)])[:8]}"
+    with main_first():
+        manifest = sample_right(drawn, recipe, stage.rejection, writer=writer, output=folder, bar=job.bar)
+    if is_main():
+        counted = {key: manifest[key] for key in ("completions", "tokens", "right", "kept", "rows_with", "seconds")}
+        facts = {"folder": str(folder.relative_to(job.run.path)), "of": len(drawn), **counted}
+        write_stage(job.run, stage.name, rejection=facts)
+    return right_examples(drawn, folder)
 
 
 def curated_examples(job: Job, stage: StageConfig) -> list[Example]:

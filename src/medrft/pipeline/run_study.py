@@ -25,7 +25,7 @@ from medrft.rundir import RunDir, read_json, write_json
 from medrft.studies.arms import Arm, Shared, start_from
 from medrft.studies.costs import own_cost
 from medrft.studies.plan import FORM_SHARE, Study
-from medrft.studies.result_files import Result, read_result
+from medrft.studies.result_files import Places, Result, read_result
 
 Tell = Callable[[str], None]
 
@@ -37,9 +37,11 @@ class Grid:
     """A study that is being run, with the folders of its runs, its shared stages and its results."""
 
     output: Path
-    results: Path
+    places: Places
     bar: Bar = no_bar
     tell: Tell = print
+    audit: str | None = None
+    """Hash of the audit that the study's results are held against; each new result carries it."""
     trained: list[str] = field(default_factory=list)
     """Keys of the shared stages that this process trained."""
 
@@ -48,23 +50,21 @@ class Grid:
         """The folder of shared stages by key; studies with the same parent folder share them."""
         return self.output.parent / "cache"
 
-    def result(self, arm: Arm) -> Path:
-        """The arm's small result file."""
-        return self.results / f"{arm.label}.json"
-
     def folder(self, arm: Arm) -> Path:
-        """The arm's run folder. Its name has the arm's key, so a changed arm never continues an older run."""
-        return self.output / f"{arm.label}-{arm.key[:8]}"
+        """The arm's run folder; that of a control lies beside the study's, for other studies find it there."""
+        return (self.output.parent / "controls" if arm.control else self.output) / arm.folder
 
     def is_done(self, arm: Arm) -> bool:
         """Whether the arm's result is there with the arm's present key."""
-        path = self.result(arm)
+        path = self.places.result(arm)
         return path.is_file() and read_result(path)["key"] == arm.key
 
     def run(self, arms: list[Arm]) -> list[Path]:
         """Run the arms that have no result yet and return the new result files."""
-        for folder in (self.results, self.output):
+        for folder in (self.places.own, self.output):
             check_writable(folder / "study.json")
+        if any(arm.control for arm in arms):
+            check_writable(self.places.controls / "study.json")
         for arm in {arm.name: arm for arm in arms}.values():
             check_names(arm.recipe)
             for shared in arm.shared:
@@ -107,7 +107,8 @@ class Grid:
         evaluate_start(job) if last == "start" else evaluate_stage(job, last)
         evaluation = time.monotonic() - asked
         extra = {"cost": costs, "evaluation_seconds": round(evaluation, 1), "form": form}
-        path = self.result(arm)
+        extra |= {"audit": self.audit} if self.audit else {}
+        path = self.places.result(arm)
         write_outcome(path, arm, job, stage=last, extra=extra)
         # Checkpoints serve to resume alone, and those of dozens of arms would fill the disk.
         for stage in recipe.stages:
@@ -212,7 +213,7 @@ def forecast_study(study: Study, grid: Grid, arms: Sequence[Arm]) -> dict[str, A
 
     Times come from result files where there are any, else from the study's `seconds_per_arm`.
     """
-    results = {arm.label: read_result(grid.result(arm)) for arm in arms if grid.is_done(arm)}
+    results = {arm.label: read_result(grid.places.result(arm)) for arm in arms if grid.is_done(arm)}
     left = [arm for arm in arms if arm.label not in results]
     shared = {one.key: one for arm in left for one in arm.shared if is_missing(RunDir(grid.cache / one.key), one)}
     stages = {s["shared"]: s for result in results.values() for s in result["cost"] if s["shared"]}

@@ -212,6 +212,11 @@ def cost_of(run: RunDir, stage: str, *, shared: str | None) -> Row:
             f"WHERE split = 'train' AND stage = '{stage}'",
         )[0]
         cost |= {key: int(counted[key] or 0) for key in ("completions", "seen", "tokens")}
+    elif "seen" in record:
+        cost["seen"] = record["seen"]
+    if (sampled := record.get("rejection")) is not None:  # what it wrote to learn from is part of its cost
+        cost |= {"completions": sampled["completions"], "tokens": sampled["tokens"], "seen": sampled["of"]}
+        cost["seconds"] = round(cost["seconds"] + sampled["seconds"], 1)
     return cost
 
 

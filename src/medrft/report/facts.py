@@ -113,6 +113,12 @@ def _stage(run: RunFiles, index: int) -> StageFact:
     record = run.record(stage.name)
     if stage.curate:
         settings.insert(0, f"on thoughts written by {stage.curate}{_curated(record)}")
+    if stage.rejection:
+        settings.insert(0, f"on right answers of its own start{_sampled(record)}")
+    if stage.teach == "answers":
+        settings.insert(0, "on answers without thoughts")
+    if stage.asked_first:
+        settings.insert(0, f"on the first {plain_number(stage.asked_first)} questions that GRPO would ask")
     took = record.get("seconds") or max((row["seconds"] for row in rows if row.get("seconds")), default=None)
     steps = record.get("steps") or max((row["step"] for row in rows if row.get("step")), default=None)
     return StageFact(
@@ -132,6 +138,12 @@ def _curated(record: dict[str, Any]) -> str:
     """How many of the rows got a thought; empty if not recorded."""
     found = record.get("curated")
     return f" for {plain_number(found['rows'])} of {plain_number(found['of'])} rows" if found else ""
+
+
+def _sampled(record: dict[str, Any]) -> str:
+    """How many of the sampled completions were right and kept; empty if not recorded."""
+    found = record.get("rejection")
+    return f", {plain_number(found['kept'])} of {plain_number(found['completions'])} samples" if found else ""
 
 
 def _failures(run: RunFiles, stage: str) -> Iterator[str]:

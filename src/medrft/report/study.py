@@ -16,8 +16,10 @@ from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
 from medrft.report.forest import reach_of
 from medrft.report.html import render_template
+from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
 from medrft.report.study_markdown import (
     controls_of,
+    equal_words,
     flips_of,
     is_clear,
     label_of,
@@ -29,12 +31,22 @@ from medrft.report.study_markdown import (
     study_verdict,
     write_difference,
 )
+from medrft.report.study_predict import (
+    correlation_rows,
+    embedded_plot,
+    error_words,
+    late_words,
+    predict_lines,
+    predict_words,
+    reward_rows,
+)
 from medrft.report.wording import metric_label, percent_points, percent_share, plain_number, plain_percent
 from medrft.rundir import write_atomic, write_json
 from medrft.studies.arms import arms_of
+from medrft.studies.audit_file import read_audit
 from medrft.studies.collect import collect_study
 from medrft.studies.plan import FLIPS, Study
-from medrft.studies.result_files import read_results
+from medrft.studies.result_files import Places
 
 Row = Mapping[str, Any]
 
@@ -54,20 +66,26 @@ COLOURS = 14
 """How many line styles there are: seven colours, and the same seven dashed."""
 
 
-def collect_results(study: Study, results: Path) -> dict[str, Any]:
-    """A study's figures from a folder of result files."""
+def collect_results(study: Study, places: Places) -> dict[str, Any]:
+    """A study's figures from its result files and those of its controls."""
     planned = arms_of(study, list(study.arms), list(study.table.seeds))
-    return collect_study(study, read_results(results), keys={arm.label: arm.key for arm in planned})
+    keys = {arm.label: arm.key for arm in planned}
+    return collect_study(study, places.read(planned), keys=keys, audit=read_audit(study, places))
 
 
 def write_study_page(facts: Row, folder: Path) -> Path:
     """Write `study.html`, `study.json` and `table.md` into a folder; returns the page."""
     make_folder(folder)
     write_json(folder / "study.json", facts)
-    write_atomic(folder / "table.md", study_markdown(facts) + "\n")
+    write_atomic(folder / "table.md", study_text(facts) + "\n")
     page = folder / "study.html"
     write_atomic(page, study_page(facts))
     return page
+
+
+def study_text(facts: Row) -> str:
+    """All tables as Markdown: a study's prediction first, where it has one."""
+    return "\n".join([*predict_lines(facts), study_markdown(facts)])
 
 
 def study_page(facts: Row) -> str:
@@ -84,12 +102,19 @@ def study_page(facts: Row) -> str:
         length_cells,
         controls_of,
         flips_of,
+        equal_words,
+        has_shares,
+        share_cell,
     )
     return render_template(
         "study.html.j2",
         **{function.__name__: function for function in shared},
         facts=facts,
         verdict=study_verdict(facts),
+        positive=control_words(facts),
+        share_said=share_sentence(facts),
+        share_head=SHARE,
+        prediction=_prediction(facts),
         status=study_status(facts),
         tables=[{**table, "rows": [_marked(row, table) for row in table["rows"]]} for table in facts["tables"]],
         panels=list(study_panels(facts["curves"])),
@@ -97,6 +122,16 @@ def study_page(facts: Row) -> str:
         flip_metrics=FLIPS,
         version=__version__,
     )
+
+
+def _prediction(facts: Row) -> dict[str, Any] | None:
+    """What the page shows of a study's prediction; `None` for a study without one."""
+    found = facts["predicts"]
+    if found is None:
+        return None
+    tables = [correlation_rows(found), reward_rows(found)] if found["hash"] else []
+    notes = [words for words in (error_words(found), late_words(found)) if words]
+    return {"says": predict_words(facts), "picture": embedded_plot(facts), "notes": notes, "tables": tables}
 
 
 def _marked(row: Row, table: Row) -> dict[str, Any]:

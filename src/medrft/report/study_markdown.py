@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
 from medrft.report.wording import MINUS, NONE, metric_label, percent_points, percent_share, plain_number, plain_percent
 from medrft.studies.plan import FLIPS, FORM_SHARE
 
@@ -121,6 +122,7 @@ def study_markdown(facts: Row) -> str:
     lead = lead_tables(facts)
     others = [table for table in facts["tables"] if table not in lead]
     lines = [
+        *_control_lines(facts),
         f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.",
         "",
         _cell("; ".join(study_status(facts))) + ".",
@@ -133,6 +135,12 @@ def study_markdown(facts: Row) -> str:
     lines += _folded("Training reward, every metric, lengths, easy and hard questions", aside)
     lines += _folded("Cost and power", _cost_lines(facts["cost"]) + _power_lines(facts))
     return "\n".join(lines).rstrip()
+
+
+def _control_lines(facts: Row) -> list[str]:
+    """What the positive control shows, and the primary arm's share of its gain."""
+    said, share = control_words(facts), share_sentence(facts)
+    return [f"**{said['claim']}:** {_cell(said['detail'])}." + (f" {_cell(share)}." if share else ""), ""]
 
 
 def lead_tables(facts: Row) -> list[Row]:
@@ -157,8 +165,8 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
-def _grid(says: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table under a line that says what it holds; empty without rows."""
+def markdown_table(says: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table under a line that says what it holds; empty without rows."""
     body = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     head = ["| " + " | ".join(map(_cell, heads)) + " |", "|" + "---|" * len(heads)]
     return [_cell(says), "", *head, *body, ""] if body else []
@@ -176,10 +184,12 @@ def flips_of(table: Row) -> list[str]:
 
 def _table_lines(table: Row, against: str) -> list[str]:
     controls, flips = controls_of(table), flips_of(table)
+    shares = has_shares(table)
     heads = [
         "arm",
         "mean",
         f"minus {against}, points",
+        *([SHARE] if shares else []),
         *map(metric_label, controls),
         *(f"{metric_label(f)}s" for f in flips),
     ]
@@ -188,11 +198,12 @@ def _table_lines(table: Row, against: str) -> list[str]:
         apart = row["difference"]
         # Its n is told where some of the arm's answers have no partner.
         minus = label_of(apart) + (f", n {apart['n']:,}" if apart and apart["n"] != row["n"] else "")
-        cells = [row["arm"], mean_cell(row), minus, *(plain_percent(row["controls"].get(c)) for c in controls)]
+        cells = [row["arm"], mean_cell(row), minus, *([share_cell(row["share"])] if shares else [])]
+        cells += [plain_percent(row["controls"].get(c)) for c in controls]
         rows.append([*cells, *(_flip(row["flips"][flip]) for flip in flips), f"{row['n']:,}", str(row["seeds"])])
     says = f"{table['dataset']}, {table['kind']}, {metric_label(table['metric'])} in percent"
     says += "; flipped answers in percent, and their difference in points:" if flips else ":"
-    return _grid(says, [*heads, "n", "seeds"], rows)
+    return markdown_table(says, [*heads, "n", "seeds"], rows)
 
 
 def _flip(found: Row | None) -> str:
@@ -222,7 +233,7 @@ def _metrics(says: str, rows: Sequence[Row], dataset: str, *, pairs: bool) -> li
         ]
         for row in here
     ]
-    return _grid(says, ["arms" if pairs else "arm", *map(metric_label, names)], body)
+    return markdown_table(says, ["arms" if pairs else "arm", *map(metric_label, names)], body)
 
 
 def _learning_lines(facts: Row) -> list[str]:
@@ -230,7 +241,7 @@ def _learning_lines(facts: Row) -> list[str]:
     rows = [[row["arm"], *learning_cells(row)] for row in facts["learning"]]
     says = "Sampled training answers, percent, first to last quarter of the steps; changes in points, over seeds:"
     heads = ["arm", "reward", "change", "oracle accuracy or correct", "change", "parts of the reward, raw"]
-    return _grid(says, heads, rows)
+    return markdown_table(says, heads, rows)
 
 
 def learning_cells(row: Row) -> list[str]:
@@ -257,7 +268,7 @@ def _difficulty_lines(facts: Row) -> list[str]:
         f"Easy and hard questions of {own['dataset']} (those that the arm none answers right and wrong), minus "
         f"{own['against']}, oracle accuracy or correct in points, and tokens:"
     )
-    return _grid(says, ["arm", "easy", "hard", "tokens, easy", "tokens, hard"], rows)
+    return markdown_table(says, ["arm", "easy", "hard", "tokens, easy", "tokens, hard"], rows)
 
 
 LEVELS = (("easy", "truth"), ("hard", "truth"), ("easy_tokens", "n_tokens"), ("hard_tokens", "n_tokens"))
@@ -269,7 +280,7 @@ def _length_lines(facts: Row) -> list[str]:
     rows = [[row["arm"], *length_cells(row)] for row in facts["lengths"] if row["dataset"] == own["dataset"]]
     both = f"minus {own['against']} where both are"
     says = f"Tokens per answer, {own['dataset']}:"
-    return _grid(says, ["arm", "right answers", f"{both} right", "wrong answers", f"{both} wrong"], rows)
+    return markdown_table(says, ["arm", "right answers", f"{both} right", "wrong answers", f"{both} wrong"], rows)
 
 
 def length_cells(row: Row) -> list[str]:
@@ -288,7 +299,18 @@ def _cost_lines(cost: Row) -> list[str]:
     heads = ["arm", "steps", "completions", "sampled tokens", "seconds", "evaluation", "shared stages before"]
     keys = ("steps", "completions", "tokens", "seconds", "evaluation_seconds", "shared_seconds")
     rows = [[row["arm"], *(f"{row[key]:,.0f}" for key in keys)] for row in cost["arms"]]
-    return _grid(f"{says}. Median over seeds:", heads, rows)
+    held = [f"Controls, beside the oracle: {'; '.join(map(equal_words, cost['equal']))}.", ""] if cost["equal"] else []
+    return markdown_table(f"{says}. Median over seeds:", heads, rows) + held
+
+
+def equal_words(row: Row) -> str:
+    """What a control spent beside the oracle.
+
+    >>> equal_words({"arm": "sft_on", "rule": "wall_clock", "ratio": 1.1, "kept": True})
+    'sft_on 1.10 times its wall clock, kept'
+    """
+    rule = row["rule"].replace("_", " ")
+    return f"{row['arm']} {row['ratio']:.2f} times its {rule}, {'kept' if row['kept'] else 'not kept'}"
 
 
 def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
@@ -298,7 +320,7 @@ def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list
         for arm, sets in passed.items()
         for dataset, values in sets.items()
     ]
-    return _grid("pass@k of sampled answers, percent:", ["arm", "data set", *(f"k = {k}" for k in ks)], rows)
+    return markdown_table("pass@k of sampled answers, percent:", ["arm", "data set", *(f"k = {k}" for k in ks)], rows)
 
 
 def _start_lines(facts: Row) -> list[str]:
@@ -311,7 +333,7 @@ def _start_lines(facts: Row) -> list[str]:
         ]
         for row in facts["starts"]
     ]
-    lines = _grid("Starts, and GRPO from them, percent:", heads, rows)
+    lines = markdown_table("Starts, and GRPO from them, percent:", heads, rows)
     for dataset, found in groupby(facts["predictors"], key=lambda row: row["dataset"]):
         said = ", ".join(f"{row['predictor']} {row['agree']} of {row['of']}" for row in found)
         says = (
@@ -348,7 +370,7 @@ def _power_lines(facts: Row) -> list[str]:
         f"Power, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}: sd of the per-seed differences to "
         f"{own['against']}, what the images alone bring, and the seeds that an effect would need (80 % power, 5 %):"
     )
-    return _grid(
+    return markdown_table(
         says,
         ["arm", "sd, points", "by images", "from seeds", *(percent_points(float(effect)) for effect in effects)],
         rows,

@@ -32,7 +32,17 @@ from medrft.scorers.correct import Correct
 if TYPE_CHECKING:
     from medrft.config import Recipe
 
-__all__ = ["PRESETS", "RawScores", "Reward", "build_reward", "correct_of", "options_of", "resolve", "reward_of"]
+__all__ = [
+    "PRESETS",
+    "RawScores",
+    "Reward",
+    "build_reward",
+    "correct_of",
+    "options_of",
+    "resolve_stacks",
+    "reward_of",
+    "scorers_of",
+]
 
 T = TypeVar("T", PartConfig, GateConfig)
 
@@ -75,6 +85,12 @@ def correct_of(recipe: Recipe) -> Correct:
     """The recipe's one binary outcome, for training, evaluation and curation alike."""
     options = options_of(recipe.reward, recipe.correct.scorer)
     return build_correct(recipe.correct, encoder=recipe.encoder, clinical=recipe.clinical, options=options)
+
+
+def scorers_of(spec: Any) -> set[str]:
+    """The names of all scorers that a reward's parts and gates use."""
+    tables = resolve_stacks(spec).values()
+    return {one.scorer for table in tables for one in (*table.parts, table.gate) if one is not None}
 
 
 def _options_in(tables: Mapping[str, StackConfig], scorer: str) -> dict[str, Any]:

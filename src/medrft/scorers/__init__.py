@@ -40,6 +40,8 @@ SCORERS: dict[str, str] = {
     "chexbert": "medrft.scorers.radiology:CheXbert",
     "crimson": "medrft.scorers.radiology:Crimson",
     "correct": "medrft.scorers.correct:as_part",
+    "oracle": "medrft.scorers.truth:Oracle",
+    "coin": "medrft.scorers.truth:Coin",
     "answer_format": "medrft.scorers.form:AnswerFormat",
     "modality_tag": "medrft.scorers.form:ModalityTag",
     "ecr": "medrft.scorers.length:Ecr",

@@ -198,4 +198,5 @@ def item_of(example: Example, completion: Completion, *, form: Form, max_tokens:
         max_tokens=max_tokens,
         truncated=completion.truncated,
         metadata=example.metadata,
+        id=example.id,
     )

@@ -55,17 +55,32 @@ class Arm:
     """The shared stages before its own, in order, including those of the study's base."""
     base: Shared | None = None
     """The last stage of the study's base, where it has one."""
+    control: bool = False
+    """Whether it is one of the controls that studies share."""
 
     @property
     def label(self) -> str:
         """`<arm>-seed<k>`: the name of its result file."""
         return f"{self.name}-seed{self.seed}"
 
+    @property
+    def folder(self) -> str:
+        """`<arm>-seed<k>-<key>`: the name of its run folder, and of a control's result file.
+
+        It has the arm's key, so a changed arm never continues an older run, and studies that start otherwise do not
+        take each other's controls.
+        """
+        return f"{self.label}-{self.key[:8]}"
+
 
 def arms_of(study: Study, names: list[str], seeds: list[int]) -> list[Arm]:
     """The arms to run, seed by seed, so that all arms have a result for the first seed early on."""
     base = _chain(study.base(), None)
-    return [_arm(study.recipe(name, seed), name, seed, base) for seed in seeds for name in names]
+    return [
+        _arm(study.recipe(name, seed), name, seed, base, control=study.is_control(name))
+        for seed in seeds
+        for name in names
+    ]
 
 
 def _chain(recipe: Recipe | None, start: str | None) -> tuple[Shared, ...]:
@@ -78,7 +93,7 @@ def _chain(recipe: Recipe | None, start: str | None) -> tuple[Shared, ...]:
     return shared
 
 
-def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
+def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...], *, control: bool) -> Arm:
     if base:
         recipe = recipe.model_copy(update={"model": base[-1].recipe.model})
     shared, rest = split_stages(recipe, base[-1].key if base else None, most=1)
@@ -88,7 +103,13 @@ def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...]) -> Arm:
     evaluated |= _dumped(recipe, ("clinical",))  # absent by default, as in the keys of results made before it
     content = {"start": chain[-1].key if chain else None, **_content(own), "evaluated": evaluated}
     return Arm(
-        name=name, seed=seed, key=json_digest(content), recipe=own, shared=chain, base=base[-1] if base else None
+        name=name,
+        seed=seed,
+        key=json_digest(content),
+        recipe=own,
+        shared=chain,
+        base=base[-1] if base else None,
+        control=control,
     )
 
 
@@ -141,7 +162,7 @@ def start_from(recipe: Recipe, model: Path | None) -> Recipe:
 def _content(recipe: Recipe, *, model: bool = True) -> dict[str, Any]:
     """The values that the training of a recipe's stages depends on; without the model's name if not `model`."""
     rewarded = any(stage.kind == "grpo" for stage in recipe.stages)
-    curates = any(stage.curate for stage in recipe.stages)
+    curates = any(stage.curate or stage.rejection for stage in recipe.stages)
     found = _dumped(recipe, TRAINS + (REWARDS if rewarded else ()) + (CURATES if curates else ()))
     if curates:
         found["writes"] = recipe.eval.model_dump(mode="json", include=set(WRITES))
@@ -152,6 +173,11 @@ def _content(recipe: Recipe, *, model: bool = True) -> dict[str, Any]:
         found["model"].pop("id", None)
         found["model"].pop("tiny", None)
     return found
+
+
+def reward_digest(recipe: Recipe) -> str:
+    """A hash of all that a recipe's reward depends on; files of yours count by their text."""
+    return json_digest(_dumped(recipe, REWARDS))
 
 
 def _dumped(recipe: Recipe, keys: tuple[str, ...]) -> dict[str, Any]:

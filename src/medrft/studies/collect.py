@@ -16,6 +16,7 @@ from medrft.studies.contrasts import (
 )
 from medrft.studies.costs import study_costs
 from medrft.studies.plan import FLIPS, SOURCES, Study
+from medrft.studies.predict import collect_predictions
 from medrft.studies.result_files import (
     Arms,
     Result,
@@ -26,6 +27,7 @@ from medrft.studies.result_files import (
     pooled_mean,
     result_label,
 )
+from medrft.studies.shares import positive_control, share_of_oracle
 from medrft.studies.starts import compare_starts, start_predictors
 from medrft.types import KINDS
 
@@ -36,8 +38,10 @@ Z = 1.959964, 0.841621
 """Normal quantiles of a two-sided test at 5 % and of a power of 80 %."""
 
 
-def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str, str]) -> dict[str, Any]:
-    """All figures of a study. `keys` are the arms' present keys by label.
+def collect_study(
+    study: Study, results: Sequence[Result], *, keys: Mapping[str, str], audit: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """All figures of a study. `keys` are the arms' present keys by label, `audit` what results are held against.
 
     A result with another key was made by another recipe: it is left out and listed as `stale`.
     """
@@ -61,6 +65,8 @@ def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str,
         # The share of the base's sampled completions that keep the answer form, where it was measured.
         "form": next((dict(result["form"]) for result in fresh if result.get("form")), None),
         "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
+        "control": positive_control(arms, list(study.arms), primary_outcome(study)),
+        "predicts": collect_predictions(study, arms, audit),
         "tables": study_tables(arms, against=against),
         "metrics": side_metrics(arms, against=against),
         "comparisons": metric_comparisons(arms, table.secondary, kind=table.primary.kind),
@@ -70,7 +76,7 @@ def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str,
         "starts": compare_starts(arms),
         "predictors": start_predictors(arms),
         "pass_at": {name: passed for name, found in arms.items() if (passed := _pass_at(found))},
-        "cost": study_costs(arms, table.budget),
+        "cost": study_costs(arms, table.budget, study.controls.table if study.controls else None),
         "curves": {name: run for name, found in arms.items() if (run := mean_curves(found))},
         "power": study_power(arms, study),
     }
@@ -78,8 +84,12 @@ def collect_study(study: Study, results: Sequence[Result], *, keys: Mapping[str,
 
 def _primary(study: Study, arms: Arms) -> dict[str, Any] | None:
     own = study.table.primary
-    where: dict[str, Any] = {"dataset": own.dataset, "kind": own.kind, "metric": own.metric, "source": own.source}
-    return paired_over_seeds(arms.get(own.a, ()), arms.get(own.against, ()), **where)
+    return paired_over_seeds(arms.get(own.a, ()), arms.get(own.against, ()), **primary_outcome(study))
+
+
+def primary_outcome(study: Study) -> dict[str, Any]:
+    """Data set, kind, metric and source of the primary outcome."""
+    return study.table.primary.model_dump(include={"dataset", "kind", "metric", "source"})
 
 
 def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
@@ -110,6 +120,7 @@ def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[s
         "controls": {source: value for source, value in controls.items() if value is not None},
         "flips": {flip: _flips(arms, name, against, {**where, "metric": flip}) for flip in FLIPS},
         "difference": apart,
+        "share": share_of_oracle(arms, name, where),
     }
 
 

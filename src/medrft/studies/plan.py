@@ -25,15 +25,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from medrft.audit.figures import FIGURES
 from medrft.config import ControlName, Recipe, Shape
 from medrft.errors import RecipeError, unknown_name
 from medrft.recipes import found_files, load_recipe, read_yaml
 from medrft.shipped import find_shipped, hint_shipped
-
-Overrides = dict[str, Any]
-COMMITTED = Path("benchmarks/results/studies")
-"""Where this repository keeps the results of the studies in its `recipes/studies`."""
-ARM = r"^[a-z0-9][a-z0-9_-]*$"
+from medrft.studies.controls import ARM, Overrides, Rule, load_controls, results_folder
 
 VERDICTS = ("truth", "correct")
 """Metrics that are 0 or 1 and kept for controls too; for closed and choice questions `correct` is the accuracy."""
@@ -65,10 +62,21 @@ class Pair(Shape):
     against: str
 
 
+class Predict(Shape):
+    """An audit of the arms' rewards, made before training, that is held against what each of them gains."""
+
+    figure: str = "snr"
+    """The audit's figure that is to predict, a name in `audit.figures`; all others are told too."""
+    families: dict[str, tuple[str, ...]]
+    """Family -> its arms. Arms of one family are alike, so intervals count families and not arms."""
+    without: tuple[str, ...] = ()
+    """Families that the correlations leave out, such as the truth itself."""
+
+
 class Budget(Shape):
     """What is equal for all arms. The cost table shows what each arm used and whether the rule was kept."""
 
-    rule: Literal["steps", "examples", "tokens", "wall_clock"]
+    rule: Rule
     """The quantity that is to be equal, counted after the stages that arms share."""
     statement: str
     tolerance: float = Field(default=0.0, ge=0)
@@ -89,11 +97,14 @@ class StudyTable(Shape):
     base: str | None = None
     """A recipe whose final model every arm starts from; it is trained once."""
     set: Overrides = Field(default_factory=dict)
+    controls: str | None = None
+    """A file with control arms, relative to the study's file; studies that start alike share their results."""
     arms: dict[str, Overrides] | None = None
     factors: dict[str, dict[str, Overrides]] | None = None
     seeds: tuple[int, ...] = Field(min_length=1)
     primary: Primary
     secondary: tuple[Pair, ...] = ()
+    predict: Predict | None = None
     budget: Budget
     results: str | None = None
     """Folder of the small result files, relative to the study's file and inside its folder."""
@@ -108,14 +119,22 @@ class StudyTable(Shape):
 
 
 class Study:
-    """A study that was read: its table, the path of its file, and its arms by name."""
+    """A study that was read: its table, the path of its file, its controls, and all its arms by name, controls last.
+
+    Raises `RecipeError` for an arm that has the name of a control.
+    """
 
     def __init__(self, table: StudyTable, path: Path) -> None:
         self.table = table
         self.path = path
-        self.arms: dict[str, Overrides] = (
-            grid_arms(table.factors) if table.arms is None and table.factors else table.arms or {}
-        )
+        self.controls = None if table.controls is None else load_controls(path.parent / table.controls)
+        own = grid_arms(table.factors) if table.arms is None and table.factors else table.arms or {}
+        shared = self.controls.table.arms if self.controls else {}
+        if twice := sorted(own.keys() & shared.keys()):
+            raise RecipeError(
+                f"{path}: the arm {twice[0]!r} stands in {table.controls} too; rename it, or leave it out"
+            )
+        self.arms: dict[str, Overrides] = {**own, **shared}
 
     @property
     def name(self) -> str:
@@ -124,32 +143,24 @@ class Study:
 
     @property
     def results(self) -> Path:
-        """The folder of the small result files, unless a command names another.
+        """The folder of the small result files, unless a command names another; `results_folder` has the rule."""
+        return results_folder(self.path, self.table.results, self.name)
 
-        It is the folder that the study names, inside its own. A study in `recipes/studies` of this repository has its
-        committed results, if there are any. All others have a folder below `runs/studies`. Raises `RecipeError` for a
-        named folder outside the study's.
-        """
-        own = self.path.parent.resolve()
-        if self.table.results is not None:
-            named = (own / self.table.results).resolve()
-            if not named.is_relative_to(own):
-                raise RecipeError(
-                    f"{self.path}: results: {self.table.results} leads out of {own}; name a folder in it, or pass "
-                    f"--results {named}"
-                )
-            return named
-        committed = own.parents[1] / COMMITTED / self.name if own.parts[-2:] == ("recipes", "studies") else None
-        if committed is not None and committed.is_dir():
-            return committed
-        return Path("runs/studies") / self.name / "results"
+    def is_control(self, arm: str) -> bool:
+        """Whether an arm comes from the study's file of controls."""
+        return self.controls is not None and arm in self.controls.table.arms
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The resolved recipe of one arm; raises `RecipeError` naming arm and key."""
         path = self.path.parent / self.table.recipe
-        own = found_files({**self.table.set, **self.arms[arm]}, self.path.parent)
+        place = self.controls.path if self.controls is not None and self.is_control(arm) else self.path
+        own = found_files(self.arms[arm], place.parent)
+        # What an arm sets as a whole the study must not change in part: the arm's `reward`, the study's `reward.open`.
+        common = {
+            key: value for key, value in self.table.set.items() if not key.startswith(tuple(f"{k}." for k in own))
+        }
         try:
-            return load_recipe(path, overrides={**own, "seed": seed})
+            return load_recipe(path, overrides={**found_files(common, self.path.parent), **own, "seed": seed})
         except RecipeError as error:
             raise RecipeError(f"arm {arm!r} of {self.path}: {error}") from error
 
@@ -213,7 +224,7 @@ def _told(error: ValidationError, path: Path) -> RecipeError:
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        shapes: dict[str, type[Shape]] = {"primary": Primary, "secondary": Pair, "budget": Budget}
+        shapes: dict[str, type[Shape]] = {"primary": Primary, "secondary": Pair, "budget": Budget, "predict": Predict}
         shape = shapes.get(str(problem["loc"][0]), StudyTable)
         return RecipeError(f"{path}: {unknown_name('study key', str(problem['loc'][-1]), shape.model_fields)}")
     if problem["type"] == "value_error":
@@ -238,6 +249,8 @@ def _check_arms(study: Study) -> None:
         if pair.a == pair.against:
             raise RecipeError(f"{study.path}: {key} holds the arm {pair.a!r} against itself")
     _check_outcome(table.primary)
+    if table.predict is not None:
+        _check_families(study, table.predict)
     for arm in study.arms:
         study.recipe(arm, table.seeds[0])
     study.base()
@@ -254,6 +267,21 @@ def _check_outcome(primary: Primary) -> None:
     known = [name for name in (*OUTCOMES, *GRADES) if name != "n_tokens"] if primary.source == "none" else VERDICTS
     if primary.metric not in known:
         raise unknown_name(f"metric in primary.metric with source {primary.source}", primary.metric, known)
+
+
+def _check_families(study: Study, plan: Predict) -> None:
+    """Check that the families hold arms of the study, each once; raises `UnknownNameError` or `RecipeError`."""
+    if plan.figure not in FIGURES:
+        raise unknown_name("figure in predict.figure", plan.figure, FIGURES)
+    named = [arm for arms in plan.families.values() for arm in arms]
+    for arm in named:
+        if arm not in study.arms:
+            raise unknown_name(f"arm in predict.families of study {study.name}", arm, study.arms)
+        if named.count(arm) > 1:
+            raise RecipeError(f"{study.path}: predict.families holds the arm {arm!r} twice")
+    for family in plan.without:
+        if family not in plan.families:
+            raise unknown_name("family in predict.without", family, plan.families)
 
 
 FORM_SHARE = (0.05, 0.30)

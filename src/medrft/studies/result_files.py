@@ -9,6 +9,7 @@ Each metric is one packed string (`pack_column`), because these files are commit
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
 from pathlib import Path
@@ -18,7 +19,8 @@ from medrft.errors import DataError
 from medrft.evaluation.metrics import verdict_name
 from medrft.intervals import UNIT, cluster_variance, mean_interval, paired_difference
 from medrft.rundir import read_json
-from medrft.studies.plan import OUTCOMES
+from medrft.studies.arms import Arm
+from medrft.studies.plan import OUTCOMES, Study
 
 Result = Mapping[str, Any]
 Arms = Mapping[str, Sequence[Result]]
@@ -46,6 +48,31 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return [read_result(path) for path in sorted(folder.glob("*-seed*.json"))]
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the result files of a study lie, and those of its controls."""
+
+    own: Path
+    controls: Path
+
+    @classmethod
+    def of(cls, study: Study, named: Path | None = None) -> Places:
+        """The study's own places, or below the folder that a command names."""
+        if named is not None:
+            return cls(named, named / "controls")
+        own = study.results
+        return cls(own, study.controls.results if study.controls else own / "controls")
+
+    def result(self, arm: Arm) -> Path:
+        """The result file of an arm; that of a control has its key in its name, for other studies share the folder."""
+        return self.controls / f"{arm.folder}.json" if arm.control else self.own / f"{arm.label}.json"
+
+    def read(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+        """All results of the study's own folder, and those of its controls among `arms`."""
+        of_controls = [self.result(arm) for arm in arms if arm.control]
+        return read_results(self.own) + [read_result(path) for path in of_controls if path.is_file()]
+
+
 def read_result(path: Path) -> dict[str, Any]:
     """One result file; raises `DataError` if it is broken, or if it is a copy of another arm's result."""
     try:
@@ -55,7 +82,7 @@ def read_result(path: Path) -> dict[str, Any]:
     lacks = sorted(NEEDED - (result.keys() if isinstance(result, dict) else set()))
     if lacks:
         raise DataError(f"{path} is not an arm's result: it lacks {', '.join(lacks)}; take it away")
-    if path.stem != result_label(result):
+    if path.stem not in (result_label(result), f"{result_label(result)}-{result['key'][:8]}"):
         raise DataError(f"{path} holds the result of {result_label(result)}; take it away, as it would count twice")
     found: dict[str, Any] = result
     return found

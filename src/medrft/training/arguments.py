@@ -91,9 +91,10 @@ def check_stage(stage: StageConfig, recipe: Recipe, *, processes: int | None = N
     check_types(stage.trl, config_class(stage), where=f"stages.{stage.name}.trl")
     _check_trackers(stage)
     _check_packages(stage)
-    if stage.curate and get_prompt(recipe.prompt).form != "think":
+    writes = "curate" if stage.curate else "rejection" if stage.rejection else None
+    if writes and get_prompt(recipe.prompt).form != "think":
         raise RecipeError(
-            f"stages.{stage.name}.curate writes thoughts to learn, but prompt is {recipe.prompt!r}, which has none; "
+            f"stages.{stage.name}.{writes} writes thoughts to learn, but prompt is {recipe.prompt!r}, which has none; "
             "use prompt: think"
         )
     if stage.kind == "grpo":

@@ -161,6 +161,12 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
         super()._save_checkpoint(model, trial)
 
 
+def first_asked(examples: Sequence[Example], count: int, *, seed: int) -> list[Example]:
+    """The first `count` examples in the order in which `EpochSampler` asks them in its first epoch; all if fewer."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [examples[number] for number in order[:count]]
+
+
 def run_grpo(
     stage: StageConfig,
     recipe: Recipe,

@@ -107,4 +107,6 @@ def run_sft(
         )
 
     trainer = run_trainer(opened, build, dict)
-    return finish_stage(opened, trainer, examples=example_counts(taught, held_out, left_out))
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    seen = min(len(taught), trainer.state.global_step * batch)
+    return finish_stage(opened, trainer, examples=example_counts(taught, held_out, left_out), seen=seen)

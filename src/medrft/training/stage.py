@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
     dtypes = raise_masters(policy.model, precision, lora=recipe.model.lora is not None)
     unrounded = _unrounded(policy.model, run, recipe.start_of(config), start)
     prompt = get_prompt(recipe.prompt).bound(policy.processor)
+    if config.teach == "answers" and prompt.form == "think":  # the same words, and the answer alone in its tags
+        prompt = replace(prompt, form="direct")
     budget = clock_budget(config, run)
     clock = Clock(before=checkpoint.saved["seconds"] if checkpoint else 0.0, budget=budget)
     opened = OpenStage(
