@@ -25,7 +25,7 @@ from typing import Any
 
 from medrft.curation.thoughts import CONCLUSION, leaked_words
 from medrft.evaluation.controls.negation import negate_question
-from medrft.evaluation.rescore.outputs import answer_of
+from medrft.text import answer_of
 from medrft.rundir import append_jsonl, read_growing, write_json
 from medrft.scorers.base import is_readable
 from medrft.scorers.clinical.reader import read_fresh
