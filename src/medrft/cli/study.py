@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, progress_bar
+from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, print_plain, progress_bar, say_next
 from medrft.errors import need_packages
 
 StudyPath = Annotated[
@@ -27,7 +28,9 @@ def study(
     output: Annotated[Path | None, typer.Option(help="Run folders; runs/studies/<name> by default.")] = None,
     results: Annotated[Path | None, typer.Option(help="Small result files; the study's own folder by default.")] = None,
     collect: Annotated[bool, typer.Option("--collect", help="Only read the result files that are there.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all tables as Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the primary table for a paper, in LaTeX.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The same as CSV.")] = False,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
@@ -36,13 +39,16 @@ def study(
     An arm whose result file is there, for exactly its content, is not run again; a killed one goes on. Start the same
     command on several cores at once to share the work: each takes arms that no other has.
     """
+    from medrft.report.paper_tables import chosen_format
+
+    form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
     need_packages("trl")
     from medrft.pipeline.run_study import Grid
     from medrft.report.study import collect_results, write_study_page
-    from medrft.report.study_markdown import study_markdown
     from medrft.studies.arms import arms_of
     from medrft.studies.plan import load_study
 
+    again = f"medrft study {shlex.quote(str(study))}"
     plan = load_study(study, overrides=parse_overrides(set_))
     arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
     grid = Grid(
@@ -55,7 +61,11 @@ def study(
         from medrft.pipeline.run_study import forecast_study
 
         facts = forecast_study(plan, grid, arms)
-        _print_forecast(facts) if not json_ else print_json(facts)
+        if json_:
+            print_json(facts)
+        else:
+            _print_forecast(facts)
+            say_next(again)
         return
     if not collect:
         grid.run(arms)
@@ -63,13 +73,26 @@ def study(
     if not facts["seeds"]:
         err.print(f"No result of this study in {grid.results}", highlight=False, soft_wrap=True)
     page = write_study_page(facts, grid.output)
+    err.print(f"Page: {page}", highlight=False, soft_wrap=True)
     if json_:
         print_json(facts)
-    elif markdown:
+    else:
+        _show_study(facts, form, again)
+
+
+def _show_study(facts: dict[str, Any], form: str | None, again: str) -> None:
+    """Print the study as it was asked for: all tables in Markdown, the primary one in another form, or the verdict."""
+    from medrft.report.paper_tables import write_table
+    from medrft.report.run_tables import study_table
+    from medrft.report.study_markdown import study_markdown
+
+    if form == "markdown":
         typer.echo(study_markdown(facts))
+    elif form is not None:
+        print_plain(write_table(study_table(facts), form))
     else:
         _print(facts)
-    err.print(f"Page: {page}", highlight=False, soft_wrap=True)
+        say_next(*((f"{again} --collect --latex", "the table for a paper") if facts["seeds"] else (again,)))
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def answer_columns(row: Mapping[str, Any], given: Mapping[str, Any] | None = Non
     there: dict[str, str] = {}
     for name, value in row.items():
         if value is not None:
-            there.setdefault(re.sub(r"[\s_-]+", "_", str(name).strip().lower()), str(name))
+            there.setdefault(usual_name(str(name)), str(name))
     named = {key: str(column) for key, column in (given or {}).items()}
 
     def first(names: tuple[str, ...]) -> str | None:
@@ -65,6 +65,15 @@ def answer_columns(row: Mapping[str, Any], given: Mapping[str, Any] | None = Non
     elif said is None and reference is not None and reference != either:
         said = either
     return AnswerColumns(reference, said, named.get("question") or first(QUESTIONS))
+
+
+def usual_name(name: str) -> str:
+    """A column's name without case and outer space.
+
+    >>> usual_name(" Ground-Truth ")
+    'ground_truth'
+    """
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
 def missing_columns(row: Mapping[str, Any], found: AnswerColumns, where: str, how: str) -> DataError:
