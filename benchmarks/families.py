@@ -186,7 +186,7 @@ def recipe_of(model: Path, data: Path, *, settings: Mapping[str, Any]) -> Recipe
             "data": {"name": "table", "root": str(data)},
             "reward": {"parts": [{"scorer": f"{Path(__file__).resolve()}:Letters", "weight": 1.0}]},
             "stages": stages,
-            "eval": {"batch_size": 4, "max_new_tokens": TOKENS, "controls": [], "zero_shot": False},
+            "eval": {"batch_size": 4, "max_new_tokens": TOKENS, "controls": [], "base": "skip"},
         }
     )
 

@@ -25,7 +25,6 @@ from typing import Any
 
 from medrft.curation.thoughts import CONCLUSION, leaked_words
 from medrft.evaluation.controls.negation import negate_question
-from medrft.evaluation.rescore.outputs import answer_of
 from medrft.rundir import append_jsonl, read_growing, write_json
 from medrft.scorers.base import is_readable
 from medrft.scorers.clinical.reader import read_fresh
@@ -33,7 +32,17 @@ from medrft.scorers.clinical.relations import sign_disagreement
 from medrft.scorers.clinical.score import compare_answers
 from medrft.scorers.judge import parse_verdict
 from medrft.scorers.lexical import list_members
-from medrft.text import chosen, extract, infer_kind, is_placeholder, normalize, part_thought, sentences, yes_no_said
+from medrft.text import (
+    answer_of,
+    chosen,
+    extract,
+    infer_kind,
+    is_placeholder,
+    normalize,
+    part_thought,
+    sentences,
+    yes_no_said,
+)
 
 OPTIONS = ("A fracture of the femur", "Figure C", "B", "HER2+", "not CT", "肺", "1,5 cm", "Yes")
 

@@ -56,7 +56,7 @@ def instructed(family, root, folder):
         "model": {"id": f"tiny:{family}", "tiny": SIZES, "device": "cpu", "dtype": "float32"},
         "data": {"name": "table", "root": str(root / "train.jsonl")},
         "stages": [{"name": "sft", "kind": "sft", "evaluate": False, "trl": step}],
-        "eval": {"zero_shot": False},
+        "eval": {"base": "skip"},
     }
     return run_recipe(parse_recipe(table), output=folder).final("sft")
 

@@ -318,8 +318,8 @@ class EvalConfig(Shape):
     """A second evaluation with sampled answers; off by default."""
     controls: tuple[ControlName, ...] = ("blank",)
     """Other ways of asking the same model, each a further pass over the test set; `all` is every one."""
-    zero_shot: bool = True
-    """Evaluate the start model with the `short` prompt."""
+    base: Literal["full", "quick", "skip"] = "full"
+    """The start model with the `short` prompt: on all test questions, on a sample of each set (`quick`), or not."""
     judge: EvalJudgeConfig | None = None
     """A language model that judges open answers as well; off by default."""
     scorers: tuple[str, ...] = ()

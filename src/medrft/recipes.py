@@ -24,6 +24,10 @@ TAGS = ("preset", "stack", "by_kind", "[key]")
 """Names of union members in pydantic's error locations; not keys of a recipe."""
 
 
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""Endings of files that hold rows, which people pass where a recipe is wanted."""
+
+
 def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read, override and validate a recipe.
 
@@ -32,6 +36,18 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
     Raises `RecipeError` naming the key, what was got and the nearest known key.
     """
     path = find_shipped(path)
+    if path.suffix.lower() in TABLES and path.is_file():
+        raise RecipeError(
+            f"{path} is a table, not a recipe; medrft init {path} writes one for it; if it holds "
+            f"answers: medrft rescore jsonl {path}"
+        )
+    if path.is_dir():
+        own = path / "recipe.yaml"
+        if own.is_file():
+            raise RecipeError(f"{path} is a run folder; to go on with it: medrft run {own} --resume --output {path}")
+        raise RecipeError(
+            f"{path} is a folder; a recipe is a YAML file, and medrft init {path} writes one for data in it"
+        )
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else hint_shipped(path)
@@ -50,6 +66,10 @@ def _read_table(path: Path) -> dict[str, Any]:
     # A run writes its recipe.yaml with YAML's end mark, so one without it was cut off; a user's own need not have it.
     if text.startswith(RESOLVED[:20]) and not text.endswith("...\n"):
         raise RecipeError(f"{path} was cut off; put the recipe that the run was begun with in its place")
+    if text.startswith(RESOLVED[:20]) and isinstance(table.get("eval"), dict) and "zero_shot" in table["eval"]:
+        table["eval"]["base"] = (
+            "full" if table["eval"].pop("zero_shot") else "skip"
+        )  # of a run made before the new name
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
     return table
@@ -260,6 +280,7 @@ def first_problems(error: ValidationError) -> str:
 
 
 REMOVED = {
+    "eval.zero_shot": "it is eval.base now: full for true, skip for false, or quick for a sample",
     "eval.resamples": "it was removed, for intervals are formulas now; delete the line",
     "encoder.idf": "it was removed, for bertscore's option idf_corpus says the same; delete the line",
     "encoder.rescale": "it was removed, for bertscore's option baseline says the same; delete the line",

@@ -110,7 +110,7 @@ def test_predictions_with_and_without_a_correctness_column(tmp_path):
     assert [said.right for said in material.answers] == [True, False, True, True]
     assert material.notes == ["3 answers of predictions.jsonl were called right by yes/no, choice or exact match alone"]
     path.write_text(json.dumps({"reference": "yes"}))
-    with pytest.raises(DataError, match="line 1: needs `reference` and one of"):
+    with pytest.raises(DataError, match="line 1: no column for the"):
         add_predictions(Material(), path)
 
 

@@ -67,7 +67,8 @@ def test_a_mistake_is_one_line(run, tmp_path):
 
 def test_answers_to_other_questions_cannot_be_compared(run, tmp_path):
     header, *rows = read_jsonl(run / "eval/grpo/vqa_rad/predictions.jsonl")
-    write_jsonl(tmp_path / "other.jsonl", [header, *({**row, "id": f"{row['id']}b"} for row in rows)])
+    others = [{**row, "id": f"{row['id']}b", "question": f"{row['question']} And why?"} for row in rows]
+    write_jsonl(tmp_path / "other.jsonl", [header, *others])
     with pytest.raises(DataError, match="shares no example with"):
         call(run, tmp_path / "other.jsonl")
 

@@ -78,7 +78,7 @@ def test_what_stops_a_run_is_told_once(tmp_path, monkeypatch, capsys):
 def test_a_full_disk_is_one_line(monkeypatch, capsys):
     from medrft.cli import main
 
-    def full():
+    def full(**options):
         raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
 
     monkeypatch.setattr(main, "app", full)

@@ -122,8 +122,8 @@ def test_rows_go_to_standard_output(rows):
     [
         ("not json", "line 2: not JSON"),
         ("[1]", "line 2: expected an object"),
-        ('{"answer": "x"}', "line 2: `reference` is a string"),
-        ('{"reference": "x"}', "line 2: neither `answer` nor `completion`"),
+        ('{"answer": "x"}', "line 2: no column for the reference"),
+        ('{"reference": "x"}', "line 2: no column for the model's answer"),
         ('{"reference": "x", "answer": ["y"]}', "line 2: `answer` is a string"),
         ('{"reference": "x", "answer": "y", "kind": "opne"}', "did you mean 'open'"),
         ('{"reference": "x", "completion": "y", "form": "thnk"}', "did you mean 'think'"),

@@ -224,7 +224,7 @@ def test_what_parquet_holds_otherwise(tmp_path):
         (b"not Parquet", "cannot read .*in.parquet as Parquet"),
         (b"", "cannot read .*in.parquet as Parquet"),
         ({"answer": ["a"]}, "has no column `reference`; it has answer"),
-        ({"reference": ["a"]}, "holds no row to score; .*row 1: neither `answer` nor `completion`"),
+        ({"reference": ["a"]}, "holds no row to score; .*row 1: no column for the model's answer"),
         ({"reference": pa.array([], pa.string()), "answer": pa.array([], pa.string())}, "it is empty"),
     ],
 )

@@ -375,7 +375,7 @@ ROAD = {
     # A model of this size is hardly ever right: any answer to an open question is, to test the road.
     "correct": {"scorer": "bleu1", "at_least": 0.0},
     "curate": {"tau": 2, "clusters": 2, "tries": 2, "temperature": 0.3},
-    "eval": {"limit": 2, "batch_size": 16, "max_new_tokens": 64, "zero_shot": False, "controls": []},
+    "eval": {"limit": 2, "batch_size": 16, "max_new_tokens": 64, "base": "skip", "controls": []},
 }
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from foreign_files import write_lines
 from medrft.errors import DataError, UnknownNameError
 from medrft.evaluation.rescore import rescore
-from medrft.evaluation.rescore.outputs import answer_of
+from medrft.text import answer_of
 
 PLAIN = {"encoder": "none"}
 ROW = {"id": 3, "question": "which side is obscured?", "reference": "right", "prediction": "left"}

@@ -89,7 +89,7 @@ def test_missing_test_rows_are_told_with_the_way_out_and_leave_no_folder(tmp_pat
         with pytest.raises(DataError, match=r"no test rows.*data\.by_image"):
             open_job(recipe, output=output)
     assert not output.exists()
-    quiet = recipe_with({"evaluate": False}, data=recipe.data.model_dump(), eval={"zero_shot": False})
+    quiet = recipe_with({"evaluate": False}, data=recipe.data.model_dump(), eval={"base": "skip"})
     open_job(quiet, output=output)
 
 

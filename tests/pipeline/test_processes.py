@@ -68,7 +68,7 @@ def test_weights_in_shares_train_share_prompts_and_survive_a_kill(tmp_path, lora
         "data": {**TABLE["data"], "images": 8, "validation_images": 2, "test_images": 1},
         "reward": {"parts": [{"scorer": "bertscore", "weight": 1.0}]},
         "stages": [{"name": "grpo", "kind": "grpo", "validation_limit": 2, "evaluate": False, "trl": trl}],
-        "eval": {"zero_shot": False},
+        "eval": {"base": "skip"},
     }
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(table))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "medrft"]

@@ -88,7 +88,7 @@ def test_the_reward_is_audited_before_it_trains(done):
 def test_a_recipe_may_stop_on_a_finding(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tags = {"parts": [{"scorer": "answer_format", "weight": 1.0}]}  # the tags alone pay
-    strict = parse_recipe({**TABLE, "reward": tags, "audit": {"stop_on": "error"}, "eval": {"zero_shot": False}})
+    strict = parse_recipe({**TABLE, "reward": tags, "audit": {"stop_on": "error"}, "eval": {"base": "skip"}})
     audited = tmp_path / "run" / "audit" / "audited.json"
     keys = []
     for more in ({}, {}, {"seed": 1}):  # running again passes no finding by, and other questions are audited anew

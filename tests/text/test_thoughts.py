@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrft.evaluation.rescore.outputs import answer_of
 from medrft.scorers.judge import parse_verdict
-from medrft.text import after_thought, extract, part_thought
+from medrft.text import after_thought, answer_of, extract, part_thought
 
 CASES = Path(__file__).parents[1] / "cases"
 THOUGHT = "Right? No, left. Is it yes or no?"

@@ -153,7 +153,7 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path, recipe, reusing, m
         {"name": "sft", "kind": "sft", "trl": supervised, "limit": 9, "validation_limit": 4, "evaluate": False},
         {"name": "grpo", "kind": "grpo", "trl": reusing, "limit": 9, "validation_limit": 4},
     ]
-    table = recipe(stages=stages, eval={"limit": 2, "zero_shot": False, "max_new_tokens": 8})
+    table = recipe(stages=stages, eval={"limit": 2, "base": "skip", "max_new_tokens": 8})
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(table.model_dump(mode="json")))
     runs = [RunDir(tmp_path / name) for name in ("whole", "killed")]

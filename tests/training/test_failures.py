@@ -248,7 +248,7 @@ def test_the_command_line_ends_with_one_line_and_status_2(tmp_path, monkeypatch,
     (tmp_path / "moody.py").write_text(RAISING)
     grpo_alone = {**TABLE["stages"][1], "start": "base"}
     reward = stack(scorer="moody.py:moody")
-    table = {**TABLE, "strict": True, "stages": [grpo_alone], "reward": reward, "eval": {"zero_shot": False}}
+    table = {**TABLE, "strict": True, "stages": [grpo_alone], "reward": reward, "eval": {"base": "skip"}}
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(table))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", ["medrft", "run", str(tmp_path / "toy.yaml"), "--output", str(tmp_path / "run")])

@@ -39,6 +39,8 @@ def run(tmp_path):
         seconds=61.0,
         prompt="think",
         prompt_hash="ff",
+        prompt_text="You read medical images. Think inside <think></think>.",
+        system_role=True,
         form="think",
         best={"step": 30, "metric": "eval_reward", "value": 0.7},
         reward={"combine": "weighted_sum"},
@@ -60,6 +62,9 @@ def test_a_card_says_what_it_must(run):
         "step 30, chosen on validation",
         "beta: 0.02",
         "Not evaluated yet",
+        "```text\nYou read medical images. Think inside <think></think>.\n```",
+        'asked = "You read medical images.',
+        '{"role": "system"',
     ):
         assert said in text
 

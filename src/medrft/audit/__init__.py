@@ -11,7 +11,7 @@ Loads no torch, unless a reward has an encoder. No policy model is needed.
 from medrft.audit.finding import SEVERITIES, Finding
 from medrft.audit.perform import Settings, at_least, audit_rewards, audit_run_reward, people_summary
 from medrft.audit.sources import Material, default_material
-from medrft.audit.subject import load_subject
+from medrft.audit.subject import check_subject, load_subject
 from medrft.audit.verdict import THRESHOLDS, set_thresholds
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "at_least",
     "audit_rewards",
     "audit_run_reward",
+    "check_subject",
     "default_material",
     "load_subject",
     "people_summary",

@@ -16,6 +16,7 @@ from medrft.audit.phrases import phrase_examples
 from medrft.data import read_data
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, unknown_name
+from medrft.rewards.answer_columns import EITHER, SAID, answer_columns, missing_columns
 from medrft.rundir import read_jsonl
 from medrft.scorers.correct import Correct
 from medrft.scorers.lexical import ExactMatch
@@ -24,7 +25,6 @@ from medrft.types import Example, Item
 
 PAIR_KINDS = ("paraphrase", "contradiction")
 COLUMNS = ("kind", "attribute", "reference", "candidate")
-ANSWER_KEYS = ("prediction", "answer", "completion", "response")
 RIGHT_KEYS = ("correct", "is_correct", "truth")
 PLAINLY = Correct(ExactMatch())
 """Decides whether an answer is right where the file does not say; a recipe uses the same by default."""
@@ -123,7 +123,7 @@ def add_pairs(material: Material, path: Path) -> None:
 
 
 def add_predictions(material: Material, path: Path) -> None:
-    """Add answers of a model from JSONL: rows with `reference`(s) and `prediction`, `answer` or `completion`.
+    """Add answers of a model from JSONL: rows with a reference and a prediction, by the names of `answer_columns`.
 
     A `correct` column says what is right. Without one the yes/no, choice or exact match decides that a recipe uses by
     default, and the notes say so. Raises `DataError` with the line number for a row without these.
@@ -134,10 +134,10 @@ def add_predictions(material: Material, path: Path) -> None:
     for number, row in enumerate(read_jsonl(path), 1):
         if number == 1 and "model" in row and "reference" not in row and "references" not in row:
             continue  # the header of our own predictions.jsonl
-        reference = row.get("references", row.get("reference"))
-        key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
-        if not reference or (key is None and not any(key in row for key in ANSWER_KEYS)):
-            raise DataError(f"{path}, line {number}: needs `reference` and one of {', '.join(ANSWER_KEYS)}")
+        found = answer_columns(row)
+        reference, key = row.get(found.reference or ""), found.said
+        if not reference or (key is None and not any(name in row for name in (*SAID, *EITHER))):
+            raise missing_columns(row, found, f"{path}, line {number}", "rename them to reference and prediction")
         references = [str(text) for text in reference] if isinstance(reference, list) else [str(reference)]
         example = _example(
             str(row.get("id", number)), path.stem, row.get("question"), *references, row.get("options") or ()

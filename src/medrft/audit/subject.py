@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from medrft.audit.foreign import LIMIT, Foreign, style_of, swallowed_errors
 from medrft.errors import RecipeError, unknown_name
-from medrft.rewards import RawScores, Reward
-from medrft.rewards.named import load_reward
+from medrft.rewards import RawScores, Reward, resolve_stacks
+from medrft.rewards.named import load_reward, read_reward
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.state import load_state
 from medrft.scorers import SCORERS
@@ -249,6 +249,16 @@ def load_subject(
     reward = load_reward(table, encoder=encoder, bertscore=bertscore, lexicon=lexicon).reward
     name = Path(spec).stem if file else spec
     return Own(name=name, reward=reward, encoder=encoder_of(reward), state=state)
+
+
+def check_subject(spec: str, style: str | None = None) -> None:
+    """Raise as `load_subject` for what is wrong with the words alone, without importing or building anything."""
+    if ".py:" in spec:
+        style_of(spec, style)
+    elif spec.endswith((".yaml", ".yml")):
+        resolve_stacks(read_reward(spec).table)
+    elif not spec.endswith(".py"):
+        _table_of(spec)
 
 
 def _table_of(name: str) -> Any:

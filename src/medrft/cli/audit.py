@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,7 @@ from medrft.cli.audit_human import (
     say_below,
     show_people,
 )
-from medrft.cli.common import Json, data_source, err, out, print_json
+from medrft.cli.common import Json, data_source, err, out, print_json, say_next
 from medrft.errors import unknown_name
 from medrft.files import check_writable
 
@@ -107,6 +109,7 @@ def audit(
     from medrft.audit import Settings, set_thresholds
     from medrft.audit.verdict import parse_thresholds
 
+    _check_rewards([*reward, *(against or ())], style)
     _keep_private(reward, run)
     limits, floors, stops = set_thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
@@ -140,11 +143,24 @@ def _report(summary: dict[str, Any], output: Path, floors: dict[str, float], sto
     else:
         _show(summary)
         err.print(f"Page: {output / 'audit.html'}", highlight=False, soft_wrap=True)
+        if len(summary["rewards"]) == 1:
+            words = ["medrft", *sys.argv[1:], "--reward", "armed_clinical"]
+            say_next(shlex.join(words), "beside another reward")
+        else:
+            say_next("medrft init study.csv", "a recipe for your own table; its reward: is one of these")
     failures = _failures(summary, floors, stops)
     for failure in failures:
         err.print(f"failed: {failure}", markup=False, highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _check_rewards(specs: list[str], style: str | None) -> None:
+    """Raise for a reward that is not there, before any material is read."""
+    from medrft.audit import check_subject
+
+    for spec in specs:
+        check_subject(spec, style)
 
 
 def _keep_private(specs: list[str], run: Path | None) -> None:

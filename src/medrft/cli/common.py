@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.text import Text
 
 from medrft.errors import DataError
 from medrft.files import check_writable
 from medrft.masking import mask_secrets
-from medrft.progress import Advance
+from medrft.progress import Advance, Meter
 from medrft.recipes import parse_set
 from medrft.types import SPLITS
 
@@ -55,6 +55,11 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value or loader option; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table for a paper, as Markdown.")]
+Latex = Annotated[bool, typer.Option("--latex", help="The same in LaTeX (booktabs).")]
+Csv = Annotated[bool, typer.Option("--csv", help="The same as CSV.")]
 
 
 def parse_overrides(assignments: list[str] | None) -> dict[str, Any]:
@@ -101,6 +106,16 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     return UNSAFE.sub(lambda sign: sign[0] if sign[0] in "\n\r" else f"\\u{ord(sign[0]):04x}", text)
 
 
+def print_plain(text: str) -> None:
+    """Print text on standard output as it is, for a file or another program; secrets are masked by `main`."""
+    sys.stdout.write("".join(f"{terminal_safe(line)}\n" for line in text.splitlines()))
+
+
+def say_next(command: str, why: str = "") -> None:
+    """Print the next command to type, on standard error: standard output may go into a file."""
+    err.print(Text(f"Next: {command}{f'   # {why}' if why else ''}"), soft_wrap=True)
+
+
 def existing_run(path: Path) -> Path:
     """`path` if it holds a run; raises `DataError` otherwise."""
     if not (path / "recipe.yaml").is_file():
@@ -110,11 +125,12 @@ def existing_run(path: Path) -> Path:
 
 @contextmanager
 def progress_bar(label: str, *, total: int | None = None) -> Iterator[Advance]:
-    """A progress bar on standard error; yields `update(done, total)`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    """Progress on standard error, a bar or lines; yields `update(done, total)`."""
+    meter = Meter(label, console=err, total=total)
+    try:
+        yield meter.update
+    finally:
+        meter.stop()
 
 
 def check_page(output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,6 @@ from rich.text import Text
 
 from medrft.cli import common
 from medrft.errors import DataError
-from medrft.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,15 @@ Stage = Annotated[str | None, typer.Option(help="Stage to take from runs that na
 Output = Annotated[Path | None, typer.Option(help="Write the comparison as an HTML page here.")]
 
 
-def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: common.Json = False) -> None:
+def compare(
+    runs: Runs,
+    stage: Stage = None,
+    output: Output = None,
+    markdown: common.Markdown = False,
+    latex: common.Latex = False,
+    csv: common.Csv = False,
+    as_json: common.Json = False,
+) -> None:
     """Compare models on the same questions: differences, intervals, p-values, and which answers changed.
 
     Examples: medrft compare run:base run:grpo; medrft compare before after --output compare.html; medrft compare
@@ -39,9 +47,11 @@ def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: com
     """
     from medrft.evaluation.compare.paired import compare_sides as compared
     from medrft.evaluation.compare.sides import read_sides
+    from medrft.report.paper_tables import chosen_format, comparison_table, write_table
 
+    form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=as_json)
     if output is not None:
-        check_writable(output)
+        common.check_page(output)
     sides = read_sides(runs, stage=stage)
     found = compared(sides)
     if not any(against["paired"] for against in found["against"]):
@@ -57,9 +67,17 @@ def compare(runs: Runs, stage: Stage = None, output: Output = None, as_json: com
     if as_json:
         common.print_json(found)
         return
+    if form is not None:
+        common.print_plain(write_table(comparison_table(found), form))
+        return
     _print(found)
     if output is not None:
         common.out.print(Text(f"the page: {output}"), soft_wrap=True)
+    again = f"medrft compare {shlex.join(runs)}"
+    if output is None:
+        common.say_next(f"{again} --output compare.html", "every changed answer; --latex: the table for a paper")
+    else:
+        common.say_next(f"{again} --latex", "the table for a paper")
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -78,6 +96,13 @@ def _print(found: Mapping[str, Any]) -> None:
 
 def _print_notes(baseline: str, against: Mapping[str, Any]) -> None:
     """What was left out, and where the sides were asked differently."""
+    if renamed := against["paired_by_question"]:
+        alike = f"; {renamed['alike']} asked alike were taken in order" if renamed["alike"] else ""
+        by = (
+            "question, reference and image" if renamed["images"] else "question and reference, for images are not known"
+        )
+        says = f"names differ: {renamed['rows']} answers of {against['name']} were paired by {by}{alike}"
+        common.out.print(Text(says), soft_wrap=True)
     for reason, left_out in against["left_out"].items():
         common.out.print(Text(f"left out: {left_out['count']} examples, {reason}"), soft_wrap=True)
     for entry in against["settings"]:

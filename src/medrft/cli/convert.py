@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +58,7 @@ def convert(
         common.print_json(done)
     else:
         _print(done)
+        common.say_next(f"medrft data check {to} {shlex.quote(str(output))}", "reads them back")
 
 
 def _words(example: Example) -> Wording:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,3 +120,4 @@ def _print(folder: Path, manifest: dict[str, Any]) -> None:
     kept = f"{result['kept']:,} of {thinning['asked']:,} pairs got a thought: {folder / 'curated.jsonl'}"
     say(Text(kept), soft_wrap=True)
     common.err.print(Text(f"Look at them: {folder / 'sheet.html'}"), soft_wrap=True)
+    common.say_next(f"medrft init {shlex.quote(str(folder / 'curated.jsonl'))}", "a recipe that teaches these thoughts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,9 +71,11 @@ def check(
     if as_json:
         common.print_json({**summary, **({"words": survey.as_json()} if survey else {})})
         return
-    _print(summary)
+    print_summary(summary)
     if survey is not None:
         print_survey(survey)
+    more = "".join(f" --set {shlex.quote(one)}" for one in assignments or ())
+    common.say_next(f"medrft init {_source(name, path)}{more}", "a recipe for these data")
 
 
 @app.command()
@@ -103,9 +106,18 @@ def show(
         page = render_sheet(loaded, drawn, on_progress=lambda done: update(done, len(drawn)))
     write_atomic(output, page)
     common.err.print(f"{len(drawn)} of {len(rows):,} examples in {escape(str(output))}", highlight=False)
+    common.say_next(f"medrft init {_source(name, path)}", "a recipe for these data")
 
 
-def _print(summary: Summary) -> None:
+def _source(name: str, path: str | None) -> str:
+    """The data as `medrft init` takes them."""
+    if name == "table" and path:
+        return shlex.quote(path)
+    return shlex.quote(f"{name}:{path}") if path else "quickstart"
+
+
+def print_summary(summary: Summary) -> None:
+    """Print counts, the rows left out, and the notes."""
     common.out.print(_split_table(summary))
     _print_counts(summary)
     if summary["left_out"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrft.cli.common import Json, existing_run, out, print_json
+from medrft.cli.common import Json, existing_run, out, print_json, say_next
 from medrft.errors import unknown_name
 from medrft.rundir import RunDir, read_growing
 
@@ -36,6 +37,12 @@ def doctor(
         print_json({"run": str(run), "stages": [asdict(one) for one in found]})
     else:
         _show(run, found)
+        name = shlex.quote(str(run))
+        worst = any(one.findings for one in found)
+        say_next(
+            f"medrft rollouts {name}" if worst else f"medrft report {name}",
+            "what was written" if worst else "every figure",
+        )
     if fail_on and any(one.findings for one in found):
         raise typer.Exit(1)
 

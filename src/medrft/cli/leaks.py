@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -56,7 +56,7 @@ def leaks(
         def update(label: str, done: int, total: int) -> None:
             if label not in bars:
                 stack.close()  # one bar at a time
-                bars[label] = stack.enter_context(common.progress_bar(escape(label), total=total))
+                bars[label] = stack.enter_context(common.progress_bar(label, total=total))
             bars[label](done, total)
 
         found = find_leaks(sets, within=within, on_progress=update)
@@ -68,6 +68,9 @@ def leaks(
         common.print_json(found)
     else:
         _print(found)
+        name, path, _ = common.data_source(sources[0])
+        words = shlex.join(filter(None, ("medrft", "data", "check", name, path, "--set", "exclude_test_images=copies")))
+        common.say_next(words, "leaves out train rows whose image is in test")
 
 
 def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[Example, ...]]:

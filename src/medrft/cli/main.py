@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -27,6 +27,11 @@ from medrft.cli import (
 )
 from medrft.errors import FULL, REFUSED, MedrftError, UserError, naming_extras
 from medrft.masking import MaskedStream, mask_text
+
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""click's class of that name, which newer versions of typer hold under a private one."""
+INTERRUPTED = 130
+"""The exit status after Ctrl-C; typer returns it in place of the exception."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +78,14 @@ def main() -> None:
     sys.stdout, sys.stderr = cast("Any", MaskedStream(sys.stdout)), cast("Any", MaskedStream(sys.stderr))
     try:
         with naming_extras():
-            app()
+            status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(status if isinstance(status, int) else 0)
+    except UsageError as error:
+        _exit_unused(error)
+    except typer.Abort:
+        exit_with("stopped", status=INTERRUPTED)
     except UserError as error:
         exit_with(str(error), status=2)
     except MedrftError as error:
@@ -90,10 +102,21 @@ def main() -> None:
             f"the disk is full{where}; make space, and a run goes on with the same command and --resume", status=1
         )
     except KeyboardInterrupt:
-        exit_with("interrupted; the same command goes on where it stopped (run, curate: with --resume)", status=130)
+        exit_with(
+            "interrupted; the same command goes on where it stopped (run, curate: with --resume)", status=INTERRUPTED
+        )
 
 
-def exit_with(message: str, *, status: int) -> None:
+def _exit_unused(error: Any) -> NoReturn:
+    """A mistake in the words of a command, in one line with the command that explains them; no words: the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(2)
+    path = error.ctx.command_path if error.ctx is not None else "medrft"
+    exit_with(f"{error.format_message().rstrip('.')}; see: {path} --help", status=2)
+
+
+def exit_with(message: str, *, status: int) -> NoReturn:
     """Print one line on standard error and exit."""
     sys.stderr.write(f"medrft: {common.terminal_safe(' '.join(mask_text(message).split()))}\n")
     sys.exit(status)

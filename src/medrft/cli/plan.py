@@ -42,6 +42,18 @@ def show_summary(found: dict[str, Any], recipe: str) -> None:
         err.print(line, highlight=False, soft_wrap=True)
 
 
+def show_steps(plan: dict[str, Any]) -> None:
+    """Print what a drafted recipe will do: the steps of each stage, its memory where it was counted, the answers."""
+    for stage in plan["stages"]:
+        told = f"{stage['name']}: {steps_line(stage)}"
+        if "peak_gib" in stage:
+            fits = "fits" if stage["fits"] else "does not fit: medrft run RECIPE --plan says what would"
+            told += f"; about {stage['peak_gib']:.1f} GiB of {plan['gpu_gib']:.0f} at its peak, {fits}"
+        _say(told)
+    if plan["evaluation"]:
+        _say(f"evaluation: at most {plan['evaluation']['answers']:,} answers")
+
+
 def model_line(plan: dict[str, Any]) -> str:
     """One line: the model, where its shape comes from, and how long a prompt is."""
     model = plan["model"]
@@ -67,21 +79,26 @@ def _memory(stage: dict[str, Any], plan: dict[str, Any]) -> Table:
 
 def work_lines(stage: dict[str, Any]) -> list[str]:
     """Three lines: steps and generate calls, disk, and hours."""
-    work, disk, time = stage["work"], stage["disk_gib"], stage["time"]
-    if work["steps"] is None:
-        told = "steps unknown until the data are read: --set data.root=…"
-    else:
-        told = f"{'at most ' if stage['rows_at_most'] else ''}{work['steps']:,} steps of {work['rows_a_step']} rows"
-        if "questions_a_step" in work:
-            told += (
-                f" ({work['questions_a_step']:g} questions); {work['generate_calls']:,} generate calls and "
-                f"{work['validation_generate_calls']:,} for validation ({work['validation_share_of_calls']:.0%})"
-            )
+    disk, time = stage["disk_gib"], stage["time"]
     saved = f"checkpoints {disk['one']:.1f} GiB each, {disk['kept']:.1f} at once; final folder {disk['final']:.1f} GiB"
     if disk["masters"]:
         saved += f", and {disk['masters']:.1f} GiB of unrounded weights for the stage that starts from it"
     hours = f"{time['hours']:.1f} h ({time['from']})" if time["hours"] is not None else f"hours {time['from']}"
-    return [told, saved, hours]
+    return [steps_line(stage), saved, hours]
+
+
+def steps_line(stage: dict[str, Any]) -> str:
+    """A stage's optimizer steps, and its generate calls if it is GRPO."""
+    work = stage["work"]
+    if work["steps"] is None:
+        return "steps unknown until the data are read: --set data.root=…"
+    told = f"{'at most ' if stage['rows_at_most'] else ''}{work['steps']:,} steps of {work['rows_a_step']} rows"
+    if "questions_a_step" in work:
+        told += (
+            f" ({work['questions_a_step']:g} questions); {work['generate_calls']:,} generate calls and "
+            f"{work['validation_generate_calls']:,} for validation ({work['validation_share_of_calls']:.0%})"
+        )
+    return told
 
 
 def change_lines(stage: dict[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,6 +47,9 @@ def rescore(
     data: Data = None,
     assignments: Set = None,
     output: Output = None,
+    markdown: common.Markdown = False,
+    latex: common.Latex = False,
+    csv: common.Csv = False,
     as_json: common.Json = False,
 ) -> None:
     """Score another evaluator's answers again, and say where its figures differ from ours and why.
@@ -52,8 +57,12 @@ def rescore(
     Examples: medrft rescore medevalkit eval_results/model --output rescored; medrft rescore jsonl answers.jsonl --data
     vqa_rad:data/vqa_rad:test --set dataset=vqa_rad --set reference=gold --output rescored
     """
+    from medrft.evaluation.rescore import check_evaluator
     from medrft.evaluation.rescore import rescore as rescored
+    from medrft.report.paper_tables import chosen_format, rescored_table, write_table
 
+    form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=as_json)
+    check_evaluator(evaluator, path, common.parse_overrides(assignments))
     examples = _examples(data) if data is not None else ()
     if output is not None:
         check_writable(output / "predictions.jsonl")
@@ -71,9 +80,15 @@ def rescore(
     if as_json:
         common.print_json({**found.header, **found.report})
         return
+    if form is not None:
+        common.print_plain(write_table(rescored_table(found.header, found.report), form))
+        return
     _print(found.header, found.report)
-    if output is not None:
+    if output is None:
+        common.say_next(shlex.join(["medrft", *sys.argv[1:], "--output", "rescored"]), "keeps the scored answers")
+    else:
         common.out.print(Text(f"{len(found.rows)} rows in {output / 'predictions.jsonl'}"), soft_wrap=True)
+        common.say_next(f"medrft compare {shlex.quote(str(output))} OTHER", "another rescored folder, or a run")
 
 
 def _examples(source: str) -> tuple[Example, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from medrft.cli.common import err, existing_run, out, print_json
+from medrft.cli.common import err, existing_run, out, print_json, say_next
 from medrft.errors import RecipeError
 
 SHOWN = ("step", "split", "kind", "question", "references", "answer", "reward", "correct")
@@ -78,6 +79,7 @@ def rollouts(
     out.print(_table(found[:limit], names))
     if len(found) > limit:
         err.print(f"The first {limit}; --limit shows more.", highlight=False)
+    say_next(f"medrft doctor {shlex.quote(str(run))}", "what went wrong while it trained, and what to do")
 
 
 def _browse(run: Path, where: str | None, port: int | None, *, unused: Sequence[str]) -> None:

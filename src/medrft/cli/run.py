@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from medrft.cli.common import Json, Set, err, existing_run, out, parse_overrides, print_json, progress_bar
+from medrft.cli.common import (
+    Csv,
+    Json,
+    Latex,
+    Markdown,
+    Set,
+    err,
+    existing_run,
+    out,
+    parse_overrides,
+    print_json,
+    print_plain,
+    progress_bar,
+    say_next,
+)
 from medrft.config import Recipe
 from medrft.errors import ModelError, RecipeError, need_packages
 from medrft.files import locked_folder
@@ -53,30 +69,47 @@ def run(
     With --plan it writes nothing: it checks every name and says, from the model's shape, what fits.
     """
     if plan:
-        _plan(load_recipe(recipe, overrides=parse_overrides(set_)), gpu, gpus, tokens_per_second, measured, json_)
+        _plan(recipe, set_, gpu, gpus, tokens_per_second, measured, json_)
         return
     _run(recipe, output, resume, set_, json_, kinds=None, names=None)
 
 
 def _plan(
-    recipe: Recipe, gpu: str, gpus: int, tokens_per_second: float | None, measured: Path | None, json_: bool
+    path: Path,
+    set_: list[str] | None,
+    gpu: str,
+    gpus: int,
+    tokens_per_second: float | None,
+    measured: Path | None,
+    json_: bool,
 ) -> None:
+    recipe = load_recipe(path, overrides=parse_overrides(set_))
     need_packages("trl")
-    from medrft.cli.plan import show_plan
-    from medrft.pipeline.planning import parse_size, plan_recipe
+    from medrft.cli.plan import show_plan, show_steps
+    from medrft.models.load import TINY
+    from medrft.pipeline.planning import counted_rows, parse_size, plan_recipe, plan_steps
+    from medrft.pipeline.run import check_names
 
-    found = plan_recipe(
-        recipe,
-        gpu=parse_size(gpu),
-        gpus=gpus,
-        tokens_per_second=tokens_per_second,
-        measured=measured,
-        bar=progress_bar,
-    )
+    size, tiny = parse_size(gpu), recipe.model.id.startswith(TINY)
+    if tiny:
+        check_names(recipe, processes=gpus)
+        found = plan_steps(recipe, counted_rows(recipe, bar=progress_bar))
+    else:
+        found = plan_recipe(
+            recipe,
+            gpu=size,
+            gpus=gpus,
+            tokens_per_second=tokens_per_second,
+            measured=measured,
+            bar=progress_bar,
+        )
     if json_:
         print_json(found)
     else:
-        show_plan(found)
+        if tiny:
+            out.print(f"{recipe.model.id} is built when the run begins, and fits anywhere", highlight=False)
+        (show_steps if tiny else show_plan)(found)
+        say_next(f"medrft run {shlex.quote(str(path))}{''.join(f' --set {shlex.quote(one)}' for one in set_ or ())}")
 
 
 def _command_for(kind: str, says: str) -> Callable[..., None]:
@@ -115,6 +148,9 @@ def evaluate(
     prompt: Annotated[str | None, typer.Option(help="What another model is asked with.", show_default="short")] = None,
     output: Output = None,
     set_: Set = None,
+    markdown: Markdown = False,
+    latex: Latex = False,
+    csv: Csv = False,
     json_: Json = False,
 ) -> None:
     """Evaluate the models of a run folder again, from its files; --set eval.limit=… and the like apply.
@@ -126,7 +162,9 @@ def evaluate(
     from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
     from medrft.pipeline.job import open_job
     from medrft.pipeline.run import chosen_stages, report_run
+    from medrft.report.paper_tables import chosen_format
 
+    form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
     if endpoint and model:
         raise RecipeError("--model and --endpoint name two models; pass one of them")
     if bool(endpoint) != bool(endpoint_model):
@@ -152,10 +190,11 @@ def evaluate(
             evaluate_engine(job, engine, stage=outside_name(recipe, outside), prompt=prompt or SHORT)
         else:
             done = [s.name for s in recipe.stages if job.run.is_finished(s.name)]
-            for name in stage or ["base", *done]:
+            start = [] if recipe.eval.base == "skip" else ["base"]
+            for name in stage or [*start, *done]:
                 evaluate_stage(job, name)
         report_run(job)
-    show_results(folder, json_)
+    show_results(folder, json_, form)
 
 
 def _check_fits(
@@ -213,12 +252,20 @@ def _server(url: str, model: str, api_key_env: str | None, concurrency: int, tem
     return Remote(endpoint)
 
 
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], json_: Json = False) -> None:
-    """Write report.html of a run folder again, from its files alone: no model is loaded."""
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    markdown: Markdown = False,
+    latex: Latex = False,
+    csv: Csv = False,
+    json_: Json = False,
+) -> None:
+    """Write report.html of a run folder again, from its files alone, and print its table: no model is loaded."""
     from medrft.report import render_report
+    from medrft.report.paper_tables import chosen_format
 
+    form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
     render_report(existing_run(run))
-    show_results(run, json_)
+    show_results(run, json_, form)
 
 
 def _run(
@@ -242,7 +289,9 @@ def _run(
         _summary(recipe, path)
     run_recipe(recipe, output=folder, resume=resume, bar=progress_bar, only=only)
     if is_main():
-        show_results(folder, json_)
+        _show_verdict(folder, json_)
+        if not json_:
+            _say_next_stage(recipe, path, folder, only)
 
 
 def _summary(recipe: Recipe, path: Path) -> None:
@@ -274,16 +323,58 @@ def _stages(recipe: Recipe, kind: str | None, names: list[str] | None) -> list[s
     return names or fit
 
 
-def show_results(run: Path, json_: bool) -> None:
-    """Print the result table and the path of the report."""
-    from medrft.report.results import result_rows
+def _show_verdict(run: Path, json_: bool) -> None:
+    """Print whether the model got better, and the path of the report; the table is `medrft report`'s."""
+    from medrft.report.results import verdict_lines
 
-    rows: list[dict[str, Any]] = result_rows(run)
     if json_:
-        print_json({"run": str(run), "report": str(run / "report.html"), "results": rows})
+        _print_results(run)
         return
+    for line in verdict_lines(run) or ["No trained stage was compared: fewer than two models were evaluated."]:
+        out.print(Text(line), soft_wrap=True)
+    err.print(f"Report: {run / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _say_next_stage(recipe: Recipe, path: Path, folder: Path, only: list[str] | None) -> None:
+    """Name the command that goes on: the kind of stage that is left, else the table."""
+    from medrft.rundir import RunDir
+
+    left = [stage.kind for stage in recipe.stages if not RunDir(folder).is_finished(stage.name)]
+    if only is not None and left:
+        say_next(f"medrft {left[0]} {shlex.quote(str(path))} --resume --output {shlex.quote(str(folder))}")
+    else:
+        say_next(f"medrft report {shlex.quote(str(folder))}", "every figure; with --latex the table for a paper")
+
+
+def _print_results(run: Path) -> None:
+    from medrft.report.results import result_rows, verdict_lines
+
+    facts = {"run": str(run), "report": str(run / "report.html")}
+    print_json({**facts, "verdict": verdict_lines(run), "results": result_rows(run)})
+
+
+def show_results(run: Path, json_: bool, form: str | None = None) -> None:
+    """Print the result table, or the one for a paper, and the path of the report."""
+    from medrft.report.paper_tables import write_table
+    from medrft.report.results import result_rows
+    from medrft.report.run_tables import run_table
+
+    if json_:
+        _print_results(run)
+        return
+    if form is not None:
+        print_plain(write_table(run_table(run), form))
+        return
+    rows: list[dict[str, Any]] = result_rows(run)
     out.print(_table(rows, title=f"Results of {run}"))
     err.print(f"Report: {run / 'report.html'}", highlight=False, soft_wrap=True)
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    if len(stages) > 1:
+        say_next(
+            shlex.join(["medrft", "compare", f"{run}:{stages[0]}", f"{run}:{stages[-1]}"]), "which answers changed"
+        )
+    else:
+        say_next(f"medrft report {shlex.quote(str(run))} --latex", "the table for a paper")
 
 
 def _table(rows: list[dict[str, Any]], *, title: str) -> Table:

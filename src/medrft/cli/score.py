@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from medrft.cli.common import Json, err, out, print_json, progress_bar
+from medrft.cli.common import Json, err, out, print_json, progress_bar, say_next
 from medrft.errors import DataError, RecipeError, unknown_name
 from medrft.files import check_writable
 
@@ -147,6 +148,13 @@ def _score_rows(
     if fit is not None and work.reward is not None:
         save_state(work.reward, fit, rows=printed.summary.rows)
         err.print(f"state in {fit}: pass it as state= in another trainer, or --state here", soft_wrap=True)
+    if not json_:
+        name = facts.get("reward")
+        explained = "see why each row got its scores: the same command with --explain"
+        say_next(
+            f"medrft audit --reward {shlex.quote(str(name))}" if name else "medrft score --show armed_clinical",
+            explained if not explain else "",
+        )
 
 
 def _check_fit(fit: Path, reward: str | None, state: Path | None, shard: str | None) -> None:
@@ -205,6 +213,7 @@ def join_outputs(rows: Path | None, output: Path | None, shards: int, *, alone: 
         return
     listed = f", {joined.left_out:,} rows left out" if joined.left_out else ""
     err.print(f"{joined.rows:,} rows of {shards} shards in {output}{listed}", highlight=False, soft_wrap=True)
+    say_next("medrft score --show armed_clinical", "what a reward is made of")
 
 
 def build_scorers(names: Sequence[str], encoder: str | None, lexicon: Sequence[str], options: Options) -> list[Scorer]:
@@ -268,6 +277,7 @@ def show_reward(spec: str, encoder: str | None, json_: bool) -> None:
     for key, stack in stacks.items():
         kinds = "all kinds" if key == "all" else key
         _show_stack(stack, title=f"{spec} ({kinds}; {stack.combine}; encoder {config.id})")
+    say_next(f"medrft audit --reward {shlex.quote(spec)}", "can it be learned from, can it be hacked")
 
 
 def _show_stack(stack: Any, *, title: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +46,23 @@ def settings_by_source(names: list[str], assignments: list[str] | None) -> dict[
 
 def load_dataset(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
     """A data set in its official splits. Validation is cut from train only if `--set validation=` asks for it."""
-    from medrft.data import load_data
-
     if path is None and ":" in name and ".py:" not in name:
         first, _, rest = name.partition(":")
         raise DataError(f"give the name and the path apart: medrft data check {first} {rest}")
-    options = _nested(common.loader_options(assignments))
-    seed = options.pop("seed", 0)
+    options = nested_options(assignments)
+    return load_options({"root": path, **options, "name": name}, cut="validation" in options)
+
+
+def load_options(data: Mapping[str, Any], *, cut: bool) -> Loaded:
+    """The data set of a recipe's `data:` table, with a `seed` in it if any; with `cut` validation is cut from train."""
+    from medrft.data import load_data
+
+    table = dict(data)
+    seed = table.pop("seed", 0)
     if not isinstance(seed, int) or seed < 0:
         raise RecipeError(f"--set seed: a whole number from 0, got {seed!r}")
-    config = _config(name, path, options)
+    config = _config(table)
+    name = config.name
     with ExitStack() as stack:
         bar: list[Advance] = []
 
@@ -63,22 +71,22 @@ def load_dataset(name: str, path: str | None, assignments: list[str] | None) -> 
                 bar.append(stack.enter_context(common.progress_bar(f"reading {name}", total=total)))
             bar[0](done, total)
 
-        return load_data(config, seed=seed, cut="validation" in options, on_progress=update)
+        return load_data(config, seed=seed, cut=cut, on_progress=update)
 
 
-def _config(name: str, path: str | None, options: dict[str, Any]) -> DataConfig:
+def _config(table: Mapping[str, Any]) -> DataConfig:
     try:
-        return DataConfig.model_validate({"root": path, **options, "name": name})
+        return DataConfig.model_validate(table)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise RecipeError(f"--set {where}: {problem['msg'].lower()}, got {problem['input']!r}") from error
 
 
-def _nested(options: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys as tables: `columns.image=x` is `{"columns": {"image": "x"}}`."""
+def nested_options(assignments: list[str] | None) -> dict[str, Any]:
+    """The values of `--set` for a loader, dotted keys as tables: `columns.image=x` is `{"columns": {"image": "x"}}`."""
     nested: dict[str, Any] = {}
-    for key, value in options.items():
+    for key, value in common.loader_options(assignments).items():
         here = nested
         *tables, last = key.split(".")
         for table in tables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, progress_bar
+from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, print_plain, progress_bar, say_next
 from medrft.errors import need_packages
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def study(
     audit: Annotated[
         bool, typer.Option("--audit", help="Audit the arms' rewards into the file that results are held against.")
     ] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all tables as Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the primary table for a paper, in LaTeX.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The same as CSV.")] = False,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
@@ -48,12 +51,16 @@ def study(
     An arm whose result file is there, for exactly its content, is not run again; a killed one goes on. Start the same
     command on several cores at once to share the work: each takes arms that no other has.
     """
+    from medrft.report.paper_tables import chosen_format
+
+    form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
     need_packages("trl")
     from medrft.pipeline.run_study import Grid
     from medrft.studies.arms import arms_of
     from medrft.studies.plan import load_study
     from medrft.studies.result_files import Places
 
+    again = f"medrft study {shlex.quote(str(study))}"
     plan = load_study(study, overrides=parse_overrides(set_))
     arms = arms_of(plan, plan.chosen(only), _seeds(seeds, list(plan.table.seeds)))
     grid = Grid(
@@ -64,14 +71,18 @@ def study(
     )
     if dry_run or power or audit:
         facts, show = _planned(plan, grid, arms, dry_run=dry_run, power=power)
-        print_json(facts) if json_ else show(facts)
+        if json_:
+            print_json(facts)
+        else:
+            show(facts)
+            say_next(again)
         return
     if not collect:
         from medrft.studies.audit_file import needed_audit
 
         grid.audit = needed_audit(plan, grid.places)
         grid.run(arms)
-    _collect(plan, grid, markdown=markdown, json_=json_)
+    _collect(plan, grid, again, form=form, json_=json_)
 
 
 def _planned(
@@ -91,21 +102,34 @@ def _planned(
     return audit_study(plan, grid.places, bar=progress_bar), _print_audit
 
 
-def _collect(plan: Study, grid: Grid, *, markdown: bool, json_: bool) -> None:
-    """Read the result files, write the page, and print what is asked for."""
-    from medrft.report.study import collect_results, study_text, write_study_page
+def _collect(plan: Study, grid: Grid, again: str, *, form: str | None, json_: bool) -> None:
+    """Read the result files, write the page, and print what is asked for; `again` is the command itself."""
+    from medrft.report.study import collect_results, write_study_page
 
     facts = collect_results(plan, grid.places)
     if not facts["seeds"]:
         err.print(f"No result of this study in {grid.places.own}", highlight=False, soft_wrap=True)
     page = write_study_page(facts, grid.output)
+    err.print(f"Page: {page}", highlight=False, soft_wrap=True)
     if json_:
         print_json(facts)
-    elif markdown:
+    else:
+        _show_study(facts, form, again)
+
+
+def _show_study(facts: dict[str, Any], form: str | None, again: str) -> None:
+    """Print the study as it was asked for: all tables in Markdown, the primary one in another form, or the verdict."""
+    from medrft.report.paper_tables import write_table
+    from medrft.report.run_tables import study_table
+    from medrft.report.study import study_text
+
+    if form == "markdown":
         typer.echo(study_text(facts))
+    elif form is not None:
+        print_plain(write_table(study_table(facts), form))
     else:
         _print(facts)
-    err.print(f"Page: {page}", highlight=False, soft_wrap=True)
+        say_next(*((f"{again} --collect --latex", "the table for a paper") if facts["seeds"] else (again,)))
 
 
 def _print(facts: dict[str, Any]) -> None:

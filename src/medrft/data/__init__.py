@@ -160,7 +160,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> Loader:
     known = option_names(loader)
     for key in options:
         if key not in known:
-            raise unknown_name(f"option of data set {name}", key, [*known, *SHARED])
+            raise unknown_name(f"option of data set {name}", key, [*known, *SHARED, "name", "root"])
     return loader
 
 

@@ -79,10 +79,12 @@ def evaluate(
     run: RunDir,
     on_progress: Advance | None = None,
     prompt: str | None = None,
+    drawn_of: Mapping[str, int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Predictions and metrics of one stage on each data set; returns what `metrics.json` holds, by data set.
 
-    `train` are the examples that the most frequent answers are learned from; `prompt` replaces the recipe's. Raises
+    `train` are the examples that the most frequent answers are learned from; `prompt` replaces the recipe's;
+    `drawn_of` says how many examples each set has of which these are a sample. Raises
     `DataError` for a data set without examples, and `EndpointError` if an endpoint fails every request of a pass.
     """
     from medrft.models.prompts import get_prompt
@@ -97,6 +99,8 @@ def evaluate(
         if not examples:
             raise DataError(f"{dataset} has no examples to evaluate on; see: medrft data check {recipe.data.name}")
         header = _header(engine, recipe, asked, stage=stage, dataset=dataset, examples=examples, train=train, run=run)
+        if (whole := (drawn_of or {}).get(dataset, 0)) > len(examples):
+            header["drawn_of"] = whole
         path = run.evaluation(stage, dataset) / "predictions.jsonl"
         if is_finished(path, header):
             advance(per_example * len(examples))

@@ -44,6 +44,10 @@ def check_start(config: ModelConfig, *, weights: bool = True) -> None:
 def _check_place(config: ModelConfig) -> None:
     pick_device(config.device)
     read_template(config)
+    if config.id.startswith(TINY):
+        from medrft.models.tiny import check_tiny
+
+        check_tiny(config.id.removeprefix(TINY), config.tiny)
     if (config.id.startswith(("/", ".", "~")) or config.id.count("/") > 1) and not Path(config.id).is_dir():
         raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
     if is_bundled(config.id) and config.revision:

@@ -71,9 +71,7 @@ def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], s
     declare_missing_operators()
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
-    if family not in FAMILIES:
-        raise unknown_name("tiny model family", family, FAMILIES)
-    config, processor = FAMILIES[family](_sizes(family, sizes), texts)
+    config, processor = FAMILIES[family](check_tiny(family, sizes), texts)
     tokenizer = processor.tokenizer
     tokenizer.name_or_path = f"tiny:{family}"
     with torch.random.fork_rng(devices=[]):
@@ -117,7 +115,10 @@ def _open_mouth(model: Any) -> None:
             torch.nn.init.constant_(parameter, 2.0)  # Gemma 3's norm multiplies by 1 + weight
 
 
-def _sizes(family: str, sizes: Mapping[str, Any]) -> TinySizes:
+def check_tiny(family: str, sizes: Mapping[str, Any]) -> TinySizes:
+    """The sizes of a family; raises as `build_tiny`, which builds it."""
+    if family not in FAMILIES:
+        raise unknown_name("tiny model family", family, FAMILIES)
     known = [field.name for field in fields(TinySizes)]
     for key, value in sizes.items():
         if key not in known:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrft.config import Recipe
+from medrft.data.splits import draw_examples
 from medrft.errors import RecipeError
 from medrft.outgoing import refuse_private
 from medrft.pipeline.job import Job, source_of
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
     from medrft.evaluation.engines import Engine
 
 
+QUICK = 64
+"""Test questions of each data set that `eval.base: quick` asks the start model."""
+
+
 def evaluate_stage(job: Job, stage: str) -> None:
     """Evaluate a stage's model on every test set; complete predictions are kept and not made again."""
-    evaluate_engine(job, open_engine(job, source_of(job, stage)), stage=stage)
+    with job.bar(f"Loading the model of {stage}"):
+        engine = open_engine(job, source_of(job, stage))
+    evaluate_engine(job, engine, stage=stage)
 
 
 def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None = None) -> None:
@@ -28,11 +35,14 @@ def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None 
     An example whose image has vanished or broken since the data were loaded is left out and listed in `data.json`
     (`evaluation_left_out`). If the recipe is `strict`, that raises `StrictError`.
     """
-    from medrft.evaluation.runner import evaluate
+    from medrft.evaluation.runner import BASE, evaluate
 
     server = getattr(engine, "endpoint", None)
     refuse_private(job.recipe.data.private, server.recipients("the endpoint") if server is not None else [])
     tests = with_images(job, stage)
+    whole = {name: len(rows) for name, rows in tests.items()}
+    if stage == BASE and job.recipe.eval.base == "quick":
+        tests = {name: draw_examples(rows, QUICK, seed=job.recipe.seed) for name, rows in tests.items()}
     with job.bar(f"Evaluating {stage}") as advance:
         evaluate(
             engine,
@@ -43,6 +53,7 @@ def evaluate_engine(job: Job, engine: Engine, *, stage: str, prompt: str | None 
             run=job.run,
             on_progress=advance,
             prompt=prompt,
+            drawn_of=whole,
         )
 
 

@@ -250,10 +250,10 @@ def check_rows(job: Job) -> None:
                     f"stage {stage.name!r}: none of {len(rows)} train examples has a rationale for the "
                     f"{recipe.prompt!r} prompt to teach; use prompt: direct, or curate: with an earlier grpo stage"
                 )
-    evaluates = recipe.eval.zero_shot or any(stage.evaluate for stage in recipe.stages)
+    evaluates = recipe.eval.base != "skip" or any(stage.evaluate for stage in recipe.stages)
     if evaluates and not any(job.tests().values()):
         raise DataError(
             f"{recipe.data.name} has no test rows to evaluate on; cut some off with --set data.by_image=0.2 (a fifth "
             "of the images, with all their questions), name a test set in eval.data, or evaluate nothing: "
-            "--set eval.zero_shot=false and evaluate: false in each stage"
+            "--set eval.base=skip and evaluate: false in each stage"
         )

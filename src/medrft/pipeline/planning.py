@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, ModelError, RecipeError
+from medrft.pipeline.evaluating import QUICK
 from medrft.pipeline.job import takes
 from medrft.pipeline.run import check_names
 from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_growing
 
 if TYPE_CHECKING:
+    from medrft.data.base import Loaded
     from medrft.training.planning.memory import Memory, Planner, Setting, Way
 
 GIB = 2**30
@@ -108,6 +110,25 @@ def summarize_plan(recipe: Recipe) -> dict[str, Any] | None:
     return {"model": recipe.model.id, "parameters": total, "room_gib": room / GIB, "way": way, "stages": stages}
 
 
+def plan_steps(recipe: Recipe, rows: dict[str, Any] | None, *, room: float | None = None) -> dict[str, Any]:
+    """Steps of each stage and answers of the evaluation; with `room`, a GPU's GiB, also whether each stage fits.
+
+    `rows` are those of `rows_by_stage`. A `tiny:` model fits anywhere, so its memory is not counted.
+    """
+    stages = [
+        {"name": s.name, "kind": s.kind, "work": _steps(s, 1, rows), "rows_at_most": False} for s in recipe.stages
+    ]
+    if room is not None:
+        from medrft.training.planning.plan import setting_of, usable_memory
+
+        planner = open_planner(recipe)
+        for stage, found in zip(recipe.stages, stages, strict=True):
+            setting = setting_of(stage, recipe, checkpoint=planner.checkpoint)
+            peak = planner.memory(setting, "one GPU", 1).peak
+            found |= {"peak_gib": round(peak / GIB, 3), "fits": peak <= usable_memory(room)}
+    return {"model": recipe.model.id, "gpu_gib": room, "stages": stages, "evaluation": _evaluation(recipe, rows)}
+
+
 def parse_size(text: str) -> float:
     """GiB from `80GB`, `80 GiB` or `80`; raises `RecipeError` for anything else. Makers of GPUs write GB for GiB.
 
@@ -151,7 +172,11 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
     if recipe.data.root is None and not recipe.data.drawn:
         return None
     with bar("Loading data") as advance:
-        data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
+        return rows_by_stage(recipe, load_data(recipe.data, seed=recipe.seed, on_progress=advance))
+
+
+def rows_by_stage(recipe: Recipe, data: Loaded) -> dict[str, Any]:
+    """Number of rows by split, and by stage those it trains on and those it is validated on."""
     found: dict[str, Any] = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     for stage in recipe.stages:
         fit = [example for example in data.split("train") if takes(stage, example)]
@@ -249,6 +274,6 @@ def _evaluation(recipe: Recipe, rows: Mapping[str, Any] | None) -> dict[str, Any
     if rows is None:
         return None
     shown = min(rows["test"], recipe.eval.limit or rows["test"])
-    models = sum(stage.evaluate for stage in recipe.stages) + recipe.eval.zero_shot
-    answers = models * shown * (1 + len(recipe.eval.controls))
+    answers = sum(stage.evaluate for stage in recipe.stages) * shown * (1 + len(recipe.eval.controls))
+    answers += {"full": shown, "quick": min(shown, QUICK), "skip": 0}[recipe.eval.base]
     return {"answers": answers, "most_tokens": answers * recipe.eval.max_new_tokens}

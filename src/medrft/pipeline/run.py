@@ -63,7 +63,7 @@ def _run_stages(
             tell_untested(job)
         start_model(job)
     if is_main():
-        if "base" in only if only is not None else recipe.eval.zero_shot:
+        if "base" in only if only is not None else recipe.eval.base != "skip":
             evaluate_stage(job, "base")
         audit_reward(job, stages)
     wait_for_all()
@@ -274,4 +274,5 @@ def report_run(job: Job) -> Path:
     """Write the report from the run's files and return its path."""
     from medrft.report import render_report
 
-    return render_report(job.run.path)
+    with job.bar("Writing the report"):
+        return render_report(job.run.path)

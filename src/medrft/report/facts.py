@@ -10,8 +10,9 @@ from typing import Any
 from medrft.evaluation.run_files import RunFiles
 from medrft.masking import mask_text
 from medrft.models.prompts import PROMPTS
+from medrft.progress import say_seconds
 from medrft.report.rewards import RewardFact, reward_facts
-from medrft.report.wording import plain_number, say_seconds
+from medrft.report.wording import plain_number
 from medrft.rundir import RunDir, read_growing
 
 TOLD = ("learning_rate", "beta", "temperature", "num_generations", "max_steps", "num_train_epochs", "loss_type")

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from medrft.errors import naming_extras
+from medrft.progress import say_seconds
 from medrft.report import wording
 
 with naming_extras():
@@ -52,7 +53,7 @@ def page_templates() -> Environment:
         "percent": wording.plain_percent,
         "whole_percent": wording.whole_percent,
         "points": wording.percent_points,
-        "duration": wording.say_seconds,
+        "duration": say_seconds,
         "words": wording.split_words,
         "code": mark_code,
     }

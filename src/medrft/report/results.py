@@ -21,6 +21,7 @@ from medrft.evaluation.controls.table import FREQUENT_QUESTION, FREQUENT_TYPE
 from medrft.evaluation.metrics import RIGHT, repeats_accuracy
 from medrft.evaluation.run_files import RunFiles
 from medrft.intervals import Interval
+from medrft.report.wording import metric_label, percent_points
 from medrft.types import KINDS
 
 Metric = Mapping[str, Any]
@@ -77,7 +78,7 @@ def sources_of(run: RunFiles, dataset: str) -> list[Source]:
     ]
     for stage, metrics in stages.items():
         names = {
-            "none": _stage_name(stage),
+            "none": _stage_name(stage, metrics),
             "blank": f"{stage} on blank images",
             "shuffled": f"{stage} on wrong images",
         }
@@ -86,8 +87,11 @@ def sources_of(run: RunFiles, dataset: str) -> list[Source]:
     return found
 
 
-def _stage_name(stage: str) -> str:
-    return "start model, short prompt" if stage == BASE else stage
+def _stage_name(stage: str, metrics: Mapping[str, Any]) -> str:
+    """A stage's name in tables; a sample of the test questions is called one."""
+    name = "start model, short prompt" if stage == BASE else stage
+    drawn = metrics.get("drawn_of")
+    return f"{name} ({metrics['examples']} of {drawn} questions, drawn)" if drawn else name
 
 
 def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
@@ -129,7 +133,7 @@ def rivals_of(run: RunFiles, dataset: str, subject: str) -> list[Source]:
     if writer in stages and writer not in (start, BASE):
         rivals.append(Source(stage=str(writer), source="none", name=f"{writer}, whose thoughts {start} learned"))
     if BASE in stages:
-        rivals.append(Source(stage=BASE, source="none", name=_stage_name(BASE)))
+        rivals.append(Source(stage=BASE, source="none", name=_stage_name(BASE, stages[BASE])))
     own = {FREQUENT_QUESTION: "most frequent answers of train", "blank": "itself on blank images"}
     own["shuffled"] = "itself on wrong images"
     present = stages[subject]["results"]
@@ -161,6 +165,37 @@ def compare_stages(run: RunFiles, dataset: str) -> list[Comparison]:
                     )
                 )
     return found
+
+
+WORDS = {"better": "is better than", "worse": "is worse than", "unclear": "is not clearly different from"}
+
+
+def verdict_lines(run: Path) -> list[str]:
+    """Whether the run's last model got better, a sentence for each data set and kind, as the report's page opens.
+
+    Raises `DataError` for a folder that holds no run.
+    """
+    files = RunFiles(run)
+    lines = []
+    for dataset in files.evaluations:
+        found = compare_stages(files, dataset)
+        pooled = (
+            found[:1] if found and found[0].kind == "all" else [one for one in found if one.against == found[0].against]
+        )
+        for one in pooled:
+            apart = one.difference
+            points = f"{percent_points(apart.mean)} points"
+            bounds = (
+                f", 95 % interval {percent_points(apart.low)} to {percent_points(apart.high)}"
+                if apart.low == apart.low
+                else ""
+            )
+            kind = "all questions" if one.kind == "all" else f"{one.kind} questions"
+            lines.append(
+                f"{one.subject} {WORDS[one.verdict]} {one.against.name}: {points}{bounds} in "
+                f"{metric_label(one.metric)} ({dataset}, {kind}, n = {apart.n})"
+            )
+    return lines
 
 
 def pair_with(run: RunFiles, dataset: str, stage: str, rival: Source) -> list[Pair]:

@@ -109,20 +109,6 @@ def split_words(name: str) -> str:
     return name.replace("_", " ").replace(":", ": ")
 
 
-def say_seconds(value: float) -> str:
-    """A length of time in seconds, in one or two units.
-
-    >>> say_seconds(42.3), say_seconds(125), say_seconds(7300)
-    ('42 s', '2 min 5 s', '2 h 1 min')
-    """
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 COUNTED = re.compile(r"([\d,]+) (?:of|as copies|nearly so)\b")
 
 

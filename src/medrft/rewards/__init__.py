@@ -23,6 +23,7 @@ from medrft.config import (
     StackConfig,
 )
 from medrft.errors import RecipeError, unknown_name
+from medrft.recipes import first_problems
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
 from medrft.rewards.stack import RawScores, build_stack
@@ -118,9 +119,7 @@ def _parsed(spec: Any) -> RewardConfig:
     try:
         return TypeAdapter[RewardConfig](RewardConfig).validate_python(spec)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(place) for place in first["loc"])
-        raise RecipeError(f"reward: {where}: {first['msg']}, got {first['input']!r}") from error
+        raise RecipeError(f"reward: {first_problems(error)}") from error
 
 
 def _preset(name: str) -> StackConfig:

@@ -96,6 +96,11 @@ def read_reward(
         given = _Settings.model_validate({key: whole[key] for key in _Settings.model_fields if key in whole})
     except ValidationError as error:
         raise RecipeError(f"{path}: {first_problems(error)}") from error
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            resolve_stacks(table)
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from error
     config = given.encoder
     if encoder:
         config = config.model_copy(update={"id": encoder, "bertscore": None})

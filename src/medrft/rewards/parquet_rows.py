@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from medrft.errors import DataError, naming_extras
+from medrft.rewards.answer_columns import answer_columns, usual_name
 from medrft.rewards.reward import Reward
 from medrft.rewards.shards import Shard
 
@@ -49,7 +50,7 @@ def read_tables(
     Raises `DataError` for a file that cannot be read.
     """
     start = 0
-    for batch in _batches(path, columns):
+    for batch in _batches(path, columns, usual=True):
         end = start + batch.num_rows
         numbers = list(range(start + 1, end + 1))
         if shard is not None:
@@ -73,7 +74,7 @@ def check_columns(path: Path, *, as_json: bool) -> None:
     """Raise `DataError` for a file without references, or with columns that JSON cannot hold where it must."""
     with _reading(path), _file(path) as file:
         schema = file.schema_arrow
-    if "reference" not in schema.names:
+    if answer_columns(dict.fromkeys(schema.names, "")).reference is None:
         raise DataError(f"{path} has no column `reference`; it has {', '.join(schema.names) or 'no columns'}")
     if as_json:
         for column in schema:
@@ -103,9 +104,11 @@ def _file(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
 
 
-def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, columns: Sequence[str] | None, *, usual: bool = False) -> Iterator[pa.RecordBatch]:
+    """The rows of a file with some of its columns, named exactly, or with `usual` as `usual_name` writes them."""
     with _reading(path), _file(path) as file:
-        names = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
+        there = file.schema_arrow.names
+        names = None if columns is None else [n for n in there if (usual_name(n) if usual else n) in columns]
         yield from file.iter_batches(READ, columns=names, use_threads=False)
 
 

@@ -3,7 +3,8 @@
     {"reference": "no", "answer": "No."}
     {"reference": ["CT", "computed tomography"], "completion": "<think>…</think><answer>CT</answer>", "group": 3}
 
-`answer` is the answer itself, and parts about the form do not apply. From a `completion` the answer is extracted.
+`answer` is the answer itself, and parts about the form do not apply. From a `completion` the answer is extracted. Rows
+of others, such as `{"answer": "no", "prediction": "No."}`, are read by the names in `answer_columns`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from medrft.errors import DataError, unknown_name
-from medrft.text import extract, infer_kind
+from medrft.rewards.answer_columns import COLUMNS, answer_columns, missing_columns
+from medrft.text import answer_of, extract, infer_kind
 from medrft.types import KINDS, Form, Item, Kind, Outcome
 
 FORMS: tuple[Form, ...] = ("think", "direct", "short")
 
 FIELDS = (
-    *("reference", "answer", "completion", "question", "kind", "options", "group"),
+    *dict.fromkeys(("reference", "answer", "completion", "question", "kind", "options", "group", *COLUMNS)),
     *("n_tokens", "max_tokens", "truncated", "form", "metadata"),
 )
 """The keys of a row that are read here."""
@@ -35,6 +37,7 @@ class Row:
 
 def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row:
     """The item and group of a row; `where` names the row in errors. Raises `DataError` or `UnknownNameError`."""
+    row = _usual(row, where)
     references = _texts(row.get("reference"), "reference", where, needed=True)
     options = _texts(row.get("options"), "options", where)
     kind = row.get("kind") or infer_kind(references, options)
@@ -43,8 +46,6 @@ def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row
     own_form = row.get("form") or form
     if own_form not in FORMS:
         raise unknown_name(f"form in {where}", str(own_form), FORMS)
-    if "answer" not in row and "completion" not in row:
-        raise DataError(f"{where}: neither `answer` nor `completion`; give one of them")
     completion, answer = _text(row.get("completion"), "completion", where), _text(row.get("answer"), "answer", where)
     found = extract(completion, cast(Form, own_form)) if completion is not None else None
     n_tokens, max_tokens = (_count(row.get(key), key, where) for key in ("n_tokens", "max_tokens"))
@@ -63,6 +64,25 @@ def read_row(row: Mapping[str, Any], *, where: str, form: Form = "think") -> Row
         metadata=_typed(row.get("metadata"), dict, "metadata", "an object", where) or {},
     )
     return Row(item, _typed(row.get("group"), (str, int), "group", "a text or a whole number", where))
+
+
+def _usual(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The row under our names; the answer in a prediction of others is read whatever its form."""
+    if "reference" in row and ("answer" in row or "completion" in row):
+        return row
+    found = answer_columns(row)
+    if found.reference is None or found.said is None:
+        raise missing_columns(row, found, where, "rename them to reference and answer")
+    more: dict[str, Any] = {"reference": row[found.reference]}
+    said = _text(row[found.said], found.said, where)
+    if found.said == "completion":
+        more["completion"] = said
+    else:
+        more["answer"] = answer_of(said or "")
+    if found.question is not None and "question" not in row:
+        more["question"] = row[found.question] if isinstance(row[found.question], str) else None
+    kept = {key: value for key, value in row.items() if key in FIELDS and key not in ("answer", "completion")}
+    return {**kept, **more}
 
 
 def reward_columns(outcome: Outcome, weights: Mapping[str, float]) -> dict[str, Any]:

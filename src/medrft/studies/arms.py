@@ -100,6 +100,9 @@ def _arm(recipe: Recipe, name: str, seed: int, base: tuple[Shared, ...], *, cont
     chain = (*base, *shared)
     own = recipe.model_copy(update={"stages": _restarted(rest, shared)})
     evaluated = {key: _dumped(recipe, (key,)).get(key) for key in ("eval", "correct", "encoder")}
+    if evaluated["eval"] and evaluated["eval"].get("base") == "skip":
+        del evaluated["eval"]["base"]
+        evaluated["eval"]["zero_shot"] = False  # its name in the keys of results made before
     evaluated |= _dumped(recipe, ("clinical",))  # absent by default, as in the keys of results made before it
     content = {"start": chain[-1].key if chain else None, **_content(own), "evaluated": evaluated}
     return Arm(
@@ -152,7 +155,7 @@ def _restarted(rest: tuple[StageConfig, ...], shared: tuple[Shared, ...]) -> tup
 
 def start_from(recipe: Recipe, model: Path | None) -> Recipe:
     """The recipe, started from a model folder if one is given, and without the zero-shot baseline, as all arms are."""
-    changed: dict[str, Any] = {"eval": recipe.eval.model_copy(update={"zero_shot": False})}
+    changed: dict[str, Any] = {"eval": recipe.eval.model_copy(update={"base": "skip"})}
     if model is not None:
         table = recipe.model.model_dump(exclude={"id", "revision", "tiny"})
         changed["model"] = ModelConfig(id=str(model), **table)

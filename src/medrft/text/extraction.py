@@ -102,6 +102,24 @@ def _thought(completion: str, found: list[re.Match[str]]) -> tuple[str | None, i
     return completion[start : ends[-1].start()].strip(), ends[-1].end()
 
 
+def answer_of(output: str) -> str | None:
+    """The answer in the raw output of a model that was asked in any form; `None` where there is none or more than one.
+
+    It is the only `<answer>` block by the rules of `extract`. Without such tags it is what follows the thought, or the
+    box there. Two different boxes, or a thought that never ends, are no answer.
+
+    >>> [answer_of(text) for text in ("No.", "<think>Air.</think> Yes", "<answer>CT</answer>")]
+    ['No.', 'Yes', 'CT']
+    >>> answer_of(r"So \\boxed{left {upper} lobe}."), answer_of("<think>It seems"), answer_of("<answer>CT")
+    ('left {upper} lobe', None, None)
+    """
+    if "<answer>" in output or "</answer>" in output:
+        return extract(output, "think").answer
+    if len(boxes_of(part_thought(output).rest or "")) > 1:
+        return None
+    return extract(output, "short").answer
+
+
 BRACE = re.compile(r"[{}]")
 BOXED = re.compile(r"\\boxed\s{0,8}\{|<\|begin_of_box\|>")
 WRAPPED = re.compile(r"\s*\\(?:text|textbf|textit|textrm|mathrm|mathbf)\s{0,8}\{([^{}]*)\}\s*")

@@ -15,18 +15,10 @@ from logging import ERROR, getLogger
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from medrft.progress import Meter
 from medrft.rundir import RunDir
 from medrft.training.monitor.watch import Watch
 from medrft.training.stop import Clock
@@ -113,12 +105,11 @@ class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
 
 
 class StageBar(TrainerCallback):  # type: ignore[misc]
-    """One bar per stage on standard error, with the time left and the newest figures."""
+    """The stage's progress on standard error, a bar or lines, with the time left and the newest figures."""
 
     def __init__(self, stage: str, *, clock: Clock):
         self.stage, self.clock = stage, clock
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
+        self._meter: Meter | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -126,13 +117,8 @@ class StageBar(TrainerCallback):  # type: ignore[misc]
         """Show the bar."""
         if not state.is_world_process_zero:
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
-        )
-        total = self.clock.budget or state.max_steps
-        self._task = self._progress.add_task(f"Training {self.stage}", total=int(total), note="")
-        self._progress.start()
+        total = int(self.clock.budget or state.max_steps)
+        self._meter = Meter(f"Training {self.stage}", console=Console(stderr=True), total=total)
         self._advance(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -142,12 +128,12 @@ class StageBar(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the newest reward or loss beside the bar."""
         logs: dict[str, Any] = kwargs["logs"]
-        if self._progress is None:
+        if self._meter is None:
             return
         shown = {"eval_reward": "validation reward", "eval_loss": "validation loss", "reward": "reward", "loss": "loss"}
         name = next((key for key in shown if isinstance(logs.get(key), float)), None)
         if name is not None and not (name == "loss" and "reward" in logs):
-            self._progress.update(self._task, note=f"{shown[name]} {logs[name]:.3f}")
+            self._meter.update(self._meter.done, note=f"{shown[name]} {logs[name]:.3f}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -157,14 +143,13 @@ class StageBar(TrainerCallback):  # type: ignore[misc]
 
     def close(self) -> None:
         """Free the terminal, also after an error."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._meter is not None:
+            self._meter.stop()
+            self._meter = None
 
     def _advance(self, state: TrainerState) -> None:
-        if self._progress is not None:
-            done = self.clock.seconds if self.clock.budget else state.global_step
-            self._progress.update(self._task, completed=int(done))
+        if self._meter is not None:
+            self._meter.update(int(self.clock.seconds if self.clock.budget else state.global_step))
 
 
 @contextmanager

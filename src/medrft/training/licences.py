@@ -1,7 +1,8 @@
 """The licence of a base model: a hub id or a folder goes in, what its model card says comes out.
 
-A folder's own card is read (`README.md` with a YAML head, as the hub writes it); of a few models that are often named
-the terms are listed here, as we know them in 2026; the card at the hub decides. docs/terms.md has the same list for people.
+A folder's own card is read (`README.md` with a YAML head, as the hub writes it). Of a few models that are often named
+the terms are listed here, as we know them in 2026; the card at the hub decides. docs/terms.md has the same list for
+people.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ It is written when the stage ends, and again once there are results.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
         "",
         WARNING,
         "",
+        *_usage(recipe, facts),
         *_training(recipe, facts),
         *_data(data, blanked=recipe.data.blank),
         *_reward(recipe, facts),
@@ -64,6 +66,56 @@ def _header(recipe: Recipe, facts: Mapping[str, Any]) -> list[str]:
     if not ours:
         table["base_model"] = recipe.model.id
     return ["---", yaml.safe_dump(table, sort_keys=False).rstrip(), "---", ""]
+
+
+USAGE = """\
+```python
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+here = "."  # this folder, or the name under which it was uploaded
+model = AutoModelForImageTextToText.from_pretrained(here, dtype="auto")
+processor = AutoProcessor.from_pretrained(here)
+asked = {asked}
+picture = Image.open("scan.png").convert("RGB")
+question = "Is there a pleural effusion?"
+{messages}
+inputs = processor.apply_chat_template(
+    messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+).to(model.dtype)
+tokens = model.generate(**inputs, max_new_tokens={tokens}, do_sample=False)
+print(processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0])
+```"""
+IN_SYSTEM = """\
+messages = [
+    {"role": "system", "content": [{"type": "text", "text": asked}]},
+    {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]},
+]"""
+IN_USER = """\
+text = f"{asked}\\n{question}"
+messages = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": text}]}]"""
+
+
+def _usage(recipe: Recipe, facts: Mapping[str, Any]) -> Iterator[str]:
+    """How to ask the model as it was trained; nothing for a stage of a medrft that did not record the words."""
+    words = facts.get("prompt_text")
+    if not words:
+        return
+    form = {"think": "`<think>…</think><answer>…</answer>`", "direct": "`<answer>…</answer>`"}
+    yield "## Use"
+    yield ""
+    answer = form.get(str(facts.get("form")), "a short text")
+    yield f"It was trained to be asked in these words, and to answer with {answer}:"
+    yield ""
+    yield from ("```text", words, "```")  # in a block of code, for its tags are no HTML
+    yield ""
+    messages = IN_SYSTEM if facts.get("system_role") else IN_USER
+    # Not str.format: the messages hold braces of their own.
+    code = USAGE.replace("{asked}", json.dumps(words)).replace("{messages}", messages)
+    yield code.replace("{tokens}", str(recipe.eval.max_new_tokens))
+    yield ""
+    yield f"Pictures were first shrunk to at most {recipe.data.max_pixels:,} pixels, as `medrft eval` does."
+    yield ""
 
 
 def _training(recipe: Recipe, facts: Mapping[str, Any]) -> Iterator[str]:

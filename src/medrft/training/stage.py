@@ -128,6 +128,8 @@ def _record_start(opened: OpenStage, *, unrounded: bool) -> None:
         precision=opened.precision.as_json(),
         prompt=prompt.name,
         prompt_hash=prompt.hash,
+        prompt_text=f"{prompt.role} {prompt.instruction}",
+        system_role=prompt.system_role,
         form=prompt.form,
         wall_clock={"of": config.wall_clock_of, "seconds": budget} if budget else None,
     )

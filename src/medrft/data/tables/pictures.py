@@ -25,6 +25,8 @@ BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 SHORTEST = 64
 """A base64 text of fewer characters holds no image."""
 SEPARATORS = ("|", ";", ",")
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".dcm", ".nii", ".nii.gz")
+"""Endings of image files. A name without any is tried with each, for many lists name images without."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 Picture = tuple[Path, dict[str, Any] | None]
@@ -80,6 +82,10 @@ class Pictures:
         path = _found(self.folder, name)
         if path.exists():
             return [path]
+        if not path.name.lower().endswith(ENDINGS):
+            longer = (_found(self.folder, name.strip() + ending) for ending in ENDINGS)
+            if (named := next((one for one in longer if one.is_file()), None)) is not None:
+                return [named]
         for separator in SEPARATORS:
             parts = [part.strip() for part in name.split(separator) if part.strip()]
             if 1 < len(parts) < 100:

@@ -59,6 +59,8 @@ class _Table:
     reading: Reading = field(repr=False)
     view: Mapping[str, Any]
     """Arguments of `make_view` for rows that do not give their own."""
+    ask: str | None = None
+    """The question of rows that have no column for it."""
     turns: list[str] = field(default_factory=list)
     """Numbers of the rows that were conversations of several turns."""
 
@@ -70,6 +72,7 @@ def load_table(
     dataset: str | None = None,
     split: str = "train",
     image_root: str | Path | None = None,
+    ask: str | None = None,
     separator: str | None = None,
     answer_index: int | None = None,
     encoding: str | None = None,
@@ -87,16 +90,16 @@ def load_table(
 ) -> Loaded:
     """Read a table, a folder of them, or `hf:owner/name`.
 
-    `columns` maps roles to columns (several for `image` and `options`). `split` is for rows that name none. `separator`
-    stands between several references in one text cell. `answer_index` (0 or 1) says that an answer is the place of its
-    option, and from where it counts. The six from `window` on are those of `View`. `encoding` and `delimiter` are for
-    text files from which they cannot be told.
+    `columns` maps roles to columns (several for `image` and `options`). `split` is for rows that name none, `ask` is
+    the question of a table without any, such as captions. `separator` stands between several references in one
+    text cell. `answer_index` (0 or 1) says that an answer is the place of its option, and from where it counts. The
+    six from `window` on are those of `View`. `encoding` and `delimiter` are for text files that do not tell them.
     Raises `DataError` for a missing or unreadable file, `UnknownNameError` for an unknown role, split or view.
     """
     view: dict[str, Any] = {"window": window, "frame": frame, "slice": slice, "slices": slices}
     view |= {"plane": plane, "orientation": orientation}
     make_view(**view)
-    _check_options(columns or {}, split, answer_index)
+    _check_options(columns or {}, split, answer_index, ask)
     hub = hub_name(root)
     place = Path() if hub else RELEASE.require(root)
     name = re.sub(r"[^\w.-]+", "_", dataset or _last_part(hub, place)).lstrip(".") or "table"
@@ -111,6 +114,7 @@ def load_table(
         columns=columns or {},
         folder=folder,
         cache=cache,
+        ask=ask,
         separator=separator,
         answer_index=answer_index,
         notes=[note] if hub and revision is None else [],
@@ -119,7 +123,7 @@ def load_table(
     )
 
 
-def _check_options(columns: Mapping[str, Any], split: str, answer_index: Any) -> None:
+def _check_options(columns: Mapping[str, Any], split: str, answer_index: Any, ask: Any) -> None:
     for role in columns:
         if role not in USUAL:
             raise unknown_name("role in columns of table", role, USUAL)
@@ -127,6 +131,8 @@ def _check_options(columns: Mapping[str, Any], split: str, answer_index: Any) ->
         raise unknown_name("split", split, SPLITS)
     if answer_index not in (None, 0, 1) or isinstance(answer_index, bool):
         raise DataError(f"answer_index is 0 or 1, from where places of options count, got {answer_index!r}")
+    if ask is not None and not (isinstance(ask, str) and ask.strip()):
+        raise DataError(f"ask is the question of rows without any, a text, got {ask!r}")
 
 
 def read_table(
@@ -137,6 +143,7 @@ def read_table(
     split: str = "train",
     columns: Mapping[str, Any] | None = None,
     cache: Path | None = None,
+    ask: str | None = None,
     separator: str | None = None,
     answer_index: int | None = None,
     notes: Sequence[str] = (),
@@ -153,6 +160,7 @@ def read_table(
         answers=Answers(separator=separator, first=answer_index),
         reading=reading,
         view=dict(view or {}),
+        ask=ask,
     )
     for row in rows:
         for one in _unfolded(table, row):
@@ -202,6 +210,8 @@ def _read_row(table: _Table, row: Row) -> None:
     """Keep the row, or leave it out with its reason."""
     roles = table.columns.of(row.values)
     values = {role: table.columns.value(role, row.values, roles) for role in USUAL}
+    if table.ask and values["question"] is ABSENT:
+        values["question"] = table.ask
     given = _first(values["split"], row.split, table.split)
     split = split_name(given)
     own = base.one_line(_first(values["id"], row.number)) or str(row.number)

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from medrft.evaluation.compare.changes import changes_of
+from medrft.evaluation.compare.matching import by_question
 from medrft.evaluation.compare.sides import Key, Pair, Row, Side
 from medrft.evaluation.compare.signflip import EXACT, FLIPS, SignFlip, holm, sign_flip
 from medrft.evaluation.metrics import LEADING, repeats_accuracy, values_of
@@ -71,6 +72,7 @@ def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str
     tests: list[Test] = []
     against = []
     for other in others:
+        other, renamed = by_question(baseline, other)
         pairs, left_out = pair_answers(baseline, other)
         skipped = _skipped(baseline, other)
         tests += _tests((baseline.name, other.name), pairs, skipped, _own_scorers(baseline, other), draws)
@@ -79,6 +81,7 @@ def compare_sides(sides: Sequence[Side], draws: Draws | None = None) -> dict[str
                 "name": other.name,
                 "paired": len({p.key for p in pairs}),
                 "left_out": left_out,
+                "paired_by_question": renamed,
                 "settings": _settings(baseline, other),
                 "not_compared": {f"{dataset}: {metric}": why for (dataset, metric), why in skipped.items()},
                 "changes": changes_of(pairs),

@@ -146,7 +146,9 @@ def _answers(path: Path, stage: str | None, files: Sequence[Path]) -> Answers:
                 headers.setdefault(row["dataset"], header)
                 rows.append(row)
     if not rows:
-        raise DataError(f"{path} holds no answer of a model to compare")
+        raise DataError(
+            f"{path} holds no answer of a model to compare; outputs of other evaluators go through: medrft rescore"
+        )
     return Answers(path=path, stage=stage, headers=headers, rows=rows_by_key(rows))
 
 

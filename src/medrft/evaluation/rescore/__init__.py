@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from medrft.evaluation.rescore.perform import EVALUATORS, Rescored, rescore
+from medrft.evaluation.rescore.perform import EVALUATORS, Rescored, check_evaluator, rescore
 
-__all__ = ["EVALUATORS", "Rescored", "rescore"]
+__all__ = ["EVALUATORS", "Rescored", "check_evaluator", "rescore"]

@@ -243,5 +243,5 @@ def told_apart(foreign: Foreign) -> Foreign:
 def needs_rows(rows: Sequence[Answered], path: Path, left: Sequence[LeftOut], wanted: str) -> None:
     """Raise `DataError` where not one row could be read."""
     if not rows:
-        why = f"; the first of {len(left)} rows was left out: {left[0].reason}" if left else ""
+        why = f"; the first of {len(left)} rows was left out: {left[0].reason} ({left[0].detail})" if left else ""
         raise DataError(f"no answer to rescore at {path}; expected {wanted}{why}")

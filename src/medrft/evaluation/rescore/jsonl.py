@@ -13,19 +13,18 @@ from typing import Any
 
 from medrft.evaluation.rescore import foreign
 from medrft.evaluation.rescore.foreign import Answered, Foreign
+from medrft.rewards.answer_columns import answer_columns
 from medrft.types import LeftOut
 
 NAMES = {
     "id": ("id", "qid", "question_id", "index", "doc_id"),
-    "question": ("question", "problem", "query"),
-    "prediction": ("prediction", "response", "output", "completion", "model_answer", "pred"),
-    "reference": ("reference", "references", "target", "ground_truth", "gt", "solution", "answer"),
     "images": ("images", "image", "img_name", "image_name", "image_id"),
     "options": ("options", "choices"),
     "correct": ("correct", "is_correct", "hit"),
 }
-"""Our field -> the columns that may hold it, tried in this order."""
+"""Our field -> the columns that may hold it, tried in this order; `answer_columns` finds question and answers."""
 
+WORDS = ("question", "prediction", "reference")
 KEPT = ("modality", "organ", "question_type")
 
 
@@ -53,14 +52,15 @@ def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> 
         columns = (str(options[name]),) if name in options else NAMES[name]
         return next((row[column] for column in columns if row.get(column) is not None), None)
 
+    found = answer_columns(row, {name: options[name] for name in WORDS if name in options})
     question, prediction, references = (
-        foreign.text_of(field("question")),
-        foreign.text_of(field("prediction")),
-        foreign.texts_of(field("reference")),
+        foreign.text_of(row.get(found.question or "")),
+        foreign.text_of(row.get(found.said or "")),
+        foreign.texts_of(row.get(found.reference or "")),
     )
     for name, value in (("question", question), ("prediction", prediction), ("reference", references or None)):
         if value is None:
-            return foreign.left_out(line, "", f"no {name}", dict(row))
+            return foreign.left_out(line, "", f"no {name}", f"its columns: {', '.join(map(str, row)) or 'none'}")
     dataset = str(row.get("dataset") or options.get("dataset") or path.stem)
     split = foreign.split_of(row.get("split") or options.get("split"))
     own = foreign.text_of(field("id"))

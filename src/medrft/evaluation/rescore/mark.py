@@ -8,10 +8,9 @@ from typing import Any
 from medrft.config import EncoderConfig
 from medrft.evaluation.metrics import SCORERS
 from medrft.evaluation.rescore.foreign import Answered
-from medrft.evaluation.rescore.outputs import answer_of
 from medrft.progress import Advance
 from medrft.scorers import build_scorer
-from medrft.text import infer_kind
+from medrft.text import answer_of, infer_kind
 from medrft.types import Item, Kind, Score
 
 MORE: dict[Kind, tuple[str, ...]] = {"closed": (), "choice": (), "open": ("clinical", "precision")}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import isclose
 
 from medrft.evaluation.rescore.foreign import Answered
-from medrft.evaluation.rescore.outputs import answer_of
+from medrft.text import answer_of
 
 YES_NO = ("yes", "no")
 JUDGE = "judge"

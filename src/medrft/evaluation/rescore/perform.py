@@ -66,11 +66,7 @@ def rescore(
 
     Raises `UnknownNameError` for an evaluator or option, `RecipeError` for an option's value, `DataError` for files.
     """
-    if evaluator not in EVALUATORS:
-        raise unknown_name("evaluator", evaluator, EVALUATORS)
-    given = _checked(evaluator, options or {})
-    if not path.exists():
-        raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
+    given = check_evaluator(evaluator, path, options or {})
     module, _, function = EVALUATORS[evaluator].partition(":")
     read = getattr(importlib.import_module(module), function)
     foreign: Foreign = told_apart(read(path, given))
@@ -83,7 +79,12 @@ def rescore(
     return Rescored(header=header, rows=rows, report=_report(foreign, rows, given))
 
 
-def _checked(evaluator: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def check_evaluator(evaluator: str, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with their defaults; raises as `rescore` for a name, an option or a path that is not known."""
+    if evaluator not in EVALUATORS:
+        raise unknown_name("evaluator", evaluator, EVALUATORS)
+    if not path.exists():
+        raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
     known = (*OPTIONS, *COLUMNS) if evaluator == "jsonl" else OPTIONS
     for name in options:
         if name not in known:
