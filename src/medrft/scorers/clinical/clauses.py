@@ -15,7 +15,7 @@ from medrft.scorers.clinical.lexicon import Atom, Lexicon
 from medrft.scorers.clinical.quantities import BEFORE
 from medrft.scorers.clinical.reading import LIKELY, POSSIBLE
 from medrft.scorers.clinical.tagging import Mention
-from medrft.scorers.clinical.words import COMMA
+from medrft.scorers.clinical.words import COLON, COMMA
 
 SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
 LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
@@ -32,6 +32,12 @@ NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 ASIDE = frozenset(("without", "w o"))
 EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
 WAYS = {"from": "from", "to": "to", "into": "to"}
+COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
+RESULTS = frozenset(("positive", "negative"))
+ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "given", "placed", "inserted"))
+"""Words after what was done: "no lesion, biopsies taken" denies no biopsy."""
+AMOUNT = "changed by"
+"""Stands before the unit of an amount by which something grew or shrank."""
 
 
 class Clause:
@@ -47,9 +53,14 @@ class Clause:
         inherited = False
         chunks = self._chunks()
         last = max((place for place, (join, _) in enumerate(chunks) if join.kind == "alternatives"), default=-1)
-        for position, (connector, mentions) in enumerate(chunks):
-            chunk = self._chunk(mentions)
-            if inherited and connector.kind != "with_words" and self._continues(chunk, listed=position <= last):
+        read = [self._chunk(mentions) for _, mentions in chunks]
+        for place in range(len(read) - 2, 0, -1):
+            if read[place].only_places and read[place + 1].places and not read[place + 1].names and read[0].names:
+                read[place].share_state(read[place + 1])  # "tear of A, B and C intact": B is intact too
+        for position, (connector, _) in enumerate(chunks):
+            chunk = read[position]
+            introduced = connector.kind == "with_words" or connector.text == COLON
+            if inherited and not introduced and self._continues(chunk, listed=position <= last):
                 chunk.negative = True
             if chunk.backwards:
                 negate_back(done, chunk, connector)
@@ -79,6 +90,9 @@ class Clause:
                 found = True
             named = named or kind in ("term", "word", "negated", "level")
             chunks[-1][1].append(mention)
+            if mention.text in RESULTS and named and self._result_after(position):
+                chunks.append((Mention("joins", COMMA), []))
+                found = named = False
         return [(connector, mentions) for connector, mentions in chunks if mentions]
 
     def _describes_one(self, before: Sequence[Mention], position: int) -> bool:
@@ -104,6 +118,8 @@ class Clause:
         """
         if mention.text in ALWAYS_TURN or not (named if mention.text in ASIDE else found):
             return False
+        if _says_absent(self.mentions, position):
+            return False
         return self._content_after(position) and not self._predicate_before(position)
 
     def _predicate_before(self, position: int) -> bool:
@@ -111,6 +127,11 @@ class Clause:
         while position and self.mentions[position - 1].kind == "carrier":
             position -= 1
         return position > 0 and self.mentions[position - 1].kind in ("verbs", "presence")
+
+    def _result_after(self, position: int) -> bool:
+        """Whether the next thing named has a result of its own: "CD15 positive CD45 negative"."""
+        after = self.mentions[position + 1 : position + 4]
+        return bool(after) and after[0].kind in ("term", "word") and any(one.text in RESULTS for one in after)
 
     def _content_after(self, position: int) -> bool:
         for mention in self.mentions[position + 1 :]:
@@ -123,7 +144,7 @@ class Clause:
     @staticmethod
     def _continues(chunk: Draft, *, listed: bool) -> bool:
         """Whether a negation before the join still holds after it: surely where an "or" ends the list (`listed`)."""
-        if chunk.negative or chunk.turned:
+        if chunk.negative or chunk.turned or chunk.affirmed:
             return False
         if listed:
             return not (chunk.verb or chunk.says_normal)
@@ -139,7 +160,8 @@ class Clause:
         last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
         for position, mention in enumerate(mentions):
             kind = mention.kind
-            if mention.text == "than" and not _amount_follows(mentions, position):
+            compares = mention.text == "than" or (mention.text in COMPARING and draft.heads and draft.values)
+            if compares and not _amount_follows(mentions, position):
                 return draft if compared else self._compared(draft, mentions[position + 1 :])
             if kind not in ("negation_before", "negation_after"):
                 draft.text.append(mention.text)
@@ -150,9 +172,14 @@ class Clause:
             elif kind == "negated":
                 draft.text[-1] = mention.text
                 cue = self._term(draft, mention, "not", mentions, position)
+            elif draft.heads and _says_absent(mentions, position):
+                draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
                 cue = _negation(draft, mention, cue, named_after=last > position)
+            elif mention.text in ACTIONS and draft.heads and not cue:
+                draft.affirmed = True
             elif kind == "presence":
+                draft.affirmed = draft.affirmed or (draft.heads and cue not in ALWAYS_TURN)
                 _presence(draft, cue, position)
                 cue = "" if cue in ALWAYS_TURN else cue
             elif kind in ("doubt_before", "doubt_after"):
@@ -167,17 +194,16 @@ class Clause:
                 draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
             elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
                 continue
-            elif kind in ("count", "measure") and _was_before(mentions, position):
-                draft.measures.append((f"{BEFORE} {mention.measure[0]}", mention.measure[1]))
             elif kind in ("count", "measure"):
-                draft.measure(kind, mention.measure)
-                _bound(draft, mentions, position)
+                _number(draft, mentions, position)
             elif kind in ("word", "yes", "no"):
                 draft.word(mention.text)
                 if kind == "word" and cue:
                     draft.negative, cue = True, ""
                     draft.ahead = True
-        if cue:
+        if cue and (
+            draft.has_content or draft.verb or mentions[-1].kind != "carrier"
+        ):  # "not crossing over" denies nothing
             draft.negative = draft.backwards = True
         if draft.prior and draft.negative:
             draft.negative = draft.backwards = draft.ahead = False
@@ -249,6 +275,12 @@ def _only_value(mention: Mention) -> bool:
     return all(atom.axis not in NOUNLIKE for atom in mention.entry.atoms)
 
 
+def _says_absent(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether "absent" speaks of what stands before it, since a place follows: "new vessels absent at the disc"."""
+    after = mentions[position + 1] if position + 1 < len(mentions) else None
+    return mentions[position].text == "absent" and after is not None and after.kind == "prepositions"
+
+
 def _number_next(mentions: Sequence[Mention], position: int) -> bool:
     return position + 1 < len(mentions) and mentions[position + 1].kind in ("count", "measure")
 
@@ -268,6 +300,19 @@ BOUNDS = {
     **dict.fromkeys(BELOW, "strictly_under"),
     **dict.fromkeys(ABOVE, "strictly_over"),
 }
+
+
+def _number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
+    """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
+    mention = mentions[position]
+    unit, numbers = mention.measure
+    if mention.kind == "measure" and position and mentions[position - 1].text == "by":
+        draft.measures.append((f"{AMOUNT} {unit}", numbers))
+    elif _was_before(mentions, position):
+        draft.measures.append((f"{BEFORE} {unit}", numbers))
+    else:
+        draft.measure(mention.kind, mention.measure)
+        _bound(draft, mentions, position)
 
 
 def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:

@@ -13,9 +13,10 @@ from operator import mul
 from typing import Literal
 
 from medrft.scorers.clinical.assignment import assign_pairs
+from medrft.scorers.clinical.concepts import concept_relation
 from medrft.scorers.clinical.coverage import named_share
-from medrft.scorers.clinical.edits import exchanged_words
-from medrft.scorers.clinical.facets import HEADS, LISTED, Match, concept_relation, match_findings
+from medrft.scorers.clinical.edits import exchanged_words, opposed_words
+from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
@@ -45,7 +46,7 @@ FRAGMENT = 0.3
 """Weight of an added finding that names no finding and no place the lexicon knows."""
 IN_PLACE = 0.3
 """Factor for texts that differ in a word or two which the lexicon cannot relate: most often that is a contradiction."""
-LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.5
+LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.4
 """A part: at most 3/4 as long as a reference of six words or more, 3/4 of it in the reference's own words."""
 NEARLY_NOTHING = {"one": 0.1, "several": 0.03}
 """Scores up to this, for one finding and for several, are not lowered for exchanged words: they are low enough."""
@@ -123,7 +124,8 @@ def compare_findings(
             united = replace(united, score=united.score * APART**apart) if united is not best else best
             best = max(best, united, key=lambda found: found.score)
     least = NEARLY_NOTHING["one" if len(grid) == 1 else "several"]
-    if best.score > least and mode == "answer" and not _understood(best, reference, candidate):
+    doubtful = not _understood(best, reference, candidate) or opposed_words(reference, candidate)
+    if best.score > least and mode == "answer" and doubtful:
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
         replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
         best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))
@@ -272,7 +274,9 @@ def _pair(
 ) -> Pairing:
     """The finding that answers `mine`; a contradiction if a free one nearby clashes, or the answer has it both ways."""
     found = row[best] if best is not None else NO_MATCH
-    both_ways = any(other.clashes == ("polarity",) and other.rest >= max(0.6, found.rest) for other in row)
+    both_ways = any(
+        other.clashes == ("polarity",) and other.firm and other.rest >= max(0.6, found.rest) for other in row
+    )
     clashing = [
         index for index, other in enumerate(row) if index not in taken and _contradicts(mine, other, lists=True)
     ]
@@ -297,7 +301,7 @@ def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
         return True
     if "finding" in clashes or "modality" in clashes:
         return False
-    return found.anchored and found.rest >= MATCHED and bool(mine.names or clashes - HEADS)
+    return found.anchored and found.firm and found.rest >= MATCHED and bool(mine.names or clashes - HEADS)
 
 
 def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:

@@ -12,12 +12,16 @@ from medrft.scorers.clinical.compile import load_lexicon
 from medrft.scorers.clinical.lexicon import Entry, Lexicon
 from medrft.scorers.clinical.reading import Finding, Reading
 from medrft.scorers.clinical.tagging import Mention, tag_mentions
-from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cut_tokens
+from medrft.scorers.clinical.words import COLON, COMMA, MAX_CHARACTERS, PAUSES, SLASH, STOP, cut_tokens
 
 MAX_FINDINGS = 48
 """The most findings that are read from one text; the rest of a very long answer is ignored."""
-MARKS = frozenset((COMMA, STOP, SLASH))
+MARKS = frozenset((COMMA, COLON, STOP, SLASH))
 SENTENCES = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[!?\n。]+")
+TOOTH_NUMBERS = frozenset(f"{quadrant}{place}" for quadrant in range(1, 5) for place in range(1, 9))
+"""Teeth by their FDI numbers: 36 is the lower left first molar."""
+DENTAL = frozenset(("tooth", "periodontium", "jaw", "dental_arch"))
+DENTAL_AXES = frozenset(("decay", "eruption", "impaction_angle", "pulp_state", "tooth_surface", "caries_depth", "bite"))
 WORDLESS = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives"))
 
 
@@ -39,6 +43,10 @@ def read_fresh(text: str, context: Collection[str] = (), lexicon: Lexicon | None
     ambiguous = "ambiguous" in kinds
     if ambiguous:
         mentions = _settle(made, mentions, context)
+    if not kinds.isdisjoint(("count", "measure")) and any(map(_teeth_of, mentions)):
+        named = _name_teeth(made, mentions, context)
+        ambiguous = ambiguous or named is None
+        mentions = named or mentions
     answer, mentions = _answer(mentions)
     findings: list[Finding] = []
     for clause in _clauses(mentions):
@@ -97,6 +105,30 @@ def _settle(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]
     return settled
 
 
+def _name_teeth(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]) -> list[Mention] | None:
+    """The mentions with tooth numbers read as teeth; `None` if neither the text nor the context speaks of teeth."""
+    atoms = [atom for mention in mentions if mention.entry is not None for atom in mention.entry.atoms]
+    values = {value for axis in DENTAL_AXES if axis in made.axes for value in made.axes[axis].values}
+    told = {*context, *(atom.value for atom in atoms)}
+    if told.isdisjoint(values) and not any(
+        concept in DENTAL or made.ancestors.get(concept, frozenset()) & DENTAL for concept in told
+    ):
+        return None
+    return [
+        Mention("term", mention.text, Entry("term", tuple(dict.fromkeys(teeth)))) if teeth else mention
+        for mention in mentions
+        for teeth in [[atom for number in _teeth_of(mention) for atom in made.terms["tooth", number].atoms]]
+    ]
+
+
+def _teeth_of(mention: Mention) -> list[str]:
+    """The tooth numbers that a mention of numbers without a unit may be: "36", "11 and 21"."""
+    if mention.kind not in ("count", "measure") or mention.measure[0]:
+        return []
+    words = mention.text.split()
+    return words[::2] if TOOTH_NUMBERS.issuperset(words[::2]) and set(words[1::2]) <= {"and"} else []
+
+
 def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[Mention]]:
     """The yes or no that leads a text and stands apart from what follows (else `None`), and the other mentions."""
     start = 0
@@ -109,7 +141,7 @@ def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[
         "yes" if first.kind == "yes" else "no" if "no" in (first.kind, first.text) else None
     )
     apart = start + 1 == len(mentions) or mentions[start + 1].kind in ("breaks", "alternatives")
-    apart = apart or mentions[start + 1].text == COMMA or mentions[start + 1].kind == "verbs" or first.kind == "yes"
+    apart = apart or mentions[start + 1].text in PAUSES or mentions[start + 1].kind == "verbs" or first.kind == "yes"
     return (said, mentions[start + 1 :]) if said and apart else (None, mentions)
 
 
