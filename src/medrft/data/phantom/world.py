@@ -154,16 +154,17 @@ def draw_scene(rng: np.random.Generator, *, shifted: bool = False) -> Scene:
     modality = pick_option(rng, MODALITIES)
     if rng.random() < P_NORMAL:
         return Scene(modality=modality, shifted=shifted)
-    first = _draw_finding(rng, modality, pick_option(rng, SORTS[modality]), shifted)
+    first = draw_finding(rng, modality, pick_option(rng, SORTS[modality]), shifted)
     findings: tuple[Finding, ...] = (first,)
     if rng.random() < P_SECOND:
-        second = _draw_finding(rng, modality, pick_option(rng, SORTS[modality]), shifted)
+        second = draw_finding(rng, modality, pick_option(rng, SORTS[modality]), shifted)
         if not _in_each_others_way(first, second):
             findings = (first, second)
     return Scene(modality=modality, findings=findings, shifted=shifted)
 
 
-def _draw_finding(rng: np.random.Generator, modality: Modality, sort: Sort, shifted: bool) -> Finding:
+def draw_finding(rng: np.random.Generator, modality: Modality, sort: Sort, shifted: bool) -> Finding:
+    """A finding of one sort; `shifted` allows the pairs of type and place that training never shows."""
     place, count = _draw_place(rng, sort, shifted)
     side = pick_option(rng, SIDES) if sort.sided and place not in ("liver", "spleen") else None
     if sort.bilateral and rng.random() < 0.15:
