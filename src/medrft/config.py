@@ -55,7 +55,7 @@ class ClinicalConfig(Shape):
 
 
 class ModelConfig(Shape):
-    """The policy: any image-text-to-text model that transformers loads, or `tiny:<family>`."""
+    """The policy: any image-text-to-text model that transformers loads, `phantom-base`, or `tiny:<family>`."""
 
     id: str
     revision: str | None = None
@@ -89,6 +89,11 @@ class SourceConfig(Shape):
     def options(self) -> dict[str, Any]:
         """The loader's own options."""
         return dict(self.model_extra or {})
+
+    @property
+    def drawn(self) -> bool:
+        """Whether medrft draws these data itself, so that no folder is needed."""
+        return self.name in ("phantom", "phantom_composed")
 
 
 class DataConfig(SourceConfig):

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from medrft.cli.common import out
 from medrft.errors import RecipeError
+from medrft.models.bundled import is_bundled
 from medrft.recipes import load_recipe, read_yaml
 from medrft.shipped import copy_shipped, first_words, shipped_files
 
@@ -60,6 +61,7 @@ def _needs(head: str, path: Path) -> str:
     if head == "accelerate":
         return "GPUs, deepspeed" if "DEEPSPEED" in path.read_text(encoding="utf-8") else "GPUs"
     recipe = load_recipe(path.parent / read_yaml(path)["recipe"] if head else path)
-    data = "" if recipe.data.name == "phantom" or recipe.data.root else f"{recipe.data.name} at data.root"
+    data = "" if recipe.data.drawn or recipe.data.root else f"{recipe.data.name} at data.root"
     model = recipe.model.id if "/" in recipe.model.id else f"a model in ./{recipe.model.id}"
-    return ", ".join(filter(None, (data, "" if recipe.model.id.startswith("tiny:") else model))) or "nothing"
+    ours = recipe.model.id.startswith("tiny:") or is_bundled(recipe.model.id)
+    return ", ".join(filter(None, (data, "" if ours else model))) or "nothing"

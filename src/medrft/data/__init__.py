@@ -60,6 +60,7 @@ LOADERS: dict[str, Loader] = {
     "zhu": unions.load_zhu,
     "table": table.load_table,
     "phantom": phantom.load_phantom,
+    "phantom_composed": phantom.load_composed,
     **convert.READERS,
 }
 

@@ -15,6 +15,7 @@ from medrft.errors import ModelError, naming_extras
 from medrft.files import tell_user
 from medrft.hub import hub_silence, why_unreachable
 from medrft.models.adapters import find_adapter, merge_adapter
+from medrft.models.bundled import find_bundled, is_bundled
 from medrft.models.parts import freeze_parts
 from medrft.models.policy import Policy, make_checkpointable, make_head_fast, pick_device
 from medrft.models.refusals import cannot_load, check_layout
@@ -37,7 +38,7 @@ def check_start(config: ModelConfig, *, weights: bool = True) -> None:
     """
     _check_place(config)
     if weights and not config.id.startswith(TINY):
-        _check_there(config.id)
+        _check_there(find_bundled(config.id))
 
 
 def _check_place(config: ModelConfig) -> None:
@@ -45,6 +46,8 @@ def _check_place(config: ModelConfig) -> None:
     read_template(config)
     if (config.id.startswith(("/", ".", "~")) or config.id.count("/") > 1) and not Path(config.id).is_dir():
         raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
+    if is_bundled(config.id) and config.revision:
+        raise ModelError(f"{config.id} comes with medrft and has no revisions; take model.revision out")
 
 
 def _check_there(source: str) -> None:
@@ -56,13 +59,15 @@ def _check_there(source: str) -> None:
 def resolve_base(config: ModelConfig, *, texts: Iterable[str], output: Path, seed: int) -> str:
     """The hub id or folder to load the start model from.
 
-    A hub id or path is returned as it is. `tiny:<family>`, or an adapter merged into its base, is built once and saved
-    in `output`. If `output` already holds a model, that one is used, so that a resumed run keeps its start. A hub id
-    with a revision becomes the folder of that revision: TRL loads the reference model by name later, and must get the
-    same weights. `texts` trains a tiny model's tokenizer. Raises `ModelError` before anything is built if the device
-    asked for is absent.
+    A hub id or path is returned as it is, a model that medrft brings along as its folder. `tiny:<family>`, or an
+    adapter merged into its base, is built once and saved in `output`. If `output` already holds a model, that one is
+    used, so that a resumed run keeps its start. A hub id with a revision becomes the folder of that revision: TRL loads
+    the reference model by name later, and must get the same weights. `texts` trains a tiny model's tokenizer. Raises
+    `ModelError` before anything is built if the device asked for is absent.
     """
     _check_place(config)
+    if is_bundled(config.id):
+        return find_bundled(config.id)
     tiny = config.id.startswith(TINY)
     adapter = None if tiny else find_adapter(config.id, revision=config.revision)
     if not tiny and adapter is None:
@@ -88,6 +93,7 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     a chat template.
     """
     device = pick_device(config.device)
+    source = find_bundled(str(source))
     if (flaw := find_damage(Path(source))) is not None:
         raise ModelError(f"the model in {source} is damaged: {flaw}; --resume finishes its stage again")
     processor = load_processor(str(source), config)
@@ -100,7 +106,8 @@ def load_policy(config: ModelConfig, source: str | Path) -> Policy:
     make_checkpointable(model)
     # A revision was loaded from a folder of the hub's cache (`models--owner--name/snapshots/…`): show its hub id.
     pinned = f"models--{config.id.replace('/', '--')}" in Path(source).parts
-    own = pinned or config.id.startswith(TINY) or not Path(source).is_dir()
+    bundled = is_bundled(config.id) and str(source) == find_bundled(config.id)
+    own = pinned or bundled or config.id.startswith(TINY) or not Path(source).is_dir()
     return Policy(model, processor, config.id if own else str(source), device)
 
 
@@ -122,6 +129,7 @@ def load_processor(source: str, config: ModelConfig) -> Any:
     Raises `ModelError` if there is no image processor or no chat template, and for a checkpoint whose layout only code
     of its own reads.
     """
+    source = find_bundled(source)
     _check_there(source)
     declare_missing_operators()
     from transformers import AutoImageProcessor, AutoProcessor

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrft.errors import ModelError
+from medrft.models.bundled import find_bundled
 from medrft.torchvision_ops import declare_missing_operators
 
 if TYPE_CHECKING:
@@ -52,16 +53,17 @@ def model_shape(model: ModelConfig) -> Shape:
         # A deep copy: the entries are cached, and a configuration may keep and change the tables it is given.
         config = AutoConfig.for_model(**json.loads(json.dumps(entry["config"])))
         return Shape(config=config, source="shipped", published=entry["published"] * 1e9)
+    source = find_bundled(model.id)
     try:
         config = AutoConfig.from_pretrained(
-            model.id, revision=model.revision, trust_remote_code=model.trust_remote_code, local_files_only=False
+            source, revision=model.revision, trust_remote_code=model.trust_remote_code, local_files_only=False
         )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"no shape of {model.id} to plan with: {' '.join(str(error).split())[:160]}; pass --set "
             f"model.id=FOLDER of a copy, or one of {', '.join(sorted(shipped))}"
         ) from error
-    return Shape(config=config, source="folder" if Path(model.id).is_dir() else "hub")
+    return Shape(config=config, source="folder" if Path(source).is_dir() else "hub")
 
 
 def picture_inputs(config: Any, pixels: int) -> tuple[dict[str, torch.Tensor], int]:

@@ -125,7 +125,7 @@ def describe_leakage(job: Job) -> dict[str, Any]:
     if images > LEAK_IMAGES:
         note = f"leakage was not measured: over {LEAK_IMAGES:,} images; medrft data leaks measures it"
         return {"rows": rows, "pairs": {}, "notes": [note]}
-    drawn = job.recipe.data.name == "phantom"
+    drawn = job.recipe.data.drawn
     with job.bar("Looking for leaks") as advance:
         found = find_leaks(
             sets,

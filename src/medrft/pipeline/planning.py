@@ -128,6 +128,7 @@ def open_planner(recipe: Recipe) -> Planner:
 
     Raises `ModelError` for a `tiny:` model.
     """
+    from medrft.models.bundled import find_bundled
     from medrft.models.load import TINY, load_processor
     from medrft.models.shapes import model_shape
     from medrft.training.planning.memory import Planner
@@ -137,7 +138,7 @@ def open_planner(recipe: Recipe) -> Planner:
             f"{recipe.model.id} is built from the data when a run begins and fits anywhere; plan real models"
         )
     shape = model_shape(recipe.model)
-    folder = Path(recipe.model.id)
+    folder = Path(find_bundled(recipe.model.id))
     has = (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file()
     return Planner(recipe, shape, load_processor(str(folder), recipe.model) if has else None)
 
@@ -146,7 +147,7 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
     """Number of rows by split and by stage; `None` where the recipe names no folder to read."""
     from medrft.data import load_data
 
-    if recipe.data.root is None and recipe.data.name != "phantom":
+    if recipe.data.root is None and not recipe.data.drawn:
         return None
     with bar("Loading data") as advance:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)

@@ -13,6 +13,7 @@ import yaml
 
 from medrft.config import Recipe, StageConfig
 from medrft.masking import MASK
+from medrft.models.bundled import is_bundled
 from medrft.rundir import RunDir, read_record, write_atomic
 
 WARNING = (
@@ -51,14 +52,14 @@ def write_model_card(run: RunDir, recipe: Recipe, stage: str) -> Path:
 
 def _header(recipe: Recipe, facts: Mapping[str, Any]) -> list[str]:
     """The YAML block at the top, which the hub reads."""
-    tiny = recipe.model.id.startswith("tiny:")
+    ours = recipe.model.id.startswith("tiny:") or is_bundled(recipe.model.id)
     table: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
-        "license": TINY_LICENCE if tiny else "other",
+        "license": TINY_LICENCE if ours else "other",
         "tags": ["medrft", "medical", "visual-question-answering", str(facts.get("kind", ""))],
     }
-    if not tiny:
+    if not ours:
         table["base_model"] = recipe.model.id
     return ["---", yaml.safe_dump(table, sort_keys=False).rstrip(), "---", ""]
 
@@ -148,6 +149,8 @@ def _licence(recipe: Recipe) -> Iterator[str]:
     yield ""
     if recipe.model.id.startswith("tiny:"):
         yield "The weights started random and are offered under Apache-2.0, as far as the data's own terms allow."
+    elif is_bundled(recipe.model.id):
+        yield f"`{recipe.model.id}` comes with medrft under Apache-2.0; the terms of the training data apply besides."
     else:
         yield f"The licence of `{recipe.model.id}` applies to these weights; so do the terms of the training data."
     yield ""

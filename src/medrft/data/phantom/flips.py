@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from medrft.data.phantom.grammar import read_answer
+from medrft.data.phantom.relations import RELATIONS, find_wanted
 from medrft.data.phantom.truth import grade_answer
 from medrft.types import Example
 
@@ -41,7 +42,11 @@ def _polarity(example: Example, answer: str) -> bool:
     reading = read_answer(answer)
     if reading is None:  # a letter of a choice, which names no polarity
         return False
-    findings = example.metadata["facts"]["findings"]
+    facts = example.metadata["facts"]
+    if facts["asked"]["attribute"] in RELATIONS:  # about one side: the other findings do not matter
+        findings = [finding] if (finding := find_wanted(facts).finding) is not None else []
+    else:
+        findings = facts["findings"]
     clear = [claim.get("w") is not None or claim.get("W") is not None for claim in reading.claims]
     denies = any(
         says != claim.negated and claim.form in ("normal", "abnormal", "nothing", "image")

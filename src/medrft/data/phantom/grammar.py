@@ -68,7 +68,13 @@ LEXICON: dict[str, dict[str, tuple[str, ...]]] = {
         "spleen": ("spleen", "splenic"),
     },
     "z": {"small": ("small", "tiny", "little"), "large": ("large", "big", "sizeable")},
-    "c": {"1": ("one", "1", "single"), "2": ("two", "2"), "3": ("three", "3")},
+    "c": {
+        "0": ("none", "zero", "0"),
+        "1": ("one", "1", "single"),
+        "2": ("two", "2"),
+        "3": ("three", "3"),
+        "4": ("four", "4"),
+    },
     "m": {
         "xray": (
             *("x ray", "xray", "radiograph", "plain film", "x ray image", "plain radiograph", "radiography"),

@@ -117,11 +117,14 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medrft" / "phantom"
 
 
-def drawing_fingerprint(*, seed: int, size: int) -> str:
-    """A folder name that changes with whatever changes a picture: seed, size and the drawing code."""
+def drawing_fingerprint(*, seed: int, size: int, scenes: tuple[str, ...] = ()) -> str:
+    """A folder name that changes with whatever changes a picture: seed, size and the drawing code.
+
+    `scenes` are further modules that make the scenes.
+    """
     here = Path(__file__).parent
     content = hashlib.sha256(f"{seed} {size}".encode())
-    for name in ("world", "canvas", "chest", "chest_findings", "abdomen", "brain", "draw"):
+    for name in ("world", "canvas", "chest", "chest_findings", "abdomen", "brain", "draw", *scenes):
         content.update((here / f"{name}.py").read_bytes())
     return content.hexdigest()[:16]
 

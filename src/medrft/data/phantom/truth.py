@@ -5,7 +5,8 @@
 An answer is correct when it settles what was asked and everything it says is true. The oracle imports no scorer and
 none of the wordings that references are drawn from; what its closed grammar cannot read is wrong. What settles an open
 question: `side`, `size`, `count`, `modality`, `plane` and `organ` by that fact; `place` (where) by place and side;
-`abnormality` by all findings of the picture and no other; `description` by the finding with its place and side.
+`abnormality` by all findings of the picture and no other; `description` by the finding with its place and side. What is
+meant by a question about sides, such as what lies opposite the nodule, `relations` says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from medrft.data.phantom.grammar import Claim, Reading, read_answer, words_of
+from medrft.data.phantom.relations import RELATIONS, Wanted, find_wanted
 from medrft.types import Example
 
 LETTERS = {"side": "s", "place": "l", "size": "z", "count": "c", "modality": "m", "plane": "p", "organ": "o"}
@@ -70,6 +72,8 @@ def _by_letter(answer: str, options: tuple[str, ...]) -> str | None:
 
 def _grade(facts: Mapping[str, Any], reading: Reading, example: Example) -> bool:
     asked = facts["asked"]
+    if asked["attribute"] in RELATIONS:
+        return reading.polarity is None and _names_wanted(find_wanted(facts), reading)
     target = facts["findings"][asked["finding"]] if "finding" in asked else None
     if not all(_is_true(claim, facts, target) for claim in reading.claims):
         return False
@@ -158,6 +162,39 @@ def _names_all(facts: Mapping[str, Any], reading: Reading) -> bool:
         )
     named = [claim.get("t") for claim in reading.claims if claim.form == "finding" and not claim.negated]
     return sorted(str(name) for name in named) == sorted(finding["type"] for finding in facts["findings"])
+
+
+def _names_wanted(wanted: Wanted, reading: Reading) -> bool:
+    """Whether an answer to a question about sides names what is wanted, and says nothing else of it that is wrong."""
+    if wanted.number is not None:
+        return len(reading.claims) == 1 and _counts(wanted, reading.claims[0])
+    target = wanted.finding
+    if target is None:
+        return len(reading.claims) == 1 and _says_nothing(reading.claims[0])
+    of_target = all(
+        claim.form in ("finding", "predicate", "fragment")
+        and not claim.negated
+        and claim.get("t") in (None, target["type"])
+        and _matches(claim, target)
+        for claim in reading.claims
+    )
+    return of_target and wanted.needed <= _claimed(reading, target)
+
+
+def _counts(wanted: Wanted, claim: Claim) -> bool:
+    """Whether a claim says how many there are in all, and nothing of where or how large."""
+    if _says_nothing(claim):
+        return wanted.number == 0
+    said = {name for name, _ in claim.values} - {"t", "c"}
+    if said or claim.get("t") not in (None, wanted.type):
+        return False
+    if claim.negated:
+        return wanted.number == 0 and claim.get("c") is None
+    return claim.get("c") == str(wanted.number)
+
+
+def _says_nothing(claim: Claim) -> bool:
+    return (claim.form == "nothing" and not claim.negated) or (claim.form == "abnormal" and claim.negated)
 
 
 def _needed(attribute: str, target: Mapping[str, Any] | None, kind: str) -> set[str]:
