@@ -32,6 +32,7 @@ from medrft.config import ModelConfig
 from medrft.data.images import blank_like
 from medrft.data.phantom import grade_answer, load_phantom
 from medrft.data.phantom.lessons import draw_lesson, fact_names, facts_of
+from medrft.files import write_atomic
 from medrft.models.generate import Generation, generate
 from medrft.models.load import load_policy
 from medrft.models.policy import Policy
@@ -240,6 +241,8 @@ def train(folder: Path, steps: int) -> None:
         for optimiser, kept in zip(optimisers, found.pop("optimisers"), strict=True):
             optimiser.load_state_dict(kept)
         state = found
+        for name in ("train.jsonl", "curve.jsonl"):
+            forget_after(folder / name, state["step"])
     drawings = Drawings(folder / "drawn", folder / "start")
     a_shard = SHARD // BATCH
     began, before = time.monotonic(), state["seconds"]
@@ -280,6 +283,13 @@ def take_step(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return [float(loss.detach()), float(facts.detach()), float(right.float().mean()), float(norm)]
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Leave out the lines of steps that are taken again, because the checkpoint is older than they are."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_atomic(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def tell(folder: Path, state: dict[str, Any], recent: list[list[float]], rate: float) -> None:

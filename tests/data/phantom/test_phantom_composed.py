@@ -173,7 +173,7 @@ def test_the_data_set_has_few_thoughts_and_many_answers(tmp_path):
     found = read_data("phantom_composed", tmp_path, seed=3, options=options).examples
     train = [example for example in found if example.split == "train"]
     kinds = Counter(example.metadata["thought"] for example in train)
-    assert len(train) == 100 and kinds[None] == 40 and 12 <= kinds["looking"] <= 36
+    assert len(train) == 160 and kinds[None] == 40 and kinds["single"] == 60 and 12 <= kinds["looking"] <= 36
     assert all((example.rationale is None) == (example.metadata["thought"] is None) for example in train)
     assert len({example.images for example in train}) == 100
     sets = Counter(example.dataset for example in found if example.split == "test")

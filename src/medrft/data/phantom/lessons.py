@@ -68,7 +68,7 @@ def print_question(asked: Asked) -> str:
 
 def fact_names() -> tuple[str, ...]:
     """The names of all facts that `facts_of` may return, sorted."""
-    names = set()
+    names: set[str] = set()
     for modality, sorts in SORTS.items():
         names.add(modality)
         for sort in sorts:

@@ -31,7 +31,7 @@ from medrft.data.phantom.composed import (
 from medrft.data.phantom.draw import paint_scene
 from medrft.data.phantom.load import NAMES, cache_root, drawing_fingerprint
 from medrft.data.phantom.questions import Asked
-from medrft.data.phantom.sides import ask_sides, side_sentence
+from medrft.data.phantom.sides import ask_sides, both_sides, side_sentence
 from medrft.data.phantom.world import Scene, pick_option
 from medrft.errors import DataError
 from medrft.progress import Advance
@@ -48,7 +48,7 @@ class Chosen:
     scene: Scene
     asked: Asked
     thought: str | None
-    """`looking` or `shortcut`; `None` without a rationale."""
+    """`looking`, `shortcut`, `single` (of a question about one side); `None` without a rationale."""
     rationale: str | None
     error: bool = False
 
@@ -57,11 +57,11 @@ def load_composed(
     root: Path | None = None,
     *,
     seed: int = 0,
-    thoughts: int = 1000,
+    thoughts: int = 3000,
     answers: int = 8000,
     validation_images: int = 100,
     test_images: int = 400,
-    looking: float = 0.4,
+    looking: float = 0.35,
     teacher_errors: float = 0.15,
     size: int = 64,
     cache: Path | None = None,
@@ -70,8 +70,9 @@ def load_composed(
     """Draw composed questions, one to a picture.
 
     Train has `thoughts` pictures with a chain of thought, of which the share `looking` looks and the others take a
-    shortcut that happens to be right, and `answers` other pictures with an answer alone: SFT under the `think` prompt
-    takes the first, GRPO all. `teacher_errors` is the share of looking thoughts that carry an error. `size` is the side
+    shortcut that happens to be right; each also has a question about one side, with its thought, so that SFT does not
+    unlearn to see. `answers` other pictures have an answer alone: SFT under the `think` prompt takes the first, GRPO
+    all. `teacher_errors` is the share of looking thoughts that carry an error. `size` is the side
     of a picture in pixels. Pictures are written once, below `root`, else `cache`, else the user's cache folder.
     `on_progress(done, total)` counts them. Raises `DataError` for values out of range.
     """
@@ -119,12 +120,13 @@ def _examples(rng: np.random.Generator, chosen: Chosen, stream: str, number: int
     split: Split = "validation" if stream == "validation" else "test" if stream in ("test", "ood") else "train"
     dataset = "phantom_composed_ood" if stream == "ood" else "phantom_composed"
     yield _example(rng, chosen, path, dataset=dataset, split=split, name=f"{stream}{number}")
-    if stream == "test":
+    if stream in ("thoughts", "test"):
         single = [asked for asked in ask_sides(rng, chosen.scene) if asked.type != "side_description"]
         asked = pick_option(rng, single)
-        seen = side_sentence(chosen.scene, asked.about["on"])
-        one = Chosen(scene=chosen.scene, asked=asked, thought="looking", rationale=seen)
-        yield _example(rng, one, path, dataset="phantom_sides", split=split, name=f"{stream}{number}")
+        seen = both_sides(chosen.scene) if rng.random() < 0.5 else side_sentence(chosen.scene, asked.about["on"])
+        one = Chosen(scene=chosen.scene, asked=asked, thought="single", rationale=seen)
+        dataset = "phantom_sides" if stream == "test" else "phantom_composed"
+        yield _example(rng, one, path, dataset=dataset, split=split, name=f"{stream}{number}side")
 
 
 def _example(rng: np.random.Generator, chosen: Chosen, path: Path, *, dataset: str, split: Split, name: str) -> Example:
@@ -164,10 +166,12 @@ def _report(examples: list[Example]) -> LoadReport:
     train = [example for example in examples if example.split == "train"]
     looking = sum(example.metadata["thought"] == "looking" for example in train)
     shortcuts = sum(example.metadata["thought"] == "shortcut" for example in train)
+    single = sum(example.metadata["thought"] == "single" for example in train)
     errors = sum(example.metadata["teacher_error"] is not None for example in train)
     notes = (
         f"{looking:,} rows of train have a thought that looks ({errors:,} with an error on purpose), {shortcuts:,} one "
-        f"that takes a shortcut, {len(train) - looking - shortcuts:,} an answer alone",
+        f"that takes a shortcut, {single:,} ask about one side, {len(train) - looking - shortcuts - single:,} have an "
+        "answer alone",
     )
     return LoadReport(dataset="phantom_composed", read=counts, kept=counts, notes=notes)
 

@@ -49,15 +49,15 @@ def draw_pair(rng: np.random.Generator, *, shifted: bool = False) -> Scene:
 
 def draw_twins(rng: np.random.Generator, *, modality: Modality | None = None, shifted: bool = False) -> Scene:
     """A scene with one type of finding, none to two of it on each side; every total from 0 to 4 is equally likely."""
-    modality = modality or pick_option(rng, MODALITIES)
+    chosen = pick_option(rng, MODALITIES) if modality is None else modality
     total = int(rng.integers(2 * MOST + 1))
     right = int(rng.integers(max(0, total - MOST), min(MOST, total) + 1))
     findings = [
-        _several(rng, modality, side, count, shifted)
+        _several(rng, chosen, side, count, shifted)
         for side, count in (("right", right), ("left", total - right))
         if count
     ]
-    return Scene(modality=modality, findings=tuple(findings), shifted=shifted)
+    return Scene(modality=chosen, findings=tuple(findings), shifted=shifted)
 
 
 def on_side(scene: Scene, side: str) -> Finding | None:
