@@ -18,6 +18,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,15 +245,13 @@ def train(folder: Path, steps: int) -> None:
         for name in ("train.jsonl", "curve.jsonl"):
             forget_after(folder / name, state["step"])
     drawings = Drawings(folder / "drawn", folder / "start")
-    a_shard = SHARD // BATCH
     began, before = time.monotonic(), state["seconds"]
     recent: list[list[float]] = []
-    while state["step"] < steps:
-        number = state["step"] // a_shard
-        shard = drawings.get(number, ahead=2)
-        for rows in order_of(shard, number, BATCH)[state["step"] % a_shard :]:
+    try:
+        for number, place in places_from(state["step"], steps):
+            shard = drawings.get(number, ahead=2)
             rate = rate_of(state["step"], steps)
-            batch = make_batch(shard, rows, writer)
+            batch = make_batch(shard, order_of(shard, number, BATCH)[place], writer)
             recent.append(take_step(student, optimisers, batch, writer.image, rate))
             state["step"] += 1
             state["questions"] += batch.questions
@@ -265,9 +264,14 @@ def train(folder: Path, steps: int) -> None:
                 examine(folder, state, exam, student)
             if state["step"] % KEEP == 0 or last:
                 save_state(folder, student, optimisers, state)
-            if last:
-                break
-    drawings.close()
+    finally:
+        drawings.close()
+
+
+def places_from(step: int, steps: int) -> Iterator[tuple[int, int]]:
+    """The shard of each step that is left, and the place of its batch in the shard."""
+    for number in range(step, steps):
+        yield divmod(number, SHARD // BATCH)
 
 
 def take_step(

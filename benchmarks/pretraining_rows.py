@@ -165,6 +165,7 @@ class Drawings:
         folder.mkdir(parents=True, exist_ok=True)
         self.pool = ProcessPoolExecutor(1, initializer=start_drawing, initargs=(str(tokenizer),))
         self.asked: dict[int, Future[Path]] = {}
+        self.held: tuple[int, Shard] | None = None
 
     def ask(self, number: int) -> None:
         if number not in self.asked:
@@ -175,9 +176,12 @@ class Drawings:
         self.pool.shutdown(cancel_futures=True)
 
     def get(self, number: int, *, ahead: int) -> Shard:
-        for later in range(number, number + ahead + 1):
-            self.ask(later)
-        return read_shard(self.asked.pop(number).result())
+        """A shard; the last one is kept, and those `ahead` of it are drawn meanwhile."""
+        if self.held is None or self.held[0] != number:
+            for later in range(number, number + ahead + 1):
+                self.ask(later)
+            self.held = number, read_shard(self.asked.pop(number).result())
+        return self.held[1]
 
 
 # ---- arrays to batches ----------------------------------------------------------------------------------------------

@@ -191,6 +191,8 @@ class StageConfig(Shape):
     """The stage whose final model this one starts from; by default the one before it, `base` for the first."""
     kinds: tuple[Kind, ...] | None = None
     """Train on these kinds of question only."""
+    unseen: bool = False
+    """Train on rows without a chain of thought only: those that SFT on thoughts has not seen."""
     limit: int | None = Field(default=None, gt=0)
     """Train on at most this many examples, drawn by seed."""
     validation_limit: int | None = Field(default=200, gt=0)

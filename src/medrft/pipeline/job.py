@@ -43,8 +43,8 @@ class Job:
         return [example for example in self.data.examples if example.split == name]
 
     def drawn(self, stage: StageConfig) -> list[Example]:
-        """The train examples of one stage: of its kinds, and at most `limit` of them, drawn by seed."""
-        rows = [example for example in self.split("train") if stage.kinds is None or example.kind in stage.kinds]
+        """The train examples of one stage: of its kinds, `unseen` ones, and at most `limit` of them, drawn by seed."""
+        rows = [example for example in self.split("train") if takes(stage, example)]
         return draw_examples(rows, stage.limit, seed=self.recipe.seed)
 
     def trained(self) -> list[Example]:
@@ -174,6 +174,12 @@ def source_of(job: Job, stage: str) -> str:
     if not job.run.is_finished(stage):
         raise DataError(f"stage {stage!r} has no final model in {job.run.path}; run that stage first")
     return str(job.run.final(stage))
+
+
+def takes(stage: StageConfig, example: Example) -> bool:
+    """Whether a stage trains on an example: it is of its kinds, and without a thought where those are left out."""
+    kind = stage.kinds is None or example.kind in stage.kinds
+    return kind and not (stage.unseen and (example.rationale or "").strip())
 
 
 def by_dataset(examples: Sequence[Example]) -> dict[str, list[Example]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medrft.config import Recipe, StageConfig
 from medrft.data.splits import draw_examples
 from medrft.errors import DataError, ModelError, RecipeError
+from medrft.pipeline.job import takes
 from medrft.pipeline.run import check_names
 from medrft.progress import Bar, no_bar
 from medrft.rundir import RunDir, read_growing
@@ -153,7 +154,7 @@ def counted_rows(recipe: Recipe, *, bar: Bar) -> dict[str, Any] | None:
         data = load_data(recipe.data, seed=recipe.seed, on_progress=advance)
     found: dict[str, Any] = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     for stage in recipe.stages:
-        fit = [e for e in data.split("train") if stage.kinds is None or e.kind in stage.kinds]
+        fit = [example for example in data.split("train") if takes(stage, example)]
         held = [e for e in data.split("validation") if stage.kinds is None or e.kind in stage.kinds]
         kept = len(draw_examples(held, stage.validation_limit, seed=recipe.seed))
         found[stage.name] = {"train": len(draw_examples(fit, stage.limit, seed=recipe.seed)), "validation": kept}

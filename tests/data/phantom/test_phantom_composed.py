@@ -178,7 +178,9 @@ def test_the_data_set_has_few_thoughts_and_many_answers(tmp_path):
     assert len({example.images for example in train}) == 100
     sets = Counter(example.dataset for example in found if example.split == "test")
     assert sets == {"phantom_composed": 12, "phantom_composed_ood": 12, "phantom_sides": 12}
-    assert all(grade_answer(example, example.references[0]).correct for example in found)
+    for example in found:
+        wrong = example.metadata["teacher_error"] == "wrong_guess"
+        assert grade_answer(example, example.references[0]).correct != wrong
     assert found == read_data("phantom_composed", tmp_path, seed=3, options=options).examples
 
 

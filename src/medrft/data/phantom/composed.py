@@ -8,8 +8,8 @@
 
 Answers are balanced: the question and the modality together give at most 0.3. Thoughts come in two kinds. One looks:
 it says what lies on each side and concludes. The other takes a shortcut: it concludes from what is called usual here
-(`USUAL`), which is as rare as any other answer. Chains of thought whose answer is right are what teachers keep, so the
-shortcuts among them are the lucky ones.
+(`usual_answer`), which is as rare as any other answer, and is not right because a teacher wrote it. (If only the lucky
+shortcuts are kept, a policy that sees well learns when they are right, and nothing is left for RL to find.)
 """
 
 from __future__ import annotations
@@ -136,6 +136,12 @@ def usual_answer(scene: Scene, asked: Asked) -> Finding | int:
         return Finding(type="any", side=USUAL_SIDE[asked.type], place=USUAL_PLACE[modality])
     named = scene.findings[asked.about["to"]].type if asked.type == "opposite" else None
     return Finding(type=USUAL_SECOND[modality] if named == USUAL_TYPE[modality] else USUAL_TYPE[modality])
+
+
+def usual_words(scene: Scene, asked: Asked) -> tuple[str, ...]:
+    """The wordings of the answer to which the shortcut leads."""
+    usual = usual_answer(scene, asked)
+    return TOTALS[usual] if isinstance(usual, int) else answer_words(usual, asked.type)
 
 
 def think_shortcut(scene: Scene, asked: Asked) -> str:

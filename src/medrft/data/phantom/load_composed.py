@@ -11,8 +11,9 @@ policy that fails on composed questions fails to see.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from medrft.data.phantom.composed import (
     think_looking,
     think_shortcut,
     think_wrong,
+    usual_words,
 )
 from medrft.data.phantom.draw import paint_scene
 from medrft.data.phantom.load import NAMES, cache_root, drawing_fingerprint
@@ -50,7 +52,8 @@ class Chosen:
     thought: str | None
     """`looking`, `shortcut`, `single` (of a question about one side); `None` without a rationale."""
     rationale: str | None
-    error: bool = False
+    error: str | None = None
+    """What is wrong with the thought: `wrong_look`, or `wrong_guess`, whose answer is wrong, too."""
 
 
 def load_composed(
@@ -70,11 +73,11 @@ def load_composed(
     """Draw composed questions, one to a picture.
 
     Train has `thoughts` pictures with a chain of thought, of which the share `looking` looks and the others take a
-    shortcut that happens to be right; each also has a question about one side, with its thought, so that SFT does not
-    unlearn to see. `answers` other pictures have an answer alone: SFT under the `think` prompt takes the first, GRPO
-    all. `teacher_errors` is the share of looking thoughts that carry an error. `size` is the side
-    of a picture in pixels. Pictures are written once, below `root`, else `cache`, else the user's cache folder.
-    `on_progress(done, total)` counts them. Raises `DataError` for values out of range.
+    shortcut, to whatever answer is called usual; each also has a question about one side, with its thought, so that SFT
+    does not unlearn to see. `answers` other pictures have an answer alone: SFT under the `think` prompt takes the
+    first, a GRPO stage with `unseen: true` these. `teacher_errors` is the share of looking thoughts that carry an
+    error. `size` is the side of a picture in pixels. Pictures are written once, below `root`, else `cache`, else the
+    user's cache folder. `on_progress(done, total)` counts them. Raises `DataError` for values out of range.
     """
     counts = {"thoughts": thoughts, "answers": answers, "validation": validation_images, "test": test_images}
     counts["ood"] = test_images
@@ -100,20 +103,21 @@ def load_composed(
 
 
 def _choose(rng: np.random.Generator, stream: str, *, looking: float, errors: float) -> Chosen:
-    """A question, and in the streams that teach thoughts one of the two kinds of thought."""
+    """A question; in the stream of thoughts one of the two kinds of thought with it, in validation one that looks."""
     type_ = pick_option(rng, TYPES)
     if stream not in ("thoughts", "validation"):
         scene, asked = draw_composed(rng, type_, shifted=stream == "ood")
         return Chosen(scene=scene, asked=asked, thought=None, rationale=None)
-    looks = rng.random() < looking
+    looks = stream == "validation" or rng.random() < looking
     scene, asked = draw_composed(rng, type_)
-    while not looks and not is_usual(scene, asked):
-        scene, asked = draw_composed(rng, type_)
     if not looks:
-        return Chosen(scene=scene, asked=asked, thought="shortcut", rationale=think_shortcut(scene, asked))
-    wrong = bool(rng.random() < errors)
-    rationale = think_wrong(rng, scene, asked) if wrong else think_looking(scene, asked)
-    return Chosen(scene=scene, asked=asked, thought="looking", rationale=rationale, error=wrong)
+        error = None if is_usual(scene, asked) else "wrong_guess"
+        rationale = think_shortcut(scene, asked)
+        asked = replace(asked, wordings=usual_words(scene, asked))
+        return Chosen(scene=scene, asked=asked, thought="shortcut", rationale=rationale, error=error)
+    error = "wrong_look" if rng.random() < errors else None
+    rationale = think_looking(scene, asked) if error is None else think_wrong(rng, scene, asked)
+    return Chosen(scene=scene, asked=asked, thought="looking", rationale=rationale, error=error)
 
 
 def _examples(rng: np.random.Generator, chosen: Chosen, stream: str, number: int, path: Path) -> Iterator[Example]:
@@ -139,7 +143,7 @@ def _example(rng: np.random.Generator, chosen: Chosen, path: Path, *, dataset: s
         "facts": {**scene.facts(), "asked": asked.about},
         "held_out_pair": any(finding.held_out for finding in scene.findings),
         "thought": chosen.thought,
-        "teacher_error": "wrong_look" if chosen.error else None,
+        "teacher_error": chosen.error,
     }
     return Example(
         id=f"{dataset}/{split}/{name}",
@@ -167,11 +171,11 @@ def _report(examples: list[Example]) -> LoadReport:
     looking = sum(example.metadata["thought"] == "looking" for example in train)
     shortcuts = sum(example.metadata["thought"] == "shortcut" for example in train)
     single = sum(example.metadata["thought"] == "single" for example in train)
-    errors = sum(example.metadata["teacher_error"] is not None for example in train)
+    errors = Counter(example.metadata["teacher_error"] for example in train)
     notes = (
-        f"{looking:,} rows of train have a thought that looks ({errors:,} with an error on purpose), {shortcuts:,} one "
-        f"that takes a shortcut, {single:,} ask about one side, {len(train) - looking - shortcuts - single:,} have an "
-        "answer alone",
+        f"{looking:,} rows of train have a thought that looks ({errors['wrong_look']:,} with an error on purpose), "
+        f"{shortcuts:,} one that takes a shortcut ({errors['wrong_guess']:,} to a wrong answer), {single:,} ask about "
+        f"one side, {len(train) - looking - shortcuts - single:,} have an answer alone",
     )
     return LoadReport(dataset="phantom_composed", read=counts, kept=counts, notes=notes)
 
