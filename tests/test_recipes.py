@@ -53,7 +53,7 @@ def test_real_data_is_never_asked_to_think(path):
     if recipe.data.options.get("pretraining") is not None:
         assert recipe.prompt == "plain"  # the base of the phantom studies, which learns captions and bare answers
     elif taught:
-        assert recipe.prompt == ("think" if recipe.data.name == "phantom" else "direct")
+        assert recipe.prompt == ("think" if recipe.data.drawn else "direct")
 
 
 def switches(path):

@@ -65,7 +65,7 @@ def load_composed(
     validation_images: int = 100,
     test_images: int = 400,
     looking: float = 0.35,
-    teacher_errors: float = 0.15,
+    teacher_errors: float = 0.05,
     size: int = 64,
     cache: Path | None = None,
     on_progress: Advance | None = None,
