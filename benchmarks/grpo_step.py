@@ -68,11 +68,12 @@ class Case:
     group: int = 8
     prompts: int = 2
     new: int = NEW_TOKENS
+    text: int = TEXT_TOKENS
 
     @property
     def prompt(self) -> int:
         """Tokens of a prompt."""
-        return self.side**2 + TEXT_TOKENS
+        return self.side**2 + self.text
 
 
 CASES = {
@@ -122,9 +123,9 @@ def rows_of(case: Case, processor) -> list[dict]:
 
     words = QUESTION.split()
     image_tokens = 1  # the template's placeholder, not yet repeated
-    while length(words) - image_tokens < TEXT_TOKENS:
+    while length(words) - image_tokens < case.text:
         words.append(QUESTION.split()[len(words) % len(QUESTION.split())])
-    while length(words) - image_tokens > TEXT_TOKENS:
+    while length(words) - image_tokens > case.text:
         words.pop()
     generator = torch.Generator().manual_seed(1)
     rows = []

@@ -1,0 +1,155 @@
+"""How much faster is GRPO's update whose groups share their prompt, by lengths and sizes of groups?
+
+    OMP_NUM_THREADS=1 python benchmarks/grpo_update.py [CASE …] [--repeats 3] [--table | --plot FILE]
+
+TRL's trainer against ours on the same recorded completions, in one process and in turn: forward, backward and the
+optimizer's step, of one group. Cases are p<prompt>_c<completion>_g<completions of a prompt>, `_ckpt` with gradient
+checkpointing; the model is that of grpo_step.py. Seconds are the process's own CPU time on one thread, medians.
+
+`ratio` is TRL's time by ours. `floor` is the ratio of the operations that must be done (matrix products as counted
+while they run, and of attention the pairs of tokens that see each other), and `over_floor` is floor by ratio: 1 is all
+that sharing can give. `memory` is what torch's allocator held at most beyond what it held before, in MiB, and
+`over_memory` is ours by TRL's, divided by the ratio of tokens (p + G c) / (G (p + c)). `max_logp_diff` and
+`max_grad_rel_diff` are as in grpo_step.py. Each case is written to results/grpo_update.json as soon as it is measured.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+from grpo_step import Case, attention, build, updated
+from torch.profiler import ProfilerActivity, profile
+
+from medrft.rundir import write_json
+
+import torch
+
+RESULTS = Path(__file__).resolve().parent / "results" / "grpo_update.json"
+PROMPTS = {277: (16, 21), 612: (24, 36), 1045: (32, 21)}
+"""Tokens of a prompt -> image tokens a side, and tokens of text."""
+COMPLETIONS = (48, 256, 512, 1024)
+LIMITS = {"over_floor": 1.25, "over_memory": 1.2, "max_logp_diff": 1e-4, "max_grad_rel_diff": 1e-4}
+"""What no case may exceed."""
+
+
+def name_of(case: Case) -> str:
+    """A case's name."""
+    return f"p{case.prompt}_c{case.new}_g{case.group}{'_ckpt' * case.checkpointing}"
+
+
+CASES = {
+    name_of(case): case
+    for group in (8, 16)
+    for new in COMPLETIONS
+    for side, text in PROMPTS.values()
+    for checkpointing in (False, True)
+    for case in [Case(side, checkpointing=checkpointing, group=group, prompts=1, new=new, text=text)]
+}
+
+
+def recorded(trainer) -> dict:
+    """A batch as `_generate_and_score_completions` returns it, with completions that nobody had to write."""
+    from grpo_step import GROUP
+
+    case, rows = trainer.case, trainer.rows
+    words = torch.randint(20, 2000, (len(rows), case.new), generator=torch.Generator().manual_seed(2))
+    words = words.where(words != trainer.model.config.image_token_id, 19)
+
+    def written(prompt_ids, *args, **kwargs):
+        return [row.tolist() for row in words], None
+
+    trainer._generate_single_turn = written
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(rows)
+    del trainer._generate_single_turn
+    batch[GROUP] = torch.arange(len(rows)) // case.group
+    return batch
+
+
+def update(trainer, batch) -> float:
+    """CPU seconds of one update."""
+    gc.collect()
+    began = time.process_time()
+    trainer.compute_loss(trainer.model, batch).backward()
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    return time.process_time() - began
+
+
+def watched(trainer, batch):
+    """What `updated` of grpo_step.py returns, and the most MiB that torch's allocator held for it at a time."""
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        found = updated(trainer, batch)
+    now = peak = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return (*found, peak / 2**20)
+
+
+def measure(case: Case, repeats: int) -> dict:
+    """All figures of one case."""
+    trainers = {side: build(side, case) for side in ("trl", "ours")}
+    trainers["ours"].model.load_state_dict(trainers["trl"].model.state_dict())
+    for trainer in trainers.values():
+        trainer.case = case
+    batch = recorded(trainers["trl"])
+    (one, grads, products, theirs), (other, shared, fewer, ours) = (
+        watched(trainer, batch) for trainer in trainers.values()
+    )
+    norms = {name: float(value.norm()) for name, value in grads.items()}
+    least = max(norms.values()) / 1000
+    apart = max(float((grads[name] - shared[name]).norm()) / max(norms[name], least) for name in grads)
+    seconds: dict[str, list[float]] = {side: [] for side in trainers}
+    for _ in range(repeats):
+        for side, trainer in trainers.items():
+            seconds[side].append(update(trainer, batch))
+    medians = {side: statistics.median(row) for side, row in seconds.items()}
+    ratio = medians["trl"] / medians["ours"]
+    floor = (products + attention(case, shared=False)) / (fewer + attention(case, shared=True))
+    tokens = (case.prompt + case.group * case.new) / (case.group * (case.prompt + case.new))
+    return {
+        "seconds": {side: [round(value, 3) for value in row] for side, row in seconds.items()},
+        "ratio": ratio,
+        "floor": floor,
+        "over_floor": floor / ratio,
+        "memory": {"trl": theirs, "ours": ours},
+        "over_memory": ours / theirs / tokens,
+        "max_logp_diff": float((one - other).abs().max()),
+        "max_grad_rel_diff": apart,
+    }
+
+
+def line(name: str, found: dict) -> str:
+    """A case for people."""
+    over = [f"{key} over {limit:g}" for key, limit in LIMITS.items() if found[key] > limit]
+    return (
+        f"{name:22} times faster {found['ratio']:.2f} of {found['floor']:.2f} (over floor {found['over_floor']:.2f}), "
+        f"memory {found['memory']['ours']:.0f} of {found['memory']['trl']:.0f} MiB (over tokens "
+        f"{found['over_memory']:.2f}); differences {found['max_logp_diff']:.0e}, {found['max_grad_rel_diff']:.0e}"
+        f"{'; ' + ', '.join(over) if over else ''}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for name in options.cases or CASES:
+        known[name] = measure(CASES[name], options.repeats)
+        print(line(name, known[name]), flush=True)
+        write_json(RESULTS, {name: known[name] for name in CASES if name in known})
+
+
+if __name__ == "__main__":
+    main()
