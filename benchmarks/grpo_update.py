@@ -1,10 +1,11 @@
 """How much faster is GRPO's update whose groups share their prompt, by lengths and sizes of groups?
 
-    OMP_NUM_THREADS=1 python benchmarks/grpo_update.py [CASE …] [--repeats 3] [--table | --plot FILE]
+    OMP_NUM_THREADS=1 python benchmarks/grpo_update.py [CASE …] [--repeats 3] [--layers 2]
 
 TRL's trainer against ours on the same recorded completions, in one process and in turn: forward, backward and the
 optimizer's step, of one group. Cases are p<prompt>_c<completion>_g<completions of a prompt>, `_ckpt` with gradient
-checkpointing; the model is that of grpo_step.py. Seconds are the process's own CPU time on one thread, medians.
+checkpointing; the model is that of grpo_step.py with two layers in each tower, as ratios hardly depend on their number
+(`--layers 6` has the whole). Seconds are the process's own CPU time on one thread, medians.
 
 `ratio` is TRL's time by ours. `floor` is the ratio of the operations that must be done (matrix products as counted
 while they run, and of attention the pairs of tokens that see each other), and `over_floor` is floor by ratio: 1 is all
@@ -21,12 +22,11 @@ import time
 import warnings
 from pathlib import Path
 
-from grpo_step import Case, attention, build, updated
+import torch
+from grpo_step import GROUP, SIZES, Case, attention, build, updated
 from torch.profiler import ProfilerActivity, profile
 
 from medrft.rundir import write_json
-
-import torch
 
 RESULTS = Path(__file__).resolve().parent / "results" / "grpo_update.json"
 PROMPTS = {277: (16, 21), 612: (24, 36), 1045: (32, 21)}
@@ -53,8 +53,6 @@ CASES = {
 
 def recorded(trainer) -> dict:
     """A batch as `_generate_and_score_completions` returns it, with completions that nobody had to write."""
-    from grpo_step import GROUP
-
     case, rows = trainer.case, trainer.rows
     words = torch.randint(20, 2000, (len(rows), case.new), generator=torch.Generator().manual_seed(2))
     words = words.where(words != trainer.model.config.image_token_id, 19)
@@ -93,8 +91,9 @@ def watched(trainer, batch):
     return (*found, peak / 2**20)
 
 
-def measure(case: Case, repeats: int) -> dict:
+def measure(case: Case, repeats: int, layers: int) -> dict:
     """All figures of one case."""
+    SIZES.update(layers=layers, vision_layers=min(layers, 4))
     trainers = {side: build(side, case) for side in ("trl", "ours")}
     trainers["ours"].model.load_state_dict(trainers["trl"].model.state_dict())
     for trainer in trainers.values():
@@ -115,6 +114,7 @@ def measure(case: Case, repeats: int) -> dict:
     floor = (products + attention(case, shared=False)) / (fewer + attention(case, shared=True))
     tokens = (case.prompt + case.group * case.new) / (case.group * (case.prompt + case.new))
     return {
+        "layers": layers,
         "seconds": {side: [round(value, 3) for value in row] for side, row in seconds.items()},
         "ratio": ratio,
         "floor": floor,
@@ -141,12 +141,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=2, help="layers of the language model, and as many of vision")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for name in options.cases or CASES:
-        known[name] = measure(CASES[name], options.repeats)
+        known[name] = measure(CASES[name], options.repeats, options.layers)
         print(line(name, known[name]), flush=True)
         write_json(RESULTS, {name: known[name] for name in CASES if name in known})
 

@@ -84,7 +84,9 @@ def test_both_ways_are_attention_under_a_dense_mask(trees, images):
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
 def test_lower_precision(dtype, limit):
-    exact, case = (Case(TREES["several prompts, branches of many lengths"], images=False, dtype=d) for d in (torch.float64, dtype))
+    exact, case = (
+        Case(TREES["several prompts, branches of many lengths"], images=False, dtype=d) for d in (torch.float64, dtype)
+    )
     with torch.no_grad():
         for one, other in zip([*exact.given, exact.weights], [*case.given, case.weights], strict=True):
             one.copy_(other)
@@ -181,7 +183,11 @@ def test_no_tensor_grows_with_the_square_of_the_row():
     for size in (4, 8):
         case = Case([(40, [64] * size)], images=False, dtype=torch.float32)
         layout = packed.read_layout(case.mask)
-        sizes.append(biggest(lambda case=case, layout=layout: case.measured(packed._Merged.apply(*case.given, layout, None, 0.3))))
+        sizes.append(
+            biggest(
+                lambda case=case, layout=layout: case.measured(packed._Merged.apply(*case.given, layout, None, 0.3))
+            )
+        )
     assert sizes[1] < 2 * sizes[0]
     assert sizes[1] == HEADS * WIDTH * (40 + 8 * 64)
 

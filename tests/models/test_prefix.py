@@ -14,6 +14,7 @@ from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not_shar
 from medrft.training.sharing.groups import take_rows
 
 SIZE, NEW = 4, 9
+MORE = ["qwen2_vl", "qwen3_vl", "gemma4", "glm4v", "internvl_one_tile", "llava_next", "llava_onevision", "mistral3"]
 
 
 @pytest.fixture
@@ -86,6 +87,16 @@ def gap(found):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_and_gradients_are_the_plain_ones(made, family, attention):
     logps, gradient = gap(made(family, attention))
+    assert logps < 1e-4
+    assert gradient < 1e-4
+
+
+@pytest.mark.parametrize("family", MORE)
+def test_more_families_by_parts(made, family):
+    """Those with layers, positions or inputs of their own; benchmarks/families.py sends every family through a run."""
+    found = made(family)
+    logps, gradient = gap(found)
+    assert prefix.rows_apart(found.model)
     assert logps < 1e-4
     assert gradient < 1e-4
 

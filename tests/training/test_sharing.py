@@ -13,6 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 from medrft.errors import ModelError, StrictError
 from medrft.models import prefix
 from medrft.models.load import load_policy
+from medrft.models.parts import freeze_parts
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
@@ -57,10 +58,12 @@ def reward(prompts, completions, completion_ids, **kwargs):
 
 @pytest.fixture
 def light(base, drawn, recipe, tmp_path):
-    """`light(sharing, replay=…, peft=…, **trl)`: a trainer on a few drawn examples."""
+    """`light(sharing, replay=…, peft=…, freeze=…, **trl)`: a trainer on a few drawn examples."""
 
-    def build(sharing, *, replay=None, peft=None, **changes):
+    def build(sharing, *, replay=None, peft=None, freeze=(), **changes):
         policy = load_policy(recipe().model, base)
+        if freeze:
+            freeze_parts(policy.model, freeze)
         prompt = get_prompt("short").bound(policy.processor)
         args = GRPOConfig(
             **{
@@ -197,6 +200,29 @@ def test_the_vision_tower_sees_each_image_once(light):
     )
     trainer.train()
     assert seen == [2, 2]  # two groups: rollouts, and the update
+
+
+class TestAFrozenTower:
+    """It looks at each picture once, in rollouts, reference and all updates, and training is as ever."""
+
+    def test_looks_once(self, light):
+        options = {"freeze": ("vision",), "max_steps": 4, "num_iterations": 2, "learning_rate": 1e-3}
+        one, other, start = both(light, **options)
+        norm, logps, change = gaps(one, other, start)
+        assert norm < 1e-4
+        assert logps < 1e-4
+        assert change < 1e-3
+        memory = one.sharing.pictures
+        assert memory.looks == 2 * 2  # two generation batches of two groups
+        assert memory.recalled == 2 * 2 * 3  # the reference model and two updates
+        assert one.sharing.describe()["pictures"] == {"looked at": 4, "recalled": 12}
+        assert other.sharing.pictures.looks == 0
+
+    def test_one_that_learns_looks_each_time(self, light):
+        trainer = light(Sharing(verify="never"), max_steps=1)
+        trainer.train()
+        # The reference model learns nothing, but its tower is asked once: nothing is recalled.
+        assert trainer.sharing.pictures.recalled == 0
 
 
 @pytest.fixture

@@ -119,9 +119,7 @@ class Layout:
             self.masks[name] = _additive(seen, like)
         return self.masks[name]
 
-    def _before_branch(
-        self, tree: Tree, start: int, length: int, window: int, like: torch.Tensor
-    ) -> Iterator[Part]:
+    def _before_branch(self, tree: Tree, start: int, length: int, window: int, like: torch.Tensor) -> Iterator[Part]:
         """What a branch sees of its prompt through a window, which counts tokens of the sequence and not of the row."""
         queries, keys = min(length, window - 1), min(tree.prompt, window - 1)
         if not queries or not keys:
@@ -169,7 +167,7 @@ def read_layout(mask: torch.Tensor) -> Layout:
         before, place = row, place + count
     found = Layout(trees, mask[0, 0, 2] if mask.shape[2] > 2 else None)
     # Reading numbers from a GPU waits for it. So they are read once, and not again in every layer.
-    mask.packed_layout = found  # type: ignore[attr-defined]
+    mask.packed_layout = found
     return found
 
 
@@ -226,7 +224,7 @@ def refuse_unknown(module: Any, dropout: float, given: dict[str, Any]) -> None:
         raise ModelError(f"attention with {', '.join(unknown)} cannot be taken apart")
 
 
-class _Merged(torch.autograd.Function):
+class _Merged(torch.autograd.Function):  # type: ignore[misc]
     """All parts by torch's flash attention for CPUs, which also gives log-sum-exps; written into one tensor."""
 
     @staticmethod
@@ -261,7 +259,7 @@ class _Merged(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, found, sums = ctx.saved_tensors
         grad, out = grad.transpose(1, 2), found.transpose(1, 2)

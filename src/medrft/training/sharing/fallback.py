@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from medrft.models.picture_memory import PictureMemory
 from medrft.training.processes import is_main
 from medrft.training.sharing.verify import Difference
 
@@ -38,6 +39,8 @@ class Sharing:
     """Why attention gets packed rows whole, under a dense mask, and does not take them apart."""
     attention: Counter[str] = field(default_factory=Counter)
     """Completions with shared prompts in updates, by how their rows were attended to: `by parts`, `by mask`."""
+    pictures: PictureMemory = field(default_factory=PictureMemory)
+    """What frozen vision towers gave for the pictures of this generation batch."""
     checked: dict[Place, Difference] = field(default_factory=dict)
     """The last comparison with the plain way."""
     rows: Counter[str] = field(default_factory=Counter)
@@ -104,7 +107,8 @@ class Sharing:
 
     def describe(self) -> dict[str, Any]:
         """Settings and state, for the stage's record."""
-        return {"on": self.on, "verify": self.verify, **self.state_dict()}
+        pictures = {"looked at": self.pictures.looks, "recalled": self.pictures.recalled}
+        return {"on": self.on, "verify": self.verify, "pictures": pictures, **self.state_dict()}
 
 
 RandomState = tuple[torch.Tensor, torch.Tensor | None]

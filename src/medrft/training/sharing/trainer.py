@@ -46,6 +46,7 @@ class SharesPrompts(SharesLoss):
         me: Any = self
         self._groups = groups.group_numbers(len(inputs), size=me._group_size, process=me.accelerator.process_index)
         processor = me.processing_class
+        self._remember_pictures()
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
             if isinstance(me.processing_class, Processed):
@@ -54,6 +55,18 @@ class SharesPrompts(SharesLoss):
             me.processing_class, self._once = processor, None
         output[GROUP] = torch.tensor(self._groups, device=output["prompt_ids"].device)
         return output
+
+    def _remember_pictures(self) -> None:
+        """Begin a generation batch whose pictures a frozen vision tower looks at once, in all passes together.
+
+        Not with sharded weights: processes that remember other pictures would not gather weights in step.
+        """
+        me: Any = self
+        self.sharing.pictures.clear()
+        if self.sharing.on and not self._sharded:
+            for model in (me.model, me.ref_model):
+                if model is not None:
+                    self.sharing.pictures.attach(model)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         me: Any = self
