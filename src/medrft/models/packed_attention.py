@@ -207,10 +207,17 @@ def packed_attention(
     if torch.is_autocast_enabled(device):  # as torch does for its own attention
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # A sketch (`models.sketch`) says that it lies on the CPU, but stands for a GPU.
-    if device == "cpu" and not isinstance(query, FakeTensor) and query.shape[-1] == value.shape[-1]:
+    if device == "cpu" and not _is_sketch(query) and query.shape[-1] == value.shape[-1]:
         return _Merged.apply(query, key, value, layout, sliding_window, scale), None
     return _concatenated(query, key, value, layout, sliding_window, scale), None
+
+
+def _is_sketch(query: torch.Tensor) -> bool:
+    """Whether this is a pass of a sketch (`models.sketch`), which says that it lies on the CPU but stands for a GPU.
+
+    torch's mask without numbers (`causal_lower_right`) cannot be sketched.
+    """
+    return isinstance(query, FakeTensor)
 
 
 def refuse_unknown(module: Any, dropout: float, given: dict[str, Any]) -> None:
@@ -326,11 +333,13 @@ def _branches(
             for x, own in ((key, keys), (value, values))
         )
         # A token's filling lies behind it, so that it is not seen.
-        mask: Any = causal_lower_right(longest, held + longest)
-        if window is not None and window < tree.prompt + longest:
+        mask: Any = None
+        if _is_sketch(query) or (window is not None and window < tree.prompt + longest):
             places = torch.arange(-held, longest, device=query.device)
             asked = places[held:, None]
-            mask = (places <= asked) & (places > asked - window)
+            mask = (places <= asked) & (places > asked - (window or tree.prompt + longest))
+        else:
+            mask = causal_lower_right(longest, held + longest)
         out = scaled_dot_product_attention(rows(queries), whole_keys, whole_values, attn_mask=mask, scale=scale)
         for row, member in enumerate(members):
             found[member] = out[row : row + 1, :, : tree.branches[member]]
