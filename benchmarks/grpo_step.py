@@ -5,8 +5,8 @@
 Both sides have the same model (`tiny:llava` with about 9 million parameters, vision tower included, float32), data,
 seeds, attention and checkpointing, and take turns. Groups of 8 write 48 tokens after prompts of 256 image and 21 text
 tokens (p277) or 1,024 and 21 (p1045), without and with (`_ckpt`) gradient checkpointing; one group writes 256 or 512
-tokens after 576 and 36 (p612_c256, p612_c512). `grpo_update.py` has updates over many more lengths. Medians; ratios are TRL's
-time by ours. `update` is forward, backward and optimizer step, `rollout` is tokenizing, images and generation.
+tokens after 576 and 36 (p612_c256, p612_c512); `grpo_update.py` has updates over many more lengths. Medians; ratios
+are TRL's time by ours. `update` is forward, backward and optimizer step, `rollout` tokenizing, images and generation.
 
 `over_floor` is the ratio of counted operations by the measured one: 1 is all that sharing can give. Counted are all
 matrix products, and of attention only the pairs of tokens that see each other. `memory` is the peak above the idle
@@ -55,6 +55,7 @@ SIZES = {"patch": PATCH, "vision_hidden": 256, "vision_layers": 4, "hidden": 256
 QUESTION = "is there a large opacity in the left lower lobe of this lung on the frontal view or not today"
 TEXT_TOKENS = 21
 NEW_TOKENS = 48
+PARTS = ("update", "rollout", "step")
 LIMITS = {"p277": 3.0, "p277_ckpt": 3.0, "p1045": 5.0, "p1045_ckpt": 5.0, "p612_c256": 1.8, "p612_c512": 1.3}
 """The ratio of the whole step that each case must reach."""
 
@@ -165,6 +166,8 @@ def build(side: str, case: Case) -> GRPOTrainer:
         model=model, reward_funcs=spread_of_tokens, args=args, train_dataset=dataset, processing_class=processor
     )
     trainer.current_gradient_accumulation_steps = 1
+    if case.checkpointing:  # `train` does it when it begins
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     trainer.create_optimizer()
     trainer.rows = rows
     return trainer
@@ -279,7 +282,7 @@ def measure(case: Case, *, repeats: int, memory: bool, name: str) -> dict:
         for side, trainer in trainers.items():
             seconds[side].append(step(trainer))
     result: dict = {}
-    for part in ("update", "rollout", "step"):
+    for part in PARTS:
         medians = {side: statistics.median(row[part] for row in rows) for side, rows in seconds.items()}
         result[part] = {**medians, "ratio": medians["trl"] / medians["ours"]}
     found = compared(trainers, case)
@@ -331,8 +334,7 @@ def sweep() -> dict[str, list[dict]]:
         found[what] = []
         for case in cases:
             result = measure(case, repeats=2, memory=False, name="")
-            ratios = {part: result[part]["ratio"] for part in ("update", "rollout", "step")}
-            found[what].append({"at": getattr(case, name), **ratios})
+            found[what].append({"at": getattr(case, name), **{part: result[part]["ratio"] for part in PARTS}})
             print(what, found[what][-1], file=sys.stderr, flush=True)
     return found
 
@@ -358,7 +360,7 @@ def plot(found: dict[str, list[dict]], file: str) -> None:
 
 def line(name: str, result: dict) -> str:
     """A case for people."""
-    parts = ", ".join(f"{part} {result[part]['ratio']:.1f}" for part in ("update", "rollout", "step"))
+    parts = ", ".join(f"{part} {result[part]['ratio']:.1f}" for part in PARTS)
     memory = f", memory {result['memory']['ratio']:.1f}" if "memory" in result else ""
     verdict = "ok" if result["step"]["ratio"] >= LIMITS[name] else "below"
     return (

@@ -1,6 +1,7 @@
 """How much faster is GRPO's update whose groups share their prompt, by lengths and sizes of groups?
 
     OMP_NUM_THREADS=1 python benchmarks/grpo_update.py [CASE …] [--repeats 3] [--layers 2]
+    python benchmarks/grpo_update.py --page      the table and picture of docs/performance.md from the result file
 
 TRL's trainer against ours on the same recorded completions, in one process and in turn: forward, backward and the
 optimizer's step, of one group. Cases are p<prompt>_c<completion>_g<completions of a prompt>, `_ckpt` with gradient
@@ -17,6 +18,7 @@ that sharing can give. `memory` is what torch's allocator held at most beyond wh
 import argparse
 import gc
 import json
+import re
 import statistics
 import time
 import warnings
@@ -26,9 +28,11 @@ import torch
 from grpo_step import GROUP, SIZES, Case, attention, build, updated
 from torch.profiler import ProfilerActivity, profile
 
-from medrft.rundir import write_json
+from medrft.rundir import write_atomic, write_json
 
 RESULTS = Path(__file__).resolve().parent / "results" / "grpo_update.json"
+PAGE = RESULTS.parents[2] / "docs" / "performance.md"
+BLOCK = re.compile(r"(<!-- updates -->\n).*?(<!-- end -->)", re.DOTALL)
 PROMPTS = {277: (16, 21), 612: (24, 36), 1045: (32, 21)}
 """Tokens of a prompt -> image tokens a side, and tokens of text."""
 COMPLETIONS = (48, 256, 512, 1024)
@@ -49,6 +53,7 @@ CASES = {
     for checkpointing in (False, True)
     for case in [Case(side, checkpointing=checkpointing, group=group, prompts=1, new=new, text=text)]
 }
+CASES["p37_c1024_g8"] = Case(4, prompts=1, new=1024)  # where there is hardly anything to share
 
 
 def recorded(trainer) -> dict:
@@ -137,15 +142,60 @@ def line(name: str, found: dict) -> str:
     )
 
 
+def table(known: dict[str, dict]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| case | update | times as fast | floor | over floor | memory | over tokens | largest differences |",
+        "|---" * 8 + "|",
+    ]
+    for name, found in known.items():
+        theirs, ours = (statistics.median(found["seconds"][side]) for side in ("trl", "ours"))
+        held = "{trl:,.0f} / {ours:,.0f} MiB".format(**found["memory"])
+        apart = f"{found['max_logp_diff']:.0e}, {found['max_grad_rel_diff']:.0e}".replace("e-0", "e-")
+        lines.append(
+            f"| `{name}` | {theirs:.1f} / {ours:.1f} s | **{found['ratio']:.1f}** | {found['floor']:.1f} | "
+            f"{found['over_floor']:.2f} | {held} | {found['over_memory']:.2f} | {apart} |"
+        )
+    return "\n".join(lines)
+
+
+def page(known: dict[str, dict]) -> str:
+    """docs/performance.md with its table made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{table(known)}\n\n{found[2]}", PAGE.read_text(encoding="utf-8"))
+
+
+def plot(known: dict[str, dict]) -> None:
+    """Draw what an update costs against the length of completions."""
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for panel, side in zip(panels, ("ours", "trl"), strict=True):
+        for prompt, color in zip(PROMPTS, ("#0072b2", "#d55e00", "#000000"), strict=True):
+            names = [(new, f"p{prompt}_c{new}_g8") for new in COMPLETIONS]
+            drawn = [(new, statistics.median(known[name]["seconds"][side])) for new, name in names if name in known]
+            panel.plot(*zip(*drawn, strict=True), "o-", color=color, label=f"prompts of {prompt:,} tokens")
+        panel.set_title({"ours": "shared prompts", "trl": "TRL"}[side])
+        panel.set_xlabel("tokens of a completion")
+        panel.set_ylim(bottom=0)
+        panel.set_xlim(left=0)
+    panels[0].set_ylabel("CPU seconds of an update")
+    panels[0].legend(frameon=False)
+    figure.savefig(PAGE.parent / "images" / "grpo_update.png", dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=2, help="layers of the language model, and as many of vision")
+    parser.add_argument("--page", action="store_true", help="run nothing; write docs/performance.md and its picture")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    if options.page:
+        write_atomic(PAGE, page(known))
+        return plot(known)
     for name in options.cases or CASES:
         known[name] = measure(CASES[name], options.repeats, options.layers)
         print(line(name, known[name]), flush=True)

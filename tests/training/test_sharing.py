@@ -257,6 +257,9 @@ def test_wrappers_of_several_processes(light, process_group, wrap, checkpointing
     trainer = light(Sharing(verify="never"), max_steps=1, gradient_checkpointing=checkpointing, beta=0.0)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1  # what its loop would set
+    if checkpointing:
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    assert trainer.model.is_gradient_checkpointing == checkpointing
     rows = [trainer.train_dataset[number // 4] for number in range(8)]
     inputs = groups.micro_batches(trainer._generate_and_score_completions(rows), 1)[0]
     found = []
@@ -269,6 +272,7 @@ def test_wrappers_of_several_processes(light, process_group, wrap, checkpointing
     assert plain.norm() > 0
     assert (plain - shared).norm() / plain.norm() < 1e-4
     assert trainer.sharing.rows == {"loss/shared": 8}
+    assert trainer.sharing.attention == {"by parts": 8}
 
 
 class TestVerify:
