@@ -173,7 +173,8 @@ def plot(known: dict[str, dict]) -> None:
         for prompt, color in zip(PROMPTS, ("#0072b2", "#d55e00", "#000000"), strict=True):
             names = [(new, f"p{prompt}_c{new}_g8") for new in COMPLETIONS]
             drawn = [(new, statistics.median(known[name]["seconds"][side])) for new, name in names if name in known]
-            panel.plot(*zip(*drawn, strict=True), "o-", color=color, label=f"prompts of {prompt:,} tokens")
+            if len(drawn) > 1:
+                panel.plot(*zip(*drawn, strict=True), "o-", color=color, label=f"prompts of {prompt:,} tokens")
         panel.set_title({"ours": "shared prompts", "trl": "TRL"}[side])
         panel.set_xlabel("tokens of a completion")
         panel.set_ylim(bottom=0)
