@@ -285,6 +285,8 @@ def _shared(run: RunDir, path: str) -> Cell:
     check, rows = found["checked"].get(path), found["completions"]
     if check is None or not check["passed"] or rows.get(f"{path}/plain") or not rows.get(f"{path}/shared"):
         return {"state": "no", "why": f"checked {check}, completions {rows}"}
+    if path == "loss" and set(found["attention"]) != {"by parts"}:
+        return {"state": "no", "why": f"attention {found['attention']}: {found['whole']}"}
     numbers = {"log_probs": check["logps"], "limit": check["logps_limit"]}
     if check["gradient"] is not None:
         numbers |= {"gradient": check["gradient"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,3 +21,14 @@ def test_every_name_that_a_script_imports_is_there(path):
             module = import_module(str(node.module))
             for name in (alias.name for alias in node.names):
                 assert hasattr(module, name) or find_spec(f"{node.module}.{name}"), f"{node.module} has no {name}"
+
+
+def test_the_page_has_the_updates_of_the_result_file(monkeypatch):
+    """docs/performance.md, as `python benchmarks/grpo_update.py --page` writes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    script = import_module("grpo_update")
+    known = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    assert script.page(known) == script.PAGE.read_text(encoding="utf-8")
+    limits = {key: limit for key, limit in script.LIMITS.items() if key != "over_memory"}  # the page says where and why
+    for name, found in known.items():
+        assert all(found[key] <= limit for key, limit in limits.items()), name

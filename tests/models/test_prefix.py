@@ -9,19 +9,24 @@ from trl.trainer.utils import add_fused_lm_head
 from families import FAMILIES, toy
 from medrft.config import ModelConfig
 from medrft.models import prefix
+from medrft.models.policy import make_checkpointable
 from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not_shareable
 from medrft.training.sharing.groups import take_rows
 
 SIZE, NEW = 4, 9
+MORE = ["qwen2_vl", "qwen3_vl", "gemma4", "glm4v", "internvl_one_tile", "llava_next", "llava_onevision", "mistral3"]
 
 
 @pytest.fixture
 def made(saved):
     """`made(family, …)`: a toy model that gives log-probabilities, and three groups of completions in mixed order."""
 
-    def make(family, attention="sdpa", images=1):
-        config = ModelConfig(id=f"tiny:{family}", device="cpu", attn_implementation=attention)
+    def make(family, attention="parts", images=1):
+        loaded = "sdpa" if attention == "parts" else attention
+        config = ModelConfig(id=f"tiny:{family}", device="cpu", attn_implementation=loaded)
         found = toy(family, saved, config, images=images)
+        if attention == "parts":
+            prefix.take_rows_apart(found.model)
         add_fused_lm_head(found.model, temperature=0.7, outputs=("log_probs", "entropy"))
         return found
 
@@ -78,10 +83,20 @@ def gap(found):
     return differ, float((one - other).norm() / one.norm())
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["parts", "sdpa", "eager"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_and_gradients_are_the_plain_ones(made, family, attention):
     logps, gradient = gap(made(family, attention))
+    assert logps < 1e-4
+    assert gradient < 1e-4
+
+
+@pytest.mark.parametrize("family", MORE)
+def test_more_families_by_parts(made, family):
+    """Those with layers, positions or inputs of their own; benchmarks/families.py sends every family through a run."""
+    found = made(family)
+    logps, gradient = gap(found)
+    assert prefix.rows_apart(found.model)
     assert logps < 1e-4
     assert gradient < 1e-4
 
@@ -91,6 +106,50 @@ def test_several_images(made, family):
     logps, gradient = gap(made(family, images=2))
     assert logps < 1e-4
     assert gradient < 1e-4
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointing_computes_a_row_again_with_its_layout(made, family, reentrant):
+    found = made(family)
+    found.model.train()
+    rows = rows_of(found)
+    logps, _, gradient = measured(found, shared, rows)
+    make_checkpointable(found.model)
+    found.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    found.model.enable_input_require_grads()
+    again, _, other = measured(found, shared, rows)
+    assert (logps - again).abs().max() < 1e-4
+    assert (gradient - other).norm() / gradient.norm() < 1e-4
+
+
+def test_plain_passes_are_those_of_sdpa(made):
+    """With padding, which a wrong registration would let through."""
+    found = made("llava")
+    rows = rows_of(found)
+    assert (found.mask == 0).any()
+    ours = measured(found, plain, rows)
+    assert prefix.rows_apart(found.model)
+    prefix.keep_rows_whole(found.model)
+    assert found.model.config.get_text_config()._attn_implementation == "sdpa"
+    assert all(torch.equal(a, b) for a, b in zip(ours, measured(found, plain, rows), strict=True))
+
+
+def test_only_the_text_model_changes_and_nothing_is_saved(made, tmp_path):
+    found = made("llava")
+    assert found.model.config.vision_config._attn_implementation == found.model.config._attn_implementation == "sdpa"
+    found.model.config.save_pretrained(tmp_path)
+    assert prefix.PARTS not in (tmp_path / "config.json").read_text()
+
+
+def test_rows_lie_end_to_end_without_filling(made):
+    found = made("llava")
+    ids, mask, place = rows_of(found)
+    packed, inputs = packed_inputs(found.model, ids, mask, place, {}, completion=NEW, fill=found.pad)
+    tokens = int(found.mask.sum()) - 3 + int(mask[:, -NEW:].sum())
+    assert inputs["input_ids"].shape == inputs["position_ids"].shape == inputs["shift_labels"].shape == (1, tokens)
+    assert inputs["attention_mask"].shape == (1, 1, 2, tokens)
+    assert packed.lines.ids.numel() > tokens
 
 
 def test_bfloat16_differs_no_more_than_padding_does(made):
@@ -104,7 +163,7 @@ def test_bfloat16_differs_no_more_than_padding_does(made):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
-@pytest.mark.parametrize("attention", ["sdpa", "flex_attention"])
+@pytest.mark.parametrize("attention", ["parts", "sdpa", "flex_attention"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_on_a_gpu(made, family, attention):
     if (family, attention) == ("qwen2_5_vl", "flex_attention"):
@@ -171,6 +230,7 @@ def test_flex_attention_gets_a_block_mask_with_the_same_pattern(made):
     found = made("llava")
     ids, mask, place = rows_of(found)
     packed = pack_groups(ids, mask, place, completion=NEW, fill=found.pad)
+    prefix.keep_rows_whole(found.model)
     dense = prefix.packed_masks(found.model, packed.lines)
     found.model.config.text_config._attn_implementation = "flex_attention"
     blocks = prefix.packed_masks(found.model, packed.lines)
@@ -192,6 +252,8 @@ def test_an_empty_completion_has_nothing_to_score():
 def test_long_completions_get_rows_of_their_own(made, prompt, completion, held):
     model = made("llava").model
     model.config.text_config.hidden_size, model.config.text_config.intermediate_size = 256, 1024
+    assert prefix.branches_per_row(model, prompt=prompt, completion=completion, size=8) == 8
+    prefix.keep_rows_whole(model)
     assert prefix.branches_per_row(model, prompt=prompt, completion=completion, size=8) == held
     model.config.text_config._attn_implementation = "flex_attention"
     assert prefix.branches_per_row(model, prompt=prompt, completion=completion, size=8) == 8

@@ -97,6 +97,7 @@ def _records(run: RunDir, steps: int) -> None:
         took = {"status": "done", "steps": steps, "seconds": 125.0, "best": best}
         counts = {"rollouts/shared": 2400, "loss/shared": 64, "loss/plain": 2336}
         prefix = {"fallbacks": {"loss": f"log-probabilities differ by 0.3 {HOSTILE}"}, "completions": counts}
+        prefix |= {"whole": f"attention with softcap cannot be taken apart {HOSTILE}", "attention": {"by mask": 64}}
         more = {"prefix": prefix} if stage == "grpo" else {}
         write_json(run.stage(stage) / "stage.json", {"name": stage, "kind": stage, **took, **more})
         write_json(run.stage(stage) / "preflight.json", {"passed": True, "checks": [check, missing]})

@@ -77,6 +77,7 @@ def test_model_output_is_escaped(page):
         "step 300 (validation loss 0.44)",
         "1 of 2 checks passed before training",
         "prompts not shared for 2,336 of 2,400 completions in the loss: log-probabilities differ by 0.3",
+        "attention under a dense mask for 64 completions in the loss: attention with softcap",
     ],
 )
 def test_the_page_says(page, said):

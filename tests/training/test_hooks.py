@@ -15,6 +15,7 @@ from medrft.training.exact import KEPT
 from medrft.training.grpo import GRPO
 from medrft.training.heads import SCALES
 from medrft.training.sft import SFT
+from medrft.training.sharing.loss import SharesLoss
 from medrft.training.sharing.trainer import SharesPrompts
 from medrft.training.stage import StageTrainer
 
@@ -58,7 +59,7 @@ def test_signature(owner, name):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(GRPO, GRPOTrainer), (SFT, SFTTrainer)])
 def test_every_override_has_a_signature_above(ours, theirs):
-    mixins = [StageTrainer, SharesPrompts] if ours is GRPO else [StageTrainer]
+    mixins = [StageTrainer, SharesPrompts, SharesLoss] if ours is GRPO else [StageTrainer]
     private = {name for owner in (ours, *mixins) for name in vars(owner) if hasattr(theirs, name) and name[:2] != "__"}
     assert private == {name for owner, name in SIGNATURES if owner is theirs}
 

@@ -13,12 +13,13 @@ from trl import GRPOConfig, GRPOTrainer
 from medrft.errors import ModelError, StrictError
 from medrft.models import prefix
 from medrft.models.load import load_policy
+from medrft.models.parts import freeze_parts
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.training.grpo import run_grpo
 from medrft.training.rows import Pictures, Rows, lazy_dataset
-from medrft.training.sharing import groups
+from medrft.training.sharing import groups, loss
 from medrft.training.sharing import trainer as sharing
 from medrft.training.sharing.fallback import Sharing
 from medrft.training.sharing.trainer import SharesPrompts
@@ -57,10 +58,12 @@ def reward(prompts, completions, completion_ids, **kwargs):
 
 @pytest.fixture
 def light(base, drawn, recipe, tmp_path):
-    """`light(sharing, replay=…, peft=…, **trl)`: a trainer on a few drawn examples."""
+    """`light(sharing, replay=…, peft=…, freeze=…, **trl)`: a trainer on a few drawn examples."""
 
-    def build(sharing, *, replay=None, peft=None, **changes):
+    def build(sharing, *, replay=None, peft=None, freeze=(), **changes):
         policy = load_policy(recipe().model, base)
+        if freeze:
+            freeze_parts(policy.model, freeze)
         prompt = get_prompt("short").bound(policy.processor)
         args = GRPOConfig(
             **{
@@ -132,6 +135,7 @@ def test_twenty_steps_are_those_of_the_plain_trainer(light):
     assert logps < 1e-4
     assert change < 1e-3
     assert one.sharing.rows == {"loss/shared": 160, "rollouts/shared": 80}
+    assert one.sharing.attention == {"by parts": 160}
     assert other.sharing.rows == {"loss/plain": 160}
 
 
@@ -173,7 +177,7 @@ def test_layouts(light, layout, monkeypatch):
     torch.manual_seed(0)
     options = {"max_steps": 4, **LAYOUTS[layout]}
     if most := options.pop("branches", None):  # as where completions are long
-        monkeypatch.setattr(sharing.groups, "branches_per_row", lambda *args, **kwargs: most)
+        monkeypatch.setattr(groups, "branches_per_row", lambda *args, **kwargs: most)
     norm, logps, change = gaps(*both(light, **options))
     assert norm < 1e-4
     assert logps < 1e-4
@@ -196,6 +200,29 @@ def test_the_vision_tower_sees_each_image_once(light):
     )
     trainer.train()
     assert seen == [2, 2]  # two groups: rollouts, and the update
+
+
+class TestAFrozenTower:
+    """It looks at each picture once, in rollouts, reference and all updates, and training is as ever."""
+
+    def test_looks_once(self, light):
+        options = {"freeze": ("vision",), "max_steps": 4, "num_iterations": 2, "learning_rate": 1e-3}
+        one, other, start = both(light, **options)
+        norm, logps, change = gaps(one, other, start)
+        assert norm < 1e-4
+        assert logps < 1e-4
+        assert change < 1e-3
+        memory = one.sharing.pictures
+        assert memory.looks == 2 * 2  # two generation batches of two groups
+        assert memory.recalled == 2 * 2 * 3  # the reference model and two updates
+        assert one.sharing.describe()["pictures"] == {"looked at": 4, "recalled": 12}
+        assert other.sharing.pictures.looks == 0
+
+    def test_one_that_learns_looks_each_time(self, light):
+        trainer = light(Sharing(verify="never"), max_steps=1)
+        trainer.train()
+        # The reference model learns nothing, but its tower is asked once: nothing is recalled.
+        assert trainer.sharing.pictures.recalled == 0
 
 
 @pytest.fixture
@@ -230,6 +257,9 @@ def test_wrappers_of_several_processes(light, process_group, wrap, checkpointing
     trainer = light(Sharing(verify="never"), max_steps=1, gradient_checkpointing=checkpointing, beta=0.0)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1  # what its loop would set
+    if checkpointing:
+        trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    assert trainer.model.is_gradient_checkpointing == checkpointing
     rows = [trainer.train_dataset[number // 4] for number in range(8)]
     inputs = groups.micro_batches(trainer._generate_and_score_completions(rows), 1)[0]
     found = []
@@ -242,6 +272,7 @@ def test_wrappers_of_several_processes(light, process_group, wrap, checkpointing
     assert plain.norm() > 0
     assert (plain - shared).norm() / plain.norm() < 1e-4
     assert trainer.sharing.rows == {"loss/shared": 8}
+    assert trainer.sharing.attention == {"by parts": 8}
 
 
 class TestVerify:
@@ -291,6 +322,44 @@ class TestVerify:
         assert not Difference(logps=float("nan"), logps_limit=1.0, completions=1).passed
 
 
+class TestAttentionThatCannotBeTakenApart:
+    """Rows keep a dense mask, counted, where a model caps its scores or where parts would differ."""
+
+    @pytest.mark.parametrize("verify", ["first", "never"])
+    def test_it_gets_the_rows_whole(self, light, monkeypatch, capsys, verify):
+        from transformers.models.llama import modeling_llama
+
+        true = modeling_llama.ALL_ATTENTION_FUNCTIONS.get_interface
+
+        def capped(name, default):
+            found = true(name, default)
+            if name != prefix.PARTS:
+                return found
+            return lambda *args, **kwargs: found(*args, **kwargs, softcap=50.0)
+
+        monkeypatch.setattr(modeling_llama.ALL_ATTENTION_FUNCTIONS, "get_interface", capped)
+        trainer = light(Sharing(verify=verify), max_steps=2, num_iterations=1)
+        trainer.train()
+        assert not trainer.sharing.fallen
+        assert trainer.sharing.whole == "attention with softcap cannot be taken apart"
+        assert trainer.sharing.attention == {"by mask": 16}
+        assert trainer.sharing.rows["loss/shared"] == 16
+        assert capsys.readouterr().err.count("under a dense mask") == 1
+        again = Sharing().restored(trainer.sharing.state_dict())
+        assert (again.whole, again.attention) == (trainer.sharing.whole, {"by mask": 16})
+
+    def test_a_difference_is_seen_and_told(self, light, monkeypatch):
+        from medrft.models import packed_attention
+
+        true = packed_attention._Merged.apply
+        monkeypatch.setattr(packed_attention._Merged, "apply", lambda *args: 1.1 * true(*args))
+        one, other, start = both(light, shares=Sharing(), max_steps=2, num_iterations=1, beta=0.0)
+        assert max(gaps(one, other, start)) < 1e-3
+        assert "limit 0.0001" in one.sharing.whole
+        assert one.sharing.checked["loss"].passed  # of the rows under their mask
+        assert one.sharing.attention == {"by mask": 16}
+
+
 @pytest.mark.parametrize("why", ["attention", "generation"])
 def test_what_cannot_share_falls_back_with_a_reason(light, monkeypatch, why):
     changes = {"generation_kwargs": {"num_beams": 2}} if why == "generation" else {}
@@ -318,6 +387,7 @@ def test_no_family_falls_back_in_a_stage(family, recipe, drawn, tmp_path):
     run_grpo(given.stages[1], given, start=source, **drawn, run=run)
     found = read_json(run.stage("grpo") / "stage.json")["prefix"]
     assert found["fallbacks"] == {}
+    assert found["whole"] is None and set(found["attention"]) == {"by parts"}
     assert all(checked["passed"] for checked in found["checked"].values())
     assert set(found["completions"]) == {"rollouts/shared", "loss/shared"}
     rows = [row for row in read_jsonl(run.metrics) if row["split"] == "train"]
@@ -369,7 +439,7 @@ class TestErrorsOfAModelsCode:
             raise error
 
         monkeypatch.setattr(sharing, "sample_rollouts", fails)
-        monkeypatch.setattr(sharing, "packed_inputs", fails)
+        monkeypatch.setattr(loss, "packed_inputs", fails)
         torch.manual_seed(3)
         one = light(Sharing(log=tmp_path / "run" / "fallbacks.log"), **options)
         one.train()
@@ -381,7 +451,8 @@ class TestErrorsOfAModelsCode:
         if not isinstance(error, ModelError):
             assert type(error).__name__ in one.sharing.fallen["loss"] and "fallbacks.log" in told
             log = (tmp_path / "run" / "fallbacks.log").read_text()
-            assert log.count("Traceback (most recent call last)") == 2 and "in fails" in log
+            # rollouts; the loss with rows taken apart, and with a dense mask
+            assert log.count("Traceback (most recent call last)") == 3 and "in fails" in log
 
     @pytest.mark.parametrize(
         "error",
@@ -398,7 +469,7 @@ class TestErrorsOfAModelsCode:
         def fails(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr(sharing, place, fails)
+        monkeypatch.setattr(loss if place == "packed_inputs" else sharing, place, fails)
         with pytest.raises(type(error)):
             light(Sharing(), max_steps=1).train()
 

@@ -13,13 +13,15 @@ around the model work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
+PARTS = "medrft_packed_rows"
+"""The attention that takes packed rows apart (`packed_attention`), among transformers' implementations."""
 ATTENTION = ("sdpa", "eager", "flex_attention")
 """Implementations of attention that take a mask of ours."""
 SLIDING_IMAGES = ("gemma4", "gemma4_unified")
@@ -158,6 +160,8 @@ def packed_masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -
 
     config = text_config(model)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if config._attn_implementation == PARTS:
+        return _layouts(model, kinds, lines, images)
     segments, depth = lines.segments, lines.depth
     width = segments.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
@@ -173,6 +177,23 @@ def packed_masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -
         return full
     near = depth[:, None, :] > depth[:, :, None] - config.sliding_window
     return {"full_attention": full, "sliding_attention": _shape(config, whole & near)}
+
+
+def _layouts(model: Any, kinds: set[str], lines: Lines, images: torch.Tensor | None) -> Any:
+    """What `packed_masks` gives to `packed_attention`: the rows without their filling, end to end, (1, 1, 2 or 3, T).
+
+    Windows are not in it: transformers tells each layer's attention its own.
+    """
+    import torch
+
+    from medrft.models.packed_attention import packed_layout
+
+    kept = lines.segments >= 0
+    rows = torch.arange(len(kept), device=kept.device)[:, None].expand_as(kept)
+    given = rows[kept], lines.segments[kept]
+    whole = packed_layout(*given, None if images is None else images[kept])
+    full = packed_layout(*given, None) if images is not None and _family(model) in SLIDING_IMAGES else whole
+    return full if kinds == {"full_attention"} else {"full_attention": full, "sliding_attention": whole}
 
 
 def _shape(config: Any, seen: torch.Tensor) -> Any:
@@ -219,7 +240,7 @@ def branches_per_row(model: Any, *, prompt: int, completion: int, size: int) -> 
     away. With hidden width h and an MLP of width m, a layer costs 2 L (4 h^2 + 3 h m) + 4 L^2 h for a row of L tokens.
     """
     config = text_config(model)
-    if config._attn_implementation == "flex_attention":  # skips what the mask leaves out
+    if config._attn_implementation in ("flex_attention", PARTS):  # neither computes what no token sees
         return size
     width = int(config.hidden_size)
     token = 2 * (4 * width**2 + 3 * width * int(config.intermediate_size))
@@ -263,7 +284,7 @@ def why_not_shareable(model: Any, *, rollouts: bool = False) -> str | None:
         return f"the model has layers of type {', '.join(sorted(others))}"
     if getattr(config, "cross_attention_layers", None):
         return "the model looks at images in cross-attention layers, not among its tokens"
-    if rollouts or config._attn_implementation in ATTENTION:
+    if rollouts or rows_apart(model) or config._attn_implementation in ATTENTION:
         return None
     return f"attention {config._attn_implementation!r} sees no mask of ours; use one of {', '.join(ATTENTION)}"
 
@@ -286,7 +307,42 @@ def packed_inputs(
     packed = pack_groups(input_ids, attention_mask, groups, completion=completion, fill=fill)
     size = input_ids.shape[1] - completion
     prompts, mask = input_ids[packed.leaders, :size], attention_mask[packed.leaders, :size]
-    return packed, {**forward_inputs(model, packed.lines, prompts, mask, fields), "shift_labels": packed.targets}
+    inputs = {**forward_inputs(model, packed.lines, prompts, mask, fields), "shift_labels": packed.targets}
+    return _end_to_end(packed, inputs) if rows_apart(model) else (packed, inputs)
+
+
+def _end_to_end(packed: Packed, inputs: dict[str, Any]) -> tuple[Packed, dict[str, Any]]:
+    """The rows as a single one, (1, T), without what fills them to one length."""
+    kept = (packed.lines.segments >= 0).flatten()
+    found = {
+        key: inputs[key].flatten(-2)[..., kept].unsqueeze(-2) for key in ("input_ids", "position_ids", "shift_labels")
+    }
+    return replace(packed, source=(kept.cumsum(0) - 1)[packed.source]), {**inputs, **found}
+
+
+def take_rows_apart(model: Any) -> None:
+    """Let the language model attend to packed rows part by part (`packed_attention`), if it attends by sdpa now.
+
+    Plain passes stay as they are. It holds until `keep_rows_whole`, and not only in the forward pass, because gradient
+    checkpointing calls the attention again in the backward pass.
+    """
+    from medrft.models.packed_attention import register_attention
+
+    config = text_config(model)
+    if config._attn_implementation == "sdpa":
+        register_attention(PARTS)
+        config._attn_implementation = PARTS
+
+
+def keep_rows_whole(model: Any) -> None:
+    """Undo `take_rows_apart`: packed rows get a dense mask again."""
+    if rows_apart(model):
+        text_config(model)._attn_implementation = "sdpa"
+
+
+def rows_apart(model: Any) -> bool:
+    """Whether attention takes packed rows apart."""
+    return bool(text_config(model)._attn_implementation == PARTS)
 
 
 def forward_inputs(

@@ -164,12 +164,15 @@ def _failures(run: RunFiles, stage: str) -> Iterator[str]:
 
 
 def _fallbacks(prefix: dict[str, Any]) -> Iterator[str]:
-    """Sentences on completions whose prompt was not shared although it should have been, with the reason."""
+    """Sentences on completions whose prompt was not shared, or not as it should have been, with the reason."""
     counts = prefix.get("completions", {})
     for path, reason in prefix.get("fallbacks", {}).items():
         told, shared = (counts.get(f"{path}/{way}", 0) for way in ("plain", "shared"))
         of = f"{plain_number(told)} of {plain_number(told + shared)}"
         yield f"prompts not shared for {of} completions in the {path}: {reason}"
+    if prefix.get("whole"):
+        told = plain_number(prefix["attention"].get("by mask", 0))
+        yield f"attention under a dense mask for {told} completions in the loss: {prefix['whole']}"
 
 
 def _most(reasons: Counter[str]) -> str:

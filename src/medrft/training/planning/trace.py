@@ -19,7 +19,7 @@ import torch
 
 from medrft.models.cascade import ROOM, Rows, continue_rows, read_stems
 from medrft.models.encode import widen_inputs
-from medrft.models.prefix import packed_inputs, plain_model
+from medrft.models.prefix import packed_inputs, plain_model, take_rows_apart
 from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
 from medrft.training.sharing.groups import cut_groups
 
@@ -211,6 +211,7 @@ def forward_loss(model: Any, ask: PromptInputs, load: Load) -> torch.Tensor:
 
 def _shared_loss(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> torch.Tensor:
     """The loss of groups that are packed into rows."""
+    take_rows_apart(model)
     size = min(load.group, load.rows)
     groups = [row // size for row in range(load.rows)]
     places = cut_groups(model, groups, prompt=ask.ids.shape[1], completion=load.completion)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from medrft.models.picture_memory import PictureMemory
 from medrft.training.processes import is_main
 from medrft.training.sharing.verify import Difference
 
@@ -34,6 +35,12 @@ class Sharing:
     """The file for the traceback of an error that caused a fallback."""
     fallen: dict[Place, str] = field(default_factory=dict)
     """Places that fell back to TRL's own way -> why."""
+    whole: str | None = None
+    """Why attention gets packed rows whole, under a dense mask, and does not take them apart."""
+    attention: Counter[str] = field(default_factory=Counter)
+    """Completions with shared prompts in updates, by how their rows were attended to: `by parts`, `by mask`."""
+    pictures: PictureMemory = field(default_factory=PictureMemory)
+    """What frozen vision towers gave for the pictures of this generation batch."""
     checked: dict[Place, Difference] = field(default_factory=dict)
     """The last comparison with the plain way."""
     rows: Counter[str] = field(default_factory=Counter)
@@ -61,6 +68,15 @@ class Sharing:
                     f"warning: prompts are not shared in the {place}, which costs time, not truth: {why}\n"
                 )
 
+    def keep_whole(self, why: str) -> None:
+        """Attend to packed rows under a dense mask from now on, and tell the user. Every process must call this."""
+        self.whole = why
+        if is_main():
+            sys.stderr.write(
+                f"warning: attention gets packed rows under a dense mask, which costs time where completions are long, "
+                f"not truth: {why}\n"
+            )
+
     def count(self, place: Place, rows: int, *, shared: bool) -> None:
         """Count `rows` completions that went one way, shared or plain."""
         self.rows[f"{place}/{'shared' if shared else 'plain'}"] += rows
@@ -74,6 +90,8 @@ class Sharing:
         """What a resumed stage goes on from, as JSON."""
         return {
             "fallbacks": dict(self.fallen),
+            "whole": self.whole,
+            "attention": dict(self.attention),
             "checked": {place: found.as_json() for place, found in self.checked.items()},
             "completions": dict(self.rows),
         }
@@ -81,14 +99,16 @@ class Sharing:
     def restored(self, state: dict[str, Any] | None) -> Sharing:
         """This object, with the state of a checkpoint put into it."""
         if state is not None:
-            self.fallen = dict(state["fallbacks"])
+            self.fallen, self.whole = dict(state["fallbacks"]), state.get("whole")
+            self.attention = Counter(state.get("attention", {}))  # a run that began before there was a choice has none
             self.checked = {place: Difference.from_json(found) for place, found in state["checked"].items()}
             self.rows = Counter(state["completions"])
         return self
 
     def describe(self) -> dict[str, Any]:
         """Settings and state, for the stage's record."""
-        return {"on": self.on, "verify": self.verify, **self.state_dict()}
+        pictures = {"looked at": self.pictures.looks, "recalled": self.pictures.recalled}
+        return {"on": self.on, "verify": self.verify, "pictures": pictures, **self.state_dict()}
 
 
 RandomState = tuple[torch.Tensor, torch.Tensor | None]
