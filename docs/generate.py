@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from medrft import config
+from medrft import config, reward_config
 from medrft.cli.main import app
 from medrft.data import LOADERS
 from medrft.rewards.calibrations import CALIBRATIONS
@@ -34,10 +34,11 @@ TABLES = (
     ("encoder", config.EncoderConfig),
     ("clinical", config.ClinicalConfig),
     ("correct", config.CorrectConfig),
-    ("reward", config.StackConfig),
-    ("reward.parts.N", config.PartConfig),
-    ("reward.gate", config.GateConfig),
+    ("reward", reward_config.StackConfig),
+    ("reward.parts.N", reward_config.PartConfig),
+    ("reward.gate", reward_config.GateConfig),
     ("stages.NAME", config.StageConfig),
+    ("stages.NAME.rejection", config.RejectionConfig),
     ("audit", config.AuditConfig),
     ("curate", config.CurateConfig),
     ("eval", config.EvalConfig),
@@ -96,7 +97,7 @@ def link_to_root_pages(text: str, depth: int) -> str:
 
 
 def recipe_page() -> str:
-    """Every key of a recipe with type, default and meaning, from the classes of `medrft.config`."""
+    """Every key of a recipe with type, default and meaning, from the classes that read it."""
     parts = []
     for place, shape in TABLES:
         parts += ["", f"## {place}" if place else "## Top level", "", summary(shape), ""]

@@ -10,9 +10,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from medrft.config import Recipe, Shape
+from medrft.config import Recipe
 from medrft.errors import RecipeError
 from medrft.masking import masked_paths, remember_secrets
+from medrft.reward_config import Shape
 from medrft.rundir import RESOLVED
 from medrft.shipped import find_shipped, hint_shipped
 

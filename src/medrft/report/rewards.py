@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medrft.config import StackConfig
 from medrft.evaluation.run_files import RunFiles
 from medrft.report.wording import plain_number
+from medrft.reward_config import StackConfig
 from medrft.rewards import PRESETS
 
 OURS = "our settings; the authors published none"

@@ -17,13 +17,10 @@ from medrft.config import (
     ClinicalConfig,
     CorrectConfig,
     EncoderConfig,
-    GateConfig,
-    PartConfig,
-    RewardConfig,
-    StackConfig,
 )
 from medrft.errors import RecipeError, unknown_name
 from medrft.recipes import first_problems
+from medrft.reward_config import GateConfig, PartConfig, RewardConfig, StackConfig
 from medrft.rewards.presets import PRESETS
 from medrft.rewards.reward import ALL, Reward, by_kind
 from medrft.rewards.stack import RawScores, build_stack

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medrft.config import ClinicalConfig, CorrectConfig, EncoderConfig, Recipe, Shape
+from medrft.config import ClinicalConfig, CorrectConfig, EncoderConfig, Recipe
 from medrft.errors import RecipeError
 from medrft.outgoing import is_private, refuse_private, servers_in
 from medrft.recipes import first_problems, found_files, read_yaml, without_unset
+from medrft.reward_config import Shape
 from medrft.rewards import Reward, build_reward, resolve_stacks
 from medrft.scorers.clinical.own import own_lexicon
 

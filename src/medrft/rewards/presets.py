@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medrft.config import GateConfig, PartConfig, StackConfig
+from medrft.reward_config import GateConfig, PartConfig, StackConfig
 
 
 def _stack(*parts: dict[str, Any], **more: Any) -> StackConfig:

@@ -10,8 +10,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medrft.config import GateConfig, PartConfig, StackConfig
 from medrft.errors import RecipeError
+from medrft.reward_config import GateConfig, PartConfig, StackConfig
 from medrft.rewards.calibration import Calibration
 from medrft.rewards.calibrations import build_calibration
 from medrft.scorers import build_scorer

@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from medrft.config import Shape
 from medrft.errors import RecipeError
 from medrft.recipes import first_problems, read_yaml
+from medrft.reward_config import Shape
 
 Overrides = dict[str, Any]
 Rule = Literal["steps", "examples", "tokens", "wall_clock"]

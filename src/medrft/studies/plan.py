@@ -26,9 +26,10 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from medrft.audit.figures import FIGURES
-from medrft.config import ControlName, Recipe, Shape
+from medrft.config import ControlName, Recipe
 from medrft.errors import RecipeError, unknown_name
 from medrft.recipes import found_files, load_recipe, read_yaml
+from medrft.reward_config import Shape
 from medrft.shipped import find_shipped, hint_shipped
 from medrft.studies.controls import ARM, Overrides, Rule, load_controls, results_folder
 

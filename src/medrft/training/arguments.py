@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from medrft.config import ModelConfig, Recipe, StackConfig, StageConfig
+from medrft.config import ModelConfig, Recipe, StageConfig
 from medrft.errors import RecipeError, naming_extras, unknown_name
 from medrft.models.parts import lora_config
 from medrft.models.prompts import get_prompt
 from medrft.recipes import refuse_masked
+from medrft.reward_config import StackConfig
 from medrft.torchvision_ops import declare_missing_operators
 from medrft.training.precision import Precision
 from medrft.training.processes import world_size
