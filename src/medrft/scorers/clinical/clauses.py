@@ -32,6 +32,10 @@ NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 ASIDE = frozenset(("without", "w o"))
 EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
 WAYS = {"from": "from", "to": "to", "into": "to"}
+COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
+RESULTS = frozenset(("positive", "negative"))
+AMOUNT = "changed by"
+"""Stands before the unit of an amount by which something grew or shrank."""
 
 
 class Clause:
@@ -79,6 +83,9 @@ class Clause:
                 found = True
             named = named or kind in ("term", "word", "negated", "level")
             chunks[-1][1].append(mention)
+            if mention.text in RESULTS and named and self._result_after(position):
+                chunks.append((Mention("joins", COMMA), []))
+                found = named = False
         return [(connector, mentions) for connector, mentions in chunks if mentions]
 
     def _describes_one(self, before: Sequence[Mention], position: int) -> bool:
@@ -104,6 +111,8 @@ class Clause:
         """
         if mention.text in ALWAYS_TURN or not (named if mention.text in ASIDE else found):
             return False
+        if _says_absent(self.mentions, position):
+            return False
         return self._content_after(position) and not self._predicate_before(position)
 
     def _predicate_before(self, position: int) -> bool:
@@ -111,6 +120,11 @@ class Clause:
         while position and self.mentions[position - 1].kind == "carrier":
             position -= 1
         return position > 0 and self.mentions[position - 1].kind in ("verbs", "presence")
+
+    def _result_after(self, position: int) -> bool:
+        """Whether the next thing named has a result of its own: "CD15 positive CD45 negative"."""
+        after = self.mentions[position + 1 : position + 4]
+        return bool(after) and after[0].kind in ("term", "word") and any(one.text in RESULTS for one in after)
 
     def _content_after(self, position: int) -> bool:
         for mention in self.mentions[position + 1 :]:
@@ -139,8 +153,9 @@ class Clause:
         last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
         for position, mention in enumerate(mentions):
             kind = mention.kind
-            if mention.text == "than" and not _amount_follows(mentions, position):
-                return draft if compared else self._compared(draft, mentions[position + 1 :])
+            if mention.text in COMPARING and not _amount_follows(mentions, position):
+                if mention.text == "than" or (draft.heads and draft.values):
+                    return draft if compared else self._compared(draft, mentions[position + 1 :])
             if kind not in ("negation_before", "negation_after"):
                 draft.text.append(mention.text)
             if mention.text in EARLIER and _number_next(mentions, position):
@@ -150,9 +165,12 @@ class Clause:
             elif kind == "negated":
                 draft.text[-1] = mention.text
                 cue = self._term(draft, mention, "not", mentions, position)
+            elif draft.heads and _says_absent(mentions, position):
+                draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
                 cue = _negation(draft, mention, cue, named_after=last > position)
             elif kind == "presence":
+                draft.affirmed = draft.affirmed or (draft.heads and cue not in ALWAYS_TURN)
                 _presence(draft, cue, position)
                 cue = "" if cue in ALWAYS_TURN else cue
             elif kind in ("doubt_before", "doubt_after"):
@@ -167,6 +185,8 @@ class Clause:
                 draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
             elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
                 continue
+            elif kind == "measure" and position and mentions[position - 1].text == "by":
+                draft.measures.append((f"{AMOUNT} {mention.measure[0]}", mention.measure[1]))
             elif kind in ("count", "measure") and _was_before(mentions, position):
                 draft.measures.append((f"{BEFORE} {mention.measure[0]}", mention.measure[1]))
             elif kind in ("count", "measure"):
@@ -177,7 +197,7 @@ class Clause:
                 if kind == "word" and cue:
                     draft.negative, cue = True, ""
                     draft.ahead = True
-        if cue:
+        if cue and (draft.has_content or draft.verb or mentions[-1].kind != "carrier"):  # "not crossing over" denies nothing
             draft.negative = draft.backwards = True
         if draft.prior and draft.negative:
             draft.negative = draft.backwards = draft.ahead = False
@@ -247,6 +267,12 @@ def _only_value(mention: Mention) -> bool:
     if mention.kind != "term" or mention.entry is None or mention.entry.headed:
         return False
     return all(atom.axis not in NOUNLIKE for atom in mention.entry.atoms)
+
+
+def _says_absent(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether "absent" speaks of what stands before it, because only a place follows: "new vessels absent at the disc"."""
+    after = mentions[position + 1] if position + 1 < len(mentions) else None
+    return mentions[position].text == "absent" and after is not None and after.kind == "prepositions"
 
 
 def _number_next(mentions: Sequence[Mention], position: int) -> bool:

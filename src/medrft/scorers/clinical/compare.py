@@ -272,7 +272,7 @@ def _pair(
 ) -> Pairing:
     """The finding that answers `mine`; a contradiction if a free one nearby clashes, or the answer has it both ways."""
     found = row[best] if best is not None else NO_MATCH
-    both_ways = any(other.clashes == ("polarity",) and other.rest >= max(0.6, found.rest) for other in row)
+    both_ways = any(other.clashes == ("polarity",) and other.firm and other.rest >= max(0.6, found.rest) for other in row)
     clashing = [
         index for index, other in enumerate(row) if index not in taken and _contradicts(mine, other, lists=True)
     ]
@@ -297,7 +297,7 @@ def _contradicts(mine: Finding, found: Match, *, lists: bool) -> bool:
         return True
     if "finding" in clashes or "modality" in clashes:
         return False
-    return found.anchored and found.rest >= MATCHED and bool(mine.names or clashes - HEADS)
+    return found.anchored and found.firm and found.rest >= MATCHED and bool(mine.names or clashes - HEADS)
 
 
 def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:

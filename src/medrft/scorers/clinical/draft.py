@@ -43,6 +43,8 @@ class Draft:
     backwards: bool = False
     """The negation stands after what it negates."""
     verb: bool = False
+    affirmed: bool = False
+    """It is said to be seen or positive, so that a negation further on does not reach back to it."""
     prior: bool = False
     """It is about an earlier image ("not seen on prior")."""
     certainty: float = 1.0
@@ -58,6 +60,11 @@ class Draft:
     def only_values(self) -> bool:
         """Whether it holds only values and numbers, and names nothing that they are said of."""
         return not self.heads and self.has_content
+
+    @property
+    def only_places(self) -> bool:
+        """Whether it names a place and says nothing of it."""
+        return bool(self.places) and not (self.names or self.kinds or self.words or self.values)
 
     @property
     def has_content(self) -> bool:

@@ -67,6 +67,8 @@ class Match(NamedTuple):
     """Something is missing and something else stands in its place, which may be a synonym or another thing."""
     anchored: bool = True
     """Whether both are surely about the same thing: a finding, place, modality or quality that both name."""
+    firm: bool = True
+    """Whether a clash is surely one: the two name the same thing, not only something general or something related."""
     near_miss: float = 0.0
     """What a clash still earns, in [0, WRONG]: more for a near size or a sibling, 0 for present against absent."""
 
@@ -115,10 +117,12 @@ def match_findings(
         lines += compare_shares(reference, candidate)
     if reference.words or candidate.words:
         lines += _words(reference, candidate)
-    return _weigh(reference, candidate, lines, signed=normality is None, strict=strict)
+    return _weigh(made, reference, candidate, lines, signed=normality is None, strict=strict)
 
 
-def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed: bool, strict: bool) -> Match:
+def _weigh(
+    made: Lexicon, reference: Finding, candidate: Finding, lines: list[Line], *, signed: bool, strict: bool
+) -> Match:
     """The match that the compared facets make: the product of their factors, and the facets that contradict."""
     shared = not lines
     lost = new = renamed = False
@@ -151,7 +155,36 @@ def _weigh(reference: Finding, candidate: Finding, lines: list[Line], *, signed:
         rest **= min(1.0, WEIGHTY / max(1, len(lines)))
     near_miss = WRONG * rest * nearness if clashes else 0.0
     score = 0.0 if clashes or not shared else rest
-    return Match(tuple(lines), score, shared, tuple(clashes), rest, substituted, anchored, near_miss)
+    firm = not clashes or _same_thing(made, reference, candidate, clashes)
+    return Match(tuple(lines), score, shared, tuple(clashes), rest, substituted, anchored, firm, near_miss)
+
+
+def _same_thing(made: Lexicon, reference: Finding, candidate: Finding, clashes: list[str]) -> bool:
+    """Whether two findings that clash surely speak of one thing.
+
+    They do if one names what the other names or a kind of it; where nothing is named, a part of its place. "No lesion"
+    denies a polyp only where both are said to be in one place, and "normal vein" no thrombus of which no place is said.
+    """
+    if reference.names and candidate.names:
+        if _one_of(made, reference.names - made.generic, candidate.names - made.generic):
+            return True
+        return bool(reference.places and candidate.places) and _one_of(made, reference.places, candidate.places)
+    if reference.names or candidate.names:
+        return bool(reference.places) == bool(candidate.places) and _places_meet(made, reference, candidate)
+    mine, yours = (finding.places | finding.levels | finding.kinds for finding in (reference, candidate))
+    if "polarity" in clashes:
+        denied = reference if reference.negative else candidate
+        other = candidate if reference.negative else reference
+        if denied.words and not any(word_likeness(a, b) >= ALIKE for a in denied.words for b in other.text.split()):
+            return False
+    return (not mine and not yours) or _one_of(made, mine, yours) or "anatomy" in clashes
+
+
+def _one_of(made: Lexicon, left: Collection[str], right: Collection[str]) -> bool:
+    """Whether a concept of one side is the same as one of the other, or a kind or part of it, or the whole."""
+    return any(
+        a == b or a in made.ancestors.get(b, ()) or b in made.ancestors.get(a, ()) for a in left for b in right
+    )
 
 
 def _anchored(reference: Finding, candidate: Finding, lines: list[Line]) -> bool:

@@ -20,7 +20,7 @@ def negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
     if connector.kind == "with_words" or not listed:
         return
     for draft in reversed(done):
-        if draft.verb:
+        if draft.verb or draft.affirmed:
             break
         draft.negative = True
 
@@ -41,6 +41,8 @@ def place_chunk(made: Lexicon, done: list[Draft], chunk: Draft, connector: Menti
                 draft.certainty = min(draft.certainty, POSSIBLE)
         if connector.kind == "joins" and chunk.places and not chunk.values and not chunk.names and not last.names:
             chunk.share_state(last)  # "normal heart and mediastinum"
+        if last.negative and chunk.negative and chunk.names and chunk.places and last.only_places:
+            last.names = list(chunk.names)  # "no pleural or pericardial effusion"
         done.append(chunk)
         return
     picture = connector.text == COMMA and last.places and not chunk.heads
