@@ -10,6 +10,7 @@ from typing import Any
 from medrft.errors import DataError
 from medrft.scorers.clinical.lexicon import Atom, Axis, Entry, Lexicon
 from medrft.scorers.clinical.tables import FOLDER, read_files, with_packs
+from medrft.scorers.clinical.values import EQUIVALENT
 from medrft.scorers.clinical.words import cut_tokens, stem
 
 CUES = (
@@ -36,6 +37,7 @@ def build_lexicon(files: Mapping[str, Any]) -> Lexicon:
     """Compile the files. Mistakes in them are listed in `problems` and raise nothing."""
     made = Lexicon(morphology=files["morphology"], problems=list(files.get("problems", ())))
     _add_axes(made, files["attributes"])
+    _add_equivalents(made, files["attributes"])
     pending = _add_concepts(made, files["anatomy"], "anatomy", "place", "part_of")
     pending += _add_concepts(made, files["modality"], "modality", "kind", "is_a")
     pending += _add_concepts(made, files["findings"], "finding", "name", "is_a")
@@ -66,6 +68,22 @@ def _add_axes(made: Lexicon, facets: Mapping[str, Any]) -> None:
             for value, names in axis["values"].items():
                 entry = Entry("term", (Atom(facet, name, value),))
                 _add_names(made, value, names, entry, where=f"{facet}.{name}.{value}")
+
+
+def _add_equivalents(made: Lexicon, facets: Mapping[str, Any]) -> None:
+    """List which values of two axes say nearly the same: ours of `values`, and those under `equals` of an axis."""
+    tables: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {pair: dict(table) for pair, table in EQUIVALENT.items()}
+    for name, equals in ((name, axis.get("equals", {})) for axes in facets.values() for name, axis in axes.items()):
+        for value, others in equals.items():
+            for other in others:
+                axes_of = [axis.name for axis in made.axes.values() if other in axis.values and axis.name != name]
+                if value not in made.axes[name].values or not axes_of:
+                    made.problems.append(f"{name}: equals names {value!r} and {other!r}; one of them is no value")
+                for axis_name in axes_of:
+                    table = tables.setdefault((name, axis_name), {})
+                    table[value] = (*table.get(value, ()), other)
+    for (one, second), found in tables.items():
+        made.equivalents.setdefault(one, {})[second] = found
 
 
 def _add_names(made: Lexicon, key: str, names: Iterable[str], entry: Entry, *, where: str) -> None:

@@ -70,6 +70,8 @@ class Lexicon:
     trie: dict[str, Any] = field(default_factory=dict)
     terms: dict[tuple[str, ...], Entry] = field(default_factory=dict)
     axes: dict[str, Axis] = field(default_factory=dict)
+    equivalents: dict[str, dict[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict)
+    """Axis -> another axis -> which values of the first say nearly what which values of the second say."""
     ancestors: dict[str, frozenset[str]] = field(default_factory=dict)
     """Concept -> all concepts that it is a kind or a part of."""
     vague: set[str] = field(default_factory=set)

@@ -26,7 +26,10 @@ from medrft.scorers.clinical.tables import FILES, with_packs
 
 TEXT, TEXTS, LIST, TABLE, EITHER = "a text", "a list of texts", "a list", "a table", "a text or a list of texts"
 CONCEPT = {"names": TEXTS, "any_of": TEXTS, "related": TEXTS, "generic": TEXT, "means": TEXT, "says": TEXT}
-AXIS = {"values": TABLE, "order": TEXTS, "negation": TABLE, "includes": TABLE, "near": LIST, "contradict_near": TEXT}
+AXIS = {
+    **{"values": TABLE, "order": TEXTS, "negation": TABLE, "includes": TABLE, "near": LIST, "contradict_near": TEXT},
+    "equals": TABLE,
+}
 SENSE = {"is": TEXT, "near": TEXTS}
 PARENT = {"findings": "is_a", "modality": "is_a", "anatomy": "part_of"}
 GRAMMAR = {

@@ -18,6 +18,10 @@ MAX_FINDINGS = 48
 """The most findings that are read from one text; the rest of a very long answer is ignored."""
 MARKS = frozenset((COMMA, STOP, SLASH))
 SENTENCES = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[!?\n。]+")
+TOOTH_NUMBERS = frozenset(f"{quadrant}{place}" for quadrant in range(1, 5) for place in range(1, 9))
+"""Teeth by their FDI numbers: 36 is the lower left first molar."""
+DENTAL = frozenset(("tooth", "periodontium", "jaw", "dental_arch"))
+DENTAL_AXES = frozenset(("decay", "eruption", "impaction_angle", "pulp_state", "tooth_surface", "caries_depth", "bite"))
 WORDLESS = frozenset(("carrier", "prepositions", "verbs", "presence", "joins", "breaks", "alternatives"))
 
 
@@ -39,6 +43,10 @@ def read_fresh(text: str, context: Collection[str] = (), lexicon: Lexicon | None
     ambiguous = "ambiguous" in kinds
     if ambiguous:
         mentions = _settle(made, mentions, context)
+    if "count" in kinds and any(mention.text in TOOTH_NUMBERS for mention in mentions if mention.kind == "count"):
+        named = _name_teeth(made, mentions, context)
+        ambiguous = ambiguous or named is None
+        mentions = named or mentions
     answer, mentions = _answer(mentions)
     findings: list[Finding] = []
     for clause in _clauses(mentions):
@@ -95,6 +103,21 @@ def _settle(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]
             mention = Mention("term", mention.text, Entry("term", atoms))
         settled.append(mention)
     return settled
+
+
+def _name_teeth(made: Lexicon, mentions: Sequence[Mention], context: Collection[str]) -> list[Mention] | None:
+    """The mentions with tooth numbers read as teeth; `None` if neither the text nor the context speaks of teeth."""
+    atoms = [atom for mention in mentions if mention.entry is not None for atom in mention.entry.atoms]
+    values = {value for axis in DENTAL_AXES if axis in made.axes for value in made.axes[axis].values}
+    told = {*context, *(atom.value for atom in atoms)}
+    if told.isdisjoint(values) and not any(concept in DENTAL or made.ancestors.get(concept, frozenset()) & DENTAL for concept in told):
+        return None
+    return [
+        Mention("term", mention.text, made.terms.get(("tooth", mention.text), mention.entry))
+        if mention.kind == "count" and mention.text in TOOTH_NUMBERS and ("tooth", mention.text) in made.terms
+        else mention
+        for mention in mentions
+    ]
 
 
 def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[Mention]]:

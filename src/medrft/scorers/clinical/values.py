@@ -51,7 +51,8 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         ("gadolinium_based", "iodine_based", "barium_based"), ("with_contrast",)
     ),
 }
-"""For two axes, the values that say nearly the same. Any other value of the second axis clashes with those listed."""
+"""For two axes, the values that say nearly the same. Any other value of the second axis clashes with those listed. An
+axis of the lexicon adds its own under `equals`."""
 SHARES = {"none_of": (0, 0), "less_than_half": (1, 45), "half": (45, 55), "majority_of": (55, 99), "all": (95, 100)}
 
 
@@ -168,15 +169,15 @@ def _across(made: Lexicon, left: dict[str, frozenset[str]], right: dict[str, fro
                 verdict: Verdict = "same" if steps == 0 else "near" if steps == 1 else "clash"
                 factor = (1.0, ONE_STEP, TWO_STEPS, FARTHER)[min(steps, 3)]
                 lines.append(Line(facet_of(made, one), a, b, verdict, factor))
-    for (one, other), table in EQUIVALENT.items():
-        for mine, yours, swapped in ((left, right, False), (right, left, True)):
-            if one in mine and other in yours and any(value in table for value in mine[one]):
-                a, b = mine.pop(one), yours.pop(other)
-                alike = any(other_value in b for value in a for other_value in table.get(value, ()))
-                shown = (b, a) if swapped else (a, b)
-                lines.append(
-                    Line(facet_of(made, other), *shown, "near" if alike else "clash", NEAR + 0.2 if alike else OPPOSITE)
-                )
+    for mine, yours, swapped in ((left, right, False), (right, left, True)):
+        for one in [axis for axis in mine if axis in made.equivalents]:
+            for other, table in made.equivalents[one].items():
+                if one in mine and other in yours and any(value in table for value in mine[one]):
+                    a, b = mine.pop(one), yours.pop(other)
+                    alike = any(other_value in b for value in a for other_value in table.get(value, ()))
+                    shown = (b, a) if swapped else (a, b)
+                    verdict, factor = ("near", NEAR + 0.2) if alike else ("clash", OPPOSITE)
+                    lines.append(Line(facet_of(made, other), *shown, verdict, factor))
     return lines
 
 
