@@ -15,7 +15,7 @@ from medrft.scorers.clinical.lexicon import Atom, Lexicon
 from medrft.scorers.clinical.quantities import BEFORE
 from medrft.scorers.clinical.reading import LIKELY, POSSIBLE
 from medrft.scorers.clinical.tagging import Mention
-from medrft.scorers.clinical.words import COMMA
+from medrft.scorers.clinical.words import COLON, COMMA
 
 SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
 LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
@@ -34,6 +34,8 @@ EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "pr
 WAYS = {"from": "from", "to": "to", "into": "to"}
 COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
 RESULTS = frozenset(("positive", "negative"))
+ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "given", "placed", "inserted"))
+"""Words after what was done: "no lesion, biopsies taken" denies no biopsy."""
 AMOUNT = "changed by"
 """Stands before the unit of an amount by which something grew or shrank."""
 
@@ -51,9 +53,14 @@ class Clause:
         inherited = False
         chunks = self._chunks()
         last = max((place for place, (join, _) in enumerate(chunks) if join.kind == "alternatives"), default=-1)
-        for position, (connector, mentions) in enumerate(chunks):
-            chunk = self._chunk(mentions)
-            if inherited and connector.kind != "with_words" and self._continues(chunk, listed=position <= last):
+        read = [self._chunk(mentions) for _, mentions in chunks]
+        for place in range(len(read) - 2, 0, -1):
+            if read[place].only_places and read[place + 1].places and not read[place + 1].names and read[0].names:
+                read[place].share_state(read[place + 1])  # "tear of A, B and C intact": B is intact too
+        for position, (connector, _) in enumerate(chunks):
+            chunk = read[position]
+            introduced = connector.kind == "with_words" or connector.text == COLON
+            if inherited and not introduced and self._continues(chunk, listed=position <= last):
                 chunk.negative = True
             if chunk.backwards:
                 negate_back(done, chunk, connector)
@@ -137,7 +144,7 @@ class Clause:
     @staticmethod
     def _continues(chunk: Draft, *, listed: bool) -> bool:
         """Whether a negation before the join still holds after it: surely where an "or" ends the list (`listed`)."""
-        if chunk.negative or chunk.turned:
+        if chunk.negative or chunk.turned or chunk.affirmed:
             return False
         if listed:
             return not (chunk.verb or chunk.says_normal)
@@ -169,6 +176,8 @@ class Clause:
                 draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
                 cue = _negation(draft, mention, cue, named_after=last > position)
+            elif mention.text in ACTIONS and draft.heads and not cue:
+                draft.affirmed = True
             elif kind == "presence":
                 draft.affirmed = draft.affirmed or (draft.heads and cue not in ALWAYS_TURN)
                 _presence(draft, cue, position)

@@ -6,7 +6,7 @@ from medrft.scorers.clinical.draft import Draft
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reading import POSSIBLE
 from medrft.scorers.clinical.tagging import Mention
-from medrft.scorers.clinical.words import COMMA
+from medrft.scorers.clinical.words import PAUSES
 
 
 def _same_kind(made: Lexicon, last: Draft, chunk: Draft) -> bool:
@@ -16,7 +16,7 @@ def _same_kind(made: Lexicon, last: Draft, chunk: Draft) -> bool:
 
 def negate_back(done: list[Draft], chunk: Draft, connector: Mention) -> None:
     """Let a negation at the end ("A and B are absent") hold for everything listed before it."""
-    listed = connector.text != COMMA or not chunk.has_content
+    listed = connector.text not in PAUSES or not chunk.has_content
     if connector.kind == "with_words" or not listed:
         return
     for draft in reversed(done):
@@ -45,7 +45,7 @@ def place_chunk(made: Lexicon, done: list[Draft], chunk: Draft, connector: Menti
             last.names = list(chunk.names)  # "no pleural or pericardial effusion"
         done.append(chunk)
         return
-    picture = connector.text == COMMA and last.places and not chunk.heads
+    picture = connector.text in PAUSES and last.places and not chunk.heads
     last.absorb(chunk, picture=bool(picture), hedged=connector.kind == "alternatives")
 
 
@@ -65,7 +65,7 @@ def starts_new(made: Lexicon, last: Draft, chunk: Draft, connector: Mention) -> 
         return bool(last.names or last.words or last.states or last.kinds) or (
             bool(last.places)
             and not (shares and connector.text == "and")
-            and not (not chunk.places and connector.text == COMMA)
+            and not (not chunk.places and connector.text in PAUSES)
         )
     if chunk.places or chunk.levels:
         if last.names:

@@ -12,11 +12,11 @@ from medrft.scorers.clinical.compile import load_lexicon
 from medrft.scorers.clinical.lexicon import Entry, Lexicon
 from medrft.scorers.clinical.reading import Finding, Reading
 from medrft.scorers.clinical.tagging import Mention, tag_mentions
-from medrft.scorers.clinical.words import COMMA, MAX_CHARACTERS, SLASH, STOP, cut_tokens
+from medrft.scorers.clinical.words import COLON, COMMA, MAX_CHARACTERS, PAUSES, SLASH, STOP, cut_tokens
 
 MAX_FINDINGS = 48
 """The most findings that are read from one text; the rest of a very long answer is ignored."""
-MARKS = frozenset((COMMA, STOP, SLASH))
+MARKS = frozenset((COMMA, COLON, STOP, SLASH))
 SENTENCES = re.compile(r"(?<!\d)\.(?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[!?\n。]+")
 TOOTH_NUMBERS = frozenset(f"{quadrant}{place}" for quadrant in range(1, 5) for place in range(1, 9))
 """Teeth by their FDI numbers: 36 is the lower left first molar."""
@@ -132,7 +132,7 @@ def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[
         "yes" if first.kind == "yes" else "no" if "no" in (first.kind, first.text) else None
     )
     apart = start + 1 == len(mentions) or mentions[start + 1].kind in ("breaks", "alternatives")
-    apart = apart or mentions[start + 1].text == COMMA or mentions[start + 1].kind == "verbs" or first.kind == "yes"
+    apart = apart or mentions[start + 1].text in PAUSES or mentions[start + 1].kind == "verbs" or first.kind == "yes"
     return (said, mentions[start + 1 :]) if said and apart else (None, mentions)
 
 

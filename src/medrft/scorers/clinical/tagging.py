@@ -9,7 +9,7 @@ from typing import NamedTuple
 from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
 from medrft.scorers.clinical.morphology import read_word
 from medrft.scorers.clinical.reading import Measure
-from medrft.scorers.clinical.words import COMMA, SLASH, STOP
+from medrft.scorers.clinical.words import COLON, COMMA, SLASH, STOP
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:\^-?\d{1,2})?$")
 ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)$")
@@ -81,7 +81,7 @@ class Mention(NamedTuple):
     measure: Measure = ("", ())
 
 
-SEPARATORS = {COMMA: Mention("joins", COMMA), STOP: Mention("breaks", STOP), SLASH: Mention("alternatives", SLASH)}
+SEPARATORS = {COMMA: Mention("joins", COMMA), COLON: Mention("joins", COLON), STOP: Mention("breaks", STOP), SLASH: Mention("alternatives", SLASH)}
 
 
 def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
@@ -205,7 +205,7 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         part = {"third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0, "eighth": 12.5}[after]
         return Mention("measure", f"{token} {after}", measure=("percent", (numbers[0] * part,))), end + 1
     following = tokens[end + 1] if end + 1 < len(tokens) else ""
-    if after in UNITS and not (after == "in" and following not in ("", STOP, COMMA)):
+    if after in UNITS and not (after == "in" and following not in ("", STOP, COMMA, COLON)):
         unit, factor = UNITS[after]
         text = " ".join(tokens[position : end + 1])
         return Mention("measure", text, measure=(unit, tuple(number * factor for number in numbers))), end + 1

@@ -7,8 +7,9 @@ import re
 from medrft.text import normalize
 from medrft.text.signs import spell_signs
 
-COMMA, STOP, SLASH = "xxcomma", "xxstop", "xxslash"
+COMMA, STOP, SLASH, COLON = "xxcomma", "xxstop", "xxslash", "xxcolon"
 """Words that stand for punctuation, because normalisation would drop it; no real text contains them."""
+PAUSES = frozenset((COMMA, COLON))
 MAX_CHARACTERS = 16_000
 """The first so many characters are read; so even an answer of a megabyte takes less than a second."""
 
@@ -29,7 +30,7 @@ OVER = re.compile(
 """Bounds in words, which become signs: "5 mm or more", "under 5 mm"."""
 RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
-PAUSE = re.compile(r",(?!\d{3}(?!\d))|[():\[\]、，]|\s[-–—]+\s")
+PAUSE = re.compile(r",(?!\d{3}(?!\d))|[()\[\]、，]|\s[-–—]+\s")
 PUNCTUATED = re.compile(r"[^\w '/]")
 GESTATION = re.compile(
     r"(?<![\w.])(\d{1,2}) ?(?:(?:w|wks?|weeks?) ?(?:and |, ?)?(\d) ?(?:d|days?)\b|\+ ?(\d) ?(?:w|wks?|weeks?)\b)",
@@ -99,6 +100,7 @@ def cut_tokens(text: str) -> list[str]:
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))
     if PUNCTUATED.search(text):
         text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
+        text = text.replace(":", f" {COLON} ")
     words = normalize(text).split()
     if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
         return [lemma(word) for word in words]
