@@ -17,6 +17,9 @@ LISTED = 0.42
 """Factor for each other organ or modality that the answer lists beside the right one."""
 NAME_MISSING, NAME_EXTRA = 0.35, 0.9
 SUBSTITUTED = 0.6
+OTHER_STATE = 0.25
+"""Factor for a finding in place of the state of an organ: "pneumonia of the right lung" for "hyperexpanded lungs"."""
+STATES = frozenset(("category", "density", "size"))
 HEADS = frozenset(("finding", "anatomy", "modality"))
 WRONG = 0.3
 """The most that a pair with a clash can earn, below all that says less without being wrong."""
@@ -150,13 +153,19 @@ def _weigh(
             rest *= polarity.factor
     substituted = (lost and new) or renamed
     if substituted:
-        rest *= SUBSTITUTED
+        rest *= OTHER_STATE if _state_for_finding(reference, candidate, lines) else SUBSTITUTED
     if not strict:  # the more is said of a finding, the less each part of it weighs
         rest **= min(1.0, WEIGHTY / max(1, len(lines)))
     near_miss = WRONG * rest * nearness if clashes else 0.0
     score = 0.0 if clashes or not shared else rest
     firm = not clashes or _same_thing(made, reference, candidate, clashes)
     return Match(tuple(lines), score, shared, tuple(clashes), rest, substituted, anchored, firm, near_miss)
+
+
+def _state_for_finding(reference: Finding, candidate: Finding, lines: list[Line]) -> bool:
+    """Whether the reference only gives the state of a place, and the candidate names a finding and no such state."""
+    stated = [line for line in lines if line.facet in STATES and line.reference]
+    return not reference.names and bool(candidate.names and stated) and not any(line.candidate for line in stated)
 
 
 def _same_thing(made: Lexicon, reference: Finding, candidate: Finding, clashes: list[str]) -> bool:

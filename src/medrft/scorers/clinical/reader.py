@@ -43,7 +43,7 @@ def read_fresh(text: str, context: Collection[str] = (), lexicon: Lexicon | None
     ambiguous = "ambiguous" in kinds
     if ambiguous:
         mentions = _settle(made, mentions, context)
-    if "count" in kinds and any(mention.text in TOOTH_NUMBERS for mention in mentions if mention.kind == "count"):
+    if not kinds.isdisjoint(("count", "measure")) and any(map(_teeth_of, mentions)):
         named = _name_teeth(made, mentions, context)
         ambiguous = ambiguous or named is None
         mentions = named or mentions
@@ -113,11 +113,18 @@ def _name_teeth(made: Lexicon, mentions: Sequence[Mention], context: Collection[
     if told.isdisjoint(values) and not any(concept in DENTAL or made.ancestors.get(concept, frozenset()) & DENTAL for concept in told):
         return None
     return [
-        Mention("term", mention.text, made.terms.get(("tooth", mention.text), mention.entry))
-        if mention.kind == "count" and mention.text in TOOTH_NUMBERS and ("tooth", mention.text) in made.terms
-        else mention
+        Mention("term", mention.text, Entry("term", tuple(dict.fromkeys(teeth)))) if teeth else mention
         for mention in mentions
+        for teeth in [[atom for number in _teeth_of(mention) for atom in made.terms["tooth", number].atoms]]
     ]
+
+
+def _teeth_of(mention: Mention) -> list[str]:
+    """The tooth numbers that a mention of numbers without a unit may be: "36", "11 and 21"."""
+    if mention.kind not in ("count", "measure") or mention.measure[0]:
+        return []
+    words = mention.text.split()
+    return words[::2] if TOOTH_NUMBERS.issuperset(words[::2]) and set(words[1::2]) <= {"and"} else []
 
 
 def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[Mention]]:
