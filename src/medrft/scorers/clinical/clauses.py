@@ -160,9 +160,9 @@ class Clause:
         last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
         for position, mention in enumerate(mentions):
             kind = mention.kind
-            if mention.text in COMPARING and not _amount_follows(mentions, position):
-                if mention.text == "than" or (draft.heads and draft.values):
-                    return draft if compared else self._compared(draft, mentions[position + 1 :])
+            compares = mention.text == "than" or (mention.text in COMPARING and draft.heads and draft.values)
+            if compares and not _amount_follows(mentions, position):
+                return draft if compared else self._compared(draft, mentions[position + 1 :])
             if kind not in ("negation_before", "negation_after"):
                 draft.text.append(mention.text)
             if mention.text in EARLIER and _number_next(mentions, position):
@@ -206,7 +206,9 @@ class Clause:
                 if kind == "word" and cue:
                     draft.negative, cue = True, ""
                     draft.ahead = True
-        if cue and (draft.has_content or draft.verb or mentions[-1].kind != "carrier"):  # "not crossing over" denies nothing
+        if cue and (
+            draft.has_content or draft.verb or mentions[-1].kind != "carrier"
+        ):  # "not crossing over" denies nothing
             draft.negative = draft.backwards = True
         if draft.prior and draft.negative:
             draft.negative = draft.backwards = draft.ahead = False
@@ -279,7 +281,7 @@ def _only_value(mention: Mention) -> bool:
 
 
 def _says_absent(mentions: Sequence[Mention], position: int) -> bool:
-    """Whether "absent" speaks of what stands before it, because only a place follows: "new vessels absent at the disc"."""
+    """Whether "absent" speaks of what stands before it, since a place follows: "new vessels absent at the disc"."""
     after = mentions[position + 1] if position + 1 < len(mentions) else None
     return mentions[position].text == "absent" and after is not None and after.kind == "prepositions"
 

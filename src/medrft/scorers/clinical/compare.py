@@ -13,9 +13,10 @@ from operator import mul
 from typing import Literal
 
 from medrft.scorers.clinical.assignment import assign_pairs
+from medrft.scorers.clinical.concepts import concept_relation
 from medrft.scorers.clinical.coverage import named_share
 from medrft.scorers.clinical.edits import exchanged_words
-from medrft.scorers.clinical.facets import HEADS, LISTED, Match, concept_relation, match_findings
+from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
@@ -272,7 +273,9 @@ def _pair(
 ) -> Pairing:
     """The finding that answers `mine`; a contradiction if a free one nearby clashes, or the answer has it both ways."""
     found = row[best] if best is not None else NO_MATCH
-    both_ways = any(other.clashes == ("polarity",) and other.firm and other.rest >= max(0.6, found.rest) for other in row)
+    both_ways = any(
+        other.clashes == ("polarity",) and other.firm and other.rest >= max(0.6, found.rest) for other in row
+    )
     clashing = [
         index for index, other in enumerate(row) if index not in taken and _contradicts(mine, other, lists=True)
     ]

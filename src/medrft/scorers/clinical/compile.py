@@ -72,7 +72,9 @@ def _add_axes(made: Lexicon, facets: Mapping[str, Any]) -> None:
 
 def _add_equivalents(made: Lexicon, facets: Mapping[str, Any]) -> None:
     """List which values of two axes say nearly the same: ours of `values`, and those under `equals` of an axis."""
-    tables: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {pair: dict(table) for pair, table in EQUIVALENT.items()}
+    tables: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+        pair: dict(table) for pair, table in EQUIVALENT.items()
+    }
     for name, equals in ((name, axis.get("equals", {})) for axes in facets.values() for name, axis in axes.items()):
         for value, others in equals.items():
             for other in others:

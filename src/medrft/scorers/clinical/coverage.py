@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from medrft.scorers.clinical.facets import concept_relation
+from medrft.scorers.clinical.concepts import concept_relation
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.quantities import same_number
 from medrft.scorers.clinical.reading import Finding

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from medrft.scorers.clinical.concepts import SAME_ORGAN, VAGUE, concept_relation, nearness, one_of, places_meet
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.quantities import compare_counts, compare_measures
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, OPPOSITE, compare_shares, compare_values
 from medrft.scorers.clinical.words import word_likeness
 
-MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
-"""Factors for a concept that is a kind or part of the reference's, is often said for it, or is too general."""
 LISTED = 0.42
 """Factor for each other organ or modality that the answer lists beside the right one."""
 NAME_MISSING, NAME_EXTRA = 0.35, 0.9
@@ -23,18 +22,12 @@ STATES = frozenset(("category", "density", "size"))
 HEADS = frozenset(("finding", "anatomy", "modality"))
 WRONG = 0.3
 """The most that a pair with a clash can earn, below all that says less without being wrong."""
-SAME_ORGAN, SAME_FAMILY, ELSEWHERE, UNRELATED = 0.4, 0.5, 0.15, 0.1
-"""How near two concepts are that exclude each other: siblings in one organ or family, or anything else."""
 NARROWER = 0.2
 """Factor for present against something narrower that is absent: "effusion", "no large effusion"."""
 WEIGHTY = 4
 """Up to so many facets each counts in full."""
 ALIKE = 0.5
 """Two unknown words of at least this likeness count as the same word."""
-BROAD = frozenset(
-    ("chest", "abdomen", "pelvis", "head", "neck", "extremity", "trunk", "imaging", "intracranial", "cns")
-)
-"""Places and kinds so wide that two parts of one are not near each other."""
 LESIONS = frozenset(
     (
         "enlarged",
@@ -175,25 +168,20 @@ def _same_thing(made: Lexicon, reference: Finding, candidate: Finding, clashes: 
     denies a polyp only where both are said to be in one place, and "normal vein" no thrombus of which no place is said.
     """
     if reference.names and candidate.names:
-        if _one_of(made, reference.names - made.generic, candidate.names - made.generic):
+        if one_of(made, reference.names - made.generic, candidate.names - made.generic):
             return True
-        return bool(reference.places and candidate.places) and _one_of(made, reference.places, candidate.places)
+        return bool(reference.places and candidate.places) and one_of(made, reference.places, candidate.places)
     if reference.names or candidate.names:
-        return bool(reference.places) == bool(candidate.places) and _places_meet(made, reference, candidate)
+        if not reference.places and not candidate.places:
+            return not reference.words and not candidate.words  # "healthy based" need not deny "granulating"
+        return bool(reference.places and candidate.places) and places_meet(made, reference, candidate)
     mine, yours = (finding.places | finding.levels | finding.kinds for finding in (reference, candidate))
     if "polarity" in clashes:
         denied = reference if reference.negative else candidate
         other = candidate if reference.negative else reference
         if denied.words and not any(word_likeness(a, b) >= ALIKE for a in denied.words for b in other.text.split()):
             return False
-    return (not mine and not yours) or _one_of(made, mine, yours) or "anatomy" in clashes
-
-
-def _one_of(made: Lexicon, left: Collection[str], right: Collection[str]) -> bool:
-    """Whether a concept of one side is the same as one of the other, or a kind or part of it, or the whole."""
-    return any(
-        a == b or a in made.ancestors.get(b, ()) or b in made.ancestors.get(a, ()) for a in left for b in right
-    )
+    return (not mine and not yours) or one_of(made, mine, yours) or "anatomy" in clashes
 
 
 def _anchored(reference: Finding, candidate: Finding, lines: list[Line]) -> bool:
@@ -246,43 +234,6 @@ def _sign(finding: Finding) -> str:
     if finding.certainty < 1:
         return "likely" if finding.certainty > HALF else "possible"
     return "absent" if finding.negative else "present"
-
-
-def concept_relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, float]:
-    """How a concept of the candidate relates to one of the reference, and its factor; 0 if it is something else."""
-    if reference == candidate:
-        return "same", 1.0
-    if reference in made.ancestors.get(candidate, ()):
-        return "more", MORE_PRECISE
-    if candidate in made.ancestors.get(reference, ()):
-        return "less", VAGUE if candidate in made.generic else LESS_PRECISE
-    if _related(made, reference, candidate):
-        return "near", RELATED
-    if reference in made.generic:
-        return "more", MORE_PRECISE
-    if candidate in made.generic:
-        return "less", VAGUE
-    return "clash", 0.0
-
-
-def _related(made: Lexicon, reference: str, candidate: str) -> bool:
-    """Whether two concepts, or what they are kinds of, are said for one another."""
-    if frozenset((reference, candidate)) in made.related:
-        return True
-    mine = ({reference} | made.ancestors.get(reference, frozenset())) - made.generic
-    yours = ({candidate} | made.ancestors.get(candidate, frozenset())) - made.generic
-    return any(frozenset((one, other)) in made.related for one in mine for other in yours)
-
-
-def nearness(made: Lexicon, facet: str, reference: Collection[str], candidate: Collection[str]) -> float:
-    """How near the nearest of two sets of concepts are that exclude each other, in (0, 1)."""
-    siblings, others = (SAME_FAMILY, UNRELATED) if facet == "finding" else (SAME_ORGAN, ELSEWHERE)
-    broad = made.generic | BROAD
-    for one in reference:
-        above = made.ancestors.get(one, frozenset()) - broad
-        if any(above & made.ancestors.get(other, frozenset()) for other in candidate):
-            return siblings
-    return others
 
 
 def _concepts(
@@ -364,7 +315,7 @@ def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Findin
             continue
         ill = any(value in LESIONS for values in other.values.values() for value in values)
         well = any(value.startswith("normal_") for values in other.values.values() for value in values)
-        if not (other.names or ill or well) or not _places_meet(made, mine, other):
+        if not (other.names or ill or well) or not places_meet(made, mine, other):
             continue
         shown: tuple[Said, Said] = (said, other.names or "a finding")
         if swapped:
@@ -377,12 +328,6 @@ def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Findin
             return Line("category", *shown, "near", 0.3)
         return Line("category", *shown, "less", VAGUE) if swapped else Line("category", *shown, "more", 0.85)
     return None
-
-
-def _places_meet(made: Lexicon, left: Finding, right: Finding) -> bool:
-    if not left.places or not right.places:
-        return True
-    return any(concept_relation(made, a, b)[1] > 0 for a in left.places for b in right.places)
 
 
 def _words(reference: Finding, candidate: Finding) -> list[Line]:

@@ -110,7 +110,9 @@ def _name_teeth(made: Lexicon, mentions: Sequence[Mention], context: Collection[
     atoms = [atom for mention in mentions if mention.entry is not None for atom in mention.entry.atoms]
     values = {value for axis in DENTAL_AXES if axis in made.axes for value in made.axes[axis].values}
     told = {*context, *(atom.value for atom in atoms)}
-    if told.isdisjoint(values) and not any(concept in DENTAL or made.ancestors.get(concept, frozenset()) & DENTAL for concept in told):
+    if told.isdisjoint(values) and not any(
+        concept in DENTAL or made.ancestors.get(concept, frozenset()) & DENTAL for concept in told
+    ):
         return None
     return [
         Mention("term", mention.text, Entry("term", tuple(dict.fromkeys(teeth)))) if teeth else mention

@@ -81,7 +81,12 @@ class Mention(NamedTuple):
     measure: Measure = ("", ())
 
 
-SEPARATORS = {COMMA: Mention("joins", COMMA), COLON: Mention("joins", COLON), STOP: Mention("breaks", STOP), SLASH: Mention("alternatives", SLASH)}
+SEPARATORS = {
+    COMMA: Mention("joins", COMMA),
+    COLON: Mention("joins", COLON),
+    STOP: Mention("breaks", STOP),
+    SLASH: Mention("alternatives", SLASH),
+}
 
 
 def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
