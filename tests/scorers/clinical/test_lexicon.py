@@ -58,6 +58,7 @@ def test_no_name_stands_for_two_values_of_one_axis():
         ("findings", ("mass", "related"), ["nowhere"], "is not defined"),
         ("findings", ("mass", "is_a"), "tumor", "its own ancestor"),
         ("definitions", ("qwertish heart",), ["qwertocardia"], "a word the lexicon does not know"),
+        ("attributes", ("severity", "severity", "equals"), {"mild": ["nowhere"]}, "one of them is no value"),
     ],
 )
 def test_what_a_careless_edit_breaks_is_named(files, file, path, value, problem):

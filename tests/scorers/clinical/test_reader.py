@@ -172,3 +172,52 @@ def test_abbreviations_by_context(text, context, concept):
 def test_a_leading_yes_or_no(text, answer, findings):
     reading = read_fresh(text)
     assert (reading.answer, len(reading.findings)) == (answer, findings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("new vessels absent at the disc", [("nvd", True)]),
+        ("CD15+ CD30+ CD45-", [("cd15", False), ("cd30", False), ("cd45", True)]),
+        ("ER positive and HER2 negative", [("estrogen_receptor", False), ("her2", True)]),
+        ("no polyp, biopsies taken", [("polyp", True), ("biopsy", False)]),
+        ("shingles of the chest, not crossing elsewhere", [("herpes_zoster", False)]),
+        ("no edema: left pneumothorax seen", [("edema", True), ("gas", False)]),
+        ("no pleural or pericardial effusion", [("fluid", True), ("fluid", True)]),
+    ],
+)
+def test_a_negation_denies_only_what_it_stands_with(text, said):
+    assert [(name, finding.negative) for finding in read_fresh(text).findings for name in finding.names] == said
+
+
+def test_an_amount_of_change_is_no_size():
+    assert one("the neuroma has enlarged by 5 mm").measures == (("changed by mm", (5.0,)),)
+
+
+def test_relative_to_compares_as_than_does():
+    for text in ("the liver is darker than the spleen", "the liver is hypodense relative to the spleen"):
+        assert (one(text).places, one(text).values["brightness"]) == ({"spleen"}, {"hyper"})
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "places"),
+    [
+        ("caries of 36", (), {"first_molar", "mandible"}),
+        ("pulp of 11 and 21 vital", (), {"central_incisor", "maxilla"}),
+        ("48", ("third_molar",), {"third_molar", "mandible"}),
+        ("48", (), set()),
+        ("36 nodules of the lung", (), {"lung"}),
+    ],
+)
+def test_tooth_numbers_are_read_where_teeth_are_spoken_of(text, context, places):
+    named = set().union(*(finding.places for finding in read_fresh(text, context).findings))
+    assert places <= named and (bool(places) or not named)
+
+
+def test_a_state_at_the_end_of_a_list_holds_for_each_place():
+    findings = read_fresh("tear of the supraspinatus, subscapularis and biceps intact").findings
+    assert [(sorted(f.places), sorted(f.values.get("normality", ()))) for f in findings] == [
+        (["supraspinatus"], []),
+        (["subscapularis"], ["normal"]),
+        (["biceps_tendon"], ["normal"]),
+    ]

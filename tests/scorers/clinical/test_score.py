@@ -277,6 +277,41 @@ def test_the_scorer_follows_the_protocol():
     assert Clinical(cache=False)(rows) == scorer(rows)
 
 
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        # a general word, a missing place or another place of a list is no evidence that both speak of one thing
+        ("wall 3 mm, stones seen", "stones seen, not tender"),
+        ("ulcer of the ankle, granulating, no cellulitis", "sore of the ankle, healthy based, no infection"),
+    ],
+)
+def test_a_clash_needs_evidence_that_both_speak_of_one_thing(reference, candidate):
+    assert not compare_answers(reference, candidate).contradiction
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "most"),
+    [
+        ("hyperexpanded lungs", "right lower lobe pneumonia", 0.2),  # a finding for the state of an organ
+        (
+            "detachment of the right eye, horseshoe tear, macula on",
+            "detachment of the right eye, horseshoe tear, macula off",
+            0.2,
+        ),
+        ("tear of the supraspinatus, subscapularis intact", "tear of the subscapularis, supraspinatus intact", 0.2),
+        ("Forrest III ulcer", "spurting ulcer", 0.2),
+        ("plaques on the extensor elbows", "plaques in the antecubital fossae", 0.2),
+    ],
+)
+def test_what_stands_in_place_of_something_else_earns_little(reference, candidate, most):
+    assert score_pair(reference, candidate) <= most
+
+
+def test_a_grade_is_what_it_says():
+    assert score_pair("Forrest Ia ulcer", "spurting ulcer") > 0.5
+    assert score_pair("Paris Ip polyp", "pedunculated polyp") > 0.5
+
+
 texts = st.text(max_size=80) | st.lists(
     st.sampled_from(
         [

@@ -15,7 +15,7 @@ from typing import Literal
 from medrft.scorers.clinical.assignment import assign_pairs
 from medrft.scorers.clinical.concepts import concept_relation
 from medrft.scorers.clinical.coverage import named_share
-from medrft.scorers.clinical.edits import exchanged_words
+from medrft.scorers.clinical.edits import exchanged_words, opposed_words
 from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
@@ -46,7 +46,7 @@ FRAGMENT = 0.3
 """Weight of an added finding that names no finding and no place the lexicon knows."""
 IN_PLACE = 0.3
 """Factor for texts that differ in a word or two which the lexicon cannot relate: most often that is a contradiction."""
-LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.5
+LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.4
 """A part: at most 3/4 as long as a reference of six words or more, 3/4 of it in the reference's own words."""
 NEARLY_NOTHING = {"one": 0.1, "several": 0.03}
 """Scores up to this, for one finding and for several, are not lowered for exchanged words: they are low enough."""
@@ -124,7 +124,8 @@ def compare_findings(
             united = replace(united, score=united.score * APART**apart) if united is not best else best
             best = max(best, united, key=lambda found: found.score)
     least = NEARLY_NOTHING["one" if len(grid) == 1 else "several"]
-    if best.score > least and mode == "answer" and not _understood(best, reference, candidate):
+    doubtful = not _understood(best, reference, candidate) or opposed_words(reference, candidate)
+    if best.score > least and mode == "answer" and doubtful:
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
         replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
         best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))

@@ -22,18 +22,29 @@ from medrft.scorers.clinical.reading import Reading
 from medrft.scorers.clinical.tagging import NUMBER
 from medrft.scorers.clinical.words import word_likeness
 
-SHARED = 0.5
+SHARED = 0.45
 """The share of the words that both texts must have in common, in order."""
 AT_LEAST = 3
 """How many words they must share."""
 LONGEST = 60
 """Longer texts are not compared word by word."""
-EXCHANGED, DENIED, HALFWAY = 0.1, 0.05, 0.6
+EXCHANGED, DENIED, HALFWAY = 0.08, 0.04, 0.6
 """Factors for words that mean something else, a negation in place of something, and words that mean nearly the same."""
-LOOSE = 0.8
+LOOSE = 0.5
 """Texts that share half of their words lose no more than this half; those that share 90 % nearly all."""
 KEPT = 0.75
 """Exchanged words with at least this score mean the same, or say a little more or less."""
+OPPOSED = {
+    "on": "off",
+    "off": "on",
+    "in": "out",
+    "out": "in",
+    "up": "down",
+    "down": "up",
+    "yes": "no",
+    "before": "after",
+}
+"""Small words that are opposites: "macula on", "macula off"."""
 NEGATIONS = frozenset(("no", "not", "without", "absent", "none", "never", "neither", "nor", "non", "negative"))
 
 
@@ -48,6 +59,12 @@ def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading) -> fl
     factor = min((_exchange(made, left, right) for left, right in _stretches(matcher, mine, yours)), default=1.0)
     # The more the texts are alike, the surer it is that the exchanged words are meant to say something else.
     return max(factor, min(1.0, LOOSE * (1 - matcher.ratio())))
+
+
+def opposed_words(reference: Reading, candidate: Reading) -> bool:
+    """Whether one text has a small word in place of its opposite in the other."""
+    mine, yours = set(reference.tokens), set(candidate.tokens)
+    return any(word in OPPOSED and OPPOSED[word] in yours - mine for word in mine - yours)
 
 
 def _stretches(
@@ -65,6 +82,8 @@ def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
     if bool(NEGATIONS.intersection(left)) != bool(NEGATIONS.intersection(right)):
         other = [word for word in (left if NEGATIONS.intersection(right) else right) if word not in NEGATIONS]
         return DENIED if not _denies(made, other) else 1.0
+    if any(OPPOSED.get(word) in right for word in left):
+        return EXCHANGED
     left = [word for word in left if word not in right]
     right = [word for word in right if word not in left]
     numbers = [[float(word) for word in words if NUMBER.match(word) and "^" not in word] for words in (left, right)]
