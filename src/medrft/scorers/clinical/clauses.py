@@ -194,13 +194,8 @@ class Clause:
                 draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
             elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
                 continue
-            elif kind == "measure" and position and mentions[position - 1].text == "by":
-                draft.measures.append((f"{AMOUNT} {mention.measure[0]}", mention.measure[1]))
-            elif kind in ("count", "measure") and _was_before(mentions, position):
-                draft.measures.append((f"{BEFORE} {mention.measure[0]}", mention.measure[1]))
             elif kind in ("count", "measure"):
-                draft.measure(kind, mention.measure)
-                _bound(draft, mentions, position)
+                _number(draft, mentions, position)
             elif kind in ("word", "yes", "no"):
                 draft.word(mention.text)
                 if kind == "word" and cue:
@@ -305,6 +300,19 @@ BOUNDS = {
     **dict.fromkeys(BELOW, "strictly_under"),
     **dict.fromkeys(ABOVE, "strictly_over"),
 }
+
+
+def _number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
+    """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
+    mention = mentions[position]
+    unit, numbers = mention.measure
+    if mention.kind == "measure" and position and mentions[position - 1].text == "by":
+        draft.measures.append((f"{AMOUNT} {unit}", numbers))
+    elif _was_before(mentions, position):
+        draft.measures.append((f"{BEFORE} {unit}", numbers))
+    else:
+        draft.measure(mention.kind, mention.measure)
+        _bound(draft, mentions, position)
 
 
 def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:

@@ -10,7 +10,7 @@ from medrft.scorers.clinical.values import LESS_PRECISE
 
 MORE_PRECISE, RELATED, VAGUE = 0.9, 0.6, 0.5
 """Factors for a concept that is a kind or part of the reference's, is often said for it, or is too general."""
-SAME_ORGAN, SAME_FAMILY, ELSEWHERE, UNRELATED = 0.4, 0.5, 0.15, 0.1
+SAME_ORGAN, SAME_FAMILY, ELSEWHERE, UNRELATED = 0.4, 0.5, 0.22, 0.1
 """How near two concepts are that exclude each other: siblings in one organ or family, or anything else."""
 BROAD = frozenset(
     ("chest", "abdomen", "pelvis", "head", "neck", "extremity", "trunk", "imaging", "intracranial", "cns")
