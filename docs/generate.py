@@ -133,7 +133,7 @@ def field_docs(shape: type) -> dict[str, str]:
     """The docstring below each field of a class and of those that it inherits from, by the field's name."""
     found: dict[str, str] = {}
     for one in reversed(shape.__mro__):
-        if one.__module__ != config.__name__:
+        if one.__module__ not in (config.__name__, reward_config.__name__):
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body
         for field, below in pairwise(body):

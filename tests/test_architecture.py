@@ -16,6 +16,7 @@ LEVELS = [
     {"types", "errors", "files", "masking", "outgoing"},
     {"text", "intervals", "progress", "torchvision_ops", "hub", "shipped", "listening"},
     {"rundir", "store", "endpoint"},
+    {"reward_config"},
     {"config"},
     {"recipes"},
     {"data"},

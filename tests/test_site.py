@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from doc_blocks import MARKS, blocks_of, follow, is_quick
-from medrft import config
+from medrft import config, reward_config
 from medrft.recipes import load_recipe
 from medrft.scorers.clinical import explain
 from medrft.studies.plan import load_study
@@ -78,8 +78,9 @@ def test_the_table_of_contents_has_every_page():
 
 def test_the_page_of_keys_has_every_key_with_a_meaning():
     generate = module_at(DOCS / "generate.py")
-    shapes = {one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config.Shape)}
-    assert {shape for _, shape in generate.TABLES} == shapes - {config.Shape}
+    places = {**vars(config), **vars(reward_config)}.values()
+    shapes = {one for one in places if isinstance(one, type) and issubclass(one, reward_config.Shape)}
+    assert {shape for _, shape in generate.TABLES} == shapes - {reward_config.Shape}
     for _, shape in generate.TABLES:
         rows = generate.key_rows(shape)
         assert len(rows) == len(shape.model_fields)

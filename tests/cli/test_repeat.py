@@ -42,13 +42,14 @@ def test_another_version_and_other_figures_are_named(done, tmp_path):
     write_json(done / "environment.json", kept)
     write_json(metrics, moved)
     try:
-        text = ask("repeat", done, "--output", tmp_path / "again").stdout
+        shown = ask("repeat", done, "--output", tmp_path / "again")
     finally:
         write_json(done / "environment.json", environment)
         write_json(metrics, before)
+    text = shown.stdout
     assert "trl: was 0.1, now " in text
     assert "grpo, phantom, closed, accuracy: was " in text
-    assert f"medrft compare {done}" in text
+    assert f"Next: medrft compare {done}" in shown.stderr
 
 
 def test_a_run_is_not_repeated_into_itself(done):

@@ -78,6 +78,6 @@ def test_the_terminal_shows_the_primary_table_and_markdown_all_of_them(tmp_path)
     call = ["study", str(shipped), "--collect", "--output", str(tmp_path)]
     shown = CliRunner().invoke(app, call, catch_exceptions=False, env={"COLUMNS": "80"}).stdout
     markdown = CliRunner().invoke(app, [*call, "--markdown"], catch_exceptions=False).stdout
-    assert "824 pairs, 5 seeds." in shown and "normalise_then_sum" in shown and "…" not in shown
+    assert "824 pairs, 5 seeds" in shown and "normalise_then_sum" in shown and "…" not in shown
     assert "<details>" not in shown and "phantom_ood" not in shown
     assert "phantom_ood, closed" in markdown and markdown.count("<details>") == markdown.count("</details>") == 3

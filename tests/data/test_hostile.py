@@ -90,7 +90,8 @@ def test_many_more_rows(source, tmp_path, outside, seed):
 def test_every_loader_is_in_the_table():
     from medrft.data import LOADERS
 
-    groups = {"armed_in_domain", "armed_out_of_domain", "zhu", "phantom"}  # they read through the others, or nothing
+    # They read through the others, or nothing.
+    groups = {"armed_in_domain", "armed_out_of_domain", "zhu", "phantom", "phantom_composed"}
     assert {source.name for source in SOURCES} == set(LOADERS) - groups
 
 

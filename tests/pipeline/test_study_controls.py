@@ -166,7 +166,7 @@ def test_the_same_questions_that_grpo_asks(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     grpo = {**TABLE["stages"][1], "trl": {**TABLE["stages"][1]["trl"], "max_steps": 3}}
     more = {"name": "more", "kind": "sft", "kinds": ["open"], "asked_first": 6, "teach": "answers", "trl": LONGER}
-    recipe = parse_recipe({**TABLE, "seed": 5, "reward": TRUTH, "stages": [grpo, more], "eval": {"zero_shot": False}})
+    recipe = parse_recipe({**TABLE, "seed": 5, "reward": TRUTH, "stages": [grpo, more], "eval": {"base": "skip"}})
     run = run_recipe(recipe, output=tmp_path / "run", only=["grpo", "more"])
     asked = {
         row["example_id"] for row in read_rollouts(run.path, "SELECT example_id FROM rollouts WHERE split = 'train'")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEADS = {
     "": "Recipes: medrft run NAME",
     "studies": "Studies: medrft study NAME",
+    "controls": "Controls that studies share: controls: FILE in a study",
     "accelerate": "Several GPUs: accelerate launch --config_file FILE -m medrft run RECIPE",
     "templates": "Chat templates that SFT can teach: model.chat_template: FILE",
 }
@@ -247,7 +248,7 @@ def _show() -> None:
 
 def _needs(head: str, path: Path) -> str:
     """The data, model or hardware that a shipped file needs beyond medrft[train]; nothing where all is made here."""
-    if head == "templates":
+    if head in ("templates", "controls"):
         return ""
     if head == "accelerate":
         return "GPUs, deepspeed" if "DEEPSPEED" in path.read_text(encoding="utf-8") else "GPUs"

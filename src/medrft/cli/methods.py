@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medrft.cli.common import Json, existing_run, out, print_json
+from medrft.cli.common import Json, existing_run, out, print_json, say_next
 
 
 def methods(
@@ -26,3 +27,4 @@ def methods(
         return
     for number, text in enumerate(paragraphs):
         out.print("\n" * bool(number) + text, markup=False, highlight=False, soft_wrap=True)
+    say_next(f"medrft repeat {shlex.quote(str(run))}", "the same run again, and whether its figures come out the same")

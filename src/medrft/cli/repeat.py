@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrft.cli.common import Json, existing_run, out, print_json, progress_bar
+from medrft.cli.common import Json, existing_run, out, print_json, progress_bar, say_next
 from medrft.errors import RecipeError, need_packages
 from medrft.recipes import recipe_of
 
@@ -62,7 +63,10 @@ def _show(run: Path, folder: Path, found: Repeated) -> None:
     same = found.figures - len(found.moved)
     _print(f"{same} of {found.figures} figures of {run} came out the same in {folder}.")
     if found.moved:
-        _print(f"Is the difference more than chance? medrft compare {run} {folder}")
+        words = " ".join(shlex.quote(str(path)) for path in (run, folder))
+        say_next(f"medrft compare {words}", "whether the difference is more than chance")
+    else:
+        say_next(f"medrft report {shlex.quote(str(folder))}")
 
 
 def _print(line: str) -> None:

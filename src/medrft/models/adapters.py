@@ -55,10 +55,10 @@ def find_adapter(source: str, *, revision: str | None = None) -> Adapter | None:
     base = told.get("base_model_name_or_path") if isinstance(told, dict) else None
     if not base:
         raise ModelError(f"the adapter {source} names no base; set base_model_name_or_path in its {CONFIG}")
-    # peft writes down the base as it was named in training. A relative path is tried from the current folder first,
-    # then from the adapter's own, in case the two were moved together.
+    # peft writes down the base as it was named in training. A relative path is tried from the adapter's folder first,
+    # in case the two were moved together: another folder of that name may lie in the current one.
     beside = path.parent / base
-    place = str(beside.resolve()) if not Path(base).is_dir() and beside.is_dir() else str(base)
+    place = str(beside.resolve()) if beside.is_dir() and not Path(base).is_absolute() else str(base)
     if place.startswith(("/", ".", "~")) and not Path(place).expanduser().is_dir():
         raise ModelError(
             f"the adapter {source} was trained on {base}, and no such folder is here; set base_model_name_or_path in "

@@ -71,7 +71,8 @@ def build_tiny(family: str, *, texts: Iterable[str], sizes: Mapping[str, Any], s
     declare_missing_operators()
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
-    config, processor = FAMILIES[family](check_tiny(family, sizes), texts)
+    checked = check_tiny(family, sizes)
+    config, processor = FAMILIES[family](checked, texts)
     tokenizer = processor.tokenizer
     tokenizer.name_or_path = f"tiny:{family}"
     with torch.random.fork_rng(devices=[]):

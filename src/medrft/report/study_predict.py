@@ -166,6 +166,7 @@ class _Scale:
 
 
 def _style() -> str:
+    """Colours of both schemes, from constants alone."""
     light = "".join(f".c{i} {{ stroke: {one}; fill: {one} }}" for i, (one, _) in enumerate(COLOURS))
     dark = "".join(f".c{i} {{ stroke: {one}; fill: {one} }}" for i, (_, one) in enumerate(COLOURS))
     hollow = ".apart { fill: none }"

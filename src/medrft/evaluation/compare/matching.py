@@ -1,7 +1,7 @@
 """Pairs answers to the same questions whose names differ, such as two files that were rescored under their own names.
 
-An answer whose data set, split and id the other side lacks takes the name of the answer there with the same question,
-reference, options and images. Images count where both sides know them by the same names.
+Where two sides share no name within a data set's split, an answer takes the name of the answer on the other side with
+the same question, reference, options and images. Images count where both sides know them by the same names.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def by_question(baseline: Side, other: Side) -> tuple[Side, dict[str, Any]]:
 
 def _renamed(one: Answers, two: Answers) -> tuple[Answers, dict[str, Any]]:
     """The answers of `two` under the names of `one`, and counts of those renamed."""
-    free = {key: rows for key, rows in one.rows.items() if key not in two.rows}
-    lost = {key: rows for key, rows in two.rows.items() if key not in one.rows}
+    # Where both sides share a name in a data set's split, they name its rows alike, and another name is another row.
+    alike_in = {key[:2] for key in one.rows.keys() & two.rows.keys()}
+    free = {key: rows for key, rows in one.rows.items() if key[:2] not in alike_in}
+    lost = {key: rows for key, rows in two.rows.items() if key[:2] not in alike_in}
     if not free or not lost:
         return two, {}
     images = _share_images(free, lost)
