@@ -230,7 +230,6 @@ def save_state(folder: Path, student: Student, optimisers: list[torch.optim.Opti
 
 def train(folder: Path, steps: int) -> None:
     torch.manual_seed(SEED)
-    torch.set_flush_denormal(True)
     student, policy = build_student(folder)
     writer = Writer(policy.processor)
     exam = Exam(policy, folder / "exam", EXAM_IMAGES)
@@ -339,6 +338,7 @@ def main() -> None:
     if options.finish:
         finish(options.output)
     else:
+        torch.set_flush_denormal(True)  # of the whole process, so not in `train`
         train(options.output, options.steps)
 
 

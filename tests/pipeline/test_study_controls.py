@@ -162,6 +162,7 @@ def test_a_reward_of_the_oracle_needs_drawn_data(tmp_path, image_file):
         open_job(recipe, output=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_same_questions_that_grpo_asks(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     grpo = {**TABLE["stages"][1], "trl": {**TABLE["stages"][1]["trl"], "max_steps": 3}}
