@@ -63,8 +63,28 @@ def http_address(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def serve_app(app: Any, listening: socket.socket, *, connections: int, **settings: Any) -> None:
+    """Serve an ASGI app on a bound socket until SIGINT or SIGTERM, without a log of its requests.
+
+    `connections` at a time; one more is answered with 503. `settings` are further ones of `uvicorn.Config`.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=connections,
+        **settings,
+    )
+    with _calm_signals():
+        uvicorn.Server(config).run(sockets=[listening])
+
+
 @contextmanager
-def calm_signals() -> Iterator[None]:
+def _calm_signals() -> Iterator[None]:
     """uvicorn stops on a signal and then raises it again; here that does nothing, so that a stop ends with status 0."""
     before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

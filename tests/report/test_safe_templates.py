@@ -46,9 +46,7 @@ def test_marks_are_made_of_constants():
             called = getattr(node, "func", None)
             if isinstance(node, ast.Call) and getattr(called, "id", getattr(called, "attr", "")) == "Markup":
                 names = [part.id for given in node.args for part in ast.walk(given) if isinstance(part, ast.Name)]
-                # `_style` joins colours, all constants of its module.
-                trusted = ("shape", "head", "_style")
-                assert all(name.isupper() or name in trusted for name in names), (path, ast.unparse(node))
+                assert all(name.isupper() or name in ("shape", "head") for name in names), (path, ast.unparse(node))
             if isinstance(node, ast.keyword) and node.arg == "autoescape":
                 assert isinstance(node.value, ast.Constant) and node.value.value is True, path
 

@@ -62,7 +62,8 @@ def rescore(
     from medrft.report.paper_tables import chosen_format, rescored_table, write_table
 
     form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=as_json)
-    check_evaluator(evaluator, path, common.parse_overrides(assignments))
+    overrides = common.parse_overrides(assignments)
+    check_evaluator(evaluator, path, overrides)
     examples = _examples(data) if data is not None else ()
     if output is not None:
         check_writable(output / "predictions.jsonl")
@@ -74,7 +75,7 @@ def rescore(
                 bar.append(stack.enter_context(common.progress_bar("scoring", total=total)))
             bar[0](done, total)
 
-        found = rescored(evaluator, path, common.parse_overrides(assignments), examples=examples, on_progress=update)
+        found = rescored(evaluator, path, overrides, examples=examples, on_progress=update)
     if output is not None:
         found.write(output)
     if as_json:

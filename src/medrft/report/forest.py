@@ -62,9 +62,14 @@ def forest_plot(facts: Row) -> str:
     says = (
         f"{facts['study']}: each arm minus {own['against']}, {own['kind']}, {metric_label(tables[0]['metric'])}, points"
     )
+    return svg_file(body, width=WIDTH, height=height, says=says, style=Markup(STYLE))
+
+
+def svg_file(body: Sequence[Markup], *, width: float, height: float, says: str, style: Markup) -> str:
+    """A picture as the text of an SVG file: `says` is its title, `style` the rules of its classes."""
     shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
     head = Markup(shape + "<title>{says}</title><style>{style}</style>")
-    filled = head.format(w=WIDTH, h=as_px(height), says=says, style=Markup(STYLE))
+    filled = head.format(w=as_px(width), h=as_px(height), says=says, style=style)
     return str(filled + Markup("\n").join(body) + Markup("</svg>\n"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from medrft.audit.figures import FIGURES
 from medrft.errors import naming_extras
 from medrft.report.charts import as_px, axis_ticks
+from medrft.report.forest import svg_file
 from medrft.report.study_markdown import label_of, markdown_table
 from medrft.report.wording import NONE, percent_points, plain_number
 
@@ -28,6 +29,14 @@ text { font: 12px system-ui, sans-serif; fill: #222 }
 .faint { fill: #666 } .grid { stroke: #ddd } .zero { stroke: #888 } .whisker { stroke-width: 1.5; opacity: 0.5 }
 """
 DARK = "text { fill: #ddd } .faint { fill: #aaa } .grid { stroke: #444 } .zero { stroke: #999 }"
+LIGHT_POINTS, DARK_POINTS = (
+    "".join(f".c{i} {{ stroke: {pair[scheme]}; fill: {pair[scheme]} }}" for i, pair in enumerate(COLOURS))
+    for scheme in (0, 1)
+)
+HOLLOW = ".apart { fill: none }"
+PLOT_STYLE = (
+    f"{STYLE}{LIGHT_POINTS} {HOLLOW}\n@media (prefers-color-scheme: dark) {{ {DARK} {DARK_POINTS} {HOLLOW} }}\n"
+)
 
 
 def predict_words(facts: Row) -> str:
@@ -141,10 +150,7 @@ def predict_plot(facts: Row) -> str:
         )
     body += [_key(i, family, apart=family in found["without"]) for i, family in enumerate(families)]
     says = f"{facts['study']}: {predict_words(facts)}"
-    shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
-    head = Markup(shape + "<title>{says}</title><style>{style}</style>")
-    filled = head.format(w=WIDTH, h=HEIGHT, says=says, style=Markup(_style()))
-    return str(filled + Markup("\n").join(body) + Markup("</svg>\n"))
+    return svg_file(body, width=WIDTH, height=HEIGHT, says=says, style=Markup(PLOT_STYLE))
 
 
 def embedded_plot(facts: Row) -> str:
@@ -163,14 +169,6 @@ class _Scale:
 
     def __call__(self, value: float) -> float:
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
-
-
-def _style() -> str:
-    """Colours of both schemes, from constants alone."""
-    light = "".join(f".c{i} {{ stroke: {one}; fill: {one} }}" for i, (one, _) in enumerate(COLOURS))
-    dark = "".join(f".c{i} {{ stroke: {one}; fill: {one} }}" for i, (_, one) in enumerate(COLOURS))
-    hollow = ".apart { fill: none }"
-    return f"{STYLE}{light} {hollow}\n@media (prefers-color-scheme: dark) {{ {DARK} {dark} {hollow} }}\n"
 
 
 def _ends(gain: Row) -> list[float]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-import uvicorn
-
 from medrft.files import tell_user
-from medrft.listening import bound_socket, calm_signals, http_address
+from medrft.listening import bound_socket, http_address, serve_app
 from medrft.report.rollout_groups import Asked
 from medrft.view.app import RolloutViewer
 
@@ -24,17 +22,8 @@ def run_viewer(run: Path, *, port: int, where: str = "") -> None:
     """
     key = secrets.token_urlsafe(16)
     viewer = RolloutViewer(run, key=key)
-    config = uvicorn.Config(
-        viewer.app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS,
-    )
     with bound_socket(HOST, port) as listening:
         place = f"{http_address(HOST, listening.getsockname()[1])}/{key}/"
         query = Asked(where=where).query()
         tell_user(f"rollouts of {run} at {place}{f'?{query}' if query else ''} (Ctrl-C ends it)")
-        with calm_signals():
-            uvicorn.Server(config).run(sockets=[listening])
+        serve_app(viewer.app, listening, connections=CONNECTIONS)

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -152,11 +153,12 @@ def _examples(
             kind=asked.kind,
             options=asked.options,
             rationale=rationale,
-            metadata=_metadata(scene, asked, error),
+            metadata=scene_metadata(scene, asked, error),
         )
 
 
-def _metadata(scene: Scene, asked: Asked, error: str | None) -> dict[str, object]:
+def scene_metadata(scene: Scene, asked: Asked, error: str | None) -> dict[str, Any]:
+    """What an example keeps of its scene and question, and the teacher's error in its rationale, if there is one."""
     return {
         "modality": NAMES[scene.modality],
         "organ": scene.organ,

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from medrft.data.phantom.composed import (
     usual_words,
 )
 from medrft.data.phantom.draw import paint_scene
-from medrft.data.phantom.load import NAMES, cache_root, drawing_fingerprint
+from medrft.data.phantom.load import cache_root, drawing_fingerprint, scene_metadata
 from medrft.data.phantom.questions import Asked
 from medrft.data.phantom.sides import ask_sides, both_sides, side_sentence
 from medrft.data.phantom.world import Scene, pick_option
@@ -135,16 +134,6 @@ def _examples(rng: np.random.Generator, chosen: Chosen, stream: str, number: int
 
 def _example(rng: np.random.Generator, chosen: Chosen, path: Path, *, dataset: str, split: Split, name: str) -> Example:
     scene, asked = chosen.scene, chosen.asked
-    metadata: dict[str, Any] = {
-        "modality": NAMES[scene.modality],
-        "organ": scene.organ,
-        "question_type": asked.type,
-        "plane": scene.plane,
-        "facts": {**scene.facts(), "asked": asked.about},
-        "held_out_pair": any(finding.held_out for finding in scene.findings),
-        "thought": chosen.thought,
-        "teacher_error": chosen.error,
-    }
     return Example(
         id=f"{dataset}/{split}/{name}",
         dataset=dataset,
@@ -155,7 +144,7 @@ def _example(rng: np.random.Generator, chosen: Chosen, path: Path, *, dataset: s
         kind=asked.kind,
         options=asked.options,
         rationale=chosen.rationale,
-        metadata=metadata,
+        metadata={**scene_metadata(scene, asked, chosen.error), "thought": chosen.thought},
     )
 
 

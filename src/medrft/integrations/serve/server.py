@@ -7,15 +7,13 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from medrft.errors import DataError, RecipeError
 from medrft.files import check_writable, tell_user
 from medrft.integrations.foreign import ForeignReward
 from medrft.integrations.serve.app import RewardServer
 from medrft.integrations.serve.reading import Limits
 from medrft.integrations.serve.remember import Ledger, Remembered
-from medrft.listening import bound_socket, calm_signals, http_address, only_here
+from medrft.listening import bound_socket, http_address, only_here, serve_app
 from medrft.masking import remember_secret
 from medrft.rewards.state import load_document
 from medrft.rundir import read_json
@@ -64,17 +62,7 @@ def run_server(asked: Serving) -> None:
             log_rows=asked.log_rows,
             on_start=lambda: tell_user(f"serving {held.named.name} at {place}{_told(asked, token)}"),
         )
-        config = uvicorn.Config(
-            server.app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=60,
-        )
-        with calm_signals():
-            uvicorn.Server(config).run(sockets=[listening])
+        serve_app(server.app, listening, connections=CONNECTIONS, timeout_keep_alive=60)
     counts = server.worker.counts
     tell_user(f"stopped after {counts.rows} rows in {counts.requests} requests")
     if remembered.ledger is not None:
