@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 
 help:
 	@echo "make quickstart  set up, train and evaluate a small model on drawn data, write a report (8 minutes)"
-	@echo "make test        set up and run the tests (under 10 minutes on 2 cores)"
+	@echo "make test        set up and run the tests (last seen: 13 minutes on 2 cores, with other work beside them)"
 	@echo "make check       ruff, ruff format, mypy --strict"
 	@echo "make slow        the tests marked slow"
 	@echo "make docs        build the documentation as a site in build/site, without a network, and check its links"
