@@ -12,6 +12,7 @@ from medrft.errors import RecipeError
 from medrft.rewards import build_reward
 from medrft.scorers import build_scorer
 from medrft.scorers.base import item_of
+from medrft.scorers.truth import chances_of
 from medrft.types import Completion
 
 REWARD = {"parts": [{"scorer": "oracle", "weight": 0.8}, {"scorer": "answer_format", "weight": 0.2}]}
@@ -48,26 +49,29 @@ def test_a_share_of_the_verdicts_is_turned_round(rows, share):
     assert build_scorer("oracle", flipped=1.0)(items) == [1 - one for one in plain]
 
 
-def test_a_coin_is_thrown_once_for_a_row_and_what_was_written(rows):
+def test_a_coin_is_thrown_for_each_completion(rows):
     items = [said(one, text, thought) for one in rows for text in ("yes", "left") for thought in "abcdefgh"]
     coin = build_scorer("coin")
     assert coin(items) == coin(items) and coin(items[::-1]) == coin(items)[::-1]
     assert sum(coin(items)) / len(items) == pytest.approx(0.5, abs=2 / len(items) ** 0.5)
     again = [replace(one, id="phantom/train/999") for one in items]
     assert coin(again) != coin(items)  # another row, another throw
+    group = [items[0]] * 400  # one text, as a group of a sure policy holds it
+    assert sum(coin(group)) / 400 == pytest.approx(0.5, abs=0.1)
+    noisy = build_scorer("oracle", flipped=0.2)(group)
+    assert 0.1 < sum(noisy) / 400 < 0.3 or 0.7 < sum(noisy) / 400 < 0.9
 
 
 def test_the_noise_is_the_same_in_another_process(rows):
     item = said(rows[0], "yes")
     code = (
-        "from medrft.scorers.truth import chance_of; from medrft.types import Item;"
-        f"print(chance_of(Item(references=('x',), kind='open', answer='yes', completion={item.completion!r}, "
-        f"question={item.question!r}, id={item.id!r}), 'coin'))"
+        "from medrft.scorers.truth import chances_of; from medrft.types import Item;"
+        f"one = Item(references=('x',), kind='open', answer='yes', completion={item.completion!r}, "
+        f"question={item.question!r}, id={item.id!r});"
+        "print(*chances_of([one, one], 'coin'))"
     )
-    from medrft.scorers.truth import chance_of
-
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert float(told) == chance_of(item, "coin")
+    assert [float(one) for one in told.split()] == list(chances_of([item, item], "coin"))
 
 
 def test_an_answer_that_cannot_be_read_earns_nothing_and_a_coin_does_not_mind(rows):

@@ -1,14 +1,16 @@
 """Rewards that are controls of a study: the truth of drawn data, the truth with some verdicts flipped, and a coin.
 
-No noise is drawn while training: a verdict is flipped, or a coin falls, by a hash of the row and of what was written.
-So a resumed run, another batch size and another number of processes see the same noise.
+No noise is drawn while training: a verdict is flipped, or a coin falls, by a hash of the row, of what was written, and of
+how often it was written before in the same call. So a resumed run sees the same noise, and a batch of whole groups the
+same as each group alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,9 +42,13 @@ class Oracle:
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """1 or 0 per item; `None` where nobody drew the facts."""
-        return [self._verdict(item) if self.applies(item) else None for item in items]
+        chances = chances_of(items, "flip")
+        return [
+            self._verdict(item, chance) if self.applies(item) else None
+            for item, chance in zip(items, chances, strict=True)
+        ]
 
-    def _verdict(self, item: Item) -> float:
+    def _verdict(self, item: Item, chance: float) -> float:
         asked = Example(
             id="",
             dataset="phantom",
@@ -55,7 +61,7 @@ class Oracle:
             metadata=item.metadata,
         )
         right = grade_answer(asked, item.answer).correct
-        turned = self.flipped > 0 and item.answer is not None and chance_of(item, "flip") < self.flipped
+        turned = self.flipped > 0 and item.answer is not None and chance < self.flipped
         return float(right != turned)
 
 
@@ -74,8 +80,8 @@ class Coin:
         return True
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
-        """One throw per item."""
-        return [float(chance_of(item, "coin") < 0.5) for item in items]
+        """One throw per item, also for items that are equal."""
+        return [float(chance < 0.5) for chance in chances_of(items, "coin")]
 
 
 def knows_truth(metadata: Mapping[str, object]) -> bool:
@@ -84,8 +90,19 @@ def knows_truth(metadata: Mapping[str, object]) -> bool:
     return isinstance(facts, Mapping) and "asked" in facts
 
 
-def chance_of(item: Item, purpose: str) -> float:
-    """A number in [0, 1) that depends on the row, on what was written, and on nothing else."""
-    written = item.answer if item.completion is None else item.completion
-    text = json.dumps([purpose, item.id, item.question, written])
+def chances_of(items: Sequence[Item], purpose: str) -> Iterator[float]:
+    """A number in [0, 1) for each item, which depends on its row, on what was written, and on nothing else.
+
+    Where a group holds one text several times, each has a number of its own. A throw for the text would pay the
+    frequent text of a group all or nothing: much stronger noise, and always along what the policy already prefers.
+    """
+    before: Counter[str] = Counter()
+    for item in items:
+        written = item.answer if item.completion is None else item.completion
+        text = json.dumps([purpose, item.id, item.question, written])
+        yield _number(text if not before[text] else f"{text}{before[text]}")
+        before[text] += 1
+
+
+def _number(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
