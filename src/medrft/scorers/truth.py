@@ -1,8 +1,8 @@
 """Rewards that are controls of a study: the truth of drawn data, the truth with some verdicts flipped, and a coin.
 
-No noise is drawn while training: a verdict is flipped, or a coin falls, by a hash of the row, of what was written, and of
-how often it was written before in the same call. So a resumed run sees the same noise, and a batch of whole groups the
-same as each group alone.
+No noise is drawn while training: a verdict is flipped, or a coin falls, by a hash of the row, of what was written, and
+of how often it was written before in the same call. So a resumed run sees the same noise, and a batch of whole groups
+the same as each group alone.
 """
 
 from __future__ import annotations
