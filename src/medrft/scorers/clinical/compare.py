@@ -15,7 +15,7 @@ from typing import Literal
 from medrft.scorers.clinical.assignment import assign_pairs
 from medrft.scorers.clinical.concepts import concept_relation
 from medrft.scorers.clinical.coverage import named_share
-from medrft.scorers.clinical.edits import exchanged_words, opposed_words
+from medrft.scorers.clinical.edits import REPEATED, SHARED, exchanged_words, opposed_words
 from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
@@ -125,10 +125,13 @@ def compare_findings(
             best = max(best, united, key=lambda found: found.score)
     least = NEARLY_NOTHING["one" if len(grid) == 1 else "several"]
     doubtful = not _understood(best, reference, candidate) or opposed_words(reference, candidate)
-    if best.score > least and mode == "answer" and doubtful:
+    if best.score > least and doubtful:
+        exchanged = exchanged_words(made, reference, candidate, shared=REPEATED if strict else SHARED)
+        if strict:
+            return _apart(best, exchanged)
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
         replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
-        best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))
+        best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged))
         if (most := _most_for_a_part(made, reference, candidate)) < best.score:
             best = replace(best, score=most, notes=(*best.notes, "a part of the reference, in its own words"))
     return best if best.score > 0 else _lexical(made, reference, candidate, best)

@@ -24,6 +24,8 @@ from medrft.scorers.clinical.words import word_likeness
 
 SHARED = 0.45
 """The share of the words that both texts must have in common, in order."""
+REPEATED = 0.65
+"""That share for a list of findings: lists that share less are lists of their own, and not one with a word exchanged."""
 AT_LEAST = 3
 """How many words they must share."""
 LONGEST = 60
@@ -48,13 +50,13 @@ OPPOSED = {
 NEGATIONS = frozenset(("no", "not", "without", "absent", "none", "never", "neither", "nor", "non", "negative"))
 
 
-def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading) -> float:
-    """The factor in (0, 1] for the words of one text that stand in place of others; 1 if the texts are not alike."""
+def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading, *, shared: float = SHARED) -> float:
+    """The factor in (0, 1] for the words of one text that stand in place of others; 1 if they share too few words."""
     mine, yours = reference.tokens, candidate.tokens
     if max(len(mine), len(yours)) > LONGEST or len(set(mine) & set(yours)) < AT_LEAST:
         return 1.0
     matcher = SequenceMatcher(None, mine, yours, autojunk=False)
-    if matcher.quick_ratio() < SHARED or matcher.ratio() < SHARED:
+    if matcher.quick_ratio() < shared or matcher.ratio() < shared:
         return 1.0
     factor = min((_exchange(made, left, right) for left, right in _stretches(matcher, mine, yours)), default=1.0)
     # The more the texts are alike, the surer it is that the exchanged words are meant to say something else.
