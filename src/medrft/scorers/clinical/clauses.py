@@ -38,6 +38,8 @@ ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "
 """Words after what was done: "no lesion, biopsies taken" denies no biopsy."""
 AMOUNT = "changed by"
 """Stands before the unit of an amount by which something grew or shrank."""
+PORTIONS = frozenset(("percent", "degree"))
+"""Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis, "tilted by 20 degrees" a tilt of 20."""
 
 
 class Clause:
@@ -306,7 +308,7 @@ def _number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
     """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
     mention = mentions[position]
     unit, numbers = mention.measure
-    if mention.kind == "measure" and position and mentions[position - 1].text == "by":
+    if mention.kind == "measure" and unit not in PORTIONS and position and mentions[position - 1].text == "by":
         draft.measures.append((f"{AMOUNT} {unit}", numbers))
     elif _was_before(mentions, position):
         draft.measures.append((f"{BEFORE} {unit}", numbers))
