@@ -312,7 +312,10 @@ def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:
     if all(atom.facet == "anatomy" for atom in pieces):
         whole = frozenset().union(*(made.ancestors.get(atom.value, ()) for atom in entry.atoms))
         return len(entry.atoms) == 1 and any(atom.value in whole for atom in pieces)
-    return any(atom.axis == "name" or atom.axis == "organ_size" for atom in entry.atoms)
+    if any(atom.axis == "name" or atom.axis == "organ_size" for atom in entry.atoms):
+        return True
+    # What both say of one place: "obliterated costophrenic angle" is a blunted one, an "upper incisor" in the maxilla.
+    return any(atom.axis == "place" and atom in pieces for atom in entry.atoms)
 
 
 def _pieces(made: Lexicon, key: tuple[str, ...]) -> frozenset[Atom] | None:
