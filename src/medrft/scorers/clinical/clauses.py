@@ -198,6 +198,8 @@ class Clause:
                 continue
             elif kind in ("count", "measure"):
                 _number(draft, mentions, position)
+            elif kind == "word" and _labels_next(mentions, position):
+                continue
             elif kind in ("word", "yes", "no"):
                 draft.word(mention.text)
                 if kind == "word" and cue:
@@ -281,6 +283,13 @@ def _says_absent(mentions: Sequence[Mention], position: int) -> bool:
     """Whether "absent" speaks of what stands before it, since a place follows: "new vessels absent at the disc"."""
     after = mentions[position + 1] if position + 1 < len(mentions) else None
     return mentions[position].text == "absent" and after is not None and after.kind == "prepositions"
+
+
+def _labels_next(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether the next mention is a number or letter with this word as its label: "stage 2", "clock 10"."""
+    after = mentions[position + 1] if position + 1 < len(mentions) else None
+    entry = after.entry if after is not None else None
+    return entry is not None and any(atom.axis == f"label:{mentions[position].text}" for atom in entry.atoms)
 
 
 def _number_next(mentions: Sequence[Mention], position: int) -> bool:
