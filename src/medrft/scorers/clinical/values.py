@@ -120,7 +120,8 @@ def _swapped(axis: str, reference: Finding, candidate: Finding) -> bool:
     """Whether a finding or place has another value on each side: "left lung, right kidney" against the reverse."""
     mine = {head: value for (name, head), value in reference.bound.items() if name == axis}
     yours = {head: value for (name, head), value in candidate.bound.items() if name == axis}
-    return any(yours.get(head, value) != value for head, value in mine.items())
+    swapped = sum(yours.get(head, value) != value for head, value in mine.items())
+    return swapped > (axis != "side")  # "basal opacity in the middle lobe" is one at the base of the middle lobe
 
 
 def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
