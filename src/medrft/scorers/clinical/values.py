@@ -7,7 +7,7 @@ from collections.abc import Collection
 from medrft.scorers.clinical.lexicon import Axis, Lexicon
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 
-MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
+MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.4, 0.5, 0.75, 0.6
 """Factors for a value left out, added, close, one step away on a scale, half said, less precise, likely the same."""
 HEDGED = 0.42
 """Factor for each further value of one axis ("left or right" for left): under a half, so that it cannot pay."""
