@@ -79,7 +79,7 @@ class Clause:
         found = named = False
         for position, mention in enumerate(self.mentions):
             kind = mention.kind
-            if kind in SPLITTERS and self._describes_one(chunks[-1][1], position):
+            if kind in SPLITTERS and (self._describes_one(chunks[-1][1], position) or self._both_ends(mention, position)):
                 continue
             if kind in SPLITTERS or (mention.text == "by" and named and self._content_after(position)):
                 chunks.append((mention if kind in SPLITTERS else Mention("with_words", "by"), []))
@@ -111,6 +111,15 @@ class Clause:
         next_axes = {atom.axis for mention in follows[:length] if mention.entry for atom in mention.entry.atoms}
         headed = head is not None and (head.kind == "word" or (head.entry is not None and head.entry.headed))
         return length > 0 and headed and not ({"side"} & axes & next_axes)
+
+    def _both_ends(self, mention: Mention, position: int) -> bool:
+        """Whether "and" stands between two positions of one place: "the mid and lower lung"."""
+        if mention.text != "and" or not 0 < position < len(self.mentions) - 2:
+            return False
+        one, other, head = self.mentions[position - 1], self.mentions[position + 1], self.mentions[position + 2]
+        axes = [{atom.axis for atom in side.entry.atoms} if _only_value(side) and side.entry else set() for side in (one, other)]
+        placed = any(atom.facet == "position" for atom in other.entry.atoms) if other.entry else False
+        return bool(axes[0]) and axes[0] == axes[1] and placed and head.kind == "term"
 
     def _opens(self, mention: Mention, position: int, *, found: bool, named: bool) -> bool:
         """Whether a negation after a finding opens a stretch of its own ("effusion, without pneumothorax").

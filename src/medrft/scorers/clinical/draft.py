@@ -95,9 +95,10 @@ class Draft:
                 self.pending.append(Atom(facet, axis, value))
                 self.states = self.states or facet in STATING or axis in ("organ_size", "thickness", "severity")
         if heads:
+            said = [axis for _, axis, _ in self.pending]
             for atom in self.pending:
-                for head in heads:
-                    self.bound.setdefault((atom.axis, head), atom.value)
+                if said.count(atom.axis) == 1:  # "the base of the middle lobe" binds neither of the two
+                    self.bound.update({(atom.axis, head): atom.value for head in heads if (atom.axis, head) not in self.bound})
             self.pending.clear()
 
     def word(self, word: str) -> None:

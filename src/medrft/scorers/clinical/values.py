@@ -7,7 +7,7 @@ from collections.abc import Collection
 from medrft.scorers.clinical.lexicon import Axis, Lexicon
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 
-MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
+MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.4, 0.5, 0.75, 0.6
 """Factors for a value left out, added, close, one step away on a scale, half said, less precise, likely the same."""
 HEDGED = 0.42
 """Factor for each further value of one axis ("left or right" for left): under a half, so that it cannot pay."""
@@ -120,7 +120,8 @@ def _swapped(axis: str, reference: Finding, candidate: Finding) -> bool:
     """Whether a finding or place has another value on each side: "left lung, right kidney" against the reverse."""
     mine = {head: value for (name, head), value in reference.bound.items() if name == axis}
     yours = {head: value for (name, head), value in candidate.bound.items() if name == axis}
-    return any(yours.get(head, value) != value for head, value in mine.items())
+    swapped = sum(yours.get(head, value) != value for head, value in mine.items())
+    return swapped > (axis != "side")  # "basal opacity in the middle lobe" is one at the base of the middle lobe
 
 
 def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:
