@@ -51,6 +51,8 @@ LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.4
 NEARLY_NOTHING = {"one": 0.1, "several": 0.03}
 """Scores up to this, for one finding and for several, are not lowered for exchanged words: they are low enough."""
 IN_FULL = 0.9
+SURELY = 0.92
+"""Two findings that agree to this share say the same; what an answer adds to one takes it below."""
 NO_MATCH = Match((), 0.0, False)
 APART = 0.7
 """Factor for each finding of the answer that has nothing to do with the reference, if all are read as one."""
@@ -154,7 +156,7 @@ def _understood(best: Comparison, reference: Reading, candidate: Reading) -> boo
     """Whether all was read, and each finding says the same: then exchanged words are words for the same."""
     known = not any(finding.words for finding in (*reference.findings, *candidate.findings))
     alone = len(best.pairings) == len(reference.findings) == len(candidate.findings)
-    return known and alone and all(pairing.match and pairing.match.score >= IN_FULL for pairing in best.pairings)
+    return known and alone and all(pairing.match and pairing.match.score >= SURELY for pairing in best.pairings)
 
 
 def _apart(best: Comparison, factor: float) -> Comparison:
