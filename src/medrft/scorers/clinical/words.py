@@ -40,7 +40,7 @@ GESTATION = re.compile(
 DIGIT = re.compile(r"\d")
 CLOCK = re.compile(r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE)
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
-SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with"}
+SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with", "c/d": "cup to disc"}
 SHORTHAND = re.compile(rf"\b(?:{'|'.join(SPELLED)})\b", re.IGNORECASE)
 WITH = re.compile(r"\bw/(?=\s|[a-z])", re.IGNORECASE)
 
