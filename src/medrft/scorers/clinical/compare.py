@@ -212,6 +212,12 @@ def _compare_several(
         earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
     gained, wanted = sum(map(mul, weights, earned)), sum(weights)
     cost = sum(_cost(made, finding, grid, yours.index(finding), known) for finding in extra)
+    if aside:  # what a normal statement rules out is no less false than what the reference does not mention
+        cost += sum(
+            finding_weight(made, pairing.candidate)
+            for pairing, well in zip(pairings, normal, strict=True)
+            if well and pairing.contradicted and pairing.candidate is not None and not is_normal(pairing.candidate)
+        )
     score = (gained + SLACK) / (wanted + SLACK + cost) if gained else 0.0
     if mode == "answer":
         named = named_share(made, mine, yours) / (1 + cost / 2)
@@ -333,7 +339,7 @@ def _of_one_kind(made: Lexicon, reference: Collection[str], candidate: Collectio
 def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
     """Several findings united into one; `None` if some are negative and some are not."""
     first = findings[0]
-    if any(other.negative != first.negative for other in findings):
+    if any(other.negative != first.negative for other in findings) or _differ_by_side(findings):
         return None
     if len(findings) == 1:
         return first
@@ -361,6 +367,18 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
         certainty=min(finding.certainty for finding in findings),
         turned=frozenset().union(*(finding.turned for finding in findings)),
     )
+
+
+def _differ_by_side(findings: tuple[Finding, ...]) -> bool:
+    """Whether two findings of one name are on two sides and otherwise differ: "a large right and a small left one"."""
+    for place, one in enumerate(findings):
+        for other in findings[place + 1 :]:
+            sides = [finding.values.get("side", frozenset()) for finding in (one, other)]
+            if one.names and one.names == other.names and all(sides) and not sides[0] & sides[1]:
+                rest = [{axis: said for axis, said in f.values.items() if axis != "side"} for f in (one, other)]
+                if rest[0] != rest[1] or one.counts != other.counts:
+                    return True
+    return False
 
 
 def _lexical(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
