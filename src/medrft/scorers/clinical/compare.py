@@ -20,6 +20,7 @@ from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
+from medrft.scorers.clinical.uniting import unite_findings
 from medrft.scorers.clinical.weights import finding_weight, is_normal, says_all_normal
 from medrft.scorers.clinical.words import word_likeness
 
@@ -334,51 +335,6 @@ def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Compa
 def _of_one_kind(made: Lexicon, reference: Collection[str], candidate: Collection[str]) -> bool:
     """Whether every finding that the candidate names has to do with one of the reference: a list of others does not."""
     return all(any(concept_relation(made, one, other)[1] > 0 for one in reference) for other in candidate)
-
-
-def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
-    """Several findings united into one; `None` if some are negative and some are not."""
-    first = findings[0]
-    if any(other.negative != first.negative for other in findings) or _differ_by_side(findings):
-        return None
-    if len(findings) == 1:
-        return first
-    values: dict[str, frozenset[str]] = {}
-    bound = {key: value for finding in findings for key, value in finding.bound.items()}
-    for finding in findings:
-        if len(finding.values.get("side", ())) == 1:
-            bound |= {("side", head): next(iter(finding.values["side"])) for head in finding.heads}
-        for axis, said in finding.values.items():
-            values[axis] = values.get(axis, frozenset()) | said
-    if values.get("side", frozenset()) >= {"left", "right"}:
-        values["side"] = frozenset(("bilateral",))
-    return Finding(
-        text=" , ".join(finding.text for finding in findings),
-        names=frozenset().union(*(finding.names for finding in findings)),
-        places=frozenset().union(*(finding.places for finding in findings)),
-        levels=frozenset().union(*(finding.levels for finding in findings)),
-        kinds=frozenset().union(*(finding.kinds for finding in findings)),
-        values=values,
-        bound=bound,
-        counts=frozenset().union(*(finding.counts for finding in findings)),
-        measures=tuple(measure for finding in findings for measure in finding.measures),
-        words=tuple(dict.fromkeys(word for finding in findings for word in finding.words)),
-        negative=first.negative,
-        certainty=min(finding.certainty for finding in findings),
-        turned=frozenset().union(*(finding.turned for finding in findings)),
-    )
-
-
-def _differ_by_side(findings: tuple[Finding, ...]) -> bool:
-    """Whether two findings of one name are on two sides and otherwise differ: "a large right and a small left one"."""
-    for place, one in enumerate(findings):
-        for other in findings[place + 1 :]:
-            sides = [finding.values.get("side", frozenset()) for finding in (one, other)]
-            if one.names and one.names == other.names and all(sides) and not sides[0] & sides[1]:
-                rest = [{axis: said for axis, said in f.values.items() if axis != "side"} for f in (one, other)]
-                if rest[0] != rest[1] or one.counts != other.counts:
-                    return True
-    return False
 
 
 def _lexical(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:

@@ -39,7 +39,7 @@ class Entry:
     word: str = ""
     """The unknown rest of a word after a known prefix; it is compared as a word."""
     headed: bool = field(init=False, compare=False, default=False)
-    """Whether it names a finding, a place, a modality or something unknown, and not only values."""
+    """Whether it names a finding, a place or a modality, and not only values."""
 
     stating: bool = field(init=False, compare=False, default=False)
     """Whether it makes a statement by itself: a finding, a modality, or the state of a place."""
@@ -47,7 +47,7 @@ class Entry:
     def __post_init__(self) -> None:
         states = any(atom.axis in ("name", "kind") or atom.facet in STATING for atom in self.atoms)
         object.__setattr__(self, "stating", states)
-        object.__setattr__(self, "headed", bool(self.word) or any(atom.axis in HEADED for atom in self.atoms))
+        object.__setattr__(self, "headed", any(atom.axis in HEADED for atom in self.atoms))
 
 
 @dataclass(frozen=True, slots=True)

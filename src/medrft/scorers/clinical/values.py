@@ -33,6 +33,7 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("trend", "normality"): {"unchanged": ("normal",), "increased": ("abnormal",), "decreased": ("abnormal",)},
     ("rupture", "normality"): {"ruptured": ("abnormal",), "unruptured": ("normal",)},
     ("margin", "sharpness_of_angle"): {"well_defined": ("sharp_angle",), "ill_defined": ("blunted",)},
+    ("number", "side"): {"single": ("left", "right", "unilateral", "midline")},
     ("side", "fracture_position"): {"midline": ("undisplaced",)},
     ("magnitude", "trend"): {
         **dict.fromkeys(("tiny", "small"), ("decreased",)),
