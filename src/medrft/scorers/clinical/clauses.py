@@ -31,7 +31,10 @@ NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 """Axes whose values act as nouns, so that a "no" before one negates it as a whole ("no acute abnormality")."""
 ASIDE = frozenset(("without", "w o"))
 EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
+PAST = frozenset(("acuity", "novelty", "timing"))
+"""Axes on which an earlier image has a value: "prior"."""
 WAYS = {"from": "from", "to": "to", "into": "to"}
+WHERE = {"outside": "outside", "in": "in", "within": "in", "inside": "in"}
 COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
 RESULTS = frozenset(("positive", "negative"))
 ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "given", "placed", "inserted"))
@@ -182,7 +185,7 @@ class Clause:
                 cue = self._term(draft, mention, cue, mentions, position)
             elif kind == "negated":
                 draft.text[-1] = mention.text
-                cue = self._term(draft, mention, "not", mentions, position)
+                cue = self._term(draft, mention, "" if cue else "not", mentions, position)
             elif draft.heads and _says_absent(mentions, position):
                 draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
@@ -228,6 +231,8 @@ class Clause:
     def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
         """Read "A is smaller than B" as "B is larger"; in "A is larger than B" only A is described."""
         other = self._chunk(mentions, compared=True)
+        if not other.heads and other.values.keys() <= PAST:
+            return draft  # "better compared to prior"
         lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
         if not lesser or not draft.heads or not (other.heads or other.values):
             return draft
@@ -244,7 +249,8 @@ class Clause:
         atoms = mention.entry.atoms
         if mention.entry.word:
             draft.word(mention.entry.word)
-        if cue and not mention.entry.headed and self._turns(cue, mentions, position):
+        named = mention.entry.headed or bool(mention.entry.word)  # "no hyperlipidemia", of whatever lipidemia may be
+        if cue and not named and self._turns(cue, mentions, position):
             atoms = tuple(self._turn(draft, atom) for atom in atoms)
         elif cue and (mention.kind == "negated") and any(atom.axis == "name" for atom in atoms):
             draft.negative = True
@@ -252,8 +258,9 @@ class Clause:
             draft.negative = draft.ahead = True
         draft.add(atoms)
         way = mentions[position - 1].text if position else ""
-        if way in WAYS:
-            draft.bound.update({("way", atom.value): WAYS[way] for atom in atoms if atom.axis == "place"})
+        for key, words in (("way", WAYS), ("where", WHERE)):
+            if way in words:
+                draft.bound.update({(key, atom.value): words[way] for atom in atoms if atom.axis == "place"})
         return ""
 
     def _turns(self, cue: str, mentions: Sequence[Mention], position: int) -> bool:

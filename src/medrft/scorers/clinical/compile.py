@@ -159,6 +159,7 @@ def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -
             if atoms is None:
                 later.append((key, phrase, names))
                 continue
+            kind = "negated" if phrase.startswith("no ") else "term"
             if key in made.ancestors and key != phrase:
                 # A fibrosis of the lung is a fibrosis, and in the lung by its nature.
                 made.ancestors[key] |= {atom.value for atom in atoms if atom.axis == "name"} - {key}
@@ -166,7 +167,7 @@ def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -
                 made.sites[key] = made.sites.get(key, frozenset()) | places
                 atoms = (Atom("finding", "name", key), *(atom for atom in atoms if atom.facet != "finding"))
             for name in names:
-                made.add(name, Entry("term", atoms), where=key)
+                made.add(name, Entry(kind, atoms), where=key)
         if len(later) == len(pending):
             made.problems += [f"{key}: {phrase!r} has a word the lexicon does not know" for key, phrase, _ in later]
             return

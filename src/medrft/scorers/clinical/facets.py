@@ -95,8 +95,9 @@ def match_findings(
             free = frozenset(known).union(*sites)
         extra = EXTRA if reference.names or candidate.names else LISTED
         lines += _concepts(made, "anatomy", reference.places, candidate.places, free, extra=extra)
-    if any(candidate.bound.get(key, way) != way for key, way in reference.bound.items() if key[0] == "way"):
-        lines.append(Line("position", "from / to", "to / from", "clash", OPPOSITE))
+    for (axis, place), way in reference.bound.items():
+        if axis in ("way", "where") and (other := candidate.bound.get((axis, place), way)) != way:
+            lines.append(Line("position", way, other, "clash", OPPOSITE))
     if reference.levels or candidate.levels:
         lines += _sets("anatomy", reference.levels, candidate.levels)
     if reference.kinds or candidate.kinds:

@@ -14,7 +14,7 @@ HEDGED = 0.42
 OPPOSITE, OTHER_SIDE, TWO_STEPS, FARTHER = 0.3, 0.35, 0.5, 0.25
 """How near two values are that exclude each other: opposites, left and right, two steps on a scale, and more."""
 SLIGHT = frozenset(
-    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing")
+    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing", "heavier_side")
 )
 """Axes that an answer may leave out at little cost."""
 RANKS = {
@@ -33,6 +33,7 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("trend", "normality"): {"unchanged": ("normal",), "increased": ("abnormal",), "decreased": ("abnormal",)},
     ("rupture", "normality"): {"ruptured": ("abnormal",), "unruptured": ("normal",)},
     ("margin", "sharpness_of_angle"): {"well_defined": ("sharp_angle",), "ill_defined": ("blunted",)},
+    ("number", "side"): {"single": ("left", "right", "unilateral", "midline")},
     ("side", "fracture_position"): {"midline": ("undisplaced",)},
     ("magnitude", "trend"): {
         **dict.fromkeys(("tiny", "small"), ("decreased",)),

@@ -19,15 +19,25 @@ NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
 LETTER_A = "xxa"
 SIGNED = {"c+": ["with", "contrast"], "c-": ["without", "contrast"], "↑": ["increased"], "↓": ["decreased"], "±": []}
 RANGE = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,6})?) ?[-–—] ?(?=\d{1,6}(?:\.\d{1,6})?(?![\w-]*-\d))")
+PERIOD = "(?:minutes?|hours?|days?|weeks?|months?|years?)"
+NUMERAL = r"(?:\d{1,6}(?:\.\d{1,6})?|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
 OR_MORE = re.compile(
-    r"(?<![\w.,<>≤≥-])(\d{1,6}(?:\.\d{1,6})?(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
+    rf"(?<![\w.,<>≤≥-])({NUMERAL}(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
     r"(?:(more|greater|larger|above|over|older)|(?:less|smaller|fewer|below|under|younger))\b(?! than)",
     re.IGNORECASE,
 )
 OVER = re.compile(
     r"\b(?:(over|above)|(?:under|below)) (?=\d{1,6}(?:\.\d{1,6})? ?(?:mm|cm|ml|hu|years?|%))", re.IGNORECASE
 )
-"""Bounds in words, which become signs: "5 mm or more", "under 5 mm"."""
+LIMIT = re.compile(
+    rf"\b(?:(at least|(?:no|not) (?:less|fewer) than|a minimum of)|(?:at most|(?:no|not) more than|a maximum of)) (?={NUMERAL})",
+    re.IGNORECASE,
+)
+"""Bounds in words, which become signs: "5 mm or more", "under 5 mm", "no more than three"."""
+COUNTED = re.compile(rf"(?<![-\d] )\b(day|week|month|year|hour|minute) (\d{{1,4}})\b(?! ?(?:to|-|/|{PERIOD}))", re.IGNORECASE)
+"""A time by its number, which becomes a length: "day 3", "week 20"."""
+BOUNDED = re.compile(r"(?i) or | and | than |t (?:least|most) | (?:min|max)imum of ")
+"""A cheap look for words that a bound is said with."""
 RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[()\[\]、，]|\s[-–—]+\s")
@@ -85,8 +95,11 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS]))
+    if BOUNDED.search(text):
+        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+        text = LIMIT.sub(lambda match: "≥ " if match[1] else "≤ ", text)
     if DIGIT.search(text):
-        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", RANGE.sub(r"\1 to ", text))
+        text = COUNTED.sub(r"\2 \1", RANGE.sub(r"\1 to ", text))
         text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
         weeks = "w" in text or "W" in text
         text = (
