@@ -32,6 +32,8 @@ LONGEST = 60
 """Longer texts are not compared word by word."""
 EXCHANGED, DENIED, HALFWAY = 0.08, 0.04, 0.6
 """Factors for words that mean something else, a negation in place of something, and words that mean nearly the same."""
+STEP, SCALES = 0.3, frozenset(("severity", "size", "quantity"))
+"""Factor for one step on a scale ("moderate" in place of "severe"), and the facets that have scales."""
 LOOSE = 0.5
 """Texts that share half of their words lose no more than this half; those that share 90 % nearly all."""
 KEPT = 0.75
@@ -108,6 +110,8 @@ def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
         return 1.0
     if found.clashes or unknown or not found.shared:
         return EXCHANGED
+    if any(line.verdict == "near" and line.facet in SCALES and line.factor <= 0.5 for line in found.lines):
+        return STEP
     return HALFWAY if found.substituted else 1.0
 
 

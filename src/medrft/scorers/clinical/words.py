@@ -48,6 +48,7 @@ GESTATION = re.compile(
 )
 """Weeks and days of a pregnancy: "22w3d", "22 weeks 3 days", "22+3 weeks"."""
 DIGIT = re.compile(r"\d")
+RATE = re.compile(r"(?<=\d) ?(?:/ ?min(?:ute)?|(?:beats )?per min(?:ute)?|beats/min)\b", re.IGNORECASE)
 CLOCK = re.compile(r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE)
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with", "c/d": "cup to disc"}
@@ -107,6 +108,7 @@ def cut_tokens(text: str) -> list[str]:
             if not weeks
             else GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
         )
+        text = RATE.sub(" bpm", text)
         text = CLOCK.sub(r"clock \1", text) if "clock" in text.lower() or ":" in text else text
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
