@@ -126,11 +126,12 @@ def test_what_an_arm_sets_as_a_whole_the_study_does_not_change_in_part(tmp_path)
     assert study.recipe("sft_answers", 1).stages[1].kinds == ("open",)  # as the stage in whose place it stands
 
 
-def test_shipped_controls_load():
+@pytest.mark.parametrize(("name", "recipe"), [("phantom", "phantom_study"), ("composed", "composed")])
+def test_shipped_controls_ask_what_grpo_asks(name, recipe):
     from medrft.shipped import FOLDER
 
-    controls = load_controls(FOLDER / "controls" / "phantom.yaml")
-    recipe = load_recipe(FOLDER / "phantom_study.yaml")
+    controls = load_controls(FOLDER / "controls" / f"{name}.yaml")
+    recipe = load_recipe(FOLDER / f"{recipe}.yaml")
     asked = recipe.stages[1].trl["max_steps"] * recipe.stages[1].trl["per_device_train_batch_size"]
     for arm in ("sft_answers", "rejection"):
         assert controls.table.arms[arm]["stages.grpo.asked_first"] == asked // recipe.stages[1].trl["num_generations"]

@@ -102,6 +102,7 @@ HEALTH = (
         at_least=8,
         floor=0.0,
     ),
+    _share("looks", "Looks", "Share of thoughts that first say what lies on each side, where the question takes both."),
     _share("truncated", "Cut off", "Share of answers that hit the token limit before they ended."),
     _share("no_answer", "No readable answer", "Share of answers without exactly one answer in the form asked for."),
     _share(

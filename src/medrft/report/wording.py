@@ -7,6 +7,7 @@ import re
 LABELS: dict[str, str] = {
     "truth": "oracle accuracy",
     "in_grammar": "readable by the oracle",
+    "looks": "looks first",
     "bleu1": "BLEU-1",
     "rouge1": "ROUGE-1",
     "bertscore": "BERTScore",

@@ -36,6 +36,8 @@ class Graded:
     truth: bool | None = None
     """What the phantom's oracle says, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
+    looks: bool | None = None
+    """Whether the thought says first what lies on the sides; of composed questions about phantoms alone."""
     missing: str | None = None
     """Why the policy was shown a blank picture, if it was; its completion then has no score."""
     failures: tuple[str, ...] = ()
@@ -134,15 +136,24 @@ def _blind(row: Graded, lost: str | None) -> Graded:
     if lost is None:
         return row
     return replace(
-        row, raw=row.raw.without(lost), correct=None, truth=None, in_grammar=None, missing=lost, failures=(lost,)
+        row,
+        raw=row.raw.without(lost),
+        correct=None,
+        truth=None,
+        in_grammar=None,
+        looks=None,
+        missing=lost,
+        failures=(lost,),
     )
 
 
 def _truth(item: Item, example: Example) -> dict[str, Any]:
-    from medrft.data.phantom import ask_oracle
+    from medrft.data.phantom import ask_oracle, looks
 
     verdict = ask_oracle(example, item.answer)
-    return {} if verdict is None else {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+    if verdict is None:
+        return {}
+    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar, "looks": looks(example, item.thinking)}
 
 
 @dataclass(frozen=True, slots=True)
