@@ -135,7 +135,7 @@ def _show_study(facts: dict[str, Any], form: str | None, again: str) -> None:
 def _print(facts: dict[str, Any]) -> None:
     """Print the verdict and the table of the primary outcome; everything else is on the page."""
     from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
-    from medrft.report.study_markdown import label_of, lead_tables, mean_cell, study_status, study_verdict
+    from medrft.report.study_markdown import label_of, lead_tables, study_status, study_verdict
     from medrft.report.study_predict import predict_words
     from medrft.report.wording import metric_label, plain_percent
 
@@ -150,14 +150,15 @@ def _print(facts: dict[str, Any]) -> None:
         title = Text(
             f"{shown['dataset']}, {shown['kind']}, {metric_label(shown['metric'])} in percent, minus {own['against']}"
         )
-        table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+        # The page has the interval of the mean as well; 80 columns do not.
+        table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left")
         shares = [SHARE] if has_shares(shown) else []
         for name in ("arm", "mean", "minus, points", *shares, "blank", "n"):
             table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
         for row in shown["rows"]:
             blank, n = plain_percent(row["controls"].get("blank")), f"{row['n']:,}"
             own_share = [share_cell(row["share"])] if shares else []
-            cells = (row["arm"], mean_cell(row), label_of(row["difference"]), *own_share, blank, n)
+            cells = (row["arm"], plain_percent(row["mean"]), label_of(row["difference"]), *own_share, blank, n)
             table.add_row(*map(Text, cells))
         out.print(table)
 
