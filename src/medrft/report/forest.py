@@ -25,6 +25,9 @@ WIDTH, NAMES, ROW, TOP, BOTTOM = 760, 140, 19, 50, 30
 FAR = 5.0
 """An end more than this many times the median end is left outside a scale around 0; a mean outside it is an arrow."""
 
+GROUND = """
+.ground { fill: #fff }
+@media (prefers-color-scheme: dark) { .ground { fill: #131416 } }"""
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #222 }
 .faint { fill: #666 } .grid { stroke: #ddd } .zero { stroke: #888 }
@@ -124,10 +127,14 @@ def dot_plot(names: Sequence[str], panels: Sequence[Panel], *, legend: Sequence[
 
 
 def svg_file(body: Sequence[Markup], *, width: float, height: float, says: str, style: Markup) -> str:
-    """A picture as the text of an SVG file: `says` is its title, `style` the rules of its classes."""
-    shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
-    head = Markup(shape + "<title>{says}</title><style>{style}</style>")
-    filled = head.format(w=as_px(width), h=as_px(height), says=says, style=style)
+    """A picture as the text of an SVG file: `says` is its title, `style` the rules of its classes.
+
+    It has a ground of its own: a page may be dark where the system is light, and the picture follows the system.
+    """
+    shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 -4 {w} {h}" width="{w}" height="{h}" role="img">'
+    ground = '<rect class="ground" x="-8" y="-4" width="{w}" height="{h}"/>'
+    head = Markup(shape + "<title>{says}</title><style>{style}</style>" + ground)
+    filled = head.format(w=as_px(width + 16), h=as_px(height + 8), says=says, style=Markup(GROUND) + style)
     return str(filled + Markup("\n").join(body) + Markup("</svg>\n"))
 
 
