@@ -11,6 +11,7 @@ from medrft.pipeline.job import open_job
 from medrft.pipeline.run import run_recipe, taught_rows
 from medrft.pipeline.run_study import Grid
 from medrft.recipes import load_recipe, parse_recipe
+from medrft.report.forest import forest_plot
 from medrft.report.study import collect_results
 from medrft.rundir import read_json, read_jsonl
 from medrft.store import read_rollouts
@@ -234,6 +235,10 @@ def test_controls_from_end_to_end_and_once_for_two_studies(tmp_path, monkeypatch
     assert {row["arm"]: row["kept"] for row in facts["cost"]["equal"]} == {"sft_answers": True, "rejection": True}
     (table,) = [table for table in facts["tables"] if (table["dataset"], table["kind"]) == ("phantom", "all")]
     assert {row["arm"] for row in table["rows"] if row["share"]} == set(by_name) - {"start", "oracle"}
+    picture = forest_plot(facts)
+    assert (
+        all(f">{arm}</text>" in picture for arm in by_name) and "minus start, points" in picture
+    )  # one seed: no shares
 
     other = load_study(written(tmp_path / "other", arms={"armed": {}}, primary={**STUDY["primary"], "a": "armed"}))
     places = Places(tmp_path / "other" / "results", study.controls.results)  # the same file of controls
