@@ -96,39 +96,8 @@ def test_normalize_is_stable_on_words(text):
 
 
 PIECES = [
-    "a",
-    "the",
-    "A",
-    "type",
-    "twenty",
-    "two",
-    "minus",
-    "colour",
-    "centred",
-    "metre",
-    "grey",
-    "first",
-    "I",
-    "or",
-    "x",
-]
-PIECES += [
-    "5",
-    "3x",
-    "x4",
-    "3x4cm",
-    "5mm",
-    "5in",
-    "T1",
-    "gd",
-    "ve",
-    "c",
-    "-",
-    "--",
-    " ",
-    "x-rays",
-    "analysed",
-    "oedema",
+    *("a", "the", "A", "type", "twenty", "two", "minus", "colour", "centred", "metre", "grey", "first", "I", "or", "x"),
+    *("5", "3x", "x4", "3x4cm", "5mm", "5in", "T1", "gd", "ve", "c", "-", "--", " ", "x-rays", "analysed", "oedema"),
 ]
 
 

@@ -109,7 +109,7 @@ def _alone(made: Lexicon) -> dict[str, Mention]:
         made.alone.update(SEPARATORS)
         for (first, *rest), entry in made.terms.items():
             plain = entry.kind != "number" and first != HALF and first not in ROMAN and len(first) > 1
-            if plain and not rest and len(made.trie[first]) == 1:
+            if plain and not rest and first not in made.longer:
                 made.alone[first] = Mention(entry.cue if entry.kind == "cue" else entry.kind, first, entry)
     return made.alone
 
