@@ -44,6 +44,8 @@ LESS = frozenset(
 RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|[(\[][+\-−–]|[+-]ve\b|(?:posi|nega)tive|[↑↓⇑⇓⬆⬇⇧⇩]", re.IGNORECASE)
 STATUS = re.compile(rf"\b([a-z][a-z\d]{{0,15}})(?:({POSITIVE}|{NEGATIVE})|[ -](positive|negative)\b)")
 MOVED = re.compile(r"[↑↓]|[a-z][a-z\d]*(?:-[a-z\d]+)*")
+SIGNLESS = re.compile(r"(?!.*minus)[\w\s,.;:'()/]*", re.ASCII | re.DOTALL | re.IGNORECASE)
+"""A text whose normal form holds no sign."""
 TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠", "≈": "≈", "→": "←", "←": "→", "∶": "∷"}
 EXCLUDES = {"=": "≠<>≤≥", "≠": "=≈", ">": "=<≤", "<": "=>≥", "≥": "<=≤", "≤": ">=≥", "≈": "≠"} | {
     **{"→": "←", "←": "→", "∶": "∷"}
@@ -203,15 +205,17 @@ def other_signs(made: Lexicon, reference: str, candidate: str) -> bool:
     [False, False, False]
     """
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
-    mine, yours = normalize(reference).split(), normalize(candidate).split()
     pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]
+    said, told = read_results(reference), read_results(candidate)
+    if not (pairs or said or told) and SIGNLESS.fullmatch(reference) and SIGNLESS.fullmatch(candidate):
+        return False
+    mine, yours = normalize(reference).split(), normalize(candidate).split()
     if not any(_fits(one, way) and one.sign == way.sign for one, other in pairs for way in (other, other.turned)):
         if mine != yours and _bare(mine) == _bare(yours) and _signs(mine) != _signs(yours):
             return True
         ordered = [(one, other) for one, other in pairs if {one.sign, other.sign} <= ORDERING]
         if any(_fits(one, way) for one, other in ordered for way in (other, other.turned)):
             return True
-    said, told = read_results(reference), read_results(candidate)
     return _only_named(made, said.keys() - told, yours) or _only_named(made, told.keys() - said, mine)
 
 

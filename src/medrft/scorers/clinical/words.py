@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from medrft.text import normalize
 from medrft.text.signs import spell_signs
@@ -84,27 +85,45 @@ def cut_tokens(text: str) -> list[str]:
     >>> cut_tokens("Mass, 2.5 cm. No viral/bacterial infection")
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
-    text = NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS]))
+    text = text[:MAX_CHARACTERS]
+    letters = text.replace(" ", "")
+    if not (letters.isascii() and letters.isalpha()):
+        text = _spell_out(text)
+    words = normalize(text).split()
+    if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
+        return list(map(lemma, words))
+    return [part for place, word in enumerate(words) for part in _spoken(word, words[place + 1 : place + 2])]
+
+
+def _spell_out(text: str) -> str:
+    """The text with its signs, bounds, shorthand and punctuation in words."""
+    text = spell_signs(text)
+    if "," in text or ";" in text or "/" in text or "&" in text:
+        text = NAMED.sub(LETTER_A, text)
     if DIGIT.search(text):
-        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", RANGE.sub(r"\1 to ", text))
-        text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
-        weeks = "w" in text or "W" in text
-        text = (
-            text
-            if not weeks
-            else GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
-        )
-        text = CLOCK.sub(r"clock \1", text) if "clock" in text.lower() else text
+        text = _spell_numbers(text)
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))
     if PUNCTUATED.search(text):
         text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
         text = text.replace(":", f" {COLON} ")
-    words = normalize(text).split()
-    if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
-        return [lemma(word) for word in words]
-    return [part for place, word in enumerate(words) for part in _spoken(word, words[place + 1 : place + 2])]
+    return text
+
+
+def _spell_numbers(text: str) -> str:
+    """The text with ranges and bounds of numbers, weeks of a pregnancy and clock positions in words."""
+    # A look for its words first, because each of these patterns is slow where it finds nothing.
+    lowered = text.lower()
+    if "-" in text or "–" in text or "—" in text:
+        text = RANGE.sub(r"\1 to ", text)
+    if " or " in lowered or " and " in lowered:
+        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+    if any(word in lowered for word in ("over ", "above ", "under ", "below ")):
+        text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
+    if "w" in lowered:
+        text = GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
+    return CLOCK.sub(r"clock \1", text) if "clock" in lowered else text
 
 
 def _spoken(word: str, after: list[str]) -> list[str]:
@@ -120,6 +139,7 @@ def _spoken(word: str, after: list[str]) -> list[str]:
     return [lemma(word)]
 
 
+@lru_cache(maxsize=65_536)
 def lemma(word: str) -> str:
     """The singular of an English or Latin plural; other words as they are. Used for the lexicon and for texts alike.
 
