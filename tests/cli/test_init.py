@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -258,6 +259,9 @@ def at_a_terminal(folder, *words, answers):
     ) as asked:
         os.close(theirs)
         while True:
+            if not select.select([ours], [], [], 300)[0]:
+                asked.kill()
+                pytest.fail(f"it waits for an answer that no question was expected for:\n{seen}")
             try:
                 seen += os.read(ours, 4096).decode(errors="replace")
             except OSError:  # the program has ended, and its terminal with it
@@ -284,7 +288,7 @@ ASKED = ("Which column holds the answer?", "Split by image, 20% of the images fo
     ids=["asked again", "no split", "ctrl-d", "ctrl-c"],
 )
 def test_at_a_terminal_it_asks_what_it_cannot_see(tmp_path, answers, status, says, split):
-    table = [("Bild", "Frage", "Befund"), *questions(tmp_path)]
+    table = [("Bild", "Frage", "Befund", "Station"), *((*row, "3B") for row in questions(tmp_path))]
     (tmp_path / "studie.csv").write_text(lines(*table))
     ended, seen, left = at_a_terminal(tmp_path, "studie.csv", answers=answers)
     assert (ended, left) == (status, []), seen
