@@ -1,11 +1,13 @@
 """`medrft init` as a user types it, on files as people have them."""
 
+import fcntl
 import json
 import os
 import pty
 import select
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pyarrow
@@ -254,9 +256,9 @@ def at_a_terminal(folder, *words, answers):
     ours, theirs = pty.openpty()
     seen, left = "", list(answers)
     command = [sys.executable, "-m", "medrft", "init", *words]
-    with subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as asked:
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    own = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}  # so that Ctrl-C acts
+    with subprocess.Popen(command, cwd=folder, **streams, **own) as asked:
         os.close(theirs)
         while True:
             if not select.select([ours], [], [], 300)[0]:
