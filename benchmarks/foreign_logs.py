@@ -169,17 +169,18 @@ def make_vlmevalkit(folder: Path) -> None:
 
     model, table = "Qwen2-VL-2B-Instruct", pandas.DataFrame
     short = [(i, q, a, s, kind, "test") for i, (q, a, kind, s) in enumerate(VQA)]
-    choices = [(i, q, *(given + [None])[:3], a, s, "modality") for i, (q, given, a, s) in enumerate(CHOICES)]
+    choices = [(i, q, *[*given, None][:3], a, s, "modality") for i, (q, given, a, s) in enumerate(CHOICES)]
     closed = [(i, q, a.capitalize(), s, "chest") for i, (q, a, _, s) in enumerate(VQA[:2])]
+    asked = ("index", "question", "answer", "prediction", "category")
     sets = {
-        "PathVQA_TEST": (ImageShortQADataset, ("index", "question", "answer", "prediction", "category", "split"), short),
+        "PathVQA_TEST": (ImageShortQADataset, (*asked, "split"), short),
         "PathMMU_VAL": (
             ImageMCQDataset,
             ("index", "question", "A", "B", "C", "answer", "prediction", "l2-category"),
             choices,
         ),
-        "SmallYN": (ImageYORNDataset, ("index", "question", "answer", "prediction", "category"), closed),
-        "GQA_Small": (ImageVQADataset, ("index", "question", "answer", "prediction", "category"), [r[:5] for r in short]),
+        "SmallYN": (ImageYORNDataset, asked, closed),
+        "GQA_Small": (ImageVQADataset, asked, [row[:5] for row in short]),
     }
     run = folder / model / "T20261130-120000"
     run.mkdir(parents=True)

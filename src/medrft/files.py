@@ -292,9 +292,7 @@ def _take(path: Path, *, wait: bool, tell: Tell) -> int:
         if taken:
             continue  # whoever held it removed the file just now: another one may lock the next
         if not wait:
-            raise RunInUseError(
-                f"{path.parent} is in use by {holder}; wait until it ends, or choose another --output"
-            )
+            raise RunInUseError(f"{path.parent} is in use by {holder}; wait until it ends, or choose another --output")
         if not told:
             tell(f"waiting for {holder}, which works in {path.parent}")
         told = True

@@ -269,9 +269,8 @@ def at_a_terminal(folder, *words, answers):
             except OSError:  # the program has ended, and its terminal with it
                 break
             if left and left[0][0] in seen.rpartition("\0")[2]:
-                question, answer = left.pop(0)
-                seen += "\0"  # what follows is an answer to this one
-                os.write(ours, answer.encode())
+                seen += "\0"  # what follows answers another question
+                os.write(ours, left.pop(0)[1].encode())
     os.close(ours)
     return asked.returncode, seen.replace("\0", "").replace("\r", ""), left
 

@@ -223,7 +223,8 @@ def test_of_vlmevalkits_runs_the_last_is_read_and_of_its_links_none_twice(tmp_pa
 def test_how_vlmevalkit_marked_a_choice(tmp_path, log, reason):
     head = "index\tquestion\tA\tB\tanswer\tprediction"
     (tmp_path / "m_Med_VAL.tsv").write_text(f"{head}\n0\tWhich?\tCT\tMRI\tB\tB\n")
-    (tmp_path / "m_Med_VAL_gpt-4o_result.tsv").write_text(f"{head}\thit\tlog\n0\tWhich?\tCT\tMRI\tB\tB\t0\t{log}\n")
+    marked = f"{head}\thit\tlog\n0\tWhich?\tCT\tMRI\tB\tB\t0\t{log}\n"
+    (tmp_path / "m_Med_VAL_gpt-4o_result.tsv").write_text(marked)
     (tmp_path / "m_Med_VAL_acc.csv").write_text("split,Overall\nnone,0.0\n")
     (entry,) = rescore("vlmevalkit", tmp_path, PLAIN).report["theirs"]
     assert reason in entry["reasons"][0]
@@ -232,7 +233,9 @@ def test_how_vlmevalkit_marked_a_choice(tmp_path, log, reason):
 def test_failed_requests_of_vlmevalkit_are_told(tmp_path):
     path = tmp_path / "m_PathVQA_TEST.tsv"
     path.write_text(
-        "index\tquestion\tanswer\tprediction\n0\tWhere?\tleft\tFailed to obtain answer via API.\n1\tWhere?\tleft\tleft\n"
+        "index\tquestion\tanswer\tprediction\n"
+        "0\tWhere?\tleft\tFailed to obtain answer via API.\n"
+        "1\tWhere?\tleft\tleft\n"
     )
     (note,) = rescore("vlmevalkit", path, PLAIN).report["notes"]
     assert note.startswith("m_PathVQA_TEST.tsv: 1 predictions are failed requests")

@@ -221,7 +221,8 @@ def _split_in(dataset: str) -> str | None:
 
 def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Figure]:
     """Figures of the `_acc` or `_score` file: columns are `Overall` and categories, rows are splits."""
-    places = [file.with_name(f"{file.stem}_{end}{suffix}") for end in ("acc", "score") for suffix in (".csv", *SUFFIXES)]
+    ends = [f"{end}{suffix}" for end in ("acc", "score") for suffix in (".csv", *SUFFIXES)]
+    places = [file.with_name(f"{file.stem}_{end}") for end in ends]
     tables = [place for place in places if place.is_file()]
     table = _table(tables[0]) if tables and rows else []
     values = [
