@@ -41,7 +41,7 @@ def read_answer_rows(path: Path, options: Mapping[str, Any]) -> Foreign:
             rows.append(found)
         else:
             left.append(found)
-    wanted = "JSONL, CSV or Parquet whose rows have a question, a reference and a prediction; name a column with --set question=COLUMN"
+    wanted = "JSONL, CSV or Parquet whose rows have a question, a reference and a prediction (--set question=COLUMN)"
     foreign.needs_rows(rows, path, left, wanted)
     return Foreign(evaluator="jsonl", rows=tuple(rows), left_out=tuple(left))
 
