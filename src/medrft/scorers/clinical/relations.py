@@ -41,6 +41,8 @@ MORE = frozenset(
 LESS = frozenset(
     ("smaller", "less", "fewer", "lower", "narrower", "shorter", "thinner", "darker", "lesser", "milder", "better")
 )
+SPOKEN = re.compile(r"than|from|tive", re.IGNORECASE)
+"""Part of each comparison and result that is spelled in letters."""
 RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|[(\[][+\-−–]|[+-]ve\b|(?:posi|nega)tive|[↑↓⇑⇓⬆⬇⇧⇩]", re.IGNORECASE)
 STATUS = re.compile(rf"\b([a-z][a-z\d]{{0,15}})(?:({POSITIVE}|{NEGATIVE})|[ -](positive|negative)\b)")
 MOVED = re.compile(r"[↑↓]|[a-z][a-z\d]*(?:-[a-z\d]+)*")
@@ -178,6 +180,8 @@ def sign_disagreement(reference: str, candidate: str) -> str:
     >>> tuple(sign_disagreement(reference, candidate) for reference, candidate in pairs)
     ('compares the other way round', 'positive against negative, or up against down', '')
     """
+    if reference.isascii() and reference.replace(" ", "").isalnum() and not SPOKEN.search(reference):
+        return ""  # the usual case, and cheap to see
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     if (
         SIGN.search(reference)
