@@ -86,8 +86,10 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = text[:MAX_CHARACTERS]
-    letters = text.replace(" ", "")
-    if not (letters.isascii() and letters.isalpha()):
+    letters = text.replace(" ", "") if text.isascii() else ""
+    if letters.isalnum() and "minus" not in text.lower():  # no sign and no punctuation: most answers
+        text = text if letters.isalpha() else _spell_numbers(text)
+    else:
         text = _spell_out(text)
     words = normalize(text).split()
     if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
