@@ -291,8 +291,9 @@ def _add_rewrites(made: Lexicon) -> None:
         for atom in pieces:
             count[atom] = count.get(atom, 0) + 1
     for pieces, atoms in sorted(rules.items(), key=lambda rule: -len(rule[0])):
-        made.rewrites.setdefault(min(pieces, key=lambda atom: (count[atom], atom)), []).append((pieces, atoms))
-    made.rewritable = frozenset(atom.value for atom in made.rewrites)
+        rarest = min(pieces, key=lambda atom: (count[atom], atom))
+        made.rewrites.setdefault(rarest, []).append((pieces, atoms))
+        made.rewritable.setdefault(rarest.value, []).append(frozenset(atom.value for atom in pieces))
 
 
 def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:

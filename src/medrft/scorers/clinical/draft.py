@@ -223,9 +223,10 @@ class Draft:
         """
         if len(self.names) + len(self.places) + len(self.values) < 2:
             return
-        if made.rewritable.isdisjoint(
-            (*self.names, *self.places, *self.turned.values(), *chain(*self.values.values()))
-        ):
+        whole = {*self.names, *self.places, *self.turned.values(), *chain(*self.values.values())}
+        if made.rewritable.keys().isdisjoint(whole):
+            return
+        if not self.turned and not any(pieces <= whole for value in whole for pieces in made.rewritable.get(value, ())):
             return
         values = {(axis, value) for axis, said in self.values.items() for value in said}
         if self._apply(made, values) or not self.turned or self.names:

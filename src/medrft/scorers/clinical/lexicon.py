@@ -91,12 +91,12 @@ class Lexicon:
     morphology: Mapping[str, Any] = field(default_factory=dict)
     rewrites: dict[Atom, list[tuple[frozenset[Atom], tuple[Atom, ...]]]] = field(default_factory=dict)
     """Rules (pieces, meaning) for atoms that together mean something else, in any order; by their rarest atom."""
-    rewritable: frozenset[str] = frozenset()
-    """The values of the keys of `rewrites`. A text without any of them needs no look at the rules."""
+    rewritable: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+    """The same rules by the values alone, rarest -> all: where none of these sets is said, no rule applies."""
     problems: list[str] = field(default_factory=list)
     """Mistakes in the files: names that stand twice, or are used and not defined."""
     alone: dict[str, Any] = field(default_factory=dict)
-    """Words that begin no longer term, so that nothing after them need be looked at; filled by `tagging`."""
+    """The mentions of words that are a term by themselves; filled by `tagging`."""
     words: dict[str, Entry | None] = field(default_factory=dict)
     """What the form of each unknown word says, for the words seen so far; filled by `morphology`."""
     stems: dict[str, Entry | None] = field(default_factory=dict)

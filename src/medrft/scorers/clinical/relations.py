@@ -44,8 +44,6 @@ LESS = frozenset(
 RESULT = re.compile(r"\w ?[+\-−–⁺⁻](?!\w)|[(\[][+\-−–]|[+-]ve\b|(?:posi|nega)tive|[↑↓⇑⇓⬆⬇⇧⇩]", re.IGNORECASE)
 STATUS = re.compile(rf"\b([a-z][a-z\d]{{0,15}})(?:({POSITIVE}|{NEGATIVE})|[ -](positive|negative)\b)")
 MOVED = re.compile(r"[↑↓]|[a-z][a-z\d]*(?:-[a-z\d]+)*")
-SIGNLESS = re.compile(r"(?!.*minus)[\w\s,.;:'()/]*", re.ASCII | re.DOTALL | re.IGNORECASE)
-"""A text whose normal form holds no sign."""
 TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠", "≈": "≈", "→": "←", "←": "→", "∶": "∷"}
 EXCLUDES = {"=": "≠<>≤≥", "≠": "=≈", ">": "=<≤", "<": "=>≥", "≥": "<=≤", "≤": ">=≥", "≈": "≠"} | {
     **{"→": "←", "←": "→", "∶": "∷"}
@@ -171,6 +169,13 @@ def _fits(one: Relation, other: Relation) -> bool:
     return bool(right & other.right) and (bool(left & other.left) or not (left and other.left))
 
 
+def _surely_no_sign(text: str) -> bool:
+    """Whether it can be seen at once that a text compares nothing and gives no result: letters and digits only."""
+    lowered = text.lower()
+    plain = text.isascii() and text.replace(" ", "").isalnum()
+    return plain and not ("than" in lowered or "from" in lowered or "tive" in lowered or "minus" in lowered)
+
+
 def sign_disagreement(reference: str, candidate: str) -> str:
     """Why the signs of two texts exclude each other; empty if they do not.
 
@@ -178,6 +183,8 @@ def sign_disagreement(reference: str, candidate: str) -> str:
     >>> tuple(sign_disagreement(reference, candidate) for reference, candidate in pairs)
     ('compares the other way round', 'positive against negative, or up against down', '')
     """
+    if _surely_no_sign(reference):
+        return ""
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     if (
         SIGN.search(reference)
@@ -204,18 +211,18 @@ def other_signs(made: Lexicon, reference: str, candidate: str) -> bool:
     >>> [other_signs(made, *pair) for pair in (("HER2+", "HER2 positive"), ("T1 ↑", "↑ T1"), ("lung", "lungs"))]
     [False, False, False]
     """
-    reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
-    pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]
-    said, told = read_results(reference), read_results(candidate)
-    if not (pairs or said or told) and SIGNLESS.fullmatch(reference) and SIGNLESS.fullmatch(candidate):
+    if _surely_no_sign(reference) and _surely_no_sign(candidate):
         return False
+    reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     mine, yours = normalize(reference).split(), normalize(candidate).split()
+    pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]
     if not any(_fits(one, way) and one.sign == way.sign for one, other in pairs for way in (other, other.turned)):
         if mine != yours and _bare(mine) == _bare(yours) and _signs(mine) != _signs(yours):
             return True
         ordered = [(one, other) for one, other in pairs if {one.sign, other.sign} <= ORDERING]
         if any(_fits(one, way) for one, other in ordered for way in (other, other.turned)):
             return True
+    said, told = read_results(reference), read_results(candidate)
     return _only_named(made, said.keys() - told, yours) or _only_named(made, told.keys() - said, mine)
 
 

@@ -92,24 +92,26 @@ SEPARATORS = {
 def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
     """Mentions in the order of the text; the longest term wins."""
     mentions: list[Mention] = []
-    position, size, alone = 0, len(tokens), _alone(made)
+    position, size, alone, longer = 0, len(tokens), _alone(made), made.longer
     while position < size:
-        mention = alone.get(tokens[position])
-        if mention is not None:
-            position += 1
-        else:
+        token = tokens[position]
+        mention = alone.get(token)
+        # One lookup is enough for most words: what follows begins no longer term with them.
+        if mention is None or (token in longer and position + 1 < size and tokens[position + 1] in longer[token]):
             mention, position = _mention(made, tokens, position)
+        else:
+            position += 1
         mentions.append(mention)
     return mentions
 
 
 def _alone(made: Lexicon) -> dict[str, Mention]:
-    """The mentions of punctuation, and of words that are a term and begin no longer one: one lookup is enough there."""
+    """The mentions of punctuation, and of words that are a term by themselves."""
     if not made.alone:
         made.alone.update(SEPARATORS)
         for (first, *rest), entry in made.terms.items():
             plain = entry.kind != "number" and first != HALF and first not in ROMAN and len(first) > 1
-            if plain and not rest and first not in made.longer:
+            if plain and not rest:
                 made.alone[first] = Mention(entry.cue if entry.kind == "cue" else entry.kind, first, entry)
     return made.alone
 

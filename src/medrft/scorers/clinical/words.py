@@ -86,8 +86,10 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = text[:MAX_CHARACTERS]
-    letters = text.replace(" ", "")
-    if not (letters.isascii() and letters.isalpha()):
+    letters = text.replace(" ", "") if text.isascii() else ""
+    if letters.isalnum() and "minus" not in text.lower():  # no sign and no punctuation: most answers
+        text = text if letters.isalpha() else _spell_numbers(text)
+    else:
         text = _spell_out(text)
     words = normalize(text).split()
     if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
@@ -157,6 +159,7 @@ def lemma(word: str) -> str:
     return word if word.endswith(("ss", "us", "is")) else word[:-1]
 
 
+@lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """A word without its derivational ending; at least five letters stay.
 
@@ -175,10 +178,11 @@ def one_letter_deletions(word: str) -> list[str]:
     return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
 
 
-def trigrams(word: str) -> set[str]:
+@lru_cache(maxsize=65_536)
+def trigrams(word: str) -> frozenset[str]:
     """Character trigrams of a word, with its beginning and end marked."""
     marked = f"^{word}$"
-    return {marked[i : i + 3] for i in range(len(marked) - 2)}
+    return frozenset(marked[i : i + 3] for i in range(len(marked) - 2))
 
 
 def word_likeness(left: str, right: str) -> float:
