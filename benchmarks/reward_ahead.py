@@ -39,6 +39,7 @@ from medrft.models.load import resolve_base
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_jsonl
+from medrft.scorers.encoder_model import get_encoder
 from medrft.store import read_rollouts
 from medrft.training.ahead import GradesAhead
 from medrft.training.grpo import run_grpo
@@ -144,6 +145,7 @@ def seconds_of_a_mark(count: int = 20_000) -> float:
 def trained(case: str, side: str, steps: int, url: str | None, start: tuple[Path, list[Any]], work: Path) -> RunDir:
     """One run of one side."""
     recipe = recipe_of(case, steps, url)
+    get_encoder.cache_clear()  # it remembers what it has read, and the second side would find all of it
     run = RunDir.create(work / f"{case}-{side}-{time.monotonic_ns()}")
     with graded_afterwards() if side == "afterwards" else nullcontext():
         run_grpo(recipe.stages[0], recipe, start=start[0], train=start[1], validation=[], run=run)
@@ -227,7 +229,8 @@ def main() -> None:
                     f"{case}: step {after['step_time']:.2f} / {ahead['step_time']:.2f} s = "
                     f"{found[case]['times_as_fast']:.2f}; "
                     f"waits {after['time/reward']:.2f} / {ahead['time/reward']:.2f} s; "
-                    f"grading {ahead['reward_time']:.2f} s; {found[case]['steps']} steps a side; "
+                    f"grading {after['reward_time']:.2f} / {ahead['reward_time']:.2f} s; "
+                    f"{found[case]['steps']} steps a side; "
                     f"{'equal' if found[case]['same'] else 'DIFFERENT'}",
                     flush=True,
                 )

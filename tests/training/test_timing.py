@@ -8,11 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from medrft.models.load import load_policy
+from medrft.models.picture_memory import vision_tower
+from medrft.models.tiny import FAMILIES, build_tiny
 from medrft.rundir import read_jsonl
 from medrft.training.grpo import run_grpo
 from medrft.training.sft import run_sft
 from medrft.training.timing.clock import StepClock, Timed
-from medrft.training.timing.flops import watch_model
+from medrft.training.timing.flops import PATCHERS, watch_model, weights_passed
 from medrft.training.timing.slowest import PARTS, measure_speed, speeds_of_run
 
 CPU = torch.device("cpu")
@@ -124,6 +126,20 @@ def test_operations_are_those_that_torch_counts_in_matrix_products(base, recipe,
     counted = counter.get_flop_counts()["Global"]
     products = sum(number for name, number in counted.items() if str(name) in ("aten.mm", "aten.addmm"))
     assert clock.flops == pytest.approx(products, rel=0.05)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_familys_decoder_and_patches_are_found(family):
+    model, _ = build_tiny(family, texts=["what is this ?"] * 4, sizes={}, seed=0)
+    clock = StepClock(CPU)
+    watch_model(model, clock)
+    assert any(isinstance(module, PATCHERS) for module in vision_tower(model).modules())
+    clock.begin()
+    with clock.part("loss"):
+        model(input_ids=torch.arange(10, 20)[None], attention_mask=torch.ones(1, 10, dtype=torch.long))
+    passed, learning = weights_passed(model.get_decoder())
+    assert passed == learning > 0
+    assert clock.flops == 2 * 10 * 3 * (passed + model.get_output_embeddings().weight.numel())
 
 
 ROW = {"stage": "grpo", "kind": "grpo", "split": "train"}

@@ -33,7 +33,7 @@ def watch_model(model: Any, clock: StepClock) -> None:
 
 
 def _count_tower(tower: Any, clock: StepClock) -> None:
-    weights, learning = _weights(tower)
+    weights, learning = weights_passed(tower)
 
     def before(module: Any, inputs: Any) -> None:
         if clock.now_in is not None:
@@ -58,10 +58,13 @@ def _count_tower(tower: Any, clock: StepClock) -> None:
 
 
 def _count_decoder(model: Any, clock: StepClock) -> None:
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
-    weights, learning = _weights(decoder)
-    size = 0 if head is None else head.weight.numel()
-    head_learns = head is not None and head.weight.requires_grad
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    if decoder is None:
+        return
+    weights, learning = weights_passed(decoder)
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    size = 0 if head is None else _size(head)
+    head_learns = head is not None and head.requires_grad
 
     def after(module: Any, inputs: Any, output: Any) -> None:
         hidden = _hidden(output) if clock.now_in is not None else None
@@ -78,7 +81,7 @@ def _operations(hidden: torch.Tensor, weights: int, learning: int) -> float:
     return float(2 * tokens * (weights + (weights + learning if hidden.requires_grad else 0)))
 
 
-def _weights(module: Any) -> tuple[int, int]:
+def weights_passed(module: Any) -> tuple[int, int]:
     """How many weights a token passes in a module, and how many of them learn; tables of embeddings do not multiply."""
     tables = {id(table.weight) for table in module.modules() if isinstance(table, torch.nn.Embedding)}
     own = [weight for weight in module.parameters() if id(weight) not in tables]
