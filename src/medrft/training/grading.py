@@ -11,8 +11,10 @@ Completions of one group stand side by side, G of them. Needs no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from medrft.errors import StrictError
@@ -21,6 +23,7 @@ from medrft.rewards.gather import Gather, combine_gathered, keep_alone
 from medrft.rewards.reward import ALL
 from medrft.scorers.base import item_of
 from medrft.scorers.correct import Correct
+from medrft.training.grading_thread import GradingThread
 from medrft.types import Completion, Example, Form, Item, Outcome
 
 
@@ -47,9 +50,20 @@ class Graded:
 class Grader:
     """Grades completions written in one prompt's answer form (`Form`); with `strict`, a failure stops training."""
 
-    def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int, strict: bool = False):
+    def __init__(
+        self,
+        reward: Reward,
+        correct: Correct,
+        *,
+        form: Form,
+        max_tokens: int,
+        strict: bool = False,
+        prepare: Callable[[], None] | None = None,
+    ):
+        """`prepare` is called once on the thread on which scorers run (`GradingThread`)."""
         self.reward, self.correct, self.form, self.max_tokens = reward, correct, form, max_tokens
         self.strict = strict
+        self.thread = GradingThread(prepare)
 
     def grade(
         self,
@@ -78,9 +92,24 @@ class Grader:
         ]
         return [_blind(row, lost) for row, lost in zip(graded, missing or [None] * len(graded), strict=True)]
 
+    def begin(
+        self,
+        examples: Sequence[Example],
+        completions: Sequence[Completion],
+        *,
+        missing: Sequence[str | None] | None = None,
+    ) -> Future[list[Graded]]:
+        """`grade` on the grading thread, while the caller does something else."""
+        return self.thread.submit(partial(self.grade, examples, completions, missing=missing))
+
+    def close(self) -> None:
+        """End the thread; what is being graded is not waited for."""
+        self.thread.close()
+
     def correctness(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[bool | None]:
         """Whether each completion is correct by the recipe's `correct`, without its reward; `None` where unknown."""
-        return [None if right is None else bool(right) for right in self.correct(self._items(examples, completions))]
+        rights = self.thread.submit(lambda: self.correct(self._items(examples, completions))).result()
+        return [None if right is None else bool(right) for right in rights]
 
     def _items(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Item]:
         return [

@@ -43,6 +43,7 @@ from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
 from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
+from medrft.training.timing.trainer import TimesSteps
 from medrft.training.update_check import update_moves, update_warning
 from medrft.types import Example
 
@@ -182,7 +183,7 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
     return float(run.record(config.wall_clock_of)["seconds"])
 
 
-class StageTrainer(Exact, ReadsWeights):
+class StageTrainer(TimesSteps, Exact, ReadsWeights):
     """What our SFT and GRPO trainers have in common; it goes first among the bases, before TRL's trainer."""
 
     def _send_telemetry(self) -> None:
