@@ -6,7 +6,7 @@ QUICK ?=
 RECIPE := recipes/quickstart.yaml
 OUTPUT ?= runs/quickstart$(if $(QUICK),-quick)
 # The same recipe with fewer steps.
-QUICK_SET := $(if $(QUICK),--set stages.sft.trl.max_steps=60 --set stages.grpo.trl.max_steps=6 --set eval.limit=40)
+QUICK_SET := $(if $(QUICK),--set stages.sft.trl.max_steps=60 --set stages.grpo.trl.max_steps=6 --set eval.limit=40 --set data.thoughts=400 --set data.answers=100 --set data.test_images=40)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 

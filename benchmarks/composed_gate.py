@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from medrft.config import DataConfig, ModelConfig
 from medrft.data import read_data
-from medrft.data.phantom import grade_answer
+from medrft.data.phantom import grade_answer, looks
 from medrft.data.phantom.sides import both_sides
 from medrft.data.phantom.world import Finding, Scene
 from medrft.evaluation.engines import open_pictures
@@ -45,7 +45,7 @@ class Said:
         self.answer = found.answer
         self.right = grade_answer(example, found.answer).correct
         thought = found.thinking or ""
-        self.looks = thought.startswith("On the right there")
+        self.looks = bool(looks(example, thought))
         self.shortcut = "sually" in thought
         self.sees = self.looks and thought.startswith(seen(example))
 

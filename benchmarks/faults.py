@@ -49,7 +49,7 @@ import yaml
 from medrft.rundir import RunDir, append_jsonl, read_growing, read_json, write_json
 
 RESULT = Path(__file__).parent / "results" / "faults.json"
-TIMES = ("seconds", "step_time", "reward_time")
+TIMES = ("seconds", "step_time", "reward_time", "reward_wait", "tokens_per_second", "flops_per_second", "mfu")
 PATIENCE = 600
 TRL = {"per_device_train_batch_size": 4, "max_steps": 3, "logging_steps": 1, "save_steps": 1, "save_total_limit": 2}
 TABLE: dict[str, Any] = {
@@ -278,7 +278,10 @@ def content_of(run: Path) -> dict[str, str]:
     from medrft.store import read_rollouts
 
     place = RunDir(run)
-    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_growing(place.metrics)]
+    rows = [
+        {k: v for k, v in row.items() if k not in TIMES and not k.startswith("time/")}
+        for row in read_growing(place.metrics)
+    ]
     try:
         rollouts = read_rollouts(run, "SELECT * FROM rollouts ORDER BY stage, split, generation_step, group_id, sample")
     except DataError as error:

@@ -2,17 +2,23 @@
 
     python benchmarks/foreign_logs.py inspect-ai OUT    # where inspect-ai 0.3.285 and Pillow are installed
     python benchmarks/foreign_logs.py lmms-eval OUT     # where lmms-eval 0.7.3 can be imported
+    python benchmarks/foreign_logs.py vlmevalkit OUT    # where ms-vlmeval 0.0.20 is installed
 
 inspect-ai: two tasks through its own `eval` with its mock model, as zip and as JSON. lmms-eval: its own SLAKE task
-marks four answers, and its own tracker writes the samples and the results.
+marks four answers, and its own tracker writes the samples and the results. VLMEvalKit (ms-vlmeval is its code on PyPI):
+its own data sets of short answers, choices, yes or no, and single words evaluate four workbooks that its own `dump`
+wrote; a judge that looks for the reference in the answer stands for its language model.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import importlib.util
 import io
+import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +130,75 @@ def make_lmms_eval(folder: Path) -> None:
     tracker.save_results_samples("slake_en", samples)
 
 
-MAKERS = {"inspect-ai": make_inspect, "lmms-eval": make_lmms_eval}
+class Judge:
+    """Stands for VLMEvalKit's judge: an answer is right if the reference occurs in it."""
+
+    def __init__(self, **settings: Any):
+        pass
+
+    def working(self) -> bool:
+        return True
+
+    def generate(self, prompt: str, **settings: Any) -> str:
+        parts = (prompt.rsplit(f"[Begin {part}]", 1)[1].split("[End")[0] for part in ("Ground-Truth", "Response"))
+        wanted, said = (part.lower() for part in parts)
+        mark, reason = ("yes", "it says so") if wanted in said else ("no", "it says something else")
+        return f"[Begin Correctness] {mark} [End Correctness]\n[Begin Reason] {reason} [End Reason]"
+
+
+def make_vlmevalkit(folder: Path) -> None:
+    """Four data sets of one model in a run's folder, evaluated, with the links that its `run.py` lays beside it."""
+    root = Path(str(importlib.util.find_spec("vlmeval").submodule_search_locations[0]))  # type: ignore[union-attr]
+    # Its packages import every model and API that there is; their modules are taken without that.
+    for name, names in (
+        ("vlmeval", {}),
+        ("vlmeval.api", {}),
+        ("vlmeval.dataset", {}),
+        ("vlmeval.dataset.utils", {"build_judge": Judge, "DEBUG_MESSAGE": ""}),
+    ):
+        package = types.ModuleType(name)
+        package.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
+        package.__dict__.update(names)
+        sys.modules[name] = package
+    import pandas
+    from vlmeval.dataset.image_mcq import ImageMCQDataset
+    from vlmeval.dataset.image_shortqa import ImageShortQADataset
+    from vlmeval.dataset.image_vqa import ImageVQADataset
+    from vlmeval.dataset.image_yorn import ImageYORNDataset
+    from vlmeval.smp.file import dump
+
+    model, table = "Qwen2-VL-2B-Instruct", pandas.DataFrame
+    short = [(i, q, a, s, kind, "test") for i, (q, a, kind, s) in enumerate(VQA)]
+    choices = [(i, q, *[*given, None][:3], a, s, "modality") for i, (q, given, a, s) in enumerate(CHOICES)]
+    closed = [(i, q, a.capitalize(), s, "chest") for i, (q, a, _, s) in enumerate(VQA[:2])]
+    asked = ("index", "question", "answer", "prediction", "category")
+    sets = {
+        "PathVQA_TEST": (ImageShortQADataset, (*asked, "split"), short),
+        "PathMMU_VAL": (
+            ImageMCQDataset,
+            ("index", "question", "A", "B", "C", "answer", "prediction", "l2-category"),
+            choices,
+        ),
+        "SmallYN": (ImageYORNDataset, asked, closed),
+        "GQA_Small": (ImageVQADataset, asked, [row[:5] for row in short]),
+    }
+    run = folder / model / "T20261130-120000"
+    run.mkdir(parents=True)
+    for name, (kind, columns, rows) in sets.items():
+        file = run / f"{model}_{name}.xlsx"
+        data = table(rows, columns=list(columns))
+        dump(data, str(file))
+        own = kind.__new__(kind)
+        own.dataset_name, own.data = name, data.drop(columns="prediction")
+        own.evaluate(str(file), model="gpt-4o-mini" if kind is ImageShortQADataset else "exact_matching", nproc=1)
+    for file in sorted(run.iterdir()):
+        if file.suffix == ".pkl":
+            file.unlink()  # what its evaluation goes on from after a kill; nobody should load another's pickle
+            continue
+        (folder / model / file.name).symlink_to(Path(run.name) / file.name)
+
+
+MAKERS = {"inspect-ai": make_inspect, "lmms-eval": make_lmms_eval, "vlmevalkit": make_vlmevalkit}
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""Write the tables and pictures of docs/results.md and the power table of docs/studies.md from the result files.
+"""Write what docs/results.md, docs/history.md, docs/studies.md and docs/tables/ take from the result files.
 
     python benchmarks/results_docs.py [--check]
 
-Between `<!-- study: NAME -->` and `<!-- end -->` stands what `medrft study … --collect --markdown` of NAME.yaml
-prints, under its picture (docs/images/study_NAME.svg); after `<!-- summary -->` and `<!-- power -->` a row for each.
-Everything else on the pages is written by hand. `--check` changes nothing and fails where they differ.
+Pages are written by hand; this fills what stands between `<!-- NAME -->` and `<!-- end -->` in them. A study of today
+has its picture and verdict in docs/results.md and a page of tables in docs/tables/; an old one has a row in
+docs/history.md. The picture of pairs is drawn from README's table. `--check` changes nothing and fails where a file
+differs.
 """
 
 import argparse
@@ -16,22 +17,25 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from medrft.report.forest import forest_plot
+from medrft.report.forest import NAMES, WIDTH, Dot, Panel, dot_plot, forest_plot
 from medrft.report.study import collect_results, study_text
-from medrft.report.study_markdown import label_of, study_verdict
-from medrft.report.study_predict import predict_lines, predict_plot, predict_words
-from medrft.report.wording import MINUS, metric_label, plain_percent
+from medrft.report.study_markdown import label_of, study_head, study_verdict
+from medrft.report.study_predict import predict_plot, predict_words
+from medrft.report.wording import MINUS, metric_label, plain_number, plain_percent
 from medrft.rundir import write_atomic
 from medrft.studies.collect import EFFECTS, seeds_needed
 from medrft.studies.plan import load_study
 from medrft.studies.result_files import Places
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "results.md"
-DESIGN = ROOT / "docs" / "studies.md"
-BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- end -->)", re.DOTALL)
-POWER = re.compile(r"(<!-- power -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCS = ROOT / "docs"
+OLD = ("armed_ablation", "zhu_bias", "zhu_init", "zhu_alignment", "zhu_length", "sft_vs_rl", "slake")
+"""Studies of docs/history.md, from a base that cannot see."""
+NEW = ("composed_rewards", "audit_predicts")
+PICTURED = ("armed_ablation", *NEW)
+MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAIRS = re.compile(r"^\| (.+?) \|" + 2 * r" ([\d.]+) \[([\d.]+), ([\d.]+)\] \|" + "$", re.MULTILINE)
+"""A row of README's table of pairs: a reward, and its AUROC in and out of vocabulary."""
 
 
 @cache
@@ -41,57 +45,81 @@ def facts_of(name: str) -> dict[str, Any]:
     return collect_results(study, Places.of(study))
 
 
-def picture(name: str) -> Path:
-    """Where a study's picture lies."""
-    return PAGE.parent / "images" / f"study_{name}.svg"
-
-
-def scatter(name: str) -> Path:
-    """Where the picture of a study's prediction lies."""
-    return PAGE.parent / "images" / f"study_{name}_prediction.svg"
-
-
 @cache
-def drawn(name: str) -> str:
-    """The picture of a study; empty where nothing compares."""
-    return forest_plot(facts_of(name))
+def pictures() -> dict[str, str]:
+    """Every picture that there are results for, by its file's name."""
+    drawn = {"pairs": pairs_plot((ROOT / "README.md").read_text(encoding="utf-8"))}
+    drawn |= {f"study_{name}": forest_plot(facts_of(name)) for name in PICTURED}
+    drawn |= {f"study_{name}_prediction": predict_plot(facts_of(name)) for name in NEW}
+    return {f"{name}.svg": svg for name, svg in drawn.items() if svg}
 
 
-def block(name: str) -> str:
-    """The picture and tables of one study, or that it has no result yet."""
+def pairs_plot(text: str) -> str:
+    """How well each reward of README's table tells paraphrases from contradictions."""
+    rows = [(found[1].replace("`", ""), found.groups()[1:]) for found in PAIRS.finditer(text)]
+    dots = [[pair_dot(*values[:3]), pair_dot(*values[3:])] for _, values in rows]
+    title = "AUROC of paraphrase over contradiction; 0.5 is chance"
+    scale = {"left": NAMES + 40, "right": WIDTH - 130, "figures": WIDTH - 4, "low": 0.0, "high": 1.0, "dark": [0.5]}
+    panel = Panel(title=title, write=plain_number, dots=dots, **scale)
+    return dot_plot([name for name, _ in rows], [panel], legend=["in vocabulary", "out of vocabulary"], says=title)
+
+
+def pair_dot(mean: str, low: str, high: str) -> Dot:
+    """One cell of README's table."""
+    return Dot(mean=float(mean), low=float(low), high=float(high), says=f"{mean} [{low}, {high}]")
+
+
+def shown(name: str) -> str:
+    """The pictures and the verdict of one study, or that it has no result yet."""
     facts = facts_of(name)
-    if not facts["seeds"]:
-        return "\n".join(["No arm has been run.", "", *predict_lines(facts)]).rstrip()
-    shown = f"![Each arm minus {facts['primary']['against']}](images/{picture(name).name})\n\n" if drawn(name) else ""
-    if predict_plot(facts):
-        shown = f"![{predict_words(facts)}](images/{scatter(name).name})\n\n{shown}"
-    return shown + study_text(facts)
+    says = {f"study_{name}_prediction.svg": "The audit's figure and the gained truth of each reward"}
+    says[f"study_{name}.svg"] = f"{metric_label(facts['primary']['metric'])} of each arm, and what that is worth"
+    lines = [f"![{alt}](images/{file})\n" for file, alt in says.items() if file in pictures()]
+    if facts["predicts"]:
+        lines.append(f"**{predict_words(facts)}.**\n")
+    lines += study_head(facts) if facts["seeds"] else ["**No result yet:** no arm of this study has been run."]
+    return "\n".join(lines).rstrip()
 
 
-def summary(names: list[str]) -> str:
-    """One row per study: its primary outcome, what it found, and what it took."""
+def tables_page(name: str) -> str:
+    """The page with all tables of one study."""
+    facts = facts_of(name)
+    text = study_text(facts)
+    return f"""# {name}: the tables
+
+{facts["question"]} The reading and the pictures are in [results](../results.md). From the result files in
+`benchmarks/results/studies/` by `python benchmarks/results_docs.py`, as
+`medrft study recipes/studies/{name}.yaml --collect --markdown` prints them.
+
+{text}
+"""
+
+
+def summary() -> str:
+    """One row per old study: its primary outcome, what it found, and what it took."""
     lines = [
         "| study | primary outcome | difference, points | pairs, seeds | verdict | hours, without shared stages |",
         "|---|---|---|---|---|---|",
     ]
-    for name in names:
+    for name in OLD:
         facts = facts_of(name)
         own, found = facts["primary"], facts["primary"]["outcome"]
         what = f"{own['a']} {MINUS} {own['against']}: {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
-        ran = f"{found['n']:,}, {len(found['per_seed'])}" if found else "–"
-        hours = f"{facts['cost']['hours']:.1f}" if facts["seeds"] else "–"
+        ran = f"{found['n']:,}, {len(found['per_seed'])}"
         says = study_verdict(facts)["claim"]
-        lines.append(f"| [{name}](#{name}) | {what} | {label_of(found)} | {ran} | {says} | {hours} |")
+        lines.append(
+            f"| [{name}](#{name}) | {what} | {label_of(found)} | {ran} | {says} | {facts['cost']['hours']:.1f} |"
+        )
     return "\n".join(lines)
 
 
-def power_table(names: list[str]) -> str:
+def power_table() -> str:
     """Seeds that an effect needs, by the spread between seeds that each study had: pooled over its pairs of arms."""
     lines = [
         "| study, outcome | questions a seed | pairs of arms, seeds | sd, points | by images | 1 point | 2 | 3 | 5 |",
         "|---" * 9 + "|",
     ]
-    for name in names:
+    for name in (*OLD, *NEW):
         own = facts_of(name)["primary"]
         rows = [row for row in facts_of(name)["power"] if row["dataset"] == own["dataset"]]
         if not rows:
@@ -106,22 +134,18 @@ def power_table(names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def written(text: str) -> str:
-    """The page with every study's block and the summary made anew."""
-    names = [found[2] for found in BLOCK.finditer(text)]
-    text = BLOCK.sub(lambda found: f"{found[1]}\n{block(found[2])}\n\n{found[3]}", text)
-    return SUMMARY.sub(lambda found: f"{found[1]}\n{summary(names)}\n\n{found[2]}", text)
+def filled(page: Path) -> str:
+    """A page with every marked part made anew."""
+    parts = {"summary": summary, "power": power_table} | {name: lambda name=name: shown(name) for name in NEW}
+    text = page.read_text(encoding="utf-8")
+    return MARKED.sub(lambda found: f"{found[1]}\n{parts[found[2]]()}\n\n{found[3]}", text)
 
 
 def files() -> dict[Path, str]:
-    """What the page and its pictures should hold."""
-    text = written(PAGE.read_text(encoding="utf-8"))
-    names = [found[2] for found in BLOCK.finditer(text)]
-    design = DESIGN.read_text(encoding="utf-8")
-    design = POWER.sub(lambda found: f"{found[1]}\n{power_table(names)}\n\n{found[2]}", design)
-    pictures = {picture(name): svg for name in names if (svg := drawn(name))}
-    pictures |= {scatter(name): svg for name in names if (svg := predict_plot(facts_of(name)))}
-    return {PAGE: text, DESIGN: design, **pictures}
+    """What pages and pictures should hold."""
+    pages = {path: filled(path) for path in (DOCS / f"{name}.md" for name in ("results", "history", "studies"))}
+    tables = {DOCS / "tables" / f"{name}.md": tables_page(name) for name in NEW}
+    return pages | tables | {DOCS / "images" / name: svg for name, svg in pictures().items()}
 
 
 def main() -> None:
@@ -133,6 +157,7 @@ def main() -> None:
         if check and not same:
             sys.exit(f"{path.name} differs from the result files; run {Path(__file__).name}")
         if not same:
+            path.parent.mkdir(exist_ok=True)
             write_atomic(path, text)
 
 

@@ -4,8 +4,13 @@ import torch
 
 from medrft.rundir import read_json, read_jsonl
 from medrft.store import read_rollouts
+from medrft.training.timing.slowest import PARTS
 
-TIMES = ("seconds", "step_time", "reward_time")
+TIMES = (
+    *("seconds", "step_time", "reward_time", "reward_wait", "tokens_per_second", "flops_per_second", "time_flops"),
+    *(f"time/{part}" for part in PARTS),
+)
+"""What differs from run to run; operations do because a resumed run does not compare the shared way again."""
 
 
 def crash():

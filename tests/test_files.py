@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,37 @@ def test_a_second_process_is_told_who_works_in_the_folder_and_a_kill_frees_it(he
     process.wait()
     with locked_folder(folder):
         pass
+
+
+@pytest.mark.parametrize("ending", [None, DataError("wrong"), KeyboardInterrupt()], ids=lambda one: type(one).__name__)
+def test_the_lock_file_goes_with_the_work_however_it_ends(tmp_path, ending):
+    with suppress(DataError, KeyboardInterrupt), locked_folder(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").is_file()
+        if ending is not None:
+            raise ending
+    assert os.listdir(tmp_path / "run") == []
+
+
+CROWD = """
+import os, sys
+from contextlib import suppress
+from pathlib import Path
+from medrft.errors import RunInUseError
+from medrft.files import locked_folder
+folder, done = Path(sys.argv[1]), 0
+while done < 100:
+    with suppress(RunInUseError), locked_folder(folder):
+        os.close(os.open(folder / "alone", os.O_CREAT | os.O_EXCL))  # fails if another one is in here
+        os.unlink(folder / "alone")
+        done += 1
+"""
+
+
+def test_removing_the_lock_file_never_lets_two_processes_in(tmp_path):
+    crowd = [subprocess.Popen([sys.executable, "-c", CROWD, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(4)]
+    told = [process.communicate(timeout=120)[1].decode() for process in crowd]
+    assert [process.returncode for process in crowd] == [0] * 4, told
+    assert os.listdir(tmp_path) == []
 
 
 def test_waiting_is_told_once_and_ends_with_the_other_process(held):

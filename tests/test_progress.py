@@ -1,6 +1,8 @@
 """Progress where there is no terminal: a line every ten seconds, and one at the end."""
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
@@ -38,6 +40,20 @@ def test_what_was_done_before_does_not_make_it_fast(clock):
     clock[0] += 12
     meter.update(904, 1000)
     assert text.getvalue() == "Scoring: 904 of 1,000, 3 s each, 4 min 48 s left\n"
+
+
+def test_work_that_cannot_be_counted_tells_its_seconds(monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.2)
+    monkeypatch.setattr(progress, "WORTH", 0.1)
+    text = io.StringIO()
+    meter = progress.Meter("Loading the model of base", console=Console(file=text))
+    time.sleep(1)  # nothing is counted, and the thread tells of it
+    meter.stop()
+    *told, end = text.getvalue().splitlines()
+    assert len(told) >= 2 and all(re.fullmatch(r"Loading the model of base: \d s so far", line) for line in told)
+    assert re.fullmatch(r"Loading the model of base: \d s", end)
+    time.sleep(0.5)
+    assert text.getvalue().splitlines()[-1] == end
 
 
 def test_short_work_says_nothing_and_a_terminal_has_a_bar(clock):

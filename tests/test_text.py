@@ -95,6 +95,19 @@ def test_normalize_is_stable_on_words(text):
     assert normalize(once) == once
 
 
+PIECES = [
+    *("a", "the", "A", "type", "twenty", "two", "minus", "colour", "centred", "metre", "grey", "first", "I", "or", "x"),
+    *("5", "3x", "x4", "3x4cm", "5mm", "5in", "T1", "gd", "ve", "c", "-", "--", " ", "x-rays", "analysed", "oedema"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8), st.sampled_from(["", " ", "-"]))
+def test_a_text_without_signs_is_normalised_as_one_with_punctuation(pieces, between):
+    text = between.join(pieces)
+    if not text.endswith("-"):  # "ER-!" is a word and a hyphen, "ER-" a result
+        assert normalize(text) == normalize(text + " !")
+
+
 @given(st.text())
 def test_normalize_leaves_single_spaces(text):
     once = normalize(text)

@@ -249,44 +249,62 @@ def tell_user(message: str) -> None:
 
 @contextmanager
 def locked_folder(folder: Path, *, wait: bool = False, tell: Tell = tell_user) -> Iterator[None]:
-    """Lock `folder` for this process, and remove what killed writes left there.
+    """Lock `folder` for this process, and remove what killed writes left there; the lock's file goes with the block.
 
     If another process holds it, raises `RunInUseError` that names it, or with `wait` says so once and waits. On a file
     system without locks it prints one line and goes on.
     """
     path = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    descriptor = _take(path, wait=wait, tell=tell)
     _held.add(descriptor)
     try:
-        _take(descriptor, folder, wait=wait, tell=tell)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        with suppress(OSError):  # a full disk: the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
         sweep_scraps(folder)
         yield
     finally:
-        _held.discard(descriptor)
+        if descriptor in _held:  # not in a forked child, whose parent still works there
+            _held.discard(descriptor)
+            with suppress(OSError):  # removed while it is still held, so that nobody else's file is removed
+                path.unlink()
+            os.close(descriptor)
+
+
+def _take(path: Path, *, wait: bool, tell: Tell) -> int:
+    """An open, locked file at `path`; raises `RunInUseError` where another process holds it."""
+    told = False
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        taken = try_lock(descriptor)
+        if taken is None:
+            tell(f"the file system of {path.parent} has no locks: a second process in this folder would not be noticed")
+            return descriptor
+        if taken and _is_at(descriptor, path):
+            return descriptor
+        holder = _holder(descriptor)
         os.close(descriptor)
+        if taken:
+            continue  # whoever held it removed the file just now: another one may lock the next
+        if not wait:
+            raise RunInUseError(f"{path.parent} is in use by {holder}; wait until it ends, or choose another --output")
+        if not told:
+            tell(f"waiting for {holder}, which works in {path.parent}")
+        told = True
+        time.sleep(1)
 
 
-def _take(descriptor: int, folder: Path, *, wait: bool, tell: Tell) -> None:
-    taken = try_lock(descriptor)
-    if taken is False and wait:
-        tell(f"waiting for {_holder(descriptor)}, which works in {folder}")
-        while taken is False:
-            time.sleep(1)
-            taken = try_lock(descriptor)
-    if taken is False:
-        raise RunInUseError(
-            f"{folder} is in use by {_holder(descriptor)}; wait until it ends, or choose another --output"
-        )
-    if taken is None:
-        tell(f"the file system of {folder} has no locks: a second process in this folder would not be noticed")
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    with suppress(OSError):  # a full disk: the lock holds all the same
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(descriptor: int) -> str:

@@ -1,11 +1,12 @@
 """Shows the progress of long work: `with bar("Reading") as advance: advance(3, 10)`.
 
 On a terminal it is a bar. Elsewhere, where a bar would be nothing or noise, it is a line every ten seconds, and one at
-the end of work that took more than two.
+the end of work that took more than two. Work that cannot be counted, such as the loading of weights, tells its seconds.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -40,6 +41,9 @@ class Meter:
         self._bar: Any
         self._task: Any
         self._bar, self._task = _rich_bar(label, console, total) if console.is_terminal else (None, None)
+        self._ended = threading.Event()
+        if self._bar is None:  # work that does not call for a while is told of all the same
+            threading.Thread(target=self._remind, daemon=True).start()
 
     def update(self, done: int, total: int | None = None, *, note: str = "") -> None:
         """Show that `done` of `total` are done; `note` are the newest figures."""
@@ -49,7 +53,16 @@ class Meter:
         self.done, self.total, self.note = done, self.total if total is None else total, note or self.note
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total, note=self.note)
-        elif now - self.told >= EVERY:
+        else:
+            self._tell(now)
+
+    def _remind(self) -> None:
+        while not self._ended.wait(EVERY):
+            self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        """A line, if the last one is long enough ago."""
+        if now - self.told >= EVERY:
             self.told = now
             self._say(self.line(now))
 
@@ -61,6 +74,8 @@ class Meter:
         >>> meter.line(20.0)
         'Evaluating: 40 of 200, 2/s, 1 min 20 s left'
         """
+        if not self.done and not self.total:
+            return f"{self.label}: {say_seconds(now - self.begun)} so far"
         of = f" of {self.total:,}" if self.total else ""
         since, before = self._base
         rate = (self.done - before) / (now - since) if now > since else 0.0
@@ -72,11 +87,13 @@ class Meter:
 
     def stop(self) -> None:
         """Leave the finished bar standing, or tell how long it took."""
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
         elif (took := time.monotonic() - self.begun) > WORTH:
             of = f" of {self.total:,}" if self.total and self.done < self.total else ""
-            self._say(f"{self.label}: {self.done:,}{of} in {say_seconds(took)}{f', {self.note}' if self.note else ''}")
+            counted = f"{self.done:,}{of} in " if self.done or self.total else ""
+            self._say(f"{self.label}: {counted}{say_seconds(took)}{f', {self.note}' if self.note else ''}")
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

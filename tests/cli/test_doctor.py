@@ -78,3 +78,12 @@ def test_a_name_from_a_recipe_is_printed_as_it_is(run, doctor):
 def test_mistakes_are_told_in_one_line(doctor):
     status, said = doctor("--fail-on", "warnings")
     assert status == 2 and "did you mean 'warning'?" in said.err
+
+
+def test_the_slowest_part_of_a_step_is_named(run, doctor):
+    log(run, 3, truncated=0.0, step_time=10.0, **{"time/decode": 7.0, "time/other": 3.0})
+    said = doctor()[1].out
+    assert "grpo: a step takes 10 s: decode 70%, other 30%" in said
+    assert "grpo: slowest is decode (70%): " in said and "max_completion_length" in said
+    (speed,) = json.loads(doctor("--json")[1].out)["speed"]
+    assert (speed["stage"], speed["slowest"], speed["parts"]["decode"]) == ("grpo", "decode", 7.0)

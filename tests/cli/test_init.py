@@ -1,6 +1,13 @@
 """`medrft init` as a user types it, on files as people have them."""
 
+import fcntl
 import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pyarrow
@@ -242,6 +249,56 @@ def test_nothing_is_overwritten_and_nothing_is_asked_without_a_terminal(tmp_path
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
     error = medrft("init", "odd.csv").exception
     assert isinstance(error, DataError) and "its columns are a, b" in str(error)
+
+
+def at_a_terminal(folder, *words, answers):
+    """`medrft init` at a real terminal: what it asks is answered in turn; returns its status and all that was seen."""
+    ours, theirs = pty.openpty()
+    seen, left = "", list(answers)
+    command = [sys.executable, "-m", "medrft", "init", *words]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    own = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}  # so that Ctrl-C acts
+    with subprocess.Popen(command, cwd=folder, **streams, **own) as asked:
+        os.close(theirs)
+        while True:
+            if not select.select([ours], [], [], 300)[0]:
+                asked.kill()
+                pytest.fail(f"it waits for an answer that no question was expected for:\n{seen}")
+            try:
+                seen += os.read(ours, 4096).decode(errors="replace")
+            except OSError:  # the program has ended, and its terminal with it
+                break
+            if left and left[0][0] in seen.rpartition("\0")[2]:
+                seen += "\0"  # what follows answers another question
+                os.write(ours, left.pop(0)[1].encode())
+    os.close(ours)
+    return asked.returncode, seen.replace("\0", "").replace("\r", ""), left
+
+
+ASKED = ("Which column holds the answer?", "Split by image, 20% of the images for testing?")
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "says", "split"),
+    [
+        ([(ASKED[0], "befnd\n"), (ASKED[0], " BEFUND\n"), (ASKED[1], "\n")], 0, "did you mean 'Befund'", 0.2),
+        ([(ASKED[0], "Befund\n"), (ASKED[1], "n\n")], 0, "--set data.by_image=0.2 # it needs test rows", None),
+        ([(ASKED[0], "\x04")], 130, "medrft: stopped", None),  # Ctrl-D
+        ([(ASKED[0], "Befund\n"), (ASKED[1], "\x03")], 130, "medrft: stopped", None),  # Ctrl-C
+    ],
+    ids=["asked again", "no split", "ctrl-d", "ctrl-c"],
+)
+def test_at_a_terminal_it_asks_what_it_cannot_see(tmp_path, answers, status, says, split):
+    table = [("Bild", "Frage", "Befund", "Station"), *((*row, "3B") for row in questions(tmp_path))]
+    (tmp_path / "studie.csv").write_text(lines(*table))
+    ended, seen, left = at_a_terminal(tmp_path, "studie.csv", answers=answers)
+    assert (ended, left) == (status, []), seen
+    assert says in " ".join(seen.split()), seen
+    recipe = tmp_path / "recipes" / "studie.yaml"
+    assert recipe.is_file() == (status == 0), seen
+    if status == 0:
+        data = load_recipe(recipe).data
+        assert data.by_image == split and data.options["columns"]["answer"] == "Befund"
 
 
 def test_what_the_user_sets_is_kept(tmp_path, monkeypatch):

@@ -73,11 +73,18 @@ def test_collecting_nothing_says_where_it_looked(path):
     assert json.loads(call(path, "--collect", "--json").stdout)["missing"][0] == "none-seed1"
 
 
-def test_the_terminal_shows_the_primary_table_and_markdown_all_of_them(tmp_path):
+def test_terminal_and_paper_tables_show_the_primary_outcome_and_a_file_has_all_tables(tmp_path):
     shipped = Path(__file__).resolve().parents[2] / "recipes" / "studies" / "armed_ablation.yaml"
     call = ["study", str(shipped), "--collect", "--output", str(tmp_path)]
     shown = CliRunner().invoke(app, call, catch_exceptions=False, env={"COLUMNS": "80"}).stdout
-    markdown = CliRunner().invoke(app, [*call, "--markdown"], catch_exceptions=False).stdout
+
+    def printed(form):
+        return CliRunner().invoke(app, [*call, form], catch_exceptions=False).stdout
+
+    markdown = printed("--markdown")
     assert "824 pairs, 5 seeds" in shown and "normalise_then_sum" in shown and "…" not in shown
     assert "<details>" not in shown and "phantom_ood" not in shown
-    assert "phantom_ood, closed" in markdown and markdown.count("<details>") == markdown.count("</details>") == 3
+    everything = (tmp_path / "table.md").read_text()
+    assert "phantom_ood, closed" in everything and everything.count("<details>") == everything.count("</details>") == 3
+    assert markdown.count("\n| ") == 15 and "<details>" not in markdown and "- Seeds 1, 2, 3, 4, 5; encoder" in markdown
+    assert "\\begin{tabular}" in printed("--latex") and printed("--csv").startswith("arm,mean,mean low,mean high,")

@@ -34,6 +34,19 @@ def test_columns_by_their_usual_names(tmp_path):
     assert found.rows[0]["scores"]["clinical"] < 0.05 and found.report["theirs"] == []
 
 
+def test_a_table_of_answers_is_read_as_one_of_data_is(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("id;Question ;Answer;Prediction\n1;Größe?;2 cm;2cm\n2;What is seen?;;mass\n", encoding="cp1252")
+    with pytest.raises(DataError, match="encoding"):
+        rescore("jsonl", path, PLAIN)
+    found = rescore("jsonl", path, {**PLAIN, "encoding": "cp1252"})
+    (row,) = found.rows
+    assert (row["id"], row["question"], row["scores"]["clinical"]) == ("in/test/1", "Größe?", 1.0)
+    assert found.report["left_out"]["reasons"] == {"no reference": 1}
+    (tmp_path / "in.json").write_text('[{"question": "is it?", "reference": "yes", "prediction": "no"}]')
+    assert rescore("jsonl", tmp_path / "in.json", PLAIN).rows[0]["scores"]["correct"] == 0.0
+
+
 def test_columns_can_be_named(tmp_path):
     path = write_lines(tmp_path / "in.jsonl", [{"q": "is it?", "gold": ["yes", "y"], "said": "yes", "pic": ["a", "b"]}])
     named = {"question": "q", "reference": "gold", "prediction": "said", "images": "pic"}

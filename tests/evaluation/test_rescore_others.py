@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -167,8 +168,81 @@ def test_vlmevalkit_json_and_percent(tmp_path):
     assert (entry["theirs"], entry["ours"], entry["differs"]) == (1.0, 1.0, False)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is not None, reason="openpyxl is here, so workbooks are read")
-def test_vlmevalkit_workbooks_name_the_way_out(tmp_path):
+REAL = Path(__file__).parent / "foreign" / "vlmevalkit"
+"""Made by VLMEvalKit's own code: benchmarks/foreign_logs.py vlmevalkit."""
+
+
+@pytest.mark.parametrize(
+    ("figure", "theirs", "ours", "reason"),
+    [
+        ("PathVQA_TEST: Overall split test", 0.75, 0.25, "judge, 2 of 4 rows: 'This is a normal study.' for 'no'"),
+        ("PathVQA_TEST: open split test", 0.5, 0.0, "theirs 1, ours 0 (its log: it says so)"),
+        ("PathMMU_VAL: Overall", 0.5, 0.5, None),
+        ("PathMMU_VAL: modality", 0.5, 0.5, None),  # named after its l2-category
+        ("SmallYN: Overall", 0.5, 0.5, None),  # in percent, from _score
+        ("SmallYN: chest", 0.5, 0.5, None),
+        ("GQA_Small: closed", 0.0, 0.5, "yes or no with more words counted wrong, 1 of 2 rows: 'Yes, it is enlarged.'"),
+    ],
+)
+def test_workbooks_that_vlmevalkit_wrote(figure, theirs, ours, reason):
+    pytest.importorskip("openpyxl")
+    found = rescore("vlmevalkit", REAL, PLAIN)
+    assert len(found.rows) == 12 and not found.report["notes"] and not found.report["left_out"]["reasons"]
+    entries = {f"{entry['dataset']}: {entry['figure']}": entry for entry in found.report["theirs"]}
+    entry = entries[figure]
+    assert (entry["theirs"], entry["ours"]) == (theirs, ours)
+    assert reason in entry["reasons"][0] if reason else not entry["reasons"]
+
+
+def test_of_vlmevalkits_runs_the_last_is_read_and_of_its_links_none_twice(tmp_path):
+    model = tmp_path / "Qwen2-VL"
+    for run, said in (("T20260801_G1a2b3c4d", "right"), ("T20260802-090000", "left")):
+        (model / run).mkdir(parents=True)
+        for name in ("PathVQA_TEST", "PathVQA", "PathVQA_gpt-4o", "PathVQA_TEST_results", "PathVQA_TEST_auxmatch"):
+            line = f"0\tWhich side?\tleft\t{said}\n"
+            (model / run / f"Qwen2-VL_{name}.tsv").write_text(f"index\tquestion\tanswer\tprediction\n{line}")
+    for file in (model / "T20260802-090000").iterdir():
+        (model / file.name).symlink_to(file)
+    found = rescore("vlmevalkit", tmp_path, PLAIN)
+    assert [(row["dataset"], row["answer"]) for row in found.rows] == [("PathVQA", "left"), ("PathVQA_TEST", "left")]
+    assert [note.partition(":")[0] for note in found.report["notes"]] == [
+        "Qwen2-VL_PathVQA.tsv",
+        "Qwen2-VL_PathVQA_TEST.tsv",
+    ]
+    assert "only its last run is read, T20260802-090000" in found.report["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("Match Log: B. ", "equal only after normalisation"),  # read by its rule, so no judge
+        ("Match Log: Failed to predict, thus randomly generate one . ", "a random one was taken"),
+        ("Match Log: A. ", "judge, 1 of 1 rows"),
+    ],
+)
+def test_how_vlmevalkit_marked_a_choice(tmp_path, log, reason):
+    head = "index\tquestion\tA\tB\tanswer\tprediction"
+    (tmp_path / "m_Med_VAL.tsv").write_text(f"{head}\n0\tWhich?\tCT\tMRI\tB\tB\n")
+    marked = f"{head}\thit\tlog\n0\tWhich?\tCT\tMRI\tB\tB\t0\t{log}\n"
+    (tmp_path / "m_Med_VAL_gpt-4o_result.tsv").write_text(marked)
+    (tmp_path / "m_Med_VAL_acc.csv").write_text("split,Overall\nnone,0.0\n")
+    (entry,) = rescore("vlmevalkit", tmp_path, PLAIN).report["theirs"]
+    assert reason in entry["reasons"][0]
+
+
+def test_failed_requests_of_vlmevalkit_are_told(tmp_path):
+    path = tmp_path / "m_PathVQA_TEST.tsv"
+    path.write_text(
+        "index\tquestion\tanswer\tprediction\n"
+        "0\tWhere?\tleft\tFailed to obtain answer via API.\n"
+        "1\tWhere?\tleft\tleft\n"
+    )
+    (note,) = rescore("vlmevalkit", path, PLAIN).report["notes"]
+    assert note.startswith("m_PathVQA_TEST.tsv: 1 predictions are failed requests")
+
+
+def test_vlmevalkit_workbooks_name_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)  # as where it is not installed
     path = tmp_path / "m_PathVQA_TEST.xlsx"
     path.write_bytes(b"PK")
     with pytest.raises(DataError, match="PRED_FORMAT=tsv"):

@@ -1,5 +1,7 @@
 """Rollouts that read each prompt once write what `generate` writes, and draw from the same distribution."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models import prefix
 from medrft.models.cascade import Rows
-from medrft.models.rollout import Prompts, sample_rollouts
+from medrft.models.rollout import TOGETHER, Prompts, sample_rollouts
 from medrft.training.sharing.groups import take_rows
 
 
@@ -135,3 +137,38 @@ def test_the_model_is_left_as_it_was(made):
 def test_other_ways_to_generate_are_refused(made, settings):
     with pytest.raises(ModelError, match="cannot share a prompt"):
         write(made("llava"), [1, 1, 1], **settings)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_that_are_done_are_handed_on_while_others_are_written(made, family):
+    """What is written is what is written without; whole prompts are handed on, once, in calls that are worth it."""
+    found, copies, settings = made(family), [2, 2, 3, 1], {"eos_token_id": MANY_ENDS}
+    fields = take_rows(found.fields, [0, 1, 2, 0])
+    fields.pop("num_images")
+    config, prompts = (
+        found.config(**settings),
+        Prompts(found.ids[[0, 1, 2, 0]], found.mask[[0, 1, 2, 0]], fields, copies),
+    )
+    place = [prompt for prompt, count in enumerate(copies) for _ in range(count)]
+    early = 0
+    for seed in range(4):
+        torch.manual_seed(seed)
+        plain = sample_rollouts(found.model, prompts, config)
+        calls, parts = [], []
+
+        @contextmanager
+        def part(name, parts=parts):
+            parts.append(name)
+            yield
+
+        torch.manual_seed(seed)
+        written = sample_rollouts(found.model, prompts, config, part=part, ended=calls.append)
+        assert written.ids == plain.ids and parts == ["prefill", "decode"]
+        handed = {row: ids for call in calls for row, ids in call.items()}
+        assert len(handed) == sum(map(len, calls)) < len(place)
+        assert all(ids == plain.ids[row] for row, ids in handed.items())
+        assert all(len(call) >= TOGETHER * len(place) for call in calls)
+        done = {place[row] for row in handed}
+        assert sorted(handed) == [row for row, prompt in enumerate(place) if prompt in done]
+        early += len(calls)
+    assert early

@@ -11,6 +11,7 @@ from medrft.pipeline.job import open_job
 from medrft.pipeline.run import run_recipe, taught_rows
 from medrft.pipeline.run_study import Grid
 from medrft.recipes import load_recipe, parse_recipe
+from medrft.report.forest import forest_plot
 from medrft.report.study import collect_results
 from medrft.rundir import read_json, read_jsonl
 from medrft.store import read_rollouts
@@ -126,11 +127,12 @@ def test_what_an_arm_sets_as_a_whole_the_study_does_not_change_in_part(tmp_path)
     assert study.recipe("sft_answers", 1).stages[1].kinds == ("open",)  # as the stage in whose place it stands
 
 
-def test_shipped_controls_load():
+@pytest.mark.parametrize(("name", "recipe"), [("phantom", "phantom_study"), ("composed", "composed")])
+def test_shipped_controls_ask_what_grpo_asks(name, recipe):
     from medrft.shipped import FOLDER
 
-    controls = load_controls(FOLDER / "controls" / "phantom.yaml")
-    recipe = load_recipe(FOLDER / "phantom_study.yaml")
+    controls = load_controls(FOLDER / "controls" / f"{name}.yaml")
+    recipe = load_recipe(FOLDER / f"{recipe}.yaml")
     asked = recipe.stages[1].trl["max_steps"] * recipe.stages[1].trl["per_device_train_batch_size"]
     for arm in ("sft_answers", "rejection"):
         assert controls.table.arms[arm]["stages.grpo.asked_first"] == asked // recipe.stages[1].trl["num_generations"]
@@ -233,6 +235,10 @@ def test_controls_from_end_to_end_and_once_for_two_studies(tmp_path, monkeypatch
     assert {row["arm"]: row["kept"] for row in facts["cost"]["equal"]} == {"sft_answers": True, "rejection": True}
     (table,) = [table for table in facts["tables"] if (table["dataset"], table["kind"]) == ("phantom", "all")]
     assert {row["arm"] for row in table["rows"] if row["share"]} == set(by_name) - {"start", "oracle"}
+    picture = forest_plot(facts)
+    assert (
+        all(f">{arm}</text>" in picture for arm in by_name) and "minus start, points" in picture
+    )  # one seed: no shares
 
     other = load_study(written(tmp_path / "other", arms={"armed": {}}, primary={**STUDY["primary"], "a": "armed"}))
     places = Places(tmp_path / "other" / "results", study.controls.results)  # the same file of controls

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medrft.report.forest import forest_plot
+from medrft.studies.collect import study_tables
 from medrft.studies.pilot import BETWEEN, pilot_power, seeds_for
 from medrft.studies.plan import Pair
 from medrft.studies.shares import positive_control, ratio_interval, share_of_oracle, start_of
@@ -123,6 +125,13 @@ def test_what_the_positive_control_says():
     bad = positive_control(three([16] * 4, [12, 9, 14, 7], [10] * 4), list(good), WHERE)
     assert bad["state"] == "unclear" and bad["gain"]["low"] < 0
     assert positive_control(three([16], [20], [10], seeds=(1,)), list(good), WHERE)["state"] == "one_seed"
+
+
+def test_shares_are_drawn():
+    tables = study_tables(three([16, 17, 15, 16], [20, 21, 20, 19], [10] * 4), against="none")
+    own = {"against": "none", "dataset": "phantom", "kind": "all"}
+    shown = forest_plot({"study": "toy", "primary": own, "tables": tables})
+    assert "share of the oracle&#39;s gain" in shown and ">60 % [" in shown and ">+25.0 points</text>" in shown
 
 
 def test_power_of_a_pilot():

@@ -69,3 +69,13 @@ def test_thresholds_of_calibrations_are_drawn():
     columns = {"part/cosine/raw": lambda i: 0.9, "calibration/cosine/threshold": lambda i: 0.5 + i / 100}
     panel = by_title(stage_panels(rows(10, **columns), kind="grpo"))["Calibration thresholds"]
     assert panel.legend == (("cosine", 0),)
+
+
+def test_seconds_of_a_step_by_part_and_what_would_help():
+    columns = {"step_time": lambda i: 2.0, "time/decode": lambda i: 1.5, "time/other": lambda i: 0.5}
+    found = by_title(stage_panels(rows(10, tokens_per_second=lambda i: 40 + i, **columns), kind="grpo"))
+    panel = found["Seconds of a step"]
+    assert [name for name, _ in panel.legend] == ["decode", "other"]
+    assert panel.notes == ("2 s a step", "decode 75 %") and "max_completion_length" in panel.says
+    assert found["Tokens a second"].notes[0] == "40 → 49"
+    assert "Seconds of a step" in by_title(stage_panels(rows(10, **columns), kind="sft"))

@@ -143,10 +143,10 @@ def outage(monkeypatch):
     state, seen = Outage(), []
 
     class Watching(GRPO):
-        def _calculate_rewards(self, *args):
+        def _generate_and_score_completions(self, inputs):
             seen.append(None)
             state.down = len(seen) == 2
-            return super()._calculate_rewards(*args)
+            return super()._generate_and_score_completions(inputs)
 
     monkeypatch.setattr(grpo, "GRPO", Watching)
     with Loopback(state) as server:

@@ -8,12 +8,14 @@ from transformers import GenerationMixin, Trainer
 from transformers.trainer_callback import ExportableState
 from trl import GRPOTrainer, SFTTrainer
 from trl.trainer import utils
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import RepeatSampler, get_peak_flops
 
+from medrft.training.ahead import GradesAhead
 from medrft.training.callbacks import Watched
 from medrft.training.exact import KEPT
 from medrft.training.grpo import GRPO
 from medrft.training.heads import SCALES
+from medrft.training.resampling import Resamples
 from medrft.training.sft import SFT
 from medrft.training.sharing.loss import SharesLoss
 from medrft.training.sharing.trainer import SharesPrompts
@@ -38,9 +40,15 @@ SIGNATURES = {
     (GRPOTrainer, "_save_checkpoint"): ["self", "model", "trial"],
     (GRPOTrainer, "_send_telemetry"): ["self"],
     (SFTTrainer, "_send_telemetry"): ["self"],
+    (SFTTrainer, "compute_loss"): ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     (GRPOTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (SFTTrainer, "create_model_card"): ["self", "model_name", "dataset_name", "tags"],
     (Trainer, "log"): ["self", "logs", "start_time"],
+    (Trainer, "get_batch_samples"): ["self", "epoch_iterator", "num_batches", "device"],
+    (Trainer, "_maybe_log_save_evaluate"): [
+        *("self", "tr_loss", "grad_norm", "model", "trial", "epoch", "ignore_keys_for_eval", "start_time"),
+        "learning_rate",
+    ],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
     (Trainer, "_load_rng_state"): ["self", "checkpoint"],
     (Trainer, "_finalize_training"): ["self", "trial", "num_train_samples", "start_time"],
@@ -59,7 +67,7 @@ def test_signature(owner, name):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(GRPO, GRPOTrainer), (SFT, SFTTrainer)])
 def test_every_override_has_a_signature_above(ours, theirs):
-    mixins = [StageTrainer, SharesPrompts, SharesLoss] if ours is GRPO else [StageTrainer]
+    mixins = [StageTrainer, Resamples, GradesAhead, SharesPrompts, SharesLoss] if ours is GRPO else [StageTrainer]
     private = {name for owner in (ours, *mixins) for name in vars(owner) if hasattr(theirs, name) and name[:2] != "__"}
     assert private == {name for owner, name in SIGNATURES if owner is theirs}
 
@@ -69,7 +77,6 @@ def test_what_decides_which_positions_the_fused_head_scores():
     source = inspect.getsource(utils.add_fused_lm_head)
     assert source.count("_use_triton") == 1 and "compact = _use_triton(hidden_states.device)" in source
     assert list(inspect.signature(utils._use_triton).parameters) == ["device"]
-    assert "return_outputs" in inspect.signature(SFTTrainer.compute_loss).parameters
 
 
 def test_what_scales_the_fused_head():
@@ -112,6 +119,25 @@ def test_trl_reads_the_processor_a_second_time_after_generating():
     preparing = inspect.getsource(GRPOTrainer._prepare_inputs)
     assert "self._buffered_inputs[self._step % self.args.steps_per_generation]" in preparing
     assert "shuffle_sequence_dict" in preparing
+
+
+def test_a_step_begins_and_ends_where_it_is_measured():
+    epoch, step = inspect.getsource(Trainer._run_epoch), inspect.getsource(Trainer.training_step)
+    order = [
+        "self.get_batch_samples(",
+        "self.training_step(",
+        "self.optimizer.step()",
+        ".on_step_end(",
+        "_maybe_log_save",
+    ]
+    assert [epoch.index(name) for name in order] == sorted(epoch.index(name) for name in order)
+    order = ["self._prepare_inputs(inputs)", "self.compute_loss(", "self.accelerator.backward("]
+    assert [step.index(name) for name in order] == sorted(step.index(name) for name in order)
+    assert "_set_sync_gradients(do_sync_step)" in epoch  # told before the step, which the optimizer's part begins by
+    assert 'self._metrics["train"]["step_time"].append(' in inspect.getsource(GRPOTrainer.training_step)
+    mean = 'self._metrics[mode]["completions/mean_length"].append('
+    assert mean in inspect.getsource(GRPOTrainer._generate)
+    assert list(inspect.signature(get_peak_flops).parameters) == ["device_name", "dtype"]
 
 
 def test_the_sampler_takes_and_keeps_what_we_copy():

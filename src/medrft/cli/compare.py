@@ -95,14 +95,11 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _print_notes(baseline: str, against: Mapping[str, Any]) -> None:
-    """What was left out, and where the sides were asked differently."""
-    if renamed := against["paired_by_question"]:
-        alike = f"; {renamed['alike']} asked alike were taken in order" if renamed["alike"] else ""
-        by = (
-            "question, reference and image" if renamed["images"] else "question and reference, for images are not known"
-        )
-        says = f"names differ: {renamed['rows']} answers of {against['name']} were paired by {by}{alike}"
-        common.out.print(Text(says), soft_wrap=True)
+    """How answers were paired, what was left out, and where the sides were asked differently."""
+    from medrft.evaluation.compare.matching import say_pairing
+
+    if said := say_pairing(against["name"], against["paired_by_question"]):
+        common.out.print(Text(said), soft_wrap=True)
     for reason, left_out in against["left_out"].items():
         common.out.print(Text(f"left out: {left_out['count']} examples, {reason}"), soft_wrap=True)
     for entry in against["settings"]:

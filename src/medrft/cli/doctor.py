@@ -1,4 +1,4 @@
-"""`medrft doctor`: reads a run's `metrics.jsonl` and prints what went wrong in its GRPO stages."""
+"""`medrft doctor`: reads a run's `metrics.jsonl` and prints what went wrong in its GRPO stages, and what is slow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from medrft.rundir import RunDir, read_growing
 
 if TYPE_CHECKING:
     from medrft.training.monitor.watch import Diagnosis
+    from medrft.training.timing.slowest import Speed
 
 
 def doctor(
@@ -26,17 +27,22 @@ def doctor(
 ) -> None:
     """Say what went wrong while a run's GRPO stages trained: each cause, when, how much, and what to do.
 
-    Reads metrics.jsonl alone and judges it as training does; no model is loaded.
+    Also says where the time of each stage's steps went, which part is the slowest, and what would help. Reads
+    metrics.jsonl alone and judges it as training does; no model is loaded.
     """
     from medrft.training.monitor.watch import diagnose_run
+    from medrft.training.timing.slowest import speeds_of_run
 
     if fail_on not in (None, "warning"):
         raise unknown_name("severity for --fail-on", fail_on, ["warning"])
-    found = diagnose_run(read_growing(RunDir(existing_run(run)).metrics))
+    rows = list(read_growing(RunDir(existing_run(run)).metrics))
+    found, speeds = diagnose_run(rows), speeds_of_run(rows)
     if json_:
-        print_json({"run": str(run), "stages": [asdict(one) for one in found]})
+        facts = {"stages": [asdict(one) for one in found], "speed": [asdict(one) for one in speeds]}
+        print_json({"run": str(run), **facts})
     else:
         _show(run, found)
+        _show_speed(speeds)
         name = shlex.quote(str(run))
         worst = any(one.findings for one in found)
         say_next(
@@ -58,6 +64,13 @@ def _show(run: Path, found: list[Diagnosis]) -> None:
             _print(f"{one.stage}: nothing found in {one.rows} logged steps")
         for cause, why in one.not_judged.items():
             _print(f"{one.stage}: {cause} not judged: {why}")
+
+
+def _show_speed(speeds: list[Speed]) -> None:
+    """Print two lines for each stage whose log has times: where they went, and what would help."""
+    for one in speeds:
+        _print(one.line())
+        _print(one.help_line())
 
 
 def _print(line: str) -> None:

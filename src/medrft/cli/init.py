@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,10 +178,16 @@ def _completed(source: Source, *, ask: bool) -> Source:
                 f"it with {how}{more}"
             )
         err.print(f"Columns left: {', '.join(left)}", markup=False, highlight=False, soft_wrap=True)
-        columns[role] = typer.prompt(f"Which column holds the {role}?", type=str, err=True)
-        if columns[role] not in left:
-            raise unknown_name("column", columns[role], left)
+        columns[role] = typer.prompt(f"Which column holds the {role}?", value_proc=partial(_named, left), err=True)
     return replace(source, options={**source.options, **({"columns": columns} if columns else {})})
+
+
+def _named(columns: Sequence[str], typed: str) -> str:
+    """The column that somebody means, without case and outer space; for another answer the question is asked again."""
+    found = {name.strip().casefold(): name for name in columns}.get(typed.strip().casefold())
+    if found is None:
+        raise typer.BadParameter(str(unknown_name("column", typed, columns)))
+    return found
 
 
 def _read(source: Source, *, ask: bool, share: float) -> tuple[Loaded, dict[str, Any]]:
@@ -205,6 +212,7 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
     from medrft.cli.data import print_summary
     from medrft.cli.plan import show_steps
     from medrft.data.summary import summarize_data
+    from medrft.pipeline.drafting import TEST_SHARE
     from medrft.pipeline.planning import plan_steps, rows_by_stage
 
     recipe = load_recipe(target)
@@ -218,7 +226,11 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
     out.print()
     show_steps(plan)
     out.print(Text(f"\nThe recipe is {target}; read it, every choice says why."), soft_wrap=True)
-    say_next(f"medrft run {shlex.quote(str(target))}")
+    run = f"medrft run {shlex.quote(str(target))}"
+    if draft.tests:
+        say_next(run)
+    else:
+        say_next(f"{run} --set data.by_image={TEST_SHARE}", "it needs test rows: these, or a data set in eval.data")
 
 
 def _choices(draft: Draft) -> list[str]:

@@ -366,7 +366,10 @@ def show_results(run: Path, json_: bool, form: str | None = None) -> None:
         print_plain(write_table(run_table(run), form))
         return
     rows: list[dict[str, Any]] = result_rows(run)
-    out.print(_table(rows, title=f"Results of {run}"))
+    out.print(Text(f"Results of {run}"), soft_wrap=True)
+    for name in dict.fromkeys(row["data set"] for row in rows):
+        out.print()
+        out.print(_table([row for row in rows if row["data set"] == name], title=name))
     err.print(f"Report: {run / 'report.html'}", highlight=False, soft_wrap=True)
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     if len(stages) > 1:
@@ -378,19 +381,15 @@ def show_results(run: Path, json_: bool, form: str | None = None) -> None:
 
 
 def _table(rows: list[dict[str, Any]], *, title: str) -> Table:
-    """The result table: an empty line between data sets, the interval in one column to fit a terminal."""
+    """The results on one data set, narrow enough for 80 columns."""
+    words = ("kind", "metric", "stage")
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
-    columns = ("data set", "kind", "metric", "stage", "mean", "95 %", "n", "frequent", "blank")
-    for column in columns:
-        table.add_column(column, justify="left" if column in columns[:4] else "right", no_wrap=True)
-    before = None
+    for column in (*words, "mean", "95 %", "n", "frequent", "blank"):
+        table.add_column(column, justify="left" if column in words else "right", no_wrap=True)
     for row in rows:
-        if before is not None and row["data set"] != before:
-            table.add_row()
-        before = row["data set"]
         interval = "–" if row["low"] is None else f"{row['low']:.2f}–{row['high']:.2f}"
         numbers = (_number(row["mean"]), interval, str(row["n"]), _number(row["frequent"]), _number(row["blank"]))
-        table.add_row(*(str(row[column]) for column in columns[:4]), *numbers)
+        table.add_row(*(str(row[column]) for column in words), *numbers)
     return table
 
 

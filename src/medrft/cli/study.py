@@ -11,7 +11,20 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from medrft.cli.common import Json, Set, err, out, parse_overrides, print_json, print_plain, progress_bar, say_next
+from medrft.cli.common import (
+    Csv,
+    Json,
+    Latex,
+    Markdown,
+    Set,
+    err,
+    out,
+    parse_overrides,
+    print_json,
+    print_plain,
+    progress_bar,
+    say_next,
+)
 from medrft.errors import need_packages
 
 if TYPE_CHECKING:
@@ -40,9 +53,9 @@ def study(
     audit: Annotated[
         bool, typer.Option("--audit", help="Audit the arms' rewards into the file that results are held against.")
     ] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print all tables as Markdown.")] = False,
-    latex: Annotated[bool, typer.Option("--latex", help="Print the primary table for a paper, in LaTeX.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="The same as CSV.")] = False,
+    markdown: Markdown = False,
+    latex: Latex = False,
+    csv: Csv = False,
     set_: Set = None,
     json_: Json = False,
 ) -> None:
@@ -110,7 +123,7 @@ def _collect(plan: Study, grid: Grid, again: str, *, form: str | None, json_: bo
     if not facts["seeds"]:
         err.print(f"No result of this study in {grid.places.own}", highlight=False, soft_wrap=True)
     page = write_study_page(facts, grid.output)
-    err.print(f"Page: {page}", highlight=False, soft_wrap=True)
+    err.print(f"Page: {page}; all tables as Markdown: {page.with_name('table.md')}", highlight=False, soft_wrap=True)
     if json_:
         print_json(facts)
     else:
@@ -118,14 +131,11 @@ def _collect(plan: Study, grid: Grid, again: str, *, form: str | None, json_: bo
 
 
 def _show_study(facts: dict[str, Any], form: str | None, again: str) -> None:
-    """Print the study as it was asked for: all tables in Markdown, the primary one in another form, or the verdict."""
+    """Print the study as it was asked for: the primary table as a paper has it, or the verdict above it."""
     from medrft.report.paper_tables import write_table
     from medrft.report.run_tables import study_table
-    from medrft.report.study import study_text
 
-    if form == "markdown":
-        typer.echo(study_text(facts))
-    elif form is not None:
+    if form is not None:
         print_plain(write_table(study_table(facts), form))
     else:
         _print(facts)
@@ -135,7 +145,7 @@ def _show_study(facts: dict[str, Any], form: str | None, again: str) -> None:
 def _print(facts: dict[str, Any]) -> None:
     """Print the verdict and the table of the primary outcome; everything else is on the page."""
     from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
-    from medrft.report.study_markdown import label_of, lead_tables, mean_cell, study_status, study_verdict
+    from medrft.report.study_markdown import label_of, lead_tables, study_status, study_verdict
     from medrft.report.study_predict import predict_words
     from medrft.report.wording import metric_label, plain_percent
 
@@ -150,14 +160,15 @@ def _print(facts: dict[str, Any]) -> None:
         title = Text(
             f"{shown['dataset']}, {shown['kind']}, {metric_label(shown['metric'])} in percent, minus {own['against']}"
         )
-        table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+        # The page has the interval of the mean as well; 80 columns do not.
+        table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left")
         shares = [SHARE] if has_shares(shown) else []
         for name in ("arm", "mean", "minus, points", *shares, "blank", "n"):
             table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
         for row in shown["rows"]:
             blank, n = plain_percent(row["controls"].get("blank")), f"{row['n']:,}"
             own_share = [share_cell(row["share"])] if shares else []
-            cells = (row["arm"], mean_cell(row), label_of(row["difference"]), *own_share, blank, n)
+            cells = (row["arm"], plain_percent(row["mean"]), label_of(row["difference"]), *own_share, blank, n)
             table.add_row(*map(Text, cells))
         out.print(table)
 

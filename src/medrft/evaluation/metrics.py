@@ -44,13 +44,14 @@ METRICS: dict[str, str] = {
     "average": "the papers' average: mean of BLEU-1, ROUGE-1, BERTScore and cosine",
     "truth": "share that the phantom's oracle calls right",
     "in_grammar": "share that the phantom's oracle can read",
+    "looks": "share of thoughts that first say what lies on each side",
     "answer_format": "share with exactly one answer in the form asked for",
     "truncated": "share cut off at the token limit",
     "n_tokens": "generated tokens",
 }
 """Metric -> what it says, in the order of the tables."""
 
-POOLED = ("truth", "in_grammar", "answer_format", "truncated", "n_tokens")
+POOLED = ("truth", "in_grammar", "looks", "answer_format", "truncated", "n_tokens")
 """Metrics that mean the same for every kind, so that they may be pooled over kinds as `all`. No other is pooled."""
 
 

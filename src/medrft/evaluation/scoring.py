@@ -135,10 +135,14 @@ def check_correct(name: str, scorer: Scorer) -> None:
 
 def _truth(answer: Answer) -> Scores:
     """The oracle's verdict on phantom data; empty for other data."""
-    from medrft.data.phantom import ask_oracle
+    from medrft.data.phantom import ask_oracle, looks
 
     verdict = ask_oracle(answer.example, answer.item.answer)
-    return {} if verdict is None else {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
+    if verdict is None:
+        return {}
+    found: Scores = {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
+    looking = looks(answer.example, answer.item.thinking)
+    return found if looking is None else {**found, "looks": float(looking)}
 
 
 def as_row(answer: Answer, scores: Scores, lexicon: Lexicon | None = None) -> dict[str, Any]:

@@ -8,7 +8,8 @@ distribution is that of `generate`. Completions that have ended are taken out of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 WORTH = 0.75
 """Ended rows are taken out once at most this share is still writing: each time, all keys and values are copied."""
+TOGETHER = 0.25
+"""Ended rows are handed on once they are this share of all: scorers are faster with many completions in a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +107,30 @@ class Prompts:
     """How many completions each prompt is to get, U numbers."""
 
 
-def sample_rollouts(model: Any, prompts: Prompts, config: Any, *, temperature: float | None = None) -> Rollouts:
+def sample_rollouts(
+    model: Any,
+    prompts: Prompts,
+    config: Any,
+    *,
+    temperature: float | None = None,
+    part: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    ended: Callable[[dict[int, list[int]]], None] | None = None,
+) -> Rollouts:
     """Write N completions, where N is the sum of `prompts.copies`; those of one prompt stand side by side.
 
     `config` is a transformers generation config. Draws from torch's global generator. With a `temperature`, each
     token's log-probability at that temperature is kept too. It is taken before any logits processor, as training will
-    compute it. Raises `ModelError` if the model or `config` does not allow a shared prompt.
+    compute it. `part` is entered with `prefill` and with `decode`. `ended` gets completions, token ids by row, while
+    others are still written: those of prompts all of whose rows have ended. Raises `ModelError` if the model or
+    `config` does not allow a shared prompt.
     """
     import torch
 
     with torch.no_grad():
-        return _Writer(model, prompts, config, temperature).write()
+        with part("prefill"):
+            writer = _Writer(model, prompts, config, temperature)
+        with part("decode"):
+            return writer.write(ended)
 
 
 class _Writer:
@@ -127,6 +143,10 @@ class _Writer:
         self.model, self.temperature = model, temperature
         self.places = [prompt for prompt, count in enumerate(prompts.copies) for _ in range(count)]
         """The prompt of each row."""
+        self.prompt_of = list(self.places)
+        """The prompt of each completion."""
+        self.told: set[int] = set()
+        """Prompts whose completions have been handed on."""
         self.row = torch.arange(len(self.places), device=device)
         """The completion that each row writes, (N,)."""
         self.alive = torch.ones_like(self.row, dtype=torch.bool)
@@ -140,16 +160,20 @@ class _Writer:
         self.cache = Rows(torch.zeros_like(self.row))
         self.cache.settle(stems, self.places)
 
-    def write(self) -> Rollouts:
-        """All tokens of all rows."""
+    def write(self, ended: Callable[[dict[int, list[int]]], None] | None = None) -> Rollouts:
+        """All tokens of all rows; `ended` gets those of prompts that are done while others are not."""
         import torch
 
+        left = len(self.row)
         for step in range(self.sample.most):
             chosen = self.sample(self.ids, self.logits)
             self._note(step, chosen, self.logits)
             self.alive &= ~torch.isin(chosen, self.sample.ends)
-            if step + 1 == self.sample.most or not bool(self.alive.any()):
+            before, left = left, int(self.alive.sum())
+            if step + 1 == self.sample.most or not left:
                 break
+            if ended is not None and left < before:
+                self._hand_on(ended)
             self.ids = torch.cat([self.ids, chosen[:, None]], dim=1)
             self._compact()
             self.logits = continue_rows(self.model, self.cache, self.ids[:, -1:])
@@ -164,6 +188,16 @@ class _Writer:
         if self.temperature is not None:
             all_logps = (logits[self.alive].float() / self.temperature).log_softmax(-1)
             self.logps[rows, step] = all_logps.gather(1, chosen[self.alive, None])[:, 0]
+
+    def _hand_on(self, ended: Callable[[dict[int, list[int]]], None]) -> None:
+        """Give `ended` the completions of prompts that are done, once they are enough for a call."""
+        writing = {self.prompt_of[row] for row in self.row[self.alive].tolist()}
+        done = [row for row, prompt in enumerate(self.prompt_of) if prompt not in writing | self.told]
+        if len(done) < TOGETHER * len(self.prompt_of):
+            return
+        self.told |= {self.prompt_of[row] for row in done}
+        made = self.found[done].tolist()
+        ended({row: [token for token in ids if token >= 0] for row, ids in zip(done, made, strict=True)})
 
     def _compact(self) -> None:
         """Take ended rows out, once enough of them have ended."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrft import __version__
+from medrft.evaluation.compare.matching import say_pairing
 from medrft.evaluation.own_scorers import is_share, scale_note
 from medrft.evaluation.run_files import read_thumbnail
 from medrft.report.charts import difference_mark, scale_reach
@@ -35,6 +36,7 @@ def render_comparison(found: Mapping[str, Any]) -> str:
             "verdict": comparison_verdict(
                 found["baseline"], other["name"], [t for t in tests if t["b"] == other["name"]]
             ),
+            "pairing": say_pairing(other["name"], other["paired_by_question"]),
             "groups": _groups(other["changes"]["examples"], _folders(found, other["name"])),
         }
         for other in found["against"]

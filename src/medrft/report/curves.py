@@ -13,6 +13,7 @@ from medrft.errors import naming_extras
 from medrft.evaluation.run_files import Row, series_of
 from medrft.report.charts import Series, line_chart
 from medrft.report.wording import metric_label, percent_share, plain_number
+from medrft.training.timing.slowest import measure_speed
 
 with naming_extras():
     from markupsafe import Markup
@@ -102,6 +103,7 @@ HEALTH = (
         at_least=8,
         floor=0.0,
     ),
+    _share("looks", "Looks", "Share of thoughts that first say what lies on each side, where the question takes both."),
     _share("truncated", "Cut off", "Share of answers that hit the token limit before they ended."),
     _share("no_answer", "No readable answer", "Share of answers without exactly one answer in the form asked for."),
     _share(
@@ -127,6 +129,19 @@ SFT = (
     next(curve for curve in HEALTH if curve.key == "grad_norm"),
     next(curve for curve in HEALTH if curve.key == "entropy"),
 )
+SPEED = (
+    Curve(
+        key="tokens_per_second",
+        title="Tokens a second",
+        says="Tokens that a step writes (GRPO) or reads (SFT), by the seconds that the whole step takes.",
+        at_least=1.0,
+        floor=0.0,
+    ),
+    _share("mfu", "Share of the peak", "What the model's own arithmetic takes of the most that the GPU can do."),
+    _share("reward_wait", "Waiting for the reward", "Share of a step in which training stands still for the reward."),
+)
+LINES = 6
+"""The most parts of a step that are drawn one by one."""
 FEW = 5
 """With fewer logged values than this, no trend can be seen."""
 QUIET = ("failed", "unscored", "gate", "no_answer", "calibration_saturated")
@@ -137,13 +152,16 @@ def stage_panels(rows: Sequence[Row], *, kind: str) -> list[Panel]:
     """The charts of one stage of `kind` (`sft` or `grpo`); quantities that were not logged get none."""
     train = [row for row in rows if row.get("split", "train") == "train"]
     validation = [row for row in rows if row.get("split") == "validation"]
+    speed = [_panel(curve, train, []) for curve in SPEED]
     if kind == "sft":
-        return [panel for curve in SFT if (panel := _panel(curve, train, validation))]
+        panels = [*(_panel(curve, train, validation) for curve in SFT), time_panel(train), *speed]
+        return [panel for panel in panels if panel is not None]
     found = [_panel(curve, train, validation) for curve in (REWARD, *OUTCOMES)]
     parts = part_names(train)
     found += [_panel(_part(train, name), train, []) for name in parts]
     found += [spread_panel(train, parts), threshold_panel(train, parts)]
     found += [_panel(curve, train, validation if curve.key == "kl" else []) for curve in HEALTH]
+    found += [time_panel(train), *speed]
     return [panel for panel in found if panel is not None]
 
 
@@ -243,6 +261,25 @@ def threshold_panel(rows: Sequence[Row], parts: Sequence[str]) -> Panel | None:
         says="Raw score that an adaptive calibration maps to one half. It follows the scores as the model gets better.",
         chart=line_chart(lines, label="calibration thresholds by step", at_least=0.1, floor=0.0, ceiling=1.0),
         notes=(),
+        legend=tuple((line.name, line.color) for line in lines),
+    )
+
+
+def time_panel(rows: Sequence[Row]) -> Panel | None:
+    """One chart of the seconds of a step by part, the longest parts; `None` for a log without times."""
+    speed = measure_speed(rows, stage="")
+    if speed is None:
+        return None
+    lines = []
+    for color, name in enumerate(name for name in list(speed.parts)[:LINES] if speed.parts[name]):
+        steps, values = series_of(rows, f"time/{name}")
+        lines.append(Series(name=name, steps=steps, values=values, color=color))
+    share = speed.parts[speed.slowest] / speed.seconds
+    return Panel(
+        title="Seconds of a step",
+        says=f"Where the time of a step goes. Slowest is {speed.slowest}: {speed.advice}.",
+        chart=line_chart(lines, label="seconds of a step by part", at_least=0.01, floor=0.0),
+        notes=(f"{plain_number(speed.seconds)} s a step", f"{speed.slowest} {percent_share(share)}"),
         legend=tuple((line.name, line.color) for line in lines),
     )
 

@@ -56,9 +56,19 @@ def page_templates() -> Environment:
         "duration": say_seconds,
         "words": wording.split_words,
         "code": mark_code,
+        "breakable": breakable_name,
     }
     found.tests["nothing"] = wording.tells_nothing
     return found
+
+
+def breakable_name(name: str) -> Markup:
+    """A name that a narrow page may break after its underscores.
+
+    >>> str(breakable_name("text_<b>"))
+    'text_<wbr>&lt;b&gt;'
+    """
+    return Markup("_<wbr>").join(visible_text(name).split("_"))
 
 
 def visible_text(value: Any) -> Any:

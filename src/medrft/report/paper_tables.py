@@ -204,6 +204,7 @@ def escape_latex(text: str) -> str:
 
 def comparison_table(found: Facts) -> PaperTable:
     """The tests of `medrft compare`: a row for each, the better value bold where its corrected p is below 0.05."""
+    from medrft.evaluation.compare.matching import say_pairing
     from medrft.evaluation.own_scorers import is_share
 
     several = len(found["against"]) > 1
@@ -229,6 +230,7 @@ def comparison_table(found: Facts) -> PaperTable:
             )
         )
     one = "B" if several else found["against"][0]["name"]
+    pairings = [say_pairing(other["name"], other["paired_by_question"]) for other in found["against"]]
     heads = (*(("B",) if several else ()), "data set", "kind", "metric", found["baseline"], one, "difference", "n", "p")
     return PaperTable(
         caption=f"Against {found['baseline']}: shares in percent, differences in points",
@@ -239,6 +241,7 @@ def comparison_table(found: Facts) -> PaperTable:
             f"p: {found['p']}; {found['correction']}; bold where it is below 0.05",
             f"Clusters: {found['clusters']}",
             *_encoders(side.get("encoder") for side in found["sides"]),
+            *(said[:1].upper() + said[1:] for said in pairings if said),
             *(
                 f"Left out: {n['count']} examples, {why}"
                 for one in found["against"]

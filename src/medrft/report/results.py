@@ -103,10 +103,11 @@ def lead_metric(kind: str, metrics: Mapping[str, Metric]) -> str | None:
 
 
 def kinds_of(run: RunFiles, dataset: str) -> list[str]:
-    """Kinds that were evaluated on a data set; `all` first where the phantom's oracle pools them."""
+    """Kinds that were evaluated on a data set; `all` first where the phantom's oracle pools several."""
     results = [metrics["results"] for metrics in run.evaluations[dataset].values()]
     present = {kind for result in results for source in result.values() for kind in source}
-    return [kind for kind in ("all", *KINDS) if kind in present]
+    kinds: list[str] = [kind for kind in KINDS if kind in present]
+    return ["all", *kinds] if "all" in present and len(kinds) > 1 else kinds
 
 
 def subject_of(run: RunFiles, dataset: str) -> str | None:

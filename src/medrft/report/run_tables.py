@@ -13,7 +13,8 @@ from medrft.evaluation.own_scorers import is_share
 from medrft.evaluation.run_files import RunFiles
 from medrft.report.paper_tables import Cell, PaperTable, Value
 from medrft.report.results import SHOWN, Source, kinds_of, sources_of
-from medrft.report.study_markdown import controls_of, lead_tables
+from medrft.report.study_controls import SHARE, has_shares, share_cell
+from medrft.report.study_markdown import controls_of, lead_tables, study_status
 from medrft.report.wording import NONE, metric_label
 
 OURS = (*SHOWN, "clinical")
@@ -98,6 +99,7 @@ def study_table(facts: Mapping[str, Any]) -> PaperTable:
     own = facts["primary"]
     rows: list[tuple[Cell, ...]] = []
     controls: list[str] = []
+    shares = any(map(has_shares, lead_tables(facts)))
     for table in lead_tables(facts):
         controls = controls_of(table)
         for row in table["rows"]:
@@ -111,15 +113,19 @@ def study_table(facts: Mapping[str, Any]) -> PaperTable:
             )
             value = Value(mean=row["mean"], low=row["low"], high=row["high"], best=clear and bool(others))
             shown = (Value(mean=row["controls"].get(control)) for control in controls)
-            rows.append((row["arm"], value, minus, *shown, row["n"], row["seeds"]))
+            share = (share_cell(row["share"]),) if shares else ()
+            rows.append((row["arm"], value, minus, *share, *shown, row["n"], row["seeds"]))
     return PaperTable(
         caption=f"{facts['study']}: {own['dataset']}, {own['kind']}, {metric_label(own['metric'])} in percent",
-        heads=("arm", "mean", f"minus {own['against']}", *map(metric_label, controls), "n", "seeds"),
+        heads=(
+            *("arm", "mean", f"minus {own['against']}", *([SHARE] if shares else [])),
+            *(*map(metric_label, controls), "n", "seeds"),
+        ),
         rows=tuple(rows),
         notes=(
             "Brackets: 95 % intervals over seeds and images, over images alone with one seed",
             "Bold: an arm whose interval lies above those of all others",
             *([f"Controls of the same models: {', '.join(map(metric_label, controls))}"] if controls else []),
-            f"Similarity metrics use {', '.join(facts['encoder']) or 'no encoder'}",
+            "; ".join(study_status(facts)),
         ),
     )

@@ -1,4 +1,4 @@
-"""Writes a study's figures as Markdown: its verdict, what is missing, and the tables of docs/results.md."""
+"""Writes a study's figures as Markdown: its verdict, what is missing, and its tables."""
 
 from __future__ import annotations
 
@@ -116,18 +116,11 @@ def _by_arm(labels: Sequence[str], planned: int) -> str:
 
 
 def study_markdown(facts: Row) -> str:
-    """The Markdown that docs/results.md holds between its markers: the primary table open, the others folded."""
-    said = study_verdict(facts)
+    """A study as Markdown: its verdict, the table of its primary outcome, and the other tables folded."""
     against = facts["primary"]["against"]
     lead = lead_tables(facts)
     others = [table for table in facts["tables"] if table not in lead]
-    lines = [
-        *_control_lines(facts),
-        f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.",
-        "",
-        _cell("; ".join(study_status(facts))) + ".",
-        "",
-    ]
+    lines = study_head(facts)
     lines += [line for table in lead for line in _table_lines(table, against)]
     lines += _pass_lines(facts["pass_at"]) + _start_lines(facts)
     lines += _folded("Other data sets and kinds", [line for table in others for line in _table_lines(table, against)])
@@ -137,10 +130,17 @@ def study_markdown(facts: Row) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _control_lines(facts: Row) -> list[str]:
-    """What the positive control shows, and the primary arm's share of its gain."""
-    said, share = control_words(facts), share_sentence(facts)
-    return [f"**{said['claim']}:** {_cell(said['detail'])}." + (f" {_cell(share)}." if share else ""), ""]
+def study_head(facts: Row) -> list[str]:
+    """What a study found, without tables: its positive control, its verdict, and what these rest on."""
+    said, control, share = study_verdict(facts), control_words(facts), share_sentence(facts)
+    return [
+        f"**{control['claim']}:** {_cell(control['detail'])}." + (f" {_cell(share)}." if share else ""),
+        "",
+        f"**{_cell(said['claim'])}.** {_cell(said['detail'])}.",
+        "",
+        _cell("; ".join(study_status(facts))) + ".",
+        "",
+    ]
 
 
 def lead_tables(facts: Row) -> list[Row]:

@@ -7,6 +7,7 @@ import re
 LABELS: dict[str, str] = {
     "truth": "oracle accuracy",
     "in_grammar": "readable by the oracle",
+    "looks": "looks first",
     "bleu1": "BLEU-1",
     "rouge1": "ROUGE-1",
     "bertscore": "BERTScore",
@@ -62,10 +63,10 @@ def plain_percent(value: float | None) -> str:
 def whole_percent(value: float | None) -> str:
     """A share in whole percent, with the sign.
 
-    >>> whole_percent(0.6125), whole_percent(-0.02), whole_percent(None)
-    ('61 %', '−2 %', '–')
+    >>> whole_percent(0.6125), whole_percent(-0.02), whole_percent(-0.002), whole_percent(None)
+    ('61 %', '−2 %', '0 %', '–')
     """
-    return NONE if value is None else f"{100 * value:.0f} %".replace("-", MINUS)
+    return NONE if value is None else f"{round(100 * value)} %".replace("-", MINUS)
 
 
 def percent_share(value: float) -> str:

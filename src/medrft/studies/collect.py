@@ -93,15 +93,21 @@ def primary_outcome(study: Study) -> dict[str, Any]:
 
 
 def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
-    """One table per data set and kind: each arm's mean, its controls, and its paired difference to `against`."""
+    """One table per data set and kind: each arm's mean, its controls, and its paired difference to `against`.
+
+    Where a data set has one kind of question, whose table would repeat that of all kinds, it has the latter alone.
+    """
     made = []
     for dataset in datasets_of(arms):
+        own = []
         for kind in ("all", *KINDS):
             rows = [row for name in arms if (row := _row(arms, name, against, dataset, kind)) is not None]
             if rows:
-                made.append({"dataset": dataset, "kind": kind, "metric": rows[0].pop("metric"), "rows": rows})
+                own.append({"dataset": dataset, "kind": kind, "metric": rows[0].pop("metric"), "rows": rows})
                 for row in rows[1:]:
                     row.pop("metric")
+        repeats = len(own) == 2 and own[0]["rows"] == own[1]["rows"]
+        made += own[:1] if repeats else own
     return made
 
 

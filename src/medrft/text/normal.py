@@ -68,7 +68,11 @@ ORDINALS = dict(
         strict=True,
     )
 )
+FORMS = {**WORDS, **NUMBERS, **ORDINALS}
+"""Words that become another word or a number wherever they stand."""
 ARTICLES = frozenset(("a", "an", "the"))
+SPECIAL = ARTICLES.union(TENS)
+"""Words of which the words beside them decide what becomes of them."""
 LABELLED = frozenset(
     ["type", "hepatitis", "vitamin", "group", "influenza", "grade", "stage", "class", "option", "phase", "level"]
 )
@@ -90,6 +94,8 @@ TIMES = re.compile(r"(?<=\d) ?x ?(?=\d)")
 UNIT = re.compile(
     r"(?<=\d)(?=(?:mm|cm|um|nm|ml|dl|ul|l|cc|kg|mg|mcg|ug|hu|kv|mhz|hz|msv|gy|ms|tesla|[gt]|in|inch(?:es)?|years?|yo)\b)"
 )
+HYPHEN = re.compile(r"(?<=[a-z\d])-(?=[abdefh-u\dw-z])")
+"""A hyphen that is no sign; before c, g or v it may be one ("T1-c", "T1-Gd", "ER-ve")."""
 KEPT = re.compile(
     r"(?<=\d)([./^])(?=-?\d)|(?<![^\s(<>≤≥=~:,\[^±≠])(-)(?=\d)|([<>≤≥≠])(?= ?-?\d)"
     r"|(?<=[\w)%⊕⊖] )([<>≤≥≠])(?= [\w(])|(%)|(?<=\d)(?: \+ |\+)(?=\d)|(?<=\d)°(?! ?[cf]\b)"
@@ -150,6 +156,9 @@ def normalize(text: str) -> str:
 
 
 def _normalize(text: str) -> str:
+    plain = _plain_words(text)
+    if plain is not None:
+        return " ".join(_words(plain))
     text = _normalize_once(text)
     # Repeated, so that a normalised text normalises to itself: in `a <_` the sign is lone only once the `_` is gone.
     for _ in range(3):
@@ -157,6 +166,24 @@ def _normalize(text: str) -> str:
             break
         text = again
     return text
+
+
+def _plain_words(text: str) -> list[str] | None:
+    """The respelt words of a short text of ASCII letters and digits only, with hyphens inside words; else `None`.
+
+    Such a text holds none of the signs that `_normalize_once` looks for one after another, which takes five times as
+    long. Most answers, and nearly all names of the clinical scorer's lexicon, are such texts.
+    """
+    lowered = text.lower()
+    if "-" in lowered:
+        lowered = HYPHEN.sub(" ", lowered)
+    letters = lowered.replace(" ", "")
+    if not (letters.isalnum() and text.isascii()) or len(text) > CACHED_LENGTH or "minus" in lowered:
+        return None
+    if letters.isalpha():
+        return list(map(_respelt, lowered.split()))
+    lowered = " ".join(map(_respelt, lowered.split()))
+    return None if TIMES.search(lowered) else UNIT.sub(" ", lowered).split()
 
 
 def _normalize_once(text: str) -> str:
@@ -207,6 +234,8 @@ _respelt = lru_cache(maxsize=65_536)(_respell)
 
 def _words(words: list[str]) -> list[str]:
     """The words with numbers as digits, a few words respelt, and articles dropped unless they are last or a name."""
+    if SPECIAL.isdisjoint(words):
+        return [FORMS.get(word) or (_shortest(word) if "." in word else word) for word in words]
     kept: list[str] = []
     position, last = 0, len(words) - 1
     while position <= last:
@@ -220,8 +249,7 @@ def _words(words: list[str]) -> list[str]:
             kept.append(str(TENS[word]) + (unit if compound else "0"))
             position += 1 + compound
             continue
-        word = WORDS.get(word, word)
-        kept.append(NUMBERS.get(word) or ORDINALS.get(word) or (_shortest(word) if "." in word else word))
+        kept.append(FORMS.get(word) or (_shortest(word) if "." in word else word))
         position += 1
     return kept
 

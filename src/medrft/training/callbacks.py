@@ -21,6 +21,7 @@ from transformers.trainer_callback import ExportableState
 from medrft.progress import Meter
 from medrft.rundir import RunDir
 from medrft.training.monitor.watch import Watch
+from medrft.training.processes import is_main
 from medrft.training.stop import Clock
 
 RENAMED: dict[str, str] = {
@@ -102,6 +103,17 @@ class StageState(TrainerCallback, ExportableState):  # type: ignore[misc]
     def state(self) -> dict[str, Any]:
         """Called by the Trainer while it writes a checkpoint."""
         return {"args": {}, "attributes": self.collect()}
+
+
+@contextmanager
+def shown(label: str) -> Iterator[None]:
+    """Show on standard error of the main process that work goes on which cannot be counted."""
+    meter = Meter(label, console=Console(stderr=True)) if is_main() else None
+    try:
+        yield
+    finally:
+        if meter is not None:
+            meter.stop()
 
 
 class StageBar(TrainerCallback):  # type: ignore[misc]

@@ -11,8 +11,10 @@ Completions of one group stand side by side, G of them. Needs no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from medrft.errors import StrictError
@@ -21,6 +23,7 @@ from medrft.rewards.gather import Gather, combine_gathered, keep_alone
 from medrft.rewards.reward import ALL
 from medrft.scorers.base import item_of
 from medrft.scorers.correct import Correct
+from medrft.training.grading_thread import GradingThread
 from medrft.types import Completion, Example, Form, Item, Outcome
 
 
@@ -36,6 +39,8 @@ class Graded:
     truth: bool | None = None
     """What the phantom's oracle says, which knows the facts; `None` for other data."""
     in_grammar: bool | None = None
+    looks: bool | None = None
+    """Whether the thought says first what lies on the sides; of composed questions about phantoms alone."""
     missing: str | None = None
     """Why the policy was shown a blank picture, if it was; its completion then has no score."""
     failures: tuple[str, ...] = ()
@@ -45,9 +50,20 @@ class Graded:
 class Grader:
     """Grades completions written in one prompt's answer form (`Form`); with `strict`, a failure stops training."""
 
-    def __init__(self, reward: Reward, correct: Correct, *, form: Form, max_tokens: int, strict: bool = False):
+    def __init__(
+        self,
+        reward: Reward,
+        correct: Correct,
+        *,
+        form: Form,
+        max_tokens: int,
+        strict: bool = False,
+        prepare: Callable[[], None] | None = None,
+    ):
+        """`prepare` is called once on the thread on which scorers run (`GradingThread`)."""
         self.reward, self.correct, self.form, self.max_tokens = reward, correct, form, max_tokens
         self.strict = strict
+        self.thread = GradingThread(prepare)
 
     def grade(
         self,
@@ -76,9 +92,24 @@ class Grader:
         ]
         return [_blind(row, lost) for row, lost in zip(graded, missing or [None] * len(graded), strict=True)]
 
+    def begin(
+        self,
+        examples: Sequence[Example],
+        completions: Sequence[Completion],
+        *,
+        missing: Sequence[str | None] | None = None,
+    ) -> Future[list[Graded]]:
+        """`grade` on the grading thread, while the caller does something else."""
+        return self.thread.submit(partial(self.grade, examples, completions, missing=missing))
+
+    def close(self) -> None:
+        """End the thread; what is being graded is not waited for."""
+        self.thread.close()
+
     def correctness(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[bool | None]:
         """Whether each completion is correct by the recipe's `correct`, without its reward; `None` where unknown."""
-        return [None if right is None else bool(right) for right in self.correct(self._items(examples, completions))]
+        rights = self.thread.submit(lambda: self.correct(self._items(examples, completions))).result()
+        return [None if right is None else bool(right) for right in rights]
 
     def _items(self, examples: Sequence[Example], completions: Sequence[Completion]) -> list[Item]:
         return [
@@ -134,15 +165,24 @@ def _blind(row: Graded, lost: str | None) -> Graded:
     if lost is None:
         return row
     return replace(
-        row, raw=row.raw.without(lost), correct=None, truth=None, in_grammar=None, missing=lost, failures=(lost,)
+        row,
+        raw=row.raw.without(lost),
+        correct=None,
+        truth=None,
+        in_grammar=None,
+        looks=None,
+        missing=lost,
+        failures=(lost,),
     )
 
 
 def _truth(item: Item, example: Example) -> dict[str, Any]:
-    from medrft.data.phantom import ask_oracle
+    from medrft.data.phantom import ask_oracle, looks
 
     verdict = ask_oracle(example, item.answer)
-    return {} if verdict is None else {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+    if verdict is None:
+        return {}
+    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar, "looks": looks(example, item.thinking)}
 
 
 @dataclass(frozen=True, slots=True)

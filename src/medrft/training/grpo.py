@@ -9,9 +9,10 @@ The checkpoint with the highest mean reward on validation is kept.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from medrft.models.policy import Policy
 from medrft.models.tokens import placeholder_ids
 from medrft.rewards import Reward, correct_of, reward_of
 from medrft.rundir import RunDir, write_json
+from medrft.training.ahead import GradesAhead
 from medrft.training.arguments import check_stage, trl_config
 from medrft.training.callbacks import Watched
 from medrft.training.grading import Columns, Graded, Grader, columns_of
@@ -49,6 +51,7 @@ from medrft.training.stage import (
     run_trainer,
 )
 from medrft.training.state import write_stage
+from medrft.training.timing.trainer import SaysSpeed
 from medrft.types import Completion, Example, Outcome
 
 
@@ -81,7 +84,15 @@ class Companions:
         }
 
 
-class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # type: ignore[misc]
+class GRPO(
+    StageTrainer,
+    Resamples,
+    GradesAhead,
+    SharesPrompts,
+    GRPOTrainer,  # type: ignore[misc]
+    SaysSpeed,
+    Watched,
+):
     """TRL's trainer with shared prompts, a `Grader` in place of reward functions, a `Recorder` and a `Watch`."""
 
     def __init__(self, *args: Any, opened: OpenStage, companions: Companions, **kwargs: Any):
@@ -90,32 +101,35 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
         self.watch, self.sharing, self.rounds = companions.watch, companions.sharing, opened.config.resample_groups
         self._last: tuple[list[Graded], list[Outcome]] = ([], [])
         self._told_kl = False
+        self._graded = 0.0  # seconds of grading before this generation batch
         super().__init__(*args, reward_funcs=[_named(name) for name in self.columns.names], **kwargs)
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
-        """Grade this process's completions, gather all, and combine them on every process; (all rows, columns)."""
-        began = time.perf_counter()
-        mode = "train" if self.model.training else "eval"
-        examples, missing = [row["example"] for row in inputs], [row["missing"] for row in inputs]
-        local = self.grader.grade(examples, self._completions(completion_ids_list), missing=missing)
+        """The rewards of all processes' completions; (all rows, columns)."""
+        with self._part("reward"):
+            values = self._combined("train" if self.model.training else "eval")
+        return torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+
+    def _combined(self, mode: str) -> list[list[float]]:
+        """Wait for this process's grades, gather all, combine them on every process alike, and note the metrics."""
         graded, outcomes = self.grader.combine(
-            local, group_size=self._group_size, update=mode == "train", gather=gather_processes
+            self._collected(), group_size=self._group_size, update=mode == "train", gather=self._gathered
         )
         self._last = (graded, outcomes)
         metrics = batch_metrics(graded, outcomes, group_size=self._group_size)
         metrics |= reward_metrics(self.grader.reward, graded, outcomes, group_size=self._group_size)
         if mode == "train":
             metrics |= calibration_metrics(self.grader.reward) | {"shared_prompts": self.sharing.share()}
-        metrics["reward_time"] = time.perf_counter() - began
+        metrics["reward_time"] = self.grader.thread.seconds - self._graded
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
-        values = self.columns.values(graded, outcomes)
-        return torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+        return self.columns.values(graded, outcomes)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Let TRL make the batch, then keep its rollouts with their advantages."""
+        self._graded = self.grader.thread.seconds
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         advantages = self.accelerator.gather(output["advantages"]).tolist()
         split = "train" if self.model.training else "validation"
@@ -138,6 +152,10 @@ class GRPO(StageTrainer, Resamples, SharesPrompts, GRPOTrainer, Watched):  # typ
             if self.state.global_step == 0 and self.is_world_process_zero():
                 _tell_kl(self.opened, kl[-1])
         return loss
+
+    def _gathered(self, rows: list[Any]) -> tuple[list[Any], int]:
+        with self._part("waiting") if self.accelerator.num_processes > 1 else nullcontext():
+            return gather_processes(rows)
 
     def _completions(self, ids: list[list[int]]) -> list[Completion]:
         """The text of each completion as scorers must see it; decoded here because TRL may split off the thought."""
@@ -212,6 +230,7 @@ def run_grpo(
     try:
         trainer = run_trainer(opened, build, companions.state)
     finally:
+        companions.grader.close()
         companions.recorder.close()
     if trainer.is_world_process_zero():
         write_json(run.stage(stage.name) / "reward_state.json", reward.state_dict())
@@ -282,7 +301,14 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
     generations = saved.get("generations")
     log = opened.run.stage(stage.name) / LOG
     return Companions(
-        grader=Grader(reward, correct, form=opened.prompt.form, max_tokens=max_tokens, strict=recipe.strict),
+        grader=Grader(
+            reward,
+            correct,
+            form=opened.prompt.form,
+            max_tokens=max_tokens,
+            strict=recipe.strict,
+            prepare=_same_device(opened.policy.device),
+        ),
         columns=columns,
         recorder=Recorder(
             opened.run, stage=stage.name, parts=reward.names, thumbnails=thumbnails, generations=generations
@@ -290,6 +316,13 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
         watch=Watch(stage.name, state=saved.get("watch")),
         sharing=Sharing(on=stage.share_prefix, verify=stage.verify_prefix, log=log).restored(saved.get("sharing")),
     )
+
+
+def _same_device(device: torch.device) -> Callable[[], None] | None:
+    """Makes a process's GPU a thread's own: torch begins each thread with the first GPU, and scorers may say `cuda`."""
+    if device.type != "cuda":
+        return None
+    return partial(torch.cuda.set_device, torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _rows(opened: OpenStage, examples: Sequence[Example], pictures: Pictures) -> Any:

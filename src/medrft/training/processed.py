@@ -14,7 +14,8 @@ TRL 1.16 does three things that lose something:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -52,8 +53,12 @@ class Padding:
 class Processed:
     """Takes TRL's second call for the same prompts: returns known `fields`, or remembers what the processor returns."""
 
-    def __init__(self, processor: Any, fields: dict[str, Any] | None):
+    def __init__(
+        self, processor: Any, fields: dict[str, Any] | None, part: Callable[[str], AbstractContextManager[Any]]
+    ):
+        """`part` is entered with `processor` while the processor works."""
         self._processor, self.fields, self._repeats = processor, fields or {}, fields is not None
+        self._part = part
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._processor, name)
@@ -65,7 +70,8 @@ class Processed:
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The multimodal inputs of all rows."""
         if not self._repeats:
-            self.fields = dict(self._processor(*args, **kwargs))
+            with self._part("processor"):
+                self.fields = dict(self._processor(*args, **kwargs))
         return forward_fields(self.fields)
 
     @property

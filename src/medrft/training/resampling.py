@@ -24,7 +24,7 @@ Drawn = tuple[list[int], list[int], Any, list[float] | None]
 
 
 class Resamples:
-    """Goes before `SharesPrompts` among the bases; `self.rounds` must be set before the trainer is built."""
+    """Goes before `GradesAhead` among the bases; `self.rounds` must be set before the trainer is built."""
 
     rounds: int
     _ready: list[Drawn] | None = None
@@ -116,4 +116,5 @@ class Resamples:
         ids, made, completions, logps = (list(values) for values in zip(*self._ready, strict=True))
         _, images, _ = me._tokenize_prompts(prompts)
         me._hand_over()
+        me._grade_rest(made)
         return ids, made, None, completions, None if logps[0] is None else logps, {}, images, []

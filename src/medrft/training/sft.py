@@ -21,6 +21,7 @@ from medrft.training.arguments import check_stage, trl_config
 from medrft.training.collator import Collator
 from medrft.training.rows import Lost, Pictures, TaughtRows, lazy_dataset, teachable_examples
 from medrft.training.stage import StageTrainer, check_inputs, example_counts, finish_stage, open_stage, run_trainer
+from medrft.training.timing.trainer import SaysSpeed
 from medrft.types import Example
 
 
@@ -48,13 +49,24 @@ def _compact() -> Iterator[None]:
         utils._use_triton = kept
 
 
-class SFT(StageTrainer, ScoresAnswers, SFTTrainer):  # type: ignore[misc]
+class SFT(StageTrainer, ScoresAnswers, SFTTrainer, SaysSpeed):  # type: ignore[misc]
     """TRL's trainer with our collator, but without its telemetry and its model card in each checkpoint."""
+
+    parts = ("data", "vision", "loss", "backward", "optimizer", "other")
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         me: Any = self
         me.data_collator = Collator.mended(me.data_collator)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by the Trainer for each batch; TRL counts the tokens that are read."""
+        me: Any = self
+        before = me._total_train_tokens
+        found = super().compute_loss(*args, **kwargs)
+        if self.clock is not None:
+            self.clock.tokens += me._total_train_tokens - before
+        return found
 
 
 def run_sft(

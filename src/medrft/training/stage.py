@@ -24,7 +24,7 @@ from medrft.models.prompts import Prompt, get_prompt
 from medrft.models.saved import save_final
 from medrft.rundir import RunDir
 from medrft.training.arguments import changed_arguments
-from medrft.training.callbacks import MetricsLog, StageBar, StageState, quiet_libraries
+from medrft.training.callbacks import MetricsLog, StageBar, StageState, quiet_libraries, shown
 from medrft.training.disk import storage_errors
 from medrft.training.exact import Boundaries, Exact, ReadsWeights
 from medrft.training.heads import matching_heads
@@ -43,6 +43,7 @@ from medrft.training.preflight import preflight
 from medrft.training.processes import is_main, is_sharded
 from medrft.training.state import TRAINER_STATE, Checkpoint, last_checkpoint, rewind_stage, write_stage
 from medrft.training.stop import Clock, Signals, StopOnSignal
+from medrft.training.timing.trainer import TimesSteps
 from medrft.training.update_check import update_moves, update_warning
 from medrft.types import Example
 
@@ -75,7 +76,7 @@ def open_stage(config: StageConfig, recipe: Recipe, *, start: str | Path, run: R
     checkpoint = last_checkpoint(run.checkpoints(config.name)) if resume else None
     if is_main():
         rewind_stage(run, config.name, checkpoint)
-    with quiet_libraries():
+    with shown(f"Loading the model for {config.name}"), quiet_libraries():
         policy = load_policy(recipe.model, start)
     precision = find_precision(
         recipe.model, config.trl, kind=config.kind, checkpoint=dtype_name(policy.model), mixed=launched_precision()
@@ -152,21 +153,22 @@ def check_inputs(opened: OpenStage, args: TrainingArguments, examples: Sequence[
     )
     if (told := update_warning(moves)) is not None and is_main():
         sys.stderr.write(f"warning: stage {opened.config.name}: {told}\n")
-    preflight(
-        opened.policy,
-        opened.prompt,
-        [example for example in examples if all(path.is_file() for path in example.images)] or examples,
-        images=images,
-        kind=opened.config.kind,
-        max_length=getattr(args, "max_length", None),
-        temperature=getattr(args, "temperature", 1.0),
-        suppress=generation.get("suppress_tokens"),
-        blanked=opened.recipe.data.blank,
-        autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else opened.precision.autocast,
-        others=[moves],
-        seed=opened.recipe.seed,
-        output=opened.run.stage(opened.config.name) / "preflight.json" if is_main() else None,
-    )
+    with shown(f"Checking {opened.config.name} before step 1"):
+        preflight(
+            opened.policy,
+            opened.prompt,
+            [example for example in examples if all(path.is_file() for path in example.images)] or examples,
+            images=images,
+            kind=opened.config.kind,
+            max_length=getattr(args, "max_length", None),
+            temperature=getattr(args, "temperature", 1.0),
+            suppress=generation.get("suppress_tokens"),
+            blanked=opened.recipe.data.blank,
+            autocast="bfloat16" if args.bf16 else "float16" if args.fp16 else opened.precision.autocast,
+            others=[moves],
+            seed=opened.recipe.seed,
+            output=opened.run.stage(opened.config.name) / "preflight.json" if is_main() else None,
+        )
 
 
 def clock_budget(config: StageConfig, run: RunDir) -> float | None:
@@ -181,7 +183,7 @@ def clock_budget(config: StageConfig, run: RunDir) -> float | None:
     return float(run.record(config.wall_clock_of)["seconds"])
 
 
-class StageTrainer(Exact, ReadsWeights):
+class StageTrainer(TimesSteps, Exact, ReadsWeights):
     """What our SFT and GRPO trainers have in common; it goes first among the bases, before TRL's trainer."""
 
     def _send_telemetry(self) -> None:

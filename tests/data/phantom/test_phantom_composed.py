@@ -1,13 +1,14 @@
 """Questions about sides, composed questions, their thoughts and their oracle."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medrft.data import read_data
-from medrft.data.phantom import grade_answer
+from medrft.data.phantom import grade_answer, looks
 from medrft.data.phantom.composed import (
     TYPES,
     draw_composed,
@@ -188,3 +189,14 @@ def test_the_data_set_has_few_thoughts_and_many_answers(tmp_path):
 def test_values_out_of_range_are_named(tmp_path, options):
     with pytest.raises(DataError, match=next(iter(options))):
         read_data("phantom_composed", tmp_path, options=options)
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_a_thought_that_looks_is_told_from_a_shortcut(type_):
+    asked_of = row("opposite", NODULE, FLUID, to=0)
+    for number in range(20):
+        scene, asked = draw_composed(np.random.default_rng(number), type_)
+        assert looks(asked_of, think_looking(scene, asked)) is True
+        assert looks(asked_of, think_shortcut(scene, asked)) is False
+    assert looks(asked_of, None) is False
+    assert looks(replace(asked_of, dataset="phantom_sides"), both_sides(scene)) is None

@@ -33,6 +33,7 @@ from medrft.data.phantom.world import (
     draw_finding,
     pick_option,
 )
+from medrft.types import Example
 
 TYPES = ("opposite", "opposite_larger", "larger_place", "opposite_place", "total")
 OTHER_SIDE = dict(zip(SIDES, reversed(SIDES), strict=True))
@@ -98,6 +99,13 @@ def _asked(rng: np.random.Generator, scene: Scene, type_: str, index: int | None
     noun = noun if index is None or scene.findings[index].count == 1 else nouns
     question = pick_option(rng, QUESTIONS[type_]).format(noun=noun, nouns=nouns)
     return Asked(kind="open", type=type_, question=question, wordings=wordings, about=about)
+
+
+def looks(example: Example, thought: str | None) -> bool | None:
+    """Whether a thought first says what lies on each side, as `think_looking` does; `None` for other questions."""
+    if not example.dataset.startswith("phantom_composed"):
+        return None
+    return (thought or "").startswith("On the right there ")
 
 
 def answer_words(target: Finding, type_: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ the same question, reference, options and images. Images count where both sides 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -32,6 +33,19 @@ def by_question(baseline: Side, other: Side) -> tuple[Side, dict[str, Any]]:
             rows, alike = told.get("rows", 0) + counts["rows"], told.get("alike", 0) + counts["alike"]
             told = {"rows": rows, "alike": alike, "images": counts["images"] and told.get("images", True)}
     return replace(other, runs=tuple(runs)), told
+
+
+def say_pairing(name: str, renamed: Mapping[str, Any]) -> str:
+    """How the answers of side `name` were paired where names differ, from what `by_question` says; "" if they do not.
+
+    >>> say_pairing("after", {"rows": 118, "alike": 3, "images": True})
+    'names differ: 118 answers of after were paired by question, reference and image; 3 asked alike were taken in order'
+    """
+    if not renamed:
+        return ""
+    by = "question, reference and image" if renamed["images"] else "question and reference, for images are not known"
+    alike = f"; {renamed['alike']} asked alike were taken in order" if renamed["alike"] else ""
+    return f"names differ: {renamed['rows']} answers of {name} were paired by {by}{alike}"
 
 
 def _renamed(one: Answers, two: Answers) -> tuple[Answers, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reads plain JSONL with one answer a line.
+"""Reads plain JSONL with one answer a line, or the same rows as CSV, TSV, JSON or Parquet.
 
     {"id": 3, "question": "which side of the heart border is obscured?", "reference": "right", "prediction": "left"}
 
@@ -7,10 +7,11 @@ Columns with usual names are found without help (`NAMES`); `--set reference=COLU
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medrft.data.tables.rows import read_rows
 from medrft.evaluation.rescore import foreign
 from medrft.evaluation.rescore.foreign import Answered, Foreign
 from medrft.rewards.answer_columns import answer_columns
@@ -24,6 +25,8 @@ NAMES = {
 }
 """Our field -> the columns that may hold it, tried in this order; `answer_columns` finds question and answers."""
 
+TABLES = (".csv", ".tsv", ".json", ".parquet")
+"""Endings of files that are read as tables of data are; any other file is read line by line."""
 WORDS = ("question", "prediction", "reference")
 KEPT = ("modality", "organ", "question_type")
 
@@ -32,15 +35,24 @@ def read_answer_rows(path: Path, options: Mapping[str, Any]) -> Foreign:
     """Rows of one file. `dataset` and `split` come from the row, else from `--set`, else the file's name and `test`."""
     rows: list[Answered] = []
     left: list[LeftOut] = []
-    for number, row in foreign.read_lines(path) if path.is_file() else ():
+    for number, row in _lines(path, options) if path.is_file() else ():
         found = _answered(row, number, path, options)
         if isinstance(found, Answered):
             rows.append(found)
         else:
             left.append(found)
-    wanted = "a JSONL file whose rows have a question, a reference and a prediction; name the columns with --set"
+    wanted = "JSONL, CSV or Parquet whose rows have a question, a reference and a prediction (--set question=COLUMN)"
     foreign.needs_rows(rows, path, left, wanted)
     return Foreign(evaluator="jsonl", rows=tuple(rows), left_out=tuple(left))
+
+
+def _lines(path: Path, options: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+    """Rows with their numbers, from 1; what is no row is `None`."""
+    if path.suffix.lower() not in TABLES:
+        yield from foreign.read_lines(path)
+        return
+    for row in read_rows([(path, None)], options.get("encoding"), options.get("delimiter")):
+        yield row.number + 1, None if row.problem else foreign.clean_texts(row.values)
 
 
 def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> Answered | LeftOut:

@@ -35,7 +35,7 @@ EVALUATORS = {
 """Name on the command line -> the reader of its files as `module:function`, called with the path and the options."""
 
 OPTIONS = ("dataset", "split", "model", "encoder")
-COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct")
+COLUMNS = ("id", "question", "reference", "prediction", "images", "options", "correct", "encoding", "delimiter")
 """What `--set` accepts: `OPTIONS` for every evaluator, and for `jsonl` also `COLUMNS`."""
 
 

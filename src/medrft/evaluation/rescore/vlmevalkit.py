@@ -1,14 +1,22 @@
-"""Reads VLMEvalKit's output: `{model}_{dataset}.tsv|json|xlsx`, its `_judge` file with marks, its `_acc` with figures.
+"""Reads VLMEvalKit's output: `{model}_{dataset}.xlsx|tsv|json`, and beside it files with its marks and its figures.
 
     index  question               answer  prediction  category  split
     0      Is there a nodule?     yes     Yes, one.   chest     test
 
-Reading .xlsx needs openpyxl, which medrft does not install. `PRED_FORMAT=tsv` makes VLMEvalKit write tables instead.
+    what it asks     marks                                  figures
+    short answers    _judge: hit, log                       _acc.csv, shares
+    choices          _{judge}_result: hit, log              _acc.csv, shares
+    yes or no        _auxmatch: extracted, score            _score.csv, percent
+    other words      _results: eval_match, eval_score       _acc.csv, percent
+
+Each run has its folder `{model}/T{day}-{time}`, and links beside those folders lead to its files. Reading .xlsx needs
+openpyxl, which medrft does not install. `PRED_FORMAT=tsv` makes VLMEvalKit write tables instead.
 """
 
 from __future__ import annotations
 
 import csv
+import glob
 import importlib
 import importlib.util
 import re
@@ -25,8 +33,18 @@ from medrft.types import LeftOut
 Table = list[dict[str, Any]]
 
 SUFFIXES = (".tsv", ".json", ".xlsx")
-MADE = re.compile(r"_(judge|acc|score|result|rating|tmp|openai_result|auxmatch)$|_judge\b|^status$")
+MARKED = re.compile(r"_(judge|result|auxmatch|results|detailed_results)$|_judge\b")
+"""Endings of files with a mark of each answer."""
+MADE = re.compile(rf"{MARKED.pattern}|_(acc|acc_all|fine|metrics|score|rating|config|meta|tmp|cotpost)$|^status$")
 """Endings of files that its evaluation derives from predictions; these hold no predictions of their own."""
+RUN = re.compile(r"T\d{8}([-_]\w+)?")
+"""The folder of one run."""
+SCORES = ("hit", "score", "eval_score", "verifier_match")
+"""Columns that hold a mark, the first that there is."""
+BY_RULE = "exact_matching"
+RANDOM = "randomly generate one"
+FAILED = "Failed to obtain answer"
+"""What it writes in place of an answer that a server did not give."""
 LETTERS = "ABCDEFGHIJ"
 CELL = 32_767
 """Characters that a cell of .xlsx can hold; longer predictions were cut there."""
@@ -34,11 +52,10 @@ CELL = 32_767
 
 def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
     """All predictions under `path`: the folder of one model's evaluation, or one file."""
-    files = [path] if path.is_file() else _predictions(path)
+    files, notes = ([path], []) if path.is_file() else _predictions(path)
     rows: list[Answered] = []
     left: list[LeftOut] = []
     figures: list[Figure] = []
-    notes: list[str] = []
     for file in files:
         dataset = str(options.get("dataset") or _dataset(file))
         marks = _marks(file)
@@ -51,24 +68,51 @@ def read_vlmevalkit(path: Path, options: Mapping[str, Any]) -> Foreign:
                 own.append(found)
         rows += own
         figures += _figures(file, dataset, own)
-        cut = sum(len(row.output) == CELL for row in own)
-        notes += (
-            [f"{file.name}: {cut} predictions are {CELL:,} characters long, where a cell of .xlsx ends"] if cut else []
-        )
-    foreign.needs_rows(rows, path, left, "{model}_{dataset}.tsv or .json with columns question, answer and prediction")
+        if cut := sum(len(row.output) == CELL for row in own):
+            notes.append(f"{file.name}: {cut} predictions are {CELL:,} characters long, where a cell of .xlsx ends")
+        if failed := sum(row.output.startswith(FAILED) for row in own):
+            notes.append(f"{file.name}: {failed} predictions are failed requests ({FAILED!r}), and count as wrong")
+    wanted = "{model}_{dataset}.xlsx, .tsv or .json with columns question, answer and prediction"
+    foreign.needs_rows(rows, path, left, wanted)
     return Foreign(
         evaluator="vlmevalkit", rows=tuple(rows), figures=tuple(figures), left_out=tuple(left), notes=tuple(notes)
     )
 
 
-def _predictions(folder: Path) -> list[Path]:
-    """The prediction files of a folder; of several formats of one file, the first in the order of `SUFFIXES`."""
+def _predictions(folder: Path) -> tuple[list[Path], list[str]]:
+    """The prediction files of a folder, and notes on those not taken.
+
+    Of several formats of one file it is the first in the order of `SUFFIXES`, of several runs the last. A link counts
+    as the file that it leads to.
+    """
     found: dict[Path, Path] = {}
     for suffix in SUFFIXES:
-        for file in sorted(folder.rglob(f"*{suffix}")):
-            if not MADE.search(file.stem) and "_" in file.stem:
+        for link in sorted(folder.rglob(f"*{suffix}")):
+            file = link.resolve()
+            if "_" in file.stem and file.is_file():
                 found.setdefault(file.with_suffix(""), file)
-    return list(found.values())
+    last: dict[tuple[Path, str], Path] = {}
+    notes = []
+    for place, file in sorted(found.items()):
+        if _is_made(place, found):
+            continue
+        model = place.parent.parent if RUN.fullmatch(place.parent.name) else place.parent
+        if (earlier := last.get((model, place.name))) is not None:
+            notes.append(f"{file.name}: only its last run is read, {place.parent.name}; not {earlier.parent.name}")
+        last[model, place.name] = file
+    return list(last.values()), notes
+
+
+def _is_made(place: Path, among: Mapping[Path, Path]) -> bool:
+    """Whether a file is derived from a file of predictions: by its ending, or by the name of a judge after its own.
+
+    A data set's name goes on in capitals, as `_TEST` and `_V11` do; that is another data set.
+    """
+    if MADE.search(place.name):
+        return True
+    heads = (place.name[:i] for i, sign in enumerate(place.name) if sign == "_")
+    known = [head for head in heads if place.with_name(head) in among]
+    return any(not place.name[len(head) + 1 :].isupper() for head in known)
 
 
 def _dataset(file: Path) -> str:
@@ -112,24 +156,38 @@ def _workbook(file: Path) -> Table:
     return [dict(zip(header, line, strict=False)) for line in lines]
 
 
-def _marks(file: Path) -> dict[str, tuple[float | None, str]]:
-    """Index of a row -> its mark and what the log says of it, from the file with marks."""
-    for other in sorted(file.parent.glob(f"{file.stem}_*")):
-        if other.suffix in SUFFIXES and re.search(r"(_judge|_result)$|_judge\b", other.stem):
-            return {str(row.get("index")): (_hit(row.get("hit")), str(row.get("log") or "")) for row in _table(other)}
+Mark = tuple[float | None, tuple[str, str] | None]
+"""A mark, and why it was given where that is known."""
+
+
+def _marks(file: Path) -> dict[str, Mark]:
+    """Index of a row -> its mark, from the file with marks."""
+    for other in sorted(file.parent.glob(f"{glob.escape(file.stem)}_*")):
+        if other.suffix in SUFFIXES and MARKED.search(other.stem):
+            return {str(row.get("index")): _mark(row, other.stem) for row in _table(other)}
     return {}
 
 
-def _hit(value: object) -> float | None:
-    """A mark in [0, 1], also one that a table holds as text."""
-    return foreign.mark_of(foreign.number_of(value) if isinstance(value, str) else value)
+def _mark(row: Mapping[str, Any], name: str) -> Mark:
+    """The mark of a row of the file `name`."""
+    value = next((row[column] for column in SCORES if row.get(column) not in (None, "")), None)
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), foreign.number_of(value))
+    log, said = str(row.get("log") or ""), str(row.get("extracted") or "")
+    if RANDOM in log:
+        how = ("judge", "its judge found no option, and a random one was taken")
+    elif log and (BY_RULE in name or log == f"Match Log: {row.get('prediction')}. "):
+        how = ("their rule", log[:80])
+    else:
+        how = ("judge", f"its log: {log[:80]}")
+    return foreign.mark_of(value), how if log else ("their rule", f"it reads {said!r}") if said else None
 
 
 def _answered(
     row: Mapping[str, Any],
     number: int,
     dataset: str,
-    marks: Mapping[str, tuple[float | None, str]],
+    marks: Mapping[str, Mark],
     options: Mapping[str, Any],
 ) -> Answered | None:
     question, answer, prediction = (foreign.text_of(row.get(key)) for key in ("question", "answer", "prediction"))
@@ -137,9 +195,9 @@ def _answered(
         return None
     index = foreign.text_of(row.get("index")) or str(number)
     split = foreign.split_of(options.get("split") or row.get("split") or _split_in(dataset))
-    mark, log = marks.get(index, (_hit(row.get("hit")), ""))
+    mark, how = marks[index] if index in marks else _mark(row, "")
     choices = [foreign.text_of(row.get(letter)) for letter in LETTERS]
-    sets = [f"category {row['category']}"] if row.get("category") else []
+    sets = [f"{group} {row[group]}" for group in ("category", "l2-category") if row.get(group)]
     return Answered(
         id=f"{dataset}/{split}/{index}",
         dataset=dataset,
@@ -150,7 +208,7 @@ def _answered(
         options=tuple(choice for choice in choices if choice and choice.lower() != "nan"),
         images=foreign.image_ids(row.get("image_path")),
         theirs=mark,
-        how=("judge", f"its log: {log[:80]}") if log else None,
+        how=how,
         sets=(*sets, *([f"split {row['split']}"] if row.get("split") else [])),
         metadata={"question_type": str(row["category"])} if row.get("category") else {},
     )
@@ -162,8 +220,10 @@ def _split_in(dataset: str) -> str | None:
 
 
 def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Figure]:
-    """Figures of the `_acc` file: columns are `Overall` and categories, rows are splits; some are in percent."""
-    tables = [other for other in sorted(file.parent.glob(f"{file.stem}*_acc.*")) if other.suffix in (".csv", ".json")]
+    """Figures of the `_acc` or `_score` file: columns are `Overall` and categories, rows are splits."""
+    ends = [f"{end}{suffix}" for end in ("acc", "score") for suffix in (".csv", *SUFFIXES)]
+    places = [file.with_name(f"{file.stem}_{end}") for end in ends]
+    tables = [place for place in places if place.is_file()]
     table = _table(tables[0]) if tables and rows else []
     values = [
         number
@@ -171,8 +231,8 @@ def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Fig
         for name, text in row.items()
         if name != "split" and (number := foreign.number_of(text)) is not None
     ]
-    # Some of its data sets report shares and others percent; nothing in the file says which.
-    scale = 100 if any(value > 1 for value in values) else 1
+    # Its `_score` files are in percent; of its `_acc` files some are, and nothing in them says which.
+    scale = 100 if any(value > 1 for value in values) or (tables and tables[0].stem.endswith("_score")) else 1
     for row in table:
         split = row.get("split")
         for name, text in row.items():
@@ -185,13 +245,9 @@ def _figures(file: Path, dataset: str, rows: Sequence[Answered]) -> Iterator[Fig
 
 def _figure(dataset: str, name: str, split: str, value: float, rows: Sequence[Answered]) -> Figure:
     """One figure over all rows, a split or a category."""
-    own = (
-        split
-        if name == "Overall"
-        else f"category {name}"
-        if any(f"category {name}" in row.sets for row in rows)
-        else f"split {name}"
-    )
+    held = {own for row in rows for own in row.sets}
+    groups = (f"{group} {name}" for group in ("category", "l2-category") if f"{group} {name}" in held)
+    own = split if name == "Overall" else next(groups, f"split {name}")
     marks = [row.theirs for row in rows if (not own or own in row.sets) and row.theirs is not None]
     mean = sum(marks) / len(marks) if marks else None
     same = mean is None or abs(mean - value) < 1e-3

@@ -82,7 +82,9 @@ class Clause:
         found = named = False
         for position, mention in enumerate(self.mentions):
             kind = mention.kind
-            if kind in SPLITTERS and (self._describes_one(chunks[-1][1], position) or self._both_ends(mention, position)):
+            if kind in SPLITTERS and (
+                self._describes_one(chunks[-1][1], position) or self._both_ends(mention, position)
+            ):
                 continue
             if kind in SPLITTERS or (mention.text == "by" and named and self._content_after(position)):
                 chunks.append((mention if kind in SPLITTERS else Mention("with_words", "by"), []))
@@ -120,7 +122,10 @@ class Clause:
         if mention.text != "and" or not 0 < position < len(self.mentions) - 2:
             return False
         one, other, head = self.mentions[position - 1], self.mentions[position + 1], self.mentions[position + 2]
-        axes = [{atom.axis for atom in side.entry.atoms} if _only_value(side) and side.entry else set() for side in (one, other)]
+        axes = [
+            {atom.axis for atom in side.entry.atoms} if _only_value(side) and side.entry else set()
+            for side in (one, other)
+        ]
         placed = any(atom.facet == "position" for atom in other.entry.atoms) if other.entry else False
         return bool(axes[0]) and axes[0] == axes[1] and placed and head.kind == "term"
 

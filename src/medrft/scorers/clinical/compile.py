@@ -221,8 +221,7 @@ def _imply(made: Lexicon, implied: Mapping[str, tuple[Atom, ...]]) -> None:
         more = [x for atom in entry.atoms for chain in chains.get(atom.value, ()) for x in chain]
         if not set(more) <= set(entry.atoms):
             changed[key] = Entry("term", tuple(dict.fromkeys((*entry.atoms, *more))), word=entry.word)
-    for key, entry in changed.items():
-        _replace(made, key, entry)
+    made.terms.update(changed)
 
 
 def _add_ambiguous(made: Lexicon, table: Mapping[str, Any]) -> None:
@@ -278,20 +277,12 @@ def _add_within(made: Lexicon) -> None:
     """Give words such as "intracranial" a value that "extracranial" contradicts. It costs nothing to leave it out."""
     for key, entry in list(made.terms.items()):
         if len(key) == 1 and entry.kind == "term" and key[0].startswith("intra") and len(key[0]) > 9:
-            _replace(made, key, Entry("term", (*entry.atoms, intra_value(key[0]))))
+            made.terms[key] = Entry("term", (*entry.atoms, intra_value(key[0])))
 
 
 def intra_value(word: str) -> Atom:
     """The value of an `intra-` or `extra-` word."""
     return Atom("position", f"within:{stem(word[5:])}", word[:5])
-
-
-def _replace(made: Lexicon, key: tuple[str, ...], entry: Entry) -> None:
-    made.terms[key] = entry
-    node = made.trie
-    for word in key:
-        node = node[word]
-    node[""] = entry
 
 
 def _add_rewrites(made: Lexicon) -> None:
@@ -308,8 +299,9 @@ def _add_rewrites(made: Lexicon) -> None:
         for atom in pieces:
             count[atom] = count.get(atom, 0) + 1
     for pieces, atoms in sorted(rules.items(), key=lambda rule: -len(rule[0])):
-        made.rewrites.setdefault(min(pieces, key=lambda atom: (count[atom], atom)), []).append((pieces, atoms))
-    made.rewritable = frozenset(atom.value for atom in made.rewrites)
+        rarest = min(pieces, key=lambda atom: (count[atom], atom))
+        made.rewrites.setdefault(rarest, []).append((pieces, atoms))
+        made.rewritable.setdefault(rarest.value, []).append(frozenset(atom.value for atom in pieces))
 
 
 def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from medrft.scorers.clinical.lexicon import STATING, Atom, Lexicon
 from medrft.scorers.clinical.quantities import BEFORE
@@ -17,6 +18,9 @@ MATERIALS = {
 }
 REGION_LETTERS = {"cervical_spine": "c", "thoracic_spine": "t", "lumbar_spine": "l", "sacrum": "s"}
 REGIONS = frozenset(("lobe", "lung_lobe", "lung_base", "lung_apex", "hemisphere", "abdominal_quadrant"))
+
+NONE: frozenset[Any] = frozenset()
+"""Shared, because most findings have most facets empty, and Python makes each empty set anew."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,8 @@ class Draft:
     def add(self, atoms: Iterable[Atom]) -> None:
         """Add what a term says. Values are kept in `pending` until the next finding or place, and are bound to it."""
         heads = []
-        for facet, axis, value in atoms:
+        for atom in atoms:
+            facet, axis, value = atom
             if axis == "name":
                 self.names.append(value)
                 heads.append(value)
@@ -92,13 +97,15 @@ class Draft:
                 self.kinds.append(value)
             else:
                 self.values.setdefault(axis, set()).add(value)
-                self.pending.append(Atom(facet, axis, value))
+                self.pending.append(atom)
                 self.states = self.states or facet in STATING or axis in ("organ_size", "thickness", "severity")
         if heads:
             said = [axis for _, axis, _ in self.pending]
             for atom in self.pending:
                 if said.count(atom.axis) == 1:  # "the base of the middle lobe" binds neither of the two
-                    self.bound.update({(atom.axis, head): atom.value for head in heads if (atom.axis, head) not in self.bound})
+                    self.bound.update(
+                        {(atom.axis, head): atom.value for head in heads if (atom.axis, head) not in self.bound}
+                    )
             self.pending.clear()
 
     def word(self, word: str) -> None:
@@ -158,12 +165,12 @@ class Draft:
         names, places, kinds = _precise(made, self.names), _precise(made, self.places), _precise(made, self.kinds)
         if len(names) > 1:
             names = frozenset(name for name in names if name not in made.generic) or names
-        if {"left", "right"} <= self.values.get("side", set()) and not self.alternatives:
+        if len(self.values.get("side", ())) > 1 and {"left", "right"} <= self.values["side"] and not self.alternatives:
             self.values["side"] = {"bilateral"}
         if "removed" in self.values.get("placement", ()) and any("device" in made.ancestors.get(n, ()) for n in names):
             self.values["placement"].discard("removed")  # "the chest tube has been removed": there is none
             self.negative = True
-        counts: frozenset[float] = frozenset(self.counts)
+        counts: frozenset[float] = frozenset(self.counts) if self.counts else NONE
         negative = self.negative or (counts == {0.0})
         # Vertebrae by their short names: "12th thoracic vertebra" is t12.
         letter = next((REGION_LETTERS[place] for place in self.places if place in REGION_LETTERS), "")
@@ -171,16 +178,18 @@ class Draft:
             text=" ".join(self.text),
             names=names,
             places=places,
-            levels=frozenset(letter + level if level.isdigit() else level for level in self.levels),
+            levels=frozenset(letter + level if level.isdigit() else level for level in self.levels)
+            if self.levels
+            else NONE,
             kinds=kinds,
             values={axis: frozenset(values) for axis, values in self.values.items() if values},
             bound=self.bound,
-            counts=counts - {0.0},
-            measures=tuple(self._dated_measures()),
-            words=tuple(dict.fromkeys(self.words)),
+            counts=counts - {0.0} if 0.0 in counts else counts,
+            measures=tuple(self._dated_measures()) if self.measures else (),
+            words=tuple(dict.fromkeys(self.words)) if self.words else (),
             negative=negative,
             certainty=self.certainty,
-            turned=frozenset(self.turned),
+            turned=frozenset(self.turned) if self.turned else NONE,
             alternatives=self.alternatives,
         )
 
@@ -217,9 +226,10 @@ class Draft:
         """
         if len(self.names) + len(self.places) + len(self.values) < 2:
             return
-        if made.rewritable.isdisjoint(
-            (*self.names, *self.places, *self.turned.values(), *chain(*self.values.values()))
-        ):
+        whole = {*self.names, *self.places, *self.turned.values(), *chain(*self.values.values())}
+        if made.rewritable.keys().isdisjoint(whole):
+            return
+        if not self.turned and not any(pieces <= whole for value in whole for pieces in made.rewritable.get(value, ())):
             return
         values = {(axis, value) for axis, said in self.values.items() for value in said}
         if self._apply(made, values) or not self.turned or self.names:
@@ -290,8 +300,10 @@ class Draft:
             self.negative = False
 
 
-def _precise(made: Lexicon, concepts: Iterable[str]) -> frozenset[str]:
+def _precise(made: Lexicon, concepts: Collection[str]) -> frozenset[str]:
     """Concepts without those that another one implies. "Lobe" implies no organ, so beside it "liver" is kept."""
+    if not concepts:
+        return NONE
     named = frozenset(concepts)
     if len(named) < 2:
         return named

@@ -1,4 +1,4 @@
-"""The compiled lexicon: from words to terms (a trie), from concepts to related ones, and the axes of values."""
+"""The compiled lexicon: from words to terms, from concepts to related ones, and the axes of values."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ class Axis:
 class Lexicon:
     """The compiled lexicon, from `compile.load_lexicon()`. Two are equal only if they are the same object."""
 
-    trie: dict[str, Any] = field(default_factory=dict)
     terms: dict[tuple[str, ...], Entry] = field(default_factory=dict)
+    longer: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    """First word -> second word -> how many words the terms have that begin with the two, longest first."""
     axes: dict[str, Axis] = field(default_factory=dict)
     equivalents: dict[str, dict[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict)
     """Axis -> another axis -> which values of the first say nearly what which values of the second say."""
@@ -90,12 +91,12 @@ class Lexicon:
     morphology: Mapping[str, Any] = field(default_factory=dict)
     rewrites: dict[Atom, list[tuple[frozenset[Atom], tuple[Atom, ...]]]] = field(default_factory=dict)
     """Rules (pieces, meaning) for atoms that together mean something else, in any order; by their rarest atom."""
-    rewritable: frozenset[str] = frozenset()
-    """The values of the keys of `rewrites`. A text without any of them needs no look at the rules."""
+    rewritable: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+    """The same rules by the values alone, rarest -> all: where none of these sets is said, no rule applies."""
     problems: list[str] = field(default_factory=list)
     """Mistakes in the files: names that stand twice, or are used and not defined."""
     alone: dict[str, Any] = field(default_factory=dict)
-    """Words that begin no longer term, so that nothing after them need be looked at; filled by `tagging`."""
+    """The mentions of words that are a term by themselves; filled by `tagging`."""
     words: dict[str, Entry | None] = field(default_factory=dict)
     """What the form of each unknown word says, for the words seen so far; filled by `morphology`."""
     stems: dict[str, Entry | None] = field(default_factory=dict)
@@ -113,25 +114,22 @@ class Lexicon:
                 self.problems.append(f"{where}: {name!r} already stands for {describe_entry(known)}")
             return
         self.terms[key] = entry
-        node = self.trie
-        for word in key:
-            node = node.setdefault(word, {})
-        node[""] = entry
+        if len(key) > 1:
+            below = self.longer.setdefault(key[0], {})
+            below[key[1]] = tuple(sorted({len(key), *below.get(key[1], ())}, reverse=True))
 
     def longest(self, tokens: Sequence[str], start: int) -> tuple[Entry | None, int]:
         """The entry of the longest term that begins at `start`, and where it ends."""
-        node = self.trie
-        found, end, position = None, start, start
-        size = len(tokens)
-        while position < size:
-            below = node.get(tokens[position])
-            if below is None:
-                break
-            node = below
-            position += 1
-            if "" in node:
-                found, end = node[""], position
-        return found, end
+        first, rest = tokens[start], len(tokens) - start
+        below = self.longer.get(first) if rest > 1 else None
+        if below is not None:
+            for length in below.get(tokens[start + 1], ()):
+                if length <= rest:
+                    found = self.terms.get(tuple(tokens[start : start + length]))
+                    if found is not None:
+                        return found, start + length
+        found = self.terms.get((first,))
+        return found, start if found is None else start + 1
 
     def sure_ancestors(self, concept: str) -> frozenset[str]:
         """The ancestors that a concept implies; none for a place that may lie in any one of its parents."""

@@ -169,6 +169,13 @@ def _fits(one: Relation, other: Relation) -> bool:
     return bool(right & other.right) and (bool(left & other.left) or not (left and other.left))
 
 
+def _surely_no_sign(text: str) -> bool:
+    """Whether it can be seen at once that a text compares nothing and gives no result: letters and digits only."""
+    lowered = text.lower()
+    plain = text.isascii() and text.replace(" ", "").isalnum()
+    return plain and not ("than" in lowered or "from" in lowered or "tive" in lowered or "minus" in lowered)
+
+
 def sign_disagreement(reference: str, candidate: str) -> str:
     """Why the signs of two texts exclude each other; empty if they do not.
 
@@ -176,6 +183,8 @@ def sign_disagreement(reference: str, candidate: str) -> str:
     >>> tuple(sign_disagreement(reference, candidate) for reference, candidate in pairs)
     ('compares the other way round', 'positive against negative, or up against down', '')
     """
+    if _surely_no_sign(reference):
+        return ""
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     if (
         SIGN.search(reference)
@@ -202,6 +211,8 @@ def other_signs(made: Lexicon, reference: str, candidate: str) -> bool:
     >>> [other_signs(made, *pair) for pair in (("HER2+", "HER2 positive"), ("T1 ↑", "↑ T1"), ("lung", "lungs"))]
     [False, False, False]
     """
+    if _surely_no_sign(reference) and _surely_no_sign(candidate):
+        return False
     reference, candidate = reference[:MAX_CHARACTERS], candidate[:MAX_CHARACTERS]
     mine, yours = normalize(reference).split(), normalize(candidate).split()
     pairs = [(one, other) for one in read_relations(reference) for other in read_relations(candidate)]

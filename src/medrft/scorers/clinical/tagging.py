@@ -92,24 +92,26 @@ SEPARATORS = {
 def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
     """Mentions in the order of the text; the longest term wins."""
     mentions: list[Mention] = []
-    position, size, alone = 0, len(tokens), _alone(made)
+    position, size, alone, longer = 0, len(tokens), _alone(made), made.longer
     while position < size:
-        mention = alone.get(tokens[position])
-        if mention is not None:
-            position += 1
-        else:
+        token = tokens[position]
+        mention = alone.get(token)
+        # One lookup is enough for most words: what follows begins no longer term with them.
+        if mention is None or (token in longer and position + 1 < size and tokens[position + 1] in longer[token]):
             mention, position = _mention(made, tokens, position)
+        else:
+            position += 1
         mentions.append(mention)
     return mentions
 
 
 def _alone(made: Lexicon) -> dict[str, Mention]:
-    """The mentions of punctuation, and of words that are a term and begin no longer one: one lookup is enough there."""
+    """The mentions of punctuation, and of words that are a term by themselves."""
     if not made.alone:
         made.alone.update(SEPARATORS)
         for (first, *rest), entry in made.terms.items():
             plain = entry.kind != "number" and first != HALF and first not in ROMAN and len(first) > 1
-            if plain and not rest and len(made.trie[first]) == 1:
+            if plain and not rest:
                 made.alone[first] = Mention(entry.cue if entry.kind == "cue" else entry.kind, first, entry)
     return made.alone
 
@@ -183,18 +185,8 @@ def _unlisted(made: Lexicon, tokens: Sequence[str], position: int) -> tuple[Ment
 def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
     """A count, a measure with its unit ("6.5 x 6.2 cm"), or an ordinal."""
     token = tokens[position]
-    ordinal = ORDINAL.match(token)
-    if ordinal:
-        return _atoms("level", token, Atom("anatomy", "level", ordinal[1])), position + 1
-    glued = GLUED.match(token)
-    if glued and glued[2] in UNITS:
-        unit, factor = UNITS[glued[2]]
-        return Mention("measure", token, measure=(unit, (float(glued[1]) * factor,))), position + 1
-    share = FRACTION.match(token)
-    if share and float(share[2]):
-        return Mention("measure", token, measure=("percent", (100 * float(share[1]) / float(share[2]),))), position + 1
-    if not NUMBER.match(token):
-        return Mention("word", token), position + 1
+    if not token.isdecimal() and (other := _written_with_letters(token)) is not None:
+        return other, position + 1
     numbers, end = [_value(token)], position + 1
     while end + 1 < len(tokens) and tokens[end] in BETWEEN and NUMBER.match(tokens[end + 1]):
         if tokens[end] == "x" and tokens[end + 1].startswith("10^"):
@@ -216,6 +208,21 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         return Mention("measure", text, measure=(unit, tuple(number * factor for number in numbers))), end + 1
     kind = "count" if len(numbers) == 1 else "measure"
     return Mention(kind, " ".join(tokens[position:end]), measure=("", tuple(numbers))), end
+
+
+def _written_with_letters(token: str) -> Mention | None:
+    """An ordinal ("5th"), a number with its unit attached, a fraction, or a word; `None` for a plain number."""
+    ordinal = ORDINAL.match(token)
+    if ordinal:
+        return _atoms("level", token, Atom("anatomy", "level", ordinal[1]))
+    glued = GLUED.match(token)
+    if glued and glued[2] in UNITS:
+        unit, factor = UNITS[glued[2]]
+        return Mention("measure", token, measure=(unit, (float(glued[1]) * factor,)))
+    share = FRACTION.match(token)
+    if share and float(share[2]):
+        return Mention("measure", token, measure=("percent", (100 * float(share[1]) / float(share[2]),)))
+    return None if NUMBER.match(token) else Mention("word", token)
 
 
 def _value(token: str) -> float:

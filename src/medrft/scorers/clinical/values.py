@@ -14,7 +14,18 @@ HEDGED = 0.42
 OPPOSITE, OTHER_SIDE, TWO_STEPS, FARTHER = 0.3, 0.35, 0.5, 0.25
 """How near two values are that exclude each other: opposites, left and right, two steps on a scale, and more."""
 SLIGHT = frozenset(
-    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing", "heavier_side")
+    (
+        "acuity",
+        "picture_side",
+        "energy",
+        "portability",
+        "quality",
+        "number",
+        "exclusive",
+        "completeness",
+        "timing",
+        "heavier_side",
+    )
 )
 """Axes that an answer may leave out at little cost."""
 RANKS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from medrft.text import normalize
 from medrft.text.signs import spell_signs
@@ -34,7 +35,9 @@ LIMIT = re.compile(
     re.IGNORECASE,
 )
 """Bounds in words, which become signs: "5 mm or more", "under 5 mm", "no more than three"."""
-COUNTED = re.compile(rf"(?<![-\d] )\b(day|week|month|year|hour|minute) (\d{{1,4}})\b(?! ?(?:to|-|/|{PERIOD}))", re.IGNORECASE)
+COUNTED = re.compile(
+    rf"(?<![-\d] )\b(day|week|month|year|hour|minute) (\d{{1,4}})\b(?! ?(?:to|-|/|{PERIOD}))", re.IGNORECASE
+)
 """A time by its number, which becomes a length: "day 3", "week 20"."""
 BOUNDED = re.compile(r"(?i) or | and | than |t (?:least|most) | (?:min|max)imum of ")
 """A cheap look for words that a bound is said with."""
@@ -49,9 +52,18 @@ GESTATION = re.compile(
 """Weeks and days of a pregnancy: "22w3d", "22 weeks 3 days", "22+3 weeks"."""
 DIGIT = re.compile(r"\d")
 RATE = re.compile(r"(?<=\d) ?(?:/ ?min(?:ute)?|(?:beats )?per min(?:ute)?|beats/min)\b", re.IGNORECASE)
-CLOCK = re.compile(r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE)
+CLOCK = re.compile(
+    r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE
+)
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
-SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with", "c/d": "cup to disc"}
+SPELLED = {
+    "w/o": "without",
+    "s/p": "status post",
+    "b/l": "bilateral",
+    "h/o": "history of",
+    "c/w": "consistent with",
+    "c/d": "cup to disc",
+}
 SHORTHAND = re.compile(rf"\b(?:{'|'.join(SPELLED)})\b", re.IGNORECASE)
 WITH = re.compile(r"\bw/(?=\s|[a-z])", re.IGNORECASE)
 
@@ -95,31 +107,59 @@ def cut_tokens(text: str) -> list[str]:
     >>> cut_tokens("Mass, 2.5 cm. No viral/bacterial infection")
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
-    text = NAMED.sub(LETTER_A, spell_signs(text[:MAX_CHARACTERS]))
-    if BOUNDED.search(text):
-        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
-        text = LIMIT.sub(lambda match: "≥ " if match[1] else "≤ ", text)
+    text = text[:MAX_CHARACTERS]
+    letters = text.replace(" ", "") if text.isascii() else ""
+    if letters.isalnum() and "minus" not in text.lower():  # no sign and no punctuation: most answers
+        text = _spell_bounds(text)
+        text = text if letters.isalpha() else _spell_numbers(text)
+    else:
+        text = _spell_out(text)
+    words = normalize(text).split()
+    if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
+        return list(map(lemma, words))
+    return [part for place, word in enumerate(words) for part in _spoken(word, words[place + 1 : place + 2])]
+
+
+def _spell_out(text: str) -> str:
+    """The text with its signs, bounds, shorthand and punctuation in words."""
+    text = spell_signs(text)
+    if "," in text or ";" in text or "/" in text or "&" in text:
+        text = NAMED.sub(LETTER_A, text)
+    text = _spell_bounds(text)
     if DIGIT.search(text):
-        text = COUNTED.sub(r"\2 \1", RANGE.sub(r"\1 to ", text))
-        text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
-        weeks = "w" in text or "W" in text
-        text = (
-            text
-            if not weeks
-            else GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
-        )
-        text = RATE.sub(" bpm", text)
-        text = CLOCK.sub(r"clock \1", text) if "clock" in text.lower() or ":" in text else text
+        text = _spell_numbers(text)
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
         text = OBLIQUE.sub(f" {SLASH} ", WITH.sub(" with ", text))
     if PUNCTUATED.search(text):
         text = PAUSE.sub(f" {COMMA} ", SENTENCE.sub(f" {STOP} ", text))
         text = text.replace(":", f" {COLON} ")
-    words = normalize(text).split()
-    if text.isascii() and LETTER_A not in text and "<" not in text and ">" not in text:
-        return [lemma(word) for word in words]
-    return [part for place, word in enumerate(words) for part in _spoken(word, words[place + 1 : place + 2])]
+    return text
+
+
+def _spell_bounds(text: str) -> str:
+    """The text with "or more", "no less than" and the like as signs."""
+    if not BOUNDED.search(text):
+        return text
+    text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+    return LIMIT.sub(lambda match: "≥ " if match[1] else "≤ ", text)
+
+
+def _spell_numbers(text: str) -> str:
+    """The text with ranges and bounds of numbers, rates, weeks of a pregnancy and clock positions in words."""
+    # A look for its words first, because each of these patterns is slow where it finds nothing.
+    lowered = text.lower()
+    if "-" in text or "–" in text or "—" in text:
+        text = RANGE.sub(r"\1 to ", text)
+    if any(word in lowered for word in ("day ", "week ", "month ", "year ", "hour ", "minute ")):
+        text = COUNTED.sub(r"\2 \1", text)
+    if any(word in lowered for word in ("over ", "above ", "under ", "below ")):
+        text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
+    if "w" in lowered:
+        text = GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
+    if "min" in lowered:
+        text = RATE.sub(" bpm", text)
+    return CLOCK.sub(r"clock \1", text) if "clock" in lowered or ":" in text else text
 
 
 def _spoken(word: str, after: list[str]) -> list[str]:
@@ -135,6 +175,7 @@ def _spoken(word: str, after: list[str]) -> list[str]:
     return [lemma(word)]
 
 
+@lru_cache(maxsize=65_536)
 def lemma(word: str) -> str:
     """The singular of an English or Latin plural; other words as they are. Used for the lexicon and for texts alike.
 
@@ -152,6 +193,7 @@ def lemma(word: str) -> str:
     return word if word.endswith(("ss", "us", "is")) else word[:-1]
 
 
+@lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """A word without its derivational ending; at least five letters stay.
 
@@ -170,10 +212,11 @@ def one_letter_deletions(word: str) -> list[str]:
     return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
 
 
-def trigrams(word: str) -> set[str]:
+@lru_cache(maxsize=65_536)
+def trigrams(word: str) -> frozenset[str]:
     """Character trigrams of a word, with its beginning and end marked."""
     marked = f"^{word}$"
-    return {marked[i : i + 3] for i in range(len(marked) - 2)}
+    return frozenset(marked[i : i + 3] for i in range(len(marked) - 2))
 
 
 def word_likeness(left: str, right: str) -> float:

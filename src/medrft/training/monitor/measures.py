@@ -38,7 +38,7 @@ def batch_metrics(graded: Sequence[Graded], outcomes: Sequence[Outcome], *, grou
         found["zero_spread"] = float((spread <= 1e-8).mean())
         found["near_zero_spread"] = float((spread < FLOOR).mean())
         found["ties"] = _ties(rewards)
-    for name in ("correct", "truth", "in_grammar"):
+    for name in ("correct", "truth", "in_grammar", "looks"):
         known = [value for row in graded if (value := getattr(row, name)) is not None]
         if known:
             found[name] = float(np.mean(known))

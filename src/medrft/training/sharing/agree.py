@@ -14,11 +14,12 @@ from accelerate.utils import gather_object
 
 from medrft.models.faults import FAULTS, why_failed
 from medrft.training.sharing.fallback import Sharing
+from medrft.training.timing.clock import Timed
 
 Found = TypeVar("Found")
 
 
-class Agrees:
+class Agrees(Timed):
     """Mixin for trainers that have an accelerator and a `sharing`."""
 
     sharing: Sharing
@@ -41,10 +42,11 @@ class Agrees:
         accelerator: Any = self.accelerator  # type: ignore[attr-defined]
         if accelerator.num_processes == 1:
             return why
-        well = torch.tensor([float(why is None)], device=accelerator.device)
-        if bool(accelerator.gather(well).min() > 0):
-            return None
-        reasons: list[str | None] = gather_object([why])
+        with self._part("waiting"):
+            well = torch.tensor([float(why is None)], device=accelerator.device)
+            if bool(accelerator.gather(well).min() > 0):
+                return None
+            reasons: list[str | None] = gather_object([why])
         return next(told for told in reasons if told is not None)
 
     def _in_step(self, parts: list[Found]) -> list[Found]:

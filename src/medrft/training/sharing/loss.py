@@ -43,6 +43,12 @@ class SharesLoss(Agrees):
     ) -> Any:
         given = {key: value for key, value in {**fields, **self._extra}.items() if value is not None}
         batch = Batch(input_ids, attention_mask, logits_to_keep, self._groups, given)
+        with self._part("loss"):
+            return self._log_probs(model, batch, batch_size, compute_entropy, compute_aux_loss)
+
+    def _log_probs(
+        self, model: Any, batch: Batch, batch_size: int | None, compute_entropy: bool, compute_aux_loss: bool
+    ) -> Any:
         found = None
         if self.sharing.shares("loss"):
             aux = "a mixture of experts balances its load over all tokens" if compute_aux_loss else None

@@ -9,7 +9,7 @@ has fallen back, they do what TRL's own do.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -75,7 +75,8 @@ class SharesPrompts(SharesLoss):
         first, place = (list(range(len(prompts))),) * 2 if whole else groups.group_leaders(self._groups)
         me.processing_class = Padding(processor)
         try:
-            ids, images, fields = super()._tokenize_prompts([prompts[row] for row in first])  # type: ignore[misc]
+            with self._part("processor"):
+                ids, images, fields = super()._tokenize_prompts([prompts[row] for row in first])  # type: ignore[misc]
         finally:
             me.processing_class = processor
         if whole:
@@ -104,7 +105,7 @@ class SharesPrompts(SharesLoss):
         if self._once is not None:
             _, place = groups.group_leaders(self._groups)
             fields = me._prepare_input(groups.take_rows(self._once, place))
-        me.processing_class = Processed(me.processing_class, fields)
+        me.processing_class = Processed(me.processing_class, fields, self._part)
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
@@ -115,7 +116,7 @@ class SharesPrompts(SharesLoss):
             return made.ids, None
         if self._once is not None:
             multimodal_fields = forward_fields(groups.take_rows(self._once, groups.group_leaders(self._groups)[1]))
-        with self._writing():
+        with self._part("decode"), self._writing():
             return super()._generate_single_turn(  # type: ignore[misc]
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
             )
@@ -129,6 +130,9 @@ class SharesPrompts(SharesLoss):
         me: Any = self
         theirs = me.use_vllm or me.use_transformers_continuous_batching or self._sharded
         return nullcontext() if theirs else me.accelerator.autocast()
+
+    def _while_writing(self, ids: Mapping[int, list[int]]) -> None:
+        """Gets completions of whole groups, token ids by row, while others are written; does nothing here."""
 
     def _are_ours(self) -> bool:
         """Whether we write rollouts, and not vLLM, which shares prompts itself, or `generate`, which for sharded
@@ -174,7 +178,14 @@ class SharesPrompts(SharesLoss):
         )
         with self._writing(), generating as model:
             wanted = Prompts(ids, mask, forward_fields(once), copies)
-            made = sample_rollouts(model, wanted, me.generation_config, temperature=temperature)
+            made = sample_rollouts(
+                model,
+                wanted,
+                me.generation_config,
+                temperature=temperature,
+                part=self._part,
+                ended=None if check else self._while_writing,
+            )
         if check:
             with without_dropout(me.model, me.accelerator.device):
                 self.sharing.checked["rollouts"] = self._rollout_difference(ids, mask, once, made, place)
