@@ -42,7 +42,7 @@ ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "
 AMOUNT = "changed by"
 """Stands before the unit of an amount by which something grew or shrank."""
 PORTIONS = frozenset(("percent", "degree"))
-"""Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis, "tilted by 20 degrees" a tilt of 20."""
+"""Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis."""
 
 
 class Clause:

@@ -27,7 +27,7 @@ Edit = tuple[str, int, int, int, int]
 SHARED = 0.45
 """The share of the words that both texts must have in common, in order."""
 REPEATED = 0.65
-"""That share for a list of findings: lists that share less are lists of their own, and not one with a word exchanged."""
+"""That share for a list of findings: lists that share less are two lists, and not one with a word exchanged."""
 AT_LEAST = 3
 """How many words they must share."""
 LONGEST = 60

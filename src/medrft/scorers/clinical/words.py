@@ -31,7 +31,8 @@ OVER = re.compile(
     r"\b(?:(over|above)|(?:under|below)) (?=\d{1,6}(?:\.\d{1,6})? ?(?:mm|cm|ml|hu|years?|%))", re.IGNORECASE
 )
 LIMIT = re.compile(
-    rf"\b(?:(at least|(?:no|not) (?:less|fewer) than|a minimum of)|(?:at most|(?:no|not) more than|a maximum of)) (?={NUMERAL})",
+    r"\b(?:(at least|(?:no|not) (?:less|fewer) than|a minimum of)|(?:at most|(?:no|not) more than|a maximum of)) "
+    rf"(?={NUMERAL})",
     re.IGNORECASE,
 )
 """Bounds in words, which become signs: "5 mm or more", "under 5 mm", "no more than three"."""
