@@ -132,8 +132,10 @@ def svg_file(body: Sequence[Markup], *, width: float, height: float, says: str, 
     It has a ground of its own: a page may be dark where the system is light, and the picture follows the system.
     """
     shape = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-8 -4 {w} {h}" width="{w}" height="{h}" role="img">'
-    ground = '<rect class="ground" x="-8" y="-4" width="{w}" height="{h}"/>'
-    head = Markup(shape + "<title>{says}</title><style>{style}</style>" + ground)
+    head = Markup(
+        shape
+        + '<title>{says}</title><style>{style}</style><rect class="ground" x="-8" y="-4" width="{w}" height="{h}"/>'
+    )
     filled = head.format(w=as_px(width + 16), h=as_px(height + 8), says=says, style=Markup(GROUND) + style)
     return str(filled + Markup("\n").join(body) + Markup("</svg>\n"))
 
