@@ -13,6 +13,8 @@ from medrft.store import read_rollouts
 
 WORKER = """
 import pickle, sys
+from medrft.torchvision_ops import declare_missing_operators
+declare_missing_operators()
 sys.path.insert(0, {tests!r})
 from conftest import GRPO, toy_recipe
 from pathlib import Path
