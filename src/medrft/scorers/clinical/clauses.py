@@ -52,6 +52,8 @@ class Clause:
         done: list[Draft] = []
         inherited = False
         chunks = self._chunks()
+        if len(chunks) == 1:
+            return [self._chunk(chunks[0][1])]
         last = max((place for place, (join, _) in enumerate(chunks) if join.kind == "alternatives"), default=-1)
         read = [self._chunk(mentions) for _, mentions in chunks]
         for place in range(len(read) - 2, 0, -1):
@@ -157,25 +159,24 @@ class Clause:
         """The draft of what a stretch says; with `compared`, of what follows a "than", read up to the next "than"."""
         draft = Draft()
         cue = ""
-        last = max((place for place, mention in enumerate(mentions) if mention.kind in ("term", "word")), default=-1)
         for position, mention in enumerate(mentions):
-            kind = mention.kind
-            compares = mention.text == "than" or (mention.text in COMPARING and draft.heads and draft.values)
+            kind, text = mention.kind, mention.text
+            compares = text in COMPARING and (text == "than" or (draft.heads and draft.values))
             if compares and not _amount_follows(mentions, position):
                 return draft if compared else self._compared(draft, mentions[position + 1 :])
-            if kind not in ("negation_before", "negation_after"):
-                draft.text.append(mention.text)
-            if mention.text in EARLIER and _number_next(mentions, position):
+            if kind != "negation_before" and kind != "negation_after":
+                draft.text.append(text)
+            if text in EARLIER and _number_next(mentions, position):
                 continue
             if kind in ("term", "level"):
                 cue = self._term(draft, mention, cue, mentions, position)
             elif kind == "negated":
-                draft.text[-1] = mention.text
                 cue = self._term(draft, mention, "not", mentions, position)
             elif draft.heads and _says_absent(mentions, position):
                 draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
-                cue = _negation(draft, mention, cue, named_after=last > position)
+                named_after = any(one.kind in ("term", "word") for one in mentions[position + 1 :])
+                cue = _negation(draft, mention, cue, named_after=named_after)
             elif mention.text in ACTIONS and draft.heads and not cue:
                 draft.affirmed = True
             elif kind == "presence":

@@ -69,7 +69,8 @@ class Finding(NamedTuple):
     @property
     def empty(self) -> bool:
         """Whether it says nothing beyond a bare negation or affirmation."""
-        return not (self.heads or self.levels or self.values or self.counts or self.measures or self.words)
+        said = self.names or self.places or self.kinds or self.levels or self.values or self.counts
+        return not (said or self.measures or self.words)
 
 
 class Reading(NamedTuple):
