@@ -89,7 +89,7 @@ def tables_page(name: str) -> str:
 
 {facts["question"]} The reading and the pictures are in [results](../results.md). From the result files in
 `benchmarks/results/studies/` by `python benchmarks/results_docs.py`, as
-`medrft study recipes/studies/{name}.yaml --collect --markdown` prints them.
+`medrft study recipes/studies/{name}.yaml --collect` writes them into `table.md`.
 
 {text}
 """
