@@ -20,6 +20,7 @@ from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
+from medrft.scorers.clinical.uniting import unite_findings
 from medrft.scorers.clinical.weights import finding_weight, is_normal, says_all_normal
 from medrft.scorers.clinical.words import word_likeness
 
@@ -212,6 +213,14 @@ def _compare_several(
         earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
     gained, wanted = sum(map(mul, weights, earned)), sum(weights)
     cost = sum(_cost(made, finding, grid, yours.index(finding), known) for finding in extra)
+    if (
+        aside and mode == "findings"
+    ):  # what a normal statement rules out is no less false than what the reference does not mention
+        cost += sum(
+            finding_weight(made, pairing.candidate)
+            for pairing, well in zip(pairings, normal, strict=True)
+            if well and pairing.contradicted and pairing.candidate is not None and not is_normal(pairing.candidate)
+        )
     score = (gained + SLACK) / (wanted + SLACK + cost) if gained else 0.0
     if mode == "answer":
         named = named_share(made, mine, yours) / (1 + cost / 2)
@@ -328,39 +337,6 @@ def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Compa
 def _of_one_kind(made: Lexicon, reference: Collection[str], candidate: Collection[str]) -> bool:
     """Whether every finding that the candidate names has to do with one of the reference: a list of others does not."""
     return all(any(concept_relation(made, one, other)[1] > 0 for one in reference) for other in candidate)
-
-
-def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
-    """Several findings united into one; `None` if some are negative and some are not."""
-    first = findings[0]
-    if any(other.negative != first.negative for other in findings):
-        return None
-    if len(findings) == 1:
-        return first
-    values: dict[str, frozenset[str]] = {}
-    bound = {key: value for finding in findings for key, value in finding.bound.items()}
-    for finding in findings:
-        if len(finding.values.get("side", ())) == 1:
-            bound |= {("side", head): next(iter(finding.values["side"])) for head in finding.heads}
-        for axis, said in finding.values.items():
-            values[axis] = values.get(axis, frozenset()) | said
-    if values.get("side", frozenset()) >= {"left", "right"}:
-        values["side"] = frozenset(("bilateral",))
-    return Finding(
-        text=" , ".join(finding.text for finding in findings),
-        names=frozenset().union(*(finding.names for finding in findings)),
-        places=frozenset().union(*(finding.places for finding in findings)),
-        levels=frozenset().union(*(finding.levels for finding in findings)),
-        kinds=frozenset().union(*(finding.kinds for finding in findings)),
-        values=values,
-        bound=bound,
-        counts=frozenset().union(*(finding.counts for finding in findings)),
-        measures=tuple(measure for finding in findings for measure in finding.measures),
-        words=tuple(dict.fromkeys(word for finding in findings for word in finding.words)),
-        negative=first.negative,
-        certainty=min(finding.certainty for finding in findings),
-        turned=frozenset().union(*(finding.turned for finding in findings)),
-    )
 
 
 def _lexical(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:

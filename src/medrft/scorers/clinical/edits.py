@@ -103,9 +103,12 @@ def _stretches(
     edits: Sequence[Edit], mine: tuple[str, ...], yours: tuple[str, ...]
 ) -> Iterator[tuple[list[str], list[str]]]:
     """The words that stand in place of one another, and a lone negation that only one text has."""
+    denied = [sum(word in NEGATIONS for word in words) for words in (mine, yours)]
     for kind, a, b, c, d in edits:
         left, right = list(mine[a:b]), list(yours[c:d])
-        if kind == "replace" or (kind != "equal" and NEGATIONS.issuperset(left or right)):
+        # As many negations on both sides: one only stands elsewhere ("cultures were negative", "negative cultures").
+        alone = kind != "equal" and denied[0] != denied[1] and NEGATIONS.issuperset(left or right)
+        if kind == "replace" or alone:
             yield left, right
 
 

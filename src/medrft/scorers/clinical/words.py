@@ -20,15 +20,26 @@ NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
 LETTER_A = "xxa"
 SIGNED = {"c+": ["with", "contrast"], "c-": ["without", "contrast"], "↑": ["increased"], "↓": ["decreased"], "±": []}
 RANGE = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,6})?) ?[-–—] ?(?=\d{1,6}(?:\.\d{1,6})?(?![\w-]*-\d))")
+PERIOD = "(?:minutes?|hours?|days?|weeks?|months?|years?)"
+NUMERAL = r"(?:\d{1,6}(?:\.\d{1,6})?|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
 OR_MORE = re.compile(
-    r"(?<![\w.,<>≤≥-])(\d{1,6}(?:\.\d{1,6})?(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
+    rf"(?<![\w.,<>≤≥-])({NUMERAL}(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
     r"(?:(more|greater|larger|above|over|older)|(?:less|smaller|fewer|below|under|younger))\b(?! than)",
     re.IGNORECASE,
 )
 OVER = re.compile(
     r"\b(?:(over|above)|(?:under|below)) (?=\d{1,6}(?:\.\d{1,6})? ?(?:mm|cm|ml|hu|years?|%))", re.IGNORECASE
 )
-"""Bounds in words, which become signs: "5 mm or more", "under 5 mm"."""
+LIMIT = re.compile(
+    r"\b(?:(at least|(?:no|not) (?:less|fewer) than|a minimum of)|(?:at most|(?:no|not) more than|a maximum of)) "
+    rf"(?={NUMERAL})",
+    re.IGNORECASE,
+)
+"""Bounds in words, which become signs: "5 mm or more", "under 5 mm", "no more than three"."""
+COUNTED = re.compile(
+    rf"(?<![-\d] )\b(day|week|month|year|hour|minute) (\d{{1,4}})\b(?! ?(?:to|-|/|{PERIOD}))", re.IGNORECASE
+)
+"""A time by its number, which becomes a length: "day 3", "week 20"."""
 RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[()\[\]、，]|\s[-–—]+\s")
@@ -86,6 +97,8 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = text[:MAX_CHARACTERS]
+    if " or " in text or " than " in text or "t least " in text or "t most " in text or "imum of " in text:
+        text = _spell_bounds(text)
     letters = text.replace(" ", "") if text.isascii() else ""
     if letters.isalnum() and "minus" not in text.lower():  # no sign and no punctuation: most answers
         text = text if letters.isalpha() else _spell_numbers(text)
@@ -113,16 +126,24 @@ def _spell_out(text: str) -> str:
     return text
 
 
+def _spell_bounds(text: str) -> str:
+    """The text with a sign for each bound of a number, which may be a word: "three or more", "no more than 5"."""
+    text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+    return LIMIT.sub(lambda match: "≥ " if match[1] else "≤ ", text)
+
+
 def _spell_numbers(text: str) -> str:
     """The text with ranges and bounds of numbers, weeks of a pregnancy and clock positions in words."""
     # A look for its words first, because each of these patterns is slow where it finds nothing.
     lowered = text.lower()
     if "-" in text or "–" in text or "—" in text:
         text = RANGE.sub(r"\1 to ", text)
-    if " or " in lowered or " and " in lowered:
+    if " and " in lowered:
         text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
     if any(word in lowered for word in ("over ", "above ", "under ", "below ")):
         text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
+    if any(word in lowered for word in ("day ", "week ", "month ", "year ", "hour ", "minute ")):
+        text = COUNTED.sub(r"\2 \1", text)
     if "w" in lowered:
         text = GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
     return CLOCK.sub(r"clock \1", text) if "clock" in lowered else text
