@@ -29,15 +29,22 @@ ALWAYS_TURN = frozenset(
 """Negations that turn the value after them ("not enlarged"), or negate what was named before ("X is not seen")."""
 NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 """Axes whose values act as nouns, so that a "no" before one negates it as a whole ("no acute abnormality")."""
+NOUN_ENDINGS = ("ia", "ism", "is", "oma", "ion", "ity")
+"""Endings of unknown words that name a finding."""
 ASIDE = frozenset(("without", "w o"))
 EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
+PAST = frozenset(("acuity", "novelty", "timing"))
+"""Axes on which an earlier image has a value: "prior"."""
 WAYS = {"from": "from", "to": "to", "into": "to"}
+WHERE = {"outside": "outside", "in": "in", "within": "in", "inside": "in"}
 COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
 RESULTS = frozenset(("positive", "negative"))
 ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "given", "placed", "inserted"))
 """Words after what was done: "no lesion, biopsies taken" denies no biopsy."""
 AMOUNT = "changed by"
 """Stands before the unit of an amount by which something grew or shrank."""
+PORTIONS = frozenset(("percent", "degree"))
+"""Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis."""
 
 
 class Clause:
@@ -79,7 +86,9 @@ class Clause:
         found = named = False
         for position, mention in enumerate(self.mentions):
             kind = mention.kind
-            if kind in SPLITTERS and self._describes_one(chunks[-1][1], position):
+            if kind in SPLITTERS and (
+                self._describes_one(chunks[-1][1], position) or self._both_ends(mention, position)
+            ):
                 continue
             if kind in SPLITTERS or (mention.text == "by" and named and self._content_after(position)):
                 chunks.append((mention if kind in SPLITTERS else Mention("with_words", "by"), []))
@@ -111,6 +120,18 @@ class Clause:
         next_axes = {atom.axis for mention in follows[:length] if mention.entry for atom in mention.entry.atoms}
         headed = head is not None and (head.kind == "word" or (head.entry is not None and head.entry.headed))
         return length > 0 and headed and not ({"side"} & axes & next_axes)
+
+    def _both_ends(self, mention: Mention, position: int) -> bool:
+        """Whether "and" stands between two positions of one place: "the mid and lower lung"."""
+        if mention.text != "and" or not 0 < position < len(self.mentions) - 2:
+            return False
+        one, other, head = self.mentions[position - 1], self.mentions[position + 1], self.mentions[position + 2]
+        axes = [
+            {atom.axis for atom in side.entry.atoms} if _only_value(side) and side.entry else set()
+            for side in (one, other)
+        ]
+        placed = any(atom.facet == "position" for atom in other.entry.atoms) if other.entry else False
+        return bool(axes[0]) and axes[0] == axes[1] and placed and head.kind == "term"
 
     def _opens(self, mention: Mention, position: int, *, found: bool, named: bool) -> bool:
         """Whether a negation after a finding opens a stretch of its own ("effusion, without pneumothorax").
@@ -171,7 +192,7 @@ class Clause:
             if kind in ("term", "level"):
                 cue = self._term(draft, mention, cue, mentions, position)
             elif kind == "negated":
-                cue = self._term(draft, mention, "not", mentions, position)
+                cue = self._term(draft, mention, "" if cue else "not", mentions, position)
             elif draft.heads and _says_absent(mentions, position):
                 draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
@@ -197,6 +218,8 @@ class Clause:
                 continue
             elif kind in ("count", "measure"):
                 _number(draft, mentions, position)
+            elif kind == "word" and _labels_next(mentions, position):
+                continue
             elif kind in ("word", "yes", "no"):
                 draft.word(mention.text)
                 if kind == "word" and cue:
@@ -216,6 +239,8 @@ class Clause:
     def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
         """Read "A is smaller than B" as "B is larger"; in "A is larger than B" only A is described."""
         other = self._chunk(mentions, compared=True)
+        if not other.heads and other.values.keys() <= PAST:
+            return draft  # "better compared to prior"
         lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
         if not lesser or not draft.heads or not (other.heads or other.values):
             return draft
@@ -232,7 +257,9 @@ class Clause:
         atoms = mention.entry.atoms
         if mention.entry.word:
             draft.word(mention.entry.word)
-        if cue and not mention.entry.headed and self._turns(cue, mentions, position):
+        # "No hyperlipidemia", of whatever lipidemia may be; but a "retromammary" space is no less a space.
+        named = mention.entry.headed or mention.entry.word.endswith(NOUN_ENDINGS)
+        if cue and not named and self._turns(cue, mentions, position):
             atoms = tuple(self._turn(draft, atom) for atom in atoms)
         elif cue and (mention.kind == "negated") and any(atom.axis == "name" for atom in atoms):
             draft.negative = True
@@ -240,8 +267,9 @@ class Clause:
             draft.negative = draft.ahead = True
         draft.add(atoms)
         way = mentions[position - 1].text if position else ""
-        if way in WAYS:
-            draft.bound.update({("way", atom.value): WAYS[way] for atom in atoms if atom.axis == "place"})
+        for key, words in (("way", WAYS), ("where", WHERE)):
+            if way in words:
+                draft.bound.update({(key, atom.value): words[way] for atom in atoms if atom.axis == "place"})
         return ""
 
     def _turns(self, cue: str, mentions: Sequence[Mention], position: int) -> bool:
@@ -282,6 +310,13 @@ def _says_absent(mentions: Sequence[Mention], position: int) -> bool:
     return mentions[position].text == "absent" and after is not None and after.kind == "prepositions"
 
 
+def _labels_next(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether the next mention is a number or letter with this word as its label: "stage 2", "clock 10"."""
+    after = mentions[position + 1] if position + 1 < len(mentions) else None
+    entry = after.entry if after is not None else None
+    return entry is not None and any(atom.axis == f"label:{mentions[position].text}" for atom in entry.atoms)
+
+
 def _number_next(mentions: Sequence[Mention], position: int) -> bool:
     return position + 1 < len(mentions) and mentions[position + 1].kind in ("count", "measure")
 
@@ -307,7 +342,7 @@ def _number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
     """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
     mention = mentions[position]
     unit, numbers = mention.measure
-    if mention.kind == "measure" and position and mentions[position - 1].text == "by":
+    if mention.kind == "measure" and unit not in PORTIONS and position and mentions[position - 1].text == "by":
         draft.measures.append((f"{AMOUNT} {unit}", numbers))
     elif _was_before(mentions, position):
         draft.measures.append((f"{BEFORE} {unit}", numbers))

@@ -15,11 +15,12 @@ from typing import Literal
 from medrft.scorers.clinical.assignment import assign_pairs
 from medrft.scorers.clinical.concepts import concept_relation
 from medrft.scorers.clinical.coverage import named_share
-from medrft.scorers.clinical.edits import exchanged_words, opposed_words
+from medrft.scorers.clinical.edits import REPEATED, SHARED, exchanged_words, opposed_words
 from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
+from medrft.scorers.clinical.uniting import unite_findings
 from medrft.scorers.clinical.weights import finding_weight, is_normal, says_all_normal
 from medrft.scorers.clinical.words import word_likeness
 
@@ -27,7 +28,7 @@ Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 
 MATCHED = 0.2
 """A finding of the answer with at least this score answers the finding of the reference."""
-PER_EXTRA, SLACK = {"answer": 0.35, "findings": 0.05}, 0.1
+PER_EXTRA, SLACK = {"answer": 0.35, "findings": 0.15}, 0.1
 """Of findings of weight a those matched earn m, and those added weigh x: (m + 0.1) / (a + 0.1 + x) / (1 + p x)."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
@@ -51,6 +52,8 @@ LONG, SHORTER, OWN_WORDS, PART = 6, 0.75, 0.75, 0.4
 NEARLY_NOTHING = {"one": 0.1, "several": 0.03}
 """Scores up to this, for one finding and for several, are not lowered for exchanged words: they are low enough."""
 IN_FULL = 0.9
+SURELY = 0.92
+"""Two findings that agree to this share say the same; what an answer adds to one takes it below."""
 NO_MATCH = Match((), 0.0, False)
 APART = 0.7
 """Factor for each finding of the answer that has nothing to do with the reference, if all are read as one."""
@@ -125,10 +128,13 @@ def compare_findings(
             best = max(best, united, key=lambda found: found.score)
     least = NEARLY_NOTHING["one" if len(grid) == 1 else "several"]
     doubtful = not _understood(best, reference, candidate) or opposed_words(reference, candidate)
-    if best.score > least and mode == "answer" and doubtful:
+    if best.score > least and doubtful:
+        exchanged = exchanged_words(made, reference, candidate, shared=REPEATED if strict else SHARED)
+        if strict:
+            return _apart(best, exchanged)
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
         replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
-        best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged_words(made, reference, candidate)))
+        best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged))
         if (most := _most_for_a_part(made, reference, candidate)) < best.score:
             best = replace(best, score=most, notes=(*best.notes, "a part of the reference, in its own words"))
     return best if best.score > 0 else _lexical(made, reference, candidate, best)
@@ -151,7 +157,7 @@ def _understood(best: Comparison, reference: Reading, candidate: Reading) -> boo
     """Whether all was read, and each finding says the same: then exchanged words are words for the same."""
     known = not any(finding.words for finding in (*reference.findings, *candidate.findings))
     alone = len(best.pairings) == len(reference.findings) == len(candidate.findings)
-    return known and alone and all(pairing.match and pairing.match.score >= IN_FULL for pairing in best.pairings)
+    return known and alone and all(pairing.match and pairing.match.score >= SURELY for pairing in best.pairings)
 
 
 def _apart(best: Comparison, factor: float) -> Comparison:
@@ -212,6 +218,14 @@ def _compare_several(
         earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
     gained, wanted = sum(map(mul, weights, earned)), sum(weights)
     cost = sum(_cost(made, finding, grid, yours.index(finding), known) for finding in extra)
+    if (
+        aside and mode == "findings"
+    ):  # what a normal statement rules out is no less false than what the reference does not mention
+        cost += sum(
+            finding_weight(made, pairing.candidate)
+            for pairing, well in zip(pairings, normal, strict=True)
+            if well and pairing.contradicted and pairing.candidate is not None and not is_normal(pairing.candidate)
+        )
     score = (gained + SLACK) / (wanted + SLACK + cost) if gained else 0.0
     if mode == "answer":
         named = named_share(made, mine, yours) / (1 + cost / 2)
@@ -328,39 +342,6 @@ def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Compa
 def _of_one_kind(made: Lexicon, reference: Collection[str], candidate: Collection[str]) -> bool:
     """Whether every finding that the candidate names has to do with one of the reference: a list of others does not."""
     return all(any(concept_relation(made, one, other)[1] > 0 for one in reference) for other in candidate)
-
-
-def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
-    """Several findings united into one; `None` if some are negative and some are not."""
-    first = findings[0]
-    if any(other.negative != first.negative for other in findings):
-        return None
-    if len(findings) == 1:
-        return first
-    values: dict[str, frozenset[str]] = {}
-    bound = {key: value for finding in findings for key, value in finding.bound.items()}
-    for finding in findings:
-        if len(finding.values.get("side", ())) == 1:
-            bound |= {("side", head): next(iter(finding.values["side"])) for head in finding.heads}
-        for axis, said in finding.values.items():
-            values[axis] = values.get(axis, frozenset()) | said
-    if values.get("side", frozenset()) >= {"left", "right"}:
-        values["side"] = frozenset(("bilateral",))
-    return Finding(
-        text=" , ".join(finding.text for finding in findings),
-        names=frozenset().union(*(finding.names for finding in findings)),
-        places=frozenset().union(*(finding.places for finding in findings)),
-        levels=frozenset().union(*(finding.levels for finding in findings)),
-        kinds=frozenset().union(*(finding.kinds for finding in findings)),
-        values=values,
-        bound=bound,
-        counts=frozenset().union(*(finding.counts for finding in findings)),
-        measures=tuple(measure for finding in findings for measure in finding.measures),
-        words=tuple(dict.fromkeys(word for finding in findings for word in finding.words)),
-        negative=first.negative,
-        certainty=min(finding.certainty for finding in findings),
-        turned=frozenset().union(*(finding.turned for finding in findings)),
-    )
 
 
 def _lexical(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:

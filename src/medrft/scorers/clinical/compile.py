@@ -159,10 +159,15 @@ def _add_definitions(made: Lexicon, pending: list[tuple[str, str, list[str]]]) -
             if atoms is None:
                 later.append((key, phrase, names))
                 continue
+            kind = "negated" if phrase.startswith("no ") else "term"
             if key in made.ancestors and key != phrase:
+                # A fibrosis of the lung is a fibrosis, and in the lung by its nature.
+                made.ancestors[key] |= {atom.value for atom in atoms if atom.axis == "name"} - {key}
+                places = {atom.value for atom in atoms if atom.axis == "place"}
+                made.sites[key] = made.sites.get(key, frozenset()) | places
                 atoms = (Atom("finding", "name", key), *(atom for atom in atoms if atom.facet != "finding"))
             for name in names:
-                made.add(name, Entry("term", atoms), where=key)
+                made.add(name, Entry(kind, atoms), where=key)
         if len(later) == len(pending):
             made.problems += [f"{key}: {phrase!r} has a word the lexicon does not know" for key, phrase, _ in later]
             return
@@ -237,9 +242,12 @@ def _add_ambiguous(made: Lexicon, table: Mapping[str, Any]) -> None:
 
 
 def _add_sites(made: Lexicon, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for finding, places in made.sites.items():
+        made.sites[finding] = places.union(*(made.ancestors.get(place, frozenset()) for place in places))
+    values = {value for axis in made.axes.values() for value in axis.values}
     for place, findings in files["sites"].items():
         for finding in findings:
-            if place not in files["anatomy"] or finding not in files["findings"]:
+            if place not in files["anatomy"] or (finding not in files["findings"] and finding not in values):
                 made.problems.append(f"sites: {place} or {finding} is not defined")
             made.sites[finding] = (
                 made.sites.get(finding, frozenset()) | {place} | made.ancestors.get(place, frozenset())
@@ -304,7 +312,10 @@ def _meaningful(made: Lexicon, pieces: frozenset[Atom], entry: Entry) -> bool:
     if all(atom.facet == "anatomy" for atom in pieces):
         whole = frozenset().union(*(made.ancestors.get(atom.value, ()) for atom in entry.atoms))
         return len(entry.atoms) == 1 and any(atom.value in whole for atom in pieces)
-    return any(atom.axis == "name" or atom.axis == "organ_size" for atom in entry.atoms)
+    if any(atom.axis == "name" or atom.axis == "organ_size" for atom in entry.atoms):
+        return True
+    # What both say of one place: "obliterated costophrenic angle" is a blunted one, an "upper incisor" in the maxilla.
+    return any(atom.axis == "place" and atom in pieces for atom in entry.atoms)
 
 
 def _pieces(made: Lexicon, key: tuple[str, ...]) -> frozenset[Atom] | None:

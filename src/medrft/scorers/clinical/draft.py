@@ -100,9 +100,12 @@ class Draft:
                 self.pending.append(atom)
                 self.states = self.states or facet in STATING or axis in ("organ_size", "thickness", "severity")
         if heads:
-            for _, axis, value in self.pending:
-                for head in heads:
-                    self.bound.setdefault((axis, head), value)
+            said = [axis for _, axis, _ in self.pending]
+            for atom in self.pending:
+                if said.count(atom.axis) == 1:  # "the base of the middle lobe" binds neither of the two
+                    self.bound.update(
+                        {(atom.axis, head): atom.value for head in heads if (atom.axis, head) not in self.bound}
+                    )
             self.pending.clear()
 
     def word(self, word: str) -> None:
@@ -287,11 +290,13 @@ class Draft:
     def _turn_state(self, made: Lexicon) -> None:
         """Read a negated state of a place as its other state: "no cardiomegaly" is a heart of normal size."""
         states = [axis for axis, values in self.values.items() if axis in made.axes and len(values) == 1]
-        states = [axis for axis in states if next(iter(self.values[axis])) in made.axes[axis].negation]
-        if len(states) == 1:
-            value = next(iter(self.values[states[0]]))
-            self.values[states[0]] = {made.axes[states[0]].negation[value]}
-            self.turned[states[0]] = value
+        turning = [axis for axis in states if next(iter(self.values[axis])) in made.axes[axis].negation]
+        if not turning and self.places:  # "no ST elevation" is an ST segment that is not elevated
+            turning = [axis for axis in states if made.axes[axis].facet in STATING]
+        if len(turning) == 1:
+            (value,) = self.values[turning[0]]
+            self.values[turning[0]] = {made.axes[turning[0]].negation.get(value, f"not {value}")}
+            self.turned[turning[0]] = value
             self.negative = False
 
 

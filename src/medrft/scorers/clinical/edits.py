@@ -26,12 +26,16 @@ Edit = tuple[str, int, int, int, int]
 """What to do, from where to where in one text, and from where to where in the other, as `difflib` has it."""
 SHARED = 0.45
 """The share of the words that both texts must have in common, in order."""
+REPEATED = 0.65
+"""That share for a list of findings: lists that share less are two lists, and not one with a word exchanged."""
 AT_LEAST = 3
 """How many words they must share."""
 LONGEST = 60
 """Longer texts are not compared word by word."""
 EXCHANGED, DENIED, HALFWAY = 0.08, 0.04, 0.6
 """Factors for words that mean something else, a negation in place of something, and words that mean nearly the same."""
+STEP, SCALES = 0.3, frozenset(("severity", "size", "quantity"))
+"""Factor for one step on a scale ("moderate" in place of "severe"), and the facets that have scales."""
 LOOSE = 0.5
 """Texts that share half of their words lose no more than this half; those that share 90 % nearly all."""
 KEPT = 0.75
@@ -50,8 +54,8 @@ OPPOSED = {
 NEGATIONS = frozenset(("no", "not", "without", "absent", "none", "never", "neither", "nor", "non", "negative"))
 
 
-def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading) -> float:
-    """The factor in (0, 1] for the words of one text that stand in place of others; 1 if the texts are not alike."""
+def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading, *, shared: float = SHARED) -> float:
+    """The factor in (0, 1] for the words of one text that stand in place of others; 1 if they share too few words."""
     mine, yours = reference.tokens, candidate.tokens
     if max(len(mine), len(yours)) > LONGEST:
         return 1.0
@@ -59,7 +63,7 @@ def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading) -> fl
     if len(common) < AT_LEAST:
         return 1.0
     alike, edits = compare_in_order(mine, yours, common)
-    if alike < SHARED:
+    if alike < shared:
         return 1.0
     stretches = _stretches(edits, mine, yours)
     factor = min((_exchange(made, left, right) for left, right in stretches), default=1.0)
@@ -103,9 +107,12 @@ def _stretches(
     edits: Sequence[Edit], mine: tuple[str, ...], yours: tuple[str, ...]
 ) -> Iterator[tuple[list[str], list[str]]]:
     """The words that stand in place of one another, and a lone negation that only one text has."""
+    denied = [sum(word in NEGATIONS for word in words) for words in (mine, yours)]
     for kind, a, b, c, d in edits:
         left, right = list(mine[a:b]), list(yours[c:d])
-        if kind == "replace" or (kind != "equal" and NEGATIONS.issuperset(left or right)):
+        # As many negations on both sides: one only stands elsewhere ("cultures were negative", "negative cultures").
+        alone = kind != "equal" and denied[0] != denied[1] and NEGATIONS.issuperset(left or right)
+        if kind == "replace" or alone:
             yield left, right
 
 
@@ -135,6 +142,8 @@ def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
         return 1.0
     if found.clashes or unknown or not found.shared:
         return EXCHANGED
+    if any(line.verdict == "near" and line.facet in SCALES and line.factor <= 0.5 for line in found.lines):
+        return STEP
     return HALFWAY if found.substituted else 1.0
 
 

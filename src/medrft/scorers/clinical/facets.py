@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import chain
 from typing import NamedTuple
 
 from medrft.scorers.clinical.concepts import SAME_ORGAN, VAGUE, concept_relation, nearness, one_of, places_meet
@@ -90,12 +91,13 @@ def match_findings(
         lines += _concepts(made, "finding", reference.names, candidate.names, soft)
     if reference.places or candidate.places:
         free = known
-        if sites := [made.sites[name] for name in (*reference.names, *candidate.names) if name in made.sites]:
+        if reference.places != candidate.places and (sites := _natural_places(made, reference, candidate)):
             free = frozenset(known).union(*sites)
         extra = EXTRA if reference.names or candidate.names else LISTED
         lines += _concepts(made, "anatomy", reference.places, candidate.places, free, extra=extra)
-    if any(candidate.bound.get(key, way) != way for key, way in reference.bound.items() if key[0] == "way"):
-        lines.append(Line("position", "from / to", "to / from", "clash", OPPOSITE))
+    for (axis, place), way in reference.bound.items():
+        if axis in ("way", "where") and (other := candidate.bound.get((axis, place), way)) != way:
+            lines.append(Line("position", way, other, "clash", OPPOSITE))
     if reference.levels or candidate.levels:
         lines += _sets("anatomy", reference.levels, candidate.levels)
     if reference.kinds or candidate.kinds:
@@ -114,6 +116,12 @@ def match_findings(
     if reference.words or candidate.words:
         lines += _words(reference, candidate)
     return _weigh(made, reference, candidate, lines, signed=normality is None, strict=strict)
+
+
+def _natural_places(made: Lexicon, reference: Finding, candidate: Finding) -> list[frozenset[str]]:
+    """The places where the findings are by their nature, and those that what is said of them belongs to."""
+    said = chain(reference.names, candidate.names, *reference.values.values(), *candidate.values.values())
+    return [made.sites[one] for one in said if one in made.sites]
 
 
 def _weigh(

@@ -35,6 +35,8 @@ def place_chunk(made: Lexicon, done: list[Draft], chunk: Draft, connector: Menti
     if last.has_content and starts_new(made, last, chunk, connector):
         if chunk.only_values and not chunk.negative:
             chunk.inherit(last)  # "2 nodules on the right and 1 on the left"
+        elif _shares_name(last, chunk):
+            last.inherit(chunk)  # "a moderate right and a small left effusion"
         hedged = connector.kind == "alternatives" and not (chunk.negative or last.negative)
         if hedged and set(chunk.names) - set(last.names) and last.names:
             for draft in (*done, chunk):  # all of "pneumonia, atelectasis or edema"
@@ -49,6 +51,14 @@ def place_chunk(made: Lexicon, done: list[Draft], chunk: Draft, connector: Menti
     last.absorb(chunk, picture=bool(picture), hedged=connector.kind == "alternatives")
 
 
+def _shares_name(last: Draft, chunk: Draft) -> bool:
+    """Whether two sides have values of their own and one name: "a moderate right and a small left effusion"."""
+    sides = chunk.values.get("side", set()), last.values.get("side", set())
+    if not last.only_values or last.negative or not all(sides) or sides[0] & sides[1]:
+        return False
+    return bool(chunk.names) and (len(last.values) > 1 or bool(last.counts))
+
+
 def starts_new(made: Lexicon, last: Draft, chunk: Draft, connector: Mention) -> bool:
     """Whether a chunk is a finding of its own.
 
@@ -61,6 +71,8 @@ def starts_new(made: Lexicon, last: Draft, chunk: Draft, connector: Mention) -> 
     if connector.kind == "with_words":
         return bool(chunk.names and (last.names or last.places)) or bool(chunk.states and chunk.places)
     if chunk.names:
+        if _shares_name(last, chunk):
+            return True
         shares = bool(last.places and not last.names and not last.states and chunk.places and not last.verb)
         return bool(last.names or last.words or last.states or last.kinds) or (
             bool(last.places)

@@ -7,14 +7,25 @@ from collections.abc import Collection
 from medrft.scorers.clinical.lexicon import Axis, Lexicon
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 
-MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.5, 0.5, 0.75, 0.6
+MISSING, EXTRA, NEAR, ONE_STEP, HALF, LESS_PRECISE, RELATED = 0.7, 0.9, 0.7, 0.4, 0.5, 0.75, 0.6
 """Factors for a value left out, added, close, one step away on a scale, half said, less precise, likely the same."""
 HEDGED = 0.42
 """Factor for each further value of one axis ("left or right" for left): under a half, so that it cannot pay."""
 OPPOSITE, OTHER_SIDE, TWO_STEPS, FARTHER = 0.3, 0.35, 0.5, 0.25
 """How near two values are that exclude each other: opposites, left and right, two steps on a scale, and more."""
 SLIGHT = frozenset(
-    ("acuity", "picture_side", "energy", "portability", "quality", "number", "exclusive", "completeness", "timing")
+    (
+        "acuity",
+        "picture_side",
+        "energy",
+        "portability",
+        "quality",
+        "number",
+        "exclusive",
+        "completeness",
+        "timing",
+        "heavier_side",
+    )
 )
 """Axes that an answer may leave out at little cost."""
 RANKS = {
@@ -33,6 +44,7 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("trend", "normality"): {"unchanged": ("normal",), "increased": ("abnormal",), "decreased": ("abnormal",)},
     ("rupture", "normality"): {"ruptured": ("abnormal",), "unruptured": ("normal",)},
     ("margin", "sharpness_of_angle"): {"well_defined": ("sharp_angle",), "ill_defined": ("blunted",)},
+    ("number", "side"): {"single": ("left", "right", "unilateral", "midline")},
     ("side", "fracture_position"): {"midline": ("undisplaced",)},
     ("magnitude", "trend"): {
         **dict.fromkeys(("tiny", "small"), ("decreased",)),
@@ -120,7 +132,8 @@ def _swapped(axis: str, reference: Finding, candidate: Finding) -> bool:
     """Whether a finding or place has another value on each side: "left lung, right kidney" against the reverse."""
     mine = {head: value for (name, head), value in reference.bound.items() if name == axis}
     yours = {head: value for (name, head), value in candidate.bound.items() if name == axis}
-    return any(yours.get(head, value) != value for head, value in mine.items())
+    swapped = sum(yours.get(head, value) != value for head, value in mine.items())
+    return swapped > (axis != "side")  # "basal opacity in the middle lobe" is one at the base of the middle lobe
 
 
 def _value(axis: Axis | None, left: str, right: str) -> tuple[Verdict, float]:

@@ -20,15 +20,28 @@ NAMED = re.compile(r"(?<![\w'])a(?= ?[,;/&] ?[b-z](?![\w'-]))", re.IGNORECASE)
 LETTER_A = "xxa"
 SIGNED = {"c+": ["with", "contrast"], "c-": ["without", "contrast"], "↑": ["increased"], "↓": ["decreased"], "±": []}
 RANGE = re.compile(r"(?<![\w.,-])(\d{1,6}(?:\.\d{1,6})?) ?[-–—] ?(?=\d{1,6}(?:\.\d{1,6})?(?![\w-]*-\d))")
+PERIOD = "(?:minutes?|hours?|days?|weeks?|months?|years?)"
+NUMERAL = r"(?:\d{1,6}(?:\.\d{1,6})?|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
 OR_MORE = re.compile(
-    r"(?<![\w.,<>≤≥-])(\d{1,6}(?:\.\d{1,6})?(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
+    rf"(?<![\w.,<>≤≥-])({NUMERAL}(?: ?(?:mm|cm|ml|hu|years?|%))?) (?:or|and) "
     r"(?:(more|greater|larger|above|over|older)|(?:less|smaller|fewer|below|under|younger))\b(?! than)",
     re.IGNORECASE,
 )
 OVER = re.compile(
     r"\b(?:(over|above)|(?:under|below)) (?=\d{1,6}(?:\.\d{1,6})? ?(?:mm|cm|ml|hu|years?|%))", re.IGNORECASE
 )
-"""Bounds in words, which become signs: "5 mm or more", "under 5 mm"."""
+LIMIT = re.compile(
+    r"\b(?:(at least|(?:no|not) (?:less|fewer) than|a minimum of)|(?:at most|(?:no|not) more than|a maximum of)) "
+    rf"(?={NUMERAL})",
+    re.IGNORECASE,
+)
+"""Bounds in words, which become signs: "5 mm or more", "under 5 mm", "no more than three"."""
+COUNTED = re.compile(
+    rf"(?<![-\d] )\b(day|week|month|year|hour|minute) (\d{{1,4}})\b(?! ?(?:to|-|/|{PERIOD}))", re.IGNORECASE
+)
+"""A time by its number, which becomes a length: "day 3", "week 20"."""
+BOUNDED = re.compile(r"(?i) or | and | than |t (?:least|most) | (?:min|max)imum of ")
+"""A cheap look for words that a bound is said with."""
 RESULTS = {"+": "positive", "-": "negative"}
 COMPARING = frozenset("<>≤≥≠")
 PAUSE = re.compile(r",(?!\d{3}(?!\d))|[()\[\]、，]|\s[-–—]+\s")
@@ -39,9 +52,19 @@ GESTATION = re.compile(
 )
 """Weeks and days of a pregnancy: "22w3d", "22 weeks 3 days", "22+3 weeks"."""
 DIGIT = re.compile(r"\d")
-CLOCK = re.compile(r"\b(\d{1,2})(?::\d\d)? ?o ?['’]? ?clock\b", re.IGNORECASE)
+RATE = re.compile(r"(?<=\d) ?(?:/ ?min(?:ute)?|(?:beats )?per min(?:ute)?|beats/min)\b", re.IGNORECASE)
+CLOCK = re.compile(
+    r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE
+)
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
-SPELLED = {"w/o": "without", "s/p": "status post", "b/l": "bilateral", "h/o": "history of", "c/w": "consistent with"}
+SPELLED = {
+    "w/o": "without",
+    "s/p": "status post",
+    "b/l": "bilateral",
+    "h/o": "history of",
+    "c/w": "consistent with",
+    "c/d": "cup to disc",
+}
 SHORTHAND = re.compile(rf"\b(?:{'|'.join(SPELLED)})\b", re.IGNORECASE)
 WITH = re.compile(r"\bw/(?=\s|[a-z])", re.IGNORECASE)
 
@@ -88,6 +111,7 @@ def cut_tokens(text: str) -> list[str]:
     text = text[:MAX_CHARACTERS]
     letters = text.replace(" ", "") if text.isascii() else ""
     if letters.isalnum() and "minus" not in text.lower():  # no sign and no punctuation: most answers
+        text = _spell_bounds(text)
         text = text if letters.isalpha() else _spell_numbers(text)
     else:
         text = _spell_out(text)
@@ -102,6 +126,7 @@ def _spell_out(text: str) -> str:
     text = spell_signs(text)
     if "," in text or ";" in text or "/" in text or "&" in text:
         text = NAMED.sub(LETTER_A, text)
+    text = _spell_bounds(text)
     if DIGIT.search(text):
         text = _spell_numbers(text)
     if "/" in text:
@@ -113,19 +138,29 @@ def _spell_out(text: str) -> str:
     return text
 
 
+def _spell_bounds(text: str) -> str:
+    """The text with "or more", "no less than" and the like as signs."""
+    if not BOUNDED.search(text):
+        return text
+    text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+    return LIMIT.sub(lambda match: "≥ " if match[1] else "≤ ", text)
+
+
 def _spell_numbers(text: str) -> str:
-    """The text with ranges and bounds of numbers, weeks of a pregnancy and clock positions in words."""
+    """The text with ranges and bounds of numbers, rates, weeks of a pregnancy and clock positions in words."""
     # A look for its words first, because each of these patterns is slow where it finds nothing.
     lowered = text.lower()
     if "-" in text or "–" in text or "—" in text:
         text = RANGE.sub(r"\1 to ", text)
-    if " or " in lowered or " and " in lowered:
-        text = OR_MORE.sub(lambda match: f"{'≥' if match[2] else '≤'} {match[1]}", text)
+    if any(word in lowered for word in ("day ", "week ", "month ", "year ", "hour ", "minute ")):
+        text = COUNTED.sub(r"\2 \1", text)
     if any(word in lowered for word in ("over ", "above ", "under ", "below ")):
         text = OVER.sub(lambda match: "> " if match[1] else "< ", text)
     if "w" in lowered:
         text = GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
-    return CLOCK.sub(r"clock \1", text) if "clock" in lowered else text
+    if "min" in lowered:
+        text = RATE.sub(" bpm", text)
+    return CLOCK.sub(r"clock \1", text) if "clock" in lowered or ":" in text else text
 
 
 def _spoken(word: str, after: list[str]) -> list[str]:
