@@ -3,7 +3,9 @@
     python benchmarks/clinical.py [PREDICTIONS.jsonl] tests/data/pairs_tune.tsv tests/data/pairs_final.tsv [--json]
 
 PREDICTIONS is a file of rows with `question`, `reference` and `prediction`, repeated as a group of 8 rollouts would be.
-Judged by processor time, which other work on the machine does not stretch.
+Judged by processor time, which other work on the machine stretches little. Before each repeat the memories of texts and
+pairs are emptied (readings, scores, normalised texts, respelt words). What belongs to single words stays warm, as it is
+after the first minute of a run: the compiled lexicon, and what the form of a word says (its lemma, stem and likeness).
 """
 
 from __future__ import annotations

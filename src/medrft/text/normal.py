@@ -174,11 +174,13 @@ def _plain_words(text: str) -> list[str] | None:
     Such a text holds none of the signs that `_normalize_once` looks for one after another, which takes five times as
     long. Most answers, and nearly all names of the clinical scorer's lexicon, are such texts.
     """
+    if len(text) > CACHED_LENGTH or not text.isascii():
+        return None
     lowered = text.lower()
     if "-" in lowered:
         lowered = HYPHEN.sub(" ", lowered)
     letters = lowered.replace(" ", "")
-    if not (letters.isalnum() and text.isascii()) or len(text) > CACHED_LENGTH or "minus" in lowered:
+    if not letters.isalnum() or "minus" in lowered:
         return None
     if letters.isalpha():
         return list(map(_respelt, lowered.split()))

@@ -180,6 +180,7 @@ class Clause:
         """The draft of what a stretch says; with `compared`, of what follows a "than", read up to the next "than"."""
         draft = Draft()
         cue = ""
+        last: int | None = None
         for position, mention in enumerate(mentions):
             kind, text = mention.kind, mention.text
             compares = text in COMPARING and (text == "than" or (draft.heads and draft.values))
@@ -196,8 +197,11 @@ class Clause:
             elif draft.heads and _says_absent(mentions, position):
                 draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
-                named_after = any(one.kind in ("term", "word") for one in mentions[position + 1 :])
-                cue = _negation(draft, mention, cue, named_after=named_after)
+                if last is None:  # once for all of "no no no …"
+                    last = max(
+                        (place for place, one in enumerate(mentions) if one.kind in ("term", "word")), default=-1
+                    )
+                cue = _negation(draft, mention, cue, named_after=last > position)
             elif mention.text in ACTIONS and draft.heads and not cue:
                 draft.affirmed = True
             elif kind == "presence":

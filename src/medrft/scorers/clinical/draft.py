@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from medrft.scorers.clinical.lexicon import STATING, Atom, Lexicon
 from medrft.scorers.clinical.quantities import BEFORE
-from medrft.scorers.clinical.reading import Finding, Measure
+from medrft.scorers.clinical.reading import NOTHING, Finding, Measure
 
 WHOLE_ORGAN = {"large": "enlarged", "huge": "enlarged", "small": "small_organ", "tiny": "small_organ"}
 MATERIALS = {
@@ -21,6 +22,12 @@ REGIONS = frozenset(("lobe", "lung_lobe", "lung_base", "lung_apex", "hemisphere"
 
 NONE: frozenset[Any] = frozenset()
 """Shared, because most findings have most facets empty, and Python makes each empty set anew."""
+
+
+@lru_cache(maxsize=16_384)
+def only(value: str) -> frozenset[str]:
+    """The set of one concept or value; shared for the same reason."""
+    return frozenset((value,))
 
 
 @dataclass(slots=True)
@@ -182,8 +189,12 @@ class Draft:
             if self.levels
             else NONE,
             kinds=kinds,
-            values={axis: frozenset(values) for axis, values in self.values.items() if values},
-            bound=self.bound,
+            values={
+                axis: only(*values) if len(values) == 1 else frozenset(values)
+                for axis, values in self.values.items()
+                if values
+            },
+            bound=self.bound or NOTHING,
             counts=counts - {0.0} if 0.0 in counts else counts,
             measures=tuple(self._dated_measures()) if self.measures else (),
             words=tuple(dict.fromkeys(self.words)) if self.words else (),
@@ -302,8 +313,8 @@ class Draft:
 
 def _precise(made: Lexicon, concepts: Collection[str]) -> frozenset[str]:
     """Concepts without those that another one implies. "Lobe" implies no organ, so beside it "liver" is kept."""
-    if not concepts:
-        return NONE
+    if len(concepts) < 2:
+        return only(*concepts) if concepts else NONE
     named = frozenset(concepts)
     if len(named) < 2:
         return named

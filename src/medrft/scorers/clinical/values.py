@@ -71,12 +71,11 @@ SHARES = {"none_of": (0, 0), "less_than_half": (1, 45), "half": (45, 55), "major
 def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, skip: Collection[str]) -> list[Line]:
     """One line for each axis on which either side has a value, except those in `skip`."""
     lines: list[Line] = []
-    left = {axis: values for axis, values in reference.values.items() if axis not in skip}
-    right = {axis: values for axis, values in candidate.values.items() if axis not in skip}
-    for axis in list(left):
-        if axis in right:
-            lines.append(_axis(made, axis, reference, candidate))
-            del left[axis], right[axis]
+    mine, yours = reference.values, candidate.values
+    left = {axis: values for axis, values in mine.items() if axis not in yours and axis not in skip}
+    right = {axis: values for axis, values in yours.items() if axis not in mine and axis not in skip}
+    if len(left) < len(mine):
+        lines += [_axis(made, axis, reference, candidate) for axis in mine if axis in yours and axis not in skip]
     if left and right:
         lines += _across(made, left, right)
     for axis, values in left.items():
