@@ -218,14 +218,8 @@ def _compare_several(
         earned = [0.0] * len(earned)  # normal statements do not stand for the finding that they leave out
     gained, wanted = sum(map(mul, weights, earned)), sum(weights)
     cost = sum(_cost(made, finding, grid, yours.index(finding), known) for finding in extra)
-    if (
-        aside and mode == "findings"
-    ):  # what a normal statement rules out is no less false than what the reference does not mention
-        cost += sum(
-            finding_weight(made, pairing.candidate)
-            for pairing, well in zip(pairings, normal, strict=True)
-            if well and pairing.contradicted and pairing.candidate is not None and not is_normal(pairing.candidate)
-        )
+    if aside and mode == "findings":
+        cost += _ruled_out(made, pairings, normal)
     score = (gained + SLACK) / (wanted + SLACK + cost) if gained else 0.0
     if mode == "answer":
         named = named_share(made, mine, yours) / (1 + cost / 2)
@@ -247,6 +241,15 @@ def _compare_several(
         missing = sum(weight for weight, well in zip(weights, normal, strict=True) if not well)
         score = NOTHING_FOUND / (1 + 2 * missing + 2 * cost)
     return Comparison(score, "findings", contradiction, tuple(pairings), extra)
+
+
+def _ruled_out(made: Lexicon, pairings: Sequence[Pairing], normal: Sequence[bool]) -> float:
+    """What the findings weigh that normal statements rule out: no less false than what the reference leaves out."""
+    return sum(
+        finding_weight(made, pairing.candidate)
+        for pairing, well in zip(pairings, normal, strict=True)
+        if well and pairing.contradicted and pairing.candidate is not None and not is_normal(pairing.candidate)
+    )
 
 
 def _cost(made: Lexicon, finding: Finding, grid: list[list[Match]], place: int, known: Collection[str]) -> float:
