@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medrft.scorers.clinical.amounts import EARLIER, add_number
 from medrft.scorers.clinical.draft import Draft
 from medrft.scorers.clinical.joining import negate_back, place_chunk
 from medrft.scorers.clinical.lexicon import Atom, Lexicon
-from medrft.scorers.clinical.quantities import BEFORE
 from medrft.scorers.clinical.reading import LIKELY, POSSIBLE
 from medrft.scorers.clinical.tagging import Mention
 from medrft.scorers.clinical.words import COLON, COMMA
@@ -32,7 +32,6 @@ NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 NOUN_ENDINGS = ("ia", "ism", "is", "oma", "ion", "ity")
 """Endings of unknown words that name a finding."""
 ASIDE = frozenset(("without", "w o"))
-EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
 PAST = frozenset(("acuity", "novelty", "timing"))
 """Axes on which an earlier image has a value: "prior"."""
 WAYS = {"from": "from", "to": "to", "into": "to"}
@@ -41,10 +40,6 @@ COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "i
 RESULTS = frozenset(("positive", "negative"))
 ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "given", "placed", "inserted"))
 """Words after what was done: "no lesion, biopsies taken" denies no biopsy."""
-AMOUNT = "changed by"
-"""Stands before the unit of an amount by which something grew or shrank."""
-PORTIONS = frozenset(("percent", "degree"))
-"""Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis."""
 
 
 class Clause:
@@ -198,9 +193,7 @@ class Clause:
                 draft.negative = draft.backwards = True
             elif kind in ("negation_before", "negation_after"):
                 if last is None:  # once for all of "no no no …"
-                    last = max(
-                        (place for place, one in enumerate(mentions) if one.kind in ("term", "word")), default=-1
-                    )
+                    last = _last_named(mentions)
                 cue = _negation(draft, mention, cue, named_after=last > position)
             elif mention.text in ACTIONS and draft.heads and not cue:
                 draft.affirmed = True
@@ -221,7 +214,7 @@ class Clause:
             elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
                 continue
             elif kind in ("count", "measure"):
-                _number(draft, mentions, position)
+                add_number(draft, mentions, position)
             elif kind == "word" and _labels_next(mentions, position):
                 continue
             elif kind in ("word", "yes", "no"):
@@ -229,9 +222,8 @@ class Clause:
                 if kind == "word" and cue:
                     draft.negative, cue = True, ""
                     draft.ahead = True
-        if cue and (
-            draft.has_content or draft.verb or mentions[-1].kind != "carrier"
-        ):  # "not crossing over" denies nothing
+        # "Not crossing over" denies nothing.
+        if cue and (draft.has_content or draft.verb or mentions[-1].kind != "carrier"):
             draft.negative = draft.backwards = True
         if draft.prior and draft.negative:
             draft.negative = draft.backwards = draft.ahead = False
@@ -301,6 +293,11 @@ class Clause:
         return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
 
 
+def _last_named(mentions: Sequence[Mention]) -> int:
+    """Where the last term or unknown word stands; -1 if there is none."""
+    return max((place for place, one in enumerate(mentions) if one.kind in ("term", "word")), default=-1)
+
+
 def _only_value(mention: Mention) -> bool:
     """Whether a mention says something of a finding and names none: an adjective."""
     if mention.kind != "term" or mention.entry is None or mention.entry.headed:
@@ -323,52 +320,6 @@ def _labels_next(mentions: Sequence[Mention], position: int) -> bool:
 
 def _number_next(mentions: Sequence[Mention], position: int) -> bool:
     return position + 1 < len(mentions) and mentions[position + 1].kind in ("count", "measure")
-
-
-def _was_before(mentions: Sequence[Mention], position: int) -> bool:
-    """Whether a number is of an earlier image: "previously 5.1 cm", "(was 41 mm)", "from 5.1 to 5.6 cm"."""
-    word = mentions[position - 1].text if position else ""
-    if word == "from":
-        return any(mention.text == "to" for mention in mentions[position + 1 :])
-    return word in EARLIER or (word == "was" and position == 1)
-
-
-BELOW = frozenset(("<", "less", "fewer", "smaller", "under"))
-ABOVE = frozenset((">", "more", "greater", "larger", "bigger", "over"))
-BOUNDS = {
-    **{"≤": "at_most", "≥": "at_least"},
-    **dict.fromkeys(BELOW, "strictly_under"),
-    **dict.fromkeys(ABOVE, "strictly_over"),
-}
-
-
-def _number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
-    """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
-    mention = mentions[position]
-    unit, numbers = mention.measure
-    if mention.kind == "measure" and unit not in PORTIONS and position and mentions[position - 1].text == "by":
-        draft.measures.append((f"{AMOUNT} {unit}", numbers))
-    elif _was_before(mentions, position):
-        draft.measures.append((f"{BEFORE} {unit}", numbers))
-    else:
-        draft.measure(mention.kind, mention.measure)
-        _bound(draft, mentions, position)
-
-
-def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
-    """Mark the number in "less than 1 cm" or "> 3 cm" as a bound; "more than one" becomes multiple."""
-    back = 2 if position > 1 and mentions[position - 1].text == "than" else 1
-    if position < back or (back == 1 and mentions[position - 1].text not in "<>≤≥"):
-        return
-    word = mentions[position - back].text
-    if word in BOUNDS:
-        draft.words = [other for other in draft.words if other != word]
-        draft.values.get("trend", set()).clear()
-        if word in ABOVE and mentions[position].measure == ("", (1.0,)):
-            draft.counts.remove(1.0)
-            draft.add([Atom("quantity", "number", "multiple")])
-            return
-        draft.add([Atom("quantity", "bound", BOUNDS[word])])
 
 
 def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:

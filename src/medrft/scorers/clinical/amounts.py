@@ -1,0 +1,62 @@
+"""From a number of a clause to what it says: how many, a size, a bound, an earlier size, or how much changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medrft.scorers.clinical.draft import Draft
+from medrft.scorers.clinical.lexicon import Atom
+from medrft.scorers.clinical.quantities import BEFORE
+from medrft.scorers.clinical.tagging import Mention
+
+EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
+AMOUNT = "changed by"
+"""Stands before the unit of an amount by which something grew or shrank."""
+PORTIONS = frozenset(("percent", "degree"))
+"""Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis."""
+
+
+def _was_before(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether a number is of an earlier image: "previously 5.1 cm", "(was 41 mm)", "from 5.1 to 5.6 cm"."""
+    word = mentions[position - 1].text if position else ""
+    if word == "from":
+        return any(mention.text == "to" for mention in mentions[position + 1 :])
+    return word in EARLIER or (word == "was" and position == 1)
+
+
+BELOW = frozenset(("<", "less", "fewer", "smaller", "under"))
+ABOVE = frozenset((">", "more", "greater", "larger", "bigger", "over"))
+BOUNDS = {
+    **{"≤": "at_most", "≥": "at_least"},
+    **dict.fromkeys(BELOW, "strictly_under"),
+    **dict.fromkeys(ABOVE, "strictly_over"),
+}
+
+
+def add_number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
+    """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
+    mention = mentions[position]
+    unit, numbers = mention.measure
+    if mention.kind == "measure" and unit not in PORTIONS and position and mentions[position - 1].text == "by":
+        draft.measures.append((f"{AMOUNT} {unit}", numbers))
+    elif _was_before(mentions, position):
+        draft.measures.append((f"{BEFORE} {unit}", numbers))
+    else:
+        draft.measure(mention.kind, mention.measure)
+        _bound(draft, mentions, position)
+
+
+def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
+    """Mark the number in "less than 1 cm" or "> 3 cm" as a bound; "more than one" becomes multiple."""
+    back = 2 if position > 1 and mentions[position - 1].text == "than" else 1
+    if position < back or (back == 1 and mentions[position - 1].text not in "<>≤≥"):
+        return
+    word = mentions[position - back].text
+    if word in BOUNDS:
+        draft.words = [other for other in draft.words if other != word]
+        draft.values.get("trend", set()).clear()
+        if word in ABOVE and mentions[position].measure == ("", (1.0,)):
+            draft.counts.remove(1.0)
+            draft.add([Atom("quantity", "number", "multiple")])
+            return
+        draft.add([Atom("quantity", "bound", BOUNDS[word])])
