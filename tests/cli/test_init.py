@@ -5,6 +5,8 @@ import json
 import os
 import pty
 import select
+import shlex
+import signal
 import subprocess
 import sys
 import termios
@@ -34,7 +36,8 @@ def drafted(*words):
     """The recipe that init wrote, and what it said of it."""
     done = medrft("init", *words, "--yes")
     assert done.exit_code == 0, done.exception or done.output
-    path = Path(done.stderr.strip().splitlines()[-1].removeprefix("Next: medrft run ").strip("'"))
+    told = done.stderr.strip().splitlines()[-1].removeprefix("Next: medrft run ")
+    path = Path(shlex.split(told, comments=True)[0])
     return load_recipe(path), path.read_text(), " ".join(done.stdout.split())
 
 
@@ -251,13 +254,19 @@ def test_nothing_is_overwritten_and_nothing_is_asked_without_a_terminal(tmp_path
     assert isinstance(error, DataError) and "its columns are a, b" in str(error)
 
 
+def take_terminal():
+    """So that Ctrl-C acts: also where the tests were started in the background, which ignores it for all that follow."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def at_a_terminal(folder, *words, answers):
     """`medrft init` at a real terminal: what it asks is answered in turn; returns its status and all that was seen."""
     ours, theirs = pty.openpty()
     seen, left = "", list(answers)
     command = [sys.executable, "-m", "medrft", "init", *words]
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    own = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}  # so that Ctrl-C acts
+    own = {"start_new_session": True, "preexec_fn": take_terminal}
     with subprocess.Popen(command, cwd=folder, **streams, **own) as asked:
         os.close(theirs)
         while True:
