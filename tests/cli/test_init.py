@@ -255,7 +255,7 @@ def test_nothing_is_overwritten_and_nothing_is_asked_without_a_terminal(tmp_path
 
 
 def take_terminal():
-    """So that Ctrl-C acts: also where the tests were started in the background, which ignores it for all that follow."""
+    """So that Ctrl-C acts, also where the tests were started in the background, which ignores it."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
