@@ -135,14 +135,10 @@ def check_correct(name: str, scorer: Scorer) -> None:
 
 def _truth(answer: Answer) -> Scores:
     """The oracle's verdict on phantom data; empty for other data."""
-    from medrft.data.phantom import ask_oracle, looks
+    from medrft.data.phantom import known_facts
 
-    verdict = ask_oracle(answer.example, answer.item.answer)
-    if verdict is None:
-        return {}
-    found: Scores = {"truth": float(verdict.correct), "in_grammar": float(verdict.in_grammar)}
-    looking = looks(answer.example, answer.item.thinking)
-    return found if looking is None else {**found, "looks": float(looking)}
+    known = known_facts(answer.example, answer.item.answer, answer.item.thinking)
+    return {name: float(value) for name, value in known.items()}
 
 
 def as_row(answer: Answer, scores: Scores, lexicon: Lexicon | None = None) -> dict[str, Any]:

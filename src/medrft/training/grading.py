@@ -177,12 +177,9 @@ def _blind(row: Graded, lost: str | None) -> Graded:
 
 
 def _truth(item: Item, example: Example) -> dict[str, Any]:
-    from medrft.data.phantom import ask_oracle, looks
+    from medrft.data.phantom import known_facts
 
-    verdict = ask_oracle(example, item.answer)
-    if verdict is None:
-        return {}
-    return {"truth": verdict.correct, "in_grammar": verdict.in_grammar, "looks": looks(example, item.thinking)}
+    return known_facts(example, item.answer, item.thinking)
 
 
 @dataclass(frozen=True, slots=True)

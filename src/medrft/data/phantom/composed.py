@@ -22,6 +22,7 @@ import numpy as np
 from medrft.data.phantom import words
 from medrft.data.phantom.questions import Asked
 from medrft.data.phantom.sides import COUNTED, NOTHING, TOTALS, both_sides, draw_twins, on_side
+from medrft.data.phantom.truth import ask_oracle
 from medrft.data.phantom.world import (
     SIDES,
     SIZES,
@@ -99,6 +100,19 @@ def _asked(rng: np.random.Generator, scene: Scene, type_: str, index: int | None
     noun = noun if index is None or scene.findings[index].count == 1 else nouns
     question = pick_option(rng, QUESTIONS[type_]).format(noun=noun, nouns=nouns)
     return Asked(kind="open", type=type_, question=question, wordings=wordings, about=about)
+
+
+def known_facts(example: Example, answer: str | None, thought: str | None) -> dict[str, bool]:
+    """What the phantom knows of one completion, by metric: `truth` and `in_grammar`, and `looks` where it is asked of.
+
+    Empty for all other data.
+    """
+    verdict = ask_oracle(example, answer)
+    if verdict is None:
+        return {}
+    looking = looks(example, thought)
+    known = {"truth": verdict.correct, "in_grammar": verdict.in_grammar}
+    return known if looking is None else {**known, "looks": looking}
 
 
 def looks(example: Example, thought: str | None) -> bool | None:
