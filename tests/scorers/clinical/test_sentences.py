@@ -32,6 +32,17 @@ def test_a_paraphrase_scores_above_a_contradiction_in_both_directions(kind):
         ("pulmonary fibrosis", "fibrosis", 0.7, 0.9),  # what a finding means, it is a kind of
         ("blood cultures were negative", "negative blood cultures", 0.9, 1.0),
         ("consolidation better compared to prior", "consolidation worse compared to prior", 0.0, 0.1),
+        ("no mass, calcification or distortion", "no distortion, calcification or mass", 0.95, 1.0),
+        ("no thickening or mass", "no thickening, but a mass", 0.0, 0.05),  # a denied state goes on to a finding
+        ("not enlarged or displaced", "displaced and not enlarged", 0.0, 0.05),
+        ("no displacement or fracture", "fracture without displacement", 0.0, 0.05),  # a name that denies
+        ("no interval change, small effusion", "unchanged, no effusion", 0.0, 0.3),  # no "or": another statement
+        ("aortic atherosclerosis", "atherosclerotic calcification of the aorta", 0.85, 1.0),
+        ("calcified plaque", "mixed plaque", 0.0, 0.5),
+        ("mild thoracic kyphosis", "moderate thoracic kyphosis", 0.05, 0.3),  # one word of three exchanged
+        ("orogastric tube with tip in the stomach", "OG tube tip in the fundus of the stomach", 0.85, 1.0),
+        ("orogastric tube with tip in the stomach", "OG tube tip in the esophagus", 0.0, 0.1),
+        ("hyperinflated lungs", "increased retrosternal space", 0.85, 1.0),
         ("the prosthesis is well fixed", "no loosening of the prosthesis", 0.9, 1.0),  # a definition that denies
     ],
 )

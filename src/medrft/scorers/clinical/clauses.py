@@ -61,19 +61,36 @@ class Clause:
         for place in range(len(read) - 2, 0, -1):
             if read[place].only_places and read[place + 1].places and not read[place + 1].names and read[0].names:
                 read[place].share_state(read[place + 1])  # "tear of A, B and C intact": B is intact too
-        for position, (connector, _) in enumerate(chunks):
+        for position, (connector, mentions) in enumerate(chunks):
             chunk = read[position]
             introduced = connector.kind == "with_words" or connector.text == COLON
             if inherited and not introduced and self._continues(chunk, listed=position <= last):
-                chunk.negative = True
+                self._deny(chunk, done)
             if chunk.backwards:
                 negate_back(done, chunk, connector)
             inherited = (chunk.negative and chunk.ahead) or (inherited and chunk.negative)
+            if position < last:  # "no thickening or mass", "not enlarged or displaced", "no displacement or fracture"
+                inherited = inherited or bool(chunk.turned) or _ends_denied(mentions)
             if not done:
                 done.append(chunk)
                 continue
             place_chunk(self.made, done, chunk, connector)
         return done
+
+    def _deny(self, chunk: Draft, done: Sequence[Draft]) -> None:
+        """Let the negation of a list hold for one more of its parts: a finding is absent, a state is turned.
+
+        After a finding, a state that acts as a noun is a finding of its own: "no mass, calcification or distortion".
+        """
+        said = {"normality": chunk.values["normality"]} if "normality" in chunk.values else chunk.values
+        values = [(axis, value) for axis, found in said.items() for value in found]
+        nouns = all(axis in NOUNLIKE for axis, _ in values)
+        if not chunk.only_values or not (nouns or (done and done[-1].turned)):
+            chunk.negative = True
+            return
+        for axis, value in values:
+            chunk.turned[axis] = value
+            chunk.values[axis] = {self._turned(axis, value)}
 
     def _chunks(self) -> list[tuple[Mention, list[Mention]]]:
         """The stretches between joins, each with the join before it; a "no" after a finding also begins a stretch."""
@@ -286,16 +303,24 @@ class Clause:
         return True
 
     def _turn(self, draft: Draft, atom: Atom) -> Atom:
-        axis = self.made.axes.get(atom.axis)
-        if axis is None:
+        if atom.axis not in self.made.axes:
             return atom
         draft.turned[atom.axis] = atom.value
-        return Atom(atom.facet, atom.axis, axis.negation.get(atom.value, f"not {atom.value}"))
+        return Atom(atom.facet, atom.axis, self._turned(atom.axis, atom.value))
+
+    def _turned(self, axis: str, value: str) -> str:
+        negation = self.made.axes[axis].negation if axis in self.made.axes else {}
+        return negation.get(value, f"not {value}")
 
 
 def _last_named(mentions: Sequence[Mention]) -> int:
     """Where the last term or unknown word stands; -1 if there is none."""
     return max((place for place, one in enumerate(mentions) if one.kind in ("term", "word")), default=-1)
+
+
+def _ends_denied(mentions: Sequence[Mention]) -> bool:
+    """Whether a stretch ends in a name that denies, which holds for a list too: "no displacement or fracture"."""
+    return mentions[-1].kind == "term" and mentions[-1].text.startswith(("no ", "without "))
 
 
 def _only_value(mention: Mention) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 
-from medrft.scorers.clinical.facets import match_findings
+from medrft.scorers.clinical.facets import Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.quantities import closeness, same_number
 from medrft.scorers.clinical.reader import read_findings
@@ -28,7 +28,7 @@ SHARED = 0.45
 """The share of the words that both texts must have in common, in order."""
 REPEATED = 0.65
 """That share for a list of findings: lists that share less are two lists, and not one with a word exchanged."""
-AT_LEAST = 3
+AT_LEAST = 2
 """How many words they must share."""
 LONGEST = 60
 """Longer texts are not compared word by word."""
@@ -65,8 +65,9 @@ def exchanged_words(made: Lexicon, reference: Reading, candidate: Reading, *, sh
     alike, edits = compare_in_order(mine, yours, common)
     if alike < shared:
         return 1.0
+    unread = frozenset(word for one in (*reference.findings, *candidate.findings) for word in one.words)
     stretches = _stretches(edits, mine, yours)
-    factor = min((_exchange(made, left, right) for left, right in stretches), default=1.0)
+    factor = min((_exchange(made, *stretch, unread) for stretch in stretches), default=1.0)
     # The more the texts are alike, the surer it is that the exchanged words are meant to say something else.
     return max(factor, min(1.0, LOOSE * (1 - alike)))
 
@@ -105,19 +106,19 @@ def opposed_words(reference: Reading, candidate: Reading) -> bool:
 
 def _stretches(
     edits: Sequence[Edit], mine: tuple[str, ...], yours: tuple[str, ...]
-) -> Iterator[tuple[list[str], list[str]]]:
-    """The words that stand in place of one another, and a lone negation that only one text has."""
+) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """The words that stand in place of one another, or a lone negation of one text, and the word behind them."""
     denied = [sum(word in NEGATIONS for word in words) for words in (mine, yours)]
     for kind, a, b, c, d in edits:
         left, right = list(mine[a:b]), list(yours[c:d])
         # As many negations on both sides: one only stands elsewhere ("cultures were negative", "negative cultures").
         alone = kind != "equal" and denied[0] != denied[1] and NEGATIONS.issuperset(left or right)
         if kind == "replace" or alone:
-            yield left, right
+            yield left, right, list(mine[b : b + 1]) if mine[b : b + 1] == yours[d : d + 1] else []
 
 
-def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
-    """The factor for words that stand in place of others."""
+def _exchange(made: Lexicon, left: list[str], right: list[str], behind: list[str], unread: frozenset[str]) -> float:
+    """The factor for words that stand in place of others, of which the whole texts leave those in `unread` unknown."""
     if bool(NEGATIONS.intersection(left)) != bool(NEGATIONS.intersection(right)):
         other = [word for word in (left if NEGATIONS.intersection(right) else right) if word not in NEGATIONS]
         return DENIED if not _denies(made, other) else 1.0
@@ -128,16 +129,12 @@ def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
     numbers = [[float(word) for word in words if NUMBER.match(word) and "^" not in word] for words in (left, right)]
     if all(numbers) and not any(same_number(a, b) for a in numbers[0] for b in numbers[1]):
         return EXCHANGED + 0.1 * max(closeness(a, b) for a in numbers[0] for b in numbers[1])
-    said, told = read_findings(" ".join(left), lexicon=made), read_findings(" ".join(right), lexicon=made)
-    if not said.findings or not told.findings:
+    found, unknown = _compared(made, left, right)
+    if unknown and behind and not unread.intersection(unknown):  # parts of names: "og" of "og tube"
+        named, _ = _compared(made, left + behind, right + behind)
+        found = named if named is not None and named.score >= KEPT else found
+    if found is None or found.score >= KEPT or found.score == found.rest == 1.0:
         return 1.0
-    found = max(
-        (match_findings(made, one, other) for one in said.findings for other in told.findings),
-        key=lambda match: match.score,
-    )
-    if found.score >= KEPT or found.score == found.rest == 1.0:
-        return 1.0
-    unknown = [word for finding in (*said.findings, *told.findings) for word in finding.words]
     if unknown and any(word_likeness(a, b) >= HALFWAY for a in left for b in right):
         return 1.0
     if found.clashes or unknown or not found.shared:
@@ -145,6 +142,14 @@ def _exchange(made: Lexicon, left: list[str], right: list[str]) -> float:
     if any(line.verdict == "near" and line.facet in SCALES and line.factor <= 0.5 for line in found.lines):
         return STEP
     return HALFWAY if found.substituted else 1.0
+
+
+def _compared(made: Lexicon, left: list[str], right: list[str]) -> tuple[Match | None, list[str]]:
+    """The best match of what some words say with what others say, and the unknown words; `None` if one says nothing."""
+    said, told = read_findings(" ".join(left), lexicon=made), read_findings(" ".join(right), lexicon=made)
+    matches = (match_findings(made, one, other) for one in said.findings for other in told.findings)
+    unknown = [word for finding in (*said.findings, *told.findings) for word in finding.words]
+    return max(matches, key=lambda match: match.score, default=None), unknown
 
 
 def _denies(made: Lexicon, words: list[str]) -> bool:
