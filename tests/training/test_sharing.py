@@ -156,7 +156,7 @@ def test_a_wrong_position_or_mask_makes_it_fail(light, monkeypatch, fault):
     norm, logps, change = gaps(*both(light, max_steps=4))
     assert norm > 1e-4
     assert logps > 1e-4
-    assert change > 1e-3
+    assert not change <= 1e-3  # NaN where such weights blow up
 
 
 LAYOUTS = {
