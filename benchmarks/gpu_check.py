@@ -208,7 +208,7 @@ def rollout(model, ask, fields, load, device: str) -> tuple[list[float], int]:
         torch.cuda.reset_peak_memory_stats()
     began = now(device)
     with torch.autocast(device, dtype=torch.bfloat16):
-        made = sample_rollouts(model, Prompts(ids, torch.ones_like(ids), fields, [load.written]), config)
+        made = sample_rollouts(model, Prompts(ids, torch.ones_like(ids), [fields], [load.written]), config)
     took = now(device) - began
     assert all(len(row) == load.completion for row in made.ids)
     return [took], torch.cuda.max_memory_allocated() if device == "cuda" else 0

@@ -60,6 +60,8 @@ class Case:
     rows: int = 8
     group: int = 4
     completion: int = 96
+    together: int | None = None
+    """Completions at a time (`rollout_batch_size`)."""
 
     @property
     def pixels(self) -> int:
@@ -70,6 +72,7 @@ class Case:
 QUICK = [
     Case("qwen2_5_vl", checkpointing=True, completion=48),
     Case("llava", shared=False, rows=4, completion=32),
+    Case("llava", rows=24, group=8, completion=48, together=8),
 ]
 CASES = [
     *QUICK,
@@ -87,8 +90,8 @@ CASES = [
 class Ours(SharesPrompts, GRPOTrainer):
     """TRL's trainer with shared prompts and nothing else of ours."""
 
-    def __init__(self, *args, shared: bool, **kwargs):
-        self.sharing = Sharing(on=shared, verify="never")
+    def __init__(self, *args, shared: bool, together: int | None, **kwargs):
+        self.sharing = Sharing(on=shared, verify="never", together=together)
         super().__init__(*args, **kwargs)
 
 
@@ -106,7 +109,13 @@ def recipe_of(case: Case, folder: Path):
         "gradient_checkpointing": case.checkpointing,
         "bf16": case.autocast,
     }
-    stage = {"name": "grpo", "kind": "grpo", "trl": trl, "share_prefix": case.shared}
+    stage = {
+        "name": "grpo",
+        "kind": "grpo",
+        "trl": trl,
+        "share_prefix": case.shared,
+        "rollout_batch_size": case.together,
+    }
     return parse_recipe(
         {
             "name": "plan",
@@ -175,6 +184,7 @@ def trainer_of(case: Case, folder: Path, output: Path):
         train_dataset=Dataset.from_dict({"prompt": ["unused"] * case.rows}),
         processing_class=policy.processor,
         shared=case.shared,
+        together=case.together,
     )
     trainer.current_gradient_accumulation_steps = 1
     if case.checkpointing:  # as `train` does when it begins

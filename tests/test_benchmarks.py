@@ -23,6 +23,16 @@ def test_every_name_that_a_script_imports_is_there(path):
                 assert hasattr(module, name) or find_spec(f"{node.module}.{name}"), f"{node.module} has no {name}"
 
 
+def test_the_page_has_the_refilled_rollouts_of_the_result_file(monkeypatch):
+    """docs/performance.md, as `python benchmarks/rollouts.py page` writes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    script = import_module("rollouts")
+    known = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    assert list(known) == list(script.CASES)
+    assert script.page(known) == script.PAGE.read_text(encoding="utf-8")
+    assert all(found["idle"]["refill"] <= found["idle"]["waves"] for found in known.values())
+
+
 def test_the_page_has_the_updates_of_the_result_file(monkeypatch):
     """docs/performance.md, as `python benchmarks/grpo_update.py --page` writes it."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

@@ -175,6 +175,8 @@ class StageConfig(Shape):
     """Compute the image and prompt of a group of completions once (grpo); off: as TRL does, for each completion."""
     verify_prefix: Literal["first", "always", "never"] = "first"
     """When to compare shared prompts with the plain computation: on the first batch, on each, or not at all."""
+    rollout_batch_size: int | None = Field(default=None, gt=0)
+    """Completions that a process writes at a time, where ended ones give way to others (grpo); all by default."""
     trl: dict[str, Any] = Field(default_factory=dict)
     """`trl.SFTConfig` or `trl.GRPOConfig` keyword arguments, passed through."""
 

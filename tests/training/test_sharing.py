@@ -156,7 +156,7 @@ def test_a_wrong_position_or_mask_makes_it_fail(light, monkeypatch, fault):
     norm, logps, change = gaps(*both(light, max_steps=4))
     assert norm > 1e-4
     assert logps > 1e-4
-    assert change > 1e-3
+    assert not change <= 1e-3  # NaN where such weights blow up
 
 
 LAYOUTS = {
@@ -304,10 +304,10 @@ class TestVerify:
         assert told.count("prompts are not shared in the loss") == 1 and "limit 0.0001" in told
 
     def test_wrong_rollouts_fall_back_and_are_written_again(self, light, monkeypatch):
-        from medrft.models import rollout
+        from medrft.models import refill
 
-        true = rollout.continue_rows
-        monkeypatch.setattr(rollout, "continue_rows", lambda model, cache, ids: 1.5 * true(model, cache, ids))
+        true = refill.continue_rows
+        monkeypatch.setattr(refill, "continue_rows", lambda model, cache, ids: 1.5 * true(model, cache, ids))
         trainer = light(Sharing(verify="first"), max_steps=2)
         trainer.train()
         assert set(trainer.sharing.fallen) == {"rollouts"}

@@ -22,7 +22,9 @@ from medrft.models.prefix import Lines, forward_inputs, text_config
 if TYPE_CHECKING:
     import torch
 
-    Pairs = dict[int, tuple[torch.Tensor, torch.Tensor]]
+    Pair = tuple[torch.Tensor, torch.Tensor]
+    """Keys and values."""
+    Pairs = dict[int, Pair]
     """Layer number -> keys and values."""
 
 NAME = "medrft_shared_prefix"
@@ -53,7 +55,7 @@ class Stems:
             torch.cat([_left(stems.depth[:, None, :, None], size, -1)[:, 0, :, 0] for stems in (self, other)]),
             torch.cat([self.lengths, other.lengths]),
             torch.cat([self.after, other.after]),
-            _cat(self.heads, other.heads, size),
+            {layer: _joined(pair, other.heads[layer], size) for layer, pair in self.heads.items()},
         )
 
     def take(self, places: torch.Tensor) -> Stems:
@@ -123,7 +125,9 @@ class Rows:
         import torch
 
         now = max(self.now, other.now)
-        self.tails = _cat(_cut(self.tails, self.now), _cut(other.tails, other.now), now)
+        for layer, pair in self.tails.items():  # layer by layer, so that no more than one is held twice
+            more = other.tails[layer]
+            self.tails[layer] = _joined(_cut(pair, self.now), _cut(more, other.now), now)
         self.start = torch.cat([self.start + (now - self.now), other.start + (now - other.now)])
         self.now = now
 
@@ -131,7 +135,8 @@ class Rows:
         """Go on with these rows only, one of them perhaps several times; call `settle` afterwards."""
         start = self.start[rows]
         first = int(start.min())
-        self.tails = {layer: (k[rows, :, first:], v[rows, :, first:]) for layer, (k, v) in self.tails.items()}
+        for layer, (k, v) in self.tails.items():  # layer by layer, so that no more than one is held twice
+            self.tails[layer] = (k[rows, :, first:], v[rows, :, first:])
         self.start, self.now = start - first, self.now - first
 
     def attend(
@@ -241,21 +246,16 @@ def _grown(x: torch.Tensor, size: int) -> torch.Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, size - x.shape[-2]))
 
 
-def _cut(pairs: Pairs, size: int) -> Pairs:
-    return {layer: (k[:, :, :size], v[:, :, :size]) for layer, (k, v) in pairs.items()}
+def _cut(pair: Pair, size: int) -> Pair:
+    return pair[0][:, :, :size], pair[1][:, :, :size]
 
 
-def _cat(one: Pairs, other: Pairs, size: int) -> Pairs:
+def _joined(one: Pair, other: Pair, size: int) -> Pair:
     """The keys and values of both, one below the other, padded on the left to `size` tokens."""
     import torch
 
-    return {
-        layer: (
-            torch.cat([_left(one[layer][0], size), _left(other[layer][0], size)]),
-            torch.cat([_left(one[layer][1], size), _left(other[layer][1], size)]),
-        )
-        for layer in one
-    }
+    keys, values = (torch.cat([_left(a, size), _left(b, size)]) for a, b in zip(one, other, strict=True))
+    return keys, values
 
 
 _ACTIVE: ContextVar[Stems | Rows] = ContextVar("_ACTIVE")

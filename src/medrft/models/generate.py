@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from medrft.models.faults import FAULTS, why_failed
 from medrft.models.policy import Policy
 from medrft.models.prompts import Message, Prompt, with_images
 from medrft.models.refill import write_answers
+from medrft.models.sampler import without_defaults
 from medrft.models.stems import plan_asks, prompt_length, seed_of, why_not_shared
 from medrft.models.tokens import end_ids, placeholder_ids
 from medrft.types import Completion, Example
@@ -160,26 +160,10 @@ def complete_chats(
 
     inputs = encode_chats(policy, chats)
     config = generation_config(policy, max_new_tokens, temperature)
-    with torch.inference_mode(), _without_defaults(policy.model):
+    with torch.inference_mode(), without_defaults(policy.model):
         written = policy.model.generate(**inputs, generation_config=config)
     ends = set(end_ids(policy))
     return [_completion(policy, ids, ends) for ids in written[:, inputs["input_ids"].shape[1] :].tolist()]
-
-
-@contextmanager
-def _without_defaults(model: Any) -> Iterator[None]:
-    """Inside, the model has no generation config of its own.
-
-    `generate` fills whatever our config leaves unset from the model's, such as a penalty that a checkpoint ships.
-    """
-    from transformers import GenerationConfig
-
-    kept = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = kept
 
 
 def generation_config(policy: Policy, max_new_tokens: int, temperature: float) -> Any:

@@ -1,17 +1,18 @@
-"""Writes answers with a batch that stays full: questions go in, answers come out as they are finished.
+"""Writes completions with a batch that stays full: questions go in, answers come out as they are finished.
 
-An `Ask` is one question: the stem that it shares with others (a picture and what stands before the question), and the
-rest of its prompt. A stem is read when its first question comes, and forgotten after its last one. The rest of a prompt
-is read once for all its samples. Rows whose answer has ended make room for questions that wait.
+An `Ask` is one question: the stem that it shares with others (a picture and what stands before the question, or a
+group's whole prompt), and the rest of its prompt. A stem is read when its first question comes, and forgotten after its
+last one. The rest of a prompt is read once for the samples that are begun together. Rows whose answer has ended make
+room for questions that wait. So at most `size` rows are held, and the stems that they need.
 
-Each row draws from random numbers of its own, so neither the size of the batch nor the order of the questions changes
-what is drawn.
+Evaluation and GRPO's rollouts (`rollout`) both write in this way. Each row draws from random numbers of its own, so
+neither the size of the batch nor the order of the questions changes what is drawn.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from medrft.errors import ModelError
 from medrft.models.cascade import Rows, Stems, continue_rows, read_stems
 from medrft.models.encode import widen_inputs
 from medrft.models.prefix import TOKEN_TYPES, plain_model
-from medrft.models.rollout import build_sampler
+from medrft.models.sampler import build_sampler, uniform_draws, without_defaults
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,8 @@ class Written:
     sample: int
     ids: list[int]
     """Tokens, the end token included."""
+    logps: list[float]
+    """Log-probability of each token; empty if no temperature was given."""
 
 
 @dataclass
@@ -69,6 +72,7 @@ class _Row:
     sample: int
     draws: Iterator[float]
     ids: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
     done: bool = False
 
 
@@ -76,33 +80,56 @@ def write_answers(model: Any, asks: Iterable[Ask], config: Any, *, size: int) ->
     """Yield answers as they are finished; at most `size` are being written at a time.
 
     `config` is a transformers generation config, greedy or sampling, without settings that look at earlier tokens, such
-    as a repetition penalty. The first prompt is also read in the plain way. Raises `ModelError` if the two differ, or
-    if the model cannot share a prompt.
+    as a repetition penalty; the model's own defaults are left out. The first prompt is also read in the plain way.
+    Raises `ModelError` if the two differ, or if the model cannot share a prompt.
     """
-    writer = _Writer(model, asks, config, size)
+    with without_defaults(plain_model(model)):
+        writer = Writer(model, asks, config, size=size)
     while writer.fill():
         yield from writer.step()
 
 
-class _Writer:
-    """The state of one call of `write_answers`."""
+class Writer:
+    """Writes asks token by token: `fill` makes room and reads prompts, `step` writes a token in each row.
 
-    def __init__(self, model: Any, asks: Iterable[Ask], config: Any, size: int):
-        import torch
+    `width` is the number of tokens that prompts are padded to, which settings that look at earlier tokens need. With a
+    `temperature`, each token's log-probability at that temperature is kept. It is taken before any logits processor, as
+    training will compute it. `verify` compares the first prompt with a plain pass. `part` is entered with `prefill`
+    whenever prompts are read.
+    """
 
+    def __init__(
+        self,
+        model: Any,
+        asks: Iterable[Ask],
+        config: Any,
+        *,
+        size: int,
+        width: int | None = None,
+        temperature: float | None = None,
+        verify: bool = True,
+        part: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    ):
         self.model, self.size, self.device = model, size, plain_model(model).device
-        self.asks = _divided(asks, size)
+        self.asks = _divided(asks, max(1, int(SHARE * size)))
         self.next = next(self.asks, None)
-        self.choose = build_sampler(model, config, torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        self.width, self.temperature, self.part = width or 1, temperature, part
+        self.choose = build_sampler(model, config, width=self.width)
+        if self.choose.looks_back and width is None:
+            raise ModelError("generation settings that look at earlier tokens cannot share a picture's stem")
         self.ends = set(self.choose.ends.tolist())
         self.rows: list[_Row] = []
         self.cache: Rows | None = None
         self.logits: Any = None
         """Logits after the newest token of each row, (N, V)."""
+        self.seen: Any = None
+        """Tokens of each row, (N, width + most), its prompt padded on the left; kept if the sampler looks back."""
         self.held: list[Stem] = []
         self.stems: Stems | None = None
         """Keys and values of the stems in `held`, in that order."""
-        self.verified = False
+        self.verified = not verify
+        self.steps = 0
+        """Tokens written in each place so far."""
 
     def fill(self) -> bool:
         """Replace finished rows by waiting ones, once enough have finished; returns whether any row is left."""
@@ -114,7 +141,7 @@ class _Writer:
         new = self._wanted(self.size - len(alive))
         if not new and len(alive) == len(self.rows):
             return bool(alive)
-        with torch.no_grad():
+        with torch.no_grad(), self.part("prefill") if new else nullcontext():
             self._drop(alive)
             self._hold([ask.stem for ask in new])
             if new:
@@ -128,17 +155,46 @@ class _Writer:
         import torch
 
         with torch.no_grad():
-            chosen = self._chosen()
-            found = []
-            for row, token in zip(self.rows, chosen.tolist(), strict=True):
-                if not row.done:
-                    row.ids.append(token)
-                    row.done = token in self.ends or len(row.ids) == self.choose.most
-                    if row.done:
-                        found.append(Written(row.ask.number, row.sample, row.ids))
+            chosen = self.choose.choose(self._scores(), [row.draws for row in self.rows])
+            found = self._append(chosen)
+            self.steps += 1
             if self.cache is not None and not all(row.done for row in self.rows):
                 self.logits = continue_rows(self.model, self.cache, chosen[:, None])
         return found
+
+    def _append(self, chosen: torch.Tensor) -> list[Written]:
+        """Add a token to each row that has not ended; returns the answers that this finished."""
+        if self.seen is not None:
+            where = [(i, self.width + len(row.ids)) for i, row in enumerate(self.rows) if not row.done]
+            rows, columns = (list(place) for place in zip(*where, strict=True))
+            self.seen[rows, columns] = chosen[rows]
+        logps = [0.0] * len(self.rows)
+        if self.temperature is not None:
+            every = (self.logits.float() / self.temperature).log_softmax(-1)
+            logps = every.gather(1, chosen[:, None])[:, 0].tolist()
+        found = []
+        for row, token, logp in zip(self.rows, chosen.tolist(), logps, strict=True):
+            if row.done:
+                continue
+            row.ids.append(token)
+            row.logps += [logp] * (self.temperature is not None)
+            row.done = token in self.ends or len(row.ids) == self.choose.most
+            if row.done:
+                found.append(Written(row.ask.number, row.sample, row.ids, row.logps))
+        return found
+
+    def _scores(self) -> torch.Tensor:
+        """The processed logits of each row, (N, V)."""
+        import torch
+
+        if self.seen is None:
+            return self.choose.scores(self.logits.new_zeros(len(self.rows), 0, dtype=torch.long), self.logits)
+        # Processors tell from the width of what they get how many tokens a row has, so rows of one length go together.
+        scores = self.logits.to(torch.float32, copy=True)
+        for length in sorted({len(row.ids) for row in self.rows if not row.done}):
+            rows = [i for i, row in enumerate(self.rows) if not row.done and len(row.ids) == length]
+            scores[rows] = self.choose.scores(self.seen[rows, : self.width + length], self.logits[rows])
+        return scores
 
     def _wanted(self, room: int) -> list[Ask]:
         """The next asks whose samples fit into `room` rows."""
@@ -149,22 +205,6 @@ class _Writer:
             self.next = next(self.asks, None)
         return found
 
-    def _chosen(self) -> torch.Tensor:
-        """The next token of each row, (N,)."""
-        import torch
-
-        none = self.logits.new_zeros(len(self.rows), 0, dtype=torch.long)
-        scores = self.choose.processors(none, self.logits.float())
-        if not self.choose.sample:
-            return scores.argmax(-1)
-        # Not torch.multinomial: it draws for the whole batch from one generator, so that a row's tokens would depend on
-        # its neighbours. Each row looks up its own random number in its cumulative distribution.
-        below = scores.double().softmax(-1).cumsum(-1)
-        drawn = torch.tensor([next(row.draws) for row in self.rows], dtype=torch.float64, device=self.device)
-        found = torch.searchsorted(below, drawn[:, None] * below[:, -1:], right=True)[:, 0]
-        # Rounding can make the drawn number equal to the whole sum, above which there is no token.
-        return found.clamp(max=scores.shape[-1] - 1)
-
     def _drop(self, alive: list[int]) -> None:
         """Go on with these rows only."""
         import torch
@@ -173,11 +213,13 @@ class _Writer:
             return
         self.rows = [self.rows[i] for i in alive]
         if self.cache is None or not alive:
-            self.cache = self.logits = None
+            self.cache = self.logits = self.seen = None
             return
         places = torch.tensor(alive, device=self.device)
         self.cache.keep(places)
         self.logits = self.logits[places]
+        if self.seen is not None:
+            self.seen = self.seen[places]
 
     def _hold(self, wanted: list[Stem]) -> None:
         """Forget the stems that no row uses any more, and read the new ones."""
@@ -219,7 +261,20 @@ class _Writer:
         else:
             self.cache.join(cache)
             self.logits = torch.cat([self.logits, logits])
-        self.rows += [_Row(ask, sample, _draws(seed)) for ask in asks for sample, seed in ask.samples]
+        self.rows += [_Row(ask, sample, uniform_draws(seed)) for ask in asks for sample, seed in ask.samples]
+        if self.choose.looks_back:
+            seen = self._padded_prompts([asks[i] for i in copies])
+            self.seen = seen if self.seen is None else torch.cat([self.seen, seen])
+
+    def _padded_prompts(self, asks: list[Ask]) -> torch.Tensor:
+        """The prompt of each ask, padded on the left, with room for what is written, (N, width + most)."""
+        import torch
+
+        # Padded with a token that the prompt has anyway: a penalty for repetition shall not count another one.
+        prompts = [ask.stem.ids + ask.rest for ask in asks]
+        room = self.choose.most
+        rows = [[ids[0]] * (self.width - len(ids)) + ids + [ids[0]] * room for ids in prompts]
+        return torch.tensor(rows, device=self.device)
 
     def _verify(self, ask: Ask, logits: torch.Tensor) -> None:
         """Raise `ModelError` unless the logits after a prompt are those of a plain pass over it."""
@@ -240,13 +295,6 @@ def _divided(asks: Iterable[Ask], size: int) -> Iterator[Ask]:
     for ask in asks:
         for start in range(0, len(ask.samples), size):
             yield replace(ask, samples=ask.samples[start : start + size])
-
-
-def _draws(seed: int) -> Iterator[float]:
-    """Uniform random numbers, one for each token of a row."""
-    rng = random.Random(seed)
-    while True:
-        yield rng.random()
 
 
 def _alike(stems: list[Stem]) -> list[list[Stem]]:

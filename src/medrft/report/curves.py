@@ -139,6 +139,7 @@ SPEED = (
     ),
     _share("mfu", "Share of the peak", "What the model's own arithmetic takes of the most that the GPU can do."),
     _share("reward_wait", "Waiting for the reward", "Share of a step in which training stands still for the reward."),
+    _share("idle_slots", "Idle places", "Share of the rollouts' places, token by token, without a completion."),
 )
 LINES = 6
 """The most parts of a step that are drawn one by one."""

@@ -100,6 +100,7 @@ def check_stage(stage: StageConfig, recipe: Recipe, *, processes: int | None = N
         )
     if stage.kind == "grpo":
         _check_groups(stage, processes or world_size())
+        _check_rollout_batch(stage)
     if stage.wall_clock_of and not str(stage.trl.get("lr_scheduler_type", "constant")).startswith("constant"):
         raise RecipeError(
             f"stages.{stage.name}.trl.lr_scheduler_type is {stage.trl['lr_scheduler_type']!r}, but a stage with "
@@ -353,6 +354,19 @@ def _check_groups(stage: StageConfig, processes: int) -> None:
             f"{where}: a generation batch of {batch} completions (per_device_train_batch_size {size} x {repeats} "
             f"steps x {processes} processes) is not a multiple of num_generations {group}; make the batch {fit}, or "
             f"num_generations a divisor of {batch}"
+        )
+
+
+def _check_rollout_batch(stage: StageConfig) -> None:
+    """Refuse a number of completions at a time where others than medrft write them."""
+    others = ("use_vllm", "use_transformers_continuous_batching")
+    names = [f"trl.{name}" for name in others if stage.trl.get(name)]
+    if not stage.share_prefix:
+        names.append("share_prefix: false")
+    if stage.rollout_batch_size is not None and names:
+        raise RecipeError(
+            f"stages.{stage.name}.rollout_batch_size has no effect with {names[0]}, where the batch of rollouts is not "
+            "medrft's; take one of the two out"
         )
 
 

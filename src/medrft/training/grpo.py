@@ -314,7 +314,9 @@ def _companions(opened: OpenStage, reward: Reward, columns: Columns, *, max_toke
             opened.run, stage=stage.name, parts=reward.names, thumbnails=thumbnails, generations=generations
         ),
         watch=Watch(stage.name, state=saved.get("watch")),
-        sharing=Sharing(on=stage.share_prefix, verify=stage.verify_prefix, log=log).restored(saved.get("sharing")),
+        sharing=Sharing(
+            on=stage.share_prefix, verify=stage.verify_prefix, together=stage.rollout_batch_size, log=log
+        ).restored(saved.get("sharing")),
     )
 
 

@@ -63,6 +63,7 @@ def setting_of(stage: StageConfig, recipe: Recipe, *, checkpoint: str) -> Settin
         checkpointing=bool(checkpointing),
         shared=stage.share_prefix and grpo,
         written=rows * int(repeats) if grpo else 0,
+        together=stage.rollout_batch_size if stage.share_prefix else None,
         autocast=precision.autocast is not None,
         trained=precision.trained,
         frozen=precision.frozen,

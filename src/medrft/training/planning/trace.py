@@ -20,6 +20,7 @@ import torch
 from medrft.models.cascade import ROOM, Rows, continue_rows, read_stems
 from medrft.models.encode import widen_inputs
 from medrft.models.prefix import packed_inputs, plain_model, take_rows_apart
+from medrft.models.sampler import look_up
 from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
 from medrft.training.sharing.groups import cut_groups
 
@@ -53,7 +54,9 @@ class Load:
     shared: bool = True
     """Whether a group's prompt is computed only once."""
     written: int = 0
-    """Completions written at a time in rollouts."""
+    """Completions of a generation batch on one process."""
+    together: int | None = None
+    """Completions written at a time in rollouts whose prompts are shared, at most; all by default."""
     autocast: bool = True
     """Whether matrix products are in bfloat16."""
     trained: str = "float32"
@@ -91,15 +94,18 @@ def update_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> in
 
 
 def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> int:
-    """Bytes at the peak of writing `load.written` completions, beyond the weights: keys, values and the pass itself.
+    """Bytes at the peak of writing completions, beyond the weights: keys, values and the pass itself.
 
     Autocast's bfloat16 copies of the weights are counted: they are kept from the first token to the last
     (`SharesPrompts._writing`).
     """
     set_dtypes(model, sketch, trained=getattr(torch, load.trained), frozen=getattr(torch, load.frozen))
     model.eval()
-    prompts = max(1, load.written // load.group) if load.shared else load.written
-    each = load.written // prompts
+    count, group = (min(load.written, load.together or load.written), load.group) if load.shared else (load.written, 1)
+    every = max(1, load.written // group)
+    prompts = min(every, -(-count // group))
+    # Those that take longest may each be of another group, and the next group's prompt is held, too.
+    kept = min(every, count + 1)
 
     def write() -> None:
         ids = ask.ids.expand(prompts, -1)
@@ -109,10 +115,12 @@ def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> i
             held = sketch.live
             sketch.peaks.clear()
             sketch.begin("look")
-            places = [place for place in range(prompts) for _ in range(each)]
+            places = sorted(row % kept for row in range(count))
             read_begins = _watch_text(model, lambda given: sketch.begin("read"))
             stems, logits = read_stems(model, ids, torch.ones_like(ids), fields)
             read_begins.remove()
+            if kept > prompts:
+                stems = stems.take(torch.arange(kept) % prompts)
             rows = Rows(torch.zeros(len(places), dtype=torch.long))
             rows.settle(stems, places)
             # Buffers are largest where they have grown for the last time (`Rows._extended` grows by ROOM and a token).
@@ -120,7 +128,7 @@ def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> i
             sketch.begin("write")
             logits = continue_rows(model, rows, torch.zeros(len(places), 1, dtype=torch.long))
             scores = logits.to(torch.float32, copy=True) / 0.7
-            torch.multinomial(scores.softmax(-1), 1)
+            look_up(scores, torch.zeros(len(places), dtype=torch.float64))
             del logits, scores, rows, stems
         sketch.peaks = {phase: peak - held for phase, peak in sketch.peaks.items()}
 

@@ -31,6 +31,8 @@ class Sharing:
 
     on: bool = True
     verify: Verify = "first"
+    together: int | None = None
+    """Completions that a process writes at a time in rollouts, at most; all by default."""
     log: Path | None = None
     """The file for the traceback of an error that caused a fallback."""
     fallen: dict[Place, str] = field(default_factory=dict)
@@ -76,6 +78,16 @@ class Sharing:
                 f"warning: attention gets packed rows under a dense mask, which costs time where completions are long, "
                 f"not truth: {why}\n"
             )
+
+    def tell_unbounded(self, rows: int) -> None:
+        """Tell the user, once, that `rows` completions are written at a time although fewer were asked for."""
+        if self.together is not None and self.together < rows:
+            if is_main():
+                sys.stderr.write(
+                    f"warning: rollout_batch_size {self.together} does not hold: `generate` writes rollouts whose "
+                    f"prompts are not shared, all {rows} of a process at a time\n"
+                )
+            self.together = None
 
     def count(self, place: Place, rows: int, *, shared: bool) -> None:
         """Count `rows` completions that went one way, shared or plain."""

@@ -113,7 +113,10 @@ class SharesPrompts(SharesLoss):
         made = self._shared_rollouts(prompt_ids) if self._are_ours() else None
         self.sharing.count("rollouts", len(prompt_ids), shared=made is not None)
         if made is not None:
+            me: Any = self
+            me._metrics["train" if me.model.training else "eval"]["idle_slots"].append(made.idle)
             return made.ids, None
+        self.sharing.tell_unbounded(len(prompt_ids))
         if self._once is not None:
             multimodal_fields = forward_fields(groups.take_rows(self._once, groups.group_leaders(self._groups)[1]))
         with self._part("decode"), self._writing():
@@ -177,11 +180,12 @@ class SharesPrompts(SharesLoss):
             me.model_wrapped, me.accelerator, generation_kwargs=me.generation_kwargs, **kwargs
         )
         with self._writing(), generating as model:
-            wanted = Prompts(ids, mask, forward_fields(once), copies)
+            fields = [forward_fields(groups.take_rows(once, [prompt])) for prompt in range(len(copies))]
             made = sample_rollouts(
                 model,
-                wanted,
+                Prompts(ids, mask, fields, copies),
                 me.generation_config,
+                size=self.sharing.together,
                 temperature=temperature,
                 part=self._part,
                 ended=None if check else self._while_writing,

@@ -23,7 +23,8 @@ PARTS: dict[str, str] = {
     "batch, or set data.max_pixels lower",
     "prefill": "prompts are long; set data.max_pixels lower, so that pictures have fewer tokens",
     "decode": "tokens are written one after another; ask for fewer of them (max_completion_length), write more "
-    "completions at a time (a larger generation batch), or let vLLM write them (trl: {use_vllm: true})",
+    "completions at a time (a larger generation batch, whose memory rollout_batch_size bounds), or let vLLM write them "
+    "(trl: {use_vllm: true})",
     "reward": "training waits for the reward; give a judge more concurrency or a cache_dir, or take a faster scorer "
     "(`medrft audit` says what each takes)",
     "loss": "log-probabilities take long; beta: 0 leaves out the pass of the reference model, and shared_prompts below "
