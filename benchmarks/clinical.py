@@ -4,8 +4,9 @@
 
 PREDICTIONS is a file of rows with `question`, `reference` and `prediction`, repeated as a group of 8 rollouts would be.
 Judged by processor time, which other work on the machine stretches little. Before each repeat the memories of texts and
-pairs are emptied (readings, scores, normalised texts, respelt words). What belongs to single words stays warm, as it is
-after the first minute of a run: the compiled lexicon, and what the form of a word says (its lemma, stem and likeness).
+pairs are emptied (readings, scores, normalised texts, respelt words), and those of how two words or concepts relate.
+What belongs to single words stays warm, as it is after the first minute of a run: the compiled lexicon, and what the
+form of a word says (its lemma, stem and trigrams).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from medrft.scorers.clinical import reader, score
+from medrft.scorers.clinical import concepts, reader, score, words
 from medrft.scorers.clinical.scorer import Clinical
 from medrft.text.normal import _respelt, _short
 from medrft.types import Item
@@ -28,7 +29,8 @@ REPEATS = 3
 
 def forget() -> None:
     """Empty every memory between input and score."""
-    for memory in (reader.read_findings, score.score_pair, _short, _respelt):
+    texts = (reader.read_findings, score.score_pair, _short, _respelt)
+    for memory in (*texts, words._cut_word, words.word_likeness, concepts.concept_relation):
         memory.cache_clear()
 
 

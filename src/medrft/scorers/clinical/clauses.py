@@ -18,6 +18,9 @@ from medrft.scorers.clinical.tagging import Mention
 from medrft.scorers.clinical.words import COLON, COMMA
 
 SPLITTERS = frozenset(("joins", "alternatives", "with_words"))
+DIVIDING = SPLITTERS | {"negation_before"}
+DIVIDERS = frozenset(("by", "positive", "negative"))
+"""The kinds and the words of mentions without which a clause is one stretch."""
 LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"hypo"}, "number": {"few"}}
 MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
 ALWAYS_TURN = frozenset(
@@ -37,20 +40,31 @@ PAST = frozenset(("acuity", "novelty", "timing"))
 WAYS = {"from": "from", "to": "to", "into": "to"}
 WHERE = {"outside": "outside", "in": "in", "within": "in", "inside": "in"}
 COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
+LEADING = WAYS.keys() | WHERE.keys()
+"""Words before a place that say how it is meant."""
 RESULTS = frozenset(("positive", "negative"))
 ACTIONS = frozenset(("taken", "performed", "done", "obtained", "administered", "given", "placed", "inserted"))
 """Words after what was done: "no lesion, biopsies taken" denies no biopsy."""
+NEGATING = frozenset(("negation_before", "negation_after"))
+SILENT = frozenset(("carrier", "prepositions"))
+"""Kinds of mentions that change nothing, unless their words are in `NOTED`."""
+NOTED = COMPARING | EARLIER | ACTIONS | {"absent"}
+"""Words that mean something whatever kind the lexicon gives them."""
 
 
 class Clause:
     """Turns a clause into findings: cuts it into chunks at its joins, then joins the chunks of one finding again."""
 
-    def __init__(self, made: Lexicon, mentions: Sequence[Mention]) -> None:
+    def __init__(self, made: Lexicon, mentions: Sequence[Mention], *, divided: bool = True) -> None:
+        """Without `DIVIDING` and `DIVIDERS` among the mentions, the clause need not be looked through for its joins."""
         self.made = made
         self.mentions = mentions
+        self.divided = divided
 
     def drafts(self) -> list[Draft]:
         """The clause's findings."""
+        if not self.divided:
+            return [self._chunk(self.mentions)]
         done: list[Draft] = []
         inherited = False
         chunks = self._chunks()
@@ -194,26 +208,32 @@ class Clause:
         cue = ""
         last: int | None = None
         for position, mention in enumerate(mentions):
-            kind, text = mention.kind, mention.text
-            compares = text in COMPARING and (text == "than" or (draft.heads and draft.values))
+            kind, text, entry, _ = mention
+            noted = text in NOTED
+            compares = noted and text in COMPARING and (text == "than" or (draft.heads and draft.values))
             if compares and not _amount_follows(mentions, position):
                 return draft if compared else self._compared(draft, mentions[position + 1 :])
-            if kind != "negation_before" and kind != "negation_after":
+            if kind not in NEGATING:
                 draft.text.append(text)
-            if text in EARLIER and _number_next(mentions, position):
+            if noted and text in EARLIER and _number_next(mentions, position):
                 continue
-            if kind in ("term", "level"):
+            if kind == "term" or kind == "level":
                 cue = self._term(draft, mention, cue, mentions, position)
+            elif kind in SILENT and not noted:
+                continue
             elif kind == "negated":
                 cue = self._term(draft, mention, "" if cue else "not", mentions, position)
-            elif draft.heads and _says_absent(mentions, position):
+            elif noted and draft.heads and _says_absent(mentions, position):
                 draft.negative = draft.backwards = True
-            elif kind in ("negation_before", "negation_after"):
+            elif kind in NEGATING:
                 if last is None:  # once for all of "no no no …"
                     last = _last_named(mentions)
                 cue = _negation(draft, mention, cue, named_after=last > position)
-            elif mention.text in ACTIONS and draft.heads and not cue:
+            elif noted and text in ACTIONS and draft.heads and not cue:
                 draft.affirmed = True
+            elif kind == "count" or kind == "measure":
+                if kind == "measure" or mention.measure[1] != (1.0,) or not _stands_for(mentions, position):
+                    add_number(draft, mentions, position)
             elif kind == "presence":
                 draft.affirmed = draft.affirmed or (draft.heads and cue not in ALWAYS_TURN)
                 _presence(draft, cue, position)
@@ -227,18 +247,18 @@ class Clause:
             elif kind == "prior":
                 draft.prior = position > 0 and mentions[position - 1].text in ("on", "in", "at")
             elif kind == "dimension":
-                draft.dimensions.append(mention.text if mention.entry is None else mention.entry.cue)
-            elif kind == "count" and mention.measure[1] == (1.0,) and _stands_for(mentions, position):
-                continue
-            elif kind in ("count", "measure"):
-                add_number(draft, mentions, position)
+                draft.dimensions.append(text if entry is None else entry.cue)
             elif kind == "word" and _labels_next(mentions, position):
                 continue
             elif kind in ("word", "yes", "no"):
-                draft.word(mention.text)
+                draft.word(text)
                 if kind == "word" and cue:
                     draft.negative, cue = True, ""
                     draft.ahead = True
+        return self._settled(draft, cue, mentions)
+
+    def _settled(self, draft: Draft, cue: str, mentions: Sequence[Mention]) -> Draft:
+        """The draft of a whole stretch, by a negation that still waits, an earlier image, or a doubt about nothing."""
         # "Not crossing over" denies nothing.
         if cue and (draft.has_content or draft.verb or mentions[-1].kind != "carrier"):
             draft.negative = draft.backwards = True
@@ -266,23 +286,25 @@ class Clause:
 
     def _term(self, draft: Draft, mention: Mention, cue: str, mentions: Sequence[Mention], position: int) -> str:
         """Add a term; a negation just before it turns a value ("not enlarged") or negates the finding."""
-        assert mention.entry is not None
-        atoms = mention.entry.atoms
-        if mention.entry.word:
-            draft.word(mention.entry.word)
-        # "No hyperlipidemia", of whatever lipidemia may be; but a "retromammary" space is no less a space.
-        named = mention.entry.headed or mention.entry.word.endswith(NOUN_ENDINGS)
-        if cue and not named and self._turns(cue, mentions, position):
-            atoms = tuple(self._turn(draft, atom) for atom in atoms)
-        elif cue and (mention.kind == "negated") and any(atom.axis == "name" for atom in atoms):
-            draft.negative = True
-        elif cue:
-            draft.negative = draft.ahead = True
+        entry = mention.entry
+        assert entry is not None
+        atoms = entry.atoms
+        if entry.word:
+            draft.word(entry.word)
+        if cue:
+            # "No hyperlipidemia", of whatever lipidemia may be; but a "retromammary" space is no less a space.
+            named = entry.headed or entry.word.endswith(NOUN_ENDINGS)
+            if not named and self._turns(cue, mentions, position):
+                atoms = tuple(self._turn(draft, atom) for atom in atoms)
+            elif mention.kind == "negated" and any(atom.axis == "name" for atom in atoms):
+                draft.negative = True
+            else:
+                draft.negative = draft.ahead = True
         draft.add(atoms)
-        way = mentions[position - 1].text if position else ""
-        for key, words in (("way", WAYS), ("where", WHERE)):
-            if way in words:
-                draft.bound.update({(key, atom.value): words[way] for atom in atoms if atom.axis == "place"})
+        if position and (way := mentions[position - 1].text) in LEADING:
+            for key, words in (("way", WAYS), ("where", WHERE)):
+                if way in words:
+                    draft.bound.update({(key, atom.value): words[way] for atom in atoms if atom.axis == "place"})
         return ""
 
     def _turns(self, cue: str, mentions: Sequence[Mention], position: int) -> bool:

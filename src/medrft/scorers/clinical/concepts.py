@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.reading import Finding, Verdict
@@ -18,6 +19,7 @@ BROAD = frozenset(
 """Places and kinds so wide that two parts of one are not near each other."""
 
 
+@lru_cache(maxsize=65_536)  # concepts are few, and the same two meet in many texts
 def concept_relation(made: Lexicon, reference: str, candidate: str) -> tuple[Verdict, float]:
     """How a concept of the candidate relates to one of the reference, and its factor; 0 if it is something else."""
     if reference == candidate:
@@ -47,9 +49,8 @@ def _related(made: Lexicon, reference: str, candidate: str) -> bool:
 def nearness(made: Lexicon, facet: str, reference: Collection[str], candidate: Collection[str]) -> float:
     """How near the nearest of two sets of concepts are that exclude each other, in (0, 1)."""
     siblings, others = (SAME_FAMILY, UNRELATED) if facet == "finding" else (SAME_ORGAN, ELSEWHERE)
-    broad = made.generic | BROAD
     for one in reference:
-        above = made.ancestors.get(one, frozenset()) - broad
+        above = made.ancestors.get(one, frozenset()) - made.generic - BROAD
         if any(above & made.ancestors.get(other, frozenset()) for other in candidate):
             return siblings
     return others

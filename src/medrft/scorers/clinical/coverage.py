@@ -74,7 +74,9 @@ class Named:
 
 def known_share(findings: Collection[Finding]) -> float:
     """The share of what findings name that the lexicon knows, in [0, 1]; 1 if they name nothing."""
-    unknown = sum(len(finding.words) for finding in findings)
+    unknown = 0
+    for finding in findings:
+        unknown += len(finding.words)
     if not unknown:
         return 1.0
     known = sum(

@@ -21,6 +21,8 @@ OTHER_STATE = 0.25
 """Factor for a finding in place of the state of an organ: "pneumonia of the right lung" for "hyperexpanded lungs"."""
 STATES = frozenset(("category", "density", "size"))
 HEADS = frozenset(("finding", "anatomy", "modality"))
+NO_RELATION: tuple[Verdict, float] = ("clash", -1.0)
+"""Below what any two concepts have."""
 WRONG = 0.3
 """The most that a pair with a clash can earn, below all that says less without being wrong."""
 NARROWER = 0.2
@@ -29,6 +31,7 @@ WEIGHTY = 4
 """Up to so many facets each counts in full."""
 ALIKE = 0.5
 """Two unknown words of at least this likeness count as the same word."""
+NEGATIVE_PREFIXES = frozenset(("non", "un", "in", "im", "ir", "dis", "a", "an", "mal"))
 LESIONS = frozenset(
     (
         "enlarged",
@@ -131,18 +134,20 @@ def _weigh(
     shared = not lines
     lost = new = renamed = False
     rest, nearness, clashes = 1.0, 1.0, []
-    for line in lines:
-        verdict = line.verdict
+    for facet, said, told, verdict, factor in lines:
         if verdict == "clash":
-            clashes.append(line.facet)
-            nearness *= line.factor
+            clashes.append(facet)
+            nearness *= factor
             continue
         # What a report adds to a finding of the list is a detail; what an answer adds was not asked.
-        rest *= line.factor ** (1 / 6) if strict and verdict == "more" and line.facet != "finding" else line.factor
-        lost, new = lost or verdict == "less", new or verdict == "more"
-        if line.reference and line.candidate:
-            shared = shared or line.factor > 0
-            renamed = renamed or (verdict == "near" and line.facet == "finding" and line.factor < ALIKE)
+        rest *= factor ** (1 / 6) if strict and verdict == "more" and facet != "finding" else factor
+        if verdict == "less":
+            lost = True
+        elif verdict == "more":
+            new = True
+        if said and told:
+            shared = shared or factor > 0
+            renamed = renamed or (verdict == "near" and facet == "finding" and factor < ALIKE)
     anchored = _anchored(reference, candidate, lines)
     polarity = _polarity(reference, candidate, clash=bool(clashes) or not anchored) if signed else None
     if polarity is not None:
@@ -155,8 +160,8 @@ def _weigh(
     substituted = (lost and new) or renamed
     if substituted:
         rest *= OTHER_STATE if _state_for_finding(reference, candidate, lines) else SUBSTITUTED
-    if not strict:  # the more is said of a finding, the less each part of it weighs
-        rest **= min(1.0, WEIGHTY / max(1, len(lines)))
+    if not strict and len(lines) > WEIGHTY:  # the more is said of a finding, the less each part of it weighs
+        rest **= WEIGHTY / len(lines)
     near_miss = WRONG * rest * nearness if clashes else 0.0
     score = 0.0 if clashes or not shared else rest
     firm = not clashes or _same_thing(made, reference, candidate, clashes)
@@ -197,13 +202,15 @@ def _anchored(reference: Finding, candidate: Finding, lines: list[Line]) -> bool
 
     Only then can they contradict each other: "no calcification" does not deny "a 5 mm lesion".
     """
-    for facet, left, right in (
-        ("finding", reference.names, candidate.names),
-        ("anatomy", reference.places or reference.levels, candidate.places or candidate.levels),
-        ("modality", reference.kinds, candidate.kinds),
-    ):
-        if left and right:
-            return any(line.facet == facet and line.verdict != "clash" for line in lines if line.reference)
+    facet = ""
+    if reference.names and candidate.names:
+        facet = "finding"
+    elif (reference.places or reference.levels) and (candidate.places or candidate.levels):
+        facet = "anatomy"
+    elif reference.kinds and candidate.kinds:
+        facet = "modality"
+    if facet:
+        return any(line.facet == facet and line.verdict != "clash" and line.reference for line in lines)
     if reference.words or candidate.words:
         return any(line.facet == "finding" and line.factor >= ALIKE and line.candidate for line in lines)
     both = [line for line in lines if line.reference and line.candidate]
@@ -261,10 +268,10 @@ def _concepts(
         return [Line(facet, reference, candidate, "same", 1.0)]
     missing = NAME_MISSING if facet == "finding" else EXTRA if aside else MISSING
     if not candidate:
-        factor = 1.0 if reference <= set(known) else EXTRA if reference <= made.generic else missing
+        factor = 1.0 if reference.issubset(known) else EXTRA if reference <= made.generic else missing
         return [Line(facet, reference, "", "less", factor)]
     if not reference:
-        return [Line(facet, "", candidate, "more", 1.0 if candidate <= set(known) else NAME_EXTRA)]
+        return [Line(facet, "", candidate, "more", 1.0 if candidate.issubset(known) else NAME_EXTRA)]
     return [_pair_up(made, facet, (reference, candidate), known, extra=extra)]
 
 
@@ -276,17 +283,21 @@ def _pair_up(
     same = reference & candidate
     wanted, given = reference - same, candidate - same
     if not given:
-        free = wanted <= set(known)
+        free = wanted.issubset(known)
         return Line(facet, *shown, "same" if free else "less", 1.0 if free else LESS_PRECISE)
     if not wanted:
-        others = given - set(known)
+        others = given.difference(known)
         return Line(facet, *shown, "more" if others else "same", extra ** len(others))
     factors: list[float] = []
     verdict: Verdict = "same"
     met: set[str] = set()
+    offered = sorted(given)
     for concept in sorted(wanted):
-        pairs = ((other, concept_relation(made, concept, other)) for other in sorted(given))
-        found, best = max(pairs, key=lambda pair: pair[1][1])
+        found, best = "", NO_RELATION
+        for other in offered:
+            relation = concept_relation(made, concept, other)
+            if relation[1] > best[1]:
+                found, best = other, relation
         if best[1] == 0:
             if not same and not factors and len(wanted) == 1:
                 return Line(facet, *shown, "clash", nearness(made, facet, wanted, given))
@@ -341,12 +352,8 @@ def _normal_against_finding(made: Lexicon, reference: Finding, candidate: Findin
 def _words(reference: Finding, candidate: Finding) -> list[Line]:
     """Compare words that the lexicon does not know, by the share that has a similar word on the other side."""
     shown = " ".join(reference.words), " ".join(candidate.words)
-    given = (*candidate.text.split(), *candidate.words)
-    extra = [
-        word
-        for word in candidate.words
-        if not any(word_likeness(word, other) >= ALIKE for other in reference.text.split())
-    ]
+    said, given = reference.text.split(), (*candidate.text.split(), *candidate.words)
+    extra = [word for word in candidate.words if not any(word_likeness(word, other) >= ALIKE for other in said)]
     cost = max(0.7, 0.95 ** len(extra))
     if not reference.words:
         return [Line("finding", "", shown[1], "more", cost)]
@@ -364,8 +371,5 @@ def _words(reference: Finding, candidate: Finding) -> list[Line]:
 
 def _opposite(left: str, right: str) -> bool:
     """Whether two unknown words differ only by a negative prefix ("functional", "nonfunctional")."""
-    short, long = sorted((left, right), key=len)
-    return (
-        any(long == prefix + short for prefix in ("non", "un", "in", "im", "ir", "dis", "a", "an", "mal"))
-        and len(short) > 3
-    )
+    short, long = (left, right) if len(left) <= len(right) else (right, left)
+    return len(short) > 3 and long.endswith(short) and long.removesuffix(short) in NEGATIVE_PREFIXES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from medrft.scorers.clinical.reading import Finding, Line, Measure, Verdict
 
@@ -54,6 +55,7 @@ def _word(finding: Finding) -> str:
     return ", ".join(sorted(finding.values.get("number", ())))
 
 
+@lru_cache(maxsize=4_096)  # nearly all counts are one small number
 def _numbers(numbers: frozenset[float]) -> str:
     return ", ".join(f"{number:g}" for number in sorted(numbers))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from medrft.scorers.clinical.clauses import Clause
+from medrft.scorers.clinical.clauses import DIVIDERS, DIVIDING, Clause
 from medrft.scorers.clinical.compile import load_lexicon
 from medrft.scorers.clinical.lexicon import Entry, Lexicon
 from medrft.scorers.clinical.reading import Finding, Reading
@@ -43,14 +43,15 @@ def read_fresh(text: str, context: Collection[str] = (), lexicon: Lexicon | None
     ambiguous = "ambiguous" in kinds
     if ambiguous:
         mentions = _settle(made, mentions, context)
-    if not kinds.isdisjoint(("count", "measure")) and any(map(_teeth_of, mentions)):
+    if not TOOTH_NUMBERS.isdisjoint(tokens) and any(map(_teeth_of, mentions)):
         named = _name_teeth(made, mentions, context)
         ambiguous = ambiguous or named is None
         mentions = named or mentions
     answer, mentions = _answer(mentions)
     findings: list[Finding] = []
-    for clause in _clauses(mentions):
-        for draft in Clause(made, clause).drafts():
+    divided = not (kinds.isdisjoint(DIVIDING) and DIVIDERS.isdisjoint(tokens))
+    for clause in _clauses(mentions) if "breaks" in kinds or not mentions else [mentions]:
+        for draft in Clause(made, clause, divided=divided).drafts():
             finding = draft.finding(made)
             if not finding.empty or finding.negative:
                 findings.append(finding)
@@ -58,9 +59,10 @@ def read_fresh(text: str, context: Collection[str] = (), lexicon: Lexicon | None
             break
     if len(findings) > 1:
         findings = [finding for finding in findings if not finding.empty] or findings[:1]
+    words = tokens if MARKS.isdisjoint(tokens) else [token for token in tokens if token not in MARKS]
     return Reading(
         text=text,
-        tokens=tuple([token for token in tokens if token not in MARKS]),
+        tokens=tuple(words),
         findings=tuple(findings[:MAX_FINDINGS]),
         answer=answer,
         states="verbs" in kinds or "presence" in kinds,
@@ -137,12 +139,12 @@ def _answer(mentions: list[Mention]) -> tuple[Literal["yes", "no"] | None, list[
     if start == len(mentions):
         return None, mentions
     first = mentions[start]
-    said: Literal["yes", "no"] | None = (
-        "yes" if first.kind == "yes" else "no" if "no" in (first.kind, first.text) else None
-    )
+    if first.kind != "yes" and first.kind != "no" and first.text != "no":
+        return None, mentions
+    said: Literal["yes", "no"] = "yes" if first.kind == "yes" else "no"
     apart = start + 1 == len(mentions) or mentions[start + 1].kind in ("breaks", "alternatives")
     apart = apart or mentions[start + 1].text in PAUSES or mentions[start + 1].kind == "verbs" or first.kind == "yes"
-    return (said, mentions[start + 1 :]) if said and apart else (None, mentions)
+    return (said, mentions[start + 1 :]) if apart else (None, mentions)
 
 
 def _clauses(mentions: Sequence[Mention]) -> list[list[Mention]]:

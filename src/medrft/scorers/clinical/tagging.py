@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from medrft.scorers.clinical.lexicon import Atom, Entry, Lexicon
@@ -69,6 +70,10 @@ HALF = "half"
 LEADING = frozenset(("in", "on", "at", "of", "within"))
 """Prepositions with which some terms begin."""
 BETWEEN = frozenset(("x", "by", "to", "-", "and"))
+PARTS = {"third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0, "eighth": 12.5}
+OF = frozenset(("in", "of", "out"))
+CONTINUING = BETWEEN | UNITS.keys() | PARTS.keys() | OF
+"""The words after a number that belong to it."""
 
 
 class Mention(NamedTuple):
@@ -92,12 +97,13 @@ SEPARATORS = {
 def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
     """Mentions in the order of the text; the longest term wins."""
     mentions: list[Mention] = []
-    position, size, alone, longer = 0, len(tokens), _alone(made), made.longer
-    while position < size:
+    position, last, alone, longer = 0, len(tokens) - 1, _alone(made), made.longer
+    while position <= last:
         token = tokens[position]
         mention = alone.get(token)
         # One lookup is enough for most words: what follows begins no longer term with them.
-        if mention is None or (token in longer and position + 1 < size and tokens[position + 1] in longer[token]):
+        below = longer.get(token) if position < last else None
+        if mention is None or (below is not None and tokens[position + 1] in below):
             mention, position = _mention(made, tokens, position)
         else:
             position += 1
@@ -187,7 +193,10 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
     token = tokens[position]
     if not token.isdecimal() and (other := _written_with_letters(token)) is not None:
         return other, position + 1
-    numbers, end = [_value(token)], position + 1
+    end = position + 1
+    if end == len(tokens) or tokens[end] not in CONTINUING:
+        return _count(token), end
+    numbers = [_value(token)]
     while end + 1 < len(tokens) and tokens[end] in BETWEEN and NUMBER.match(tokens[end + 1]):
         if tokens[end] == "x" and tokens[end + 1].startswith("10^"):
             numbers[-1] *= _value(tokens[end + 1])
@@ -198,9 +207,8 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
     ratio = _ratio(tokens, end, numbers)
     if ratio is not None:
         return ratio
-    if after in ("third", "quarter", "fifth", "tenth", "eighth") and len(numbers) == 1:
-        part = {"third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0, "eighth": 12.5}[after]
-        return Mention("measure", f"{token} {after}", measure=("percent", (numbers[0] * part,))), end + 1
+    if after in PARTS and len(numbers) == 1:
+        return Mention("measure", f"{token} {after}", measure=("percent", (numbers[0] * PARTS[after],))), end + 1
     following = tokens[end + 1] if end + 1 < len(tokens) else ""
     if after in UNITS and not (after == "in" and following not in ("", STOP, COMMA, COLON)):
         unit, factor = UNITS[after]
@@ -208,6 +216,12 @@ def _number(tokens: Sequence[str], position: int) -> tuple[Mention, int]:
         return Mention("measure", text, measure=(unit, tuple(number * factor for number in numbers))), end + 1
     kind = "count" if len(numbers) == 1 else "measure"
     return Mention(kind, " ".join(tokens[position:end]), measure=("", tuple(numbers))), end
+
+
+@lru_cache(maxsize=4_096)  # nearly all counts are small numbers
+def _count(token: str) -> Mention:
+    """The mention of a number that stands by itself."""
+    return Mention("count", token, measure=("", (_value(token),)))
 
 
 def _written_with_letters(token: str) -> Mention | None:
@@ -234,7 +248,7 @@ def _value(token: str) -> float:
 def _ratio(tokens: Sequence[str], end: int, numbers: Sequence[float]) -> tuple[Mention, int] | None:
     """A share such as "1 in 10", "2 of 3" or "2 out of 3", and where it ends; `None` for anything else."""
     start = end + 1 + (tokens[end : end + 2] == ["out", "of"])
-    if len(numbers) != 1 or start >= len(tokens) or tokens[end] not in ("in", "of", "out"):
+    if len(numbers) != 1 or start >= len(tokens) or tokens[end] not in OF:
         return None
     if not NUMBER.match(tokens[start]) or not 0 < numbers[0] < _value(tokens[start]):
         return None

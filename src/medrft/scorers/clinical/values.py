@@ -70,12 +70,15 @@ SHARES = {"none_of": (0, 0), "less_than_half": (1, 45), "half": (45, 55), "major
 
 def compare_values(made: Lexicon, reference: Finding, candidate: Finding, *, skip: Collection[str]) -> list[Line]:
     """One line for each axis on which either side has a value, except those in `skip`."""
-    lines: list[Line] = []
     mine, yours = reference.values, candidate.values
-    left = {axis: values for axis, values in mine.items() if axis not in yours and axis not in skip}
+    lines: list[Line] = []
+    left: dict[str, frozenset[str]] = {}
+    for axis, values in mine.items():
+        if axis in yours and axis not in skip:
+            lines.append(_axis(made, axis, reference, candidate))
+        elif axis not in skip:
+            left[axis] = values
     right = {axis: values for axis, values in yours.items() if axis not in mine and axis not in skip}
-    if len(left) < len(mine):
-        lines += [_axis(made, axis, reference, candidate) for axis in mine if axis in yours and axis not in skip]
     if left and right:
         lines += _across(made, left, right)
     for axis, values in left.items():
@@ -111,8 +114,9 @@ def _axis(made: Lexicon, axis: str, reference: Finding, candidate: Finding) -> L
         return Line(facet, *shown, "less" if right < left else "more", both)
     if left & right:
         return Line(facet, *shown, "near", HALF)
-    found = [_value(made.axes.get(axis), a, b) for a in left for b in right]
-    verdict, factor = max(found, key=lambda pair: (pair[0] != "clash", pair[1]))
+    known = made.axes.get(axis)
+    found = [_value(known, a, b) for a in left for b in right]
+    verdict, factor = found[0] if len(found) == 1 else max(found, key=lambda pair: (pair[0] != "clash", pair[1]))
     if verdict == "clash" and axis in (reference.turned ^ candidate.turned):
         facet = "polarity"
     return Line(facet, *shown, verdict, factor)

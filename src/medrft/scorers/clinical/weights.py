@@ -9,6 +9,8 @@ from medrft.scorers.clinical.reading import Finding
 WIDE = frozenset(("chest", "abdomen", "pelvis", "head", "lung", "heart"))
 SLIGHTLY = 0.8
 """Factor in the weight of a finding that is called mild, small or the like."""
+SLIGHT = frozenset(("mild", "minimal", "tiny", "small", "little"))
+NOTHING_SAID: frozenset[str] = frozenset()
 SIGNIFICANCE = {"urgent": 1.5, "minor": 0.3}
 """Weight of a finding by the list of significance.yaml that it is on; 1 for all others."""
 
@@ -17,8 +19,10 @@ def is_normal(finding: Finding) -> bool:
     """Whether a finding says that something is normal or absent: "no effusion", "the heart is of normal size"."""
     if finding.negative:
         return True
-    said = {value for values in finding.values.values() for value in values}
-    if finding.names or said & LESIONS or "abnormal" in said:
+    if finding.names:
+        return False
+    said = NOTHING_SAID.union(*finding.values.values())
+    if not said.isdisjoint(LESIONS) or "abnormal" in said:
         return False
     return any(value.startswith("normal") for value in said) or bool(finding.turned)
 
@@ -31,18 +35,16 @@ def says_all_normal(finding: Finding) -> bool:
 def finding_weight(made: Lexicon, finding: Finding) -> float:
     """The clinical significance of a finding: the highest of what it names."""
     found = [SIGNIFICANCE.get(made.significance.get(name, ""), 1.0) for name in finding.names]
-    found += [
-        SIGNIFICANCE[rank]
-        for head in finding.heads
-        for atoms, rank in made.significant.get(head, ())
-        if all(_holds(finding, atom) for atom in atoms)
-    ]
+    for head in (*finding.names, *finding.places, *finding.kinds):
+        if head in made.significant:
+            ranks = [rank for atoms, rank in made.significant[head] if all(_holds(finding, atom) for atom in atoms)]
+            found += [SIGNIFICANCE[rank] for rank in ranks]
     if not found and any(made.significance.get(axis) == "minor" for axis in finding.values):
         found = [SIGNIFICANCE["minor"]]
-    said = {value for values in finding.values.values() for value in values}
+    said = NOTHING_SAID.union(*finding.values.values())
     if found and "displaced" in said and max(found) < 1:
         found = [SIGNIFICANCE["urgent"]]  # a line or tube out of place
-    slight = SLIGHTLY if said & {"mild", "minimal", "tiny", "small", "little"} else 1.0
+    slight = 1.0 if said.isdisjoint(SLIGHT) else SLIGHTLY
     return max(found, default=1.0) * slight * finding.certainty
 
 
