@@ -19,7 +19,7 @@ from medrft.cli.audit_human import (
     show_people,
 )
 from medrft.cli.common import Json, data_source, err, out, print_json, say_next
-from medrft.errors import unknown_name
+from medrft.errors import RecipeError, unknown_name
 from medrft.files import check_writable
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def audit(
     """
     from medrft.audit import Settings, set_thresholds
     from medrft.audit.verdict import parse_thresholds
+    from medrft.rewards.state import find_state
 
     _check_rewards([*reward, *(against or ())], style)
     _keep_private(reward, run)
@@ -116,6 +117,9 @@ def audit(
     given: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
     options = {**given, "style": style, "state": state}
     check_writable(output / "summary.json")
+    named = _columns(column)
+    if state is not None:
+        find_state(state)
     with err.status("Reading the material"):
         people = read_people(human, against, floors)
         alone = people and not (examples or pairs or predictions or run)
@@ -130,7 +134,7 @@ def audit(
         people=people,
         against=against or [],
         limit=time_limit,
-        columns=_columns(column),
+        columns=named,
         **options,
     )
     _report(summary, output, floors, stops, json_=json_)
@@ -159,6 +163,8 @@ def _check_rewards(specs: list[str], style: str | None) -> None:
     """Raise for a reward that is not there, before any material is read."""
     from medrft.audit import check_subject
 
+    if style is not None and not any(".py" in spec for spec in specs):
+        raise RecipeError(f"--style {style} says how a file.py:name is called, and no --reward is one; leave it out")
     for spec in specs:
         check_subject(spec, style)
 
@@ -264,7 +270,9 @@ def _columns(assignments: list[str] | None) -> dict[str, str]:
 
     found = {}
     for assignment in assignments or ():
-        name, _, ours = assignment.partition("=")
+        name, equals, ours = assignment.partition("=")
+        if not (name and equals):
+            raise RecipeError(f"--column takes NAME=CONTENT, got {assignment!r}; for example --column label=reference")
         if ours not in OURS:
             raise unknown_name(f"content for --column {name}", ours, OURS)
         found[name] = ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,11 @@ def init(
     medrft init study.csv --set columns.answer=Diagnosis
     """
     if list_:
+        if source is not None:
+            raise RecipeError(f"--list takes no SOURCE, got {source!r}; leave one of them out")
+        if as_json:
+            print_json(_listed())
+            return
         _show()
         say_next("medrft init study.csv", "a recipe for your own table")
         return
@@ -125,8 +131,13 @@ def _recognize(source: str, name: str, path: str | None, set_: list[str] | None)
         raise DataError(f"{name} is a data set; say where it lies: medrft init {name}:PATH")
     elif "/" in source or Path(source).suffix:
         raise DataError(f"nothing at {source}; medrft init takes a table, a folder, hf:owner/name, or NAME:PATH")
+    elif difflib.get_close_matches(name, (names := {*shipped_files(), *LOADERS}), n=1, cutoff=0.5):
+        raise unknown_name("shipped recipe or data set", name, names)
     else:
-        raise unknown_name("shipped recipe or data set", name, {*shipped_files(), *LOADERS})
+        raise DataError(
+            f"nothing at {source}; medrft init takes a table, a folder, hf:owner/name, or a name that medrft init "
+            "--list shows"
+        )
     check_options(found.name, {key: value for key, value in found.options.items() if key not in (*SHARED, "seed")})
     find_loader(found.name)
     return found
@@ -251,11 +262,19 @@ def _show() -> None:
         table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
         for column in ("name", "what it is", "needs"):
             table.add_column(column, no_wrap=column == "name", overflow="fold")
-        for name, path in shipped_files().items():
-            if name.rpartition("/")[0] == head:
-                table.add_row(*map(Text, (name, first_words(path), _needs(head, path))))
+        for row in _listed():
+            if row["name"].rpartition("/")[0] == head:
+                table.add_row(*map(Text, row.values()))
         out.print(table)
         out.print()
+
+
+def _listed() -> list[dict[str, str]]:
+    """Each shipped file's name, what it is, and what it needs."""
+    return [
+        {"name": name, "what": first_words(path), "needs": _needs(name.rpartition("/")[0], path)}
+        for name, path in shipped_files().items()
+    ]
 
 
 def _needs(head: str, path: Path) -> str:
