@@ -108,7 +108,6 @@ def audit(
     """
     from medrft.audit import Settings, set_thresholds
     from medrft.audit.verdict import parse_thresholds
-    from medrft.rewards.state import find_state
 
     _check_rewards([*reward, *(against or ())], style)
     _keep_private(reward, run)
@@ -116,10 +115,8 @@ def audit(
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
     given: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
     options = {**given, "style": style, "state": state}
-    check_writable(output / "summary.json")
     named = _columns(column)
-    if state is not None:
-        find_state(state)
+    _check_places(output, state)
     with err.status("Reading the material"):
         people = read_people(human, against, floors)
         alone = people and not (examples or pairs or predictions or run)
@@ -167,6 +164,15 @@ def _check_rewards(specs: list[str], style: str | None) -> None:
         raise RecipeError(f"--style {style} says how a file.py:name is called, and no --reward is one; leave it out")
     for spec in specs:
         check_subject(spec, style)
+
+
+def _check_places(output: Path, state: Path | None) -> None:
+    """Raise for an output that cannot be written, and for a place without a calibration state."""
+    from medrft.rewards.state import find_state
+
+    check_writable(output / "summary.json")
+    if state is not None:
+        find_state(state)
 
 
 def _keep_private(specs: list[str], run: Path | None) -> None:

@@ -232,7 +232,7 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
         print_json({"recipe": str(target), "data": summarize_data(loaded), "found": list(source.said), "plan": plan})
         return
     print_summary(summarize_data(loaded))
-    for line in (*source.said, *_choices(draft)):
+    for line in (*source.said, *_choices(draft, loaded)):
         out.print(Text(f"- {line}"), soft_wrap=True)
     out.print()
     show_steps(plan)
@@ -244,7 +244,9 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
         say_next(f"{run} --set data.by_image={TEST_SHARE}", "it needs test rows: these, or a data set in eval.data")
 
 
-def _choices(draft: Draft) -> list[str]:
+def _choices(draft: Draft, loaded: Loaded) -> list[str]:
+    from medrft.data.notes import images_of
+
     columns: Mapping[str, Any] = draft.data.get("columns") or {}
     told = ", ".join(f"{role} = {name if isinstance(name, str) else ' '.join(name)}" for role, name in columns.items())
     lines = [f"columns: {told}"] if told else []
@@ -252,7 +254,11 @@ def _choices(draft: Draft) -> list[str]:
         f"prompt: {'think, for rows have rationales' if draft.thinks else 'direct, for no rationales are there'}"
     )
     if "by_image" in draft.data:
-        lines.append(f"test: {draft.data['by_image']:.0%} of the images, for no rows are named for testing")
+        tests, all_ = (len(images_of(rows)) for rows in (loaded.split("test"), loaded.examples))
+        share = draft.data["by_image"]
+        near = abs(tests - share * all_) <= max(1, 0.05 * all_)
+        why = "for no rows are named for testing" if near else "for copies of one picture are kept on one side"
+        lines.append(f"test: {tests:,} of {all_:,} images ({share:.0%} were asked for), {why}")
     fits = "tiny, for there is no GPU" if draft.room is None else f"by its plan for {draft.room:.0f} GiB"
     return [*lines, f"model: {draft.model} ({fits})"]
 

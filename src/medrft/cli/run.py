@@ -139,18 +139,8 @@ def evaluate(
     from medrft.report.paper_tables import chosen_format
 
     form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
-    if endpoint and model:
-        raise RecipeError("--model and --endpoint name two models; pass one of them")
-    if bool(endpoint) != bool(endpoint_model):
-        raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
-    outside = model or endpoint_model
-    _check_fits(
-        outside,
-        stage=stage,
-        prompt=prompt,
-        of_server={"--api-key-env": api_key_env, "--concurrency": concurrency},
-        endpoint=endpoint,
-    )
+    outside = _outside(model, endpoint, endpoint_model, {"--api-key-env": api_key_env, "--concurrency": concurrency})
+    _check_fits(outside, stage=stage, prompt=prompt)
     recipe, folder = _subject(source, output, parse_overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
     if model:
@@ -158,8 +148,7 @@ def evaluate(
     build_own(recipe)
     server = None
     if endpoint and endpoint_model:
-        at_once = CONCURRENCY if concurrency is None else concurrency
-        server = _server(endpoint, endpoint_model, api_key_env, at_once, recipe.model.chat_template_kwargs)
+        server = _server(endpoint, endpoint_model, api_key_env, concurrency, recipe.model.chat_template_kwargs)
     refuse_private(
         recipe.data.private,
         [*recipients_of(recipe.model_dump()), *(server.endpoint.recipients("--endpoint") if server else ())],
@@ -180,14 +169,21 @@ def evaluate(
     show_results(folder, json_, form)
 
 
-def _check_fits(
-    outside: str | None,
-    *,
-    stage: list[str] | None,
-    prompt: str | None,
-    endpoint: str | None,
-    of_server: Mapping[str, object],
-) -> None:
+def _outside(
+    model: str | None, endpoint: str | None, endpoint_model: str | None, of_server: Mapping[str, object]
+) -> str | None:
+    """The name of the model from outside a run, if one is named; raises `RecipeError` for options that do not fit."""
+    if endpoint and model:
+        raise RecipeError("--model and --endpoint name two models; pass one of them")
+    if bool(endpoint) != bool(endpoint_model):
+        raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
+    for option, given in of_server.items():
+        if given is not None and not endpoint:
+            raise RecipeError(f"{option} is for --endpoint URL")
+    return model or endpoint_model
+
+
+def _check_fits(outside: str | None, *, stage: list[str] | None, prompt: str | None) -> None:
     """Raise for options that would have no effect beside the others, and for an unknown prompt."""
     from medrft.models.prompts import get_prompt
 
@@ -195,9 +191,6 @@ def _check_fits(
         raise RecipeError("--stage names a model of the run, --model and --endpoint another; pass one of them")
     if prompt and not outside:
         raise RecipeError("--prompt is for --model and --endpoint; a stage is asked with the prompt it was trained on")
-    for option, given in of_server.items():
-        if given is not None and not endpoint:
-            raise RecipeError(f"{option} is for --endpoint URL")
     get_prompt(prompt or SHORT)
 
 
@@ -220,7 +213,7 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     return recipe, folder
 
 
-def _server(url: str, model: str, api_key_env: str | None, concurrency: int, template: dict[str, Any]) -> Remote:
+def _server(url: str, model: str, api_key_env: str | None, concurrency: int | None, template: dict[str, Any]) -> Remote:
     """A server as the model under test. A missing key is found now, not after the data are loaded.
 
     `template`: the recipe's arguments for the chat template; vLLM and SGLang read them as `chat_template_kwargs`.
@@ -233,7 +226,7 @@ def _server(url: str, model: str, api_key_env: str | None, concurrency: int, tem
         model=model,
         base_url=url,
         api_key_env=api_key_env,
-        concurrency=concurrency,
+        concurrency=CONCURRENCY if concurrency is None else concurrency,
         timeout=600.0,
         body=body,
         who="model under test",

@@ -104,10 +104,8 @@ def score(
         raise unknown_name("form", form, FORMS)
     path, pair = _source(rows, reference, answer, question)
     found = _rows(path, known[form], pair, output, shard)
-    if fit is not None:
-        _check_fit(fit, reward, state, shard)
-    if output is not None:
-        _check_output(output, path)
+    _check_fit(fit, reward, state, shard)
+    _check_output(output, path)
     options = scorer_options(option or [])
     words = [str(path) for path in lexicon or ()]
     judges = build_scorers(scorer or [], encoder, words, options)
@@ -192,8 +190,10 @@ def _score_rows(
         err.print(f"state in {fit}: pass it as state= in another trainer, or --state here", soft_wrap=True)
 
 
-def _check_output(output: Path, rows: Path | None) -> None:
+def _check_output(output: Path | None, rows: Path | None) -> None:
     """Raise for an output that cannot be written, is the file of rows itself, or is named as what it will not be."""
+    if output is None:
+        return
     check_writable(output)
     if rows is not None and output.exists() and output.samefile(rows):
         raise RecipeError(f"--output {output} is the file of rows itself; name another file")
@@ -201,7 +201,9 @@ def _check_output(output: Path, rows: Path | None) -> None:
         raise RecipeError(f"--output {output}: scored rows are written as .jsonl or .parquet; name such a file")
 
 
-def _check_fit(fit: Path, reward: str | None, state: Path | None, shard: str | None) -> None:
+def _check_fit(fit: Path | None, reward: str | None, state: Path | None, shard: str | None) -> None:
+    if fit is None:
+        return
     if reward is None or state is not None or shard is not None:
         raise RecipeError(
             "--fit goes with --reward, and not with --state or --shard: it fits that reward's calibrations on the file"
