@@ -113,8 +113,7 @@ def audit(
     _keep_private(reward, run)
     limits, floors, stops = set_thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
-    given: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
-    options = {**given, "style": style, "state": state}
+    options: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
     named = _columns(column)
     _check_places(output, state)
     with err.status("Reading the material"):
@@ -132,7 +131,7 @@ def audit(
         against=against or [],
         limit=time_limit,
         columns=named,
-        **options,
+        **{**options, "style": style, "state": state},
     )
     _report(summary, output, floors, stops, json_=json_)
 
