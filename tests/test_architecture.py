@@ -13,7 +13,7 @@ import medrft
 
 PACKAGE = Path(medrft.__file__).parent
 LEVELS = [
-    {"types", "errors", "files", "masking", "outgoing"},
+    {"types", "errors", "files", "masking", "outgoing", "user_code"},
     {"text", "intervals", "progress", "torchvision_ops", "hub", "shipped", "listening"},
     {"rundir", "store", "endpoint"},
     {"reward_config"},

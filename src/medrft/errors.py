@@ -163,6 +163,8 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownNameError
     hint = f"did you mean {close[0]!r}?" if close else ""
     if not names:
         return UnknownNameError(f"unknown {what} {name!r}; there is none")
+    if name.endswith(".py"):
+        return UnknownNameError(f"unknown {what} {name!r}; say which name in the file, too: {name}:NAME")
     listed = f"{'Known' if close else 'known'}: {', '.join(names)}" if len(names) <= LISTED or not close else ""
     return UnknownNameError(f"unknown {what} {name!r}; {' '.join(filter(None, (hint, listed)))}")
 

@@ -54,6 +54,7 @@ def load_recipe(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Re
         hint = f"; did you mean {path.parent / near[0]}?" if near else hint_shipped(path)
         raise RecipeError(f"no recipe at {path}{hint}")
     table = _read_table(path)
+    _refuse_other_files(path, table)
     for key, value in (overrides or {}).items():
         _assign(table, key, value)
     if isinstance(table.get("stages"), list):
@@ -74,6 +75,18 @@ def _read_table(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a recipe is a table of keys")
     return table
+
+
+def _refuse_other_files(path: Path, table: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for a study or a reward, which are YAML files too and have commands of their own."""
+    if "model" in table:
+        return
+    if "arms" in table:
+        raise RecipeError(f"{path} is a study, not a recipe; medrft study {path} --dry-run says what it would run")
+    if "parts" in table or set(table) & {"closed", "choice", "open"}:
+        raise RecipeError(
+            f"{path} is a reward, not a recipe; medrft audit --reward {path} tries it, and a recipe holds it as reward:"
+        )
 
 
 class _Safe(yaml.SafeLoader):
@@ -134,7 +147,9 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # Windows editors may begin a file with a byte-order mark
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+        raise RecipeError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}), as a YAML file is; save it as UTF-8"
+        ) from error
 
 
 def _parsed(path: Path, text: str) -> Any:
@@ -274,12 +289,21 @@ def first_problems(error: ValidationError) -> str:
         elif problem["type"] == "value_error":
             lines.append(str(problem["ctx"]["error"]))
         else:
-            got = repr(problem["input"])
-            lines.append(f"{where}: {problem['msg'].lower()}, got {got if len(got) < 80 else got[:77] + '...'}")
+            lines.append(f"{where}: {plain_problem(problem)}")
     more = error.error_count() - len(lines)
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
 
 
+def plain_problem(problem: Mapping[str, Any]) -> str:
+    """What is wrong with one value, and the value as far as a line has room for it; `problem` is one of pydantic's."""
+    if problem["type"] == "missing":
+        return "field required"
+    got = repr(problem["input"])
+    return f"{PLAIN.get(problem['type'], problem['msg'].lower())}, got {got if len(got) < 80 else got[:77] + '...'}"
+
+
+PLAIN = {"model_type": "takes a table of keys", "dict_type": "takes a table of keys", "list_type": "takes a list"}
+"""Types of pydantic's errors whose own words name Python's classes."""
 REMOVED = {
     "eval.zero_shot": "it is eval.base now: full for true, skip for false, or quick for a sample",
     "eval.resamples": "it was removed, for intervals are formulas now; delete the line",

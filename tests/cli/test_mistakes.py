@@ -41,7 +41,19 @@ FILES = {
     "folder/notes.md": "nothing\n",
     "reward.yaml": "combine: sum\n",
     "taken/rows.yaml": "name: mine\n",
+    "headless.csv": "0.png,Is it 0?,yes\n1.png,Is it 1?,no\n",
+    "study.yaml": "recipe: good.yaml\narms: {one: {}}\n",
+    "parts.yaml": "parts:\n- {scorer: bleu1, weight: 1}\n",
+    "wrong.py": "import os\n\ndef load(:\n",
+    "needs.py": "import os\nimport nosuchmodule\n",
+    "fine.py": "def score(items):\n    return [1.0 for _ in items]\n",
 }
+LATIN = {
+    "latin.yaml": "name: méd\n",
+    "latin.csv": "image,question,answer\n0.png,Side?,Pleuraerguß\n",
+    "latin.jsonl": '{"question": "Side?", "reference": "Ödem", "prediction": "left"}\n',
+}
+"""Files that another program wrote in Latin-1."""
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +63,13 @@ def place(tmp_path_factory):
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+    for name, text in LATIN.items():
+        (folder / name).write_bytes(text.encode("latin-1"))
     for number in range(6):
         write_image(folder / "img" / f"{number}.png", 30 * number)
     (folder / "good.yaml").write_text(yaml.safe_dump(GOOD))
+    (folder / "half").mkdir()
+    (folder / "half" / "recipe.yaml").write_text(yaml.safe_dump(GOOD))
     make_run(folder / "run")
     return folder
 

@@ -15,7 +15,6 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from medrft.errors import in_one_line
 from medrft.rewards.contracts import CONTRACTS, USUAL_COLUMNS
 from medrft.scorers.custom import load_custom
 from medrft.types import Item, Score, Scorer
+from medrft.user_code import call_safely
 
 STYLES = (*(name for name, contract in CONTRACTS.items() if contract.audited), "medrft")
 OURS = ("reference", "references", "question", "options", "kind", "answer")
@@ -283,12 +283,3 @@ def _stand_in_for_swift() -> None:
         sys.modules[module.__name__] = module
     package.__dict__["rewards"] = rewards
     sys.modules["swift"] = package
-
-
-def call_safely(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """What somebody else's code returns, or what it raises, so that the error can be reported."""
-    # A future holds whatever was raised, also the SystemExit that `except Exception` would let through.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(work)
-        error = future.exception()
-    return (None, error) if error is not None else (future.result(), None)

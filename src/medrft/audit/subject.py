@@ -242,8 +242,7 @@ def load_subject(
             {"name": name, "says": says, "row": 0, "item": None} for name, says in told_at_start(foreign)
         ]
         return subject
-    if spec.endswith(".py"):
-        raise RecipeError(f"{spec} is a file; name the function in it, as {spec}:score")
+    check_subject(spec, style)
     file = spec.endswith((".yaml", ".yml"))
     table = spec if file else _table_of(spec)
     reward = load_reward(table, encoder=encoder, bertscore=bertscore, lexicon=lexicon).reward
@@ -257,7 +256,9 @@ def check_subject(spec: str, style: str | None = None) -> None:
         style_of(spec, style)
     elif spec.endswith((".yaml", ".yml")):
         resolve_stacks(read_reward(spec).table)
-    elif not spec.endswith(".py"):
+    elif spec.endswith(".py"):
+        raise RecipeError(f"{spec} is a file; name the function in it, as {spec}:score")
+    else:
         _table_of(spec)
 
 

@@ -19,7 +19,7 @@ from medrft.cli.audit_human import (
     show_people,
 )
 from medrft.cli.common import Json, data_source, err, out, print_json, say_next
-from medrft.errors import unknown_name
+from medrft.errors import RecipeError, unknown_name
 from medrft.files import check_writable
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def audit(
     _keep_private(reward, run)
     limits, floors, stops = set_thresholds(parse_thresholds(threshold or [])), _floors(fail_under), _stops(fail_on)
     settings = Settings(form=_form(form, reward, run), seed=seed, group_size=group_size, groups=groups, limits=limits)
-    given: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
-    options = {**given, "style": style, "state": state}
-    check_writable(output / "summary.json")
+    options: dict[str, Any] = {"encoder": encoder, "bertscore": bertscore, "lexicon": lexicon or ()}
+    named = _columns(column)
+    _check_places(output, state)
     with err.status("Reading the material"):
         people = read_people(human, against, floors)
         alone = people and not (examples or pairs or predictions or run)
@@ -130,8 +130,8 @@ def audit(
         people=people,
         against=against or [],
         limit=time_limit,
-        columns=_columns(column),
-        **options,
+        columns=named,
+        **{**options, "style": style, "state": state},
     )
     _report(summary, output, floors, stops, json_=json_)
 
@@ -159,8 +159,19 @@ def _check_rewards(specs: list[str], style: str | None) -> None:
     """Raise for a reward that is not there, before any material is read."""
     from medrft.audit import check_subject
 
+    if style is not None and not any(".py" in spec for spec in specs):
+        raise RecipeError(f"--style {style} says how a file.py:name is called, and no --reward is one; leave it out")
     for spec in specs:
         check_subject(spec, style)
+
+
+def _check_places(output: Path, state: Path | None) -> None:
+    """Raise for an output that cannot be written, and for a place without a calibration state."""
+    from medrft.rewards.state import find_state
+
+    check_writable(output / "summary.json")
+    if state is not None:
+        find_state(state)
 
 
 def _keep_private(specs: list[str], run: Path | None) -> None:
@@ -264,7 +275,9 @@ def _columns(assignments: list[str] | None) -> dict[str, str]:
 
     found = {}
     for assignment in assignments or ():
-        name, _, ours = assignment.partition("=")
+        name, equals, ours = assignment.partition("=")
+        if not (name and equals):
+            raise RecipeError(f"--column takes NAME=CONTENT, got {assignment!r}; for example --column label=reference")
         if ours not in OURS:
             raise unknown_name(f"content for --column {name}", ours, OURS)
         found[name] = ours

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from medrft.errors import DataError
+from medrft.errors import DataError, unknown_name
 from medrft.files import check_writable
 from medrft.masking import mask_secrets
 from medrft.progress import Advance, Meter
@@ -88,6 +88,8 @@ def data_source(text: str) -> tuple[str, str | None, str | None]:
         name = f"{name}:{function}"
     path, _, split = rest.rpartition(":")
     if split not in SPLITS:
+        if path and not Path(rest).exists() and Path(path).exists():
+            raise unknown_name(f"split of {name}:{path}", split, SPLITS)
         path, split = rest, ""
     if not name:
         raise DataError(f"a data source is NAME:PATH[:SPLIT], got {text!r}; for example vqa_rad:data/vqa_rad:test")

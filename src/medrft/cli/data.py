@@ -74,8 +74,7 @@ def check(
     print_summary(summary)
     if survey is not None:
         print_survey(survey)
-    more = "".join(f" --set {shlex.quote(one)}" for one in assignments or ())
-    common.say_next(f"medrft init {_source(name, path)}{more}", "a recipe for these data")
+    common.say_next(f"medrft init {_source(name, path, assignments)}", "a recipe for these data")
 
 
 @app.command()
@@ -106,14 +105,18 @@ def show(
         page = render_sheet(loaded, drawn, on_progress=lambda done: update(done, len(drawn)))
     write_atomic(output, page)
     common.err.print(f"{len(drawn)} of {len(rows):,} examples in {escape(str(output))}", highlight=False)
-    common.say_next(f"medrft init {_source(name, path)}", "a recipe for these data")
+    common.say_next(f"medrft init {_source(name, path, assignments)}", "a recipe for these data")
 
 
-def _source(name: str, path: str | None) -> str:
-    """The data as `medrft init` takes them."""
-    if name == "table" and path:
-        return shlex.quote(path)
-    return shlex.quote(f"{name}:{path}") if path else "quickstart"
+def _source(name: str, path: str | None, assignments: list[str] | None) -> str:
+    """The data, and how they are read, as `medrft init` takes them."""
+    if not path:
+        return "quickstart"
+    words = [
+        path if name == "table" else f"{name}:{path}",
+        *(word for one in assignments or () for word in ("--set", one)),
+    ]
+    return shlex.join(words)
 
 
 def print_summary(summary: Summary) -> None:

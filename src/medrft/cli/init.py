@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,11 @@ def init(
     medrft init study.csv --set columns.answer=Diagnosis
     """
     if list_:
+        if source is not None:
+            raise RecipeError(f"--list takes no SOURCE, got {source!r}; leave one of them out")
+        if as_json:
+            print_json(_listed())
+            return
         _show()
         say_next("medrft init study.csv", "a recipe for your own table")
         return
@@ -125,8 +131,13 @@ def _recognize(source: str, name: str, path: str | None, set_: list[str] | None)
         raise DataError(f"{name} is a data set; say where it lies: medrft init {name}:PATH")
     elif "/" in source or Path(source).suffix:
         raise DataError(f"nothing at {source}; medrft init takes a table, a folder, hf:owner/name, or NAME:PATH")
+    elif difflib.get_close_matches(name, (names := {*shipped_files(), *LOADERS}), n=1, cutoff=0.5):
+        raise unknown_name("shipped recipe or data set", name, names)
     else:
-        raise unknown_name("shipped recipe or data set", name, {*shipped_files(), *LOADERS})
+        raise DataError(
+            f"nothing at {source}; medrft init takes a table, a folder, hf:owner/name, or a name that medrft init "
+            "--list shows"
+        )
     check_options(found.name, {key: value for key, value in found.options.items() if key not in (*SHARED, "seed")})
     find_loader(found.name)
     return found
@@ -221,7 +232,7 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
         print_json({"recipe": str(target), "data": summarize_data(loaded), "found": list(source.said), "plan": plan})
         return
     print_summary(summarize_data(loaded))
-    for line in (*source.said, *_choices(draft)):
+    for line in (*source.said, *_choices(draft, loaded)):
         out.print(Text(f"- {line}"), soft_wrap=True)
     out.print()
     show_steps(plan)
@@ -233,7 +244,9 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
         say_next(f"{run} --set data.by_image={TEST_SHARE}", "it needs test rows: these, or a data set in eval.data")
 
 
-def _choices(draft: Draft) -> list[str]:
+def _choices(draft: Draft, loaded: Loaded) -> list[str]:
+    from medrft.data.notes import images_of
+
     columns: Mapping[str, Any] = draft.data.get("columns") or {}
     told = ", ".join(f"{role} = {name if isinstance(name, str) else ' '.join(name)}" for role, name in columns.items())
     lines = [f"columns: {told}"] if told else []
@@ -241,7 +254,11 @@ def _choices(draft: Draft) -> list[str]:
         f"prompt: {'think, for rows have rationales' if draft.thinks else 'direct, for no rationales are there'}"
     )
     if "by_image" in draft.data:
-        lines.append(f"test: {draft.data['by_image']:.0%} of the images, for no rows are named for testing")
+        tests, all_ = (len(images_of(rows)) for rows in (loaded.split("test"), loaded.examples))
+        share = draft.data["by_image"]
+        near = abs(tests - share * all_) <= max(1, 0.05 * all_)
+        why = "for no rows are named for testing" if near else "for copies of one picture are kept on one side"
+        lines.append(f"test: {tests:,} of {all_:,} images ({share:.0%} were asked for), {why}")
     fits = "tiny, for there is no GPU" if draft.room is None else f"by its plan for {draft.room:.0f} GiB"
     return [*lines, f"model: {draft.model} ({fits})"]
 
@@ -251,11 +268,19 @@ def _show() -> None:
         table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
         for column in ("name", "what it is", "needs"):
             table.add_column(column, no_wrap=column == "name", overflow="fold")
-        for name, path in shipped_files().items():
-            if name.rpartition("/")[0] == head:
-                table.add_row(*map(Text, (name, first_words(path), _needs(head, path))))
+        for row in _listed():
+            if row["name"].rpartition("/")[0] == head:
+                table.add_row(*map(Text, row.values()))
         out.print(table)
         out.print()
+
+
+def _listed() -> list[dict[str, str]]:
+    """Each shipped file's name, what it is, and what it needs."""
+    return [
+        {"name": name, "what": first_words(path), "needs": _needs(name.rpartition("/")[0], path)}
+        for name, path in shipped_files().items()
+    ]
 
 
 def _needs(head: str, path: Path) -> str:

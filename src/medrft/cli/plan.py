@@ -1,15 +1,68 @@
-"""Prints what `pipeline.planning` found: the whole plan of `--plan`, or the summary before a run."""
+"""`medrft run RECIPE --plan`: the whole plan that `pipeline.planning` found; also the summary before a run."""
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from medrft.cli.common import err, out
+from medrft.cli.common import err, existing_run, out, parse_overrides, print_json, progress_bar, say_next
+from medrft.errors import need_packages
+from medrft.recipes import load_recipe
 
 WAYS = {"one_gpu": "one GPU", "ddp": "DDP", "fsdp2": "FSDP2", "zero3": "ZeRO-3"}
 ROWS = ("weights", "gradients", "optimizer", "reference", "gathered", "activations", "rollouts", "update_peak")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What `--plan` plans for."""
+
+    gpu: str
+    """The memory of each GPU, such as 80GB."""
+    gpus: int
+    tokens_per_second: float | None
+    """What all GPUs write together, if that is known."""
+    measured: Path | None
+    """A run folder whose first steps were timed."""
+
+
+def plan_run(path: Path, set_: list[str] | None, machine: Machine, *, json_: bool) -> None:
+    """Print what a run of the recipe would do and whether it fits; nothing is written.
+
+    Raises `RecipeError` for a recipe, a size or a run folder that is not one.
+    """
+    recipe = load_recipe(path, overrides=parse_overrides(set_))
+    if machine.measured is not None:
+        existing_run(machine.measured)
+    need_packages("trl")
+    from medrft.models.load import TINY
+    from medrft.pipeline.planning import counted_rows, parse_size, plan_recipe, plan_steps
+    from medrft.pipeline.run import check_names
+
+    size, tiny = parse_size(machine.gpu), recipe.model.id.startswith(TINY)
+    if tiny:
+        check_names(recipe, processes=machine.gpus)
+        found = plan_steps(recipe, counted_rows(recipe, bar=progress_bar))
+    else:
+        found = plan_recipe(
+            recipe,
+            gpu=size,
+            gpus=machine.gpus,
+            tokens_per_second=machine.tokens_per_second,
+            measured=machine.measured,
+            bar=progress_bar,
+        )
+    if json_:
+        print_json(found)
+        return
+    if tiny:
+        out.print(f"{recipe.model.id} is built when the run begins, and fits anywhere", highlight=False)
+    (show_steps if tiny else show_plan)(found)
+    say_next(f"medrft run {shlex.quote(str(path))}{''.join(f' --set {shlex.quote(one)}' for one in set_ or ())}")
 
 
 def show_plan(plan: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import typer
 from medrft.cli.common import Json, existing_run, out, print_json, progress_bar, say_next
 from medrft.errors import RecipeError, need_packages
 from medrft.recipes import recipe_of
+from medrft.rundir import RunDir
 
 if TYPE_CHECKING:
     from medrft.report.repeated import Repeated
@@ -38,6 +39,9 @@ def repeat(
     from medrft.training.processes import is_main
 
     recipe = recipe_of(existing_run(run))
+    if left := [stage.name for stage in recipe.stages if not RunDir(run).is_trained(stage.name)]:
+        words = ["medrft", "run", str(run / "recipe.yaml"), "--resume", "--output", str(run)]
+        raise RecipeError(f"{run} is not finished: stage {left[0]!r} is left; to go on with it: {shlex.join(words)}")
     folder = output or run.parent / f"{run.resolve().name}-again"
     if folder.resolve() == run.resolve():
         raise RecipeError(f"--output is the run itself, {run}; choose another folder for the repetition")

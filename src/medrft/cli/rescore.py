@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medrft.cli import common
+from medrft.errors import RecipeError
 from medrft.files import check_writable
 from medrft.progress import Advance
 
@@ -28,7 +29,7 @@ Evaluator = Annotated[
     str,
     typer.Argument(metavar="EVALUATOR", help="medevalkit, vlmevalkit, lmms-eval, inspect-ai, medvlthinker or jsonl."),
 ]
-Where = Annotated[Path, typer.Argument(metavar="PATH", help="The file or folder that it wrote.")]
+Where = Annotated[Path | None, typer.Argument(metavar="PATH", help="The file or folder that it wrote. [required]")]
 Data = Annotated[
     str | None, typer.Option(metavar="NAME:PATH[:SPLIT]", help="The data set asked about: gives rows images and ids.")
 ]
@@ -43,7 +44,7 @@ Set = Annotated[
 
 def rescore(
     evaluator: Evaluator,
-    path: Where,
+    path: Where = None,
     data: Data = None,
     assignments: Set = None,
     output: Output = None,
@@ -62,6 +63,9 @@ def rescore(
     from medrft.report.paper_tables import chosen_format, rescored_table, write_table
 
     form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=as_json)
+    if path is None:
+        typed = f"medrft rescore jsonl {evaluator}" if Path(evaluator).exists() else f"medrft rescore {evaluator} PATH"
+        raise RecipeError(f"rescore takes who wrote the answers, and where they are; for example: {typed}")
     overrides = common.parse_overrides(assignments)
     check_evaluator(evaluator, path, overrides)
     examples = _examples(data) if data is not None else ()

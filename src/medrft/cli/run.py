@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +42,8 @@ Output = Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that the output folder holds.")]
 SHORT = "short"
 """The prompt that a model from outside a run is asked with by default."""
+CONCURRENCY = 8
+"""Requests that a server is sent at a time by default."""
 Stage = Annotated[
     list[str] | None, typer.Option("--stage", help="A stage's name; may be repeated. All that fit by default.")
 ]
@@ -54,8 +56,10 @@ def run(
     set_: Set = None,
     json_: Json = False,
     plan: Annotated[bool, typer.Option("--plan", help="Tell what it would do and whether it fits, and stop.")] = False,
-    gpu: Annotated[str, typer.Option(metavar="SIZE", help="With --plan: memory of each GPU.")] = "80GB",
-    gpus: Annotated[int, typer.Option(min=1, help="With --plan: how many GPUs.")] = 1,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="With --plan: memory of each GPU.", show_default="80GB")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="With --plan: how many GPUs.", show_default="1")] = None,
     tokens_per_second: Annotated[
         float | None, typer.Option(help="With --plan: tokens that all GPUs write together a second.", min=0.001)
     ] = None,
@@ -69,47 +73,15 @@ def run(
     With --plan it writes nothing: it checks every name and says, from the model's shape, what fits.
     """
     if plan:
-        _plan(recipe, set_, gpu, gpus, tokens_per_second, measured, json_)
+        from medrft.cli.plan import Machine, plan_run
+
+        machine = Machine(gpu or "80GB", gpus or 1, tokens_per_second, measured)
+        plan_run(recipe, set_, machine, json_=json_)
         return
+    planned = {"--gpu": gpu, "--gpus": gpus, "--tokens-per-second": tokens_per_second, "--measured": measured}
+    if unused := [option for option, given in planned.items() if given is not None]:
+        raise RecipeError(f"{unused[0]} is for --plan; add --plan, or leave it out: a run takes the machine it is on")
     _run(recipe, output, resume, set_, json_, kinds=None, names=None)
-
-
-def _plan(
-    path: Path,
-    set_: list[str] | None,
-    gpu: str,
-    gpus: int,
-    tokens_per_second: float | None,
-    measured: Path | None,
-    json_: bool,
-) -> None:
-    recipe = load_recipe(path, overrides=parse_overrides(set_))
-    need_packages("trl")
-    from medrft.cli.plan import show_plan, show_steps
-    from medrft.models.load import TINY
-    from medrft.pipeline.planning import counted_rows, parse_size, plan_recipe, plan_steps
-    from medrft.pipeline.run import check_names
-
-    size, tiny = parse_size(gpu), recipe.model.id.startswith(TINY)
-    if tiny:
-        check_names(recipe, processes=gpus)
-        found = plan_steps(recipe, counted_rows(recipe, bar=progress_bar))
-    else:
-        found = plan_recipe(
-            recipe,
-            gpu=size,
-            gpus=gpus,
-            tokens_per_second=tokens_per_second,
-            measured=measured,
-            bar=progress_bar,
-        )
-    if json_:
-        print_json(found)
-    else:
-        if tiny:
-            out.print(f"{recipe.model.id} is built when the run begins, and fits anywhere", highlight=False)
-        (show_steps if tiny else show_plan)(found)
-        say_next(f"medrft run {shlex.quote(str(path))}{''.join(f' --set {shlex.quote(one)}' for one in set_ or ())}")
 
 
 def _command_for(kind: str, says: str) -> Callable[..., None]:
@@ -144,7 +116,9 @@ def evaluate(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VAR", help="The environment variable that holds the server's key.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.")] = 8,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Requests to the server at a time.", show_default=str(CONCURRENCY))
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="What another model is asked with.", show_default="short")] = None,
     output: Output = None,
     set_: Set = None,
@@ -159,20 +133,18 @@ def evaluate(
     recipe's results go to runs/<recipe name> or --output. The same command goes on where a killed one was.
     """
     from medrft.evaluation.own_scorers import build_own
-    from medrft.pipeline.evaluating import evaluate_engine, evaluate_stage, open_model, outside_name
+    from medrft.pipeline.evaluating import check_outside, evaluate_engine, evaluate_stage, open_model, outside_name
     from medrft.pipeline.job import open_job
     from medrft.pipeline.run import chosen_stages, report_run
     from medrft.report.paper_tables import chosen_format
 
     form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
-    if endpoint and model:
-        raise RecipeError("--model and --endpoint name two models; pass one of them")
-    if bool(endpoint) != bool(endpoint_model):
-        raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
-    outside = model or endpoint_model
-    _check_fits(outside, stage=stage, prompt=prompt, endpoint=endpoint, api_key_env=api_key_env)
+    outside = _outside(model, endpoint, endpoint_model, {"--api-key-env": api_key_env, "--concurrency": concurrency})
+    _check_fits(outside, stage=stage, prompt=prompt)
     recipe, folder = _subject(source, output, parse_overrides(set_), outside=bool(outside))
     chosen_stages(recipe, stage)
+    if model:
+        check_outside(recipe, model)
     build_own(recipe)
     server = None
     if endpoint and endpoint_model:
@@ -197,9 +169,21 @@ def evaluate(
     show_results(folder, json_, form)
 
 
-def _check_fits(
-    outside: str | None, *, stage: list[str] | None, prompt: str | None, endpoint: str | None, api_key_env: str | None
-) -> None:
+def _outside(
+    model: str | None, endpoint: str | None, endpoint_model: str | None, of_server: Mapping[str, object]
+) -> str | None:
+    """The name of the model from outside a run, if one is named; raises `RecipeError` for options that do not fit."""
+    if endpoint and model:
+        raise RecipeError("--model and --endpoint name two models; pass one of them")
+    if bool(endpoint) != bool(endpoint_model):
+        raise RecipeError("a server needs both --endpoint URL and --endpoint-model NAME")
+    for option, given in of_server.items():
+        if given is not None and not endpoint:
+            raise RecipeError(f"{option} is for --endpoint URL")
+    return model or endpoint_model
+
+
+def _check_fits(outside: str | None, *, stage: list[str] | None, prompt: str | None) -> None:
     """Raise for options that would have no effect beside the others, and for an unknown prompt."""
     from medrft.models.prompts import get_prompt
 
@@ -207,8 +191,6 @@ def _check_fits(
         raise RecipeError("--stage names a model of the run, --model and --endpoint another; pass one of them")
     if prompt and not outside:
         raise RecipeError("--prompt is for --model and --endpoint; a stage is asked with the prompt it was trained on")
-    if api_key_env and not endpoint:
-        raise RecipeError("--api-key-env is for --endpoint URL")
     get_prompt(prompt or SHORT)
 
 
@@ -220,6 +202,8 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     if source.is_dir():
         if output is not None:
             raise RecipeError("--output is for a recipe; the results of a run folder go into it")
+        if not outside and {"model.id", "model.revision"} & set(changes):
+            raise RecipeError("--set model.id: a run's stages are its own models; another one is --model ID")
         return recipe_of(existing_run(source), overrides=changes), source
     recipe = load_recipe(source, overrides=changes)
     if not outside:
@@ -229,7 +213,7 @@ def _subject(source: Path, output: Path | None, changes: dict[str, Any], *, outs
     return recipe, folder
 
 
-def _server(url: str, model: str, api_key_env: str | None, concurrency: int, template: dict[str, Any]) -> Remote:
+def _server(url: str, model: str, api_key_env: str | None, concurrency: int | None, template: dict[str, Any]) -> Remote:
     """A server as the model under test. A missing key is found now, not after the data are loaded.
 
     `template`: the recipe's arguments for the chat template; vLLM and SGLang read them as `chat_template_kwargs`.
@@ -242,7 +226,7 @@ def _server(url: str, model: str, api_key_env: str | None, concurrency: int, tem
         model=model,
         base_url=url,
         api_key_env=api_key_env,
-        concurrency=concurrency,
+        concurrency=CONCURRENCY if concurrency is None else concurrency,
         timeout=600.0,
         body=body,
         who="model under test",
@@ -372,7 +356,11 @@ def show_results(run: Path, json_: bool, form: str | None = None) -> None:
         out.print(_table([row for row in rows if row["data set"] == name], title=name))
     err.print(f"Report: {run / 'report.html'}", highlight=False, soft_wrap=True)
     stages = list(dict.fromkeys(row["stage"] for row in rows))
-    if len(stages) > 1:
+    if not stages:
+        out.print("Nothing was evaluated yet.")
+        words = ["medrft", "run", str(run / "recipe.yaml"), "--resume", "--output", str(run)]
+        say_next(shlex.join(words), "goes on with it")
+    elif len(stages) > 1:
         say_next(
             shlex.join(["medrft", "compare", f"{run}:{stages[0]}", f"{run}:{stages[-1]}"]), "which answers changed"
         )

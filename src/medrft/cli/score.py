@@ -104,20 +104,60 @@ def score(
         raise unknown_name("form", form, FORMS)
     path, pair = _source(rows, reference, answer, question)
     found = _rows(path, known[form], pair, output, shard)
-    if fit is not None:
-        _check_fit(fit, reward, state, shard)
-    if output is not None:
-        check_writable(output)
+    _check_fit(fit, reward, state, shard)
+    _check_output(output, path)
     options = scorer_options(option or [])
     words = [str(path) for path in lexicon or ()]
     judges = build_scorers(scorer or [], encoder, words, options)
     maker, facts, table = build_scored(reward, encoder, words, options) if reward is not None else (None, {}, None)
+    _check_used(options, scorer or [], reward)
     if found.shard is not None and maker is not None:
         check_shardable(maker, fitted=state is not None)
     asked = {"scorers": scorer, "reward": table, "options": options, "encoder": encoder, "lexicon": words, "form": form}
     work = Scoring(judges=judges, reward=maker, state=state, settings=settings_of(asked))
     facts["encoder"] = facts.get("encoder", _encoder_config(encoder).id)
     _score_rows(found, work, facts, output=output, fit=fit, json_=json_, explain=explain)
+    if not json_:
+        say_next(*_next_command(rows, pair, scorer or [], reward, output=output, shard=shard, explained=explain))
+
+
+def _next_command(
+    rows: Path | None,
+    pair: Mapping[str, str] | None,
+    scorers: Sequence[str],
+    reward: str | None,
+    *,
+    output: Path | None,
+    shard: str | None,
+    explained: bool,
+) -> tuple[str, str]:
+    """What to type after scoring, and what it shows: the shards together, else why, else what the reward is worth."""
+    if shard is not None and output is not None:
+        of = shard.partition("/")[2]
+        words = ["medrft", "score", str(rows), "--output", str(output), "--join", of]
+        return shlex.join(words), f"one file, when all {of} shards are scored"
+    if explained:
+        if reward is not None:
+            return f"medrft audit --reward {shlex.quote(reward)}", "does it tell right from wrong, can it be hacked"
+        return "medrft score --show armed_clinical", "what a reward is made of"
+    words = ["medrft", "score", *([str(rows)] if rows is not None else ())]
+    for name, value in (pair or {}).items():
+        words += [f"--{name}", value]
+    for name in scorers:
+        words += ["--scorer", name]
+    words += ["--reward", reward] if reward is not None else []
+    return shlex.join([*words, "--explain"]), "why each row got its scores"
+
+
+def _check_used(options: Options, scorers: Sequence[str], reward: str | None) -> None:
+    """Raise `UnknownNameError` for an option of a scorer that nothing here uses."""
+    from medrft.rewards import scorers_of
+    from medrft.rewards.named import read_reward
+
+    used = {*scorers, *(scorers_of(read_reward(reward).table) if reward is not None else ())}
+    for name in options:
+        if name not in used:
+            raise unknown_name("scorer of --option among those used here:", name, used)
 
 
 def _score_rows(
@@ -148,16 +188,22 @@ def _score_rows(
     if fit is not None and work.reward is not None:
         save_state(work.reward, fit, rows=printed.summary.rows)
         err.print(f"state in {fit}: pass it as state= in another trainer, or --state here", soft_wrap=True)
-    if not json_:
-        name = facts.get("reward")
-        explained = "see why each row got its scores: the same command with --explain"
-        say_next(
-            f"medrft audit --reward {shlex.quote(str(name))}" if name else "medrft score --show armed_clinical",
-            explained if not explain else "",
-        )
 
 
-def _check_fit(fit: Path, reward: str | None, state: Path | None, shard: str | None) -> None:
+def _check_output(output: Path | None, rows: Path | None) -> None:
+    """Raise for an output that cannot be written, is the file of rows itself, or is named as what it will not be."""
+    if output is None:
+        return
+    check_writable(output)
+    if rows is not None and output.exists() and output.samefile(rows):
+        raise RecipeError(f"--output {output} is the file of rows itself; name another file")
+    if output.suffix.lower() in (".csv", ".tsv", ".xlsx", ".json"):
+        raise RecipeError(f"--output {output}: scored rows are written as .jsonl or .parquet; name such a file")
+
+
+def _check_fit(fit: Path | None, reward: str | None, state: Path | None, shard: str | None) -> None:
+    if fit is None:
+        return
     if reward is None or state is not None or shard is not None:
         raise RecipeError(
             "--fit goes with --reward, and not with --state or --shard: it fits that reward's calibrations on the file"

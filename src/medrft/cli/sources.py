@@ -12,6 +12,7 @@ from medrft.cli import common
 from medrft.config import DataConfig
 from medrft.errors import DataError, RecipeError
 from medrft.progress import Advance
+from medrft.recipes import plain_problem
 
 if TYPE_CHECKING:
     from medrft.data.base import Loaded
@@ -47,7 +48,7 @@ def settings_by_source(names: list[str], assignments: list[str] | None) -> dict[
 def load_dataset(name: str, path: str | None, assignments: list[str] | None) -> Loaded:
     """A data set in its official splits. Validation is cut from train only if `--set validation=` asks for it."""
     if path is None and ":" in name and ".py:" not in name:
-        first, _, rest = name.partition(":")
+        first, _, rest = ("table", "", name) if name.startswith("hf:") else name.partition(":")
         raise DataError(f"give the name and the path apart: medrft data check {first} {rest}")
     options = nested_options(assignments)
     return load_options({"root": path, **options, "name": name}, cut="validation" in options)
@@ -80,7 +81,7 @@ def _config(table: Mapping[str, Any]) -> DataConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise RecipeError(f"--set {where}: {problem['msg'].lower()}, got {problem['input']!r}") from error
+        raise RecipeError(f"--set {where}: {plain_problem(problem)}") from error
 
 
 def nested_options(assignments: list[str] | None) -> dict[str, Any]:

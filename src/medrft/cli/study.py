@@ -25,7 +25,7 @@ from medrft.cli.common import (
     progress_bar,
     say_next,
 )
-from medrft.errors import need_packages
+from medrft.errors import RecipeError, need_packages
 
 if TYPE_CHECKING:
     from medrft.pipeline.run_study import Grid
@@ -67,6 +67,7 @@ def study(
     from medrft.report.paper_tables import chosen_format
 
     form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=json_)
+    _check_fits({"--dry-run": dry_run, "--collect": collect, "--power": power, "--audit": audit}, results)
     need_packages("trl")
     from medrft.pipeline.run_study import Grid
     from medrft.studies.arms import arms_of
@@ -96,6 +97,14 @@ def study(
         grid.audit = needed_audit(plan, grid.places)
         grid.run(arms)
     _collect(plan, grid, again, form=form, json_=json_)
+
+
+def _check_fits(modes: dict[str, bool], results: Path | None) -> None:
+    """Raise `RecipeError` for two options that each do one thing and stop, and for no folder of results to collect."""
+    if len(chosen := [mode for mode, given in modes.items() if given]) > 1:
+        raise RecipeError(f"{' and '.join(chosen)} each do one thing and stop; pass one of them")
+    if results is not None and modes["--collect"] and not results.is_dir():
+        raise RecipeError(f"no folder of result files at {results}; leave --results out for the study's own")
 
 
 def _planned(
@@ -243,8 +252,6 @@ def _print_forecast(facts: dict[str, Any]) -> None:
 
 
 def _seeds(text: str | None, own: list[int]) -> list[int]:
-    from medrft.errors import RecipeError
-
     if text is None:
         return own
     try:

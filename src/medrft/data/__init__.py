@@ -17,11 +17,12 @@ from medrft.config import DataConfig
 from medrft.errors import DataError, naming_extras, unknown_name
 from medrft.progress import Advance
 from medrft.recipes import refuse_masked
+from medrft.user_code import run_file
 
 with naming_extras():
     from medrft.data import phantom, splits
     from medrft.data.base import Loaded
-    from medrft.data.images import pixel_limit
+    from medrft.data.images import MISSING, pixel_limit
     from medrft.data.sets import (
         medxpertqa,
         omnimedvqa,
@@ -34,6 +35,7 @@ with naming_extras():
         vqa_rad,
     )
     from medrft.data.tables import convert, table
+    from medrft.data.tables.columns import check_columns
 
 
 class Loader(Protocol):
@@ -137,6 +139,8 @@ def not_empty(loaded: Loaded) -> Loaded:
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts) or "the files hold no rows"
     first = next((row for row in report.left_out if row.reason == counts[0][0]), None)
     example = f"; the first is {first.row}" + (f": {first.detail}" if first.detail else "") if first else ""
+    if counts and counts[0][0] == MISSING and not loaded.counts:
+        example += "; a table whose images lie elsewhere takes their folder: image_root=FOLDER"
     cause = next((f". {count.split}: {count.cause}" for count in loaded.counts if count.read and count.cause), "")
     raise DataError(
         f"{report.dataset}: no row is left of {sum(report.read.values()):,} read ({reasons}){example}{cause}"
@@ -148,7 +152,16 @@ def find_loader(name: str) -> Loader:
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), function)
+    if name == "hf":
+        raise DataError(
+            "a data set on the hub is read as a table: table:hf:owner/name (data check: table hf:owner/name)"
+        )
     if name not in LOADERS:
+        if Path(name).exists() and not name.endswith(".py"):
+            raise DataError(
+                f"{name} is a file or folder, and how it is read stands before it: table:{name} for a table of your "
+                f"own (data check and data show: table {name})"
+            )
         raise unknown_name("data set", name, LOADERS)
     return LOADERS[name]
 
@@ -161,6 +174,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> Loader:
     for key in options:
         if key not in known:
             raise unknown_name(f"option of data set {name}", key, [*known, *SHARED, "name", "root"])
+    if name == "table":
+        check_columns(options.get("columns") or {})
     return loader
 
 
@@ -179,7 +194,7 @@ def _from_file(path: Path, function: str) -> Loader:
     if spec is None or spec.loader is None:
         raise DataError(f"no loader file {path}; name a data set as {', '.join(LOADERS)} or as my_dataset.py:load")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    run_file(module, spec, path)
     found = getattr(module, function, None)
     if not callable(found):
         names = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]

@@ -50,6 +50,13 @@ def _check_place(config: ModelConfig) -> None:
         check_tiny(config.id.removeprefix(TINY), config.tiny)
     if (config.id.startswith(("/", ".", "~")) or config.id.count("/") > 1) and not Path(config.id).is_dir():
         raise ModelError(f"no folder at {config.id}; a model is a hub id (owner/name) or the folder of a saved one")
+    folder = Path(config.id)
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        hint = f"a run's models are in {folder}/stages/NAME/final" if (folder / "recipe.yaml").is_file() else ""
+        raise ModelError(
+            f"{folder} holds no model: it has neither config.json nor adapter_config.json; "
+            f"{hint or 'name the folder of a saved model, or a hub id (owner/name)'}"
+        )
     if is_bundled(config.id) and config.revision:
         raise ModelError(f"{config.id} comes with medrft and has no revisions; take model.revision out")
 

@@ -73,17 +73,33 @@ def open_engine(job: Job, source: str, *, model: ModelConfig | None = None) -> E
     )
 
 
+def check_outside(recipe: Recipe, name: str) -> None:
+    """Refuse a model from outside a run that cannot be loaded, before data are read.
+
+    Raises `RecipeError` for a `tiny:` model, and `ModelError` for an absent folder and for a hub id out of reach.
+    """
+    from medrft.models.load import check_start
+
+    model = _outside_config(recipe, name)
+    if model.id.startswith("tiny:"):
+        raise RecipeError(f"--model {name!r} is a random model; pass a hub id or the folder of a saved one")
+    check_start(model)
+
+
+def _outside_config(recipe: Recipe, name: str) -> ModelConfig:
+    place, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    return recipe.model.model_copy(update={"id": place, "revision": revision or None, "lora": None, "freeze": ()})
+
+
 def open_model(job: Job, name: str) -> Engine:
     """A model from outside the run, named by `ID`, `ID@REVISION` or a folder, with the recipe's other model settings.
 
-    Raises `RecipeError` for a `tiny:` model.
+    Raises as `check_outside` does.
     """
     from medrft.models.load import resolve_base
 
-    place, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
-    model = job.recipe.model.model_copy(update={"id": place, "revision": revision or None, "lora": None, "freeze": ()})
-    if place.startswith("tiny:"):
-        raise RecipeError(f"--model {name!r} is a random model; pass a hub id or the folder of a saved one")
+    check_outside(job.recipe, name)
+    model = _outside_config(job.recipe, name)
     merged = job.run.path / "models" / outside_name(job.recipe, name)  # only an adapter is written there, merged
     source = resolve_base(model, texts=(), output=merged, seed=job.recipe.seed)
     return open_engine(job, source, model=model)

@@ -45,6 +45,7 @@ def run_recipe(
     if is_main():
         RunDir.check(output, resume=resume)
         check_same(recipe, output)
+    check_starts(recipe, stages, output)
     check_names(recipe)
     check_ready(recipe)
     with alone_in(output):
@@ -135,6 +136,20 @@ def chosen_stages(recipe: Recipe, only: Sequence[str] | None) -> list[StageConfi
         if name not in names and name != "base":
             raise unknown_name("stage", name, ["base", *names])
     return [stage for stage in recipe.stages if only is None or stage.name in only]
+
+
+def check_starts(recipe: Recipe, stages: Sequence[StageConfig], output: Path) -> None:
+    """Raise `RecipeError` for a stage that goes on from one which is neither finished in `output` nor to be done."""
+    there = {"base", *(stage.name for stage in recipe.stages if RunDir(output).is_finished(stage.name))}
+    for stage in stages:
+        start = recipe.start_of(stage)
+        if start not in there:
+            kind = next(one.kind for one in recipe.stages if one.name == start)
+            raise RecipeError(
+                f"stage {stage.name!r} goes on from {start!r}, which has no final model in {output}; train that first: "
+                f"medrft {kind} RECIPE --output {output}, or medrft run for all stages"
+            )
+        there.add(stage.name)
 
 
 def check_names(recipe: Recipe, *, processes: int | None = None, weights: bool = True) -> None:

@@ -120,6 +120,10 @@ def _parsed(spec: Any) -> RewardConfig:
 
 
 def _preset(name: str) -> StackConfig:
+    if ".py:" in name:
+        raise RecipeError(
+            f"{name} is a scorer, not a whole reward; name it as a part: {{parts: [{{scorer: {name}, weight: 1}}]}}"
+        )
     if name not in PRESETS:
         raise unknown_name("reward preset", name, PRESETS)
     return PRESETS[name]

@@ -36,7 +36,7 @@ def load_state(reward: Reward, path: Path) -> str:
     A file of `--fit` must have been fitted with the same parts, encoders and calibrations. Raises `DataError` if there
     is no state, `RecipeError` if it belongs to another reward.
     """
-    found = _find(path)
+    found = find_state(path)
     state = read_json(found)
     if found.name == "trainer_state.json":
         state = _in_checkpoint(state)
@@ -85,7 +85,8 @@ def _check_settings(saved: dict[str, Any], reward: Reward, path: Path) -> None:
                     )
 
 
-def _find(path: Path) -> Path:
+def find_state(path: Path) -> Path:
+    """The newest file of calibration state in a run, or the file itself; raises `DataError` where there is none."""
     if path.is_file():
         return path
     for pattern in (FILE, f"stages/*/{FILE}"):

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from medrft.errors import RecipeError, unknown_name
 from medrft.types import Item, Score, Scorer
+from medrft.user_code import run_file
 
 UNBOUNDED = (-math.inf, math.inf)
 
@@ -65,11 +66,11 @@ def _load_file(where: str, base_dir: Path | None) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        run_file(module, spec, path)
     except BaseException:
         del sys.modules[name]
         raise

@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError, model_validator
 from medrft.audit.figures import FIGURES
 from medrft.config import ControlName, Recipe
 from medrft.errors import RecipeError, unknown_name
-from medrft.recipes import found_files, load_recipe, read_yaml
+from medrft.recipes import found_files, load_recipe, plain_problem, read_yaml
 from medrft.reward_config import Shape
 from medrft.shipped import find_shipped, hint_shipped
 from medrft.studies.controls import ARM, Overrides, Rule, load_controls, results_folder
@@ -210,6 +210,8 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
     table = read_yaml(path)
     if not isinstance(table, dict):
         raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
+    if "model" in table:
+        raise RecipeError(f"{path} is a recipe, not a study; medrft run {path} runs it")
     try:
         read = StudyTable.model_validate(table)
         study = Study(read.model_copy(update={"set": {**read.set, **(overrides or {})}}), path)
@@ -232,7 +234,7 @@ def _told(error: ValidationError, path: Path) -> RecipeError:
         return RecipeError(f"{path}: {problem['ctx']['error']}")
     if problem["type"] == "missing":
         return RecipeError(f"{path}: {where} is missing; docs/studies.md says what a study holds")
-    return RecipeError(f"{path}: {where}: {problem['msg'].lower()}, got {problem['input']!r}")
+    return RecipeError(f"{path}: {where}: {plain_problem(problem)}")
 
 
 def _check_arms(study: Study) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medrft.data.values import DEEPEST
+from medrft.errors import DataError, unknown_name
 
 USUAL: dict[str, tuple[str, ...]] = {
     "id": ("id", "qid", "question_id", "index"),
@@ -49,6 +50,18 @@ class Absent:
 
 
 ABSENT = Absent()
+
+
+def check_columns(columns: Any) -> None:
+    """Raise for `columns` that are no table of roles, and for a role that a table does not have."""
+    if not isinstance(columns, Mapping):
+        raise DataError(
+            f"columns names the column of each role, such as columns.image={columns if columns else 'file'}; roles: "
+            f"{', '.join(USUAL)}"
+        )
+    for role in columns:
+        if role not in USUAL:
+            raise unknown_name("role in columns of table", role, USUAL)
 
 
 @dataclass(frozen=True, slots=True)

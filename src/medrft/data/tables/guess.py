@@ -17,7 +17,7 @@ from typing import Any
 from medrft.data.base import RowError
 from medrft.data.hub import hub_name, hub_rows
 from medrft.data.layout import list_names
-from medrft.data.tables.columns import NEEDED, USUAL, Columns, plain_spelling
+from medrft.data.tables.columns import NEEDED, USUAL, Columns, check_columns, plain_spelling
 from medrft.data.tables.formats import recognize_format, turns_of
 from medrft.data.tables.pictures import ENDINGS, cell_images, image_name, is_base64
 from medrft.data.tables.rows import SUFFIXES, Row, read_rows, split_name, table_files
@@ -88,6 +88,7 @@ def recognize_source(root: str, given: Mapping[str, Any] | None = None) -> Sourc
             )
         if (found := _release(path)) is not None:
             return found
+    check_columns((given or {}).get("columns") or {})
     return _table(root, path, dict(given or {}))
 
 

@@ -26,7 +26,7 @@ from medrft.data.layout import Release
 from medrft.data.notes import count_noun
 from medrft.data.tables import choices
 from medrft.data.tables.answers import Answers
-from medrft.data.tables.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, metadata_of_row
+from medrft.data.tables.columns import ABSENT, NEEDED, USUAL, VIEW_ROLES, Columns, Roles, check_columns, metadata_of_row
 from medrft.data.tables.formats import recognize_format, turns_of
 from medrft.data.tables.pictures import Pictures, cell_images
 from medrft.data.tables.rows import SUFFIXES, Row, read_rows, split_name, table_files
@@ -123,10 +123,8 @@ def load_table(
     )
 
 
-def _check_options(columns: Mapping[str, Any], split: str, answer_index: Any, ask: Any) -> None:
-    for role in columns:
-        if role not in USUAL:
-            raise unknown_name("role in columns of table", role, USUAL)
+def _check_options(columns: Any, split: str, answer_index: Any, ask: Any) -> None:
+    check_columns(columns)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if answer_index not in (None, 0, 1) or isinstance(answer_index, bool):

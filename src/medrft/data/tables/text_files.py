@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from medrft.data.tables.pictures import ENDINGS
 from medrft.data.values import show_value
 from medrft.errors import DataError
 
@@ -138,6 +139,11 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None) if len(names) < 10_000 else None
     if twice is not None:
         raise DataError(f"{path}: its header names the column {twice!r} twice; rename one of them")
+    if any(name.endswith(ENDINGS) for name in names):
+        raise DataError(
+            f"{path} has no header: its first line is {', '.join(header)[:100]}; write the names of the columns above "
+            "it, such as image,question,answer"
+        )
 
 
 def _delimiter(path: Path, lines: _Lines, wanted: str | None) -> str:

@@ -66,6 +66,8 @@ def read_sides(arguments: Sequence[str], *, stage: str | None = None) -> list[Si
         raise DataError(
             f"compare needs two runs or more, got {len(arguments)}; for example: medrft compare before after"
         )
+    if stage is not None and all(not Path(one).exists() and ":" in one for one in arguments):
+        raise DataError(f"--stage {stage} is for runs that name none, and all of these do; leave it out")
     runs = []
     for argument in arguments:
         # `a,b` are two places, unless a file or folder has that name.

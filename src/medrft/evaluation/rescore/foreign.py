@@ -6,6 +6,7 @@ have any type: the parsers below return `None` or nothing where it is not the ex
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
@@ -204,12 +205,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[tuple[int, Any]]:
-    """Values of a JSONL file with their line numbers; a line that is not JSON is `None`."""
+    """Values of a JSONL file with their line numbers; a line that is not JSON, or not UTF-8, is `None`."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    # By bytes: a text may hold a character that `splitlines` takes for the end of a line.
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if line.strip():
             try:
-                found.append((number, clean_texts(json.loads(line))))
+                found.append((number, clean_texts(json.loads(line.decode("utf-8")))))
             except (ValueError, RecursionError):
                 found.append((number, None))
     return found

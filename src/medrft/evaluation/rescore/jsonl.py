@@ -58,7 +58,9 @@ def _lines(path: Path, options: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
 def _answered(row: Any, number: int, path: Path, options: Mapping[str, Any]) -> Answered | LeftOut:
     line = f"{path.name}:{number}"
     if not isinstance(row, Mapping):
-        return foreign.left_out(line, "", "not an object", row)
+        return foreign.left_out(
+            line, "", "not JSON in UTF-8" if row is None else "not an object", line if row is None else row
+        )
 
     def field(name: str) -> Any:
         columns = (str(options[name]),) if name in options else NAMES[name]

@@ -47,6 +47,7 @@ def run_server(asked: Serving) -> None:
     token = find_token(asked.host, asked.token_env)
     if asked.log_rows is not None:
         check_writable(asked.log_rows)
+        asked.log_rows.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(asked.log_rows, os.O_CREAT | os.O_APPEND, 0o600))
     held, remembered = open_reward(asked)
     # They quote what a scorer of the user's raised, which may hold a model's text. /health has the counts.
