@@ -41,6 +41,14 @@ COMPLETIONS = (48, 256, 512, 1024)
 HYBRID = "qwen3_5"
 LIMITS = {"over_floor": 1.25, "over_memory": 1.2, "max_logp_diff": 1e-4, "max_grad_rel_diff": 1e-4}
 """What no case may exceed."""
+ROUNDED = 3e-4
+"""The limit of `max_grad_rel_diff` for `_hybrid`: a decay's gradient is a small sum of large terms, and TRL's own
+differs from itself by up to 8e-5 under more padding. In float64 both ways agree (docs/performance.md)."""
+
+
+def limits_of(name: str) -> dict[str, float]:
+    """What a case may not exceed."""
+    return LIMITS | ({"max_grad_rel_diff": ROUNDED} if name.endswith("_hybrid") else {})
 
 
 def name_of(case: Case) -> str:
@@ -141,7 +149,7 @@ def measure(case: Case, repeats: int, layers: int) -> dict:
 
 def line(name: str, found: dict) -> str:
     """A case for people."""
-    over = [f"{key} over {limit:g}" for key, limit in LIMITS.items() if found[key] > limit]
+    over = [f"{key} over {limit:g}" for key, limit in limits_of(name).items() if found[key] > limit]
     return (
         f"{name:22} times faster {found['ratio']:.2f} of {found['floor']:.2f} (over floor {found['over_floor']:.2f}), "
         f"memory {found['memory']['ours']:.0f} of {found['memory']['trl']:.0f} MiB (over tokens "
