@@ -71,11 +71,18 @@ class Case:
     prompts: int = 2
     new: int = NEW_TOKENS
     text: int = TEXT_TOKENS
+    family: str = "llava"
+    """Or `qwen3_5`, in which one layer of four attends, and the others have linear attention."""
 
     @property
     def prompt(self) -> int:
         """Tokens of a prompt."""
         return self.side**2 + self.text
+
+    @property
+    def attending(self) -> int:
+        """Layers of the language model with full attention."""
+        return SIZES["layers"] if self.family == "llava" else -(-SIZES["layers"] // 4)
 
 
 CASES = {
@@ -107,7 +114,7 @@ def spread_of_tokens(prompts, completions, completion_ids, **kwargs) -> list[flo
 def model_and_processor(case: Case):
     """A random model whose weights depend on nothing but its sizes."""
     model, processor = build_tiny(
-        "llava", texts=[QUESTION] * 4, sizes={**SIZES, "image": CELL * case.side, "vocab": 2048}, seed=0
+        case.family, texts=[QUESTION] * 4, sizes={**SIZES, "image": CELL * case.side, "vocab": 2048}, seed=0
     )
     with torch.no_grad():  # a tokenizer of few words; a vocabulary of usual size for a model as small as this
         model.resize_token_embeddings(2048, mean_resizing=False)
@@ -252,7 +259,7 @@ def attention(case: Case, *, shared: bool) -> float:
     else:
         pairs = case.prompts * case.group * whole**2 / 2
     passes = 4 if case.checkpointing else 3  # a backward pass costs two forward ones
-    return passes * 4 * pairs * SIZES["hidden"] * SIZES["layers"]
+    return passes * 4 * pairs * SIZES["hidden"] * case.attending
 
 
 def compared(trainers: dict[str, GRPOTrainer], case: Case) -> dict[str, float]:

@@ -6,7 +6,9 @@
 TRL's trainer against ours on the same recorded completions, in one process and in turn: forward, backward and the
 optimizer's step, of one group. Cases are p<prompt>_c<completion>_g<completions of a prompt>, `_ckpt` with gradient
 checkpointing; the model is that of grpo_step.py with two layers in each tower, as ratios hardly depend on their number
-(`--layers 6` has the whole). Seconds are the process's own CPU time on one thread, medians.
+(`--layers 6` has the whole). `_hybrid` is a Qwen3.5 of these sizes (`--layers 4`: three of linear attention, one of
+full attention); of its delta rule, products are counted and what solves its triangular systems is not. Seconds
+are the process's own CPU time on one thread, medians.
 
 `ratio` is TRL's time by ours. `floor` is the ratio of the operations that must be done (matrix products as counted
 while they run, and of attention the pairs of tokens that see each other), and `over_floor` is floor by ratio: 1 is all
@@ -36,13 +38,23 @@ BLOCK = re.compile(r"(<!-- updates -->\n).*?(<!-- end -->)", re.DOTALL)
 PROMPTS = {277: (16, 21), 612: (24, 36), 1045: (32, 21)}
 """Tokens of a prompt -> image tokens a side, and tokens of text."""
 COMPLETIONS = (48, 256, 512, 1024)
+HYBRID = "qwen3_5"
 LIMITS = {"over_floor": 1.25, "over_memory": 1.2, "max_logp_diff": 1e-4, "max_grad_rel_diff": 1e-4}
 """What no case may exceed."""
+ROUNDED = 3e-4
+"""The limit of `max_grad_rel_diff` for `_hybrid`: a decay's gradient is a small sum of large terms, and TRL's own
+differs from itself by up to 8e-5 under more padding. In float64 both ways agree (docs/performance.md)."""
+
+
+def limits_of(name: str) -> dict[str, float]:
+    """What a case may not exceed."""
+    return LIMITS | ({"max_grad_rel_diff": ROUNDED} if name.endswith("_hybrid") else {})
 
 
 def name_of(case: Case) -> str:
     """A case's name."""
-    return f"p{case.prompt}_c{case.new}_g{case.group}{'_ckpt' * case.checkpointing}"
+    hybrid = "_hybrid" * (case.family == HYBRID)
+    return f"p{case.prompt}_c{case.new}_g{case.group}{'_ckpt' * case.checkpointing}{hybrid}"
 
 
 CASES = {
@@ -54,6 +66,10 @@ CASES = {
     for case in [Case(side, checkpointing=checkpointing, group=group, prompts=1, new=new, text=text)]
 }
 CASES["p37_c1024_g8"] = Case(4, prompts=1, new=1024)  # where there is hardly anything to share
+for new in (48, 256):
+    for side, text in ((15, 52), (23, 83)):
+        case = Case(side, prompts=1, new=new, text=text, family=HYBRID)
+        CASES[name_of(case)] = case
 
 
 def recorded(trainer) -> dict:
@@ -133,7 +149,7 @@ def measure(case: Case, repeats: int, layers: int) -> dict:
 
 def line(name: str, found: dict) -> str:
     """A case for people."""
-    over = [f"{key} over {limit:g}" for key, limit in LIMITS.items() if found[key] > limit]
+    over = [f"{key} over {limit:g}" for key, limit in limits_of(name).items() if found[key] > limit]
     return (
         f"{name:22} times faster {found['ratio']:.2f} of {found['floor']:.2f} (over floor {found['over_floor']:.2f}), "
         f"memory {found['memory']['ours']:.0f} of {found['memory']['trl']:.0f} MiB (over tokens "

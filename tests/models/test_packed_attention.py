@@ -193,6 +193,6 @@ def test_no_tensor_grows_with_the_square_of_the_row():
 
 
 def test_branches_are_padded_to_their_neighbours_length():
-    groups = packed._alike((5, 100, 4, 90, 98, 30))
+    groups = packed.like_lengths((5, 100, 4, 90, 98, 30))
     assert groups == [[2, 0], [5], [3, 4, 1]]
     assert sorted(itertools.chain(*groups)) == list(range(6))

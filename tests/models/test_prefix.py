@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
 from families import FAMILIES, toy
 from medrft.config import ModelConfig
 from medrft.models import prefix
+from medrft.models.packed_recurrence import PromptState
 from medrft.models.policy import make_checkpointable
 from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not_shareable
 from medrft.training.sharing.groups import take_rows
@@ -121,6 +123,66 @@ def test_checkpointing_computes_a_row_again_with_its_layout(made, family, reentr
     again, _, other = measured(found, shared, rows)
     assert (logps - again).abs().max() < 1e-4
     assert (gradient - other).norm() / gradient.norm() < 1e-4
+
+
+@pytest.fixture
+def hybrid(made):
+    """Qwen3.5, with weights as they are loaded.
+
+    Doubled ones make its delta rule so sensitive that a plain pass differs from itself by 2e-4 under more padding.
+    """
+    found = made("qwen3_5")
+    with torch.no_grad():
+        for parameter in found.model.parameters():
+            parameter.div_(2 if parameter.ndim > 1 else 1)
+    found.model.train()
+    return found
+
+
+class TestLinearAttention:
+    """The state after a prompt is computed once, and gradients of all branches flow through it."""
+
+    def test_log_probabilities_and_gradients(self, hybrid):
+        assert set(hybrid.model.config.get_text_config().layer_types) == {"linear_attention", "full_attention"}
+        logps, gradient = gap(hybrid)
+        assert logps < 1e-5
+        assert gradient < 1e-5
+
+    @pytest.mark.parametrize("reentrant", [False, True])
+    def test_checkpointing(self, hybrid, reentrant):
+        make_checkpointable(hybrid.model)
+        hybrid.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        hybrid.model.enable_input_require_grads()
+        logps, gradient = gap(hybrid)
+        assert logps < 1e-5
+        assert gradient < 1e-5
+
+    def test_adapters(self, hybrid):
+        torch.manual_seed(4)
+        settings = LoraConfig(target_modules=["in_proj_qkv", "in_proj_z", "out_proj", "q_proj"], r=2)
+        hybrid.model = get_peft_model(hybrid.model, settings)
+        for name, weight in hybrid.model.named_parameters():
+            if "lora_B" in name:  # zero at first, so that the other half has no gradient
+                torch.nn.init.normal_(weight, std=0.02)
+        logps, gradient = gap(hybrid)
+        assert logps < 2e-5  # it differs from itself by about as much, under more padding
+        assert gradient < 1e-5
+
+    def test_a_state_that_is_another_is_seen(self, hybrid, monkeypatch):
+        monkeypatch.setattr(PromptState, "get_recurrent_state", lambda self, layer_idx, state_idx=0: None)
+        logps, gradient = gap(hybrid)
+        assert logps > 1e-4
+        assert gradient > 1e-4
+
+    def test_without_sdpa_it_is_told(self, made):
+        found = made("qwen3_5", attention="eager")
+        assert "linear_attention take packed rows apart beside sdpa, not beside eager" in why_not_shareable(found.model)
+
+    def test_it_is_undone(self, hybrid):
+        rows = rows_of(hybrid)
+        ours = measured(hybrid, plain, rows)
+        prefix.keep_rows_whole(hybrid.model)
+        assert all(torch.equal(a, b) for a, b in zip(ours, measured(hybrid, plain, rows), strict=True))
 
 
 def test_plain_passes_are_those_of_sdpa(made):

@@ -374,24 +374,43 @@ def test_what_cannot_share_falls_back_with_a_reason(light, monkeypatch, why):
     assert len(trainer.sharing.fallen) == 1
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3", "idefics3"])
-def test_no_family_falls_back_in_a_stage(family, recipe, drawn, tmp_path):
+@pytest.fixture
+def stage(recipe, drawn, tmp_path):
+    """`stage(family)`: a GRPO stage of a tiny model of a family; its run, and `prefix` in its record."""
     from medrft.models.load import resolve_base
 
-    table = recipe().model_dump(mode="json")
-    table["model"]["id"] = f"tiny:{family}"
-    given = parse_recipe(table)
-    texts = [text for name in ("short", "think") for text in get_prompt(name).texts(drawn["train"])]
-    source = resolve_base(given.model, texts=texts, output=tmp_path / "base", seed=0)
-    run = RunDir.create(tmp_path / "run")
-    run_grpo(given.stages[1], given, start=source, **drawn, run=run)
-    found = read_json(run.stage("grpo") / "stage.json")["prefix"]
+    def train(family):
+        table = recipe().model_dump(mode="json")
+        table["model"]["id"] = f"tiny:{family}"
+        given = parse_recipe(table)
+        texts = [text for name in ("short", "think") for text in get_prompt(name).texts(drawn["train"])]
+        source = resolve_base(given.model, texts=texts, output=tmp_path / "base", seed=0)
+        run = RunDir.create(tmp_path / "run")
+        run_grpo(given.stages[1], given, start=source, **drawn, run=run)
+        return run, read_json(run.stage("grpo") / "stage.json")["prefix"]
+
+    return train
+
+
+@pytest.mark.parametrize("family", ["llava", "gemma3", "idefics3"])
+def test_no_family_falls_back_in_a_stage(family, stage):
+    run, found = stage(family)
     assert found["fallbacks"] == {}
     assert found["whole"] is None and set(found["attention"]) == {"by parts"}
     assert all(checked["passed"] for checked in found["checked"].values())
     assert set(found["completions"]) == {"rollouts/shared", "loss/shared"}
     rows = [row for row in read_jsonl(run.metrics) if row["split"] == "train"]
     assert all(row["shared_prompts"] == 1 for row in rows)
+
+
+def test_linear_attention_shares_in_the_loss(stage):
+    _, found = stage("qwen3_5")
+    assert found["fallbacks"] == {
+        "rollouts": "the model has layers of type linear_attention, whose state is shared in the loss alone"
+    }
+    assert found["checked"]["loss"]["passed"]
+    assert found["whole"] is None and set(found["attention"]) == {"by parts"}
+    assert set(found["completions"]) == {"rollouts/plain", "loss/shared"}
 
 
 def test_sharing_can_be_switched_off(trained, run, recipe):

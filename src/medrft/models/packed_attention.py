@@ -322,7 +322,7 @@ def _branches(
     queries, keys, values = (x[:, :, tree.written].split(tree.branches, dim=2) for x in (query, key, value))
     end = tree.held.stop
     held = tree.prompt if window is None else min(tree.prompt, window - 1)
-    for members in _alike(tree.branches):
+    for members in like_lengths(tree.branches):
         longest = max(tree.branches[member] for member in members)
 
         def rows(parts: tuple[torch.Tensor, ...], members: list[int] = members, size: int = longest) -> torch.Tensor:
@@ -346,10 +346,10 @@ def _branches(
     return [found[member] for member in range(len(tree.branches))]
 
 
-def _alike(lengths: tuple[int, ...]) -> list[list[int]]:
+def like_lengths(lengths: tuple[int, ...]) -> list[list[int]]:
     """The branches in groups of like length.
 
-    >>> _alike((5, 100, 4, 90))
+    >>> like_lengths((5, 100, 4, 90))
     [[2, 0], [3, 1]]
     """
     groups: list[list[int]] = []

@@ -193,7 +193,9 @@ def _layouts(model: Any, kinds: set[str], lines: Lines, images: torch.Tensor | N
     given = rows[kept], lines.segments[kept]
     whole = packed_layout(*given, None if images is None else images[kept])
     full = packed_layout(*given, None) if images is not None and _family(model) in SLIDING_IMAGES else whole
-    return full if kinds == {"full_attention"} else {"full_attention": full, "sliding_attention": whole}
+    if kinds == {"full_attention"}:
+        return full
+    return {**dict.fromkeys(kinds, whole), "full_attention": full, "sliding_attention": whole}
 
 
 def _shape(config: Any, seen: torch.Tensor) -> Any:
@@ -278,12 +280,21 @@ def why_not_shareable(model: Any, *, rollouts: bool = False) -> str | None:
 
     Rollouts bring their own attention. All other passes need an attention that takes a mask of ours.
     """
+    from medrft.models.packed_recurrence import RECURRENT, why_not_apart
+
     config = text_config(model)
     others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
-    if others:
+    if others - set(RECURRENT):
         return f"the model has layers of type {', '.join(sorted(others))}"
     if getattr(config, "cross_attention_layers", None):
         return "the model looks at images in cross-attention layers, not among its tokens"
+    if others and rollouts:
+        return f"the model has layers of type {', '.join(sorted(others))}, whose state is shared in the loss alone"
+    if others and config._attn_implementation not in ("sdpa", PARTS):
+        kinds = ", ".join(sorted(others))
+        return f"layers of type {kinds} take packed rows apart beside sdpa, not beside {config._attn_implementation}"
+    if others and (why := why_not_apart(model, [kind for kind in config.layer_types if kind in RECURRENT])):
+        return why
     if rollouts or rows_apart(model) or config._attn_implementation in ATTENTION:
         return None
     return f"attention {config._attn_implementation!r} sees no mask of ours; use one of {', '.join(ATTENTION)}"
@@ -323,21 +334,34 @@ def _end_to_end(packed: Packed, inputs: dict[str, Any]) -> tuple[Packed, dict[st
 def take_rows_apart(model: Any) -> None:
     """Let the language model attend to packed rows part by part (`packed_attention`), if it attends by sdpa now.
 
-    Plain passes stay as they are. It holds until `keep_rows_whole`, and not only in the forward pass, because gradient
-    checkpointing calls the attention again in the backward pass.
+    Its layers of linear attention take them apart too (`packed_recurrence`). Plain passes stay as they are. It holds
+    until `keep_rows_whole`, and not only in the forward pass, because gradient checkpointing calls both again in the
+    backward pass.
     """
     from medrft.models.packed_attention import register_attention
+    from medrft.models.packed_recurrence import take_layers_apart
 
     config = text_config(model)
     if config._attn_implementation == "sdpa":
         register_attention(PARTS)
         config._attn_implementation = PARTS
+        take_layers_apart(model)
 
 
 def keep_rows_whole(model: Any) -> None:
     """Undo `take_rows_apart`: packed rows get a dense mask again."""
+    from medrft.models.packed_recurrence import keep_layers_whole
+
     if rows_apart(model):
         text_config(model)._attn_implementation = "sdpa"
+        keep_layers_whole(model)
+
+
+def needs_rows_apart(model: Any) -> bool:
+    """Whether no mask can keep branches apart, since a layer carries a state from each token to the next."""
+    from medrft.models.packed_recurrence import RECURRENT
+
+    return bool(set(RECURRENT) & set(getattr(text_config(model), "layer_types", None) or []))
 
 
 def rows_apart(model: Any) -> bool:

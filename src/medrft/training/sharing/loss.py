@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 
-from medrft.models.prefix import keep_rows_whole, packed_inputs, rows_apart, take_rows_apart, why_not_shareable
+from medrft.models.prefix import (
+    keep_rows_whole,
+    needs_rows_apart,
+    packed_inputs,
+    rows_apart,
+    take_rows_apart,
+    why_not_shareable,
+)
 from medrft.training.processed import KNOWN, forward_fields, stretch_inputs
 from medrft.training.sharing import groups
 from medrft.training.sharing.agree import Agrees
@@ -97,14 +104,17 @@ class SharesLoss(Agrees):
         """`_shared`, compared with the plain way if that is due; `None` if it falls back.
 
         Attention takes the rows apart. If that fails, it gets them whole, under a dense mask, and if that fails too,
-        nothing is shared.
+        nothing is shared. Linear attention cannot have them whole.
         """
         me: Any = self
         device = me.accelerator.device
         state = random_state(device)
         why = self._together(aux or self._why_not(model))
         failed, found = None, None
-        for apart in (True, False) if self.sharing.whole is None else (False,):
+        ways = (True, False) if self.sharing.whole is None else (False,)
+        if needs_rows_apart(model):
+            ways = (True,)
+        for apart in ways:
             if why is not None:
                 break
             (take_rows_apart if apart else keep_rows_whole)(model)
@@ -112,7 +122,7 @@ class SharesLoss(Agrees):
             if why is None:
                 break
             rewind_generators(state, device)
-            if rows_apart(model):
+            if rows_apart(model) and ways[-1] is False:
                 self.sharing.checked.pop("loss", None)
                 failed, why = why, None
         if why is None:
