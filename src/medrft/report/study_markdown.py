@@ -99,17 +99,35 @@ def study_status(facts: Row) -> list[str]:
     return parts
 
 
+MANY = 4
+"""So many arms that lack the same seeds are counted, and not named one by one."""
+
+
 def _by_arm(labels: Sequence[str], planned: int) -> str:
-    """The names of arms; those with only some of the planned seeds are followed by these.
+    """The names of arms; those with only some of the planned seeds are followed by these, or counted if they are many.
 
     >>> _by_arm(["a-seed1", "b-seed1", "a-seed2"], 2)
     'a, b (seed 1)'
+    >>> _by_arm([f"{arm}-seed{seed}" for arm in "abcd" for seed in (2, 3)], 3)
+    'seeds 2, 3 of 4 arms'
     """
     seeds: dict[str, list[str]] = {}
     for name in labels:
         arm, _, seed = name.rpartition("-seed")
         seeds.setdefault(arm, []).append(seed)
-    return ", ".join(arm if len(own) == planned else f"{arm} (seed {', '.join(own)})" for arm, own in seeds.items())
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for arm, own in seeds.items():
+        alike.setdefault(tuple(own), []).append(arm)
+    parts = []
+    for own, arms in alike.items():
+        told = ", ".join(own)
+        if len(own) == planned:
+            parts += arms
+        elif len(arms) >= MANY:
+            parts.append(f"seed{'s' if len(own) > 1 else ''} {told} of {len(arms)} arms")
+        else:
+            parts += [f"{arm} (seed {told})" for arm in arms]
+    return ", ".join(parts)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
