@@ -73,7 +73,8 @@ def shown(name: str) -> str:
     """The pictures and the verdict of one study, or that it has no result yet."""
     facts = facts_of(name)
     says = {f"study_{name}_prediction.svg": "The audit's figure and the gained truth of each reward"}
-    says[f"study_{name}.svg"] = f"{metric_label(facts['primary']['metric'])} of each arm, and what that is worth"
+    if not facts["predicts"]:  # its dozens of arms are on the page of tables
+        says |= arms_picture(name, facts)
     lines = [f"![{alt}](images/{file})\n" for file, alt in says.items() if file in pictures()]
     if facts["predicts"]:
         lines.append(f"**{predict_words(facts)}.**\n")
@@ -81,10 +82,17 @@ def shown(name: str) -> str:
     return "\n".join(lines).rstrip()
 
 
+def arms_picture(name: str, facts: dict[str, Any]) -> dict[str, str]:
+    """The picture of a study's arms, with what it shows."""
+    return {f"study_{name}.svg": f"{metric_label(facts['primary']['metric'])} of each arm, and what that is worth"}
+
+
 def tables_page(name: str) -> str:
     """The page with all tables of one study."""
     facts = facts_of(name)
     text = study_text(facts)
+    if facts["predicts"]:
+        text += "".join(f"\n\n![{alt}](../images/{file})" for file, alt in arms_picture(name, facts).items())
     return f"""# {name}: the tables
 
 {facts["question"]} The reading and the pictures are in [results](../results.md). From the result files in
