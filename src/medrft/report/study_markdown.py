@@ -119,12 +119,12 @@ def _by_arm(labels: Sequence[str], planned: int) -> str:
     for arm, own in seeds.items():
         alike.setdefault(tuple(own), []).append(arm)
     parts = []
-    for own, arms in alike.items():
-        told = ", ".join(own)
-        if len(own) == planned:
+    for lacking, arms in alike.items():
+        told = ", ".join(lacking)
+        if len(lacking) == planned:
             parts += arms
         elif len(arms) >= MANY:
-            parts.append(f"seed{'s' if len(own) > 1 else ''} {told} of {len(arms)} arms")
+            parts.append(f"seed{'s' if len(lacking) > 1 else ''} {told} of {len(arms)} arms")
         else:
             parts += [f"{arm} (seed {told})" for arm in arms]
     return ", ".join(parts)
