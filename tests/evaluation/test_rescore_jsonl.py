@@ -71,7 +71,8 @@ def test_rows_that_cannot_be_read_are_listed(tmp_path):
     assert report["read"] == 1
     assert report["left_out"]["reasons"] == {
         "no question": 1,
-        "not an object": 2,
+        "not an object": 1,
+        "not JSON in UTF-8": 1,
         "no reference": 1,
         "no prediction": 1,
     }

@@ -111,7 +111,7 @@ def test_report_speaks_of_every_stage(done):
 
 def test_a_stage_without_its_start_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(DataError, match="'sft' has no final model"):
+    with pytest.raises(RecipeError, match="goes on from 'sft', which has no final model"):
         run_recipe(parse_recipe(TABLE), output=tmp_path / "run", only=["grpo"])
 
 

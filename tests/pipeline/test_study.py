@@ -114,7 +114,7 @@ def test_no_study_and_no_yaml(tmp_path):
     with pytest.raises(RecipeError, match="not valid YAML"):
         load_study(tmp_path / "bad.yaml")
     (tmp_path / "bad.yaml").write_bytes(b"name: \xff")
-    with pytest.raises(RecipeError, match="not valid YAML"):
+    with pytest.raises(RecipeError, match="not UTF-8 text"):
         load_study(tmp_path / "bad.yaml")
 
 

@@ -67,7 +67,7 @@ def told(run):
 @pytest.fixture(scope="module")
 def greedy(train):
     """Much is paid for how a text begins, at a learning rate that tears the policy away."""
-    steps = {"max_steps": 18, "per_device_train_batch_size": 32, "max_completion_length": 2}
+    steps = {"max_steps": 30, "per_device_train_batch_size": 32, "max_completion_length": 2}
     return train(part("early_letter"), learning_rate=3e-2, max_grad_norm=10.0, beta=0.001, **steps)
 
 

@@ -45,8 +45,8 @@ def run_recipe(
     if is_main():
         RunDir.check(output, resume=resume)
         check_same(recipe, output)
-    check_starts(recipe, stages, output)
     check_names(recipe)
+    check_starts(recipe, stages, output)
     check_ready(recipe)
     with alone_in(output):
         return _run_stages(recipe, stages, output=output, resume=resume, bar=bar, only=only)
