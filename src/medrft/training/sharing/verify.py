@@ -23,9 +23,9 @@ from medrft.training.sharing.groups import group_leaders, pick_rows, take_rows
 FP32_LIMIT = 1e-4
 LOW_PRECISION_LIMIT = 0.05
 GRADIENT_TIMES = 3
-"""How many times the plain way's difference from itself a gradient may differ in low precision. Measured on a tiny model
-in bfloat16 against the same pass in float32: shared gradients were 1.2 to 2.4 times as far from it as plain ones, since
-those of the prompt are summed over branches in bfloat16, and log-probabilities no farther."""
+"""How many times the plain way's difference from itself a gradient may differ in low precision. Measured with a tiny
+model in bfloat16 against the same pass in float32: shared gradients were 1.2 to 2.4 times as far from it as plain ones,
+since those of the prompt are summed over branches in bfloat16, and log-probabilities no farther."""
 MORE_PADDING = 7
 """Tokens of padding to add when the plain way is compared with itself, in lower precision than float32."""
 COMPARED = 8
