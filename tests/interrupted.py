@@ -1,9 +1,14 @@
 """Interrupting a run, and whether it is the same as another one, bit for bit, but for timings."""
 
+import signal
+
+import pytest
 import torch
 
 from medrft.rundir import read_json, read_jsonl
 from medrft.store import read_rollouts
+from medrft.training import grpo
+from medrft.training.grpo import GRPO
 from medrft.training.timing.slowest import PARTS
 
 TIMES = (
@@ -27,6 +32,19 @@ def at_step(cls, step, act):
             return super().training_step(*args, **kwargs)
 
     return Disturbed
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def train_with_stops(train, run):
+    """`train(resume)` three times over one GRPO stage of `run`: into a crash, into Ctrl-C, and to its end."""
+    for act, leaves in ((crash, RuntimeError), (interrupt, KeyboardInterrupt)):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(leaves):
+            patch.setattr(grpo, "GRPO", at_step(GRPO, 2, act))
+            train(resume=run.stage("grpo").exists())
+    train(resume=True)
 
 
 def rows_of(run):

@@ -5,17 +5,17 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
-from interrupted import at_step, crash, differences
+from interrupted import differences, train_with_stops
 from loopback import Loopback, say
 from medrft.rewards import Reward
 from medrft.rundir import RunDir, read_jsonl
-from medrft.training import grpo
 from medrft.training.ahead import GradesAhead
 from medrft.training.grading_thread import GradingThread
-from medrft.training.grpo import GRPO, run_grpo
+from medrft.training.grpo import run_grpo
 
 ENDS = {"exponential_decay_length_penalty": [2, 1.3]}
 """Makes completions of a random model end, at different lengths."""
@@ -90,11 +90,7 @@ def test_it_goes_on_from_a_checkpoint(trained, recipe, tmp_path, early):
     made = recipe(stages=[stage(recipe, save_steps=1, eval_steps=1)])
     whole, run = RunDir.create(tmp_path / "whole"), RunDir.create(tmp_path / "run")
     trained(run_grpo, made, run=whole)
-    for act, leaves in ((crash, RuntimeError), (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt)):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(leaves):
-            patch.setattr(grpo, "GRPO", at_step(GRPO, 2, act))
-            trained(run_grpo, made, run=run, resume=run.stage("grpo").exists())
-    trained(run_grpo, made, run=run, resume=True)
+    train_with_stops(partial(trained, run_grpo, made, run=run), run)
     assert differences(run, whole, stages=["grpo"]) == [] and early
 
 

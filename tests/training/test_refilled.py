@@ -1,17 +1,16 @@
 """Training with a few completions at a time, refilled as they end, is training with all of a batch at once."""
 
-import signal
 import statistics
+from functools import partial
 
 import pytest
 
-from interrupted import at_step, crash, differences, rollouts_of, rows_of
+from interrupted import differences, rollouts_of, rows_of, train_with_stops
 from medrft.errors import RecipeError
 from medrft.models import refill
 from medrft.rundir import RunDir, read_json, read_jsonl
-from medrft.training import grpo
 from medrft.training.arguments import check_stage
-from medrft.training.grpo import GRPO, run_grpo
+from medrft.training.grpo import run_grpo
 
 ENDS = {"exponential_decay_length_penalty": [2, 1.3]}
 """Makes completions of a random model end, at different lengths."""
@@ -71,11 +70,7 @@ def test_it_goes_on_from_a_checkpoint(trained, recipe, tmp_path):
     made = recipe(stages=[stage(recipe, 5, save_steps=1, eval_steps=1)])
     whole, run = RunDir.create(tmp_path / "whole"), RunDir.create(tmp_path / "run")
     trained(run_grpo, made, run=whole)
-    for act, leaves in ((crash, RuntimeError), (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt)):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(leaves):
-            patch.setattr(grpo, "GRPO", at_step(GRPO, 2, act))
-            trained(run_grpo, made, run=run, resume=run.stage("grpo").exists())
-    trained(run_grpo, made, run=run, resume=True)
+    train_with_stops(partial(trained, run_grpo, made, run=run), run)
     assert differences(run, whole, stages=["grpo"]) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,11 @@ def print_plain(text: str) -> None:
 def say_next(command: str, why: str = "") -> None:
     """Print the next command to type, on standard error: standard output may go into a file."""
     err.print(Text(f"Next: {command}{f'   # {why}' if why else ''}"), soft_wrap=True)
+
+
+def resume_command(run: Path) -> str:
+    """The command with which a run that has stopped goes on."""
+    return shlex.join(["medrft", "run", str(run / "recipe.yaml"), "--resume", "--output", str(run)])
 
 
 def existing_run(path: Path) -> Path:

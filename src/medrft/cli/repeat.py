@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrft.cli.common import Json, existing_run, out, print_json, progress_bar, say_next
+from medrft.cli.common import Json, existing_run, out, print_json, progress_bar, resume_command, say_next
 from medrft.errors import RecipeError, need_packages
 from medrft.recipes import recipe_of
 from medrft.rundir import RunDir
@@ -40,8 +40,7 @@ def repeat(
 
     recipe = recipe_of(existing_run(run))
     if left := [stage.name for stage in recipe.stages if not RunDir(run).is_trained(stage.name)]:
-        words = ["medrft", "run", str(run / "recipe.yaml"), "--resume", "--output", str(run)]
-        raise RecipeError(f"{run} is not finished: stage {left[0]!r} is left; to go on with it: {shlex.join(words)}")
+        raise RecipeError(f"{run} is not finished: stage {left[0]!r} is left; to go on with it: {resume_command(run)}")
     folder = output or run.parent / f"{run.resolve().name}-again"
     if folder.resolve() == run.resolve():
         raise RecipeError(f"--output is the run itself, {run}; choose another folder for the repetition")

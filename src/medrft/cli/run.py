@@ -24,6 +24,7 @@ from medrft.cli.common import (
     print_json,
     print_plain,
     progress_bar,
+    resume_command,
     say_next,
 )
 from medrft.config import Recipe
@@ -358,8 +359,7 @@ def show_results(run: Path, json_: bool, form: str | None = None) -> None:
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     if not stages:
         out.print("Nothing was evaluated yet.")
-        words = ["medrft", "run", str(run / "recipe.yaml"), "--resume", "--output", str(run)]
-        say_next(shlex.join(words), "goes on with it")
+        say_next(resume_command(run), "goes on with it")
     elif len(stages) > 1:
         say_next(
             shlex.join(["medrft", "compare", f"{run}:{stages[0]}", f"{run}:{stages[-1]}"]), "which answers changed"

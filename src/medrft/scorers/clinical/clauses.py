@@ -97,14 +97,13 @@ class Clause:
         After a finding, a state that acts as a noun is a finding of its own: "no mass, calcification or distortion".
         """
         said = {"normality": chunk.values["normality"]} if "normality" in chunk.values else chunk.values
-        values = [(axis, value) for axis, found in said.items() for value in found]
-        nouns = all(axis in NOUNLIKE for axis, _ in values)
-        if not chunk.only_values or not (nouns or (done and done[-1].turned)):
+        turns = NOUNLIKE.issuperset(said) or bool(done and done[-1].turned)
+        if not (chunk.only_values and said and turns):
             chunk.negative = True
             return
-        for axis, value in values:
-            chunk.turned[axis] = value
-            chunk.values[axis] = {self._turned(axis, value)}
+        for axis, values in said.items():
+            chunk.turned[axis] = min(values)  # of several, the same one in every run
+            chunk.values[axis] = {self.made.other_value(axis, value) for value in values}
 
     def _chunks(self) -> list[tuple[Mention, list[Mention]]]:
         """The stretches between joins, each with the join before it; a "no" after a finding also begins a stretch."""
@@ -328,11 +327,7 @@ class Clause:
         if atom.axis not in self.made.axes:
             return atom
         draft.turned[atom.axis] = atom.value
-        return Atom(atom.facet, atom.axis, self._turned(atom.axis, atom.value))
-
-    def _turned(self, axis: str, value: str) -> str:
-        negation = self.made.axes[axis].negation if axis in self.made.axes else {}
-        return negation.get(value, f"not {value}")
+        return Atom(atom.facet, atom.axis, self.made.other_value(atom.axis, atom.value))
 
 
 def _last_named(mentions: Sequence[Mention]) -> int:

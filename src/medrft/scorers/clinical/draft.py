@@ -316,7 +316,7 @@ class Draft:
             turning = [axis for axis in states if made.axes[axis].facet in STATING]
         if len(turning) == 1:
             (value,) = self.values[turning[0]]
-            self.values[turning[0]] = {made.axes[turning[0]].negation.get(value, f"not {value}")}
+            self.values[turning[0]] = {made.other_value(turning[0], value)}
             self.turned[turning[0]] = value
             self.negative = False
 

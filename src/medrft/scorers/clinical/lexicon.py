@@ -131,6 +131,10 @@ class Lexicon:
         found = self.terms.get((first,))
         return found, start if found is None else start + 1
 
+    def other_value(self, axis: str, value: str) -> str:
+        """What a negated value says: "not enlarged" is `normal_size`; "not VALUE" where the axis names no opposite."""
+        return self.axes[axis].negation.get(value, f"not {value}") if axis in self.axes else f"not {value}"
+
     def sure_ancestors(self, concept: str) -> frozenset[str]:
         """The ancestors that a concept implies; none for a place that may lie in any one of its parents."""
         return frozenset() if concept in self.vague else self.ancestors.get(concept, frozenset())
