@@ -18,6 +18,7 @@ from medrft.scorers.clinical.coverage import named_share
 from medrft.scorers.clinical.edits import REPEATED, SHARED, exchanged_words, opposed_words
 from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
+from medrft.scorers.clinical.opposition import opposed_line
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
 from medrft.scorers.clinical.uniting import unite_findings
@@ -135,6 +136,8 @@ def compare_findings(
         replaced = any(pairing.match is not None and pairing.match.substituted for pairing in best.pairings)
         replaced = replaced and not best.contradiction and _words_replaced(reference.tokens, candidate.tokens)
         best = _apart(best, min(IN_PLACE if replaced else 1.0, exchanged))
+        if best.score > least and (opposed := opposed_line(made, reference, candidate)) is not None:
+            best = _opposed(best, opposed)
         if (most := _most_for_a_part(made, reference, candidate)) < best.score:
             best = replace(best, score=most, notes=(*best.notes, "a part of the reference, in its own words"))
     return best if best.score > 0 else _lexical(made, reference, candidate, best)
@@ -165,6 +168,16 @@ def _apart(best: Comparison, factor: float) -> Comparison:
     if factor == 1.0:
         return best
     return replace(best, score=best.score * factor, notes=(*best.notes, "the same words but for what was exchanged"))
+
+
+def _opposed(best: Comparison, line: Line) -> Comparison:
+    """The comparison of two texts that say opposite things on a facet, wherever in them they say it."""
+    said, told = (
+        part if isinstance(part, str) else ", ".join(sorted(part)).replace("_", " ")
+        for part in (line.reference, line.candidate)
+    )
+    note = f"in the whole text, {line.facet}: {said} / {told}: contradicts"
+    return replace(best, score=best.score * line.factor, contradiction=True, notes=(*best.notes, note))
 
 
 def _compare_one(made: Lexicon, mine: Finding, yours: Finding, found: Match) -> Comparison:
@@ -343,8 +356,15 @@ def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Compa
 
 
 def _of_one_kind(made: Lexicon, reference: Collection[str], candidate: Collection[str]) -> bool:
-    """Whether every finding that the candidate names has to do with one of the reference: a list of others does not."""
-    return all(any(concept_relation(made, one, other)[1] > 0 for one in reference) for other in candidate)
+    """Whether every finding that the candidate names has to do with one of the reference: a list of others does not.
+
+    Where the reference names more than "lesion", an abscess has to do with what else it names.
+    """
+    specific = [one for one in reference if one not in made.generic] or reference
+    return all(
+        other in made.generic or any(concept_relation(made, one, other)[1] > 0 for one in specific)
+        for other in candidate
+    )
 
 
 def _lexical(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:

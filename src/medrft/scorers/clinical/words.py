@@ -84,6 +84,12 @@ NUMBER_WORDS = frozenset(
 )
 """Words that change what becomes of a number in the text, by one of the patterns above."""
 CONTEXT = ARTICLES | NUMBER_WORDS
+DENIED_NO_LONGER = re.compile(
+    r"\b(no|without|not|free of|free from|negative for)\b(?! an?\b)([^.;:!?\n]{2,80}?)"
+    r"(?:,? (?:plus|along with|together with|alongside)(?: an?)?|(?:,? (?:and|with)|,) (?:an?|another)) ",
+    re.IGNORECASE,
+)
+"""A negation, and what begins a thing that it does not deny: "no edema, and a mass", "without edema plus ulcers"."""
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 SPELLED = {
     "w/o": "without",
@@ -137,6 +143,8 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = text[:MAX_CHARACTERS]
+    if "no" in text or "with" in text or "free" in text or "neg" in text or "N" in text or "W" in text:
+        text = DENIED_NO_LONGER.sub(r"\1\2: ", text)
     tokens = _cut_words(text) if text.isascii() and text.isprintable() else None
     return _cut(text) if tokens is None else tokens
 

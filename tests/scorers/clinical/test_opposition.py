@@ -1,0 +1,80 @@
+"""Two whole texts that say opposite things on a facet, wherever in them they say it; and where a denial ends."""
+
+import pytest
+
+from medrft.scorers.clinical import explain, score_pair
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "facet"),
+    [
+        (
+            "Right nephrectomy: chromophobe renal cell carcinoma, 6.2 cm",
+            "The left kidney was taken out for a 62 mm chromophobe RCC",
+            "side",
+        ),
+        (
+            "Ulcers at the anastomosis have healed since May; mild erythema of the ileum persists",
+            "Compared with May the anastomotic ulcers are larger, and slight redness of the ileum remains",
+            "change",
+        ),
+        (
+            "Spindle cell tumor of the stomach with 12 mitoses per 5 mm²",
+            "Gastric tumour of spindle cells in which two mitoses were found over 5 square mm",
+            "quantity",
+        ),
+        (
+            "A cyst beneath the carina with marked compression of the left bronchus",
+            "The left bronchus is only slightly indented by a subcarinal cyst",
+            "severity",
+        ),
+    ],
+)
+def test_what_is_left_over_on_a_facet_contradicts(reference, candidate, facet):
+    found = explain(reference, candidate)
+    assert found.contradiction
+    assert found.score <= 0.3
+    assert any(facet in note for note in (*found.notes, *(x.facet for line in found.findings for x in line.facets)))
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        # a bound is no other number
+        ("Solid nodule of 7 mm in the right upper lobe, no nodes", "Nodule under 1 cm in the RUL, no nodes"),
+        # rounded
+        ("Ulcer of 12 mm in the duodenum, not bleeding", "A duodenal ulcer of 1.1 cm which does not bleed"),
+        # said of another organ
+        ("Trachea midline, no collapse of the lung", "Central trachea and both lungs aerated"),
+        # both courses are told
+        ("Effusion smaller than before, consolidation larger", "Larger consolidation, smaller effusion"),
+    ],
+)
+def test_what_is_no_opposite(reference, candidate):
+    assert not any(note.startswith("in the whole text") for note in explain(reference, candidate).notes)
+
+
+@pytest.mark.parametrize(
+    ("right", "added"),
+    [
+        ("Moderate NPDR without macular edema", "Moderate NPDR, no macular edema, and a retinal detachment"),
+        ("Gallstones without cholecystitis", "Gallstones without cholecystitis, plus a solid mass in the pancreas"),
+        ("Pedicle screws at L4, no lucency", "Pedicle screws at L4, no lucency, and a broken rod"),
+        ("Small varices without red signs", "Small varices without red signs together with a gastric ulcer"),
+    ],
+)
+def test_a_denial_ends_where_another_thing_begins(right, added):
+    assert score_pair(right, added) <= 0.75
+    assert score_pair(right, added) < score_pair(right, right)
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        ("no mass or nodule", "no mass or a nodule"),
+        ("no fracture and no dislocation", "without a fracture, a dislocation"),
+        ("a mass in the left lung and a nodule in the right", "nodule in the right lung and mass in the left lung"),
+    ],
+)
+def test_what_an_article_does_not_change(reference, candidate):
+    assert score_pair(reference, candidate) >= 0.75
