@@ -78,3 +78,39 @@ def test_a_denial_ends_where_another_thing_begins(right, added):
 )
 def test_what_an_article_does_not_change(reference, candidate):
     assert score_pair(reference, candidate) >= 0.75
+
+
+@pytest.mark.parametrize(
+    ("reference", "right", "wrong"),
+    [
+        (
+            "effusion smaller than before",
+            "effusion smaller than on the CT of May",
+            "effusion larger than on the CT of May",
+        ),
+        (
+            "edema has improved",
+            "improvement in edema compared with yesterday's portable film",
+            "edema worse than yesterday",
+        ),
+        (
+            "opacities have decreased",
+            "opacities decreased relative to the AP view",
+            "opacities increased since January",
+        ),
+        ("possible pneumonia", "?pneumonia", "no pneumonia"),
+        ("two nodules", "2 nodules", "nodules x3"),
+        ("heart rate 60 bpm", "HR 60", "HR 120"),
+        ("fracture of 6 weeks", "fracture 6 wks old", "fracture 6 days old"),
+        (
+            "distal radius fracture",
+            "fracture of the lower end of the radius",
+            "fracture of the upper end of the radius",
+        ),
+        ("height loss of 40%", "40 per cent loss of height", "80 per cent loss of height"),
+        ("partial healing", "healing is not yet complete", "complete healing"),
+    ],
+)
+def test_studies_doubts_and_amounts_as_notes_write_them(reference, right, wrong):
+    assert score_pair(reference, right) >= 0.6
+    assert score_pair(reference, wrong) <= 0.3 < score_pair(reference, right)

@@ -25,7 +25,18 @@ LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"
 MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
 ALWAYS_TURN = frozenset(
     (
-        *("not", "non", "never", "no longer", "cannot", "can not", "could not", "unable to", "impossible to"),
+        *(
+            "not",
+            "not yet",
+            "non",
+            "never",
+            "no longer",
+            "cannot",
+            "can not",
+            "could not",
+            "unable to",
+            "impossible to",
+        ),
         *("not possible to", "fails to", "failed to"),
     )
 )
@@ -35,8 +46,7 @@ NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 NOUN_ENDINGS = ("ia", "ism", "is", "oma", "ion", "ity")
 """Endings of unknown words that name a finding."""
 ASIDE = frozenset(("without", "w o"))
-PAST = frozenset(("acuity", "novelty", "timing"))
-"""Axes on which an earlier image has a value: "prior"."""
+COURSE = frozenset(("trend", "novelty"))
 WAYS = {"from": "from", "to": "to", "into": "to"}
 WHERE = {"outside": "outside", "in": "in", "within": "in", "inside": "in"}
 COMPARING = frozenset(("than", "relative to", "compared to", "compared with", "in comparison"))
@@ -197,6 +207,8 @@ class Clause:
         if listed:
             return not (chunk.verb or chunk.says_normal)
         # After a comma or "and", a statement of its own is no longer denied: a state, a number, an unknown word.
+        if chunk.only_values and chunk.values.keys() <= COURSE:
+            return False  # "no lesion, as before"
         states = chunk.verb or chunk.says_normal or chunk.counts or chunk.measures or "organ_size" in chunk.values
         placed = "side" in chunk.values or chunk.levels
         return not states and not placed and not (chunk.words and not chunk.names)
@@ -271,8 +283,8 @@ class Clause:
     def _compared(self, draft: Draft, mentions: Sequence[Mention]) -> Draft:
         """Read "A is smaller than B" as "B is larger"; in "A is larger than B" only A is described."""
         other = self._chunk(mentions, compared=True)
-        if not other.heads and other.values.keys() <= PAST:
-            return draft  # "better compared to prior"
+        if other.tells_of_an_image(self.made):
+            return draft  # "better compared to prior", "smaller than on the CT of May"
         lesser = [(axis, MORE[axis]) for axis, values in draft.values.items() if values & LESS.get(axis, set())]
         if not lesser or not draft.heads or not (other.heads or other.values):
             return draft

@@ -20,6 +20,11 @@ REGION_LETTERS = {"cervical_spine": "c", "thoracic_spine": "t", "lumbar_spine": 
 STATES = frozenset(("organ_size", "thickness", "severity"))
 REGIONS = frozenset(("lobe", "lung_lobe", "lung_base", "lung_apex", "hemisphere", "abdominal_quadrant"))
 
+IMAGED = frozenset(("modality", "plane", "change"))
+"""Facets on which an image has a value."""
+PAST = frozenset(("acuity", "novelty", "timing"))
+"""Axes on which an earlier image has a value: "prior"."""
+
 NONE: frozenset[Any] = frozenset()
 """Shared, because most findings have most facets empty, and Python makes each empty set anew."""
 
@@ -90,6 +95,13 @@ class Draft:
     def has_content(self) -> bool:
         """Whether anything was said."""
         return bool(self.heads or self.values or self.counts or self.measures or self.dimensions)
+
+    def tells_of_an_image(self, made: Lexicon) -> bool:
+        """Whether it names no finding or place, and says only what an image has: when and how it was taken."""
+        if self.names or self.places or self.levels or self.words:
+            return False
+        axes = (made.axes[axis] for axis in self.values if axis in made.axes)
+        return all(axis.facet in IMAGED or axis.name in PAST for axis in axes)
 
     @property
     def says_normal(self) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from medrft.scorers.clinical.concepts import SAME_ORGAN, VAGUE, concept_relation, nearness, one_of, places_meet
 from medrft.scorers.clinical.lexicon import Lexicon
-from medrft.scorers.clinical.quantities import compare_counts, compare_measures
+from medrft.scorers.clinical.quantities import compare_bare, compare_counts, compare_measures
 from medrft.scorers.clinical.reading import Finding, Line, Said, Verdict
 from medrft.scorers.clinical.values import EXTRA, HALF, LESS_PRECISE, MISSING, OPPOSITE, compare_shares, compare_values
 from medrft.scorers.clinical.words import word_likeness
@@ -111,9 +111,12 @@ def match_findings(
         if bool(reference.counts) != bool(candidate.counts):
             skip.append("number")
         lines += compare_values(made, reference, candidate, skip=skip)
-    if reference.counts or candidate.counts:
+    numbers = compare_bare(reference, candidate) if reference.counts or candidate.counts else []
+    if numbers:
+        lines += numbers
+    elif reference.counts or candidate.counts:
         lines += compare_counts(reference, candidate)
-    if reference.measures or candidate.measures:
+    if not numbers and (reference.measures or candidate.measures):
         lines += compare_measures(reference, candidate)
         lines += compare_shares(reference, candidate)
     if reference.words or candidate.words:

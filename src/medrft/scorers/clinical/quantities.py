@@ -80,6 +80,31 @@ def compare_measures(reference: Finding, candidate: Finding) -> list[Line]:
     return lines
 
 
+def compare_bare(reference: Finding, candidate: Finding) -> list[Line]:
+    """One line if one gives numbers without a unit and the other the same ones with it: "HR 60", "60 bpm".
+
+    A rate is always told in beats a minute, so another number of it is another rate.
+    """
+    for one, other in ((reference, candidate), (candidate, reference)):
+        if not one.counts or one.measures or other.counts or len(other.measures) != 1:
+            continue
+        unit, numbers = other.measures[0]
+        scale = 10.0 if unit == "mm" else 1.0  # lengths are said in cm, or in mm
+        if len(one.counts) == len(numbers) and all(
+            any(same_number(count, number) or same_number(count * scale, number) for count in one.counts)
+            for number in numbers
+        ):
+            shown = _numbers(one.counts), _shown(unit, numbers)
+            return [Line(UNIT_FACET.get(unit, "quantity"), *(shown if one is reference else shown[::-1]), "same", 1.0)]
+        if unit == "bpm" and len(one.counts) == len(numbers) == 1 and one.names & other.names:
+            shown = (
+                _numbers(reference.counts) or _shown(unit, numbers),
+                _numbers(candidate.counts) or _shown(unit, numbers),
+            )
+            return [Line("quantity", *shown, "clash", closeness(*one.counts, *numbers))]
+    return []
+
+
 def _holds(bounded: Finding, other: Finding, unit: str) -> bool:
     """Whether a size of one finding lies within the bound that the other gives: 7 mm is less than 1 cm."""
     limits, sizes = _by_unit(bounded.measures).get(unit, ()), _by_unit(other.measures).get(unit, ())

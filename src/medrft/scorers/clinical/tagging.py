@@ -44,6 +44,8 @@ UNITS = {
         "hounsfield": ("hu", 1.0),
     },
     **{"degree": ("degree", 1.0), "year": ("year", 1.0), "yo": ("year", 1.0), "month": ("year", 1 / 12)},
+    **{"yr": ("year", 1.0), "mth": ("year", 1 / 12), "wk": ("year", 1 / 52), "wks": ("year", 1 / 52)},
+    **{"yrs": ("year", 1.0), "mths": ("year", 1 / 12), "hr": ("minute", 60.0), "hrs": ("minute", 60.0)},
     **{
         "minute": ("minute", 1.0),
         "hour": ("minute", 60.0),

@@ -51,6 +51,7 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("large", "huge"), ("increased",)),
     },
     ("inside", "mediolateral"): {"external": ("lateral",), "internal": ("medial",)},
+    ("proximity", "vertical"): {"proximal": ("upper",), "distal": ("lower",)},
     ("earliness", "severity"): {"early": ("minimal", "mild"), "late": ("severe",)},
     ("agent", "process_kind"): dict.fromkeys(("viral", "bacterial", "fungal", "parasitic"), ("infectious",)),
     ("completeness", "severity"): {"complete": ("severe",), "partial": ("minimal", "mild", "moderate")},

@@ -53,7 +53,12 @@ GESTATION = re.compile(
 )
 """Weeks and days of a pregnancy: "22w3d", "22 weeks 3 days", "22+3 weeks"."""
 DIGIT = re.compile(r"\d")
-RATE = re.compile(r"(?<=\d) ?(?:/ ?min(?:ute)?|(?:beats )?per min(?:ute)?|beats/min)\b", re.IGNORECASE)
+RATE = re.compile(r"(?<=\d) ?(?:/ ?min(?:ute)?|(?:beats )?(?:per|a|each) min(?:ute)?|beats/min)\b", re.IGNORECASE)
+PER_CENT = re.compile(r"(?<=\d) per cent\b", re.IGNORECASE)
+TIMES = re.compile(r"(?<=[a-z]) ?[x×] ?(?=\d{1,2}\b(?! ?(?:[x×]|[mc]m\b)))", re.IGNORECASE)
+"""How many there are, behind what they are: "nodules x2"."""
+QUERY = re.compile(r"(?<![^\s(])\?\s?(?=[A-Za-z])")
+"""A doubt as notes write it: "?pneumonia"."""
 CLOCK = re.compile(
     r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE
 )
@@ -208,7 +213,7 @@ def _cut(text: str) -> list[str]:
 
 def _spell_out(text: str) -> str:
     """The text with its signs, bounds, shorthand and punctuation in words."""
-    text = spell_signs(text)
+    text = spell_signs(QUERY.sub(" possible ", text) if "?" in text else text)
     if "," in text or ";" in text or "/" in text or "&" in text:
         text = NAMED.sub(LETTER_A, text)
     text = _spell_bounds(text)
@@ -245,6 +250,10 @@ def _spell_numbers(text: str) -> str:
         text = GESTATION.sub(lambda match: f"{7 * int(match[1]) + int(match[2] or match[3])} gestday", text)
     if "min" in lowered:
         text = RATE.sub(" bpm", text)
+    if "cent" in lowered:
+        text = PER_CENT.sub(" percent", text)
+    if "x" in lowered or "×" in text:
+        text = TIMES.sub(" ", text)
     return CLOCK.sub(r"clock \1", text) if "clock" in lowered or ":" in text else text
 
 
