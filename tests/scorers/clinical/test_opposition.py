@@ -114,3 +114,42 @@ def test_what_an_article_does_not_change(reference, candidate):
 def test_studies_doubts_and_amounts_as_notes_write_them(reference, right, wrong):
     assert score_pair(reference, right) >= 0.6
     assert score_pair(reference, wrong) <= 0.3 < score_pair(reference, right)
+
+
+@pytest.mark.parametrize(
+    ("reference", "right", "wrong"),
+    [
+        (
+            "calcified aortic valve, normal mitral valve",
+            "aortic valve calcified, mitral valve normal",
+            "mitral valve calcified, aortic valve normal",
+        ),
+        (
+            "small liver cyst and large renal cyst",
+            "a big cyst in the kidney and a little one in the liver",
+            "a little cyst in the kidney and a big one in the liver",
+        ),
+        (
+            "metastasis of lung cancer in the brain",
+            "brain metastasis from lung cancer",
+            "metastasis of brain cancer in the lung",
+        ),
+        ("lung cancer metastatic to the brain", "metastases from lung to brain", "lung metastasis of brain cancer"),
+        (
+            "mass displacing the trachea to the right",
+            "rightward displacement of the trachea by a mass",
+            "mass displacing the trachea to the left",
+        ),
+        (
+            "trachea deviated left by a right effusion",
+            "right effusion pushing the trachea to the left",
+            "trachea deviated right by a left effusion",
+        ),
+        ("effusion larger on the right than on the left", "effusion R > L", "effusion R<L"),
+        ("effusion without pneumothorax", "effusion not accompanied by pneumothorax", "effusion with pneumothorax"),
+        ("catheter removed", "the catheter has been pulled", "catheter in place"),
+    ],
+)
+def test_a_value_belongs_to_its_head(reference, right, wrong):
+    assert score_pair(reference, right) >= 0.7
+    assert score_pair(reference, wrong) <= 0.4

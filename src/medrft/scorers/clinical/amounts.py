@@ -33,6 +33,17 @@ BOUNDS = {
 }
 
 
+def stands_for_a_name(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether "one" is a pronoun, and not a count: "the left one", "a big cyst here and a little one in the liver"."""
+    mention = mentions[position]
+    if mention.kind != "count" or mention.measure[1] != (1.0,) or not position:
+        return False
+    before, after = mentions[position - 1], mentions[position + 1] if position + 1 < len(mentions) else None
+    if before.kind != "term" or before.entry is None:
+        return False
+    return after is None or (after.kind == "prepositions" and after.text != "of" and not before.entry.headed)
+
+
 def add_number(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
     """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
     mention = mentions[position]
@@ -60,3 +71,13 @@ def _bound(draft: Draft, mentions: Sequence[Mention], position: int) -> None:
             draft.add([Atom("quantity", "number", "multiple")])
             return
         draft.add([Atom("quantity", "bound", BOUNDS[word])])
+
+
+def number_next(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether the next mention is a number."""
+    return position + 1 < len(mentions) and mentions[position + 1].kind in ("count", "measure")
+
+
+def amount_follows(mentions: Sequence[Mention], position: int) -> bool:
+    """Whether a number follows the "than" ("more than 2 cm"), or nothing at all."""
+    return position + 1 >= len(mentions) or mentions[position + 1].kind in ("count", "measure")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medrft.scorers.clinical.amounts import EARLIER, add_number
+from medrft.scorers.clinical.amounts import EARLIER, add_number, amount_follows, number_next, stands_for_a_name
 from medrft.scorers.clinical.draft import Draft
 from medrft.scorers.clinical.joining import negate_back, place_chunk
 from medrft.scorers.clinical.lexicon import Atom, Lexicon
@@ -222,11 +222,11 @@ class Clause:
             kind, text, entry, _ = mention
             noted = text in NOTED
             compares = noted and text in COMPARING and (text == "than" or (draft.heads and draft.values))
-            if compares and not _amount_follows(mentions, position):
+            if compares and not amount_follows(mentions, position):
                 return draft if compared else self._compared(draft, mentions[position + 1 :])
             if kind not in NEGATING:
                 draft.text.append(text)
-            if noted and text in EARLIER and _number_next(mentions, position):
+            if noted and text in EARLIER and number_next(mentions, position):
                 continue
             if kind == "term" or kind == "level":
                 cue = self._term(draft, mention, cue, mentions, position)
@@ -243,7 +243,9 @@ class Clause:
             elif noted and text in ACTIONS and draft.heads and not cue:
                 draft.affirmed = True
             elif kind == "count" or kind == "measure":
-                if kind == "measure" or mention.measure[1] != (1.0,) or not _stands_for(mentions, position):
+                if stands_for_a_name(mentions, position):
+                    draft.pronoun = True
+                else:
                     add_number(draft, mentions, position)
             elif kind == "presence":
                 draft.affirmed = draft.affirmed or (draft.heads and cue not in ALWAYS_TURN)
@@ -370,20 +372,6 @@ def _labels_next(mentions: Sequence[Mention], position: int) -> bool:
     after = mentions[position + 1] if position + 1 < len(mentions) else None
     entry = after.entry if after is not None else None
     return entry is not None and any(atom.axis == f"label:{mentions[position].text}" for atom in entry.atoms)
-
-
-def _number_next(mentions: Sequence[Mention], position: int) -> bool:
-    return position + 1 < len(mentions) and mentions[position + 1].kind in ("count", "measure")
-
-
-def _amount_follows(mentions: Sequence[Mention], position: int) -> bool:
-    """Whether a number follows the "than" ("more than 2 cm"), or nothing at all."""
-    return position + 1 >= len(mentions) or mentions[position + 1].kind in ("count", "measure")
-
-
-def _stands_for(mentions: Sequence[Mention], position: int) -> bool:
-    """Whether "one" is a pronoun for what the question named ("the left one"), and not a count."""
-    return position == len(mentions) - 1 and position > 0 and mentions[position - 1].kind == "term"
 
 
 def _negation(draft: Draft, mention: Mention, cue: str, *, named_after: bool) -> str:

@@ -21,7 +21,7 @@ from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.opposition import opposed_line
 from medrft.scorers.clinical.reader import content_words
 from medrft.scorers.clinical.reading import Finding, Line, Reading
-from medrft.scorers.clinical.uniting import unite_findings
+from medrft.scorers.clinical.uniting import unite_findings, values_swapped
 from medrft.scorers.clinical.weights import finding_weight, is_normal, says_all_normal
 from medrft.scorers.clinical.words import word_likeness
 
@@ -346,7 +346,9 @@ def _opposing(row: list[Match], pairing: Pairing) -> tuple[int, int]:
 def _together(made: Lexicon, reference: Reading, candidate: Reading, best: Comparison) -> Comparison:
     """The comparison of all findings of each side united, for texts cut differently: "left and right lung", "both"."""
     mine, yours = unite_findings(reference.findings), unite_findings(candidate.findings)
-    if mine is None or yours is None or not _of_one_kind(made, mine.names, yours.names):
+    if mine is None or yours is None:
+        return best
+    if not _of_one_kind(made, mine.names, yours.names) or values_swapped(mine, yours):
         return best
     found = match_findings(made, mine, yours)
     if found.clashes:

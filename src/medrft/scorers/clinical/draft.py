@@ -66,6 +66,8 @@ class Draft:
     certainty: float
     alternatives: bool
     states: bool
+    pronoun: bool
+    """It says "one" of what the stretch before names."""
 
     def __init__(self) -> None:
         # By hand, because the generated one takes a third longer, and one is made for each stretch of each text.
@@ -73,7 +75,7 @@ class Draft:
         self.counts, self.measures, self.dimensions, self.pending = [], [], [], []
         self.values, self.bound, self.turned = {}, {}, {}
         self.negative = self.ahead = self.backwards = self.verb = self.affirmed = self.prior = False
-        self.alternatives = self.states = False
+        self.alternatives = self.states = self.pronoun = False
         self.certainty = 1.0
 
     @property
@@ -130,6 +132,8 @@ class Draft:
                     self.values[axis] = {value}
                 self.pending.append(atom)
                 self.states = self.states or facet in STATING or axis in STATES
+        if heads and (way := _spread(atoms)):
+            self._bind_spread(way, atoms)
         if heads and self.pending:
             said = [axis for _, axis, _ in self.pending]
             for _, axis, value in self.pending:
@@ -137,6 +141,12 @@ class Draft:
                     for head in heads:
                         self.bound.setdefault((axis, head), value)
             self.pending.clear()
+
+    def _bind_spread(self, way: str, atoms: Iterable[Atom]) -> None:
+        """Say of a tumor's place whether it came from there ("lung cancer") or went there ("brain metastasis")."""
+        places = [atom.value for atom in atoms if atom.axis == "place"] or self.places[-1:]
+        for place in places:
+            self.bound.setdefault(("way", place), way)
 
     def word(self, word: str) -> None:
         """Add a word that the lexicon does not know."""
@@ -151,7 +161,7 @@ class Draft:
 
     def inherit(self, other: Draft) -> None:
         """Take what another stretch names, for a stretch that names nothing: "one on the left"."""
-        self.names, self.places = list(other.names), list(other.places)
+        self.names, self.places = list(other.names), self.places or list(other.places)
         self.kinds, self.words = list(other.kinds), list(other.words)
 
     def share_state(self, other: Draft) -> None:
@@ -331,6 +341,12 @@ class Draft:
             self.values[turning[0]] = {made.other_value(turning[0], value)}
             self.turned[turning[0]] = value
             self.negative = False
+
+
+def _spread(atoms: Iterable[Atom]) -> str:
+    """Which way a tumor spread, by its name: to the place of a metastasis, from that of another malignant one."""
+    said = {atom.value for atom in atoms}
+    return "to" if "metastasis" in said else "from" if "malignant" in said else ""
 
 
 def _precise(made: Lexicon, concepts: Collection[str]) -> frozenset[str]:

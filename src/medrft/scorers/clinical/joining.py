@@ -33,7 +33,7 @@ def place_chunk(made: Lexicon, done: list[Draft], chunk: Draft, connector: Menti
         last.certainty = min(last.certainty, chunk.certainty)
         return
     if last.has_content and starts_new(made, last, chunk, connector):
-        if chunk.only_values and not chunk.negative and not chunk.turned:
+        if chunk.pronoun or (chunk.only_values and not chunk.negative and not chunk.turned):
             chunk.inherit(last)  # "2 nodules on the right and 1 on the left"
         elif _shares_name(last, chunk):
             last.inherit(chunk)  # "a moderate right and a small left effusion"
@@ -66,6 +66,8 @@ def starts_new(made: Lexicon, last: Draft, chunk: Draft, connector: Mention) -> 
     own. It is not, if it holds only values ("large, round mass"), or a place after a finding ("mass, left lobe"), or
     shares the predicate of another organ ("liver and spleen are normal").
     """
+    if chunk.pronoun and last.names and not chunk.names:
+        return True  # "and a little one in the liver"
     if chunk.negative != last.negative and chunk.has_content and last.heads:
         return not (chunk.only_values and not chunk.negative) or bool(chunk.turned)
     if connector.kind == "with_words":

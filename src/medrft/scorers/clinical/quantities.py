@@ -101,7 +101,7 @@ def compare_bare(reference: Finding, candidate: Finding) -> list[Line]:
                 _numbers(reference.counts) or _shown(unit, numbers),
                 _numbers(candidate.counts) or _shown(unit, numbers),
             )
-            return [Line("quantity", *shown, "clash", closeness(*one.counts, *numbers))]
+            return [Line("quantity", *shown, "clash", closeness(min(one.counts), numbers[0]))]
     return []
 
 

@@ -15,9 +15,9 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
     values: dict[str, frozenset[str]] = {}
     bound = {key: value for finding in findings for key, value in finding.bound.items()}
     for finding in findings:
-        if len(finding.values.get("side", ())) == 1:
-            bound |= {("side", head): next(iter(finding.values["side"])) for head in finding.heads}
         for axis, said in finding.values.items():
+            if len(said) == 1 and (axis == "side" or len(findings) > 1):
+                bound |= {(axis, head): next(iter(said)) for head in finding.heads}
             values[axis] = values.get(axis, frozenset()) | said
     if values.get("side", frozenset()) >= {"left", "right"}:
         values["side"] = frozenset(("bilateral",))
@@ -36,6 +36,17 @@ def unite_findings(findings: tuple[Finding, ...]) -> Finding | None:
         certainty=min(finding.certainty for finding in findings),
         turned=frozenset().union(*(finding.turned for finding in findings)),
     )
+
+
+def values_swapped(one: Finding, other: Finding) -> bool:
+    """Whether two united findings say the same of different things: which valve is calcified, and which normal."""
+    for (axis, head), value in one.bound.items():
+        heads = [place for (name, place), said in other.bound.items() if name == axis and said == value]
+        if heads and head not in heads and head in other.heads:
+            mine = {place for place in one.heads if one.bound.get((axis, place)) == value}
+            if any(place in one.heads and place not in mine for place in heads):
+                return True
+    return False
 
 
 def _differ_by_side(findings: tuple[Finding, ...]) -> bool:

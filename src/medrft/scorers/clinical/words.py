@@ -57,6 +57,9 @@ RATE = re.compile(r"(?<=\d) ?(?:/ ?min(?:ute)?|(?:beats )?(?:per|a|each) min(?:u
 PER_CENT = re.compile(r"(?<=\d) per cent\b", re.IGNORECASE)
 TIMES = re.compile(r"(?<=[a-z]) ?[x×] ?(?=\d{1,2}\b(?! ?(?:[x×]|[mc]m\b)))", re.IGNORECASE)
 """How many there are, behind what they are: "nodules x2"."""
+HEAVIER = re.compile(r"\b(?:(?:R|right) ?> ?(?:L|left)|(?:L|left) ?< ?(?:R|right))\b", re.IGNORECASE)
+LIGHTER = re.compile(r"\b(?:(?:R|right) ?< ?(?:L|left)|(?:L|left) ?> ?(?:R|right))\b", re.IGNORECASE)
+"""Which side has more of a thing: "R > L"."""
 QUERY = re.compile(r"(?<![^\s(])\?\s?(?=[A-Za-z])")
 """A doubt as notes write it: "?pneumonia"."""
 CLOCK = re.compile(
@@ -95,6 +98,8 @@ DENIED_NO_LONGER = re.compile(
     re.IGNORECASE,
 )
 """A negation, and what begins a thing that it does not deny: "no edema, and a mass", "without edema plus ulcers"."""
+PUSHING = re.compile(r"\b(?:which |that )?(?:displac|push)(?:es|ing)\b", re.IGNORECASE)
+"""What one thing does to another is a finding of its own: "mass displacing the trachea"."""
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 SPELLED = {
     "w/o": "without",
@@ -150,6 +155,8 @@ def cut_tokens(text: str) -> list[str]:
     text = text[:MAX_CHARACTERS]
     if "no" in text or "with" in text or "free" in text or "neg" in text or "N" in text or "W" in text:
         text = DENIED_NO_LONGER.sub(r"\1\2: ", text)
+    if "displac" in text or "push" in text:
+        text = PUSHING.sub("with displaced", text)
     tokens = _cut_words(text) if text.isascii() and text.isprintable() else None
     return _cut(text) if tokens is None else tokens
 
@@ -213,6 +220,8 @@ def _cut(text: str) -> list[str]:
 
 def _spell_out(text: str) -> str:
     """The text with its signs, bounds, shorthand and punctuation in words."""
+    if "<" in text or ">" in text:
+        text = LIGHTER.sub("left greater than right", HEAVIER.sub("right greater than left", text))
     text = spell_signs(QUERY.sub(" possible ", text) if "?" in text else text)
     if "," in text or ";" in text or "/" in text or "&" in text:
         text = NAMED.sub(LETTER_A, text)
