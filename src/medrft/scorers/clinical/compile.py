@@ -19,6 +19,16 @@ CUES = (
     *("likely_after", "presence", "prior", "joins", "alternatives", "with_words", "breaks", "verbs", "prepositions"),
 )
 
+COMMON = frozenset(
+    (
+        *("severity", "acuity", "normality", "novelty", "timing", "number", "completeness", "palpation"),
+        *("side", "vertical", "frontback", "mediolateral", "radial"),
+    )
+)
+"""Axes of words that are said of anything."""
+SHORT = 3
+"""Of so few words in any order none may be a common one: "cardiac standstill" is no "unchanged heart"."""
+
 
 @lru_cache(maxsize=8)
 def load_lexicon(own: tuple[Path, ...] = ()) -> Lexicon:
@@ -300,6 +310,9 @@ def _add_rewrites(made: Lexicon) -> None:
             continue
         pieces = _pieces(made, key)
         if pieces and len(pieces) > 1 and not set(entry.atoms) <= pieces and _meaningful(made, pieces, entry):
+            common = {atom for atom in pieces if atom.axis in COMMON or atom.value == "unchanged"}
+            if len(pieces) <= SHORT and not common.issubset(entry.atoms):
+                continue
             rules.setdefault(pieces, entry.atoms)
     count: dict[Atom, int] = {}
     for pieces in rules:

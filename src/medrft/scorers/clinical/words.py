@@ -100,6 +100,11 @@ DENIED_NO_LONGER = re.compile(
 """A negation, and what begins a thing that it does not deny: "no edema, and a mass", "without edema plus ulcers"."""
 PUSHING = re.compile(r"\b(?:which |that )?(?:displac|push)(?:es|ing)\b", re.IGNORECASE)
 """What one thing does to another is a finding of its own: "mass displacing the trachea"."""
+AS_BEFORE = re.compile(
+    r"\bas (\w+) as (?:before|previously|(?:it|they) (?:was|were)|(?:on|in|at) (?:the |that |its )?"
+    r"(?:earlier|previous|prior|last|former|old|preceding))\b",
+    re.IGNORECASE,
+)
 OBLIQUE = re.compile(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])")
 SPELLED = {
     "w/o": "without",
@@ -155,6 +160,8 @@ def cut_tokens(text: str) -> list[str]:
     text = text[:MAX_CHARACTERS]
     if "no" in text or "with" in text or "free" in text or "neg" in text or "N" in text or "W" in text:
         text = DENIED_NO_LONGER.sub(r"\1\2: ", text)
+    if " as " in text:
+        text = AS_BEFORE.sub(r"\1, unchanged", text)
     if "displac" in text or "push" in text:
         text = PUSHING.sub("with displaced", text)
     tokens = _cut_words(text) if text.isascii() and text.isprintable() else None
