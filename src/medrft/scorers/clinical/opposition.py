@@ -23,30 +23,23 @@ from medrft.scorers.clinical.reading import Finding, Line, Reading
 from medrft.scorers.clinical.values import facet_of, values_relation
 
 COURSE = {
-    ("trend", "decreased"): "decreased",
-    ("trend", "not increased"): "unchanged",
-    ("trend", "not decreased"): "unchanged",
-    ("healing", "healing"): "decreased",
-    ("involution", "involuting"): "decreased",
-    ("recurrence", "recurrent"): "increased",
-    ("treatment_response", "complete_response"): "decreased",
-    ("treatment_response", "partial_treatment_response"): "decreased",
-    ("trend", "increased"): "increased",
-    ("treatment_response", "progressive_disease"): "increased",
-    ("novelty", "new"): "increased",
-    ("trend", "unchanged"): "unchanged",
-    ("novelty", "known"): "unchanged",
-    ("treatment_response", "stable_disease"): "unchanged",
+    **dict.fromkeys(
+        ("decreased", "healing", "involuting", "ulcer_healed_state", "complete_response", "good_response"), "decreased"
+    ),
+    "partial_treatment_response": "decreased",
+    **dict.fromkeys(("increased", "new", "recurrent", "progressive_disease"), "increased"),
+    **dict.fromkeys(("unchanged", "known", "not increased", "not decreased", "stable_disease"), "unchanged"),
+    "poor_response": "unchanged",
 }
-"""(axis, value) -> which way things went. One word for it stands for another over a whole text."""
+"""Value -> which way things went. One word for it stands for another over a whole text."""
 WIDE = frozenset(("bilateral", "unilateral", "midline"))
 """Sides that are said of many things in one text: "midline trachea, both lungs aerated"."""
 BY_PLACE = frozenset(("organ_size", "normality", "number", "trend", "novelty"))
 """Axes that are not compared as they are: what one organ is says nothing of another; COURSE compares the last two."""
 NEAR = 0.87
 """Numbers as close as this (three quarters of one another) may be rounded, and are no contradiction here."""
-OPPOSED = 0.2
-"""Factor for two texts that say opposite things on one facet."""
+OPPOSED, DENIED = 0.2, 0.12
+"""Factors for two texts that say opposite things on one facet, and of which one denies what the other affirms."""
 
 
 def opposed_line(made: Lexicon, reference: Reading, candidate: Reading) -> Line | None:
@@ -68,7 +61,7 @@ def opposed_line(made: Lexicon, reference: Reading, candidate: Reading) -> Line 
         if len(alone) == len(apart) == 1 and closeness(alone[0], apart[0]) < NEAR:
             return Line("quantity", f"{alone[0]:g} {unit}".strip(), f"{apart[0]:g} {unit}".strip(), "clash", OPPOSED)
     denied = _denied(made, reference, candidate) or _denied(made, candidate, reference)
-    return Line("polarity", *(_signs(denied, reference)), "clash", OPPOSED) if denied else None
+    return Line("polarity", *(_signs(denied, reference)), "clash", DENIED) if denied else None
 
 
 def _denied(made: Lexicon, one: Reading, other: Reading) -> str:
@@ -109,7 +102,7 @@ def _said(findings: Iterable[Finding]) -> dict[str, frozenset[str]]:
         if finding.negative:
             continue
         for axis, values in finding.values.items():
-            found["course"].update(COURSE[axis, value] for value in values if (axis, value) in COURSE)
+            found["course"].update(COURSE[value] for value in values if value in COURSE)
             if axis not in BY_PLACE:
                 found[axis].update(value for value in values if not value.startswith("not ") and value not in WIDE)
     return {axis: frozenset(values) for axis, values in found.items() if values}
