@@ -12,6 +12,8 @@ from medrft.scorers.clinical.tagging import Mention
 EARLIER = frozenset(("previously", "formerly", "earlier", "before", "prior", "previous", "initially", "originally"))
 AMOUNT = "changed by"
 """Stands before the unit of an amount by which something grew or shrank."""
+CHANGING = frozenset(("trend", "organ_size", "thickness"))
+"""Axes of what grows or shrinks by an amount; a tube that lies above the carina by 2 cm lies 2 cm above it."""
 PORTIONS = frozenset(("percent", "degree"))
 """Units of which "by" says how much it is: "narrowed by 70 %" is a 70 % stenosis."""
 
@@ -48,7 +50,8 @@ def add_number(draft: Draft, mentions: Sequence[Mention], position: int) -> None
     """Add a number: how many, a size, the size of an earlier image, or by how much something changed."""
     mention = mentions[position]
     unit, numbers = mention.measure
-    if mention.kind == "measure" and unit not in PORTIONS and position and mentions[position - 1].text == "by":
+    by = mention.kind == "measure" and position and mentions[position - 1].text == "by"
+    if by and unit not in PORTIONS and not CHANGING.isdisjoint(draft.values):
         draft.measures.append((f"{AMOUNT} {unit}", numbers))
     elif _was_before(mentions, position):
         draft.measures.append((f"{BEFORE} {unit}", numbers))

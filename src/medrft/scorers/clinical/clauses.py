@@ -45,7 +45,7 @@ NOUNLIKE = frozenset(("normality", "organ_size", "calcified", "enhancement"))
 """Axes whose values act as nouns, so that a "no" before one negates it as a whole ("no acute abnormality")."""
 NOUN_ENDINGS = ("ia", "ism", "is", "oma", "ion", "ity")
 """Endings of unknown words that name a finding."""
-ASIDE = frozenset(("without", "w o"))
+ASIDE = frozenset(("without", "w o", "instead of", "rather than"))
 COURSE = frozenset(("trend", "novelty"))
 WAYS = {"from": "from", "to": "to", "into": "to"}
 WHERE = {"outside": "outside", "in": "in", "within": "in", "inside": "in"}
@@ -210,7 +210,7 @@ class Clause:
         if chunk.only_values and chunk.values.keys() <= COURSE:
             return False  # "no lesion, as before"
         states = chunk.verb or chunk.says_normal or chunk.counts or chunk.measures or "organ_size" in chunk.values
-        placed = "side" in chunk.values or chunk.levels
+        placed = "side" in chunk.values or chunk.levels or (chunk.places and chunk.states)  # "and patent vessels"
         return not states and not placed and not (chunk.words and not chunk.names)
 
     def _chunk(self, mentions: Sequence[Mention], *, compared: bool = False) -> Draft:

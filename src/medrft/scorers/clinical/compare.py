@@ -40,6 +40,8 @@ DENIED = {"answer": 0.05, "findings": 0.5}
 """Factor of the whole for each contradicted finding among several, and for one that is denied or affirmed instead."""
 ALONE = 1 / 3
 """Factor for a near miss that is all that was asked: there, being wrong weighs more than among several findings."""
+SISTER = 2 / 3
+"""Factor for another finding of the same family: no contradiction in itself, and yet another answer."""
 SURE = 1.25
 """A contradiction counts in full where the rest of the two findings agrees to 1 / 1.25 or more."""
 NORMAL_ASIDE = 0.15
@@ -186,7 +188,7 @@ def _compare_one(made: Lexicon, mine: Finding, yours: Finding, found: Match) -> 
     elsewhere = named and "anatomy" in found.clashes and HEADS.issuperset(found.clashes)
     contradiction = _contradicts(mine, found, lists=False) and not elsewhere
     other = bool(found.clashes) and not contradiction
-    score = found.worth * (ALONE if found.clashes and not other else 1.0)
+    score = found.worth * (SISTER if other else ALONE if found.clashes else 1.0)
     if other or contradiction or not found.shared:
         weights = [0.0 if is_normal(finding) else finding_weight(made, finding) for finding in (mine, yours)]
         if not all(weights) and any(weights) and "polarity" not in found.clashes:

@@ -327,6 +327,9 @@ class Draft:
             self.negative = False
         elif self.names and "abnormal" in normality:
             normality.discard("abnormal")
+        elif self.negative and self.only_places and "change" in self.text:  # "no adrenal change"
+            self.values["normality"] = {"normal"}
+            self.negative = False
         if self.negative and not self.names and not self.words:
             self._turn_state(made)
 

@@ -51,6 +51,7 @@ EQUIVALENT: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("large", "huge"), ("increased",)),
     },
     ("inside", "mediolateral"): {"external": ("lateral",), "internal": ("medial",)},
+    ("novelty", "acuity"): {"new": ("acute", "subacute"), "known": ("chronic", "subacute")},
     ("proximity", "vertical"): {"proximal": ("upper",), "distal": ("lower",)},
     ("earliness", "severity"): {"early": ("minimal", "mild"), "late": ("severe",)},
     ("agent", "process_kind"): dict.fromkeys(("viral", "bacterial", "fungal", "parasitic"), ("infectious",)),

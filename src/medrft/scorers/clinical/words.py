@@ -62,8 +62,10 @@ LIGHTER = re.compile(r"\b(?:(?:R|right) ?< ?(?:L|left)|(?:L|left) ?> ?(?:R|right
 """Which side has more of a thing: "R > L"."""
 QUERY = re.compile(r"(?<![^\s(])\?\s?(?=[A-Za-z])")
 """A doubt as notes write it: "?pneumonia"."""
+HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 CLOCK = re.compile(
-    r"\b(\d{1,2})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b", re.IGNORECASE
+    rf"\b(\d{{1,2}}|{'|'.join(HOURS)})(?:(?::\d\d)? ?o ?['’]? ?clock|:[0-5]\d(?= ?(?:position|axis|radian)))\b",
+    re.IGNORECASE,
 )
 LONE = re.compile(r"\(?[a-z]{2,}(?:-[abdefh-uw-z][a-z]+)*\)?[.,;:!?]?|[a-z]|[a-vyz][a-z]*\d+,?|\d+,?|\d+\.\d+")
 """A word that becomes the same tokens whatever stands beside it, unless one of `NUMBER_WORDS` does."""
@@ -233,7 +235,7 @@ def _spell_out(text: str) -> str:
     if "," in text or ";" in text or "/" in text or "&" in text:
         text = NAMED.sub(LETTER_A, text)
     text = _spell_bounds(text)
-    if DIGIT.search(text):
+    if DIGIT.search(text) or "clock" in text:
         text = _spell_numbers(text)
     if "/" in text:
         text = SHORTHAND.sub(lambda match: f" {SPELLED[match[0].lower()]} ", text)
