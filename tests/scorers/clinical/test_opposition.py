@@ -73,6 +73,8 @@ def test_a_denial_ends_where_another_thing_begins(right, added):
     [
         ("no mass or nodule", "no mass or a nodule"),
         ("no fracture and no dislocation", "without a fracture, a dislocation"),
+        ("no mass, cyst or stone", "no evidence of a mass, a cyst or a stone"),
+        ("no mass of more than 5 cm", "no mass with a diameter over 5 cm"),
         ("a mass in the left lung and a nodule in the right", "nodule in the right lung and mass in the left lung"),
     ],
 )

@@ -95,11 +95,14 @@ NUMBER_WORDS = frozenset(
 """Words that change what becomes of a number in the text, by one of the patterns above."""
 CONTEXT = ARTICLES | NUMBER_WORDS
 DENIED_NO_LONGER = re.compile(
-    r"\b(no|without|not|free of|free from|negative for)\b(?! an?\b)([^.;:!?\n]{2,80}?)"
-    r"(?:,? (?:plus|along with|together with|alongside)(?: an?)?|(?:,? (?:and|with)|,) (?:an?|another)) ",
+    r"\b(no|without|not|free of|free from|negative for)\b((?:(?!\ban?\b)[^.;:!?\n]){2,80}?)"
+    r"(?:,? (?:plus|along with|together with|alongside)(?: an?)?|(?:,? and|, with|,) (?:an?|another)) "
+    r"(?![^.;:!?\n]*\bor\b)",
     re.IGNORECASE,
 )
 """A negation, and what begins a thing that it does not deny: "no edema, and a mass", "without edema plus ulcers"."""
+BEGINNING = (" a ", " an ", " another ", " plus ", " along", " together ")
+"""Without one of them, nothing begins so."""
 PUSHING = re.compile(r"\b(?:which |that )?(?:displac|push)(?:es|ing)\b", re.IGNORECASE)
 """What one thing does to another is a finding of its own: "mass displacing the trachea"."""
 AS_BEFORE = re.compile(
@@ -160,7 +163,7 @@ def cut_tokens(text: str) -> list[str]:
     ['mass', 'xxcomma', '2.5', 'cm', 'xxstop', 'no', 'viral', 'xxslash', 'bacterial', 'infection']
     """
     text = text[:MAX_CHARACTERS]
-    if "no" in text or "with" in text or "free" in text or "neg" in text or "N" in text or "W" in text:
+    if any(word in text for word in BEGINNING):
         text = DENIED_NO_LONGER.sub(r"\1\2: ", text)
     if " as " in text:
         text = AS_BEFORE.sub(r"\1, unchanged", text)
