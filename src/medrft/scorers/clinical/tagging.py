@@ -105,7 +105,10 @@ def tag_mentions(made: Lexicon, tokens: Sequence[str]) -> list[Mention]:
         mention = alone.get(token)
         # One lookup is enough for most words: what follows begins no longer term with them.
         below = longer.get(token) if position < last else None
-        if mention is None or (below is not None and tokens[position + 1] in below):
+        if token == "non" and position < last and (entry := made.terms.get(("non" + tokens[position + 1],))):
+            mention = Mention(entry.kind, f"non {tokens[position + 1]}", entry)  # "non-elevated"
+            position += 2
+        elif mention is None or (below is not None and tokens[position + 1] in below):
             mention, position = _mention(made, tokens, position)
         else:
             position += 1
