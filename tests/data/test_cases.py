@@ -402,3 +402,5 @@ def test_no_test_rows_are_said(tmp_path, image_file):
     (tmp_path / "a.jsonl").write_text('{"image": "0.png", "question": "Is it?", "answer": "no"}')
     loaded = load_data(DataConfig(name="table", root=str(tmp_path / "a.jsonl")), seed=0)
     assert "no test rows" in loaded.report.notes[0] and "data.by_image" in loaded.report.notes[0]
+    loaded = load_data(DataConfig(name="table", root=str(tmp_path / "a.jsonl"), by_image=0.2), seed=0)
+    assert "which no split by image can part" in loaded.report.notes[0]  # not: split by image

@@ -240,6 +240,8 @@ def _tell(source: Source, loaded: Loaded, draft: Draft, target: Path, *, as_json
     run = f"medrft run {shlex.quote(str(target))}"
     if draft.tests:
         say_next(run)
+    elif "by_image" in draft.data:  # no share of the images can be split off
+        say_next(f"{run} --plan", "to run, it needs test rows: more images, a test file, or a data set in eval.data")
     else:
         say_next(f"{run} --set data.by_image={TEST_SHARE}", "it needs test rows: these, or a data set in eval.data")
 

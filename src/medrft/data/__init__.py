@@ -73,6 +73,10 @@ NO_TEST = (
     "no test rows, so nothing will be evaluated: --set data.by_image=0.2 splits all rows anew by image, or give the "
     "table a split column or a test file"
 )
+TOO_FEW = (
+    "no test rows, so nothing will be evaluated: all questions are about one image, its copies, or images that rows "
+    "show together, which no split by image can part; give the table a split column or a test file, or more images"
+)
 SHARED = ("validation", "exclude_test_images", "by_image", "max_pixels", "blank", "pixel_limit", "private")
 """Keys of `data:` that hold for every data set."""
 
@@ -105,7 +109,8 @@ def load_data(
     loaded = not_empty(loaded)
     if loaded.split("test") or not loaded.split("train"):
         return loaded
-    return replace(loaded, report=replace(loaded.report, notes=(NO_TEST, *loaded.report.notes)))
+    untested = NO_TEST if config.by_image is None else TOO_FEW
+    return replace(loaded, report=replace(loaded.report, notes=(untested, *loaded.report.notes)))
 
 
 @naming_extras()

@@ -252,8 +252,10 @@ def check_rows(job: Job) -> None:
                 )
     evaluates = recipe.eval.base != "skip" or any(stage.evaluate for stage in recipe.stages)
     if evaluates and not any(job.tests().values()):
+        cut = "cut some off with --set data.by_image=0.2 (a fifth of the images, with all their questions)"
+        if recipe.data.by_image is not None:
+            cut = "data.by_image found no image that can be split off: add images"
         raise DataError(
-            f"{recipe.data.name} has no test rows to evaluate on; cut some off with --set data.by_image=0.2 (a fifth "
-            "of the images, with all their questions), name a test set in eval.data, or evaluate nothing: "
-            "--set eval.base=skip and evaluate: false in each stage"
+            f"{recipe.data.name} has no test rows to evaluate on; {cut}, name a test set in eval.data, or evaluate "
+            "nothing: --set eval.base=skip and evaluate: false in each stage"
         )

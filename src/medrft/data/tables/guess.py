@@ -119,6 +119,8 @@ def _table(root: str, path: Path, given: dict[str, Any]) -> Source:
         rows = list(_first_rows(place, given))
     values = [{str(key): native_value(value) for key, value in row.values.items()} for row in rows if not row.problem]
     if not values:
+        if not rows:
+            raise DataError(f"{root} holds no rows; write one for each question, below a header: image,question,answer")
         raise DataError(f"{root} holds no row that can be read; medrft data check table {root} lists why")
     mapped = dict(given.get("columns") or {})
     said: list[str] = [f"the table is {place}"] if place is not None and place != path else []

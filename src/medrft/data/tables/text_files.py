@@ -130,7 +130,8 @@ def _row(header: Sequence[str], cells: Sequence[str], lines: _Lines, mark: str) 
             first = lines.number - len(lines.taken) + 1
             return {}, f"lines {first} to {lines.number} hang together by a quote that is not closed ({error})"
     if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-        return {}, f"line {lines.number} has {len(cells) - len(header)} more cells than the header"
+        more = len(cells) - len(header)
+        return {}, f"line {lines.number} has {more} more {'cell' if more == 1 else 'cells'} than the header"
     return {name: cell for name, cell in zip(header, cells, strict=False) if name or cell}, ""
 
 
