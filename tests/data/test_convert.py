@@ -204,6 +204,15 @@ def test_other_wordings_of_a_chat(pictures, tmp_path, turns, answer, thought):
     assert (found.question, found.references, found.rationale) == ("Q?", (answer,), thought)
 
 
+@pytest.mark.parametrize("name", ["Images", " image ", "IMAGE"])
+def test_images_beside_a_chat_are_found_whatever_their_case(pictures, tmp_path, name):
+    turns = [{"from": "human", "value": "<image>Q?"}, {"from": "gpt", "value": "yes"}]
+    (tmp_path / "mine.jsonl").write_text(json.dumps({name: str(pictures[0]), "conversations": turns}))
+    options = {"image_root": str(pictures[0].parent)}
+    (found,) = read_data("llama_factory", tmp_path / "mine.jsonl", options=options).examples
+    assert len(found.images) == 1
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [("rows.txt", "written as .jsonl"), ("full", "exists already"), ("a.jsonl", "exists already")],

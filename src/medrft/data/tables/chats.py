@@ -47,9 +47,10 @@ def conversation_of(row: Mapping[str, Any]) -> list[Turn] | None:
 
 
 def images_in(row: Mapping[str, Any]) -> list[Any]:
-    """The images beside a conversation, in `images` or `image`."""
-    value = row.get("images") if row.get("images") not in (None, "", []) else row.get("image")
-    if value in (None, ""):
+    """The images beside a conversation, in `images` or `image`, without case and outer space."""
+    named = {str(name).strip().lower(): value for name, value in row.items() if value not in (None, "", [])}
+    value = named.get("images", named.get("image"))
+    if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
