@@ -60,11 +60,14 @@ def rescore(
     """
     from medrft.evaluation.rescore import check_evaluator
     from medrft.evaluation.rescore import rescore as rescored
+    from medrft.evaluation.rescore.foreign import WRITERS
     from medrft.report.paper_tables import chosen_format, rescored_table, write_table
 
     form = chosen_format(markdown=markdown, latex=latex, as_csv=csv, json=as_json)
     if path is None:
-        typed = f"medrft rescore jsonl {evaluator}" if Path(evaluator).exists() else f"medrft rescore {evaluator} PATH"
+        given = Path(evaluator)
+        writer = WRITERS.get(given.suffix.lower(), "jsonl")
+        typed = f"medrft rescore {writer} {evaluator}" if given.exists() else f"medrft rescore {evaluator} PATH"
         raise RecipeError(f"rescore takes who wrote the answers, and where they are; for example: {typed}")
     overrides = common.parse_overrides(assignments)
     check_evaluator(evaluator, path, overrides)
@@ -105,6 +108,8 @@ def _examples(source: str) -> tuple[Example, ...]:
 
 
 def _print(header: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    from medrft.data.notes import count_noun
+
     for dataset, sources in report["results"].items():
         common.out.print(_results(dataset, sources["none"], header))
     if report["theirs"]:
@@ -117,9 +122,10 @@ def _print(header: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     if report["no_answer"]:
         common.out.print(Text(f"{report['no_answer']} outputs hold no single answer and are scored 0"))
     for reason, count in report["left_out"]["reasons"].items():
-        common.out.print(Text(f"left out: {count} rows, {reason}"), soft_wrap=True)
+        common.out.print(Text(f"left out: {count_noun(count, 'row', 'rows')}, {reason}"), soft_wrap=True)
     for row in report["left_out"]["rows"][:LISTED]:
-        common.out.print(Text(f"  {row['row']}: {row['detail']}"), soft_wrap=True)
+        detail = f": {row['detail']}" if row["detail"] not in ("", row["row"]) else ""
+        common.out.print(Text(f"  {row['row']}{detail}"), soft_wrap=True)
     common.out.print(Text(report["interval"], style="dim"), soft_wrap=True)
 
 

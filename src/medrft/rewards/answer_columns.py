@@ -27,7 +27,8 @@ SAID = (
 EITHER = ("answer", "answers")
 """The model's beside a reference, else the reference."""
 QUESTIONS = ("question", "problem", "query", "prompt")
-COLUMNS = (*REFERENCES, *SAID, *EITHER, *QUESTIONS)
+ANSWERS = (*REFERENCES, *SAID, *EITHER)
+COLUMNS = (*ANSWERS, *QUESTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ def missing_columns(row: Mapping[str, Any], found: AnswerColumns, where: str, ho
     lacking = "reference" if found.reference is None else "model's answer"
     names = REFERENCES if found.reference is None else SAID
     columns = ", ".join(map(str, row)) or "none"
+    empty = [str(name) for name, value in row.items() if value is None and usual_name(str(name)) in ANSWERS]
+    if empty:
+        told = " and ".join(empty)
+        return DataError(f"{where}: null in {told}, so there is nothing to compare; its columns: {columns}")
     return DataError(
         f"{where}: no column for the {lacking} (looked for {', '.join(names[:6])}, …); its columns: {columns}; {how}"
     )

@@ -15,6 +15,7 @@ from typing import Any
 from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import cluster_of, source_of
 from medrft.evaluation.partial import ROWS, read_predictions
+from medrft.evaluation.rescore.foreign import WRITERS
 from medrft.recipes import load_recipe
 from medrft.rundir import read_jsonl
 from medrft.types import KINDS
@@ -114,6 +115,9 @@ def read_answers(argument: str, *, stage: str | None = None) -> Answers:
         path = Path(before)
     if not path.exists():
         raise DataError(f"nothing at {path}; compare takes run folders, RUN:STAGE and predictions.jsonl files")
+    writer = WRITERS.get(path.suffix.lower())
+    if path.is_file() and writer is not None:
+        raise DataError(f"{path} is a file of {writer}; first medrft rescore {writer} {path} --output FOLDER")
     if path.is_file():
         return _answers(path, None, [path])
     if (path / "predictions.jsonl").is_file():

@@ -23,6 +23,8 @@ from medrft.types import LeftOut
 
 Row = Mapping[str, Any]
 
+WRITERS = {".eval": "inspect-ai", ".xlsx": "vlmevalkit"}
+"""Endings that only one evaluator's files have; rows under other endings may be anybody's."""
 SPLITS = {"val": "validation", "validate": "validation", "dev": "validation"}
 LONGEST_NAME = 256
 """A longer text in place of an image's name is the image itself, in base64."""

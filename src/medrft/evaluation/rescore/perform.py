@@ -17,7 +17,7 @@ from medrft.data.images import sha256_of
 from medrft.errors import DataError, unknown_name
 from medrft.evaluation.metrics import summarize_rows
 from medrft.evaluation.rescore.against import compare_figures
-from medrft.evaluation.rescore.foreign import Answered, Foreign, told_apart
+from medrft.evaluation.rescore.foreign import WRITERS, Answered, Foreign, told_apart
 from medrft.evaluation.rescore.mark import mark_rows
 from medrft.progress import Advance
 from medrft.rundir import fingerprint, write_json, write_jsonl
@@ -85,6 +85,9 @@ def check_evaluator(evaluator: str, path: Path, options: Mapping[str, Any]) -> d
         raise unknown_name("evaluator", evaluator, EVALUATORS)
     if not path.exists():
         raise DataError(f"nothing at {path}; pass the file or folder that {evaluator} wrote")
+    writer = WRITERS.get(path.suffix.lower(), evaluator)
+    if evaluator == "jsonl" != writer and path.is_file():
+        raise DataError(f"{path} is a file of {writer}, not rows of text; medrft rescore {writer} {path} reads it")
     known = (*OPTIONS, *COLUMNS) if evaluator == "jsonl" else OPTIONS
     for name in options:
         if name not in known:
