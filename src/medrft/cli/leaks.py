@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,8 +70,14 @@ def leaks(
     else:
         _print(found)
         name, path, _ = common.data_source(sources[0])
-        words = shlex.join(filter(None, ("medrft", "data", "check", name, path, "--set", "exclude_test_images=copies")))
-        common.say_next(words, "leaves out train rows whose image is in test")
+        words = list(filter(None, (name, path)))
+        if len({common.data_source(text)[:2] for text in sources}) == 1:
+            typed = ["medrft", "data", "check", *words, "--set", "exclude_test_images=copies"]
+            common.say_next(shlex.join(typed), "leaves out train rows whose image is in test")
+        elif output is None:  # an option of one data set knows nothing of another
+            common.say_next(shlex.join(["medrft", *sys.argv[1:], "--output", "leaks.html"]), "the pairs as pictures")
+        else:
+            common.say_next(shlex.join(["medrft", "data", "show", *words]), "the first set's rows as one page")
 
 
 def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[Example, ...]]:
