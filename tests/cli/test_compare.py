@@ -135,6 +135,14 @@ def test_the_sentence(tests, css, said):
     assert (found["css"], found["claim"]) == (css, said)
 
 
+def test_the_sentence_rests_on_a_figure_with_an_interval_where_there_is_one():
+    from medrft.report.compare import comparison_verdict
+
+    tests = [{"css": "unclear", "low": low, "high": low and 0.2} for low in (None, -0.1)]
+    assert comparison_verdict("a", "b", tests)["figures"] == tests[1:]
+    assert comparison_verdict("a", "b", tests[:1])["figures"] == tests[:1]
+
+
 def test_names_that_are_no_hash_are_no_path(run, tmp_path):
     from medrft.report.compare import _pictures
 

@@ -237,7 +237,8 @@ def scale_reach(differences: Iterable[Mapping[str, Any] | None]) -> float:
 def difference_mark(difference: Mapping[str, Any], *, reach: float) -> Markup:
     """A difference of shares (`mean`, `low`, `high`, `n`) with its interval, on a scale of `reach` around 0."""
     mean, low, high = (difference[key] for key in ("mean", "low", "high"))
-    says = f"{percent_points(mean)} points, 95 % interval {percent_points(low)} to {percent_points(high)}"
+    reaches = f"95 % interval {percent_points(low)} to {percent_points(high)}"
+    says = f"{percent_points(mean)} points, {reaches if low is not None else 'too few for an interval'}"
     return interval_mark(mean, low, high, scale=(-reach, reach), says=f"{says}, n {difference['n']}", zero=True)
 
 

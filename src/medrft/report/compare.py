@@ -74,7 +74,8 @@ def comparison_verdict(baseline: str, other: str, tests: Sequence[Mapping[str, A
     claim = (
         f"No clear difference between {other} and {baseline} in {'the one figure' if len(tests) == 1 else f'any {of}'}"
     )
-    return {"css": "unclear", "sign": "≈", "claim": claim, "figures": tests[:1]}
+    known = [test for test in tests if test["low"] is not None]
+    return {"css": "unclear", "sign": "≈", "claim": claim, "figures": (known or list(tests))[:1]}
 
 
 def _beside_zero(test: Mapping[str, Any]) -> bool:
