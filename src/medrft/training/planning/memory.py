@@ -23,7 +23,7 @@ from medrft.models.policy import make_checkpointable
 from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.models.shapes import Shape, picture_inputs
-from medrft.models.sketch import Sketch, block_stacks, sketch_model, use_flash_in_windows
+from medrft.models.sketch import Sketch, block_stacks, sketch_model, use_flash_in_windows, without_notices
 from medrft.training.planning.trace import Load, PromptInputs, rollout_peak, update_peak
 from medrft.training.precision import BYTES, Precision
 
@@ -225,7 +225,8 @@ def _adapted(model: Any, config: Any) -> Any:
         return model
     from peft import get_peft_model
 
-    return get_peft_model(model, adapters)
+    with without_notices():
+        return get_peft_model(model, adapters)
 
 
 def state_bytes(optim: str, n: Parameters) -> float:
