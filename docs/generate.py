@@ -172,7 +172,7 @@ def words_of(kind: Any) -> str:
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(words_of(one) for one in inner if one is not type(None)))
     if origin is tuple:
-        return f"list of {words_of(inner[0])}"
+        return f"list of {words_of(inner[0]).replace('table', 'tables')}"
     if origin is dict:
         return "table"
     return "table" if inspect.isclass(kind) and issubclass(kind, BaseModel) else getattr(kind, "__name__", str(kind))
