@@ -141,6 +141,18 @@ def test_leaks_json(vqa_rad_root):
     assert found["sets"]["vqa_rad:test"] == {"items": 2, "images": 2}
 
 
+def test_leaks_names_the_files_of_one_loader(vqa_rad_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row = {"image": f"{vqa_rad_root}/VQA_RAD Image Folder/synpic1.jpg", "question": "Clear?", "answer": "yes"}
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(json.dumps(row), encoding="utf-8")
+    done = run("leaks", "table:a.jsonl", "table:b.jsonl", "--output", "leaks.html")
+    page = (tmp_path / "leaks.html").read_text(encoding="utf-8")
+    for name in ("table:a.jsonl:train", "table:b.jsonl:train"):
+        assert name in done.stdout
+        assert name in page
+
+
 def test_leaks_for_people(vqa_rad_root, slake_root, tmp_path, image_file):
     source = tmp_path / "mine.jsonl"
     row = {"image": f"{vqa_rad_root}/VQA_RAD Image Folder/synpic1.jpg", "question": "Are the [b]lungs clear?"}

@@ -81,14 +81,21 @@ def leaks(
 
 
 def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[Example, ...]]:
-    """Examples by `NAME:SPLIT`; a name that comes again gets a number, as in `NAME:SPLIT#2`."""
+    """Examples by `NAME:SPLIT`, or by `NAME:PATH:SPLIT` where one name stands for several paths.
+
+    What comes again even so gets a number, as in `NAME:SPLIT#2`.
+    """
+    paths: dict[str, set[str | None]] = {}
+    for name, path, _ in map(common.data_source, sources):
+        paths.setdefault(name, set()).add(path)
     taken = settings_by_source(list(dict.fromkeys(common.data_source(text)[0] for text in sources)), assignments)
     sets: dict[str, tuple[Example, ...]] = {}
     for text in dict.fromkeys(sources):
         name, split, loaded = load_source(text, taken[common.data_source(text)[0]])
         groups = {name: tuple(rows) for name, rows in loaded.groups().items() if rows}
+        whose = f"{name}:{common.data_source(text)[1]}" if len(paths[common.data_source(text)[0]]) > 1 else name
         for one, rows in ({split: loaded.split(split)} if split else groups).items():
-            label = key = f"{name}:{one}"
+            label = key = f"{whose}:{one}"
             number = 2
             while key in sets:
                 key, number = f"{label}#{number}", number + 1
