@@ -38,12 +38,17 @@ def concept_relation(made: Lexicon, reference: str, candidate: str) -> tuple[Ver
 
 
 def _related(made: Lexicon, reference: str, candidate: str) -> bool:
-    """Whether two concepts, or what they are kinds of, are said for one another."""
+    """Whether two concepts, or one and what the other is a kind of, are said for one another.
+
+    Not what both are kinds of: an infection is often said for an inflammation, and yet tinea is no psoriasis.
+    """
     if frozenset((reference, candidate)) in made.related:
         return True
-    mine = ({reference} | made.ancestors.get(reference, frozenset())) - made.generic
-    yours = ({candidate} | made.ancestors.get(candidate, frozenset())) - made.generic
-    return any(frozenset((one, other)) in made.related for one in mine for other in yours)
+    mine = made.ancestors.get(reference, frozenset()) - made.generic
+    yours = made.ancestors.get(candidate, frozenset()) - made.generic
+    return any(frozenset((one, candidate)) in made.related for one in mine) or any(
+        frozenset((reference, other)) in made.related for other in yours
+    )
 
 
 def nearness(made: Lexicon, facet: str, reference: Collection[str], candidate: Collection[str]) -> float:
