@@ -111,6 +111,17 @@ def test_what_an_article_does_not_change(reference, candidate):
         ),
         ("height loss of 40%", "40 per cent loss of height", "80 per cent loss of height"),
         ("partial healing", "healing is not yet complete", "complete healing"),
+        (
+            "effusion has resolved",
+            "the effusion seen on the earlier CT is no longer there",
+            "effusion as on the earlier CT",
+        ),
+        ("four erosions, no bleeding", "4 erosions, none of them bleeding", "4 bleeding erosions"),
+        ("QTc 310 ms", "QTc 0.31 s", "QTc 340 ms"),
+        ("cup-to-disc ratio 0.8", "CDR of 80%", "CDR of 40%"),
+        ("retinal tear at 10 o'clock", "retinal tear at the ten o'clock position", "retinal tear at 2 o'clock"),
+        ("flat lesion", "non-elevated lesion", "elevated lesion"),
+        ("psoriasis", "psoriasis", "tinea"),
     ],
 )
 def test_studies_doubts_and_amounts_as_notes_write_them(reference, right, wrong):

@@ -258,7 +258,8 @@ class Clause:
             elif kind == "verbs":
                 draft.verb = True
             elif kind == "prior":
-                draft.prior = position > 0 and mentions[position - 1].text in ("on", "in", "at")
+                # "Not seen on the prior" is new; "seen on the prior, no longer there" is not.
+                draft.prior = (draft.negative or bool(cue)) and mentions[position - 1].text in ("on", "in", "at")
             elif kind == "dimension":
                 draft.dimensions.append(text if entry is None else entry.cue)
             elif kind == "word" and _labels_next(mentions, position):

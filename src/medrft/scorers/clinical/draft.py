@@ -336,6 +336,7 @@ class Draft:
     def _turn_state(self, made: Lexicon) -> None:
         """Read a negated state of a place as its other state: "no cardiomegaly" is a heart of normal size."""
         states = [axis for axis, values in self.values.items() if axis in made.axes and len(values) == 1]
+        states = [axis for axis in states if axis not in ("novelty", "timing")]  # when it was seen is not denied
         turning = [axis for axis in states if next(iter(self.values[axis])) in made.axes[axis].negation]
         if not turning and self.places:  # "no ST elevation" is an ST segment that is not elevated
             turning = [axis for axis in states if made.axes[axis].facet in STATING]

@@ -8,8 +8,8 @@ from functools import lru_cache
 from medrft.scorers.clinical.reading import Finding, Line, Measure, Verdict
 
 TOLERANCE = 0.10
-EXACT = {"gestday": 0.015}
-"""Units of which less than 10 % matters: two or three days of a pregnancy."""
+EXACT = {"gestday": 0.015, "second": 0.05, "bpm": 0.05}
+"""Units of which less than 10 % matters: days of a pregnancy, intervals and rates of a heart."""
 FEW = (2, 6)
 OTHER_NUMBER = 0.3
 """How near one and many are to each other."""
