@@ -29,7 +29,7 @@ Route = Literal["equal", "empty", "lexical", "yes/no", "findings"]
 
 MATCHED = 0.2
 """A finding of the answer with at least this score answers the finding of the reference."""
-PER_EXTRA, SLACK = {"answer": 0.35, "findings": 0.15}, 0.1
+PER_EXTRA, SLACK = {"answer": 0.4, "findings": 0.15}, 0.1
 """Of findings of weight a those matched earn m, and those added weigh x: (m + 0.1) / (a + 0.1 + x) / (1 + p x)."""
 OPPOSED_EXTRA = 0.5
 """An extra finding that contradicts the matched one ("left, and right") halves the score."""
