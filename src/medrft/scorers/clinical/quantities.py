@@ -95,14 +95,14 @@ def compare_bare(reference: Finding, candidate: Finding) -> list[Line]:
             for number in numbers
         ):
             shown = _numbers(one.counts), _shown(unit, numbers)
-            return [Line(UNIT_FACET.get(unit, "quantity"), *(shown if one is reference else shown[::-1]), "same", 1.0)]
+            known = unit == "bpm"  # a rate has no other unit; elsewhere the unit is missing
+            verdict: tuple[Verdict, float] = ("same", 1.0) if known else ("near", 0.7)
+            return [Line(UNIT_FACET.get(unit, "quantity"), *(shown if one is reference else shown[::-1]), *verdict)]
         share = unit == "percent" and all(0 < count < 1 for count in one.counts)
         if share and len(one.counts) == len(numbers) == 1:  # a ratio: 0.8 is 80 %
             shown = _numbers(one.counts), _shown(unit, numbers)
             same = same_number(100 * min(one.counts), numbers[0])
-            verdict: tuple[Verdict, float] = (
-                ("same", 1.0) if same else ("clash", closeness(100 * min(one.counts), numbers[0]))
-            )
+            verdict = ("same", 1.0) if same else ("clash", closeness(100 * min(one.counts), numbers[0]))
             return [Line("quantity", *(shown if one is reference else shown[::-1]), *verdict)]
         if unit == "bpm" and len(one.counts) == len(numbers) == 1 and one.names & other.names:
             shown = (
