@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, Mapping[str, Any]]
 
-TABLES = {".csv": "jsonl", ".tsv": "jsonl"}
-"""Endings of files of answers that `medrft rescore` reads, and as whose."""
+OTHERS = (".csv", ".tsv", ".eval", ".xlsx")
+"""Endings of files of answers that `medrft rescore` reads."""
 
 Input = Annotated[
     Path | None, typer.Argument(metavar="IN", help="JSONL or .parquet: `reference`, `answer`/`completion`.")
@@ -355,11 +355,10 @@ def _source(
         return None, {"reference": reference, "answer": answer, **({"question": question} if question else {})}
     if path is None or reference is not None or answer is not None:
         raise DataError("give a file of rows, or both --reference and --answer")
-    from medrft.evaluation.rescore.foreign import WRITERS
+    if path.suffix.lower() in OTHERS and path.is_file():
+        from medrft.evaluation.rescore.foreign import WRITERS  # needs more than a plain install
 
-    other = {**TABLES, **WRITERS}.get(path.suffix.lower())
-    if other is not None and path.is_file():
-        typed = f"medrft rescore {other} {shlex.quote(str(path))}"
+        typed = f"medrft rescore {WRITERS.get(path.suffix.lower(), 'jsonl')} {shlex.quote(str(path))}"
         raise DataError(f"medrft score reads JSON lines and .parquet, not {path.suffix}; {typed} reads it")
     if not path.is_file():
         raise DataError(f"no file at {path}; rows are JSON objects, one a line")

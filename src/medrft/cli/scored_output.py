@@ -141,8 +141,6 @@ class Printed:
 
     def _rows(self, made: Iterator[Scored], sink: RowSink | None, stack: ExitStack) -> None:
         """Write each row as it comes; rows left out are listed in `NAME.left_out.jsonl` beside the output."""
-        from medrft.data.notes import count_noun
-
         beside = self.output and self.output.with_name(f"{self.output.stem}.left_out.jsonl")
         listed: IO[bytes] | None = None
         for line, row in made:
@@ -163,7 +161,7 @@ class Printed:
             beside.unlink(missing_ok=True)  # of an earlier run
         if self.summary.left_out:
             where = f"; all in {beside}" if beside else ""
-            left = count_noun(self.summary.left_out, "row", "rows")
+            left = f"{self.summary.left_out:,} {'row' if self.summary.left_out == 1 else 'rows'}"
             err.print(f"{left} left out{where}", markup=False, highlight=False, soft_wrap=True)
 
     def _explain(self, item: Item, row: dict[str, Any]) -> None:
