@@ -86,14 +86,15 @@ def _sets(sources: list[str], assignments: list[str] | None) -> dict[str, tuple[
     What comes again even so gets a number, as in `NAME:SPLIT#2`.
     """
     paths: dict[str, set[str | None]] = {}
-    for name, path, _ in map(common.data_source, sources):
-        paths.setdefault(name, set()).add(path)
-    taken = settings_by_source(list(dict.fromkeys(common.data_source(text)[0] for text in sources)), assignments)
+    for loader, path, _ in map(common.data_source, sources):
+        paths.setdefault(loader, set()).add(path)
+    taken = settings_by_source(list(paths), assignments)
     sets: dict[str, tuple[Example, ...]] = {}
     for text in dict.fromkeys(sources):
-        name, split, loaded = load_source(text, taken[common.data_source(text)[0]])
+        loader, path, _ = common.data_source(text)
+        name, split, loaded = load_source(text, taken[loader])
         groups = {name: tuple(rows) for name, rows in loaded.groups().items() if rows}
-        whose = f"{name}:{common.data_source(text)[1]}" if len(paths[common.data_source(text)[0]]) > 1 else name
+        whose = f"{name}:{path}" if len(paths[loader]) > 1 else name
         for one, rows in ({split: loaded.split(split)} if split else groups).items():
             label = key = f"{whose}:{one}"
             number = 2

@@ -109,8 +109,12 @@ def load_data(
     loaded = not_empty(loaded)
     if loaded.split("test") or not loaded.split("train"):
         return loaded
-    untested = NO_TEST if config.by_image is None else TOO_FEW
-    return replace(loaded, report=replace(loaded.report, notes=(untested, *loaded.report.notes)))
+    return replace(loaded, report=replace(loaded.report, notes=(untested_note(config), *loaded.report.notes)))
+
+
+def untested_note(config: DataConfig) -> str:
+    """What to say where no row is left for testing, and what helps."""
+    return NO_TEST if config.by_image is None else TOO_FEW
 
 
 @naming_extras()

@@ -194,11 +194,11 @@ def tell_recipients(recipe: Recipe) -> None:
 
 def tell_untested(job: Job) -> None:
     """Warn, before anything runs, if there are no test rows, and say how to make a test split."""
-    from medrft.data import NO_TEST, TOO_FEW
+    from medrft.data import untested_note
 
     if not any(job.tests().values()):
-        untested = NO_TEST if job.recipe.data.by_image is None else TOO_FEW
-        logging.getLogger("medrft").warning("medrft: %s has %s", job.recipe.data.name, untested)
+        data = job.recipe.data
+        logging.getLogger("medrft").warning("medrft: %s has %s", data.name, untested_note(data))
 
 
 def train_stage(job: Job, stage: StageConfig) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from medrft.data.notes import count_noun
 from medrft.data.tables.pictures import ENDINGS
 from medrft.data.values import show_value
 from medrft.errors import DataError
@@ -130,8 +131,8 @@ def _row(header: Sequence[str], cells: Sequence[str], lines: _Lines, mark: str) 
             first = lines.number - len(lines.taken) + 1
             return {}, f"lines {first} to {lines.number} hang together by a quote that is not closed ({error})"
     if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-        more = len(cells) - len(header)
-        return {}, f"line {lines.number} has {more} more {'cell' if more == 1 else 'cells'} than the header"
+        more = count_noun(len(cells) - len(header), "more cell", "more cells")
+        return {}, f"line {lines.number} has {more} than the header"
     return {name: cell for name, cell in zip(header, cells, strict=False) if name or cell}, ""
 
 

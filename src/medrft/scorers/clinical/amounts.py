@@ -83,4 +83,4 @@ def number_next(mentions: Sequence[Mention], position: int) -> bool:
 
 def amount_follows(mentions: Sequence[Mention], position: int) -> bool:
     """Whether a number follows the "than" ("more than 2 cm"), or nothing at all."""
-    return position + 1 >= len(mentions) or mentions[position + 1].kind in ("count", "measure")
+    return position + 1 >= len(mentions) or number_next(mentions, position)

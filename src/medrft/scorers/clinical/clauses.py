@@ -25,19 +25,8 @@ LESS = {"magnitude": {"small", "tiny"}, "trend": {"decreased"}, "brightness": {"
 MORE = {"magnitude": "large", "trend": "increased", "brightness": "hyper", "number": "multiple"}
 ALWAYS_TURN = frozenset(
     (
-        *(
-            "not",
-            "not yet",
-            "non",
-            "never",
-            "no longer",
-            "cannot",
-            "can not",
-            "could not",
-            "unable to",
-            "impossible to",
-        ),
-        *("not possible to", "fails to", "failed to"),
+        *("not", "non", "never", "no longer", "cannot", "can not", "could not", "unable to", "impossible to"),
+        *("not possible to", "fails to", "failed to", "not yet"),
     )
 )
 """Negations that turn the value after them ("not enlarged"), or negate what was named before ("X is not seen")."""

@@ -20,7 +20,7 @@ from medrft.scorers.clinical.facets import HEADS, LISTED, Match, match_findings
 from medrft.scorers.clinical.lexicon import Lexicon
 from medrft.scorers.clinical.opposition import opposed_line
 from medrft.scorers.clinical.reader import content_words
-from medrft.scorers.clinical.reading import Finding, Line, Reading
+from medrft.scorers.clinical.reading import Finding, Line, Reading, say
 from medrft.scorers.clinical.uniting import unite_findings, values_swapped
 from medrft.scorers.clinical.weights import finding_weight, is_normal, says_all_normal
 from medrft.scorers.clinical.words import word_likeness
@@ -174,11 +174,7 @@ def _apart(best: Comparison, factor: float) -> Comparison:
 
 def _opposed(best: Comparison, line: Line) -> Comparison:
     """The comparison of two texts that say opposite things on a facet, wherever in them they say it."""
-    said, told = (
-        part if isinstance(part, str) else ", ".join(sorted(part)).replace("_", " ")
-        for part in (line.reference, line.candidate)
-    )
-    note = f"in the whole text, {line.facet}: {said} / {told}: contradicts"
+    note = f"in the whole text, {line.facet}: {say(line.reference)} / {say(line.candidate)}: contradicts"
     return replace(best, score=best.score * line.factor, contradiction=True, notes=(*best.notes, note))
 
 

@@ -42,13 +42,10 @@ def _related(made: Lexicon, reference: str, candidate: str) -> bool:
 
     Not what both are kinds of: an infection is often said for an inflammation, and yet tinea is no psoriasis.
     """
-    if frozenset((reference, candidate)) in made.related:
-        return True
     mine = made.ancestors.get(reference, frozenset()) - made.generic
     yours = made.ancestors.get(candidate, frozenset()) - made.generic
-    return any(frozenset((one, candidate)) in made.related for one in mine) or any(
-        frozenset((reference, other)) in made.related for other in yours
-    )
+    pairs = [(reference, candidate), *((one, candidate) for one in mine), *((reference, other) for other in yours)]
+    return any(frozenset(pair) in made.related for pair in pairs)
 
 
 def nearness(made: Lexicon, facet: str, reference: Collection[str], candidate: Collection[str]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medrft.scorers.clinical.compare import Comparison, Mode, Pairing
 from medrft.scorers.clinical.lexicon import Lexicon
-from medrft.scorers.clinical.reading import Line, Said
+from medrft.scorers.clinical.reading import Line, say
 from medrft.scorers.clinical.score import compare_answers
 
 SIGNS = {"same": "=", "near": "~", "less": "-", "more": "+", "clash": "x"}
@@ -162,16 +162,11 @@ def _stated(text: str, negative: bool) -> str:
 def _line(line: Line) -> FacetLine:
     return FacetLine(
         facet=line.facet,
-        reference=_said(line.reference),
-        candidate=_said(line.candidate),
+        reference=say(line.reference),
+        candidate=say(line.candidate),
         verdict=line.verdict,
         factor=line.factor,
     )
-
-
-def _said(said: Said) -> str:
-    """Concepts and values as text for a person to read."""
-    return said if isinstance(said, str) else ", ".join(sorted(value.replace("_", " ") for value in said))
 
 
 def _unknown(found: Comparison) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ OPPOSED, DENIED = 0.2, 0.12
 def opposed_line(made: Lexicon, reference: Reading, candidate: Reading) -> Line | None:
     """The first facet on which the two texts are left with one value each that excludes the other's, or `None`."""
     mine, yours = _said(reference.findings), _said(candidate.findings)
-    for axis in mine.keys() & yours.keys():
+    for axis in [axis for axis in mine if axis in yours]:  # in order, so that every run names the same one
         left, right = mine[axis] - yours[axis], yours[axis] - mine[axis]
         if len(left) != 1 or len(right) != 1:
             continue
@@ -54,8 +54,8 @@ def opposed_line(made: Lexicon, reference: Reading, candidate: Reading) -> Line 
             facet = "change" if axis == "course" else facet_of(made, axis)
             return Line(facet, left, right, "clash", OPPOSED)
     numbers, others = _numbers(reference.findings), _numbers(candidate.findings)
-    for unit in numbers.keys() & others.keys():
-        if len(numbers[unit]) != len(others[unit]):
+    for unit in numbers:
+        if len(numbers[unit]) != len(others.get(unit, ())):
             continue
         alone, apart = _left_over(numbers[unit], others[unit]), _left_over(others[unit], numbers[unit])
         if len(alone) == len(apart) == 1 and closeness(alone[0], apart[0]) < NEAR:
@@ -72,7 +72,7 @@ def _denied(made: Lexicon, one: Reading, other: Reading) -> str:
     for finding in one.findings:
         if not finding.negative or any(axis in RESTRICTING for axis in finding.values):
             continue
-        for name in finding.names - made.generic:
+        for name in sorted(finding.names - made.generic):
             if any(not mine.negative and _names(made, mine, name) for mine in one.findings):
                 continue
             if any(yours.negative and name in yours.names for yours in other.findings):

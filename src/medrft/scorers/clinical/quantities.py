@@ -81,36 +81,38 @@ def compare_measures(reference: Finding, candidate: Finding) -> list[Line]:
 
 
 def compare_bare(reference: Finding, candidate: Finding) -> list[Line]:
-    """One line if one gives numbers without a unit and the other the same ones with it: "HR 60", "60 bpm".
-
-    A rate is always told in beats a minute, so another number of it is another rate.
-    """
+    """One line if one gives numbers without a unit and the other the same ones with it: "HR 60", "60 bpm"."""
     for one, other in ((reference, candidate), (candidate, reference)):
         if not one.counts or one.measures or other.counts or len(other.measures) != 1:
             continue
         unit, numbers = other.measures[0]
-        scale = 10.0 if unit == "mm" else 1.0  # lengths are said in cm, or in mm
-        if len(one.counts) == len(numbers) and all(
-            any(same_number(count, number) or same_number(count * scale, number) for count in one.counts)
-            for number in numbers
-        ):
-            shown = _numbers(one.counts), _shown(unit, numbers)
-            known = unit == "bpm"  # a rate has no other unit; elsewhere the unit is missing
-            verdict: tuple[Verdict, float] = ("same", 1.0) if known else ("near", 0.7)
-            return [Line(UNIT_FACET.get(unit, "quantity"), *(shown if one is reference else shown[::-1]), *verdict)]
-        share = unit == "percent" and all(0 < count < 1 for count in one.counts)
-        if share and len(one.counts) == len(numbers) == 1:  # a ratio: 0.8 is 80 %
-            shown = _numbers(one.counts), _shown(unit, numbers)
-            same = same_number(100 * min(one.counts), numbers[0])
-            verdict = ("same", 1.0) if same else ("clash", closeness(100 * min(one.counts), numbers[0]))
-            return [Line("quantity", *(shown if one is reference else shown[::-1]), *verdict)]
-        if unit == "bpm" and len(one.counts) == len(numbers) == 1 and one.names & other.names:
-            shown = (
-                _numbers(reference.counts) or _shown(unit, numbers),
-                _numbers(candidate.counts) or _shown(unit, numbers),
-            )
-            return [Line("quantity", *shown, "clash", closeness(min(one.counts), numbers[0]))]
+        found = _without_unit(one.counts, unit, numbers, named=bool(one.names & other.names))
+        shown = _numbers(one.counts), _shown(unit, numbers)
+        if found is not None:
+            return [Line(UNIT_FACET.get(unit, "quantity"), *(shown if one is reference else shown[::-1]), *found)]
     return []
+
+
+def _without_unit(
+    counts: frozenset[float], unit: str, numbers: tuple[float, ...], *, named: bool
+) -> tuple[Verdict, float] | None:
+    """How numbers without a unit compare with those that have one; `None` if that cannot be told.
+
+    A ratio is a share: 0.8 is 80 %. A rate has no other unit than beats a minute, so of a finding that both have
+    `named` another number is another rate.
+    """
+    if len(counts) != len(numbers):
+        return None
+    scale = 10.0 if unit == "mm" else 1.0  # lengths are said in cm, or in mm
+    if all(any(same_number(count * by, number) for count in counts for by in (1.0, scale)) for number in numbers):
+        return ("same", 1.0) if unit == "bpm" else ("near", 0.7)  # elsewhere the unit is missing
+    if len(numbers) > 1:
+        return None
+    count, number = min(counts), numbers[0]
+    if unit == "percent" and 0 < count < 1:
+        same = same_number(100 * count, number)
+        return ("same", 1.0) if same else ("clash", closeness(100 * count, number))
+    return ("clash", closeness(count, number)) if unit == "bpm" and named else None
 
 
 def _holds(bounded: Finding, other: Finding, unit: str) -> bool:

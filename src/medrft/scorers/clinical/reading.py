@@ -21,6 +21,11 @@ Said = str | frozenset[str]
 """Either a text, or concepts and values by their names in the lexicon."""
 
 
+def say(said: Said) -> str:
+    """Concepts and values as text for a person to read."""
+    return said if isinstance(said, str) else ", ".join(sorted(value.replace("_", " ") for value in said))
+
+
 class Line(NamedTuple):
     """The comparison of one facet of one finding."""
 
