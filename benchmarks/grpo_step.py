@@ -1,26 +1,28 @@
 """How much faster is a GRPO step whose groups share their prompt? TRL's trainer against ours, in one process.
 
-    python benchmarks/grpo_step.py [--quick] [--json]
+    OMP_NUM_THREADS=1 python benchmarks/grpo_step.py [CASE …] [--repeats 3]
+    python benchmarks/grpo_step.py --quick       one case, 3 alternations, no memory, nothing written
+    python benchmarks/grpo_step.py --page        the table of docs/performance.md from the result file
 
 Both sides have the same model (`tiny:llava` with about 9 million parameters, vision tower included, float32), data,
-seeds, attention and checkpointing, and take turns. Groups of 8 write 48 tokens after prompts of 256 image and 21 text
-tokens (p277) or 1,024 and 21 (p1045), without and with (`_ckpt`) gradient checkpointing; one group writes 256 or 512
-tokens after 576 and 36 (p612_c256, p612_c512); `grpo_update.py` has updates over many more lengths. Medians; ratios
-are TRL's time by ours. `update` is forward, backward and optimizer step, `rollout` tokenizing, images and generation.
+seeds, attention and checkpointing, and take turns. Two groups of 8 write 48 tokens after prompts of 256 image and 21
+text tokens (p277), 576 and 36 (p612) or 1,024 and 21 (p1045), without and with (`_ckpt`) gradient checkpointing; one
+group writes 256, 512 or 1,024 tokens (`_c256`, `_c512`, `_c1024`); `grpo_update.py` has updates over many more lengths
+and groups. Seconds are the process's own CPU time, so use one thread; medians. Ratios are TRL's time by ours. `update`
+is forward, backward and optimizer step, `rollout` tokenizing, images and generation.
 
 `over_floor` is the ratio of counted operations by the measured one: 1 is all that sharing can give. Counted are all
 matrix products, and of attention only the pairs of tokens that see each other. `memory` is the peak above the idle
 process, one subprocess a side. `max_logp_diff` and `max_grad_rel_diff` compare both sides on one batch: the largest
 difference of a log-probability, and of a parameter's gradient relative to its norm (parameters with less than a
-thousandth of the largest norm relative to that thousandth).
-
-`--sweep` measures the ratios over group sizes, prompt lengths and completion lengths instead, one prompt a step;
-`--plot FILE` draws what a sweep printed as JSON (read from standard input).
+thousandth of the largest norm relative to that thousandth). Each case is written to results/grpo_step.json as soon as
+it is measured.
 """
 
 import argparse
 import gc
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -41,9 +43,11 @@ from datasets import Dataset
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import utils as trl_utils
 
 from medrft.models.policy import make_checkpointable
 from medrft.models.tiny import build_tiny
+from medrft.rundir import write_atomic, write_json
 from medrft.training.sharing.fallback import Sharing
 from medrft.training.sharing.groups import GROUP
 from medrft.training.sharing.trainer import SharesPrompts
@@ -55,9 +59,11 @@ SIZES = {"patch": PATCH, "vision_hidden": 256, "vision_layers": 4, "hidden": 256
 QUESTION = "is there a large opacity in the left lower lobe of this lung on the frontal view or not today"
 TEXT_TOKENS = 21
 NEW_TOKENS = 48
+VOCAB = 2048
 PARTS = ("update", "rollout", "step")
-LIMITS = {"p277": 3.0, "p277_ckpt": 3.0, "p1045": 5.0, "p1045_ckpt": 5.0, "p612_c256": 1.8, "p612_c512": 1.3}
-"""The ratio of the whole step that each case must reach."""
+RESULTS = Path(__file__).resolve().parent / "results" / "grpo_step.json"
+PAGE = RESULTS.parents[2] / "docs" / "performance.md"
+BLOCK = re.compile(r"(<!-- steps -->\n).*?(<!-- end steps -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,16 @@ class Case:
 CASES = {
     "p277": Case(16),
     "p277_ckpt": Case(16, checkpointing=True),
+    "p612": Case(24, text=36),
     "p1045": Case(32),
     "p1045_ckpt": Case(32, checkpointing=True),
     "p612_c256": Case(24, prompts=1, new=256, text=36),
     "p612_c512": Case(24, prompts=1, new=512, text=36),
+    "p612_c1024": Case(24, prompts=1, new=1024, text=36),
 }
+LIMITS = {name: 3.0 for name, case in CASES.items() if case.new == NEW_TOKENS}
+LIMITS |= {"p1045": 5.0, "p1045_ckpt": 5.0, "p612_c256": 1.8, "p612_c512": 1.3, "p612_c1024": 0.95}
+"""The ratio of the whole step that each case must reach; 0.95 is not slower, but for noise."""
 
 
 class Ours(SharesPrompts, GRPOTrainer):
@@ -114,10 +125,13 @@ def spread_of_tokens(prompts, completions, completion_ids, **kwargs) -> list[flo
 def model_and_processor(case: Case):
     """A random model whose weights depend on nothing but its sizes."""
     model, processor = build_tiny(
-        case.family, texts=[QUESTION] * 4, sizes={**SIZES, "image": CELL * case.side, "vocab": 2048}, seed=0
+        case.family, texts=[QUESTION] * 4, sizes={**SIZES, "image": CELL * case.side, "vocab": VOCAB}, seed=0
     )
     with torch.no_grad():  # a tokenizer of few words; a vocabulary of usual size for a model as small as this
-        model.resize_token_embeddings(2048, mean_resizing=False)
+        model.resize_token_embeddings(VOCAB, mean_resizing=False)
+    # TRL's head has a buffer of 32,768 logits a token whatever the vocabulary. For a vocabulary this small it would be
+    # most of what either side holds; both sides get one that fits.
+    trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = VOCAB
     make_checkpointable(model)
     return model, processor
 
@@ -187,11 +201,11 @@ def timed(trainer, names: tuple[str, ...], found: dict[str, float]):
 
     def wrap(name: str, method: Callable):
         def call(*args, **kwargs):
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 return method(*args, **kwargs)
             finally:
-                found[name] = found.get(name, 0.0) + time.perf_counter() - began
+                found[name] = found.get(name, 0.0) + time.process_time() - began
 
         return call
 
@@ -208,12 +222,12 @@ def step(trainer: GRPOTrainer) -> dict[str, float]:
     """One whole step; seconds of its parts."""
     torch.manual_seed(0)
     found: dict[str, float] = {}
-    began = time.perf_counter()
+    began = time.process_time()
     with timed(trainer, ("_prepare_inputs", "_generate"), found):
         trainer.training_step(trainer.model, trainer.rows, None)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
-    whole = time.perf_counter() - began
+    whole = time.process_time() - began
     return {"step": whole, "update": whole - found["_prepare_inputs"], "rollout": found["_generate"]}
 
 
@@ -326,45 +340,6 @@ def held(what: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024
 
 
-SWEEPS = {
-    "completions per prompt": ("group", [Case(16, group=group, prompts=1) for group in (2, 4, 8, 16)]),
-    "prompt tokens": ("prompt", [Case(side, prompts=1) for side in (8, 16, 24, 32)]),
-    "completion tokens": ("new", [Case(16, prompts=1, new=new) for new in (48, 128, 256, 512)]),
-}
-"""What varies, its name in `Case`, and the cases; all else as in p277."""
-
-
-def sweep() -> dict[str, list[dict]]:
-    """Ratios along each of the sweeps."""
-    found: dict[str, list[dict]] = {}
-    for what, (name, cases) in SWEEPS.items():
-        found[what] = []
-        for case in cases:
-            result = measure(case, repeats=2, memory=False, name="")
-            found[what].append({"at": getattr(case, name), **{part: result[part]["ratio"] for part in PARTS}})
-            print(what, found[what][-1], file=sys.stderr, flush=True)
-    return found
-
-
-def plot(found: dict[str, list[dict]], file: str) -> None:
-    """Draw a sweep's ratios, one panel per sweep."""
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(found), figsize=(11, 3.4), sharey=True, layout="constrained")
-    for panel, (what, rows) in zip(panels, found.items(), strict=True):
-        for part, color in (("update", "#0072b2"), ("rollout", "#d55e00"), ("step", "#000000")):
-            panel.plot([row["at"] for row in rows], [row[part] for row in rows], "o-", color=color, label=part)
-        panel.axhline(1, color="#999999", linewidth=0.8)
-        panel.set_xscale("log", base=2)
-        panel.set_xticks([row["at"] for row in rows], [str(row["at"]) for row in rows])
-        panel.minorticks_off()
-        panel.set_xlabel(what)
-    panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("times as fast as TRL")
-    panels[0].legend(frameon=False)
-    figure.savefig(file, dpi=130)
-
-
 def line(name: str, result: dict) -> str:
     """A case for people."""
     parts = ", ".join(f"{part} {result[part]['ratio']:.1f}" for part in PARTS)
@@ -377,31 +352,50 @@ def line(name: str, result: dict) -> str:
     )
 
 
+def table(known: dict[str, dict]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| case | update | rollout | whole step | peak memory above idle | floor by measured | largest differences |",
+        "|---" * 7 + "|",
+    ]
+    for name, found in known.items():
+        parts = [
+            f"{found[part]['trl']:.1f} / {found[part]['ours']:.1f} s = **{found[part]['ratio']:.1f}**" for part in PARTS
+        ]
+        update, rollout, whole = parts
+        held = "{trl:,.0f} / {ours:,.0f} MiB = **{ratio:.1f}**".format(**found["memory"])
+        apart = f"{found['max_logp_diff']:.0e}, {found['max_grad_rel_diff']:.0e}".replace("e-0", "e-")
+        over = f"{found['update']['over_floor']:.2f}"
+        lines.append(f"| `{name}` | {update} | {rollout} | {whole} | {held} | {over} | {apart} |")
+    return "\n".join(lines)
+
+
+def page(known: dict[str, dict]) -> str:
+    """docs/performance.md with its table made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{table(known)}\n\n{found[2]}", PAGE.read_text(encoding="utf-8"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="p277 alone, 3 alternations, no memory")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--sweep", action="store_true")
-    parser.add_argument("--plot", metavar="FILE")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="p277 alone, 3 alternations, no memory; writes nothing")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--page", action="store_true", help="run nothing; write docs/performance.md")
     parser.add_argument("--peak", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     if args.peak:
         return print_peak(args.peak, args.side)
-    if args.plot:
-        return plot(json.load(sys.stdin), args.plot)
-    if args.sweep:
-        return print(json.dumps(sweep(), indent=2))
-    names, repeats = (["p277"], 3) if args.quick else (args.cases, args.repeats)
-    results = {}
-    for name in names:
-        results[name] = measure(CASES[name], repeats=repeats, memory=not args.quick, name=name)
-        print(line(name, results[name]), file=sys.stderr if args.json else sys.stdout, flush=True)
-    if args.json:
-        print(json.dumps(results, indent=2))
+    known = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if args.page:
+        return write_atomic(PAGE, page(known))
+    for name in ["p277"] if args.quick else args.cases or CASES:
+        found = measure(CASES[name], repeats=args.repeats, memory=not args.quick, name=name)
+        print(line(name, found), flush=True)
+        if not args.quick:
+            known[name] = found
+            write_json(RESULTS, {name: known[name] for name in CASES if name in known})
 
 
 if __name__ == "__main__":

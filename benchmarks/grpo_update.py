@@ -65,6 +65,10 @@ CASES = {
     for checkpointing in (False, True)
     for case in [Case(side, checkpointing=checkpointing, group=group, prompts=1, new=new, text=text)]
 }
+for group in (2, 4):
+    for side, text in PROMPTS.values():
+        case = Case(side, group=group, prompts=1, new=256, text=text)
+        CASES[name_of(case)] = case
 CASES["p37_c1024_g8"] = Case(4, prompts=1, new=1024)  # where there is hardly anything to share
 for new in (48, 256):
     for side, text in ((15, 52), (23, 83)):
@@ -180,23 +184,43 @@ def page(known: dict[str, dict]) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{table(known)}\n\n{found[2]}", PAGE.read_text(encoding="utf-8"))
 
 
+def lines_of(known: dict[str, dict], side: str) -> dict[str, dict[int, list[tuple[int, float]]]]:
+    """What is varied -> tokens of a prompt -> its values and one side's seconds."""
+    found: dict[str, dict[int, list[tuple[int, float]]]] = {"new": {}, "group": {}}
+    for what, varied in found.items():
+        for name, result in known.items():
+            case = CASES[name]
+            fixed = case.group == 8 if what == "new" else case.new == 256
+            if fixed and not case.checkpointing and case.family != HYBRID and case.prompt in PROMPTS:
+                seconds = statistics.median(result["seconds"][side])
+                varied.setdefault(case.prompt, []).append((getattr(case, what), seconds))
+    return {what: {prompt: sorted(row) for prompt, row in varied.items()} for what, varied in found.items()}
+
+
+def bend(row: list[tuple[int, float]]) -> float:
+    """How far a line's points lie from the straight line through them (least squares) at most, by its largest value."""
+    slope, start = statistics.linear_regression(*zip(*row, strict=True))
+    return max(abs(seconds - start - slope * at) for at, seconds in row) / max(seconds for _, seconds in row)
+
+
 def plot(known: dict[str, dict]) -> None:
-    """Draw what an update costs against the length of completions."""
+    """Draw what an update costs against the length of completions and against their number."""
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for panel, side in zip(panels, ("ours", "trl"), strict=True):
-        for prompt, color in zip(PROMPTS, ("#0072b2", "#d55e00", "#000000"), strict=True):
-            names = [(new, f"p{prompt}_c{new}_g8") for new in COMPLETIONS]
-            drawn = [(new, statistics.median(known[name]["seconds"][side])) for new, name in names if name in known]
-            if len(drawn) > 1:
-                panel.plot(*zip(*drawn, strict=True), "o-", color=color, label=f"prompts of {prompt:,} tokens")
-        panel.set_title({"ours": "shared prompts", "trl": "TRL"}[side])
-        panel.set_xlabel("tokens of a completion")
-        panel.set_ylim(bottom=0)
-        panel.set_xlim(left=0)
-    panels[0].set_ylabel("CPU seconds of an update")
-    panels[0].legend(frameon=False)
+    figure, panels = pyplot.subplots(2, 2, figsize=(9, 6.2), layout="constrained")
+    labels = {"new": "tokens of a completion (8 completions)", "group": "completions of a prompt (256 tokens each)"}
+    for column, side in enumerate(("ours", "trl")):
+        for row, (what, lines) in enumerate(lines_of(known, side).items()):
+            panel = panels[row][column]
+            for (prompt, points), color in zip(sorted(lines.items()), ("#0072b2", "#d55e00", "#000000"), strict=True):
+                panel.plot(*zip(*points, strict=True), "o-", color=color, label=f"prompts of {prompt:,} tokens")
+                print(f"{side} {what} p{prompt}: at most {bend(points):.1%} of the largest off a straight line")
+            panel.set_title({"ours": "shared prompts", "trl": "TRL"}[side])
+            panel.set_xlabel(labels[what])
+            panel.set_ylim(bottom=0)
+            panel.set_xlim(left=0)
+            panels[row][0].set_ylabel("CPU seconds of an update")
+    panels[0][0].legend(frameon=False)
     figure.savefig(PAGE.parent / "images" / "grpo_update.png", dpi=130)
 
 

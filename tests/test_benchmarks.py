@@ -38,8 +38,20 @@ def test_the_page_has_the_updates_of_the_result_file(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     script = import_module("grpo_update")
     known = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    assert list(known) == list(script.CASES)
     assert script.page(known) == script.PAGE.read_text(encoding="utf-8")
     for name, found in known.items():
-        limits = script.limits_of(name)
-        del limits["over_memory"]  # the page says where it is exceeded, and why
-        assert all(found[key] <= limit for key, limit in limits.items()), name
+        assert all(found[key] <= limit for key, limit in script.limits_of(name).items()), name
+        assert found["ratio"] > 0.95, name
+
+
+def test_the_page_has_the_steps_of_the_result_file(monkeypatch):
+    """docs/performance.md, as `python benchmarks/grpo_step.py --page` writes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    script = import_module("grpo_step")
+    known = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    assert list(known) == list(script.CASES)
+    assert script.page(known) == script.PAGE.read_text(encoding="utf-8")
+    for name, found in known.items():
+        assert found["step"]["ratio"] >= script.LIMITS[name], name
+        assert max(found["max_logp_diff"], found["max_grad_rel_diff"]) < 1e-4, name
