@@ -1,7 +1,8 @@
-"""What writing rollouts costs, by how the weights come to it (`dtypes`) and by how the batch is kept full (`refill`).
+"""What writing rollouts costs, by how the weights come to it, how the batch is kept full, and what a prompt leaves.
 
     OMP_NUM_THREADS=1 python benchmarks/rollouts.py dtypes [--repeats 5]
     OMP_NUM_THREADS=1 python benchmarks/rollouts.py refill [CASE …] [--repeats 3]
+    OMP_NUM_THREADS=1 python benchmarks/rollouts.py hybrid [CASE …] [--repeats 3]
     python benchmarks/rollouts.py page      the table of docs/performance.md from the result file
 
 `dtypes`: TRL's own way (`generate`, prompts not shared) in bfloat16. The same random Qwen2.5-VL writes the same number
@@ -19,6 +20,10 @@ drawn from a log-normal distribution (sigma 1, or 0.1 for `even`), cut at c. In 
 Cases are named by prompt tokens, the most tokens of a completion and completions at a time. `idle` is the share of
 places, token by token, in which nothing is written, `held` the most MiB of keys and values that rows and prompts take.
 Each case goes into results/rollouts.json as soon as it is measured.
+
+`hybrid`: a random Qwen3.5 (three layers of linear attention, one of full attention) writes groups of completions
+greedily, by `generate`, which reads the prompt for each of them, and with shared prompts. Both write the same tokens,
+which is asserted. Cases are named by prompt tokens, tokens of each completion and completions of a prompt.
 
 All ways take turns; seconds are medians of the process's own CPU time, after a first round that is not timed.
 """
@@ -52,6 +57,7 @@ from medrft.models import refill
 from medrft.models.rollout import Prompts, Rollouts, sample_rollouts
 from medrft.models.tiny import build_tiny
 from medrft.rundir import write_atomic, write_json
+from medrft.training.sharing.groups import take_rows
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rollouts.json"
 PAGE = RESULTS.parents[2] / "docs" / "performance.md"
@@ -205,16 +211,28 @@ def watching_memory(held: list[int]) -> Iterator[None]:
         refill.continue_rows = plain
 
 
+def model_and_prompts(shape: Case) -> tuple[Any, Prompts, dict[str, Any]]:
+    """A model, its prompts, and the inputs of a completion of each prompt's group as `generate` takes them."""
+    model, processor = model_and_processor(shape)
+    chats = [(row["prompt"], row["images"]) for row in rows_of(shape, processor)[:: shape.group]]
+    texts = [processor.apply_chat_template(prompt, add_generation_prompt=True) for prompt, _ in chats]
+    inputs = dict(processor(text=texts, images=[images for _, images in chats], return_tensors="pt", padding=True))
+    every = {**inputs, "num_images": [1] * shape.prompts}
+
+    def of(places: list[int]) -> dict[str, Any]:
+        return {key: value for key, value in take_rows(every, places).items() if key != "num_images"}
+
+    whole = of([place for place in range(shape.prompts) for _ in range(shape.group)])
+    ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+    fields = [{key: value for key, value in of([place]).items() if key in inputs} for place in range(shape.prompts)]
+    return model.eval(), Prompts(ids, mask, fields, [shape.group] * shape.prompts), whole
+
+
 def prepared(case: Tail) -> tuple[Any, Prompts, GenerationConfig]:
     """Model, prompts and settings of a case."""
     SIZES.update(layers=2, vision_layers=2)
     shape = Case(case.side, prompts=GROUPS, text=case.text, group=GROUP)
-    model, processor = model_and_processor(shape)
-    chats = [(row["prompt"], row["images"]) for row in rows_of(shape, processor)[::GROUP]]
-    texts = [processor.apply_chat_template(prompt, add_generation_prompt=True) for prompt, _ in chats]
-    inputs = dict(processor(text=texts, images=[images for _, images in chats], return_tensors="pt", padding=True))
-    ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
-    fields = [{key: value[place : place + 1] for key, value in inputs.items()} for place in range(GROUPS)]
+    model, prompts, _ = model_and_prompts(shape)
     config = GenerationConfig(
         do_sample=True,
         top_k=0,
@@ -224,7 +242,7 @@ def prepared(case: Tail) -> tuple[Any, Prompts, GenerationConfig]:
         suppress_tokens=[END, model.config.image_token_id],
         disable_compile=True,
     )
-    return model.eval(), Prompts(ids, mask, fields, [GROUP] * GROUPS), config
+    return model, prompts, config
 
 
 def write(case: Tail, given: tuple[Any, Prompts, GenerationConfig], groups: int, size: int | None) -> list[Rollouts]:
@@ -317,15 +335,68 @@ def page(known: dict[str, dict[str, Any]]) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{table(known)}\n\n{found[2]}", PAGE.read_text(encoding="utf-8"))
 
 
+# By whether a hybrid model reads a prompt once
+
+HYBRIDS = {
+    "p277_c48_g8": Case(15, prompts=2, text=52, new=48, family="qwen3_5"),
+    "p612_c48_g8": Case(23, prompts=2, text=83, new=48, family="qwen3_5"),
+    "p277_c16_g8": Case(15, prompts=1, text=52, new=16, family="qwen3_5"),
+}
+
+
+def measure_hybrid(name: str, repeats: int) -> None:
+    """Print the CPU seconds of both ways for one case."""
+    SIZES.update(layers=4, vision_layers=2)
+    case = HYBRIDS[name]
+    model, prompts, whole = model_and_prompts(case)
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=case.new,
+        eos_token_id=END,
+        pad_token_id=0,
+        suppress_tokens=[END, model.config.image_token_id],
+        disable_compile=True,
+    )
+    written: dict[str, list[list[int]]] = {}
+
+    def plain() -> float:
+        began = time.process_time()
+        with torch.no_grad():
+            found = model.generate(**whole, generation_config=config)
+        seconds = time.process_time() - began
+        written["generate"] = found[:, whole["input_ids"].shape[1] :].tolist()
+        return seconds
+
+    def shared() -> float:
+        began = time.process_time()
+        found = sample_rollouts(model, prompts, config)
+        seconds = time.process_time() - began
+        written["shared"] = found.ids
+        return seconds
+
+    ways: Ways = {"generate": plain, "shared": shared}
+    in_turn(ways, 1)
+    assert written["generate"] == written["shared"], "the ways wrote different tokens"
+    found = {way: statistics.median(row) for way, row in in_turn(ways, repeats).items()}
+    ratio = found["generate"] / found["shared"]
+    print(
+        f"{name:14} generate {found['generate']:.2f} s, shared {found['shared']:.2f} s, {ratio:.2f} times", flush=True
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("dtypes", "refill", "page"))
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("what", choices=("dtypes", "refill", "hybrid", "page"))
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join([*CASES, *HYBRIDS])}; all by default")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.what == "dtypes":
         return measure_dtypes(options.repeats)
+    if options.what == "hybrid":
+        for name in options.cases or HYBRIDS:
+            measure_hybrid(name, options.repeats)
+        return None
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     if options.what == "page":
         return write_atomic(PAGE, page(known))

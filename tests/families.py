@@ -42,6 +42,8 @@ def make_examples(n):
 
 
 FAMILIES = ["llava", "gemma3", "idefics3", "qwen2_5_vl"]
+WRITING = [*FAMILIES, "qwen3_5"]
+"""And one with linear attention, for what writes completions."""
 WINDOW = 24
 """Gemma 3's sliding window, shorter than the prompts."""
 

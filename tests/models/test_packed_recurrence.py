@@ -11,8 +11,9 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 from transformers.models.qwen3_next import Qwen3NextConfig
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
+from medrft.models.layer_state import why_no_states
 from medrft.models.packed_attention import packed_layout
-from medrft.models.packed_recurrence import keep_layers_whole, take_layers_apart, why_not_apart
+from medrft.models.packed_recurrence import keep_layers_whole, take_layers_apart
 
 WIDTH = 32
 DELTA = {
@@ -98,7 +99,7 @@ def test_plain_passes_stay_as_they_are(name):
 
 def test_layers_that_cannot_be_given_a_state_are_told():
     layer = LAYERS["Qwen3.5"]()
-    assert why_not_apart(layer, ["linear_attention"]) is None
-    assert "not all of them" in why_not_apart(layer, ["linear_attention", "linear_attention"])
+    assert why_no_states(layer, ["linear_attention"]) is None
+    assert "not all of them" in why_no_states(layer, ["linear_attention", "linear_attention"])
     layer.forward = lambda hidden_states, attention_mask=None: hidden_states
-    assert "Qwen3_5GatedDeltaNet cannot be given a state" in why_not_apart(layer, ["linear_attention"])
+    assert "Qwen3_5GatedDeltaNet cannot be given a state" in why_no_states(layer, ["linear_attention"])

@@ -10,7 +10,7 @@ from trl.trainer.utils import add_fused_lm_head
 from families import FAMILIES, toy
 from medrft.config import ModelConfig
 from medrft.models import prefix
-from medrft.models.packed_recurrence import PromptState
+from medrft.models.layer_state import LayerState
 from medrft.models.policy import make_checkpointable
 from medrft.models.prefix import Lines, pack_groups, packed_inputs, why_not_shareable
 from medrft.training.sharing.groups import take_rows
@@ -169,7 +169,7 @@ class TestLinearAttention:
         assert gradient < 1e-5
 
     def test_a_state_that_is_another_is_seen(self, hybrid, monkeypatch):
-        monkeypatch.setattr(PromptState, "get_recurrent_state", lambda self, layer_idx, state_idx=0: None)
+        monkeypatch.setattr(LayerState, "get_recurrent_state", lambda self, layer_idx, state_idx=0: None)
         logps, gradient = gap(hybrid)
         assert logps > 1e-4
         assert gradient > 1e-4

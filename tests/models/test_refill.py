@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from families import FAMILIES, chi_squared, generated, toy
+from families import WRITING, chi_squared, generated, toy
 from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models.cascade import Rows
@@ -63,7 +63,7 @@ ENDS = ([], [30], [31, 32, 33], [34, 35, 36, 37, 38, 39, 40], [41, 42], [43])
 
 
 @pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_greedy_answers_are_those_of_generate(made, family, images):
     """A batch of 5 for 18 questions: rows join others that have written already, and stems come and go."""
     found = made(family, images)
@@ -75,7 +75,7 @@ def test_greedy_answers_are_those_of_generate(made, family, images):
         assert len({len(ids) for ids in made_rows.values()}) > 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_draws_do_not_depend_on_the_batch(made, family):
     """Rows that end at different steps, joined by others on the way, against each question and sample alone."""
     found = made(family)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from families import FAMILIES, chi_squared, generated, toy
+from families import WRITING, chi_squared, generated, toy
 from medrft.config import ModelConfig
 from medrft.errors import ModelError
 from medrft.models import prefix, refill
@@ -50,7 +50,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_greedy_rollouts_are_those_of_generate(made, family, name):
     found, settings = made(family), {"do_sample": False, **SETTINGS[name]}
     expected = generated(found, [1, 1, 1], **settings)
@@ -58,14 +58,14 @@ def test_greedy_rollouts_are_those_of_generate(made, family, name):
     assert write(found, [1, 1, 1], size=2, **settings).ids == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_greedy_rollouts_with_several_images(made, family):
     found = made(family, images=2)
     assert write(found, [2, 1, 2], do_sample=False).ids == generated(found, [2, 1, 2], do_sample=False)
 
 
 @pytest.mark.parametrize(("size", "penalty"), [(None, 1.0), (5, 1.0), (5, 1.2)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_each_token_was_drawn_with_the_probability_of_a_plain_pass(made, family, size, penalty):
     """Rows end at different steps, so that rows are laid out anew on the way, and with `size` joined by others."""
     torch.manual_seed(0)
@@ -128,7 +128,7 @@ TAIL = {"exponential_decay_length_penalty": (2, 1.08), "max_new_tokens": 40, "te
 """Random weights never end: with this most completions are short, and a few are long."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_draws_do_not_depend_on_how_many_are_written_at_a_time(made, family):
     """Each completion is written once, in its place, whether it begins with the others or when one of them ends."""
     found, copies = made(family), [4, 5, 3]
@@ -200,7 +200,7 @@ def test_other_ways_to_generate_are_refused(made, settings):
         write(made("llava"), [1, 1, 1], **settings)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WRITING)
 def test_prompts_that_are_done_are_handed_on_while_others_are_written(made, family):
     """What is written is what is written without; whole prompts are handed on, once, in calls that are worth it."""
     found, copies, settings = made(family), [2, 2, 3, 1], {"eos_token_id": MANY_ENDS}

@@ -59,6 +59,22 @@ def test_a_picture_is_processed_once(policy, shared, monkeypatch):
     assert len(looked) == 2
 
 
+def test_linear_attention_shares_a_picture(saved, shared):
+    """Questions of other lengths behind two pictures, with answers as one by one; each picture is looked at once."""
+    policy = load_policy(ModelConfig(id="tiny:qwen3_5", device="cpu"), saved("qwen3_5"))
+    prompt = PROMPT.bound(policy.processor)
+    chats = [with_images(prompt.messages(example), one(example)) for example in shared]
+    expected = [complete_chats(policy, [chat], max_new_tokens=8, temperature=0.0)[0] for chat in chats]
+    assert why_not_shared(policy, prompt) is None
+    looked = []
+    policy.model.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: looked.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    settings = Generation(max_new_tokens=8, batch_size=4)
+    assert [c for [c] in generate(policy, PROMPT, shared, settings, images=one)] == expected
+    assert sum(looked) == 2 + 1  # and the first prompt once more to verify
+
+
 def test_pictures_are_the_same_when_their_pixels_are(policy, examples):
     """As on the blank control, whose pictures are made anew for each example."""
     found, _ = of(policy, examples, lambda example: [Image.new("L", (40, 30), 128)])

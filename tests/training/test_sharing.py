@@ -392,7 +392,7 @@ def stage(recipe, drawn, tmp_path):
     return train
 
 
-@pytest.mark.parametrize("family", ["llava", "gemma3", "idefics3"])
+@pytest.mark.parametrize("family", ["llava", "gemma3", "idefics3", "qwen3_5"])
 def test_no_family_falls_back_in_a_stage(family, stage):
     run, found = stage(family)
     assert found["fallbacks"] == {}
@@ -401,16 +401,6 @@ def test_no_family_falls_back_in_a_stage(family, stage):
     assert set(found["completions"]) == {"rollouts/shared", "loss/shared"}
     rows = [row for row in read_jsonl(run.metrics) if row["split"] == "train"]
     assert all(row["shared_prompts"] == 1 for row in rows)
-
-
-def test_linear_attention_shares_in_the_loss(stage):
-    _, found = stage("qwen3_5")
-    assert found["fallbacks"] == {
-        "rollouts": "the model has layers of type linear_attention, whose state is shared in the loss alone"
-    }
-    assert found["checked"]["loss"]["passed"]
-    assert found["whole"] is None and set(found["attention"]) == {"by parts"}
-    assert set(found["completions"]) == {"rollouts/plain", "loss/shared"}
 
 
 def test_sharing_can_be_switched_off(trained, run, recipe):

@@ -5,7 +5,8 @@
 
 In each pass the queries of all rows of a stem meet the stem's keys in one matrix product. Each row's own tokens are a
 second product, and one softmax runs over both. All rows write at the same slot of their buffers. A row that joined
-later, or whose end of the prompt is shorter, starts at a later slot.
+later, or whose end of the prompt is shorter, starts at a later slot. Layers of linear attention know a stem by a state
+of one size, which each row gets a copy of (`cascade_recurrence`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from medrft.models.prefix import Lines, forward_inputs, text_config
 
 if TYPE_CHECKING:
     import torch
+
+    from medrft.models.layer_state import LayerStates
 
     Pair = tuple[torch.Tensor, torch.Tensor]
     """Keys and values."""
@@ -45,6 +48,8 @@ class Stems:
     """Position id of the token that follows each stem, (U,)."""
     heads: Pairs = field(default_factory=dict)
     """Keys and values, (U, heads, P, width)."""
+    states: LayerStates = field(default_factory=dict)
+    """What layers of linear attention know after each stem."""
 
     def join(self, other: Stems) -> Stems:
         """These stems, followed by stems that were read in another pass."""
@@ -56,6 +61,7 @@ class Stems:
             torch.cat([self.lengths, other.lengths]),
             torch.cat([self.after, other.after]),
             {layer: _joined(pair, other.heads[layer], size) for layer, pair in self.heads.items()},
+            {layer: state.join(other.states[layer]) for layer, state in self.states.items()},
         )
 
     def take(self, places: torch.Tensor) -> Stems:
@@ -67,6 +73,7 @@ class Stems:
             lengths,
             self.after[places],
             {layer: (k[places, :, first:], v[places, :, first:]) for layer, (k, v) in self.heads.items()},
+            {layer: state.take(places) for layer, state in self.states.items()},
         )
 
 
@@ -80,6 +87,8 @@ class Rows:
     """How many slots are filled; the next token goes to this one."""
     tails: Pairs = field(default_factory=dict)
     """The rows' own keys and values, (N, heads, slots, width), with slots to spare."""
+    states: LayerStates = field(default_factory=dict)
+    """What layers of linear attention know of each row so far; empty before the first pass."""
     stems: Stems = field(init=False)
     place: torch.Tensor = field(init=False)
     """The stem of each row, (N,)."""
@@ -128,6 +137,8 @@ class Rows:
         for layer, pair in self.tails.items():  # layer by layer, so that no more than one is held twice
             more = other.tails[layer]
             self.tails[layer] = _joined(_cut(pair, self.now), _cut(more, other.now), now)
+        for layer, state in self.states.items():
+            self.states[layer] = state.join(other.states[layer])
         self.start = torch.cat([self.start + (now - self.now), other.start + (now - other.now)])
         self.now = now
 
@@ -137,6 +148,8 @@ class Rows:
         first = int(start.min())
         for layer, (k, v) in self.tails.items():  # layer by layer, so that no more than one is held twice
             self.tails[layer] = (k[rows, :, first:], v[rows, :, first:])
+        for layer, state in self.states.items():
+            self.states[layer] = state.take(rows)
         self.start, self.now = start - first, self.now - first
 
     def attend(
@@ -319,10 +332,15 @@ def read_stems(
     """
     import torch
 
+    from medrft.models.cascade_recurrence import use_states
+    from medrft.models.layer_state import LayerState, recurrent_layers
+
     depth = (mask.long().cumsum(1) - 1).where(mask.bool(), -1)
     lines = Lines(prompts, torch.where(mask.bool(), 0, -1), depth.clamp(min=0), mask.sum(1))
     stems = Stems(depth, lines.lengths, lines.lengths)
-    with use_cascade(model, stems):
+    stems.states = {layer: LayerState() for layer in recurrent_layers(model)}
+    starts = (mask.shape[1] - lines.lengths).tolist() if stems.states else []
+    with use_cascade(model, stems), use_states(stems.states, starts):
         inputs = forward_inputs(model, lines, prompts, mask, fields)
         logits = model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
     if not stems.heads:
@@ -335,8 +353,14 @@ def read_stems(
 
 def continue_rows(model: Any, rows: Rows, ids: torch.Tensor) -> torch.Tensor:
     """Read the next T tokens of each row, `ids` (N, T); returns the logits after the last, (N, V)."""
-    with use_cascade(model, rows):
-        found = model(input_ids=ids, position_ids=rows.positions(ids.shape[1]), use_cache=False, logits_to_keep=1)
-    rows.step(ids.shape[1])
+    from medrft.models.cascade_recurrence import use_states
+
+    rows.states = rows.states or {layer: state.take(rows.place) for layer, state in rows.stems.states.items()}
+    tokens = ids.shape[1]
+    # Every row has read a token when the first pass ends, so that only this one can have padding.
+    starts = (rows.start - rows.now).clamp(min=0).tolist() if rows.states and tokens > 1 else [0] * len(ids)
+    with use_cascade(model, rows), use_states(rows.states, starts):
+        found = model(input_ids=ids, position_ids=rows.positions(tokens), use_cache=False, logits_to_keep=1)
+    rows.step(tokens)
     logits: torch.Tensor = found.logits[:, -1]
     return logits

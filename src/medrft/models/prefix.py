@@ -175,8 +175,11 @@ def packed_masks(model: Any, lines: Lines, images: torch.Tensor | None = None) -
     full = _shape(config, seen if _family(model) in SLIDING_IMAGES else whole)
     if kinds == {"full_attention"}:
         return full
-    near = depth[:, None, :] > depth[:, :, None] - config.sliding_window
-    return {"full_attention": full, "sliding_attention": _shape(config, whole & near)}
+    found = {**dict.fromkeys(kinds), "full_attention": full}  # a layer of linear attention takes no such mask
+    if "sliding_attention" in kinds:
+        near = depth[:, None, :] > depth[:, :, None] - config.sliding_window
+        found["sliding_attention"] = _shape(config, whole & near)
+    return found
 
 
 def _layouts(model: Any, kinds: set[str], lines: Lines, images: torch.Tensor | None) -> Any:
@@ -280,7 +283,7 @@ def why_not_shareable(model: Any, *, rollouts: bool = False) -> str | None:
 
     Rollouts bring their own attention. All other passes need an attention that takes a mask of ours.
     """
-    from medrft.models.packed_recurrence import RECURRENT, why_not_apart
+    from medrft.models.layer_state import RECURRENT, why_no_states
 
     config = text_config(model)
     others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
@@ -288,12 +291,10 @@ def why_not_shareable(model: Any, *, rollouts: bool = False) -> str | None:
         return f"the model has layers of type {', '.join(sorted(others))}"
     if getattr(config, "cross_attention_layers", None):
         return "the model looks at images in cross-attention layers, not among its tokens"
-    if others and rollouts:
-        return f"the model has layers of type {', '.join(sorted(others))}, whose state is shared in the loss alone"
-    if others and config._attn_implementation not in ("sdpa", PARTS):
+    if others and not rollouts and config._attn_implementation not in ("sdpa", PARTS):
         kinds = ", ".join(sorted(others))
         return f"layers of type {kinds} take packed rows apart beside sdpa, not beside {config._attn_implementation}"
-    if others and (why := why_not_apart(model, [kind for kind in config.layer_types if kind in RECURRENT])):
+    if others and (why := why_no_states(model, [kind for kind in config.layer_types if kind in RECURRENT])):
         return why
     if rollouts or rows_apart(model) or config._attn_implementation in ATTENTION:
         return None
@@ -359,7 +360,7 @@ def keep_rows_whole(model: Any) -> None:
 
 def needs_rows_apart(model: Any) -> bool:
     """Whether no mask can keep branches apart, since a layer carries a state from each token to the next."""
-    from medrft.models.packed_recurrence import RECURRENT
+    from medrft.models.layer_state import RECURRENT
 
     return bool(set(RECURRENT) & set(getattr(text_config(model), "layer_types", None) or []))
 
