@@ -1,8 +1,9 @@
 #!/bin/sh
-# What only a GPU can say, in at most 8 minutes: the `gpu` tests, GRPO updates and rollouts at Qwen2.5-VL-3B's real shape
-# with random weights, peak memory against `medrft run --plan`, and ten steps of recipes/armed_1gpu.yaml.
+# What only a GPU can say, in at most 8 minutes: the `gpu` tests, GRPO updates and rollouts with shared prompts and without
+# at the real shapes of Qwen2.5-VL-3B and Qwen3.5-0.8B with random weights, peak memory against `medrft run --plan`, and
+# ten steps of recipes/armed_1gpu.yaml. `--grid --minutes 600` has all lengths and groups.
 #
-#   benchmarks/gpu_check.sh OUT [WHEELS] [--device cpu --tiny] [--minutes N]
+#   benchmarks/gpu_check.sh OUT [WHEELS] [--device cpu --tiny] [--grid] [--minutes N]
 #
 # OUT gets one JSON file for each case (a case that is done is not run again) and gpu_check.json with all of them. WHEELS is
 # a folder of wheels for a machine without internet, made elsewhere with
@@ -10,7 +11,7 @@
 # torch is the machine's own (2.11 or later). Nothing outside OUT is written but a virtual environment beside it.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,12p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,11p' "$0"; exit 2; }
 out=$1
 shift
 wheels=

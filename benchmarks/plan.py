@@ -3,10 +3,10 @@
     python benchmarks/plan.py [--quick] [--json]
     python benchmarks/plan.py --table [MODEL …]
 
-Random models of three families (Qwen2.5-VL, Qwen3-VL and LLaVA, 10 to 100 million parameters) take GRPO steps through
-TRL's trainer, on a picture and question of the planner's size. Measured are the bytes of weights, gradients and AdamW's
-state, and the peak of what torch's allocator hands out (its profiler's memory events, not resident memory) in rollouts
-and in a forward and backward pass, beyond what was held before. `ratio` is the plan by the measurement.
+Random models of four families (Qwen2.5-VL, Qwen3-VL, Qwen3.5 and LLaVA, 10 to 100 million parameters) take GRPO steps
+through TRL's trainer, on a picture and question of the planner's size. Measured are the bytes of weights, gradients and
+AdamW's state, and the peak of what torch's allocator hands out (its profiler's memory events, not resident memory) in
+rollouts and in a forward and backward pass, beyond what was held before. `ratio` is the plan by the measurement.
 `--table` measures nothing: it prints what the plan says of a GRPO step of recipes/armed_1gpu.yaml for common models.
 """
 
@@ -74,6 +74,10 @@ QUICK = [
     Case("llava", shared=False, rows=4, completion=32),
     Case("llava", rows=24, group=8, completion=48, together=8),
 ]
+HYBRID = [
+    Case("qwen3_5", checkpointing=True, completion=48),
+    Case("qwen3_5", rows=4),
+]
 CASES = [
     *QUICK,
     Case("qwen2_5_vl"),
@@ -84,6 +88,7 @@ CASES = [
     Case("llava", "middle", rows=4),
     Case("qwen2_5_vl", checkpointing=True, autocast=True, completion=32, rows=4),
     Case("qwen3_vl", checkpointing=True, completion=48),
+    *HYBRID,
 ]
 
 

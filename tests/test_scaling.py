@@ -78,15 +78,18 @@ def test_fsdp_and_deepspeed_keys_are_accelerates_own():
 @pytest.mark.slow
 def test_the_gpu_check_runs_here_on_tiny_shapes_and_goes_on_where_it_ended(tmp_path):
     script = ROOT / "benchmarks" / "gpu_check.sh"
-    cases = ["update_256", "rollout_256", "update_1024_internvl_flex"]
+    update, rollout = "update_p612_c256_g8_ckpt_hybrid", "rollout_p612_c256_g8"
+    cases = [update, rollout, "update_p277_c1024_g8_ckpt_internvl_flex"]
     command = ["sh", str(script), str(tmp_path), "--device", "cpu", "--tiny", "--only", *cases]
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     found = json.loads((tmp_path / "gpu_check.json").read_text(encoding="utf-8"))
     assert done.returncode == 0 and set(found["cases"]) == set(cases), done.stderr
-    assert len(found["cases"]["update_256"]["seconds_each"]) == 3
-    assert "on a CPU" in found["cases"].pop("update_1024_internvl_flex")["skipped"]
-    assert all(case["planned_bytes"] > 0 for case in found["cases"].values())
-    before = (tmp_path / "update_256.json").stat().st_mtime_ns
+    assert "on a CPU" in found["cases"].pop("update_p277_c1024_g8_ckpt_internvl_flex")["skipped"]
+    for case in found["cases"].values():
+        assert case["times_as_fast"] > 0 and case["logps_apart_bfloat16"] < 0.1
+        assert case["not_shared"]["planned_bytes"] > case["shared"]["planned_bytes"] > 0
+    assert found["cases"][update]["logps_apart_float32"] < 1e-4
+    before = (tmp_path / f"{update}.json").stat().st_mtime_ns
     subprocess.run(command, env=environment, capture_output=True, timeout=600, check=True)
-    assert (tmp_path / "update_256.json").stat().st_mtime_ns == before
+    assert (tmp_path / f"{update}.json").stat().st_mtime_ns == before

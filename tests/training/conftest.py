@@ -9,7 +9,7 @@ from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
 
-collect_ignore = ["replay.py"]  # a program that tests start
+collect_ignore = ["replay.py", "hybrid_steps.py"]  # programs that tests start
 SIZES = {"image": 16, "vision_hidden": 16, "vision_layers": 1, "hidden": 32, "layers": 1, "mlp": 32, "vocab": 400}
 SFT = {"per_device_train_batch_size": 4, "max_steps": 4, "eval_steps": 2, "logging_steps": 1, "learning_rate": 1e-3}
 GRPO = {

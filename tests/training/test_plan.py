@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from medrft.config import ModelConfig
 from medrft.errors import ModelError, RecipeError
 from medrft.models.shapes import model_shape, shipped_shapes
-from medrft.models.sketch import block_stacks, cut_to, sketch_model
+from medrft.models.sketch import block_kinds, block_stacks, cut_to, sketch_model
 from medrft.pipeline.planning import measured_step, open_planner, parse_size, plan_recipe
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir
@@ -106,9 +106,31 @@ def test_a_sketch_allocates_nothing_large_and_its_depth_comes_back(folder):
     assert type(embedding).__name__ == "Parameter" or isinstance(embedding, torch.nn.Parameter)
     depths = {name: len(stack) for name, stack in block_stacks(model).items()}
     assert depths and all(depth > 3 for depth in depths.values())
-    with cut_to(model, dict.fromkeys(depths, 1)):
+    with cut_to(model, {name: [0] for name in depths}):
         assert not block_stacks(model)
     assert {name: len(stack) for name, stack in block_stacks(model).items()} == depths
+
+
+def test_blocks_of_a_hybrid_model_keep_their_types_where_some_are_cut():
+    """transformers looks up by place in the stack which mask a layer gets."""
+    config = model_shape(ModelConfig(id="Qwen/Qwen3.5-0.8B")).config
+    model, _ = sketch_model(config)
+    name = "model.language_model.layers"
+    linear, full = block_kinds(block_stacks(model)[name])
+    assert full == list(range(3, 24, 4)) and sorted(linear + full) == list(range(24))
+    before = list(config.text_config.layer_types)
+    with cut_to(model, {name: [22, 23]}):
+        assert config.text_config.layer_types == ["linear_attention", "full_attention"]
+        assert [block.block_type for block in model.model.language_model.layers] == config.text_config.layer_types
+    assert config.text_config.layer_types == before and len(model.model.language_model.layers) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", benchmark.HYBRID, ids=lambda case: f"checkpointing={case.checkpointing}")
+def test_both_kinds_of_layers_of_a_hybrid_model_are_counted(case):
+    found = benchmark.compare(case)
+    assert found["activations"]["ratio"] == pytest.approx(1, abs=0.05)
+    assert found["rollouts"]["ratio"] == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Training with shared prompts is training without: same log-probabilities, gradients, weights, in any layout."""
 
-import copy
 import dataclasses
 import types
 import weakref
@@ -8,103 +7,29 @@ import weakref
 import pytest
 import torch
 from peft import LoraConfig
-from trl import GRPOConfig, GRPOTrainer
 
+from light import gaps, light_trainer, weights, whole
 from medrft.errors import ModelError, StrictError
 from medrft.models import prefix
-from medrft.models.load import load_policy
-from medrft.models.parts import freeze_parts
 from medrft.models.prompts import get_prompt
 from medrft.recipes import parse_recipe
 from medrft.rundir import RunDir, read_json, read_jsonl
 from medrft.training.grpo import run_grpo
-from medrft.training.rows import Pictures, Rows, lazy_dataset
 from medrft.training.sharing import groups, loss
 from medrft.training.sharing import trainer as sharing
 from medrft.training.sharing.fallback import Sharing
 from medrft.training.sharing.trainer import SharesPrompts
 from medrft.training.sharing.verify import Batch, Difference, loss_difference
 
-STEPS = 20
-
-
-class Light(SharesPrompts, GRPOTrainer):
-    """TRL's trainer with shared prompts and nothing else of ours; keeps what its updates saw."""
-
-    def __init__(self, *args, sharing, replay=None, **kwargs):
-        self.sharing, self.replay = sharing, replay
-        self.batches, self.logps = [], []
-        super().__init__(*args, **kwargs)
-
-    def _prepare_inputs(self, generation_batch):
-        if self.replay is not None:
-            return self.replay[self._step]
-        batch = super()._prepare_inputs(generation_batch)
-        whole = groups.take_rows(batch, range(len(batch["prompt_ids"])))
-        self.batches.append({key: copy.deepcopy(value) for key, value in whole.items()})
-        return batch
-
-    def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
-        found = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-        if torch.is_grad_enabled():
-            self.logps.append(found[0].detach().clone())
-        return found
-
-
-def reward(prompts, completions, completion_ids, **kwargs):
-    """Differs within groups, and costs nothing."""
-    return [sum(ids) % 23 / 23 for ids in completion_ids]
-
 
 @pytest.fixture
-def light(base, drawn, recipe, tmp_path):
+def light(base, drawn, tmp_path):
     """`light(sharing, replay=…, peft=…, freeze=…, **trl)`: a trainer on a few drawn examples."""
 
-    def build(sharing, *, replay=None, peft=None, freeze=(), **changes):
-        policy = load_policy(recipe().model, base)
-        if freeze:
-            freeze_parts(policy.model, freeze)
-        prompt = get_prompt("short").bound(policy.processor)
-        args = GRPOConfig(
-            **{
-                "output_dir": str(tmp_path / "out"),
-                "per_device_train_batch_size": 8,
-                "num_generations": 4,
-                "max_completion_length": 6,
-                "max_steps": STEPS,
-                "optim": "sgd",
-                "learning_rate": 2e-4,
-                "num_iterations": 2,
-                "beta": 0.04,
-                "gradient_checkpointing": False,
-                "bf16": False,
-                "use_cpu": True,
-                "report_to": "none",
-                "save_strategy": "no",
-                "logging_steps": 1,
-                "disable_tqdm": True,
-                "max_grad_norm": 1e9,
-                "remove_unused_columns": False,
-                **changes,
-            }
-        )
-        rows = Rows(prompt=prompt, pictures=Pictures(max_pixels=None))
-        return Light(
-            model=policy.model,
-            reward_funcs=reward,
-            args=args,
-            train_dataset=lazy_dataset(drawn["train"][:8], rows),
-            processing_class=policy.processor,
-            peft_config=peft,
-            sharing=sharing,
-            replay=replay,
-        )
+    def build(sharing, **options):
+        return light_trainer(base, drawn["train"][:8], tmp_path / "out", sharing=sharing, **options)
 
     return build
-
-
-def weights(trainer):
-    return torch.cat([p.detach().flatten().float() for p in trainer.model.parameters() if p.requires_grad])
 
 
 def both(light, *, shares=None, **options):
@@ -116,16 +41,6 @@ def both(light, *, shares=None, **options):
     assert torch.equal(weights(other), start)
     other.train()
     return one, other, start
-
-
-def gaps(one, other, start):
-    """Largest relative difference of a step's gradient norm, of a log-probability, and of the weights' change."""
-    norms = [[row["grad_norm"] for row in t.state.log_history if "grad_norm" in row] for t in (one, other)]
-    norm = max(abs(a - b) / b for a, b in zip(*norms, strict=True))
-    logps = max(float((a - b).abs().max()) for a, b in zip(one.logps, other.logps, strict=True))
-    change = float((weights(one) - weights(other)).norm() / (weights(other) - start).norm())
-    assert len(norms[0]) == one.args.max_steps
-    return norm, logps, change
 
 
 def test_twenty_steps_are_those_of_the_plain_trainer(light):
@@ -245,10 +160,6 @@ def fsdp2(model):
     for layer in model.model.language_model.layers:
         fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
-
-
-def whole(gradient):
-    return gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
 
 
 @pytest.mark.parametrize("wrap", [ddp, fsdp2])

@@ -75,7 +75,7 @@ def picture_inputs(config: Any, pixels: int) -> tuple[dict[str, torch.Tensor], i
 
     vision, side = config.vision_config, math.isqrt(pixels)
     kind = str(config.model_type)
-    if kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"):
+    if kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"):
         patch, merge = vision.patch_size, vision.spatial_merge_size
         count = max(1, round(side / (patch * merge))) * merge
         values = torch.zeros(count * count, 3 * vision.temporal_patch_size * patch * patch)

@@ -189,22 +189,45 @@ def block_stacks(model: Any) -> dict[str, torch.nn.ModuleList]:
     return found
 
 
+def block_kinds(stack: torch.nn.ModuleList) -> list[list[int]]:
+    """The numbers of a stack's blocks, by kind: blocks of one kind are made of the same classes.
+
+    A hybrid model has blocks of linear attention and of full attention in one stack.
+    """
+    kinds: dict[frozenset[type], list[int]] = {}
+    for number, block in enumerate(stack):
+        kinds.setdefault(frozenset(map(type, block.modules())), []).append(number)
+    return list(kinds.values())
+
+
 @contextmanager
-def cut_to(model: Any, depths: Mapping[str, int]) -> Iterator[None]:
-    """Inside, each named stack has only its first `depths[name]` layers."""
-    kept = {name: model.get_submodule(name) for name in depths}
+def cut_to(model: Any, blocks: Mapping[str, Sequence[int]]) -> Iterator[None]:
+    """Inside, each named stack has only its blocks with these numbers, in rising order.
+
+    A model looks up by a block's place in the stack of which type it is: the list of types is cut alike.
+    """
+    whole = {name: model.get_submodule(name) for name in blocks}
+    configs: dict[str, Any] = {name: getattr(_parent(model, name), "config", None) for name in blocks}
+    types = {name: list(getattr(config, "layer_types", None) or ()) for name, config in configs.items()}
     try:
-        for name, depth in depths.items():
-            _put(model, name, kept[name][:depth])
+        for name, numbers in blocks.items():
+            _put(model, name, torch.nn.ModuleList(whole[name][number] for number in numbers))
+            if types[name]:
+                configs[name].layer_types = [types[name][number] for number in numbers]
         yield
     finally:
-        for name, stack in kept.items():
+        for name, stack in whole.items():
             _put(model, name, stack)
+            if types[name]:
+                configs[name].layer_types = types[name]
 
 
 def _put(model: Any, name: str, stack: torch.nn.ModuleList) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, stack)
+    setattr(_parent(model, name), name.rpartition(".")[2], stack)
+
+
+def _parent(model: Any, name: str) -> Any:
+    return model.get_submodule(name.rpartition(".")[0])
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 In go a sketched model (`models.sketch`: shapes without numbers), one prompt and the load of a step, such as 16
 completions of 256 tokens in groups of 8; out come bytes at the peak. A step is run with a few layers (blocks) of every
-stack, and again with one more. Each further layer costs as much again, so the peak of the whole model is known in a
-second or two. Peaks are taken by phase. An update has the forward pass, the backward pass through the text model, and
-that through the vision tower; rollouts have the vision tower, the prompts, and the last token.
+stack, and again with one more of each kind: a hybrid model has layers of linear and of full attention. Each further
+layer of a kind costs as much again, so the peak of the whole model is known in a second or two. Peaks are taken by
+phase. An update has the forward pass, the backward pass through the text model, and that through the vision tower;
+rollouts have the vision tower, the prompts, and the last token.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from medrft.models.cascade import ROOM, Rows, continue_rows, read_stems
 from medrft.models.encode import widen_inputs
 from medrft.models.prefix import packed_inputs, plain_model, take_rows_apart
 from medrft.models.sampler import look_up
-from medrft.models.sketch import Sketch, block_stacks, cut_to, set_dtypes, without_notices
+from medrft.models.sketch import Sketch, block_kinds, block_stacks, cut_to, set_dtypes, without_notices
 from medrft.training.sharing.groups import cut_groups
 
 FEW = 2
-"""How many blocks of each stack are run."""
+"""How many blocks of each stack are run; where kinds take turns, one of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def rollout_peak(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> i
 
 
 def _at_full_depth(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
-    """The highest peak of any phase at full depth; each phase is a linear function of every stack's depth."""
+    """The highest peak of any phase at full depth; each phase is a linear function of the blocks of each kind."""
     gc.collect()
     gc.freeze()  # `gc.collect` in each pass then skips all objects that are there already
     try:
@@ -146,22 +147,29 @@ def _at_full_depth(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
 
 
 def _extended(model: Any, sketch: Sketch, step: Callable[[], None]) -> int:
-    whole = {name: len(stack) for name, stack in block_stacks(model).items()}
-    few = {name: min(depth, _needed(model, name)) for name, depth in whole.items()}
+    stacks = block_stacks(model)
+    kinds = [(name, numbers) for name, stack in stacks.items() for numbers in block_kinds(stack)]
+    mixed = {name for name, numbers in kinds if len(numbers) < len(stacks[name])}
+    few = [1 if name in mixed else min(len(numbers), _needed(model, name)) for name, numbers in kinds]
 
-    def peaks(depths: dict[str, int]) -> dict[str, int]:
-        with cut_to(model, depths):
+    def peaks(counts: list[int]) -> dict[str, int]:
+        blocks: dict[str, list[int]] = {name: [] for name in stacks}
+        for (name, numbers), count in zip(kinds, counts, strict=True):
+            # Where kinds take turns the last ones are run, so that the backward pass begins as it does at full depth.
+            blocks[name] += numbers[-count:] if name in mixed else numbers[:count]
+        with cut_to(model, {name: sorted(numbers) for name, numbers in blocks.items()}):
             step()
         return dict(sketch.peaks)
 
     first = peaks(few)
     total = dict(first)
-    for name, depth in whole.items():
-        if depth == few[name]:
+    for kind, (_, numbers) in enumerate(kinds):
+        left = len(numbers) - few[kind]
+        if not left:
             continue
-        more = peaks({**few, name: few[name] + 1})
+        more = peaks([count + (other == kind) for other, count in enumerate(few)])
         for phase in total:
-            total[phase] += (more[phase] - first[phase]) * (depth - few[name])
+            total[phase] += (more[phase] - first[phase]) * left
     return max(total.values())
 
 
@@ -173,7 +181,7 @@ def _needed(model: Any, name: str) -> int:
 
 
 def prepare_model(model: Any, load: Load) -> None:
-    """Put the model into training mode, with or without gradient checkpointing."""
+    """Put the model into training mode, with or without gradient checkpointing, ready for packed rows if it shares."""
     model.train()
     inner = plain_model(model)
     with without_notices():
@@ -183,6 +191,8 @@ def prepare_model(model: Any, load: Load) -> None:
             inner.gradient_checkpointing_disable()
     if load.checkpointing and inner is not model:
         inner.enable_input_require_grads()
+    if load.kind == "grpo" and load.shared:
+        take_rows_apart(model)
 
 
 def _autocast(load: Load) -> AbstractContextManager[Any]:
@@ -204,22 +214,36 @@ def _forward(model: Any, sketch: Sketch, ask: PromptInputs, load: Load) -> torch
 
 
 def forward_loss(model: Any, ask: PromptInputs, load: Load) -> torch.Tensor:
-    """The loss of one micro-batch as the trainers compute it; the completions repeat one token."""
+    """The loss of one micro-batch as the trainers compute it; the completions repeat one token.
+
+    The model must have been through `prepare_model`.
+    """
     written = torch.ones(load.rows, load.completion, dtype=torch.long, device=ask.ids.device)
     ids = torch.cat([ask.ids.expand(load.rows, -1), written], 1)
-    if load.kind == "grpo" and load.shared:
-        return _shared_loss(model, ids, ask, load)
-    labels = ids.clone()
-    labels[:, : ask.ids.shape[1]] = -100
-    fields = repeat_inputs(widen_inputs(ask.fields, after=load.completion), load.rows)
-    inputs = {**fields, "labels": labels, "fused_lm_head": True}
-    loss: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).loss
+    if load.kind == "grpo":
+        return -completion_logps(model, ids, ask, load).mean()
+    loss: torch.Tensor = _plain(model, ids, ask, load).loss
     return loss
 
 
-def _shared_loss(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> torch.Tensor:
-    """The loss of groups that are packed into rows."""
-    take_rows_apart(model)
+def completion_logps(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> torch.Tensor:
+    """Log-probabilities of the completions in `ids`, (B, P + C), as GRPO computes them, (B, C); see `prepare_model`."""
+    if load.shared:
+        return _shared_logps(model, ids, ask, load)
+    logps: torch.Tensor = _plain(model, ids, ask, load).log_probs
+    return logps[:, -load.completion :]
+
+
+def _plain(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> Any:
+    """What the model with TRL's head returns of rows that have their prompts each."""
+    labels = ids.clone()
+    labels[:, : ask.ids.shape[1]] = -100
+    fields = repeat_inputs(widen_inputs(ask.fields, after=load.completion), load.rows)
+    return model(input_ids=ids, attention_mask=torch.ones_like(ids), **fields, labels=labels, fused_lm_head=True)
+
+
+def _shared_logps(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -> torch.Tensor:
+    """Log-probabilities by groups that are packed into rows."""
     size = min(load.group, load.rows)
     groups = [row // size for row in range(load.rows)]
     places = cut_groups(model, groups, prompt=ask.ids.shape[1], completion=load.completion)
@@ -233,8 +257,7 @@ def _shared_loss(model: Any, ids: torch.Tensor, ask: PromptInputs, load: Load) -
         completion=load.completion,
         fill=0,
     )
-    loss: torch.Tensor = -packed.unpack(model(**inputs, fused_lm_head=True).log_probs).mean()
-    return loss
+    return packed.unpack(model(**inputs, fused_lm_head=True).log_probs)
 
 
 def repeat_inputs(fields: dict[str, torch.Tensor], times: int) -> dict[str, torch.Tensor]:
