@@ -1,10 +1,10 @@
-"""Write what docs/results.md, docs/history.md, docs/studies.md and docs/tables/ take from the result files.
+"""Write what docs/results.md, docs/studies.md and docs/tables/ take from the result files.
 
     python benchmarks/results_docs.py [--check]
 
-Pages are written by hand; this fills what stands between `<!-- NAME -->` and `<!-- end -->` in them. A study of today
-has its picture and verdict in docs/results.md and a page of tables in docs/tables/; an old one has a row in
-docs/history.md. The picture of pairs is drawn from README's table. `--check` changes nothing and fails where a file
+Pages are written by hand; this fills what stands between `<!-- NAME -->` and `<!-- end -->` in them. A study has its
+picture and verdict in docs/results.md, a paper's claim a row there, and each with results a page of tables in
+docs/tables/. The picture of pairs is drawn from README's table. `--check` changes nothing and fails where a file
 differs.
 """
 
@@ -29,10 +29,12 @@ from medrft.studies.result_files import Places
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-OLD = ("armed_ablation", "zhu_bias", "zhu_init", "zhu_alignment", "zhu_length", "sft_vs_rl", "slake")
-"""Studies of docs/history.md, from a base that cannot see."""
-NEW = ("composed_rewards", "audit_predicts")
-PICTURED = ("armed_ablation", *NEW)
+SHOWN = ("composed_rewards", "audit_predicts")
+CLAIMS = ("armed_ablation", "zhu_init", "zhu_alignment", "zhu_length", "zhu_bias", "sft_vs_rl")
+"""Studies of a paper's claim."""
+EARLIER = ("slake",)
+"""In docs/history.md, with studies whose result files are gone."""
+STUDIES = (*SHOWN, *CLAIMS, *EARLIER)
 MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRS = re.compile(r"^\| (.+?) \|" + 2 * r" ([\d.]+) \[([\d.]+), ([\d.]+)\] \|" + "$", re.MULTILINE)
 """A row of README's table of pairs: a reward, and its AUROC in and out of vocabulary."""
@@ -49,8 +51,8 @@ def facts_of(name: str) -> dict[str, Any]:
 def pictures() -> dict[str, str]:
     """Every picture that there are results for, by its file's name."""
     drawn = {"pairs": pairs_plot((ROOT / "README.md").read_text(encoding="utf-8"))}
-    drawn |= {f"study_{name}": forest_plot(facts_of(name)) for name in PICTURED}
-    drawn |= {f"study_{name}_prediction": predict_plot(facts_of(name)) for name in NEW}
+    drawn |= {f"study_{name}": forest_plot(facts_of(name)) for name in (*SHOWN, *CLAIMS) if facts_of(name)["seeds"]}
+    drawn |= {f"study_{name}_prediction": predict_plot(facts_of(name)) for name in SHOWN}
     return {f"{name}.svg": svg for name, svg in drawn.items() if svg}
 
 
@@ -103,21 +105,23 @@ def tables_page(name: str) -> str:
 """
 
 
-def summary() -> str:
-    """One row per old study: its primary outcome, what it found, and what it took."""
+def claims() -> str:
+    """One row per study of a paper's claim: what is claimed, the primary outcome, and what it found so far."""
     lines = [
-        "| study | primary outcome | difference, points | pairs, seeds | verdict | hours, without shared stages |",
+        "| study | claim | primary outcome, truth | difference, points | pairs, seeds | verdict |",
         "|---|---|---|---|---|---|",
     ]
-    for name in OLD:
+    for name in CLAIMS:
         facts = facts_of(name)
         own, found = facts["primary"], facts["primary"]["outcome"]
-        what = f"{own['a']} {MINUS} {own['against']}: {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
-        ran = f"{found['n']:,}, {len(found['per_seed'])}"
-        says = study_verdict(facts)["claim"]
-        lines.append(
-            f"| [{name}](#{name}) | {what} | {label_of(found)} | {ran} | {says} | {facts['cost']['hours']:.1f} |"
-        )
+        what = f"{own['a']} {MINUS} {own['against']}{', out of domain' if own['dataset'].endswith('_ood') else ''}"
+        row = [f"`{name}`", facts["claim"], what]
+        if found is None:
+            lines.append(f"| {' | '.join(row)} | not run yet | | |")
+            continue
+        ran = f"{found['n']:,}, {len(found['per_seed'])} of {len(facts['planned_seeds'])}"
+        row[0] = f"[{row[0]}](tables/{name}.md)"
+        lines.append(f"| {' | '.join(row)} | {label_of(found)} | {ran} | {study_verdict(facts)['claim']} |")
     return "\n".join(lines)
 
 
@@ -127,7 +131,7 @@ def power_table() -> str:
         "| study, outcome | questions a seed | pairs of arms, seeds | sd, points | by images | 1 point | 2 | 3 | 5 |",
         "|---" * 9 + "|",
     ]
-    for name in (*OLD, *NEW):
+    for name in STUDIES:
         own = facts_of(name)["primary"]
         rows = [row for row in facts_of(name)["power"] if row["dataset"] == own["dataset"]]
         if not rows:
@@ -144,15 +148,16 @@ def power_table() -> str:
 
 def filled(page: Path) -> str:
     """A page with every marked part made anew."""
-    parts = {"summary": summary, "power": power_table} | {name: lambda name=name: shown(name) for name in NEW}
+    parts = {"claims": claims, "power": power_table} | {name: lambda name=name: shown(name) for name in SHOWN}
     text = page.read_text(encoding="utf-8")
     return MARKED.sub(lambda found: f"{found[1]}\n{parts[found[2]]()}\n\n{found[3]}", text)
 
 
 def files() -> dict[Path, str]:
     """What pages and pictures should hold."""
-    pages = {path: filled(path) for path in (DOCS / f"{name}.md" for name in ("results", "history", "studies"))}
-    tables = {DOCS / "tables" / f"{name}.md": tables_page(name) for name in NEW}
+    pages = {path: filled(path) for path in (DOCS / f"{name}.md" for name in ("results", "studies"))}
+    ran = [name for name in (*SHOWN, *CLAIMS) if facts_of(name)["seeds"]]
+    tables = {DOCS / "tables" / f"{name}.md": tables_page(name) for name in ran}
     return pages | tables | {DOCS / "images" / name: svg for name, svg in pictures().items()}
 
 

@@ -27,10 +27,11 @@ def test_pages_and_pictures_agree_with_the_result_files(module):
 
 def test_every_shipped_study_is_shown(module):
     shipped = {path.stem for path in (module.ROOT / "recipes" / "studies").glob("*.yaml")}
-    assert {*module.OLD, *module.NEW} == shipped
+    assert set(module.STUDIES) == shipped
     pages = {name: (module.DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("results", "history")}
-    assert {found[2] for found in module.MARKED.finditer(pages["results"])} == set(module.NEW)
-    assert set(module.OLD) <= set(re.findall(r"^## (\w+)$", pages["history"], re.MULTILINE))
+    assert {found[2] for found in module.MARKED.finditer(pages["results"])} == {*module.SHOWN, "claims"}
+    assert all(f"`{name}`" in pages["results"] for name in module.CLAIMS)
+    assert set(module.EARLIER) <= set(re.findall(r"^## (\w+)$", pages["history"], re.MULTILINE))
     assert len(pages["results"].splitlines()) <= 150 and len(pages["history"].splitlines()) <= 90
 
 

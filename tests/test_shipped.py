@@ -46,7 +46,7 @@ def test_a_copied_study_finds_what_it_uses(name, tmp_path):
     [
         ("quickstart", set()),
         ("armed_4gpu", {"accelerate/fsdp2.yaml"}),  # its command's
-        ("studies/zhu_alignment", {"phantom_study.yaml", "phantom_base.yaml", "studies/fact_check.py"}),
+        ("studies/zhu_alignment", {"composed.yaml", "controls/claims.yaml", "studies/fact_check.py"}),
     ],
 )
 def test_what_goes_along(name, along, tmp_path):
@@ -56,12 +56,12 @@ def test_what_goes_along(name, along, tmp_path):
 
 def test_nothing_is_overwritten(tmp_path):
     copy_shipped("studies/zhu_bias", tmp_path)
-    copy_shipped("studies/zhu_length", tmp_path)  # the same base is there already
-    (tmp_path / "phantom_base.yaml").write_text("name: mine\n")
-    with pytest.raises(RecipeError, match=r"phantom_base\.yaml is there"):
+    copy_shipped("studies/zhu_length", tmp_path)  # the same recipe is there already
+    (tmp_path / "composed.yaml").write_text("name: mine\n")
+    with pytest.raises(RecipeError, match=r"composed\.yaml is there"):
         copy_shipped("studies/zhu_init", tmp_path)
     assert not (tmp_path / "studies" / "zhu_init.yaml").exists()
-    assert (tmp_path / "phantom_base.yaml").read_text() == "name: mine\n"
+    assert (tmp_path / "composed.yaml").read_text() == "name: mine\n"
 
 
 def test_a_file_goes_before_a_shipped_name(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
-"""A fact check of the thought, for phantom data: what stands in for an expert who reads the reasoning.
+"""Fact checks of the thought, for phantom data: what stands in for an expert who reads the reasoning.
 
-    scorer: fact_check.py:FactCheck
+    scorer: fact_check.py:FactCheck     nothing that is said is wrong
+    scorer: fact_check.py:AskedCheck    and all that was asked for is said
 
 Zhu et al. (arXiv 2505.13973) let an expert model say whether the reasoning is clinically sound, 1 or 0. On the phantom
 the facts are known, so each sentence of the thought is held against them: 1 where the thought names at least one fact
-and none that is wrong, else 0. Words outside the phantom's lexicon (what a finding looks like) are passed over.
+and none that is wrong, else 0. Words outside the phantom's lexicon (what a finding looks like), numbers, and what is
+said to lie opposite (it follows from the sides) are passed over. An expert who asks for no more is pleased by a thought
+that says little; `AskedCheck` wants every finding of the picture named, and composed questions ask about all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,7 @@ ORGANS = ("liver", "spleen", "kidney")
 """Places that a thought also names as landmarks; they are claims only after `in` or `on`."""
 SIGN = "without lung markings"
 """A sign of a pneumothorax that sounds like a denial."""
+RELATIVE = ", and opposite there "
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,24 @@ class FactCheck:
 
     def __call__(self, items: Sequence[Item]) -> list[Score]:
         """1 or 0 per completion; 0 without a thought."""
-        return [_sound(item.thinking or "", item.metadata["facts"]) if self.applies(item) else None for item in items]
+        return [
+            self._judge(item.thinking or "", item.metadata["facts"]) if self.applies(item) else None for item in items
+        ]
+
+    def _judge(self, thought: str, facts: Mapping[str, Any]) -> float:
+        return _sound(thought, facts)
+
+
+@dataclass(frozen=True)
+class AskedCheck(FactCheck):
+    """1 where all that the thought claims is true and it names every finding of the picture, else 0."""
+
+    name: ClassVar[str] = "asked_check"
+
+    def _judge(self, thought: str, facts: Mapping[str, Any]) -> float:
+        named = {value for letter, value in _claims(thought) if letter == "t"}
+        asked = {finding["type"] for finding in facts["findings"]}
+        return _sound(thought, facts) if asked <= named else 0.0
 
 
 def _sound(thought: str, facts: Mapping[str, Any]) -> float:
@@ -49,7 +70,7 @@ def _sound(thought: str, facts: Mapping[str, Any]) -> float:
 
 def _sentence(sentence: str, facts: Mapping[str, Any]) -> bool | None:
     """Whether a sentence is true; `None` where it claims nothing that can be held against the facts."""
-    said = _claims(sentence.replace(SIGN, ""))
+    said = _claims(sentence.replace(SIGN, "").partition(RELATIVE)[0])
     denied = any(letter in "nW" for letter, _ in said)
     about_image = [(IMAGE[letter], value) for letter, value in said if letter in IMAGE]
     types = [value for letter, value in said if letter == "t"]

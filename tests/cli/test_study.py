@@ -74,7 +74,7 @@ def test_collecting_nothing_says_where_it_looked(path):
 
 
 def test_terminal_and_paper_tables_show_the_primary_outcome_and_a_file_has_all_tables(tmp_path):
-    shipped = Path(__file__).resolve().parents[2] / "recipes" / "studies" / "armed_ablation.yaml"
+    shipped = Path(__file__).resolve().parents[2] / "recipes" / "studies" / "composed_rewards.yaml"
     call = ["study", str(shipped), "--collect", "--output", str(tmp_path)]
     shown = CliRunner().invoke(app, call, catch_exceptions=False, env={"COLUMNS": "80"}).stdout
 
@@ -82,9 +82,9 @@ def test_terminal_and_paper_tables_show_the_primary_outcome_and_a_file_has_all_t
         return CliRunner().invoke(app, [*call, form], catch_exceptions=False).stdout
 
     markdown = printed("--markdown")
-    assert "824 pairs, 5 seeds" in shown and "normalise_then_sum" in shown and "…" not in shown
-    assert "<details>" not in shown and "phantom_ood" not in shown
+    assert "3,000 pairs, 3 of 5 planned seeds" in shown and "armed_clinical" in shown and "…" not in shown
+    assert "<details>" not in shown and "phantom_composed_ood" not in shown
     everything = (tmp_path / "table.md").read_text()
-    assert "phantom_ood, closed" in everything and everything.count("<details>") == everything.count("</details>") == 3
-    assert markdown.count("\n| ") == 15 and "<details>" not in markdown and "- Seeds 1, 2, 3, 4, 5; encoder" in markdown
+    assert "phantom_composed_ood" in everything and everything.count("<details>") == everything.count("</details>") == 3
+    assert markdown.count("\n| ") == 12 and "<details>" not in markdown and "- Seeds 1, 2, 3; encoder" in markdown
     assert "\\begin{tabular}" in printed("--latex") and printed("--csv").startswith("arm,mean,mean low,mean high,")

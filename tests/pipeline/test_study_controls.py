@@ -10,13 +10,12 @@ from medrft.errors import DataError, RecipeError
 from medrft.pipeline.job import open_job
 from medrft.pipeline.run import run_recipe, taught_rows
 from medrft.pipeline.run_study import Grid
-from medrft.recipes import load_recipe, parse_recipe
+from medrft.recipes import parse_recipe
 from medrft.report.forest import forest_plot
 from medrft.report.study import collect_results
 from medrft.rundir import read_json, read_jsonl
 from medrft.store import read_rollouts
 from medrft.studies.arms import arms_of
-from medrft.studies.controls import load_controls
 from medrft.studies.plan import load_study
 from medrft.studies.result_files import Places
 from toys import TABLE
@@ -127,15 +126,15 @@ def test_what_an_arm_sets_as_a_whole_the_study_does_not_change_in_part(tmp_path)
     assert study.recipe("sft_answers", 1).stages[1].kinds == ("open",)  # as the stage in whose place it stands
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("phantom", "phantom_study"), ("composed", "composed")])
-def test_shipped_controls_ask_what_grpo_asks(name, recipe):
+@pytest.mark.parametrize("name", ["composed_rewards", "armed_ablation", "zhu_length", "zhu_alignment", "sft_vs_rl"])
+def test_shipped_controls_ask_what_grpo_asks(name):
     from medrft.shipped import FOLDER
 
-    controls = load_controls(FOLDER / "controls" / f"{name}.yaml")
-    recipe = load_recipe(FOLDER / f"{recipe}.yaml")
-    asked = recipe.stages[1].trl["max_steps"] * recipe.stages[1].trl["per_device_train_batch_size"]
+    study = load_study(FOLDER / "studies" / f"{name}.yaml")
+    trl = study.recipe("oracle", 1).stages[1].trl
+    asked = trl["max_steps"] * trl["per_device_train_batch_size"] // trl["num_generations"]
     for arm in ("sft_answers", "rejection"):
-        assert controls.table.arms[arm]["stages.grpo.asked_first"] == asked // recipe.stages[1].trl["num_generations"]
+        assert study.recipe(arm, 1).stages[1].asked_first == asked
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from medrft.data import read_data
 from medrft.data.phantom import load_phantom
 from medrft.scorers import build_scorer
 from medrft.scorers.base import item_of
 from medrft.types import Completion
 
-FACT_CHECK = f"{Path(__file__).resolve().parents[3] / 'recipes' / 'studies' / 'fact_check.py'}:FactCheck"
+CHECKS = Path(__file__).resolve().parents[3] / "recipes" / "studies" / "fact_check.py"
 SMALL = {"seed": 3, "images": 60, "validation_images": 0, "test_images": 0, "size": 32}
 
 
-def verdicts(examples, thought=None):
-    scorer = build_scorer(FACT_CHECK)
+def verdicts(examples, thought=None, check="FactCheck"):
+    scorer = build_scorer(f"{CHECKS}:{check}")
     texts = [f"<think>{e.rationale if thought is None else thought}</think><answer>x</answer>" for e in examples]
     completions = [Completion(text=text, n_tokens=9, truncated=False) for text in texts]
     return scorer([item_of(e, c, form="think") for e, c in zip(examples, completions, strict=True)])
@@ -37,3 +38,20 @@ def test_a_place_with_a_finding_is_not_normal(tmp_path):
         found = [e for e in examples if {f["side"] for f in e.metadata["facts"]["findings"]} == {side}]
         assert found and set(verdicts(found, f"The {side} lung is normal.")) == {0.0}
         assert set(verdicts(found, f"The {other} lung is normal.")) == {1.0}
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    options = {"thoughts": 250, "answers": 0, "validation_images": 0, "test_images": 0, "size": 32}
+    found = read_data("phantom_composed", tmp_path_factory.mktemp("composed"), seed=3, options=options).examples
+    return {kind: [e for e in found if e.metadata["thought"] == kind] for kind in ("looking", "shortcut")}
+
+
+def test_who_looks_pleases_both_experts_and_who_guesses_at_most_the_one_who_asks_for_nothing(composed):
+    right = [e for e in composed["looking"] if e.metadata["teacher_error"] is None]
+    for check in ("FactCheck", "AskedCheck"):
+        assert len(right) > 60 and set(verdicts(right, check=check)) == {1.0}
+    assert 0.2 < sum(verdicts(composed["shortcut"])) / len(composed["shortcut"]) < 0.6
+    assert sum(verdicts(composed["shortcut"], check="AskedCheck")) / len(composed["shortcut"]) < 0.1
+    wrong = "On the right there is a large mass. On the left there is a small infarct. The larger one is on the right."
+    assert sum(verdicts(right, wrong, check="AskedCheck")) / len(right) < 0.1

@@ -15,6 +15,7 @@ from medrft.data.phantom.composed import (
     is_usual,
     think_looking,
     think_shortcut,
+    think_usual_sides,
     think_wrong,
 )
 from medrft.data.phantom.flips import is_flipped
@@ -128,6 +129,22 @@ def test_thoughts_look_or_do_not():
             assert errs != looks and errs.startswith("On the right")
 
 
+def test_long_shortcuts_are_as_long_as_looking_and_say_nothing_of_the_picture():
+    rng = np.random.default_rng(6)
+    lengths: dict[str, list[int]] = {"looking": [], "short": [], "long": []}
+    said = set()
+    for number in range(500):
+        scene, asked = draw_composed(rng, TYPES[number % len(TYPES)])
+        short, long = think_shortcut(scene, asked), think_usual_sides(scene, asked)
+        assert long.endswith(short)
+        said.add((scene.modality, asked.type == "total", long.removesuffix(short)))
+        for kind, thought in (("looking", think_looking(scene, asked)), ("short", short), ("long", long)):
+            lengths[kind].append(len(thought.split()))
+    means = {kind: np.mean(words) for kind, words in lengths.items()}
+    assert abs(means["long"] / means["looking"] - 1) < 0.1 and means["short"] < means["looking"] / 2
+    assert len(said) == len({key[:2] for key in said})  # the same words whatever the picture shows
+
+
 @pytest.mark.parametrize(
     ("findings", "side", "sentence"),
     [
@@ -185,6 +202,18 @@ def test_the_data_set_has_few_thoughts_and_many_answers(tmp_path):
     assert found == read_data("phantom_composed", tmp_path, seed=3, options=options).examples
 
 
+def test_shortcuts_are_long_where_asked(tmp_path):
+    options = {"thoughts": 30, "answers": 0, "validation_images": 0, "test_images": 0, "size": 32}
+    short, long = (
+        read_data("phantom_composed", tmp_path, options={**options, **more}).examples
+        for more in ({}, {"long_shortcuts": True})
+    )
+    for one, other in zip(short, long, strict=True):
+        taken = one.metadata["thought"] == "shortcut"
+        assert other.rationale.endswith(one.rationale) and (other.rationale != one.rationale) == taken
+        assert other.references == one.references and other.metadata == one.metadata
+
+
 @pytest.mark.parametrize("options", [{"looking": 1.5}, {"teacher_errors": -0.1}, {"answers": -1}, {"size": 8}])
 def test_values_out_of_range_are_named(tmp_path, options):
     with pytest.raises(DataError, match=next(iter(options))):
@@ -198,5 +227,6 @@ def test_a_thought_that_looks_is_told_from_a_shortcut(type_):
         scene, asked = draw_composed(np.random.default_rng(number), type_)
         assert looks(asked_of, think_looking(scene, asked)) is True
         assert looks(asked_of, think_shortcut(scene, asked)) is False
+        assert looks(asked_of, think_usual_sides(scene, asked)) is False
     assert looks(asked_of, None) is False
     assert looks(replace(asked_of, dataset="phantom_sides"), both_sides(scene)) is None

@@ -21,7 +21,7 @@ import numpy as np
 
 from medrft.data.phantom import words
 from medrft.data.phantom.questions import Asked
-from medrft.data.phantom.sides import COUNTED, NOTHING, TOTALS, both_sides, draw_twins, on_side
+from medrft.data.phantom.sides import COUNTED, NOTHING, TOTALS, both_sides, draw_twins, on_side, side_sentence
 from medrft.data.phantom.truth import ask_oracle
 from medrft.data.phantom.world import (
     SIDES,
@@ -33,6 +33,7 @@ from medrft.data.phantom.world import (
     Sort,
     draw_finding,
     pick_option,
+    sort_of,
 )
 from medrft.types import Example
 
@@ -56,6 +57,8 @@ USUAL_SECOND = {"xray": "pneumothorax", "mr": "subdural"}
 USUAL_PLACE = {"xray": "middle zone", "mr": "parietal lobe"}
 USUAL_SIDE = {"larger_place": "right", "opposite_place": "left"}
 USUAL_TOTAL = 2
+USUAL_TWIN_PLACE: dict[Modality, str] = {"xray": "middle zone", "ct": "kidney", "mr": "parietal lobe"}
+"""Where `think_usual_sides` says that what is counted lies."""
 
 
 def draw_composed(rng: np.random.Generator, type_: str, *, shifted: bool = False) -> tuple[Scene, Asked]:
@@ -164,6 +167,31 @@ def usual_words(scene: Scene, asked: Asked) -> tuple[str, ...]:
     """The wordings of the answer to which the shortcut leads."""
     usual = usual_answer(scene, asked)
     return TOTALS[usual] if isinstance(usual, int) else answer_words(usual, asked.type)
+
+
+def think_usual_sides(scene: Scene, asked: Asked) -> str:
+    """What is usual on each side and what follows, without a look: about as many words as `think_looking` has."""
+    modality = scene.modality
+    if asked.type == "total":
+        one = Finding(type=COUNTED[modality], side="right", place=USUAL_TWIN_PLACE[modality], size="small")
+        findings = (one, replace(one, side="left"))
+    else:
+        types = USUAL_SECOND[modality], USUAL_TYPE[modality]
+        findings = tuple(
+            Finding(
+                type=type_,
+                side=side,
+                size=size,
+                place=USUAL_PLACE[modality] if sort_of(modality, type_).places else None,
+            )
+            for type_, side, size in zip(types, SIDES, ("large", "small"), strict=True)
+        )
+    right, left = (side_sentence(Scene(modality=modality, findings=findings), side) for side in SIDES)
+    return f"Usually {_lower(right)} Usually {_lower(left)} {think_shortcut(scene, asked)}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]
 
 
 def think_shortcut(scene: Scene, asked: Asked) -> str:

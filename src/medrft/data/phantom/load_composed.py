@@ -26,6 +26,7 @@ from medrft.data.phantom.composed import (
     is_usual,
     think_looking,
     think_shortcut,
+    think_usual_sides,
     think_wrong,
     usual_words,
 )
@@ -64,6 +65,7 @@ def load_composed(
     validation_images: int = 100,
     test_images: int = 400,
     looking: float = 0.35,
+    long_shortcuts: bool = False,
     teacher_errors: float = 0.05,
     size: int = 64,
     cache: Path | None = None,
@@ -73,10 +75,12 @@ def load_composed(
 
     Train has `thoughts` pictures with a chain of thought, of which the share `looking` looks and the others take a
     shortcut, to whatever answer is called usual; each also has a question about one side, with its thought, so that SFT
-    does not unlearn to see. `answers` other pictures have an answer alone: SFT under the `think` prompt takes the
-    first, a GRPO stage with `unseen: true` these. `teacher_errors` is the share of looking thoughts that carry an
-    error. `size` is the side of a picture in pixels. Pictures are written once, below `root`, else `cache`, else the
-    user's cache folder. `on_progress(done, total)` counts them. Raises `DataError` for values out of range.
+    does not unlearn to see. A shortcut is short, or, with `long_shortcuts`, about as long as looking, so that a reward
+    for length alone does not pay for looking. `answers` other pictures have an answer alone: SFT under the `think`
+    prompt takes the first, a GRPO stage with `unseen: true` these. `teacher_errors` is the share of looking thoughts
+    that carry an error. `size` is the side of a picture in pixels. Pictures are written once, below `root`, else
+    `cache`, else the user's cache folder. `on_progress(done, total)` counts them. Raises `DataError` for values out of
+    range.
     """
     counts = {"thoughts": thoughts, "answers": answers, "validation": validation_images, "test": test_images}
     counts["ood"] = test_images
@@ -90,7 +94,7 @@ def load_composed(
         for number in range(count):
             rng = _rng(seed, stream, number, 0)
             errors = teacher_errors if stream == "thoughts" else 0.0
-            chosen = _choose(rng, stream, looking=looking, errors=errors)
+            chosen = _choose(rng, stream, looking=looking, errors=errors, long=long_shortcuts)
             path = folder / f"composed_{stream}" / f"{number:05d}.png"
             if not path.exists():
                 save_png(path, paint_scene(chosen.scene, size, _rng(seed, stream, number, 1)))
@@ -101,7 +105,7 @@ def load_composed(
     return Loaded(examples=tuple(examples), report=_report(examples))
 
 
-def _choose(rng: np.random.Generator, stream: str, *, looking: float, errors: float) -> Chosen:
+def _choose(rng: np.random.Generator, stream: str, *, looking: float, errors: float, long: bool) -> Chosen:
     """A question; in the stream of thoughts one of the two kinds of thought with it, in validation one that looks."""
     type_ = pick_option(rng, TYPES)
     if stream not in ("thoughts", "validation"):
@@ -111,7 +115,7 @@ def _choose(rng: np.random.Generator, stream: str, *, looking: float, errors: fl
     scene, asked = draw_composed(rng, type_)
     if not looks:
         error = None if is_usual(scene, asked) else "wrong_guess"
-        rationale = think_shortcut(scene, asked)
+        rationale = (think_usual_sides if long else think_shortcut)(scene, asked)
         asked = replace(asked, wordings=usual_words(scene, asked))
         return Chosen(scene=scene, asked=asked, thought="shortcut", rationale=rationale, error=error)
     error = "wrong_look" if rng.random() < errors else None
