@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from medrft.errors import ModelError
 from medrft.models import packed_attention as packed
-from medrft.models import prefix
+from medrft.models import packed_varlen, prefix
 
 TREES = {
     "several prompts, branches of many lengths": [(20, [5, 9, 9, 1]), (7, [3]), (33, [40, 12, 38, 11])],
@@ -80,6 +80,52 @@ def test_both_ways_are_attention_under_a_dense_mask(trees, images):
         expected = case.measured(case.dense(window))
         for way in (packed._Merged.apply, packed._concatenated):
             assert gap(expected, case.measured(way(*case.given, layout, window, 0.3))) < 1e-12, (window, way)
+
+
+def flash_of_any_length(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """What torch says that its `varlen_attn` computes: causal sequences are aligned at their ends."""
+    assert window_size[1] == 0 and enable_gqa
+    found = []
+    for start, end, first, last in zip(cu_seq_q, cu_seq_q[1:], cu_seq_k, cu_seq_k[1:], strict=False):
+        queries, keys = int(end - start), int(last - first)
+        assert queries <= max_q and keys <= max_k
+        ahead = torch.arange(keys) - torch.arange(keys - queries, keys)[:, None]
+        seen = (ahead <= 0) & ((ahead >= -window_size[0]) | (window_size[0] < 0))
+        parts = (x.transpose(0, 1)[None] for x in (query[start:end], key[first:last], value[first:last]))
+        found.append(scaled_dot_product_attention(*parts, attn_mask=seen, scale=scale, enable_gqa=True)[0])
+    return torch.cat(found, 1).transpose(0, 1)
+
+
+@pytest.mark.parametrize("trees", TREES)
+def test_the_sequences_of_one_call_are_what_a_dense_mask_shows(trees):
+    """On a GPU flash attention takes them; here plain attention does, as torch describes it."""
+    case = Case(TREES[trees], images=False)
+    layout = packed.read_layout(case.mask)
+    for window in (None, 1, 2, 3, 8, 24, 30, 50, 1000):
+        found = packed_varlen.attend_in_one_call(*case.given, layout, window, 0.3, flash_of_any_length)
+        assert gap(case.measured(case.dense(window)), case.measured(found)) < 1e-12, window
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+@pytest.mark.parametrize("window", [None, 8, 30])
+@pytest.mark.parametrize("trees", TREES)
+def test_one_call_of_flash_attention_is_attention_under_a_dense_mask(trees, window):
+    exact, case = (Case(TREES[trees], images=False, dtype=dtype) for dtype in (torch.float64, torch.bfloat16))
+    case.given = [x.detach().to("cuda").requires_grad_() for x in case.given]
+    case.weights, case.mask = case.weights.to("cuda"), case.mask.to("cuda")
+    with torch.no_grad():
+        for one, other in zip([*exact.given, exact.weights], [*case.given, case.weights], strict=True):
+            one.copy_(other)
+    assert packed_varlen.why_not_in_one_call(case.given[0], case.given[2], packed.read_layout(case.mask)) is None
+    found, _ = packed.packed_attention(Layer(), *case.given, case.mask, scaling=0.3, sliding_window=window)
+    assert gap(exact.measured(exact.dense(window)), [x.cpu() for x in case.measured(found)]) < 0.1
+
+
+def test_one_call_is_for_gpus_and_half_precision():
+    case = Case(TREES["branches of one length"], images=False, dtype=torch.bfloat16)
+    query, _, value = case.given
+    assert packed_varlen.why_not_in_one_call(query, value, packed.read_layout(case.mask)) == "it needs a GPU"
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])

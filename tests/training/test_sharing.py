@@ -494,7 +494,7 @@ class TestGradients:
         def way(rows):
             return (weight * torch.ones(len(rows), 2)[:, :, None]).sum(-1) + 0 * dead.sum()
 
-        options = {"low": False, "temperature": 1.0, "fill": 0}
+        options = {"low": False, "rounds": False, "temperature": 1.0, "fill": 0}
         found = loss_difference(way, way, batch, parameters=[("dead", dead), ("alive", weight)], **options)
         assert (found.parameter, found.gradient) == ("alive", 0.0)
         found = loss_difference(way, way, batch, parameters=[("dead", dead)], **options)
@@ -502,6 +502,19 @@ class TestGradients:
         assert "gradients not proven (zero in dead)" in found.line()
         found = loss_difference(way, way, batch, parameters="weights are sharded", **options)
         assert "gradients not proven (weights are sharded)" in found.line()
+
+    @pytest.mark.parametrize(
+        ("apart", "rounds", "passed"), [(2e-4, False, False), (2e-4, True, True), (2e-3, True, False)]
+    )
+    def test_what_changes_with_more_padding_may_differ_by_as_much(self, apart, rounds, passed):
+        weight = torch.nn.Parameter(torch.ones(1))
+        batch = Batch(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long), 2, [0, 0], {})
+
+        def plain(rows):  # as linear attention, whose chunks begin elsewhere
+            return weight * torch.ones(len(rows), 2) * (1 + 1e-4 * (rows.input_ids.shape[1] > 3))
+
+        options = {"low": False, "rounds": rounds, "temperature": 1.0, "fill": 0, "parameters": [("weight", weight)]}
+        assert loss_difference(plain, lambda rows: plain(rows) * (1 + apart), batch, **options).passed == passed
 
 
 LAYOUTS_OF_PIXELS = {

@@ -5,7 +5,7 @@
 
 A branch sees its prompt and itself. On a CPU these are two products, merged by their log-sum-exp: one softmax over both
 is their mean, weighted by the sums of their exponentials. Elsewhere the prompt's keys are put before those of each
-branch, and torch chooses the kernel.
+branch: on a GPU in half precision for one call of flash attention (`packed_varlen`), else torch chooses the kernel.
 
 transformers calls an attention function with nothing of ours but the mask, so the layout travels as the mask: a small
 integer tensor, which `packed_layout` makes. It must be an argument, since gradient checkpointing computes a layer again
@@ -25,6 +25,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from medrft.errors import ModelError
+from medrft.models.packed_varlen import Sequences, attend_in_one_call, why_not_in_one_call
 
 ALIKE = 1.25
 """How much longer than the shortest the longest of branches may be that are padded to one length."""
@@ -75,6 +76,8 @@ class Layout:
     """The number of the image that each token belongs to, -1 for text, (T,); `None` if images are seen as text is."""
     masks: dict[Any, torch.Tensor] = field(default_factory=dict)
     """Masks of parts, by what they depend on: layers of one kind share them."""
+    calls: dict[Any, Sequences] = field(default_factory=dict)
+    """The same for what `attend_in_one_call` needs."""
 
     def parts(self, window: int | None, like: torch.Tensor) -> Iterator[Part]:
         """All parts, in a window of so many tokens if there is one; masks have the dtype and device of `like`."""
@@ -209,6 +212,8 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if device == "cpu" and not _is_sketch(query) and query.shape[-1] == value.shape[-1]:
         return _Merged.apply(query, key, value, layout, sliding_window, scale), None
+    if why_not_in_one_call(query, value, layout) is None:
+        return attend_in_one_call(query, key, value, layout, sliding_window, scale), None
     return _concatenated(query, key, value, layout, sliding_window, scale), None
 
 

@@ -172,6 +172,7 @@ def usual_words(scene: Scene, asked: Asked) -> tuple[str, ...]:
 def think_usual_sides(scene: Scene, asked: Asked) -> str:
     """What is usual on each side and what follows, without a look: about as many words as `think_looking` has."""
     modality = scene.modality
+    findings: tuple[Finding, ...]
     if asked.type == "total":
         one = Finding(type=COUNTED[modality], side="right", place=USUAL_TWIN_PLACE[modality], size="small")
         findings = (one, replace(one, side="left"))

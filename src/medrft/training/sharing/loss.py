@@ -219,6 +219,7 @@ class SharesLoss(Agrees):
                 batch.rows(batch.chosen()),
                 parameters=parameters,
                 low=self._low(),
+                rounds=needs_rows_apart(inner),
                 temperature=me.temperature,
                 fill=me._tokenizer.pad_token_id,
             )

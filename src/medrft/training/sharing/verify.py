@@ -5,8 +5,9 @@ run does. So the shared way is computed on some rows of the batch, no more than 
 computed row by row, each with its own backward pass. Both use the run's gradient checkpointing.
 
 In float32 both may differ by 1e-4. Log-probabilities are those of logits / temperature, so that theirs is 1e-4 /
-temperature for a temperature below 1. In lower precision the plain way differs from itself if the batch has other
-padding. There the limit is the larger of 0.05 and twice that difference (three times for gradients).
+temperature for a temperature below 1. In lower precision, and where linear attention rounds more than attention does,
+the plain way differs from itself if the batch has other padding. There the limit is the larger of 0.05 (in float32, of
+1e-4) and twice that difference (three times for gradients).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ GRADIENT_TIMES = 3
 model in bfloat16 against the same pass in float32: shared gradients were 1.2 to 2.4 times as far from it as plain ones,
 since those of the prompt are summed over branches in bfloat16, and log-probabilities no farther."""
 MORE_PADDING = 7
-"""Tokens of padding to add when the plain way is compared with itself, in lower precision than float32."""
+"""Tokens of padding to add when the plain way is compared with itself."""
 COMPARED = 8
 """How many completions are compared, or all if there are fewer."""
 PROBED = 4
@@ -133,13 +134,15 @@ def loss_difference(
     *,
     parameters: Parameters | str,
     low: bool,
+    rounds: bool,
     temperature: float,
     fill: int,
 ) -> Difference:
     """Compare two ways to compute a batch, and the gradient of the first of `parameters` that has one.
 
     `parameters` may instead be a text that says why there can be no gradient. `low` says that training computes in
-    lower precision than float32. `fill` is the token id for padding.
+    lower precision than float32, `rounds` that more padding changes the plain way even in float32. `fill` is the token
+    id for padding.
     """
     asked = () if isinstance(parameters, str) else tuple(parameters)
     rows, all_rows = [[row] for row in range(len(batch))], [list(range(len(batch)))]
@@ -147,13 +150,12 @@ def loss_difference(
     moving = [(name, value) for name, value in asked if bool(gradients[name].norm() != 0)][:1]
     other, others = _measured(shared, batch, all_rows, moving)
     own_logps, own = 0.0, 0.0
-    if low:
+    if low or rounds:
         padded, found = _measured(plain, batch.padded(MORE_PADDING, fill), rows, moving)
         own_logps = float((first - padded).abs().max())
         own = max((_apart(gradients[name], found[name]) for name, _ in moving), default=0.0)
-    limits = (_full_limit(temperature), FP32_LIMIT)
-    if low:
-        limits = (max(LOW_PRECISION_LIMIT, 2 * own_logps), max(LOW_PRECISION_LIMIT, GRADIENT_TIMES * own))
+    least = (LOW_PRECISION_LIMIT, LOW_PRECISION_LIMIT) if low else (_full_limit(temperature), FP32_LIMIT)
+    limits = (max(least[0], 2 * own_logps), max(least[1], GRADIENT_TIMES * own))
     logps = float((first - other).abs().max())
     told = Difference(logps=logps, logps_limit=limits[0], completions=len(batch))
     if not moving:
