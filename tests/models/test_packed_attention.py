@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from medrft.errors import ModelError
 from medrft.models import packed_attention as packed
 from medrft.models import packed_varlen, prefix
+from medrft.models.packed_layout import Tree, like_lengths, packed_layout, read_layout
 
 TREES = {
     "several prompts, branches of many lengths": [(20, [5, 9, 9, 1]), (7, [3]), (33, [40, 12, 38, 11])],
@@ -47,7 +48,7 @@ class Case:
         heads = (HEADS, KEY_HEADS, KEY_HEADS)
         self.given = [torch.randn(1, n, len(rows), WIDTH, dtype=dtype, requires_grad=True) for n in heads]
         self.weights = torch.randn(1, len(rows), HEADS, WIDTH, dtype=dtype)
-        self.mask = packed.packed_layout(self.rows, self.segments, self.images)
+        self.mask = packed_layout(self.rows, self.segments, self.images)
 
     def dense(self, window):
         """Attention under a mask over the whole row."""
@@ -75,7 +76,7 @@ def gap(one, other):
 @pytest.mark.parametrize("trees", TREES)
 def test_both_ways_are_attention_under_a_dense_mask(trees, images):
     case = Case(TREES[trees], images=images)
-    layout = packed.read_layout(case.mask)
+    layout = read_layout(case.mask)
     for window in (None, 1, 2, 3, 8, 24, 30, 50, 1000):
         expected = case.measured(case.dense(window))
         for way in (packed._Merged.apply, packed._concatenated):
@@ -100,7 +101,7 @@ def flash_of_any_length(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, 
 def test_the_sequences_of_one_call_are_what_a_dense_mask_shows(trees):
     """On a GPU flash attention takes them; here plain attention does, as torch describes it."""
     case = Case(TREES[trees], images=False)
-    layout = packed.read_layout(case.mask)
+    layout = read_layout(case.mask)
     for window in (None, 1, 2, 3, 8, 24, 30, 50, 1000):
         found = packed_varlen.attend_in_one_call(*case.given, layout, window, 0.3, flash_of_any_length)
         assert gap(case.measured(case.dense(window)), case.measured(found)) < 1e-12, window
@@ -117,7 +118,7 @@ def test_one_call_of_flash_attention_is_attention_under_a_dense_mask(trees, wind
     with torch.no_grad():
         for one, other in zip([*exact.given, exact.weights], [*case.given, case.weights], strict=True):
             one.copy_(other)
-    assert packed_varlen.why_not_in_one_call(case.given[0], case.given[2], packed.read_layout(case.mask)) is None
+    assert packed_varlen.why_not_in_one_call(case.given[0], case.given[2], read_layout(case.mask)) is None
     found, _ = packed.packed_attention(Layer(), *case.given, case.mask, scaling=0.3, sliding_window=window)
     assert gap(exact.measured(exact.dense(window)), [x.cpu() for x in case.measured(found)]) < 0.1
 
@@ -125,7 +126,7 @@ def test_one_call_of_flash_attention_is_attention_under_a_dense_mask(trees, wind
 def test_one_call_is_for_gpus_and_half_precision():
     case = Case(TREES["branches of one length"], images=False, dtype=torch.bfloat16)
     query, _, value = case.given
-    assert packed_varlen.why_not_in_one_call(query, value, packed.read_layout(case.mask)) == "it needs a GPU"
+    assert packed_varlen.why_not_in_one_call(query, value, read_layout(case.mask)) == "it needs a GPU"
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
@@ -136,7 +137,7 @@ def test_lower_precision(dtype, limit):
     with torch.no_grad():
         for one, other in zip([*exact.given, exact.weights], [*case.given, case.weights], strict=True):
             one.copy_(other)
-    found = packed._Merged.apply(*case.given, packed.read_layout(case.mask), None, 0.3)
+    found = packed._Merged.apply(*case.given, read_layout(case.mask), None, 0.3)
     assert found.dtype == dtype
     assert gap(exact.measured(exact.dense(None)), case.measured(found)) < limit
 
@@ -151,9 +152,9 @@ def test_autocast_computes_in_its_dtype():
 def test_the_layout_can_be_read_from_its_numbers_alone():
     """As after a copy to another device, which loses what was read before."""
     case = Case([(3, [2, 4]), (0, [1]), (2, [])], images=False)
-    trees = packed.read_layout(case.mask.clone()).trees
-    assert trees == [packed.Tree(0, 3, (2, 4)), packed.Tree(9, 0, (1,)), packed.Tree(10, 2, ())]
-    assert trees == packed.read_layout(case.mask).trees
+    trees = read_layout(case.mask.clone()).trees
+    assert trees == [Tree(0, 3, (2, 4)), Tree(9, 0, (1,)), Tree(10, 2, ())]
+    assert trees == read_layout(case.mask).trees
     assert (trees[0].held, trees[0].written) == (slice(0, 3), slice(3, 9))
 
 
@@ -228,7 +229,7 @@ def test_no_tensor_grows_with_the_square_of_the_row():
     sizes = []
     for size in (4, 8):
         case = Case([(40, [64] * size)], images=False, dtype=torch.float32)
-        layout = packed.read_layout(case.mask)
+        layout = read_layout(case.mask)
         sizes.append(
             biggest(
                 lambda case=case, layout=layout: case.measured(packed._Merged.apply(*case.given, layout, None, 0.3))
@@ -239,6 +240,6 @@ def test_no_tensor_grows_with_the_square_of_the_row():
 
 
 def test_branches_are_padded_to_their_neighbours_length():
-    groups = packed.like_lengths((5, 100, 4, 90, 98, 30))
+    groups = like_lengths((5, 100, 4, 90, 98, 30))
     assert groups == [[2, 0], [5], [3, 4, 1]]
     assert sorted(itertools.chain(*groups)) == list(range(6))

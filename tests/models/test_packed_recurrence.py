@@ -12,7 +12,7 @@ from transformers.models.qwen3_next import Qwen3NextConfig
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
 from medrft.models.layer_state import why_no_states
-from medrft.models.packed_attention import packed_layout
+from medrft.models.packed_layout import packed_layout
 from medrft.models.packed_recurrence import keep_layers_whole, take_layers_apart
 
 WIDTH = 32

@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import pad
 
 from medrft.models.layer_state import LayerForward, LayerState, recurrent_layers
-from medrft.models.packed_attention import Layout, Tree, is_layout, like_lengths, read_layout
+from medrft.models.packed_layout import Layout, Tree, is_layout, like_lengths, read_layout
 
 SHORTEST = 2
 """Tokens that a batch of branches has at least: layers take a single one for a step of generation, and kernels for

@@ -16,12 +16,11 @@ from functools import cache
 from importlib.util import find_spec
 from inspect import signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from medrft.models.packed_attention import Layout
+from medrft.models.packed_layout import Layout
 
 Sequences = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], tuple[int, int]]
 """Where in the row each key lies, (keys,); where sequences end among queries and among keys; the longest of each."""
@@ -109,4 +108,5 @@ def _sequences(layout: Layout, window: int | None, device: torch.device) -> Sequ
                 start += length
         ends = [torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device) for lengths in (asked, seen)]
         layout.calls[name] = (torch.tensor(places, device=device), (ends[0], ends[1]), (max(asked), max(seen)))
-    return layout.calls[name]
+    found: Sequences = layout.calls[name]
+    return found

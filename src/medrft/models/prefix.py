@@ -189,7 +189,7 @@ def _layouts(model: Any, kinds: set[str], lines: Lines, images: torch.Tensor | N
     """
     import torch
 
-    from medrft.models.packed_attention import packed_layout
+    from medrft.models.packed_layout import packed_layout
 
     kept = lines.segments >= 0
     rows = torch.arange(len(kept), device=kept.device)[:, None].expand_as(kept)
