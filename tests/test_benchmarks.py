@@ -55,3 +55,6 @@ def test_the_page_has_the_steps_of_the_result_file(monkeypatch):
     for name, found in known.items():
         assert found["step"]["ratio"] >= script.LIMITS[name], name
         assert max(found["max_logp_diff"], found["max_grad_rel_diff"]) < 1e-4, name
+        case = script.CASES[name]
+        tokens = (case.prompt + case.group * case.new) / (case.group * (case.prompt + case.new))
+        assert found["memory"]["ours"] / found["memory"]["trl"] <= 1.2 * tokens, name
