@@ -100,3 +100,11 @@ def trained(base, drawn):
 def reusing():
     """A `trl:` table whose checkpoints lie within a generation's reuse and within epochs."""
     return REUSED
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    """A group of one process, as wrappers of several want one."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

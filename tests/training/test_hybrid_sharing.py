@@ -41,14 +41,6 @@ def hybrid(tmp_path_factory, drawn):
     return resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("hybrid"), seed=0)
 
 
-@pytest.fixture
-def process_group(tmp_path):
-    """A group of one process, as wrappers of several want one."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 def fsdp2(model):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

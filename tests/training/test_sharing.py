@@ -140,14 +140,6 @@ class TestAFrozenTower:
         assert trainer.sharing.pictures.recalled == 0
 
 
-@pytest.fixture
-def process_group(tmp_path):
-    """A group of one process, as wrappers of several want one."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 def ddp(model):
     return torch.nn.parallel.DistributedDataParallel(model)
 
