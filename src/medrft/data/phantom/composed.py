@@ -51,6 +51,18 @@ QUESTIONS = {
     ),
     "total": ("How many {nouns} are there on both sides together?", "How many {nouns} are there in all?"),
 }
+FREE_FINDINGS = (
+    *("there {be} {}", "it {be} {}", "{} {be} seen", "{} {be} present", "the image shows {}", "the scan shows {}"),
+)
+FREE_NOTHING = (
+    *("nothing", "nothing abnormal", "nothing is seen", "there is no finding", "no finding is seen"),
+    *("there is no abnormality", "no abnormality is seen"),
+)
+FREE_PLACES = (
+    *("in {}", "it is in {}", "it is located in {}", "it is seen in {}", "the finding is in {}"),
+    *("the finding is located in {}", "the lesion is in {}"),
+)
+FREE_TOTALS = ("{}", "there {be} {}", "{} {be} seen", "{} {be} present", "the image shows {}")
 USUAL_TYPE = {"xray": "effusion", "mr": "infarct"}
 USUAL_SECOND = {"xray": "pneumothorax", "mr": "subdural"}
 """What is called usual where the question itself names `USUAL_TYPE`."""
@@ -91,18 +103,14 @@ def _asked(rng: np.random.Generator, scene: Scene, type_: str, index: int | None
     if index is None:
         noun = words.NOUNS[COUNTED[scene.modality]][0]
         about: dict[str, object] = {"attribute": type_, "value": COUNTED[scene.modality]}
-        wordings = TOTALS[_number(scene)]
     else:
-        named = scene.findings[index]
-        other = on_side(scene, OTHER_SIDE[str(named.side)])
-        noun = words.NOUNS[named.type][0]
+        noun = words.NOUNS[scene.findings[index].type][0]
         about = {"attribute": type_, "to": index}
-        target = named if type_ == "larger_place" else other
-        wordings = NOTHING if target is None else answer_words(target, type_)
     nouns = words.plural_noun(noun)
     noun = noun if index is None or scene.findings[index].count == 1 else nouns
     question = pick_option(rng, QUESTIONS[type_]).format(noun=noun, nouns=nouns)
-    return Asked(kind="open", type=type_, question=question, wordings=wordings, about=about)
+    asked = Asked(kind="open", type=type_, question=question, wordings=(), about=about)
+    return replace(asked, wordings=answer_words(right_answer(scene, asked), asked))
 
 
 def known_facts(example: Example, answer: str | None, thought: str | None) -> dict[str, bool]:
@@ -125,9 +133,53 @@ def looks(example: Example, thought: str | None) -> bool | None:
     return (thought or "").startswith("On the right there ")
 
 
-def answer_words(target: Finding, type_: str) -> tuple[str, ...]:
-    """The wordings in which a finding answers a composed question."""
-    return words.finding_locations(target)[:2] if type_.endswith("place") else words.finding_nouns(target)
+def right_answer(scene: Scene, asked: Asked) -> Finding | int | None:
+    """The finding or the number that is asked for; `None` where nothing lies opposite."""
+    if asked.type == "total":
+        return _number(scene)
+    named = scene.findings[asked.about["to"]]
+    return named if asked.type == "larger_place" else on_side(scene, OTHER_SIDE[str(named.side)])
+
+
+def answer_words(answer: Finding | int | None, asked: Asked) -> tuple[str, ...]:
+    """The wordings of an answer to a composed question: a word or a few."""
+    if answer is None:
+        return NOTHING
+    if isinstance(answer, int):
+        return TOTALS[answer]
+    return words.finding_locations(answer)[:2] if asked.type.endswith("place") else words.finding_nouns(answer)
+
+
+def free_form_words(answer: Finding | int | None, asked: Asked) -> tuple[str, ...]:
+    """The wordings of an answer in free form: any name of the finding or the place, in phrases and whole sentences.
+
+    >>> asked = Asked(kind="open", type="larger_place", question="", wordings=(), about={})
+    >>> free_form_words(Finding(type="mass", side="left", place="parietal lobe"), asked)[1::4]
+    ('in the left parietal lobe', 'the finding is in the left parietal lobe')
+    """
+    if answer is None:
+        return FREE_NOTHING
+    if isinstance(answer, int):
+        return _free_totals(answer, asked.about["value"])
+    if asked.type.endswith("place"):
+        bare = words.finding_locations(answer)
+        where = [phrase if phrase.startswith("the ") else f"the {phrase}" for phrase in bare if phrase[:4] != "the "]
+        return (bare[0], *(form.format(at) for at in where for form in FREE_PLACES))
+    found = []
+    for noun in words.finding_nouns(answer):
+        phrase, be = words.with_article(noun, answer), words.noun_verb(noun, answer)
+        found += [noun, *(form.format(phrase, be=be) for form in FREE_FINDINGS)]
+    return tuple(found)
+
+
+def _free_totals(number: int, type_: str) -> tuple[str, ...]:
+    found = list(TOTALS[number])
+    for noun in words.NOUNS[type_]:
+        noun = noun if number == 1 else words.plural_noun(noun)
+        be = "is" if number == 1 else "are"
+        amount = "no" if number == 0 else TOTALS[number][0]
+        found += [form.format(f"{amount} {noun}", be=be) for form in FREE_TOTALS]
+    return tuple(found)
 
 
 # ---- thoughts -------------------------------------------------------------------------------------------------------
@@ -161,12 +213,6 @@ def usual_answer(scene: Scene, asked: Asked) -> Finding | int:
         return Finding(type="any", side=USUAL_SIDE[asked.type], place=USUAL_PLACE[modality])
     named = scene.findings[asked.about["to"]].type if asked.type == "opposite" else None
     return Finding(type=USUAL_SECOND[modality] if named == USUAL_TYPE[modality] else USUAL_TYPE[modality])
-
-
-def usual_words(scene: Scene, asked: Asked) -> tuple[str, ...]:
-    """The wordings of the answer to which the shortcut leads."""
-    usual = usual_answer(scene, asked)
-    return TOTALS[usual] if isinstance(usual, int) else answer_words(usual, asked.type)
 
 
 def think_usual_sides(scene: Scene, asked: Asked) -> str:
@@ -210,16 +256,12 @@ def think_shortcut(scene: Scene, asked: Asked) -> str:
 
 def is_usual(scene: Scene, asked: Asked) -> bool:
     """Whether the shortcut's conclusion is the right answer."""
-    usual = usual_answer(scene, asked)
-    if isinstance(usual, int):
-        return _number(scene) == usual
-    named = scene.findings[asked.about["to"]]
-    target = named if asked.type == "larger_place" else on_side(scene, OTHER_SIDE[str(named.side)])
-    if target is None:
-        return False
+    usual, right = usual_answer(scene, asked), right_answer(scene, asked)
+    if isinstance(usual, int) or isinstance(right, int) or right is None:
+        return usual == right
     if asked.type.endswith("place"):
-        return (target.side, target.place) == (usual.side, usual.place)
-    return target.type == usual.type and target.count == 1
+        return (right.side, right.place) == (usual.side, usual.place)
+    return right.type == usual.type and right.count == 1
 
 
 def think_wrong(rng: np.random.Generator, scene: Scene, asked: Asked) -> str:

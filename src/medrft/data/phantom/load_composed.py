@@ -22,13 +22,16 @@ from medrft.data.base import Loaded
 from medrft.data.phantom.canvas import save_png
 from medrft.data.phantom.composed import (
     TYPES,
+    answer_words,
     draw_composed,
+    free_form_words,
     is_usual,
+    right_answer,
     think_looking,
     think_shortcut,
     think_usual_sides,
     think_wrong,
-    usual_words,
+    usual_answer,
 )
 from medrft.data.phantom.draw import paint_scene
 from medrft.data.phantom.load import cache_root, drawing_fingerprint, scene_metadata
@@ -66,6 +69,7 @@ def load_composed(
     test_images: int = 400,
     looking: float = 0.35,
     long_shortcuts: bool = False,
+    free_form: bool = False,
     teacher_errors: float = 0.05,
     size: int = 64,
     cache: Path | None = None,
@@ -76,7 +80,8 @@ def load_composed(
     Train has `thoughts` pictures with a chain of thought, of which the share `looking` looks and the others take a
     shortcut, to whatever answer is called usual; each also has a question about one side, with its thought, so that SFT
     does not unlearn to see. A shortcut is short, or, with `long_shortcuts`, about as long as looking, so that a reward
-    for length alone does not pay for looking. `answers` other pictures have an answer alone: SFT under the `think`
+    for length alone does not pay for looking. Answers are a word or a few; with `free_form` they are that or one of many
+    sentences, so that the words of a right answer are seldom those of its reference. `answers` other pictures have an answer alone: SFT under the `think`
     prompt takes the first, a GRPO stage with `unseen: true` these. `teacher_errors` is the share of looking thoughts
     that carry an error. `size` is the side of a picture in pixels. Pictures are written once, below `root`, else
     `cache`, else the user's cache folder. `on_progress(done, total)` counts them. Raises `DataError` for values out of
@@ -94,7 +99,7 @@ def load_composed(
         for number in range(count):
             rng = _rng(seed, stream, number, 0)
             errors = teacher_errors if stream == "thoughts" else 0.0
-            chosen = _choose(rng, stream, looking=looking, errors=errors, long=long_shortcuts)
+            chosen = _choose(rng, stream, looking=looking, errors=errors, long=long_shortcuts, free=free_form)
             path = folder / f"composed_{stream}" / f"{number:05d}.png"
             if not path.exists():
                 save_png(path, paint_scene(chosen.scene, size, _rng(seed, stream, number, 1)))
@@ -105,19 +110,24 @@ def load_composed(
     return Loaded(examples=tuple(examples), report=_report(examples))
 
 
-def _choose(rng: np.random.Generator, stream: str, *, looking: float, errors: float, long: bool) -> Chosen:
+def _choose(
+    rng: np.random.Generator, stream: str, *, looking: float, errors: float, long: bool, free: bool
+) -> Chosen:
     """A question; in the stream of thoughts one of the two kinds of thought with it, in validation one that looks."""
+    say = free_form_words if free else answer_words
     type_ = pick_option(rng, TYPES)
     if stream not in ("thoughts", "validation"):
         scene, asked = draw_composed(rng, type_, shifted=stream == "ood")
+        asked = replace(asked, wordings=say(right_answer(scene, asked), asked))
         return Chosen(scene=scene, asked=asked, thought=None, rationale=None)
     looks = stream == "validation" or rng.random() < looking
     scene, asked = draw_composed(rng, type_)
     if not looks:
         error = None if is_usual(scene, asked) else "wrong_guess"
         rationale = (think_usual_sides if long else think_shortcut)(scene, asked)
-        asked = replace(asked, wordings=usual_words(scene, asked))
+        asked = replace(asked, wordings=say(usual_answer(scene, asked), asked))
         return Chosen(scene=scene, asked=asked, thought="shortcut", rationale=rationale, error=error)
+    asked = replace(asked, wordings=say(right_answer(scene, asked), asked))
     error = "wrong_look" if rng.random() < errors else None
     rationale = think_looking(scene, asked) if error is None else think_wrong(rng, scene, asked)
     return Chosen(scene=scene, asked=asked, thought="looking", rationale=rationale, error=error)

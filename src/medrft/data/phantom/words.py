@@ -143,10 +143,10 @@ def finding_descriptions(finding: Finding) -> tuple[str, ...]:
     for noun in finding_nouns(finding):
         body = " ".join(part for part in (_amount(finding), finding.size, noun) if part)
         if finding.side is None and finding.place is None:
-            out += [body, f"there {_be(noun, finding)} {with_article(body, finding)}"]
+            out += [body, f"there {noun_verb(noun, finding)} {with_article(body, finding)}"]
             continue
         for where in _where(finding):
-            out += [f"{body} {where}", f"there {_be(noun, finding)} {with_article(body, finding)} {where}"]
+            out += [f"{body} {where}", f"there {noun_verb(noun, finding)} {with_article(body, finding)} {where}"]
         if adjectives := _adjectives(finding):
             out.append(" ".join(p for p in (_amount(finding), finding.size, adjectives, noun) if p))
     return tuple(out)
@@ -162,7 +162,8 @@ def scene_abnormalities(scene: Scene) -> tuple[str, ...]:
     return tuple(f"{a} and {b}" for x, y in ((first, second), (second, first)) for a, b in product(x, y))
 
 
-def _be(noun: str, finding: Finding) -> str:
+def noun_verb(noun: str, finding: Finding) -> str:
+    """`is` or `are`, as the name of a finding wants it."""
     return "are" if (finding.count > 1 and not noun.endswith(MASS_NOUNS)) or noun.endswith("ventricles") else "is"
 
 
