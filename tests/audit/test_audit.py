@@ -175,11 +175,11 @@ def test_each_calibration_is_compared(phantom_material):
     }
     row = audited(own(spec), phantom_material)
     rows = {one["calibration"]: one for one in row["collapse"]["alternatives"]}
-    assert set(rows) == {"none", "affine", "sigmoid", "quantile", "rank", "zscore", "adaptive"}
+    assert set(rows) == {"none", "affine", "sigmoid", "quantile", "rank", "zscore", "group_sigmoid", "adaptive"}
     assert rows["quantile"]["auroc"] == pytest.approx(row["collapse"]["signal"]["auroc"])
 
 
-@pytest.mark.parametrize("calibrate", ["rank", "zscore"])
+@pytest.mark.parametrize("calibrate", ["rank", "zscore", "group_sigmoid"])
 def test_rewards_that_need_groups_get_them(calibrate, phantom_material):
     row = audited(own({"parts": [{"scorer": "rouge1", "weight": 1.0, "calibrate": calibrate}]}), phantom_material)
     assert row["collapse"]["signal"]["auroc"] > 0.8

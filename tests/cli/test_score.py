@@ -185,7 +185,7 @@ def test_a_killed_score_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypat
     assert not list(tmp_path.glob("*.partial.*")) and not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("calibrate", ["rank", "zscore"])
+@pytest.mark.parametrize("calibrate", ["rank", "zscore", "group_sigmoid"])
 @pytest.mark.parametrize("scattered", [False, True])
 def test_batches_change_no_number(tmp_path, monkeypatch, calibrate, scattered):
     path, spec = tmp_path / "in.jsonl", tmp_path / "reward.yaml"

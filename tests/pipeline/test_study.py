@@ -340,6 +340,25 @@ def test_difficulty_splits_by_what_the_arm_none_knew():
     assert found["easy"]["mean"] == 0.5 and found["hard"]["mean"] == 0.5 and found["easy"]["n"] == 2
 
 
+def test_tables_are_of_sampled_answers_where_the_outcome_is():
+    def run(arm, seed, truths, sampled):
+        result = made(arm, seed, truths)
+        result["answers"]["phantom"]["values"]["sampled"] = {"truth": sampled}
+        return result
+
+    arms = {
+        "none": [run("none", seed, [1, 1, 1, 0], "1000") for seed in (1, 2)],
+        "a": [run("a", seed, [1, 1, 1, 0], "1110") for seed in (1, 2)],
+    }
+    greedy, sampled = (study_tables(arms, against="none", source=source)[0] for source in ("none", "sampled"))
+    assert (greedy["source"], sampled["source"]) == ("none", "sampled")
+    (_, a), (_, b) = greedy["rows"], sampled["rows"]
+    assert (a["mean"], a["difference"]["mean"], a["controls"]) == (0.75, 0.0, {"sampled": 0.75})
+    assert (b["mean"], b["difference"]["mean"], b["controls"]) == (0.75, 0.5, {"none": 0.75})
+    (found,) = metric_comparisons(arms, [Pair(a="a", against="none")], kind="all")
+    assert found["metrics"]["sampled"]["mean"] == 0.5 and found["metrics"]["truth"]["mean"] == 0.0
+
+
 def test_budget_is_checked_and_not_only_stated():
     arms = {
         "none": [made("none", 1, [1, 0], steps=0, tokens=0)],

@@ -30,7 +30,11 @@ def facts(shares=None, **arms):
         }
         for name, mean in arms.items()
     ]
-    tables = [{"dataset": d, "kind": k, "metric": "truth", "rows": rows} for d in ("a", "b") for k in ("all", "open")]
+    tables = [
+        {"dataset": d, "kind": k, "metric": "truth", "source": "none", "rows": rows}
+        for d in ("a", "b")
+        for k in ("all", "open")
+    ]
     return {"study": EVIL, "primary": {"against": "none", "dataset": "b", "kind": "open"}, "tables": tables}
 
 

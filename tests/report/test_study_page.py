@@ -36,7 +36,15 @@ def facts(**changes):
         "datasets": ["phantom"],
         "encoder": ["mini"],
         "form": {"answered": 0.1, "well_formed": 0.0, "n": 800},
-        "primary": {"a": "a", "against": "b", "dataset": EVIL, "kind": "all", "metric": "truth", "outcome": FOUND},
+        "primary": {
+            "a": "a",
+            "against": "b",
+            "dataset": EVIL,
+            "kind": "all",
+            "metric": "truth",
+            "source": "none",
+            "outcome": FOUND,
+        },
         "control": {"state": "absent", "start": None, "gain": None},
         "predicts": None,
         "tables": [
@@ -44,6 +52,7 @@ def facts(**changes):
                 "dataset": "phantom",
                 "kind": "all",
                 "metric": "truth",
+                "source": "none",
                 "rows": [row, {**row, "arm": "b", "difference": None}],
             }
         ],

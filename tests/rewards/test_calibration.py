@@ -11,7 +11,7 @@ from medrft.rewards.adaptive import Adaptive
 from medrft.rewards.calibrations import CALIBRATIONS, build_calibration
 
 SCORES = st.lists(st.none() | st.floats(0, 1), max_size=40)
-WITHOUT_GROUPS = sorted(set(CALIBRATIONS) - {"rank", "zscore"})
+WITHOUT_GROUPS = sorted(set(CALIBRATIONS) - {"rank", "zscore", "group_sigmoid"})
 MONOTONE = WITHOUT_GROUPS
 
 
@@ -168,6 +168,23 @@ def test_groups():
         rank.apply(scores)
 
 
+@pytest.mark.parametrize(
+    ("scores", "settings", "wanted"),
+    [
+        ([0.5], {}, [0.5]),  # nothing to compare with
+        ([0.9, 0.9, 0.9], {}, [0.5, 0.5, 0.5]),
+        ([0.0, 1.0], {}, [0.196, 0.804]),  # std 0.707
+        ([0.95, 0.97], {}, [0.450, 0.550]),  # std 0.014 is below the floor, so it stays small
+        ([0.95, 0.97], {"floor": 0.001}, [0.196, 0.804]),  # as two far apart
+        ([0.0, 1.0], {"slope": 3.0}, [0.014, 0.986]),
+        ([1.0] * 7 + [0.9], {}, [0.562] * 7 + [0.148]),  # a paraphrase among exact answers is not worth nothing
+    ],
+)
+def test_a_group_sigmoid_bends_around_the_mean_of_its_group(scores, settings, wanted):
+    bent = build_calibration({"kind": "group_sigmoid", **settings}, scorer="cosine")
+    assert bent.apply(scores, groups=["a"] * len(scores)) == pytest.approx(wanted, abs=6e-4)
+
+
 def test_quantile():
     quantile = build_calibration("quantile", scorer="cosine")
     quantile.update([0.1, 0.2, 0.2, 0.4])
@@ -183,6 +200,7 @@ def test_quantile():
         ({"kind": "adaptive", "start": 0.2}, "start is auto or in"),
         ({"kind": "adaptive", "t_min": 0.9, "t_max": 0.6}, "t_min < t_max"),
         ({"kind": "affine", "low": 1}, "low < high"),
+        ({"kind": "group_sigmoid", "floor": 0}, "floor > 0"),
     ],
 )
 def test_mistakes(spec, message):

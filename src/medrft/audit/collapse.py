@@ -26,7 +26,7 @@ PUSHES = 0.1
 WORST = 3
 """How many groups are kept as evidence."""
 BINS = np.linspace(0, 0.5, 21)
-ALTERNATIVES = ("none", "affine", "sigmoid", "quantile", "rank", "zscore", "adaptive")
+ALTERNATIVES = ("none", "affine", "sigmoid", "quantile", "rank", "zscore", "group_sigmoid", "adaptive")
 BENT = ("bertscore", "cosine", "nli", "clinical")
 """Parts on which other calibrations are tried if the reward calibrates none of its parts."""
 

@@ -156,7 +156,7 @@ def _print(facts: dict[str, Any]) -> None:
     from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
     from medrft.report.study_markdown import label_of, lead_tables, study_status, study_verdict
     from medrft.report.study_predict import predict_words
-    from medrft.report.wording import metric_label, plain_percent
+    from medrft.report.wording import outcome_label, plain_percent
 
     said, own = study_verdict(facts), facts["primary"]
     control, share = control_words(facts), share_sentence(facts)
@@ -166,9 +166,7 @@ def _print(facts: dict[str, Any]) -> None:
     for line in lines:
         out.print(Text(line), soft_wrap=True)
     for shown in lead_tables(facts):
-        title = Text(
-            f"{shown['dataset']}, {shown['kind']}, {metric_label(shown['metric'])} in percent, minus {own['against']}"
-        )
+        title = Text(f"{outcome_label(shown)} in percent, minus {own['against']}")
         # The page has the interval of the mean as well; 80 columns do not.
         table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left")
         shares = [SHARE] if has_shares(shown) else []
@@ -185,17 +183,14 @@ def _print(facts: dict[str, Any]) -> None:
 def _print_pilot(facts: dict[str, Any]) -> None:
     """Print the spread of each pair's difference, and the seeds that a small standard error needs, by test pictures."""
     from medrft.report.study_controls import pilot_cells
-    from medrft.report.wording import metric_label
+    from medrft.report.wording import outcome_label
 
     if not facts["pairs"]:
         typer.echo(f"Study {facts['study']}: no result of a pair of arms yet; run a pilot with --seeds 0")
         return
     target = f"{100 * facts['target']:.1f}"
     typer.echo(f"Study {facts['study']}: seeds for a standard error of {target} points, by test pictures")
-    typer.echo(
-        f"{facts['dataset']}, {facts['kind']}, {metric_label(facts['metric'])}, from seeds {facts['seeds']}; spread in "
-        "points (sd of one seed's difference)"
-    )
+    typer.echo(f"{outcome_label(facts)}, from seeds {facts['seeds']}; spread in points (sd of one seed's difference)")
     table = Table(box=None, padding=(0, 2, 0, 0))
     pictures = [f"{one['pictures']:,} pictures" for one in facts["pairs"][0]["needed"]]
     for name in ("pair", "points", "within", "between seeds", "share between", *pictures):

@@ -74,7 +74,7 @@ class ForeignReward:
         if single and (self.update or self.reward.needs_groups):
             raise RecipeError(
                 f"{name} looks at whole groups or learns from batches, but this trainer scores one row a call; use a "
-                "fitted state and a reward without rank, zscore and normalize_then_sum"
+                "fitted state and a reward without rank, zscore, group_sigmoid and normalize_then_sum"
             )
         if learns and state is None and not self.update:
             raise RecipeError(

@@ -101,7 +101,7 @@ def forest_plot(facts: Row) -> str:
     arms.sort(key=lambda arm: arm != own["against"])
     by_arm = [{row["arm"]: row for row in table["rows"]} for table in tables]
     rows = [[found.get(arm) for found in by_arm] for arm in arms]
-    metric = metric_label(tables[0]["metric"])
+    metric = metric_label(tables[0]["metric"]) + (", sampled" if tables[0]["source"] == "sampled" else "")
     shares = any(row and row["share"] and row["share"]["share"] is not None for pair in rows for row in pair)
     worth = _share_panel(rows) if shares else _difference_panel(rows, own["against"])
     legend = [f"{table['dataset']}, {table['kind']}" for table in tables]

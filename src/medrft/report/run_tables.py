@@ -15,7 +15,7 @@ from medrft.report.paper_tables import Cell, PaperTable, Value
 from medrft.report.results import SHOWN, Source, kinds_of, sources_of
 from medrft.report.study_controls import SHARE, has_shares, share_cell
 from medrft.report.study_markdown import controls_of, lead_tables, study_status
-from medrft.report.wording import NONE, metric_label
+from medrft.report.wording import NONE, metric_label, outcome_label
 
 OURS = (*SHOWN, "clinical")
 """Metrics of ours, in the order of the columns: shares, of which more is better. A recipe's own scorers follow."""
@@ -116,7 +116,7 @@ def study_table(facts: Mapping[str, Any]) -> PaperTable:
             share = (share_cell(row["share"]),) if shares else ()
             rows.append((row["arm"], value, minus, *share, *shown, row["n"], row["seeds"]))
     return PaperTable(
-        caption=f"{facts['study']}: {own['dataset']}, {own['kind']}, {metric_label(own['metric'])} in percent",
+        caption=f"{facts['study']}: {outcome_label(own)} in percent",
         heads=(
             *("arm", "mean", f"minus {own['against']}", *([SHARE] if shares else [])),
             *(*map(metric_label, controls), "n", "seeds"),

@@ -40,7 +40,14 @@ from medrft.report.study_predict import (
     predict_words,
     reward_rows,
 )
-from medrft.report.wording import metric_label, percent_points, percent_share, plain_number, plain_percent
+from medrft.report.wording import (
+    metric_label,
+    outcome_label,
+    percent_points,
+    percent_share,
+    plain_number,
+    plain_percent,
+)
 from medrft.rundir import write_atomic, write_json
 from medrft.studies.arms import arms_of
 from medrft.studies.audit_file import read_audit
@@ -92,6 +99,7 @@ def study_page(facts: Row) -> str:
     """The whole page as text."""
     shared = (
         metric_label,
+        outcome_label,
         plain_percent,
         plain_number,
         percent_points,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medrft.report.wording import MINUS, NONE, metric_label, percent_points, plain_percent, whole_percent
+from medrft.report.wording import MINUS, NONE, outcome_label, percent_points, plain_percent, whole_percent
 from medrft.studies.controls import ORACLE
 
 Row = Mapping[str, Any]
@@ -21,7 +21,7 @@ def control_words(facts: Row) -> dict[str, str]:
     """
     control, own = facts["control"], facts["primary"]
     gain = control["gain"]
-    what = f"{ORACLE} {MINUS} {control['start']}, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
+    what = f"{ORACLE} {MINUS} {control['start']}, {outcome_label(own)}"
     told = "" if gain is None else f"{what}: {percent_points(gain['mean'])} points{_bounds(gain)}"
     match control["state"]:
         case "absent":

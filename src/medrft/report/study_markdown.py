@@ -7,7 +7,16 @@ from itertools import groupby
 from typing import Any
 
 from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
-from medrft.report.wording import MINUS, NONE, metric_label, percent_points, percent_share, plain_number, plain_percent
+from medrft.report.wording import (
+    MINUS,
+    NONE,
+    metric_label,
+    outcome_label,
+    percent_points,
+    percent_share,
+    plain_number,
+    plain_percent,
+)
 from medrft.studies.plan import FLIPS, FORM_SHARE
 
 Row = Mapping[str, Any]
@@ -17,7 +26,7 @@ def study_verdict(facts: Row) -> dict[str, str]:
     """The primary outcome in words: CSS class, sign, claim, and the detail behind the claim."""
     own = facts["primary"]
     found = own["outcome"]
-    what = f"{own['a']} {MINUS} {own['against']}, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}"
+    what = f"{own['a']} {MINUS} {own['against']}, {outcome_label(own)}"
     if found is None:
         there = ", ".join(facts["datasets"])
         lacking = there and own["dataset"] not in facts["datasets"]
@@ -219,8 +228,9 @@ def _table_lines(table: Row, against: str) -> list[str]:
         cells = [row["arm"], mean_cell(row), minus, *([share_cell(row["share"])] if shares else [])]
         cells += [plain_percent(row["controls"].get(c)) for c in controls]
         rows.append([*cells, *(_flip(row["flips"][flip]) for flip in flips), f"{row['n']:,}", str(row["seeds"])])
-    says = f"{table['dataset']}, {table['kind']}, {metric_label(table['metric'])} in percent"
-    says += "; flipped answers in percent, and their difference in points:" if flips else ":"
+    says = f"{outcome_label(table)} in percent"
+    greedy = "greedy answers that are flipped" if table["source"] == "sampled" else "flipped answers"
+    says += f"; {greedy} in percent, and their difference in points:" if flips else ":"
     return markdown_table(says, [*heads, "n", "seeds"], rows)
 
 
@@ -385,7 +395,7 @@ def _power_lines(facts: Row) -> list[str]:
         for row in here
     ]
     says = (
-        f"Power, {own['dataset']}, {own['kind']}, {metric_label(own['metric'])}: sd of the per-seed differences to "
+        f"Power, {outcome_label(own)}: sd of the per-seed differences to "
         f"{own['against']}, what the images alone bring, and the seeds that an effect would need (80 % power, 5 %):"
     )
     return markdown_table(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 LABELS: dict[str, str] = {
     "truth": "oracle accuracy",
@@ -16,6 +18,7 @@ LABELS: dict[str, str] = {
     "answer_format": "format",
     "truncated": "cut off",
     "n_tokens": "tokens",
+    "none": "greedy",
 }
 """Key of a metric or part -> its name for people, if the key with spaces would not do."""
 
@@ -30,6 +33,18 @@ def metric_label(name: str) -> str:
     ('BLEU-1', 'exact match')
     """
     return LABELS.get(name, name.replace("_", " "))
+
+
+def outcome_label(where: Mapping[str, Any]) -> str:
+    """What was measured: data set, kind of question, metric, and whether it is that of sampled answers.
+
+    >>> outcome_label({"dataset": "slake", "kind": "open", "metric": "exact_match", "source": "none"})
+    'slake, open, exact match'
+    >>> outcome_label({"dataset": "phantom", "kind": "all", "metric": "truth", "source": "sampled"})
+    'phantom, all, oracle accuracy of sampled answers'
+    """
+    of = " of sampled answers" if where["source"] == "sampled" else ""
+    return f"{where['dataset']}, {where['kind']}, {metric_label(where['metric'])}{of}"
 
 
 def plain_number(value: float | None) -> str:

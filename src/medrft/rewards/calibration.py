@@ -142,10 +142,42 @@ class ZScore(Calibration):
         return within_groups(scores, groups, standardize_scores)
 
 
+@dataclass
+class GroupSigmoid(Calibration):
+    """(1 + tanh(slope (r - mean) / max(std, floor))) / 2 within the group, std with n - 1.
+
+    Like ARMed's adaptive calibration it bends scores where a policy's answers now are, and its values stay in [0, 1].
+    But the centre is each group's own mean, so there is no threshold that lags behind or stands at a bound. A spread
+    below `floor` is not stretched, as `zscore` would.
+    """
+
+    kind: ClassVar[str] = "group_sigmoid"
+    needs_groups: ClassVar[bool] = True
+    slope: float = 1.0
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raise `RecipeError` for a slope or a floor that is not above 0."""
+        if self.slope <= 0 or self.floor <= 0:
+            raise RecipeError(
+                f"group_sigmoid calibration needs slope > 0 and floor > 0, got {self.slope} and {self.floor}"
+            )
+
+    def apply(self, scores: Sequence[Score], *, groups: Sequence[Hashable] | None = None) -> list[Score]:
+        """Bent scores within each group."""
+        return within_groups(scores, groups, self._bend)
+
+    def _bend(self, values: Sequence[float]) -> list[float]:
+        mean, spread = _mean_and_spread(values)
+        return [0.5 * (1 + math.tanh(self.slope * (value - mean) / max(spread, self.floor))) for value in values]
+
+
 def within_groups(scores: Sequence[Score], groups: Sequence[Hashable] | None, function: Any) -> list[Score]:
     """The results of `function` on the scored members of each group, in place; raises `RecipeError` without groups."""
     if groups is None:
-        raise RecipeError("rank and z-score calibrations and normalize_then_sum need groups; give each row its `group`")
+        raise RecipeError(
+            "rank, zscore and group_sigmoid calibrations and normalize_then_sum need groups; give each row its `group`"
+        )
     members: dict[Hashable, list[int]] = {}
     for position, (score, group) in enumerate(zip(scores, groups, strict=True)):
         if score is not None:
@@ -163,9 +195,13 @@ def standardize_scores(values: Sequence[float]) -> list[float]:
     >>> [round(z, 2) for z in standardize_scores([0.0, 1.0, 0.5])], standardize_scores([0.3])
     ([-1.0, 1.0, 0.0], [0.0])
     """
-    mean = math.fsum(values) / len(values)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+    mean, spread = _mean_and_spread(values)
     return [(value - mean) / (spread + STD_EPS) for value in values]
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    mean = math.fsum(values) / len(values)
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

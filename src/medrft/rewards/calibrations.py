@@ -8,10 +8,10 @@ from typing import Any
 
 from medrft.errors import RecipeError, unknown_name
 from medrft.rewards.adaptive import SLOPES_BELOW, Adaptive, Quantile
-from medrft.rewards.calibration import Affine, Calibration, Rank, Sigmoid, Threshold, ZScore
+from medrft.rewards.calibration import Affine, Calibration, GroupSigmoid, Rank, Sigmoid, Threshold, ZScore
 
 KINDS_OF_CALIBRATION: tuple[type[Calibration], ...] = (
-    *(Calibration, Affine, Sigmoid, Threshold, Rank, ZScore),
+    *(Calibration, Affine, Sigmoid, Threshold, Rank, ZScore, GroupSigmoid),
     *(Quantile, Adaptive),
 )
 CALIBRATIONS: dict[str, type[Calibration]] = {cls.kind: cls for cls in KINDS_OF_CALIBRATION}

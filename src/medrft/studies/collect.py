@@ -31,7 +31,7 @@ from medrft.studies.shares import positive_control, share_of_oracle
 from medrft.studies.starts import compare_starts, start_predictors
 from medrft.types import KINDS
 
-CONTROLS = tuple(source for source in SOURCES if source not in ("none", "frequent_type"))
+CONTROLS = tuple(source for source in SOURCES if source != "frequent_type")
 """Sources shown beside an arm's own answers. Of train's two kinds of most frequent answer only the stronger one."""
 EFFECTS = (0.01, 0.02, 0.03, 0.05)
 Z = 1.959964, 0.841621
@@ -67,7 +67,7 @@ def collect_study(
         "primary": {**table.primary.model_dump(), "outcome": _primary(study, arms)},
         "control": positive_control(arms, list(study.arms), primary_outcome(study)),
         "predicts": collect_predictions(study, arms, audit),
-        "tables": study_tables(arms, against=against),
+        "tables": study_tables(arms, against=against, source=shown_source(study)),
         "metrics": side_metrics(arms, against=against),
         "comparisons": metric_comparisons(arms, table.secondary, kind=table.primary.kind),
         "difficulty": by_difficulty(arms, against=against),
@@ -92,18 +92,25 @@ def primary_outcome(study: Study) -> dict[str, Any]:
     return study.table.primary.model_dump(include={"dataset", "kind", "metric", "source"})
 
 
-def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
+def shown_source(study: Study) -> str:
+    """What the tables are made of: `sampled` answers where the primary outcome is theirs, else `none`, greedy ones."""
+    return "sampled" if study.table.primary.source == "sampled" else "none"
+
+
+def study_tables(arms: Arms, *, against: str, source: str = "none") -> list[dict[str, Any]]:
     """One table per data set and kind: each arm's mean, its controls, and its paired difference to `against`.
 
+    Flipped answers are greedy ones.
     Where a data set has one kind of question, whose table would repeat that of all kinds, it has the latter alone.
     """
     made = []
     for dataset in datasets_of(arms):
         own = []
         for kind in ("all", *KINDS):
-            rows = [row for name in arms if (row := _row(arms, name, against, dataset, kind)) is not None]
+            rows = [row for name in arms if (row := _row(arms, name, against, dataset, kind, source)) is not None]
             if rows:
-                own.append({"dataset": dataset, "kind": kind, "metric": rows[0].pop("metric"), "rows": rows})
+                metric = rows[0].pop("metric")
+                own.append({"dataset": dataset, "kind": kind, "metric": metric, "source": source, "rows": rows})
                 for row in rows[1:]:
                     row.pop("metric")
         repeats = len(own) == 2 and own[0]["rows"] == own[1]["rows"]
@@ -111,22 +118,23 @@ def study_tables(arms: Arms, *, against: str) -> list[dict[str, Any]]:
     return made
 
 
-def _row(arms: Arms, name: str, against: str, dataset: str, kind: str) -> dict[str, Any] | None:
+def _row(arms: Arms, name: str, against: str, dataset: str, kind: str, source: str) -> dict[str, Any] | None:
     metric = lead_of(arms[name], dataset)
     where: dict[str, Any] = {"dataset": dataset, "kind": kind, "metric": metric}
-    own = pooled_mean(arms[name], **where)
+    shown = {**where, "source": source}
+    own = pooled_mean(arms[name], **shown)
     if own is None:
         return None
-    apart = None if name == against else paired_over_seeds(arms[name], arms.get(against, ()), **where)
-    controls = {source: mean_of(arms[name], **where, source=source) for source in CONTROLS}
+    apart = None if name == against else paired_over_seeds(arms[name], arms.get(against, ()), **shown)
+    controls = {other: mean_of(arms[name], **where, source=other) for other in CONTROLS if other != source}
     return {
         "metric": metric,
         "arm": name,
         **own,
-        "controls": {source: value for source, value in controls.items() if value is not None},
+        "controls": {other: value for other, value in controls.items() if value is not None},
         "flips": {flip: _flips(arms, name, against, {**where, "metric": flip}) for flip in FLIPS},
         "difference": apart,
-        "share": share_of_oracle(arms, name, where),
+        "share": share_of_oracle(arms, name, shown),
     }
 
 

@@ -42,10 +42,19 @@ def metric_comparisons(arms: Arms, pairs: Iterable[Pair], *, kind: str) -> list[
                 )
                 for metric in SIDE_METRICS
             }
+            found |= _sampled(arms, pair, dataset, kind)
             known = {metric: value for metric, value in found.items() if value is not None}
             if known:
                 rows.append({"dataset": dataset, "arm": pair.a, "against": pair.against, "metrics": known})
     return rows
+
+
+def _sampled(arms: Arms, pair: Pair, dataset: str, kind: str) -> dict[str, Any]:
+    """The difference in right answers among the sampled ones, as the metric `sampled`."""
+    if pair.a not in arms:
+        return {}
+    where: dict[str, Any] = {"dataset": dataset, "kind": kind, "metric": lead_of(arms[pair.a], dataset)}
+    return {"sampled": paired_over_seeds(arms[pair.a], arms.get(pair.against, ()), **where, source="sampled")}
 
 
 # ---- easy and hard questions, right and wrong answers ---------------------------------------------------------------

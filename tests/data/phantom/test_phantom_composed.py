@@ -12,7 +12,9 @@ from medrft.data.phantom import grade_answer, looks
 from medrft.data.phantom.composed import (
     TYPES,
     draw_composed,
+    free_form_words,
     is_usual,
+    right_answer,
     think_looking,
     think_shortcut,
     think_usual_sides,
@@ -212,6 +214,34 @@ def test_shortcuts_are_long_where_asked(tmp_path):
         taken = one.metadata["thought"] == "shortcut"
         assert other.rationale.endswith(one.rationale) and (other.rationale != one.rationale) == taken
         assert other.references == one.references and other.metadata == one.metadata
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_free_form_answers_are_many_and_right(type_):
+    rng = np.random.default_rng(8)
+    for _ in range(60):
+        scene, asked = draw_composed(rng, type_)
+        wordings = free_form_words(right_answer(scene, asked), asked)
+        example = row(asked.type, *scene.findings, **{k: v for k, v in asked.about.items() if k != "attribute"})
+        example.metadata["facts"]["modality"] = scene.modality
+        assert len(set(wordings)) == len(wordings) >= 7
+        assert [wording for wording in wordings if not grade_answer(example, wording).correct] == []
+
+
+def test_answers_in_free_form_where_asked(tmp_path):
+    options = {"thoughts": 60, "answers": 20, "validation_images": 5, "test_images": 20, "size": 32}
+    short, free = (
+        read_data("phantom_composed", tmp_path, options={**options, **more}).examples
+        for more in ({}, {"free_form": True})
+    )
+    longer = 0
+    for one, other in zip(short, free, strict=True):
+        assert (one.id, one.images) == (other.id, other.images)
+        if not one.id.endswith("side"):  # whose question about one side is drawn after the answer
+            assert replace(other, references=one.references) == one
+        assert grade_answer(other, other.references[0]).correct == (one.metadata["teacher_error"] != "wrong_guess")
+        longer += len(other.references[0].split()) > 3
+    assert longer > 60
 
 
 @pytest.mark.parametrize("options", [{"looking": 1.5}, {"teacher_errors": -0.1}, {"answers": -1}, {"size": 8}])

@@ -80,12 +80,12 @@ def load_composed(
     Train has `thoughts` pictures with a chain of thought, of which the share `looking` looks and the others take a
     shortcut, to whatever answer is called usual; each also has a question about one side, with its thought, so that SFT
     does not unlearn to see. A shortcut is short, or, with `long_shortcuts`, about as long as looking, so that a reward
-    for length alone does not pay for looking. Answers are a word or a few; with `free_form` they are that or one of many
-    sentences, so that the words of a right answer are seldom those of its reference. `answers` other pictures have an answer alone: SFT under the `think`
-    prompt takes the first, a GRPO stage with `unseen: true` these. `teacher_errors` is the share of looking thoughts
-    that carry an error. `size` is the side of a picture in pixels. Pictures are written once, below `root`, else
-    `cache`, else the user's cache folder. `on_progress(done, total)` counts them. Raises `DataError` for values out of
-    range.
+    for length alone does not pay for looking. An answer is a word or a few, or, with `free_form`, one of many phrases
+    and sentences, so that a right one seldom has its reference's words. `answers` other pictures have an answer alone:
+    SFT under the `think` prompt takes the first, a GRPO stage with `unseen: true` these. `teacher_errors` is the share
+    of looking thoughts that carry an error. `size` is the side of a picture in pixels. Pictures are written once, below
+    `root`, else `cache`, else the user's cache folder. `on_progress(done, total)` counts them. Raises `DataError` for
+    values out of range.
     """
     counts = {"thoughts": thoughts, "answers": answers, "validation": validation_images, "test": test_images}
     counts["ood"] = test_images
@@ -110,9 +110,7 @@ def load_composed(
     return Loaded(examples=tuple(examples), report=_report(examples))
 
 
-def _choose(
-    rng: np.random.Generator, stream: str, *, looking: float, errors: float, long: bool, free: bool
-) -> Chosen:
+def _choose(rng: np.random.Generator, stream: str, *, looking: float, errors: float, long: bool, free: bool) -> Chosen:
     """A question; in the stream of thoughts one of the two kinds of thought with it, in validation one that looks."""
     say = free_form_words if free else answer_words
     type_ = pick_option(rng, TYPES)
