@@ -29,7 +29,7 @@ from medrft.studies.result_files import Places
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-SHOWN = ("composed_rewards", "audit_predicts")
+SHOWN = ("composed_rewards", "free_form", "audit_predicts")
 CLAIMS = ("armed_ablation", "zhu_init", "zhu_alignment", "zhu_length", "zhu_bias", "sft_vs_rl")
 """Studies of a paper's claim."""
 EARLIER = ("slake",)

@@ -1,6 +1,8 @@
 """The whole road on a very small recipe: files, resume, report, single stages."""
 
 import json
+import subprocess
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -154,3 +156,10 @@ def test_the_report_states_the_leakage(done):
 def test_data_json_counts_what_was_read(done):
     facts = json.loads((done.path / "data.json").read_text())
     assert facts["splits"]["train"]["examples"] > 0 and facts["left_out"]["rows"] == []
+
+
+def test_training_may_be_the_first_thing_that_loads_torch():
+    """In a process of its own, for the first import of TRL fails beside some builds of torchvision."""
+    code = "from medrft.pipeline.run import train_stage\ntrain_stage(None, None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert "'NoneType' object has no attribute 'resume'" in done.stderr, done.stderr  # so the imports are behind it

@@ -27,6 +27,7 @@ from medrft.pipeline.job import Job, open_job, source_of, start_model
 from medrft.progress import Bar, no_bar
 from medrft.recipes import recipe_of
 from medrft.rundir import RunDir, fingerprint
+from medrft.torchvision_ops import declare_missing_operators
 from medrft.types import Example
 
 
@@ -203,6 +204,7 @@ def tell_untested(job: Job) -> None:
 
 def train_stage(job: Job, stage: StageConfig) -> Path:
     """Train one stage, unless it is finished and the run resumes; returns the folder of its model."""
+    declare_missing_operators()  # before TRL is imported; in a study nothing may have loaded a model yet
     from medrft.training.grpo import run_grpo
     from medrft.training.sft import run_sft
     from medrft.training.state import needs_training
