@@ -90,6 +90,10 @@ def written(folder: Path, **changes) -> Path:
         ({"secondary": [{"a": "text", "against": "nine"}]}, "secondary.0.against.*did you mean 'none'"),
         ({"secondary": [{"a": "text", "agianst": "none"}]}, "did you mean 'against'"),
         ({"arms": {}}, "at least one arm"),
+        ({"arms": "stuudy.yaml"}, "arms: stuudy.yaml is no file beside it"),
+        ({"arms": "../study.yaml"}, "is no file beside it"),
+        ({"arms": "toy.yaml"}, "toy.yaml has no table of arms"),
+        ({"arms": "study.yaml"}, "study.yaml has no table of arms"),
         ({"arms": None, "factors": {"x": {"p": {"seed": 1}}, "y": {"q": {"seed": 2}}}}, "two factors set seed"),
         ({"arms": None, "factors": {"x": {"a-b": {}, "a": {}}, "y": {"c": {}, "b-c": {}}}}, "two arms called 'a-b-c'"),
         ({"budget": {"rule": "hours", "statement": "x"}}, "budget.rule"),
@@ -123,6 +127,12 @@ def test_an_arm_that_stands_twice_replaces_no_other(tmp_path):
     path.write_text(path.read_text().replace("arms:\n", "arms:\n  text: {}\n"))
     with pytest.raises(RecipeError, match="'text' stands twice"):
         load_study(path)
+
+
+def test_a_study_may_have_the_arms_of_another(tmp_path):
+    whole = written(tmp_path)
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**STUDY, "name": "other", "arms": "study.yaml", "set": {}}))
+    assert load_study(tmp_path / "other.yaml").arms == load_study(whole).arms
 
 
 def test_unknown_arm_on_the_command_line(tmp_path):

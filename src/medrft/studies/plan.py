@@ -101,6 +101,7 @@ class StudyTable(Shape):
     controls: str | None = None
     """A file with control arms, relative to the study's file; studies that start alike share their results."""
     arms: dict[str, Overrides] | None = None
+    """Arms by name, or, in the file, the name of a study beside it whose arms these are."""
     factors: dict[str, dict[str, Overrides]] | None = None
     seeds: tuple[int, ...] = Field(min_length=1)
     primary: Primary
@@ -212,6 +213,8 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
         raise RecipeError(f"{path} holds a {type(table).__name__}; a study is a table of keys")
     if "model" in table:
         raise RecipeError(f"{path} is a recipe, not a study; medrft run {path} runs it")
+    if isinstance(table.get("arms"), str):
+        table = {**table, "arms": _arms_beside(path, table["arms"])}
     try:
         read = StudyTable.model_validate(table)
         study = Study(read.model_copy(update={"set": {**read.set, **(overrides or {})}}), path)
@@ -219,6 +222,19 @@ def load_study(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Stu
         raise _told(error, path) from error
     _check_arms(study)
     return study
+
+
+def _arms_beside(path: Path, name: str) -> Any:
+    """The arms of the study `name` in the folder of `path`; raises `RecipeError` where there is none."""
+    other = path.parent / name
+    if Path(name).name != name or not other.is_file():
+        raise RecipeError(
+            f"{path}: arms: {name} is no file beside it; give arms, or the file name of a study with arms"
+        )
+    table = read_yaml(other)
+    if not isinstance(table, dict) or not isinstance(table.get("arms"), dict):
+        raise RecipeError(f"{path}: arms: {name} has no table of arms")
+    return table["arms"]
 
 
 def _told(error: ValidationError, path: Path) -> RecipeError:
