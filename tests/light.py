@@ -8,6 +8,7 @@ from trl import GRPOConfig, GRPOTrainer
 from medrft.config import ModelConfig
 from medrft.models.load import load_policy
 from medrft.models.parts import freeze_parts
+from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.training.rows import Pictures, Rows, lazy_dataset
 from medrft.training.sharing import groups
@@ -35,6 +36,17 @@ class Light(SharesPrompts, GRPOTrainer):
         if torch.is_grad_enabled():
             self.logps.append(found[0].detach().clone())
         return found
+
+
+def fsdp2(model):
+    """The model wrapped by FSDP2 in one process, layer by layer; needs a process group."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (1,))
+    for layer in plain_model(model).get_decoder().layers:
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
 
 
 def reward(prompts, completions, completion_ids, **kwargs):

@@ -11,11 +11,10 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from light import light_trainer, whole
+from light import fsdp2, light_trainer, whole
 from medrft.config import ModelConfig
 from medrft.models.load import resolve_base
 from medrft.models.packed_recurrence import PackedForward
-from medrft.models.prefix import plain_model
 from medrft.models.prompts import get_prompt
 from medrft.training.sharing import groups
 from medrft.training.sharing.fallback import Sharing
@@ -39,16 +38,6 @@ def hybrid(tmp_path_factory, drawn):
     texts = [text for name in ("short", "think") for text in get_prompt(name).texts(drawn["train"])]
     config = ModelConfig(id="tiny:qwen3_5", tiny=SIZES)
     return resolve_base(config, texts=texts, output=tmp_path_factory.mktemp("hybrid"), seed=0)
-
-
-def fsdp2(model):
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh("cpu", (1,))
-    for layer in plain_model(model).get_decoder().layers:
-        fully_shard(layer, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
 
 
 WRAPS = {"alone": lambda model: model, "DDP": torch.nn.parallel.DistributedDataParallel, "FSDP2": fsdp2}

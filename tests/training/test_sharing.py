@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from light import gaps, light_trainer, weights, whole
+from light import fsdp2, gaps, light_trainer, weights, whole
 from medrft.errors import ModelError, StrictError
 from medrft.models import prefix
 from medrft.models.prompts import get_prompt
@@ -142,16 +142,6 @@ class TestAFrozenTower:
 
 def ddp(model):
     return torch.nn.parallel.DistributedDataParallel(model)
-
-
-def fsdp2(model):
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh("cpu", (1,))
-    for layer in model.model.language_model.layers:
-        fully_shard(layer, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
 
 
 @pytest.mark.parametrize("wrap", [ddp, fsdp2])
