@@ -32,9 +32,11 @@ DOCS = ROOT / "docs"
 SHOWN = ("composed_rewards", "free_form", "audit_predicts")
 CLAIMS = ("armed_ablation", "zhu_init", "zhu_alignment", "zhu_length", "zhu_bias", "sft_vs_rl")
 """Studies of a paper's claim."""
+PLANNED = ("audit_free_form",)
+"""Named in docs/results.md, and not run yet."""
 EARLIER = ("slake",)
 """In docs/history.md, with studies whose result files are gone."""
-STUDIES = (*SHOWN, *CLAIMS, *EARLIER)
+STUDIES = (*SHOWN, *CLAIMS, *PLANNED, *EARLIER)
 MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRS = re.compile(r"^\| (.+?) \|" + 2 * r" ([\d.]+) \[([\d.]+), ([\d.]+)\] \|" + "$", re.MULTILINE)
 """A row of README's table of pairs: a reward, and its AUROC in and out of vocabulary."""
