@@ -16,10 +16,9 @@ from medrft.report.charts import Series, ends_of, interval_mark, line_chart
 from medrft.report.curves import Panel
 from medrft.report.forest import reach_of
 from medrft.report.html import render_template
-from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
+from medrft.report.study_controls import SHARE, control_words, equal_words, has_shares, share_cell, share_sentence
 from medrft.report.study_markdown import (
     controls_of,
-    equal_words,
     flips_of,
     is_clear,
     label_of,

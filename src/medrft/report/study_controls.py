@@ -77,6 +77,16 @@ def _bounds(gain: Row) -> str:
     return "" if gain["low"] is None else f" [{percent_points(gain['low'])}, {percent_points(gain['high'])}]"
 
 
+def equal_words(row: Row) -> str:
+    """What a control spent beside the oracle.
+
+    >>> equal_words({"arm": "sft_on", "rule": "wall_clock", "ratio": 1.1, "kept": True})
+    'sft_on 1.10 times its wall clock, kept'
+    """
+    rule = row["rule"].replace("_", " ")
+    return f"{row['arm']} {row['ratio']:.2f} times its {rule}, {'kept' if row['kept'] else 'not kept'}"
+
+
 def pilot_cells(row: Row) -> list[str]:
     """A row of the pilot's table: the pair, both parts of its spread in points, and the seeds by test pictures."""
     between = plain_percent(row["between_sd"]) + ("" if row["measured"] else " (assumed)")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from medrft.report.study_controls import SHARE, control_words, has_shares, share_cell, share_sentence
+from medrft.report.study_controls import SHARE, control_words, equal_words, has_shares, share_cell, share_sentence
 from medrft.report.wording import (
     MINUS,
     NONE,
@@ -329,16 +329,6 @@ def _cost_lines(cost: Row) -> list[str]:
     rows = [[row["arm"], *(f"{row[key]:,.0f}" for key in keys)] for row in cost["arms"]]
     held = [f"Controls, beside the oracle: {'; '.join(map(equal_words, cost['equal']))}.", ""] if cost["equal"] else []
     return markdown_table(f"{says}. Median over seeds:", heads, rows) + held
-
-
-def equal_words(row: Row) -> str:
-    """What a control spent beside the oracle.
-
-    >>> equal_words({"arm": "sft_on", "rule": "wall_clock", "ratio": 1.1, "kept": True})
-    'sft_on 1.10 times its wall clock, kept'
-    """
-    rule = row["rule"].replace("_", " ")
-    return f"{row['arm']} {row['ratio']:.2f} times its {rule}, {'kept' if row['kept'] else 'not kept'}"
 
 
 def _pass_lines(passed: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
