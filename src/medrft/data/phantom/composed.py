@@ -163,7 +163,7 @@ def free_form_words(answer: Finding | int | None, asked: Asked) -> tuple[str, ..
         return _free_totals(answer, asked.about["value"])
     if asked.type.endswith("place"):
         bare = words.finding_locations(answer)
-        where = [phrase if phrase.startswith("the ") else f"the {phrase}" for phrase in bare if phrase[:4] != "the "]
+        where = [f"the {phrase}" for phrase in bare if not phrase.startswith("the ")]
         return (bare[0], *(form.format(at) for at in where for form in FREE_PLACES))
     found = []
     for noun in words.finding_nouns(answer):
